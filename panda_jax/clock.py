@@ -1,0 +1,70 @@
+"""Where the seconds went: wall time by phase, with compilation apart."""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+
+import jax
+
+# Compiled programs, by function, static arguments and the types of the arrays: a second fit of the same shape compiles
+# nothing.
+_programs: dict = {}
+
+
+def _type(x) -> tuple:
+  return jax.numpy.shape(x), str(jax.numpy.result_type(x)), str(getattr(x, 'sharding', None))
+
+
+class Clock:
+  """Charges wall time to the innermost open phase; compilation to `compile`, whatever phase it happens in.
+
+  Attributes:
+    seconds: by phase.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, float] = defaultdict(float)
+    self._stack = ['other']
+    self._mark = self._start = time.perf_counter()
+
+  def _charge(self):
+    now = time.perf_counter()
+    self.seconds[self._stack[-1]] += now - self._mark
+    self._mark = now
+
+  @contextlib.contextmanager
+  def phase(self, name: str) -> Iterator[None]:
+    self._charge()
+    self._stack.append(name)
+    try:
+      yield
+    finally:
+      self._charge()
+      self._stack.pop()
+
+  def call(self, program: Callable, /, *args, **static):
+    """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
+    key = (
+      program,
+      jax.tree.structure(args),
+      tuple(map(_type, jax.tree.leaves(args))),
+      tuple(sorted(static.items(), key=lambda item: item[0])),
+      jax.config.jax_enable_x64,
+    )
+    if key not in _programs:
+      with self.phase('compile'):
+        _programs[key] = program.lower(*args, **static).compile()
+    return _programs[key](*args)
+
+  @property
+  def elapsed(self) -> float:
+    """Seconds since the start, without those of compilation and of phases that only watch (`checkpoint`, `callback`)."""
+    self._charge()
+    watching = sum(self.seconds[k] for k in ('compile', 'checkpoint', 'callback'))
+    return self._mark - self._start - watching
+
+
+def programs_compiled() -> int:
+  """How many programs this process has compiled for fits: unchanged by a second fit of the same shapes."""
+  return len(_programs)

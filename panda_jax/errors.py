@@ -1,0 +1,24 @@
+"""Exceptions that carry what a user needs: the argument, its value and the remedy."""
+
+
+class InputError(ValueError):
+  """Something the caller gave cannot be used.
+
+  The text is one line: ``argument=value: what is wrong; what to do``.
+  """
+
+  def __init__(self, argument: str, value: object, problem: str, remedy: str):
+    super().__init__(argument, value, problem, remedy)
+    self.argument, self.value, self.problem, self.remedy = argument, value, problem, remedy
+
+  def __str__(self) -> str:
+    text = f'{self.argument}={self.value}: {self.problem}; {self.remedy}'
+    return ' '.join(text.split())
+
+
+class NonFiniteError(InputError):
+  """Features or an iterate contain NaN or infinity; the text says where."""
+
+
+class Interrupted(Exception):
+  """A signal asked the fit to stop; its state has been handed to the checkpoint first."""

@@ -1,0 +1,396 @@
+"""The solver: restarts on a small subset, then joint steps on growing subsets, then on all samples, then a reason.
+
+Every level starts from the last one's factors, so most steps cost a fraction of a pass over the data, and the full data
+is only asked for the last few digits. Subsets are chosen by content (`store.strata`), so the order of samples does not
+matter.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as Spec
+
+from panda_jax import appearances, block, joint, moments
+from panda_jax.clock import Clock
+from panda_jax.errors import NonFiniteError
+from panda_jax.starts import SCREEN_STEPS, SWEEPS, search_parts
+from panda_jax.store import AXIS, Store
+
+REASONS = ('converged', 'max_iterations', 'stalled')
+
+TOLERANCE = 1e-6  # projected gradient relative to the parts, at which the last level has converged
+SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
+STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
+KEEP = 3  # candidates that meet on the first subset before one goes on
+CONTEST_STEPS = 12
+GROWTH = 8  # of the subsets from level to level
+LEAST_SAMPLES = 64
+SUBSET_BYTES = 512 << 20  # of the largest subset when features are streamed
+
+# Cost model of the joint phase, constants measured on two CPU cores (benchmarks/results): large square products run at
+# about twice the rate of thin ones, and one outer iteration on Gram matrices gains what about four thin steps do.
+SQUARE_RATE, STEPS_PER_OUTER = 2.0, 4.0
+GRAM_STEPS, GRAM_STALL = 100, 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What a user may choose.
+
+  Attributes:
+    parts: R_S.
+    appearances: R_C.
+    seed: of the restarts.
+    restarts: how many starts.
+    joint: refine parts and appearances together; without it A stays at its start and only parts are fitted.
+    orthonormal: keep A'A = I.
+    precision: of products with the data, 'highest', 'high' or 'default' (jax.lax.Precision).
+    max_iterations: at most so many steps on all samples.
+  """
+
+  parts: int
+  appearances: int
+  seed: int = 0
+  restarts: int = 32
+  joint: bool = True
+  orthonormal: bool = False
+  precision: str = 'highest'
+  max_iterations: int = 2000
+
+
+@dataclasses.dataclass
+class SolverState:
+  """Where the solver stands: enough to go on from, together with the data and the settings.
+
+  Attributes:
+    level: index into the levels.
+    phase: 'search', 'joint' or 'gram'.
+    samples: of this level.
+    inner: the iterate.
+    mode: of the appearances.
+    seconds: since the start of the fit, without compilation and watching.
+    history: one dict per outer iteration.
+  """
+
+  level: int
+  phase: str
+  samples: int
+  inner: joint.JointState
+  mode: str
+  seconds: float
+  history: list[dict]
+
+  @property
+  def P(self) -> np.ndarray:
+    return np.asarray(self.inner.P)
+
+  @property
+  def W(self) -> np.ndarray:
+    X = np.asarray(self.inner.X)
+    return X if self.mode in ('full', 'identity') else X @ X.T
+
+
+@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
+def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
+  """A function of `moments` over all shards: each sums its own groups, one all-reduce adds them up."""
+  return jax.shard_map(
+    partial(function, precision=precision, axis_name=AXIS),
+    mesh=mesh,
+    in_specs=(Spec(AXIS), *(Spec() for _ in small)),
+    out_specs=Spec(),
+  )(Z, *small)
+
+
+def _energy(Z, *, precision, axis_name):
+  del precision  # no products
+  return moments.over_groups(lambda group: jnp.sum(group * group), Z, axis_name)
+
+
+@partial(jax.jit, static_argnames=('steps',))
+def _parts_block(B, D, P, tolerance, *, steps):
+  return block.minimise_block(B, D, P, steps=steps, tolerance=tolerance, nonnegative=True)
+
+
+@partial(jax.jit, static_argnames=('mode',))
+def _appearances_block(M, N, X, *, mode):
+  X = appearances.update(M, N, X, mode)
+  return X, appearances.objective(M, N, appearances.outer(X, mode))
+
+
+@partial(jax.jit, static_argnames=('rank',))
+def _leading(T, *, rank):
+  return appearances.leading_vectors(T, rank)
+
+
+def level_sizes(samples: int, positions: int, channels: int, settings: Settings, most: int) -> list[int]:
+  """Sizes of the subsets, the last being min(samples, most).
+
+  The first is the one on which forming K costs about as much as the restarts that use it (2 n C S^2 operations against
+  restarts x steps x 4 S^2 R_S), at least so large that K has full rank four times over, and at least LEAST_SAMPLES.
+  """
+  work = 2 * settings.restarts * (SCREEN_STEPS + SWEEPS) * settings.parts
+  first = max(LEAST_SAMPLES, -(-4 * positions // channels), -(-work // channels))
+  last = min(samples, most)
+  sizes = []
+  while first < last / 2:
+    sizes.append(first)
+    first *= GROWTH
+  return [*sizes, last]
+
+
+def gram_is_cheaper(positions: int, channels: int, parts: int) -> bool:
+  """Whether forming K1, K2 beats thin steps, by operations per sample at their measured rates."""
+  S, C, R = positions, channels, parts
+  thin = 4 * C * S * R + 12 * C * C * R
+  gram = (2 * C * C * S + 4 * S * S * C) / SQUARE_RATE
+  return gram < STEPS_PER_OUTER * thin
+
+
+class Solver:
+  """Runs one fit. `solve` is a plain top-down script; the methods are its steps."""
+
+  def __init__(
+    self,
+    store: Store,
+    settings: Settings,
+    clock: Clock,
+    on_state: Callable[[SolverState], None] = lambda state: None,
+    on_samples: Callable[[str, int], None] = lambda name, n: None,
+  ):
+    self.store, self.settings, self.clock = store, settings, clock
+    self._on_state, self._on_samples = on_state, on_samples
+    source = store.source
+    self.S, self.C, self.N = source.positions, source.channels, store.scan.samples
+    self.mode = appearances.mode_for(self.C, settings.appearances, settings.orthonormal)
+    most = self.N
+    if store.streamed:
+      most = max(1, min(store.plan.budget, SUBSET_BYTES) // (4 * self.S * self.C))
+    self.sizes = level_sizes(self.N, self.S, self.C, settings, most)
+    self._replicated = NamedSharding(store.mesh, Spec())
+
+  def sums(self, function: Callable, Z: jax.Array, *small):
+    return self.clock.call(
+      over_mesh, Z, *small, function=function, mesh=self.store.mesh, precision=self.settings.precision
+    )
+
+  def total(self, function: Callable, pieces: Iterable[jax.Array], *small):
+    """Sum over pieces, added up in the small dtype."""
+    result = None
+    for Z in pieces:
+      part = self.sums(function, Z, *small)
+      result = part if result is None else jax.tree.map(jnp.add, result, part)
+    return result
+
+  def passes(self, name: str, Z: jax.Array | None) -> Iterable[jax.Array]:
+    """One pass over all samples: what the devices hold, or a stream."""
+    return [Z] if Z is not None else self.store.pieces(partial(self._on_samples, name))
+
+  def load(self, level: int) -> jax.Array:
+    with self.clock.phase('features'):
+      size = self.sizes[level]
+      return self.store.whole() if size == self.N else self.store.subset(size)
+
+  def report(self, state: SolverState, entries: Iterable[dict] = ()):
+    state.history.extend(entries)
+    state.seconds = self.clock.elapsed
+    with self.clock.phase('callback'):
+      self._on_state(state)
+
+  def search(self, pieces: Callable[[str], Iterable[jax.Array]], keep: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces."""
+    s = self.settings
+    with self.clock.phase('moments'):
+      dtype = block.small_dtype()
+      if self.mode in ('full', 'identity'):
+        X = jnp.eye(self.C, dtype=dtype)
+        K = self.total(moments.position_moments, pieces('K'))[0]
+      else:
+        X = self.clock.call(
+          _leading, self.total(moments.channel_scatter, pieces('scatter')), rank=s.appearances
+        )
+        K = self.total(moments.position_moments, pieces('K'), block.dot(X, X.T))[0]
+      jax.block_until_ready(K)
+    with self.clock.phase('solve'):
+      P, _ = self.clock.call(
+        search_parts, jax.random.key(s.seed), K, None, parts=s.parts, restarts=s.restarts, keep=keep
+      )
+    return P, X, K
+
+  def start(self, Z: jax.Array) -> SolverState:
+    """Restarts on the first level, and the candidate that is best after a few joint steps."""
+    s = self.settings
+    keep = min(KEEP, s.restarts)
+    P, X, _ = self.search(lambda name: [Z], keep)
+    with self.clock.phase('solve'):
+      if keep > 1:
+        errors = self.clock.call(
+          joint.contest,
+          Z,
+          P,
+          jnp.broadcast_to(X, (keep, *X.shape)),
+          self.sums(_energy, Z),
+          mode=self.mode,
+          precision=s.precision,
+          steps=CONTEST_STEPS,
+        )
+        P = P[int(jnp.argmin(errors))][None]
+      state = SolverState(0, 'search', self.sizes[0], joint.begin(P[0], X), self.mode, 0.0, [])
+    self.report(state)
+    return state
+
+  def steps_per_call(self) -> int:
+    """Steps per dispatch: about a second's worth on a slow machine, so that progress and signals are seen."""
+    size = self.S * self.C * self.sizes[-1]
+    return int(np.clip(2e9 // size, 1, 16))
+
+  def level(self, state: SolverState, Z: jax.Array, last: bool) -> str:
+    """Thin joint steps on one level until it stops; returns the reason."""
+    total = self.sums(_energy, Z)
+    tolerance = TOLERANCE if last else SUBSET_TOLERANCE
+    most = self.settings.max_iterations if last else SUBSET_STEPS
+    place = partial(jax.device_put, device=self._replicated)
+    errors: list[float] = []
+    state.phase, state.samples = 'joint', self.sizes[state.level]
+    while True:
+      done = int(state.inner.i)
+      if done >= most:
+        return 'max_iterations'
+      before = self.clock.elapsed
+      with self.clock.phase('solve'):
+        inner, new = self.clock.call(
+          joint.advance,
+          Z,
+          jax.tree.map(place, state.inner),
+          total,
+          jnp.int32(min(self.steps_per_call(), most - done)),
+          jnp.asarray(tolerance, total.dtype),
+          mode=self.mode,
+          precision=self.settings.precision,
+        )
+        new = np.asarray(new)[: int(inner.i) - done]
+      self.check(new, state, done)
+      state.inner = inner
+      after = self.clock.elapsed
+      times = before + (after - before) * (np.arange(len(new)) + 1) / max(1, len(new))
+      self.report(
+        state,
+        [self.entry(state, done + k + 1, t, e) for k, (t, e) in enumerate(zip(times, new, strict=True))],
+      )
+      errors.extend(new)
+      if float(inner.stationarity) <= tolerance:
+        return 'converged'
+      if int(inner.stuck) >= 6 or not len(new):
+        return 'stalled'
+      window, least = (STALL_STEPS, STALL) if last else (6, 3e-4)
+      if len(errors) > window and errors[-1 - window] - errors[-1] <= least * max(errors[-1], 1e-6):
+        return 'stalled'
+
+  def gram(self, state: SolverState, Z: jax.Array | None) -> str:
+    """Outer iterations on all samples by Gram matrices: two passes each, many inner steps."""
+    state.phase, state.samples = 'gram', self.N
+    total, errors = None, []
+    while True:
+      if int(state.inner.i) >= self.settings.max_iterations:
+        return 'max_iterations'
+      with self.clock.phase('moments'):
+        if total is None:
+          total = self.total(_energy, self.passes('energy', Z))
+        W = appearances.outer(state.inner.X, self.mode)
+        K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
+      with self.clock.phase('solve'):
+        inner = self.clock.call(
+          _parts_block, K1, K2, state.inner.P, jnp.asarray(1e-8, K1.dtype), steps=GRAM_STEPS
+        )
+        moved = float(jnp.max(jnp.abs(inner.X - state.inner.P)) / jnp.max(inner.X))
+      with self.clock.phase('moments'):
+        M, N = self.total(moments.channel_moments, self.passes('channels', Z), inner.X)
+      with self.clock.phase('solve'):
+        X, value = self.clock.call(_appearances_block, M / total, N / total, state.inner.X, mode=self.mode)
+        error = float(1 + value)
+      i = int(state.inner.i) + 1
+      self.check([error], state, i - 1)
+      stalled = bool(errors) and error >= errors[-1] - GRAM_STALL * max(error, 1e-6)
+      if not errors or error <= errors[-1]:
+        fresh = joint.begin(inner.X, X)
+        state.inner = fresh.replace(i=jnp.int32(i), error=jnp.asarray(error, fresh.error.dtype))
+      else:
+        state.inner = state.inner.replace(i=jnp.int32(i))
+      errors.append(error)
+      self.report(state, [self.entry(state, i, self.clock.elapsed, float(state.inner.error))])
+      if moved <= 1e-5:
+        return 'converged'
+      if stalled:
+        return 'stalled'
+
+  def check(self, errors, state: SolverState, done: int):
+    bad = np.flatnonzero(~np.isfinite(errors))
+    if len(bad):
+      raise NonFiniteError(
+        'features',
+        self.store.source.name(),
+        f'the error became {errors[bad[0]]} in the {state.phase} phase, {state.samples} samples, step {done + bad[0] + 1}',
+        'check the features for extreme values, or use precision=highest',
+      )
+
+  def entry(self, state: SolverState, iteration: int, seconds: float, error: float) -> dict:
+    return {
+      'iteration': iteration,
+      'phase': state.phase,
+      'samples': state.samples,
+      'seconds': round(float(seconds), 4),
+      'relative_error': float(max(error, 0.0)),
+    }
+
+  def parts_only(self) -> tuple[SolverState, str, jax.Array | None]:
+    """Without the joint phase: restarts and block steps on the K of all samples, A at its start."""
+    Z = None if self.store.streamed else self.load(len(self.sizes) - 1)
+    P, X, K = self.search(lambda name: self.passes(name, Z), 1)
+    with self.clock.phase('solve'):
+      steps = self.settings.max_iterations
+      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(TOLERANCE / 10, K.dtype), steps=steps)
+      energy = float(self.total(_energy, self.passes('energy', Z)))
+      error = 1 + float(result.value) * float(jnp.trace(K)) / energy
+    inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))
+    state = SolverState(0, 'search', self.N, inner, self.mode, 0.0, [])
+    self.check([error], state, 0)
+    self.report(state, [self.entry(state, int(result.i), self.clock.elapsed, error)])
+    return state, ('max_iterations' if int(result.i) >= steps else 'converged'), Z
+
+  def solve(self, state: SolverState | None = None) -> tuple[SolverState, str, jax.Array | None]:
+    """From a given state or from the start. Returns the last state, the reason, and all features if held."""
+    if not self.settings.joint:
+      return self.parts_only()
+    last = len(self.sizes) - 1
+    everything = self.sizes[last] == self.N
+    Z = None
+    if state is None:
+      Z = self.load(0)
+      state = self.start(Z)
+    reason = 'max_iterations'
+    while state.phase != 'gram':
+      final = state.level == last and everything
+      if Z is None:
+        Z = self.load(state.level)
+      if final and gram_is_cheaper(self.S, self.C, self.settings.parts):
+        break
+      reason = self.level(state, Z, final)
+      if final:
+        return state, reason, Z
+      if state.level == last:
+        break
+      Z = None  # frees the subset before the next is made
+      state.level += 1
+      state.inner = joint.begin(state.inner.P, state.inner.X)
+    if state.phase != 'gram':
+      state.inner = joint.begin(state.inner.P, state.inner.X)
+    if not everything:
+      Z = None
+    elif Z is None:
+      Z = self.load(last)
+    reason = self.gram(state, Z)
+    return state, reason, Z
