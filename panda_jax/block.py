@@ -163,9 +163,7 @@ def minimise_block(
     )
     V = descent(s.X, gradient, length, nonnegative)
     BV, DV = images(V)
-    forms = Forms(
-      dot(s.X.T, s.BX), dot(s.X.T, BV), dot(V.T, BV), dot(s.X.T, s.DX), dot(s.X.T, DV), dot(V.T, DV)
-    )
+    forms = Forms(dot(s.X.T, s.BX), dot(s.X.T, BV), dot(V.T, BV), dot(s.X.T, s.DX), dot(s.X.T, DV), dot(V.T, DV))
     c = quartic(s.X, V, forms)
     t = best_step(c)
     gain = (((c[3] * t + c[2]) * t + c[1]) * t + c[0]) * t

@@ -23,10 +23,13 @@ class Clock:
     seconds: by phase.
   """
 
-  def __init__(self):
+  def __init__(self, started: float | None = None):
+    """`started`: perf_counter at the start of the process; the time since then is charged to `import`."""
     self.seconds: dict[str, float] = defaultdict(float)
     self._stack = ['other']
     self._mark = self._start = time.perf_counter()
+    if started is not None:
+      self.seconds['import'] = self._start - started
 
   def _charge(self):
     now = time.perf_counter()
@@ -56,6 +59,12 @@ class Clock:
       with self.phase('compile'):
         _programs[key] = program.lower(*args, **static).compile()
     return _programs[key](*args)
+
+  def summary(self) -> dict[str, float]:
+    """Seconds by phase, every phase of a fit named, and their total."""
+    self._charge()
+    names = ('import', 'compile', 'features', 'moments', 'solve', 'checkpoint', 'draw')
+    return {name: self.seconds[name] for name in names} | {'total': sum(self.seconds.values())}
 
   @property
   def elapsed(self) -> float:

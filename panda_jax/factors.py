@@ -23,7 +23,10 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
   except OSError as error:
     temporary.unlink(missing_ok=True)
     raise InputError(
-      'workdir', path.parent, f'{path.name} could not be written ({error.strerror})', 'free space or choose another folder'
+      'workdir',
+      path.parent,
+      f'{path.name} could not be written ({error.strerror})',
+      'free space or choose another folder',
     ) from error
 
 
@@ -37,7 +40,9 @@ def _loaded(path: str | os.PathLike, argument: str) -> np.ndarray:
   try:
     return np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(argument, path, f'it cannot be read as numpy data ({error})', 'give a file written by a fit') from error
+    raise InputError(
+      argument, path, f'it cannot be read as numpy data ({error})', 'give a file written by a fit'
+    ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,10 @@ class Factors:
     object.__setattr__(self, 'grid', (int(self.grid[0]), int(self.grid[1])))
     if self.grid[0] * self.grid[1] != self.parts.shape[0]:
       raise InputError(
-        'grid', f'{self.grid[0]},{self.grid[1]}', f'the parts have {self.parts.shape[0]} positions', 'give H,W of that size'
+        'grid',
+        f'{self.grid[0]},{self.grid[1]}',
+        f'the parts have {self.parts.shape[0]} positions',
+        'give H,W of that size',
       )
 
   def part_maps(self) -> np.ndarray:

@@ -38,7 +38,9 @@ def _checked_shape(shape: tuple[int, ...], grid: tuple[int, int] | None, argumen
       'give (N, H, W, C), channels last, or (N, S, C) with a grid',
     )
   if 0 in shape:
-    raise InputError(argument, f'shape {text}', 'there is nothing in it', 'give at least one sample, position and channel')
+    raise InputError(
+      argument, f'shape {text}', 'there is nothing in it', 'give at least one sample, position and channel'
+    )
   if len(shape) == 4:
     if grid is not None and tuple(grid) != tuple(shape[1:3]):
       raise InputError(
@@ -148,7 +150,9 @@ class NpySource(FeatureSource):
         file.seek(0)
         self._header = file.read(self._offset)
     except OSError as error:
-      raise InputError('features', path, f'it cannot be read ({error.strerror})', 'check the path and its rights') from error
+      raise InputError(
+        'features', path, f'it cannot be read ({error.strerror})', 'check the path and its rights'
+      ) from error
     except (ValueError, EOFError, SyntaxError) as error:
       raise InputError('features', path, f'it is not a .npy array ({error})', 'write it with numpy.save') from error
     self.dtype = _checked_dtype(dtype, 'features')

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
+from threadpoolctl import threadpool_limits
 
 from panda_jax import appearances as appearance_block
 from panda_jax import gauge, moments
@@ -17,7 +19,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.solver import Settings, Solver, SolverState
-from panda_jax.store import Plan, Store, data_mesh, plan, scan
+from panda_jax.store import Plan, Store, data_mesh, plan, scan, sha256_of
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
@@ -63,6 +65,15 @@ def small_matrices_in_float64() -> Iterator[None]:
       yield
 
 
+def one_blas_thread() -> contextlib.AbstractContextManager:
+  """Keeps LAPACK, which serves JAX's eigendecompositions on CPU, to one thread.
+
+  Its own threads spin against those of XLA: on two cores a 96 x 96 eigendecomposition inside a compiled loop takes 80 ms
+  with them and 1 ms without.
+  """
+  return threadpool_limits(1, user_api='blas')
+
+
 def versions() -> dict[str, str]:
   """Versions that a result depends on."""
   names = ('panda-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
@@ -86,7 +97,9 @@ def _checked_choice(argument: str, value, choices) -> None:
     raise InputError(argument, value, 'unknown', f'give one of {", ".join(choices)}')
 
 
-def check_settings(source: FeatureSource, parts, appearances, restarts, rotation, precision, max_iterations) -> tuple:
+def check_settings(
+  source: FeatureSource, parts, appearances, restarts, batch, rotation, precision, max_iterations
+) -> tuple:
   """Checks the numbers against the source's sizes; returns (R_S, R_C)."""
   R_S = _checked_count('parts', parts, source.positions, 'positions')
   R_C = source.channels
@@ -94,6 +107,8 @@ def check_settings(source: FeatureSource, parts, appearances, restarts, rotation
     R_C = _checked_count('appearances', appearances, source.channels, 'channels')
   _checked_count('restarts', restarts, 100_000, 'restarts at most')
   _checked_count('max_iterations', max_iterations, 10_000_000, 'iterations at most')
+  if batch is not None:
+    _checked_count('batch', batch, 10_000_000, 'samples at most')
   _checked_choice('rotation', rotation, ROTATIONS)
   _checked_choice('precision', precision, PRECISIONS)
   return R_S, R_C
@@ -128,7 +143,9 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
     sums = solver.total(moments.final_sums, solver.passes('final', Z), A, P)
     sums = {k: np.asarray(v, np.float64) for k, v in sums.items()}
   if not all(np.isfinite(v).all() for v in sums.values()):
-    raise NonFiniteError('features', solver.store.source.name(), 'the final sums are not finite', 'check for extreme values')
+    raise NonFiniteError(
+      'features', solver.store.source.name(), 'the final sums are not finite', 'check for extreme values'
+    )
   sign, unsure = gauge.signs(A, sums['cubes'], sums['absolute_cubes'])
   order = np.argsort(-sums['part_energy'], kind='stable')
   A, P = A * sign[None, :].astype(np.float32), P[:, order]
@@ -163,18 +180,19 @@ def fit(
   grid: tuple[int, int] | None = None,
   samples: int | None = None,
   seed: int = 0,
-  restarts: int = 32,
+  restarts: int = 64,
   joint: bool = True,
   orthonormal: bool = False,
   center: str = 'none',
   rotation: str = 'none',
   precision: str = 'highest',
   store: str = 'auto',
+  batch: int | None = None,
   max_iterations: int = 2000,
   provenance: dict | None = None,
   budget: int | None = None,
   clock: Clock | None = None,
-  resume: Callable[[str], SolverState | None] = lambda sha256: None,
+  resume: Callable[[str], SolverState | None] | None = None,
   on_plan: Callable[[Plan], None] = lambda plan: None,
   on_state: Callable[[SolverState], None] = lambda state: None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
@@ -199,11 +217,12 @@ def fit(
     rotation: 'none' (decreasing energy) or 'varimax' (sparser coordinates); free in the error.
     precision: of products with the data: 'highest' (float32), 'high' or 'default' (faster where the hardware has it).
     store: 'auto', 'device', 'host' or 'source' (read again each pass); see `store.plan`.
+    batch: samples to read, and to multiply, at a time; chosen by size if left out. It changes speed only.
     max_iterations: of the last level.
     provenance: more entries for the factors' provenance, JSON values.
     budget: bytes that 'auto' may fill; measured if left out.
     clock: to charge wall time to.
-    resume: asked once, with the source's hash, for a state to go on from.
+    resume: asked once, with the source's hash, for a state to go on from, or None.
     on_plan, on_state, on_samples: told of the plan, of each state (after a few iterations each), and of passes.
 
   Raises:
@@ -213,19 +232,21 @@ def fit(
   clock = clock or Clock()
   # Sizes known before a pass are checked before it: a typing mistake should not cost a read of a large file.
   source = as_source(features, grid, samples)
-  R_S, R_C = check_settings(source, parts, appearances, restarts, rotation, precision, max_iterations)
+  R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
-  with small_matrices_in_float64():
+  with small_matrices_in_float64(), one_blas_thread():
     with clock.phase('features'):
       if source.samples is not None:
         on_plan(plan(source, source.samples, store, budget))
-      scanned = scan(source, center, lambda n: on_samples('scan', n))
+      # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
+      now = resume is not None or source.kind != 'array'
+      scanned = scan(source, center, lambda n: on_samples('scan', n), batch=batch, hashed=now)
       chosen = plan(source, scanned.samples, store, budget)
       if source.samples is None:
         on_plan(chosen)
-      held = Store(source, scanned, chosen, data_mesh())
+      held = Store(source, scanned, chosen, data_mesh(), batch)
     solver = Solver(held, settings, clock, on_state, on_samples)
-    state, reason, Z = solver.solve(resume(scanned.sha256))
+    state, reason, Z = solver.solve(resume(scanned.sha256) if resume else None)
     final = canonical(solver, state, Z, rotation)
   warnings = final['findings'].sentences()
   if reason == 'max_iterations':
@@ -233,7 +254,7 @@ def fit(
   record = {
     'versions': versions(),
     'source': source.name(),
-    'sha256': scanned.sha256,
+    'sha256': scanned.sha256 or sha256_of(source),
     'samples': scanned.samples,
     'dtype': source.dtype.name,
     'settings': dataclasses.asdict(settings) | {'center': center, 'rotation': rotation, 'store': chosen.store},
@@ -243,7 +264,6 @@ def fit(
     'history': state.history,
   } | (provenance or {})
   mean = None if scanned.mean is None else scanned.mean.astype(np.float32)
-  clock.seconds['total'] = sum(v for k, v in clock.seconds.items() if k not in ('total', 'callback'))
   return FitResult(
     factors=Factors(final['A'], final['P'], source.grid, record, mean),
     relative_error=final['error'],
@@ -254,5 +274,5 @@ def fit(
     part_energy=final['part_energy'],
     appearance_energy=final['appearance_energy'],
     eigenvalues=final['eigenvalues'],
-    seconds=dict(clock.seconds),
+    seconds=clock.summary(),
   )

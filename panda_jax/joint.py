@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from panda_jax import appearances, block, moments
@@ -35,35 +36,31 @@ class JointState:
 
 def begin(P: jax.Array, X: jax.Array) -> JointState:
   """A fresh state at P and X: no step taken, no memory of earlier gradients."""
-  dtype = P.dtype
-  zero = jnp.zeros((), jnp.int32)
+  # numpy scalars: outside jit nothing is compiled for them, inside they are constants
+  number = np.dtype(P.dtype).type
   return JointState(
     P=P,
     X=X,
     P_previous=P,
-    gradient_previous=jnp.zeros_like(P),
-    length=jnp.ones((), dtype),
-    error=jnp.full((), jnp.inf, dtype),
-    stationarity=jnp.full((), jnp.inf, dtype),
-    stuck=zero,
-    i=zero,
+    gradient_previous=0 * P,
+    length=number(1),
+    error=number(np.inf),
+    stationarity=number(np.inf),
+    stuck=np.int32(0),
+    i=np.int32(0),
   )
 
 
 def _forms(Y, V, W, precision, axis_name):
   """The six quadratic forms of `block.Forms` from Y = P'Z, V = direction'Z, both (G, R_S, m, C)."""
-  G, R = Y.shape[:2]
-
-  def with_w(y):
-    return jnp.matmul(y.reshape(-1, y.shape[-1]), W, precision=precision).reshape(G, R, -1)
-
-  def inner(a, b):
-    return jnp.matmul(a, b.transpose(0, 2, 1), precision=precision).astype(small_dtype())
-
-  y, v = Y.reshape(G, R, -1), V.reshape(G, R, -1)
-  Wy, Wv = with_w(Y), with_w(V)
-  both = (inner(y, Wy), inner(y, Wv), inner(v, Wv), inner(Wy, Wy), inner(Wy, Wv), inner(Wv, Wv))
-  return block.Forms(*moments.over_shards(tuple(jnp.sum(x, axis=0) for x in both), axis_name))
+  G, R, m, C = Y.shape
+  T = jnp.concatenate([Y, V], axis=1)
+  WT = jnp.matmul(T.reshape(-1, C), W, precision=precision).reshape(G, 2 * R, m * C)
+  columns = WT.transpose(0, 2, 1)
+  with_b = jnp.matmul(T.reshape(G, 2 * R, m * C), columns, precision=precision)
+  with_d = jnp.matmul(WT, columns, precision=precision)
+  b, d = moments.over_shards(tuple(jnp.sum(x.astype(small_dtype()), axis=0) for x in (with_b, with_d)), axis_name)
+  return block.Forms(b[:R, :R], b[:R, R:], b[R:, R:], d[:R, :R], d[:R, R:], d[R:, R:])
 
 
 def _gradient(Z, Y, P, W, precision, axis_name):
@@ -158,10 +155,10 @@ def advance(
 @partial(jax.jit, static_argnames=('mode', 'precision', 'steps'))
 def contest(
   Z: jax.Array, P: jax.Array, X: jax.Array, total: jax.Array, *, mode: str, precision: str, steps: int
-) -> jax.Array:
-  """Relative error of each candidate (P, X)[k] after so many joint steps from it, (candidates,).
+) -> JointState:
+  """So many joint steps from each candidate (P, X)[k]; the states, stacked. They share every product with the data.
 
-  P: (k, S, R_S); X: (k, C, C) or (k, C, R_C). The candidates share every product with the data.
+  P: (k, S, R_S); X: (k, C, C) or (k, C, R_C).
   """
 
   def run(P, X):
@@ -169,6 +166,6 @@ def contest(
     state, _ = jax.lax.fori_loop(
       0, steps, lambda _, c: _step(Z, c[0], c[1], total, mode, precision, None), (begin(P, X), Y)
     )
-    return state.error
+    return state
 
   return jax.vmap(run)(P, X)

@@ -90,9 +90,7 @@ def product_moments(
 ) -> tuple[jax.Array, jax.Array]:
   """M = sum_i Y_i Y_i' and N = sum_i Y_i (P'P) Y_i', (C, C), from Y = P'Z (G, R_S, m, C) and P'P (R_S, R_S)."""
   G, R, m, C = Y.shape
-  weighted = jnp.matmul(
-    jnp.broadcast_to(gram.astype(Y.dtype), (G, R, R)), Y.reshape(G, R, m * C), precision=precision
-  )
+  weighted = jnp.matmul(jnp.broadcast_to(gram.astype(Y.dtype), (G, R, R)), Y.reshape(G, R, m * C), precision=precision)
   rows = Y.reshape(G, R * m, C).transpose(0, 2, 1)
   M = jnp.matmul(rows, Y.reshape(G, R * m, C), precision=precision)
   N = jnp.matmul(rows, weighted.reshape(G, R * m, C), precision=precision)

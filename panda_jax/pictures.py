@@ -75,7 +75,7 @@ def parts_layout(count: int, grid: tuple[int, int], energies: bool = False) -> P
   aspect = min(max(grid[1] / grid[0], 1 / LONGEST), LONGEST)
   side = min(max(math.sqrt(PAGE[0] * PAGE[1] / count), TILE[0]), TILE[1])
   wanted = side / math.sqrt(aspect), side * math.sqrt(aspect)
-  pooled = tuple(math.ceil(n / pixels) for n, pixels in zip(grid, wanted, strict=True))
+  pooled = tuple(max(1, round(n / pixels)) for n, pixels in zip(grid, wanted, strict=True))
   cells = tuple(math.ceil(n / block) for n, block in zip(grid, pooled, strict=True))
   cell = tuple(max(1, round(pixels / n)) for n, pixels in zip(cells, wanted, strict=True))
   if 1 / LONGEST < grid[1] / grid[0] < LONGEST and pooled == (1, 1):
@@ -212,7 +212,7 @@ def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> Non
   series = {}
   for row in rows:
     series.setdefault((row['phase'], row['samples']), []).append((row['seconds'], row['relative_error']))
-  everything = max((row['samples'] for row in rows), default=0)
+  most = max((row['samples'] for row in rows), default=0)
   seconds = np.array([row['seconds'] for row in rows])
   errors = np.array([row['relative_error'] for row in rows])
 
@@ -225,11 +225,11 @@ def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> Non
       axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
       return
     for ((phase, samples), points), (colour, marker) in zip(series.items(), cycle(SERIES), strict=False):
-      whole = f'all {samples} samples' if samples == everything else f'{samples} samples, error on these'
+      subset = ', error on these' if samples < most else ''
       x, y = np.transpose(points)
       every = max(1, len(points) // 25)
       style = {'color': colour, 'marker': marker, 'markersize': 5, 'markevery': every, 'linewidth': 1.4}
-      axes.plot(x, y, label=f'{phase}, {whole}', **style)
+      axes.plot(x, y, label=f'{phase}, {samples} samples{subset}', **style)
     if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
       _logarithmic(axes.xaxis, seconds)
     if errors.min() > 0 and errors.max() > 10 * errors.min():
@@ -263,12 +263,13 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
     live = shares > 0
     marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
     left.plot(np.flatnonzero(live), shares[live], dot, color=blue, label='share of one appearance', **marker)
-    if live.any():
-      _logarithmic(left.yaxis, shares[live], ' %')
+    _logarithmic(left.yaxis, shares[live] if live.any() else np.array([1, 100]), ' %')
+    left.set_ylim(min(shares[live].min(initial=100) / 1.6, 10), 140)
+    left.set_xlim(-0.6 - 0.02 * len(shares), 1.02 * len(shares) - 0.4)
     missing = '' if live.all() else f'; {np.sum(~live)} without energy left out'
     left.set_xlabel(f'appearance (0-based{missing})')
     left.set_ylabel('share of the energy, log scale', color=blue)
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     total = left.twinx()
     total.spines[['top', 'left']].set_visible(False)
     total.plot(np.cumsum(shares), color=orange, linewidth=1.6, marker=square if len(shares) == 1 else '')
@@ -281,7 +282,8 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
     right.plot(np.arange(1, len(values) + 1), values, dot, color=green, linewidth=1, **marker)
     right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
     right.legend(fontsize=9, frameon=False)
-    right.set_ylim(bottom=min(0, values.min(initial=0)))
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.set_xlim(0.4 - 0.02 * len(values), 1.02 * len(values) + 0.6)
     right.set_xlabel('rank, from the largest')
     right.set_ylabel('eigenvalue')

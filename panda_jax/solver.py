@@ -18,16 +18,19 @@ from jax.sharding import PartitionSpec as Spec
 from panda_jax import appearances, block, joint, moments
 from panda_jax.clock import Clock
 from panda_jax.errors import NonFiniteError
-from panda_jax.starts import SCREEN_STEPS, SWEEPS, search_parts
+from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.store import AXIS, Store
 
 REASONS = ('converged', 'max_iterations', 'stalled')
 
-TOLERANCE = 1e-6  # projected gradient relative to the parts, at which the last level has converged
+TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
-KEEP = 3  # candidates that meet on the first subset before one goes on
-CONTEST_STEPS = 12
+KEEP = 2  # candidates that meet on the first level before one goes on
+CONTEST_STEPS = 16
+# Where even the first level takes a while, a few starts on a few samples give factors that are nearly as good at once;
+# they meet the better candidates on the first level. Below so many numbers it is not worth the compilation.
+EARLY_SAMPLES, EARLY_RESTARTS, EARLY_STEPS, EARLY_SIZE = 64, 16, 20, 10_000_000
 GROWTH = 8  # of the subsets from level to level
 LEAST_SAMPLES = 64
 SUBSET_BYTES = 512 << 20  # of the largest subset when features are streamed
@@ -56,7 +59,7 @@ class Settings:
   parts: int
   appearances: int
   seed: int = 0
-  restarts: int = 32
+  restarts: int = 64
   joint: bool = True
   orthonormal: bool = False
   precision: str = 'highest'
@@ -133,7 +136,7 @@ def level_sizes(samples: int, positions: int, channels: int, settings: Settings,
   The first is the one on which forming K costs about as much as the restarts that use it (2 n C S^2 operations against
   restarts x steps x 4 S^2 R_S), at least so large that K has full rank four times over, and at least LEAST_SAMPLES.
   """
-  work = 2 * settings.restarts * (SCREEN_STEPS + SWEEPS) * settings.parts
+  work = 2 * settings.restarts * (SCHEDULE[0] + SWEEPS) * settings.parts
   first = max(LEAST_SAMPLES, -(-4 * positions // channels), -(-work // channels))
   last = min(samples, most)
   sizes = []
@@ -201,47 +204,64 @@ class Solver:
     with self.clock.phase('callback'):
       self._on_state(state)
 
-  def search(self, pieces: Callable[[str], Iterable[jax.Array]], keep: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces."""
+  def search(self, pieces: Callable[[str], Iterable[jax.Array]], **options) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces; options as of `search_parts`."""
     s = self.settings
     with self.clock.phase('moments'):
-      dtype = block.small_dtype()
       if self.mode in ('full', 'identity'):
-        X = jnp.eye(self.C, dtype=dtype)
+        X = np.eye(self.C, dtype=block.small_dtype())
         K = self.total(moments.position_moments, pieces('K'))[0]
       else:
-        X = self.clock.call(
-          _leading, self.total(moments.channel_scatter, pieces('scatter')), rank=s.appearances
-        )
-        K = self.total(moments.position_moments, pieces('K'), block.dot(X, X.T))[0]
+        X = self.clock.call(_leading, self.total(moments.channel_scatter, pieces('scatter')), rank=s.appearances)
+        K = self.total(moments.position_moments, pieces('K'), np.asarray(X) @ np.asarray(X).T)[0]
       jax.block_until_ready(K)
     with self.clock.phase('solve'):
-      P, _ = self.clock.call(
-        search_parts, jax.random.key(s.seed), K, None, parts=s.parts, restarts=s.restarts, keep=keep
-      )
+      P, _ = jax.block_until_ready(self.clock.call(search_parts, jax.random.key(s.seed), K, parts=s.parts, **options))
     return P, X, K
 
-  def start(self, Z: jax.Array) -> SolverState:
-    """Restarts on the first level, and the candidate that is best after a few joint steps."""
-    s = self.settings
-    keep = min(KEEP, s.restarts)
-    P, X, _ = self.search(lambda name: [Z], keep)
+  def early(self) -> joint.JointState:
+    """Quick factors from a few samples."""
+    with self.clock.phase('features'):
+      Z = self.store.subset(EARLY_SAMPLES)
+    restarts = min(EARLY_RESTARTS, self.settings.restarts)
+    P, X, _ = self.search(lambda name: [Z], restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
+    return self.compete(Z, np.asarray(P), np.asarray(X)[None], EARLY_STEPS)
+
+  def compete(self, Z: jax.Array, P: jax.Array, X: jax.Array, steps: int) -> joint.JointState:
+    """The best of candidates P (k, S, R_S), X (k, ...) after so many joint steps each."""
     with self.clock.phase('solve'):
-      if keep > 1:
-        errors = self.clock.call(
-          joint.contest,
-          Z,
-          P,
-          jnp.broadcast_to(X, (keep, *X.shape)),
-          self.sums(_energy, Z),
-          mode=self.mode,
-          precision=s.precision,
-          steps=CONTEST_STEPS,
-        )
-        P = P[int(jnp.argmin(errors))][None]
-      state = SolverState(0, 'search', self.sizes[0], joint.begin(P[0], X), self.mode, 0.0, [])
-    self.report(state)
-    return state
+      states = self.clock.call(
+        joint.contest,
+        Z,
+        P,
+        X,
+        self.sums(_energy, Z),
+        mode=self.mode,
+        precision=self.settings.precision,
+        steps=steps,
+      )
+      errors = np.asarray(states.error)
+      best = int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0
+      return jax.tree.map(lambda x: np.asarray(x)[best], states)
+
+  def start(self) -> tuple[SolverState, jax.Array]:
+    """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
+    s = self.settings
+    size = self.N * self.S * self.C
+    state = SolverState(0, 'search', self.sizes[0], None, self.mode, 0.0, [])
+    if self.sizes[0] > 2 * EARLY_SAMPLES and size >= EARLY_SIZE:
+      state.inner, state.samples = self.early(), EARLY_SAMPLES
+      self.check([float(state.inner.error)], state, 0)
+      self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
+    Z = self.load(0)
+    P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
+    P, X = np.asarray(P), np.broadcast_to(np.asarray(X), (len(P), *X.shape))
+    if state.inner is not None:
+      P, X = np.concatenate([P, state.inner.P[None]]), np.concatenate([X, state.inner.X[None]])
+    state.inner, state.samples = self.compete(Z, P, X, CONTEST_STEPS), self.sizes[0]
+    self.check([float(state.inner.error)], state, 0)
+    self.report(state, [self.entry(state, CONTEST_STEPS, self.clock.elapsed, float(state.inner.error))])
+    return state, Z
 
   def steps_per_call(self) -> int:
     """Steps per dispatch: about a second's worth on a slow machine, so that progress and signals are seen."""
@@ -267,8 +287,8 @@ class Solver:
           Z,
           jax.tree.map(place, state.inner),
           total,
-          jnp.int32(min(self.steps_per_call(), most - done)),
-          jnp.asarray(tolerance, total.dtype),
+          np.int32(min(self.steps_per_call(), most - done)),
+          np.asarray(tolerance, total.dtype),
           mode=self.mode,
           precision=self.settings.precision,
         )
@@ -303,9 +323,7 @@ class Solver:
         W = appearances.outer(state.inner.X, self.mode)
         K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
       with self.clock.phase('solve'):
-        inner = self.clock.call(
-          _parts_block, K1, K2, state.inner.P, jnp.asarray(1e-8, K1.dtype), steps=GRAM_STEPS
-        )
+        inner = self.clock.call(_parts_block, K1, K2, state.inner.P, jnp.asarray(1e-8, K1.dtype), steps=GRAM_STEPS)
         moved = float(jnp.max(jnp.abs(inner.X - state.inner.P)) / jnp.max(inner.X))
       with self.clock.phase('moments'):
         M, N = self.total(moments.channel_moments, self.passes('channels', Z), inner.X)
@@ -349,7 +367,7 @@ class Solver:
   def parts_only(self) -> tuple[SolverState, str, jax.Array | None]:
     """Without the joint phase: restarts and block steps on the K of all samples, A at its start."""
     Z = None if self.store.streamed else self.load(len(self.sizes) - 1)
-    P, X, K = self.search(lambda name: self.passes(name, Z), 1)
+    P, X, K = self.search(lambda name: self.passes(name, Z), restarts=self.settings.restarts, keep=1)
     with self.clock.phase('solve'):
       steps = self.settings.max_iterations
       result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(TOLERANCE / 10, K.dtype), steps=steps)
@@ -369,8 +387,7 @@ class Solver:
     everything = self.sizes[last] == self.N
     Z = None
     if state is None:
-      Z = self.load(0)
-      state = self.start(Z)
+      state, Z = self.start()
     reason = 'max_iterations'
     while state.phase != 'gram':
       final = state.level == last and everything

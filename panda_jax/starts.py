@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from panda_jax.block import dot, minimise_block
 
 # Steps that all starts take, that the better quarter takes, and at most that those kept take.
-SCREEN_STEPS, SECOND_STEPS, KEPT_STEPS = 30, 70, 400
+SCHEDULE = (30, 70, 400)
+EARLY_SCHEDULE = (15, 25, 0)
 SWEEPS = 10
 
 
@@ -72,9 +73,15 @@ def _distinct_best(value: jax.Array, keep: int) -> jax.Array:
   return order[jnp.argsort(repeat, stable=True)[:keep]]
 
 
-@partial(jax.jit, static_argnames=('parts', 'restarts', 'keep'))
+@partial(jax.jit, static_argnames=('parts', 'restarts', 'keep', 'schedule'))
 def search_parts(
-  key: jax.Array, B: jax.Array, D: jax.Array | None, *, parts: int, restarts: int, keep: int
+  key: jax.Array,
+  B: jax.Array,
+  *,
+  parts: int,
+  restarts: int,
+  keep: int,
+  schedule: tuple[int, int, int] = SCHEDULE,
 ) -> tuple[jax.Array, jax.Array]:
   """The best of many starts of the P block, by successive halving.
 
@@ -82,8 +89,9 @@ def search_parts(
 
   Args:
     key: a PRNG key; the starts depend on it and on B only.
-    B, D: (S, S), as for `minimise_block`; D = None for D = B.
+    B: (S, S), as for `minimise_block` with D = B: A A' is a projector before the joint phase.
     parts, restarts, keep: R_S, how many starts, how many to return.
+    schedule: steps that all starts take, that the better quarter takes, and at most that those kept take.
 
   Returns:
     P (keep, S, R_S), best first, and h(P) / tr(B) of each, (keep,).
@@ -92,15 +100,15 @@ def search_parts(
   # Telling starts apart needs no more than float32, which halves the time; what is kept is refined in the joint phase.
   result_dtype = B.dtype
   scale = jnp.maximum(jnp.trace(B), jnp.finfo(B.dtype).tiny)
-  B, D = jax.tree.map(lambda x: (x / scale).astype(jnp.float32), (B, D))
+  B = (B / scale).astype(jnp.float32)
 
   def refine(P, steps, tolerance):
-    return jax.vmap(lambda X: minimise_block(B, D, X, steps=steps, tolerance=tolerance, nonnegative=True))(P)
+    return jax.vmap(lambda X: minimise_block(B, None, X, steps=steps, tolerance=tolerance, nonnegative=True))(P)
 
   P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, restarts))
-  state = refine(P, SCREEN_STEPS, 1e-6)
+  state = refine(P, schedule[0], 1e-6)
   some = max(keep, -(-restarts // 4))
-  state = refine(state.X[_distinct_best(state.value, some)], SECOND_STEPS, 1e-6)
-  state = refine(state.X[_distinct_best(state.value, keep)], KEPT_STEPS, 1e-6)
+  state = refine(state.X[_distinct_best(state.value, some)], schedule[1], 1e-6)
+  state = refine(state.X[_distinct_best(state.value, keep)], schedule[2], 1e-6)
   order = jnp.argsort(state.value)
   return state.X[order].astype(result_dtype), state.value[order].astype(result_dtype)

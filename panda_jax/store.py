@@ -44,14 +44,14 @@ class Scan:
     mean: what centring subtracts, (S, C) or (1, C) float64; None without centring.
     scale: a power of two, about 1 / rms, by which features are multiplied on the devices: exact, and it makes the fit
       the same for features in any unit.
-    sha256: of the source.
+    sha256: of the source, None if not asked for.
   """
 
   samples: int
   energies: np.ndarray
   mean: np.ndarray | None
   scale: float
-  sha256: str
+  sha256: str | None
 
 
 def _energies(block: np.ndarray, first: int) -> np.ndarray:
@@ -83,13 +83,28 @@ def prefetched(iterator: Iterator) -> Iterator:
       yield item
 
 
-def block_size(source: FeatureSource) -> int:
-  """Samples to read at a time."""
-  return max(1, BLOCK_BYTES // source.sample_bytes)
+def block_size(source: FeatureSource, batch: int | None = None) -> int:
+  """Samples to read at a time: `batch`, or what fills a block, in stored and in device form."""
+  return batch or max(1, BLOCK_BYTES // max(source.sample_bytes, 4 * source.positions * source.channels))
 
 
-def scan(source: FeatureSource, center: str = 'none', on_samples: Callable[[int], None] = lambda n: None) -> Scan:
-  """One pass: values are finite, energies, mean, hash.
+def sha256_of(source: FeatureSource) -> str:
+  """The hash that `scan` finds, in a pass of its own."""
+  digest = source.digest()
+  for block in source.blocks(block_size(source)):
+    digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+  return digest.hexdigest()
+
+
+def scan(
+  source: FeatureSource,
+  center: str = 'none',
+  on_samples: Callable[[int], None] = lambda n: None,
+  *,
+  batch: int | None = None,
+  hashed: bool = True,
+) -> Scan:
+  """One pass: values are finite, energies, mean, hash (unless not `hashed`: an array can be hashed at leisure).
 
   Raises:
     NonFiniteError: with the sample, position and channel.
@@ -98,8 +113,9 @@ def scan(source: FeatureSource, center: str = 'none', on_samples: Callable[[int]
   if center not in CENTERS:
     raise InputError('center', center, 'unknown', f'give one of {", ".join(CENTERS)}')
   digest, energies, sums, first = source.digest(), [], 0.0, 0
-  for block in prefetched(source.blocks(block_size(source))):
-    digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+  for block in prefetched(source.blocks(block_size(source, batch))):
+    if hashed:
+      digest.update(np.ascontiguousarray(block).view(np.uint8).data)
     energies.append(_energies(block, first))
     if center != 'none':
       sums = sums + np.sum(block, axis=0, dtype=np.float64)
@@ -121,7 +137,7 @@ def scan(source: FeatureSource, center: str = 'none', on_samples: Callable[[int]
     raise InputError('features', source.name(), problem, 'give features that vary')
   rms = np.sqrt(total / (first * size))
   scale = float(2.0 ** -np.clip(np.round(np.log2(rms)), -120, 120))
-  return Scan(first, energies, mean, scale, digest.hexdigest())
+  return Scan(first, energies, mean, scale, digest.hexdigest() if hashed else None)
 
 
 def strata(energies: np.ndarray, count: int) -> np.ndarray:
@@ -144,8 +160,9 @@ class Layout:
   channels: int
 
   @classmethod
-  def of(cls, samples: int, positions: int, channels: int, devices: int) -> 'Layout':
-    places = max(1, min(GROUP_COLUMNS // channels, GROUP_BYTES // (4 * positions * channels), -(-samples // devices)))
+  def of(cls, samples: int, positions: int, channels: int, devices: int, batch: int | None = None) -> 'Layout':
+    wide = batch or min(GROUP_COLUMNS // channels, GROUP_BYTES // (4 * positions * channels))
+    places = max(1, min(wide, -(-samples // devices)))
     groups = -(-samples // places)
     groups = -(-groups // devices) * devices
     return cls(groups, positions, -(-samples // groups), channels)
@@ -288,13 +305,11 @@ class Store:
     mesh: the devices.
   """
 
-  def __init__(self, source: FeatureSource, scan: Scan, plan: Plan, mesh: jax.sharding.Mesh):
-    self.scan, self.plan, self.mesh = scan, plan, mesh
+  def __init__(self, source: FeatureSource, scan: Scan, plan: Plan, mesh: jax.sharding.Mesh, batch: int | None = None):
+    self.scan, self.plan, self.mesh, self._batch = scan, plan, mesh, batch
     self.source = source
     if plan.store == 'host' and source.kind != 'array':
-      self.source = ArraySource(
-        np.concatenate(list(source.blocks(block_size(source)))), source.grid
-      )
+      self.source = ArraySource(np.concatenate(list(source.blocks(block_size(source)))), source.grid)
 
   @property
   def streamed(self) -> bool:
@@ -302,7 +317,7 @@ class Store:
 
   def _load(self, read, samples) -> jax.Array:
     s = self.source
-    layout = Layout.of(samples, s.positions, s.channels, self.mesh.size)
+    layout = Layout.of(samples, s.positions, s.channels, self.mesh.size, self._batch)
     return to_device(read, samples, layout, self.mesh, s.dtype, self.scan.scale, self.scan.mean)
 
   def subset(self, count: int) -> jax.Array:
@@ -332,8 +347,8 @@ class Store:
   def pieces(self, on_samples: Callable[[int], None] = lambda n: None) -> Iterator[jax.Array]:
     """All samples, one piece of fixed shape after the other, on the devices."""
     s = self.source
-    size = min(block_size(s), max(1, BLOCK_BYTES // (4 * s.positions * s.channels)), self.scan.samples)
-    layout = Layout.of(size, s.positions, s.channels, self.mesh.size)
+    size = min(block_size(s, self._batch), self.scan.samples)
+    layout = Layout.of(size, s.positions, s.channels, self.mesh.size, self._batch)
     seen = 0
     for block in prefetched(s.blocks(size)):
       yield to_device(

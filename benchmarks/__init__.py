@@ -1,0 +1,1 @@
+"""Yardsticks and timings; `python -m benchmarks.solver --help`."""

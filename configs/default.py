@@ -1,0 +1,10 @@
+"""The defaults, for a fit described by flags alone.
+
+python run.py fit --features=FILE.npy --parts=8 --workdir=DIR
+"""
+
+from panda_jax.config import default_config
+
+
+def get_config():
+  return default_config()

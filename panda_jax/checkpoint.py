@@ -1,0 +1,91 @@
+"""Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last whole one."""
+
+import logging
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.joint import JointState
+from panda_jax.solver import SolverState
+
+
+class Checkpoints:
+  """Saves at most every so many seconds, and whenever asked; keeps the last two.
+
+  Orbax is imported at the first use: it takes most of a second.
+  """
+
+  def __init__(self, folder: Path, seconds: float):
+    self._folder, self._seconds = folder, seconds
+    self._manager, self._last = None, None
+
+  def _open(self):
+    if self._manager is None:
+      import orbax.checkpoint as ocp
+
+      logging.getLogger('absl').setLevel(logging.ERROR)
+      options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
+      self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
+    return self._manager
+
+  def due(self) -> bool:
+    """Whether the first save, or one more, is due."""
+    return self._last is None or time.monotonic() - self._last >= self._seconds
+
+  def save(self, state: SolverState) -> None:
+    """Writes the state. A failure is the user's to mend (no space, no rights), and leaves the last checkpoint as it is."""
+    import orbax.checkpoint as ocp
+
+    inner = {name: np.asarray(getattr(state.inner, name)) for name in JointState.__dataclass_fields__}
+    info = {
+      'level': state.level,
+      'phase': state.phase,
+      'samples': state.samples,
+      'mode': state.mode,
+      'seconds': state.seconds,
+      'history': state.history,
+    }
+    try:
+      manager = self._open()
+      step = (manager.latest_step() or 0) + 1
+      manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
+      manager.wait_until_finished()
+    except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+      raise InputError(
+        'workdir',
+        self._folder.parent,
+        f'the checkpoint could not be written ({str(error).splitlines()[0][:160]})',
+        'free space or choose another folder; the last whole checkpoint is kept',
+      ) from error
+    self._last = time.monotonic()
+
+  def restore(self) -> SolverState | None:
+    """The last whole state, or None. Call it where float64 is enabled if it was when the state was saved."""
+    if not self._folder.is_dir():
+      return None
+    import orbax.checkpoint as ocp
+
+    manager = self._open()
+    step = manager.latest_step()
+    if step is None:
+      return None
+    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in JointState.__dataclass_fields__}
+    try:
+      saved = manager.restore(
+        step,
+        args=ocp.args.Composite(inner=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()),
+      )
+    except Exception as error:
+      raise InputError(
+        'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({error})', 'use --overwrite to start anew'
+      ) from error
+    self._last = time.monotonic()
+    inner = JointState(**{name: jnp.asarray(value) for name, value in saved['inner'].items()})
+    return SolverState(inner=inner, **saved['info'])
+
+  def close(self):
+    if self._manager is not None:
+      self._manager.close()

@@ -1,0 +1,29 @@
+"""The configuration of a fit: every key there is, with its default."""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """A new configuration; files in `configs/` change some of its values."""
+  return ml_collections.ConfigDict(
+    {
+      'features': placeholder(str),  # path of a .npy file, (N, H, W, C) or (N, S, C)
+      'grid': placeholder(str),  # 'H,W', for (N, S, C) only
+      'layer': placeholder(int),  # where the features were taken: kept in the provenance
+      'samples': placeholder(int),  # only the first so many
+      'batch': placeholder(int),  # samples at a time; by size if not set
+      'parts': placeholder(int),  # R_S
+      'appearances': placeholder(int),  # R_C; all channels if not set
+      'seed': 0,
+      'restarts': 64,
+      'joint': True,
+      'orthonormal': False,
+      'center': 'none',  # none, position, channel
+      'rotation': 'none',  # none, varimax
+      'precision': 'highest',  # highest, high, default
+      'store': 'auto',  # auto, device, host, source
+      'max_iterations': 2000,
+      'checkpoint_seconds': 30.0,
+    }
+  )

@@ -1,0 +1,273 @@
+"""A fit into a folder: configuration in, files out, and going on where a killed run stopped."""
+
+import contextlib
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from panda_jax import pictures
+from panda_jax.checkpoint import Checkpoints
+from panda_jax.clock import Clock
+from panda_jax.errors import InputError, Interrupted
+from panda_jax.factors import npy_bytes, write_atomically
+from panda_jax.features import as_source
+from panda_jax.fitting import FitResult, fit, versions
+from panda_jax.progress import Progress
+from panda_jax.store import sha256_of
+
+OUTPUTS = (
+  'config.json',
+  'factors.npz',
+  'appearances.npy',
+  'parts.npy',
+  'summary.json',
+  'history.jsonl',
+  'parts.png',
+  'convergence.png',
+  'spectrum.png',
+)
+# Keys that change how fast a fit is, or when it is saved, but not its result.
+WITHOUT_EFFECT = ('features', 'batch', 'store', 'checkpoint_seconds')
+
+
+def write_json(path: Path, value) -> None:
+  write_atomically(path, (json.dumps(value, indent=2) + '\n').encode())
+
+
+def read_json(path: Path):
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(
+      'workdir', path.parent, f'{path.name} cannot be read ({error})', 'use --overwrite to start anew'
+    ) from error
+
+
+def parsed_grid(text: str | None) -> tuple[int, int] | None:
+  """(H, W) from 'H,W'."""
+  if text is None:
+    return None
+  try:
+    height, width = (int(x) for x in text.split(','))
+    if height < 1 or width < 1:
+      raise ValueError
+  except ValueError:
+    raise InputError('grid', text, 'not two positive whole numbers', 'give --grid=H,W') from None
+  return height, width
+
+
+def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
+  """Makes the folder, or accepts one of the same configuration; empties it of our files with `overwrite`.
+
+  Raises:
+    InputError: it cannot be written, or holds a fit of another configuration or files that a fit would replace.
+  """
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=workdir):
+      pass
+  except OSError as error:
+    raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+  if overwrite:
+    for name in OUTPUTS:
+      (workdir / name).unlink(missing_ok=True)
+    shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
+  record = workdir / 'config.json'
+  if record.exists():
+    agree(workdir, read_json(record), config)
+  else:
+    there = [name for name in (*OUTPUTS, 'checkpoints') if (workdir / name).exists()]
+    if there:
+      raise InputError(
+        'workdir',
+        workdir,
+        f'{there[0]} is there, from no fit that is on record',
+        'choose another folder or use --overwrite',
+      )
+
+
+def agree(workdir: Path, old: dict, new: dict) -> None:
+  """Raises unless both configurations have the same keys that matter; names the first that differs."""
+  for key in sorted((old.keys() | new.keys()) - {*WITHOUT_EFFECT}):
+    if key in old and key in new and old[key] != new[key]:
+      raise InputError(
+        'workdir',
+        workdir,
+        f'it holds a fit of another configuration ({key} was {old[key]}, now {new[key]})',
+        'choose another folder or use --overwrite',
+      )
+
+
+@contextlib.contextmanager
+def terminations() -> Iterator[list[int]]:
+  """A list that SIGTERM adds itself to, instead of ending the process in the middle of something."""
+  caught: list[int] = []
+  try:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+  except ValueError:  # not in the main thread: somebody else's signals
+    yield caught
+    return
+  try:
+    yield caught
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def fit_into(
+  workdir: Path,
+  config: ml_collections.ConfigDict,
+  *,
+  overwrite: bool = False,
+  published: str | None = None,
+  clock: Clock | None = None,
+) -> dict:
+  """Runs the fit that `config` describes and writes every file of design section 7 into `workdir`.
+
+  Args:
+    workdir: created if need be. One with a finished fit of the same configuration is left as it is; one with an
+      unfinished fit goes on from its last checkpoint.
+    config: see `config.default_config`.
+    overwrite: drop what an earlier fit left there.
+    published: a name; also write the authors' pair of .npy files under it.
+    clock: running since the process started, for honest totals.
+
+  Returns:
+    The content of summary.json.
+
+  Raises:
+    InputError: an argument cannot be used, or files cannot be written.
+    Interrupted: SIGTERM came; the state is saved.
+  """
+  clock = clock or Clock()
+  workdir = Path(workdir)
+  if config.features is None:
+    raise InputError('features', None, 'not given', 'give --features=FILE.npy or a config that names one')
+  if config.parts is None:
+    raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
+  if not config.checkpoint_seconds >= 0:
+    raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
+  source = as_source(config.features, parsed_grid(config.grid), config.samples)
+  settings = config.to_dict()
+  prepare(workdir, settings, overwrite)
+  with Progress(source.samples) as progress, terminations() as caught:
+    if (workdir / 'summary.json').exists():
+      agree(workdir, read_json(workdir / 'config.json'), {'sha256': sha256_of(source)})
+      progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
+      return read_json(workdir / 'summary.json')
+    checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint_seconds)
+    last = None
+
+    def resume(sha256):
+      record = workdir / 'config.json'
+      if record.exists():
+        agree(workdir, read_json(record), {'sha256': sha256})
+      write_json(record, settings | {'sha256': sha256})
+      with clock.phase('checkpoint'):
+        state = checkpoints.restore()
+      if state is not None:
+        progress.say(f'going on from {state.phase} phase, {state.samples} samples, {state.seconds:.1f} s in')
+      return state
+
+    def save(state):
+      with clock.phase('checkpoint'):
+        checkpoints.save(state)
+        write_history(workdir, state.history)
+
+    def on_state(state):
+      nonlocal last
+      last = state
+      progress.state(state)
+      if caught:
+        save(state)
+        raise Interrupted
+      if checkpoints.due():
+        save(state)
+
+    def on_samples(name, done):
+      progress.samples_done(name, done)
+      if caught:
+        if last is not None:
+          save(last)
+        raise Interrupted
+
+    result = fit(
+      source,
+      parts=config.parts,
+      appearances=config.appearances,
+      seed=config.seed,
+      restarts=config.restarts,
+      joint=config.joint,
+      orthonormal=config.orthonormal,
+      center=config.center,
+      rotation=config.rotation,
+      precision=config.precision,
+      store=config.store,
+      batch=config.batch,
+      max_iterations=config.max_iterations,
+      provenance={} if config.layer is None else {'layer': config.layer},
+      clock=clock,
+      resume=resume,
+      on_plan=lambda plan: progress.say(str(plan)),
+      on_state=on_state,
+      on_samples=on_samples,
+    )
+    save(last)
+    checkpoints.close()
+    summary = write_results(workdir, result, clock, published, config.layer)
+    for warning in result.warnings:
+      progress.say(f'note: {warning}')
+    progress.say(
+      f'relative error {result.relative_error:.5f} ({result.reason}), {summary["seconds"]["total"]:.1f} s in all; '
+      f'results in {workdir}'
+    )
+  return summary
+
+
+def write_history(workdir: Path, history: list[dict]) -> None:
+  write_atomically(workdir / 'history.jsonl', ''.join(json.dumps(entry) + '\n' for entry in history).encode())
+
+
+def write_results(workdir: Path, result: FitResult, clock: Clock, published: str | None, layer: int | None) -> dict:
+  """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished."""
+  factors = result.factors
+  factors.save(workdir / 'factors.npz')
+  write_atomically(workdir / 'appearances.npy', npy_bytes(factors.appearances))
+  write_atomically(workdir / 'parts.npy', npy_bytes(factors.parts))
+  if published is not None:
+    factors.save_published(workdir, published, 0 if layer is None else layer)
+  write_history(workdir, result.history)
+  with clock.phase('draw'):
+    try:
+      pictures.draw_parts(workdir / 'parts.png', factors.parts, factors.grid, result.part_energy)
+      pictures.draw_convergence(workdir / 'convergence.png', result.history)
+      pictures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
+    except OSError as error:
+      raise InputError(
+        'workdir', workdir, f'a picture could not be written ({error.strerror})', 'free space'
+      ) from error
+  seconds = clock.summary()
+  summary = {
+    'relative_error': result.relative_error,
+    'reason': result.reason,
+    'warnings': result.warnings,
+    'seconds': {k: round(v, 3) for k, v in seconds.items()},
+    'counts': {
+      'samples': factors.provenance['samples'],
+      'positions': factors.parts.shape[0],
+      'channels': factors.appearances.shape[0],
+      'parts': factors.parts.shape[1],
+      'appearances': factors.appearances.shape[1],
+      'iterations': len(result.history),
+    },
+    'part_energy': [round(float(x), 6) for x in result.part_energy],
+    'versions': versions(),
+    'devices': [str(device.device_kind) for device in jax.devices()],
+  }
+  write_json(workdir / 'summary.json', summary)
+  return summary
