@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from panda_jax.block import dot, minimise_block
 
@@ -26,37 +27,35 @@ def outer(X: jax.Array, mode: str) -> jax.Array:
   return X if mode in ('full', 'identity') else dot(X, X.T)
 
 
-def _lyapunov_eigen(M, N):
-  values, vectors = jnp.linalg.eigh(N)
-  values = jnp.maximum(values, 0)
-  epsilon = PROXIMAL * jnp.maximum(values[-1], jnp.finfo(N.dtype).tiny)
-  return values[:, None] + values[None, :], vectors, epsilon
-
-
 def lyapunov(M: jax.Array, N: jax.Array, W: jax.Array) -> jax.Array:
-  """The W minimising -2 tr(WM) + tr(W^2 N) + epsilon ||W - W_previous||^2: N W + W N + 2 epsilon W = 2 M + 2 epsilon W_previous.
+  """The W minimising -2 tr(WM) + tr(W^2 N) + e ||W - W_previous||^2, from N W + W N + 2 e W = 2 M + 2 e W_previous.
 
   One eigendecomposition of N solves it (design section 4.3). M, N, W: (C, C), positive semi-definite; so is the result.
-  The proximal term leaves the fixed point unbiased and the objective non-increasing.
+  The proximal term, e = PROXIMAL times the largest eigenvalue of N, leaves the fixed point unbiased and the objective
+  non-increasing.
   """
-  pairs, V, epsilon = _lyapunov_eigen(M, N)
+  values, V = jnp.linalg.eigh(N)
+  values = jnp.maximum(values, 0)
+  epsilon = PROXIMAL * jnp.maximum(values[-1], jnp.finfo(N.dtype).tiny)
   right = dot(V.T, dot(2 * M + 2 * epsilon * W, V))
-  W = dot(V, dot(right / (pairs + 2 * epsilon), V.T))
+  W = dot(V, dot(right / (values[:, None] + values[None, :] + 2 * epsilon), V.T))
   return (W + W.T) / 2
 
 
-def settled(M: jax.Array, N: jax.Array) -> jax.Array:
-  """W as a function of M and N alone: `FINAL_PROXIMAL_STEPS` proximal steps from W = I, in closed form.
+def settled(M: np.ndarray, N: np.ndarray) -> np.ndarray:
+  """W as a function of M and N alone: `FINAL_PROXIMAL_STEPS` proximal steps from W = I, in closed form; on the host.
 
-  In the eigenbasis of N a step maps x to r x + (1 - r) x* with r = 2 epsilon / (d_i + d_j + 2 epsilon), so k steps from
-  I give r^k I + (1 - r^k) x*. It equals the minimiser where the data has energy and I where it has none, and two runs
-  that agree on P agree on W however many steps each took (our derivation).
+  In the eigenbasis of N a step maps x to r x + (1 - r) x* with r = 2 e / (d_i + d_j + 2 e), so k steps from I give
+  r^k I + (1 - r^k) x*. It equals the minimiser where the data has energy and I where it has none, and two runs that
+  agree on P agree on W however many steps each took (our derivation).
   """
-  pairs, V, epsilon = _lyapunov_eigen(M, N)
+  values, V = np.linalg.eigh(N)
+  values = np.maximum(values, 0)
+  epsilon = PROXIMAL * max(values[-1], np.finfo(np.float64).tiny)
+  pairs = values[:, None] + values[None, :]
   left = (2 * epsilon / (pairs + 2 * epsilon)) ** FINAL_PROXIMAL_STEPS
-  best = 2 * dot(V.T, dot(M, V)) / jnp.where(pairs > 0, pairs, 1)
-  W = jnp.where(pairs > 0, (1 - left) * best, 0) + left * jnp.eye(N.shape[0], dtype=N.dtype)
-  W = dot(V, dot(W, V.T))
+  best = 2 * (V.T @ M @ V) / np.where(pairs > 0, pairs, 1)
+  W = V @ (np.where(pairs > 0, (1 - left) * best, 0) + left * np.eye(len(N))) @ V.T
   return (W + W.T) / 2
 
 

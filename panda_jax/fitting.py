@@ -126,13 +126,13 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
   W = np.asarray(state.W, np.float64)
   if mode == 'full' and solver.settings.joint:
     with solver.clock.phase('moments'):
-      small = P.astype(small_dtype())
-      M, N = solver.total(moments.channel_moments, solver.passes('channels', Z), small)
+      M, N = solver.total(moments.channel_moments, solver.passes('channels', Z), P.astype(small_dtype()))
+      M, N = np.asarray(M, np.float64), np.asarray(N, np.float64)
     with solver.clock.phase('solve'):
-      settled = np.asarray(appearance_block.settled(M, N), np.float64)
+      settled = appearance_block.settled(M, N)
       # The settled W differs from the last only where the data has no energy; should that ever cost, keep the last.
-      values = [float(appearance_block.objective(M, N, w.astype(small_dtype()))) for w in (settled, W)]
-      W = settled if values[0] <= values[1] + 1e-7 * float(np.trace(M)) else W
+      values = [np.sum(N * (w @ w)) - 2 * np.sum(w * M) for w in (settled, W)]
+      W = settled if values[0] <= values[1] + 1e-7 * np.trace(M) else W
   with solver.clock.phase('solve'):
     P, W = gauge.balanced(P, W)
     A, energy = gauge.appearances_of(W, T, R_C)

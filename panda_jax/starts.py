@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from panda_jax.block import dot, minimise_block
 
-# Steps that all starts take, that the better quarter takes, and at most that those kept take.
-SCHEDULE = (30, 70, 400)
-EARLY_SCHEDULE = (15, 25, 0)
+# Steps that all starts take, and at most that the better eighth takes.
+SCHEDULE = (30, 250)
+EARLY_SCHEDULE = (15, 25)
 SWEEPS = 10
 
 
@@ -81,17 +81,17 @@ def search_parts(
   parts: int,
   restarts: int,
   keep: int,
-  schedule: tuple[int, int, int] = SCHEDULE,
+  schedule: tuple[int, int] = SCHEDULE,
 ) -> tuple[jax.Array, jax.Array]:
-  """The best of many starts of the P block, by successive halving.
+  """The best of many starts of the P block.
 
-  All starts take a few steps, the better quarter more, the kept ones go to convergence.
+  All starts take a few steps, the better eighth goes on to convergence.
 
   Args:
     key: a PRNG key; the starts depend on it and on B only.
     B: (S, S), as for `minimise_block` with D = B: A A' is a projector before the joint phase.
     parts, restarts, keep: R_S, how many starts, how many to return.
-    schedule: steps that all starts take, that the better quarter takes, and at most that those kept take.
+    schedule: steps that all starts take, and at most that the better eighth takes.
 
   Returns:
     P (keep, S, R_S), best first, and h(P) / tr(B) of each, (keep,).
@@ -107,8 +107,7 @@ def search_parts(
 
   P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, restarts))
   state = refine(P, schedule[0], 1e-6)
-  some = max(keep, -(-restarts // 4))
+  some = max(keep, -(-restarts // 8))
   state = refine(state.X[_distinct_best(state.value, some)], schedule[1], 1e-6)
-  state = refine(state.X[_distinct_best(state.value, keep)], schedule[2], 1e-6)
-  order = jnp.argsort(state.value)
+  order = _distinct_best(state.value, keep)
   return state.X[order].astype(result_dtype), state.value[order].astype(result_dtype)
