@@ -84,7 +84,7 @@ def curve_of(features: np.ndarray, snapshots: list[tuple], notes: dict) -> Curve
   """The run's curve; None where the rule diverged or an overshoot clamped all of P to 0 for good."""
   errors = curves.relative_errors(features, [(A @ A.T, P) for _, _, A, P in snapshots])
   if notes['status'] == 'diverged' or not errors or not errors[-1] < 0.999:
-    if notes['status'] == 'finished':
+    if notes['status'] != 'diverged':
       notes['status'] = 'collapsed'
     return None
   keep = [k for k, e in enumerate(errors) if np.isfinite(e)]

@@ -38,7 +38,7 @@ SUBSET_BYTES = 512 << 20  # of the largest subset when features are streamed
 # Cost model of the joint phase, constants measured on two CPU cores (benchmarks/results): large square products run at
 # about twice the rate of thin ones, and one outer iteration on Gram matrices gains what about four thin steps do.
 SQUARE_RATE, STEPS_PER_OUTER = 2.0, 4.0
-GRAM_STEPS, GRAM_STALL = 100, 1e-6
+GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE, GRAM_MEMORY = 100, 1e-7, 2e-5, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +128,21 @@ def _appearances_block(M, N, X, *, mode):
 @partial(jax.jit, static_argnames=('rank',))
 def _leading(T, *, rank):
   return appearances.leading_vectors(T, rank)
+
+
+def extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarray:
+  """Anderson's next point for the fixed point of a map known at some points (Anderson 1965; Walker and Ni 2011).
+
+  tried, mapped: points P_k (S, R_S) and their images, oldest first. The combination whose residual is least, kept
+  non-negative and zero where the last image is.
+  """
+  points, images = (np.stack([x.ravel() for x in xs]) for xs in (tried, mapped))
+  residuals = images - points
+  if len(points) == 1:
+    return mapped[-1]
+  weights = np.linalg.lstsq(np.diff(residuals, axis=0).T, residuals[-1], rcond=1e-8)[0]
+  point = images[-1] - weights @ np.diff(images, axis=0)
+  return np.where(mapped[-1] > 0, np.maximum(point.reshape(mapped[-1].shape), 0), 0)
 
 
 def level_sizes(samples: int, positions: int, channels: int, settings: Settings, most: int) -> list[int]:
@@ -311,39 +326,48 @@ class Solver:
         return 'stalled'
 
   def gram(self, state: SolverState, Z: jax.Array | None) -> str:
-    """Outer iterations on all samples by Gram matrices: two passes each, many inner steps."""
+    """Outer iterations on all samples by Gram matrices: two passes and many inner steps each, extrapolated.
+
+    An iteration is a map of P: the best W for P (one pass), then the best P for that W (another). Its fixed point is
+    approached by Anderson's extrapolation; an extrapolated P that raises the error is dropped for the map's own result,
+    which cannot.
+    """
     state.phase, state.samples = 'gram', self.N
-    total, errors = None, []
+    with self.clock.phase('moments'):
+      total = self.total(_energy, self.passes('energy', Z))
+    P, X = np.asarray(state.inner.P), state.inner.X
+    tried, mapped, errors = [], [], []
     while True:
-      if int(state.inner.i) >= self.settings.max_iterations:
+      i = int(state.inner.i)
+      if i >= self.settings.max_iterations:
         return 'max_iterations'
       with self.clock.phase('moments'):
-        if total is None:
-          total = self.total(_energy, self.passes('energy', Z))
-        W = appearances.outer(state.inner.X, self.mode)
+        M, N = self.total(moments.channel_moments, self.passes('channels', Z), P)
+      with self.clock.phase('solve'):
+        moved_X, value = self.clock.call(_appearances_block, M / total, N / total, X, mode=self.mode)
+        error = float(1 + value)
+      self.check([error], state, i)
+      if errors and len(mapped) > 1 and error > errors[-1] * (1 + 1e-7):
+        P, tried, mapped = mapped[-1], [], []
+        continue
+      X = moved_X
+      stalled = len(errors) > 1 and errors[-2] - error <= GRAM_STALL * max(error, 1e-6)
+      errors.append(error)
+      fresh = joint.begin(P, np.asarray(X))
+      state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))
+      self.report(state, [self.entry(state, i + 1, self.clock.elapsed, error)])
+      with self.clock.phase('moments'):
+        W = appearances.outer(X, self.mode)
         K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
       with self.clock.phase('solve'):
-        inner = self.clock.call(_parts_block, K1, K2, state.inner.P, jnp.asarray(1e-8, K1.dtype), steps=GRAM_STEPS)
-        moved = float(jnp.max(jnp.abs(inner.X - state.inner.P)) / jnp.max(inner.X))
-      with self.clock.phase('moments'):
-        M, N = self.total(moments.channel_moments, self.passes('channels', Z), inner.X)
-      with self.clock.phase('solve'):
-        X, value = self.clock.call(_appearances_block, M / total, N / total, state.inner.X, mode=self.mode)
-        error = float(1 + value)
-      i = int(state.inner.i) + 1
-      self.check([error], state, i - 1)
-      stalled = bool(errors) and error >= errors[-1] - GRAM_STALL * max(error, 1e-6)
-      if not errors or error <= errors[-1]:
-        fresh = joint.begin(inner.X, X)
-        state.inner = fresh.replace(i=jnp.int32(i), error=jnp.asarray(error, fresh.error.dtype))
-      else:
-        state.inner = state.inner.replace(i=jnp.int32(i))
-      errors.append(error)
-      self.report(state, [self.entry(state, i, self.clock.elapsed, float(state.inner.error))])
-      if moved <= 1e-5:
-        return 'converged'
-      if stalled:
-        return 'stalled'
+        best = self.clock.call(_parts_block, K1, K2, P, np.asarray(1e-8, P.dtype), steps=GRAM_STEPS)
+        best = np.asarray(best.X)
+      moved = np.max(np.abs(best - P)) / np.max(best)
+      if moved <= GRAM_TOLERANCE or stalled:
+        state.inner = state.inner.replace(P=best)
+        return 'converged' if moved <= GRAM_TOLERANCE else 'stalled'
+      tried, mapped = [*tried, P][-GRAM_MEMORY:], [*mapped, best][-GRAM_MEMORY:]
+      P = extrapolated(tried, mapped)
 
   def check(self, errors, state: SolverState, done: int):
     bad = np.flatnonzero(~np.isfinite(errors))
