@@ -26,7 +26,7 @@ REASONS = ('converged', 'max_iterations', 'stalled')
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
-KEEP = 2  # candidates that meet on the first level before one goes on
+KEEP = 1  # new candidates that meet on the first level, with the early one if there is one, before one goes on
 CONTEST_STEPS = 16
 # Where even the first level takes a while, a few starts on a few samples give factors that are nearly as good at once;
 # they meet the better candidates on the first level. Below so many numbers it is not worth the compilation.
@@ -36,8 +36,9 @@ LEAST_SAMPLES = 64
 SUBSET_BYTES = 512 << 20  # of the largest subset when features are streamed
 
 # Cost model of the joint phase, constants measured on two CPU cores (benchmarks/results): large square products run at
-# about twice the rate of thin ones, and one outer iteration on Gram matrices gains what about four thin steps do.
-SQUARE_RATE, STEPS_PER_OUTER = 2.0, 4.0
+# about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains what about four thin
+# steps do. Near it, extrapolated, one gains what tens of thin steps do, so it finishes unless it costs more than 20.
+SQUARE_RATE, FAR_GAIN, NEAR_GAIN = 2.0, 4.0, 20.0
 GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE, GRAM_MEMORY = 100, 1e-7, 2e-5, 5
 
 
@@ -161,12 +162,12 @@ def level_sizes(samples: int, positions: int, channels: int, settings: Settings,
   return [*sizes, last]
 
 
-def gram_is_cheaper(positions: int, channels: int, parts: int) -> bool:
-  """Whether forming K1, K2 beats thin steps, by operations per sample at their measured rates."""
+def steps_per_outer(positions: int, channels: int, parts: int) -> float:
+  """What an outer iteration on Gram matrices costs, in thin steps: operations per sample at their measured rates."""
   S, C, R = positions, channels, parts
   thin = 4 * C * S * R + 12 * C * C * R
   gram = (2 * C * C * S + 4 * S * S * C) / SQUARE_RATE
-  return gram < STEPS_PER_OUTER * thin
+  return gram / thin
 
 
 class Solver:
@@ -269,6 +270,11 @@ class Solver:
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
+    if state.inner is not None:
+      inner = joint.begin(state.inner.P, state.inner.X)
+      state.inner, state.samples = self.advance(Z, inner, self.sums(_energy, Z), EARLY_STEPS // 2, 0.0)[0], self.sizes[0]
+      self.check([float(state.inner.error)], state, 0)
+      self.report(state, [self.entry(state, EARLY_STEPS // 2, self.clock.elapsed, float(state.inner.error))])
     P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
     P, X = np.asarray(P), np.broadcast_to(np.asarray(X), (len(P), *X.shape))
     if state.inner is not None:
@@ -283,12 +289,30 @@ class Solver:
     size = self.S * self.C * self.sizes[-1]
     return int(np.clip(2e9 // size, 1, 16))
 
+  def advance(
+    self, Z: jax.Array, inner: joint.JointState, total: jax.Array, steps: int, tolerance: float
+  ) -> tuple[joint.JointState, np.ndarray]:
+    """Up to so many thin steps: the new iterate and the error after each."""
+    with self.clock.phase('solve'):
+      inner = jax.tree.map(partial(jax.device_put, device=self._replicated), inner)
+      done = int(inner.i)
+      inner, errors = self.clock.call(
+        joint.advance,
+        Z,
+        inner,
+        total,
+        np.int32(min(steps, joint.CHUNK)),
+        np.asarray(tolerance, total.dtype),
+        mode=self.mode,
+        precision=self.settings.precision,
+      )
+      return inner, np.asarray(errors)[: int(inner.i) - done]
+
   def level(self, state: SolverState, Z: jax.Array, last: bool) -> str:
     """Thin joint steps on one level until it stops; returns the reason."""
     total = self.sums(_energy, Z)
     tolerance = TOLERANCE if last else SUBSET_TOLERANCE
     most = self.settings.max_iterations if last else SUBSET_STEPS
-    place = partial(jax.device_put, device=self._replicated)
     errors: list[float] = []
     state.phase, state.samples = 'joint', self.sizes[state.level]
     while True:
@@ -296,18 +320,7 @@ class Solver:
       if done >= most:
         return 'max_iterations'
       before = self.clock.elapsed
-      with self.clock.phase('solve'):
-        inner, new = self.clock.call(
-          joint.advance,
-          Z,
-          jax.tree.map(place, state.inner),
-          total,
-          np.int32(min(self.steps_per_call(), most - done)),
-          np.asarray(tolerance, total.dtype),
-          mode=self.mode,
-          precision=self.settings.precision,
-        )
-        new = np.asarray(new)[: int(inner.i) - done]
+      inner, new = self.advance(Z, state.inner, total, min(self.steps_per_call(), most - done), tolerance)
       self.check(new, state, done)
       state.inner = inner
       after = self.clock.elapsed
@@ -375,7 +388,7 @@ class Solver:
       raise NonFiniteError(
         'features',
         self.store.source.name(),
-        f'the error became {errors[bad[0]]} in the {state.phase} phase, {state.samples} samples, step {done + bad[0] + 1}',
+        f'the error became {errors[bad[0]]} in step {done + bad[0] + 1} of the {state.phase} phase on {state.samples} samples',
         'check the features for extreme values, or use precision=highest',
       )
 
@@ -409,19 +422,19 @@ class Solver:
       return self.parts_only()
     last = len(self.sizes) - 1
     everything = self.sizes[last] == self.N
+    cost = steps_per_outer(self.S, self.C, self.settings.parts)
+    finish = not everything or cost <= NEAR_GAIN
     Z = None
     if state is None:
       state, Z = self.start()
-    reason = 'max_iterations'
     while state.phase != 'gram':
-      final = state.level == last and everything
+      whole = state.level == last and everything
       if Z is None:
         Z = self.load(state.level)
-      if final and gram_is_cheaper(self.S, self.C, self.settings.parts):
-        break
-      reason = self.level(state, Z, final)
-      if final:
-        return state, reason, Z
+      if not (whole and cost < FAR_GAIN):
+        reason = self.level(state, Z, whole and not finish)
+        if whole and not finish:
+          return state, reason, Z
       if state.level == last:
         break
       Z = None  # frees the subset before the next is made
@@ -433,5 +446,4 @@ class Solver:
       Z = None
     elif Z is None:
       Z = self.load(last)
-    reason = self.gram(state, Z)
-    return state, reason, Z
+    return state, self.gram(state, Z), Z
