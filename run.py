@@ -5,6 +5,7 @@ import time
 STARTED = time.perf_counter()
 
 import difflib  # noqa: E402
+import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -18,20 +19,6 @@ from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
 
-_CONFIG = config_flags.DEFINE_config_file('config', str(HERE / 'configs' / 'default.py'), 'Configuration file.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
-_OVERWRITE = flags.DEFINE_bool('overwrite', False, 'Drop what an earlier fit left in the workdir.')
-_PUBLISHED = flags.DEFINE_string(
-  'published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name."
-)
-# These set the configuration's key of the same name.
-flags.DEFINE_string('features', None, 'Feature maps, a .npy file (N, H, W, C), or (N, S, C) with --grid.')
-flags.DEFINE_string('grid', None, 'H,W of flattened positions.')
-flags.DEFINE_integer('layer', None, 'Layer of the features, kept in the provenance.')
-flags.DEFINE_integer('samples', None, 'Use only the first so many samples.')
-flags.DEFINE_integer('parts', None, 'R_S, how many parts.')
-flags.DEFINE_integer('appearances', None, 'R_C, how many appearances; all channels if left out.')
-flags.DEFINE_integer('seed', None, 'Seed of the restarts.')
 SHORT = ('features', 'grid', 'layer', 'samples', 'parts', 'appearances', 'seed')
 
 
@@ -42,17 +29,35 @@ def nearest(word: str, words) -> str:
 
 def fit() -> None:
   """python run.py fit --features=FILE.npy --parts=8 --workdir=DIR"""
-  if not _WORKDIR.value:
+  options = flags.FLAGS
+  if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
-  config = _CONFIG.value
+  config = options.config
   for name in SHORT:
-    if flags.FLAGS[name].present:
-      config[name] = flags.FLAGS[name].value
+    if options[name].present:
+      config[name] = options[name].value
   clock = Clock(STARTED)
-  fit_into(Path(_WORKDIR.value), config, overwrite=_OVERWRITE.value, published=_PUBLISHED.value, clock=clock)
+  fit_into(Path(options.workdir), config, overwrite=options.overwrite, published=options.published, clock=clock)
 
 
 COMMANDS = {'fit': fit}
+
+
+def define_flags() -> None:
+  """Defines every flag. Not at import: the configuration's flag reads the command line while it is defined."""
+  default = str(HERE / 'configs' / 'default.py')
+  config_flags.DEFINE_config_file('config', default, 'Configuration file.')
+  flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
+  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier fit left in the workdir.')
+  flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
+  # These set the configuration's key of the same name.
+  flags.DEFINE_string('features', None, 'Feature maps, a .npy file (N, H, W, C), or (N, S, C) with --grid.')
+  flags.DEFINE_string('grid', None, 'H,W of flattened positions.')
+  flags.DEFINE_integer('layer', None, 'Layer of the features, kept in the provenance.')
+  flags.DEFINE_integer('samples', None, 'Use only the first so many samples.')
+  flags.DEFINE_integer('parts', None, 'R_S, how many parts.')
+  flags.DEFINE_integer('appearances', None, 'R_C, how many appearances; all channels if left out.')
+  flags.DEFINE_integer('seed', None, 'Seed of the restarts.')
 
 
 def check_config_keys(arguments: list[str]) -> None:
@@ -73,13 +78,15 @@ def parse(argv: list[str]) -> str:
     raise InputError('command', argv[1], 'unknown', nearest(argv[1], COMMANDS))
   check_config_keys(argv[2:])
   try:
+    define_flags()
     rest = flags.FLAGS([argv[0], *argv[2:]])
+    flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
   except flags.UnrecognizedFlagError as error:
-    raise InputError(
-      f'--{error.flagname}', error.flagvalue, 'there is no such flag', nearest(error.flagname, flags.FLAGS)
-    ) from error
-  except (flags.Error, ValueError, TypeError, AttributeError, KeyError, OSError, SyntaxError) as error:
-    raise InputError('flags', ' '.join(argv[2:]), str(error), 'see README.md for the flags of each command') from error
+    remedy = nearest(error.flagname, flags.FLAGS)
+    raise InputError(f'--{error.flagname}', error.flagvalue, 'there is no such flag', remedy) from error
+  except Exception as error:  # a config file may raise anything; its last line says what
+    said = str(error).strip().splitlines()[-1].strip()
+    raise InputError('flags', ' '.join(argv[2:]), said, 'see README.md for flags and config keys') from error
   if len(rest) > 1:
     raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
   return argv[1]
@@ -102,4 +109,8 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  code = main(sys.argv)
+  if code:
+    # The message above is the last word: after a failed write, Orbax's threads would add their tracebacks at exit.
+    sys.stderr.flush()
+    os._exit(code)

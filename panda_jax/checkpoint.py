@@ -1,7 +1,11 @@
-"""Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last whole one."""
+"""Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last one."""
 
+import contextlib
 import logging
+import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,6 +14,21 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.joint import JointState
 from panda_jax.solver import SolverState
+
+
+@contextlib.contextmanager
+def silent_threads() -> Iterator[None]:
+  """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway."""
+  hooks = threading.excepthook, sys.unraisablehook
+  logger = logging.getLogger('asyncio')
+  level = logger.level
+  threading.excepthook = sys.unraisablehook = lambda _: None
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    threading.excepthook, sys.unraisablehook = hooks
+    logger.setLevel(level)
 
 
 class Checkpoints:
@@ -26,7 +45,7 @@ class Checkpoints:
     if self._manager is None:
       import orbax.checkpoint as ocp
 
-      logging.getLogger('absl').setLevel(logging.ERROR)
+      logging.getLogger('absl').setLevel(logging.CRITICAL)  # what fails is raised, and said once
       options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
       self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
     return self._manager
@@ -36,7 +55,7 @@ class Checkpoints:
     return self._last is None or time.monotonic() - self._last >= self._seconds
 
   def save(self, state: SolverState) -> None:
-    """Writes the state. A failure is the user's to mend (no space, no rights), and leaves the last checkpoint as it is."""
+    """Writes the state. A failure (no space, no rights) leaves the last checkpoint as it is."""
     import orbax.checkpoint as ocp
 
     inner = {name: np.asarray(getattr(state.inner, name)) for name in JointState.__dataclass_fields__}
@@ -49,10 +68,11 @@ class Checkpoints:
       'history': state.history,
     }
     try:
-      manager = self._open()
-      step = (manager.latest_step() or 0) + 1
-      manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
-      manager.wait_until_finished()
+      with silent_threads():
+        manager = self._open()
+        step = (manager.latest_step() or 0) + 1
+        manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
+        manager.wait_until_finished()
     except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
       raise InputError(
         'workdir',

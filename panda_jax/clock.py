@@ -68,7 +68,7 @@ class Clock:
 
   @property
   def elapsed(self) -> float:
-    """Seconds since the start, without those of compilation and of phases that only watch (`checkpoint`, `callback`)."""
+    """Seconds since the start, less those of compilation and of what only watches (`checkpoint`, `callback`)."""
     self._charge()
     watching = sum(self.seconds[k] for k in ('compile', 'checkpoint', 'callback'))
     return self._mark - self._start - watching

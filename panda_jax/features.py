@@ -1,6 +1,6 @@
 """Where feature maps come from: arrays, .npy files of any size, and anything that can be passed over repeatedly.
 
-A source yields samples in order, as host arrays (n, S, C) in the dtype they are stored in. Nothing here looks at values.
+A source yields samples in order, as host arrays (n, S, C) in their stored dtype. Nothing here looks at values.
 """
 
 import hashlib

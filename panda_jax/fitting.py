@@ -68,8 +68,8 @@ def small_matrices_in_float64() -> Iterator[None]:
 def one_blas_thread() -> contextlib.AbstractContextManager:
   """Keeps LAPACK, which serves JAX's eigendecompositions on CPU, to one thread.
 
-  Its own threads spin against those of XLA: on two cores a 96 x 96 eigendecomposition inside a compiled loop takes 80 ms
-  with them and 1 ms without.
+  Its own threads spin against those of XLA: on two cores a 96 x 96 eigendecomposition inside a compiled loop takes 80
+  ms with them and 1 ms without.
   """
   return threadpool_limits(1, user_api='blas')
 

@@ -114,7 +114,7 @@ def varimax(x: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> np.ndar
 
 
 def findings(P, A, energies, unsure, total, rotated: bool) -> Findings:
-  """Collects what is dead, tied, unsigned or nested. `energies` are those of the appearances, decreasing unless rotated."""
+  """Collects what is dead, tied, unsigned or nested. `energies` are those of the appearances."""
   dead = energies <= DEAD * total
   gaps = np.abs(np.diff(energies)) <= TIED * np.maximum(energies[:-1], energies[1:])
   ties = [] if rotated else [(i, i + 1) for i in np.flatnonzero(gaps & ~dead[1:]).tolist()]

@@ -1,4 +1,4 @@
-"""What a person sees while a fit runs, on process 0: one line that changes on a terminal, a line now and then elsewhere."""
+"""What a person sees of a fit, on process 0: a line that changes on a terminal, a line now and then elsewhere."""
 
 import sys
 import time

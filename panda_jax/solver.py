@@ -33,7 +33,7 @@ CONTEST_STEPS = 16
 EARLY_SAMPLES, EARLY_RESTARTS, EARLY_STEPS, EARLY_SIZE = 64, 16, 20, 10_000_000
 GROWTH = 8  # of the subsets from level to level
 LEAST_SAMPLES = 64
-SUBSET_BYTES = 512 << 20  # of the largest subset when features are streamed
+SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
 
 # Cost model of the joint phase, constants measured on two CPU cores (benchmarks/results): large square products run at
 # about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains what about four thin
@@ -73,7 +73,7 @@ class SolverState:
 
   Attributes:
     level: index into the levels.
-    phase: 'search', 'joint' or 'gram'.
+    phase: 'early' (before the restarts: nothing to go on from), 'search', 'joint' or 'gram'.
     samples: of this level.
     inner: the iterate.
     mode: of the appearances.
@@ -264,7 +264,7 @@ class Solver:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
     s = self.settings
     size = self.N * self.S * self.C
-    state = SolverState(0, 'search', self.sizes[0], None, self.mode, 0.0, [])
+    state = SolverState(0, 'early', self.sizes[0], None, self.mode, 0.0, [])
     if self.sizes[0] > 2 * EARLY_SAMPLES and size >= EARLY_SIZE:
       state.inner, state.samples = self.early(), EARLY_SAMPLES
       self.check([float(state.inner.error)], state, 0)
@@ -272,14 +272,15 @@ class Solver:
     Z = self.load(0)
     if state.inner is not None:
       inner = joint.begin(state.inner.P, state.inner.X)
-      state.inner, state.samples = self.advance(Z, inner, self.sums(_energy, Z), EARLY_STEPS // 2, 0.0)[0], self.sizes[0]
+      state.inner, _ = self.advance(Z, inner, self.sums(_energy, Z), EARLY_STEPS // 2, 0.0)
+      state.samples = self.sizes[0]
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS // 2, self.clock.elapsed, float(state.inner.error))])
     P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
     P, X = np.asarray(P), np.broadcast_to(np.asarray(X), (len(P), *X.shape))
     if state.inner is not None:
       P, X = np.concatenate([P, state.inner.P[None]]), np.concatenate([X, state.inner.X[None]])
-    state.inner, state.samples = self.compete(Z, P, X, CONTEST_STEPS), self.sizes[0]
+    state.inner, state.samples, state.phase = self.compete(Z, P, X, CONTEST_STEPS), self.sizes[0], 'search'
     self.check([float(state.inner.error)], state, 0)
     self.report(state, [self.entry(state, CONTEST_STEPS, self.clock.elapsed, float(state.inner.error))])
     return state, Z
@@ -388,7 +389,7 @@ class Solver:
       raise NonFiniteError(
         'features',
         self.store.source.name(),
-        f'the error became {errors[bad[0]]} in step {done + bad[0] + 1} of the {state.phase} phase on {state.samples} samples',
+        f'the error became {errors[bad[0]]} in step {done + bad[0] + 1}, {state.phase} phase, {state.samples} samples',
         'check the features for extreme values, or use precision=highest',
       )
 

@@ -201,8 +201,8 @@ def to_device(
 ) -> jax.Array:
   """Samples as a sharded device array (G, S, m, C) float32, scaled, centred and padded with zero samples.
 
-  `read(first, last)` gives stored samples (last - first, S, C); it is asked for one piece after the other, in order, so no
-  second copy of everything is made.
+  `read(first, last)` gives stored samples (last - first, S, C); it is asked for one piece after the other, in order, so
+  no second copy of everything is made.
   """
   devices = list(mesh.devices.flat)
   G, S, m, C = layout.shape
@@ -323,8 +323,10 @@ class Store:
   def subset(self, count: int) -> jax.Array:
     """`count` samples spread over the order of energies, on the devices."""
     indices = strata(self.scan.energies, count)
-    samples = self.source.take(indices)
-    return self._load(lambda first, last: samples[first:last], count)
+    if self.source.kind == 'iterable':  # each read would be a pass
+      samples = self.source.take(indices)
+      return self._load(lambda first, last: samples[first:last], count)
+    return self._load(lambda first, last: self.source.take(indices[first:last]), count)
 
   def whole(self) -> jax.Array:
     """All samples on the devices, whatever was planned."""

@@ -175,6 +175,8 @@ def fit_into(
       return state
 
     def save(state):
+      if state.phase == 'early':
+        return
       with clock.phase('checkpoint'):
         checkpoints.save(state)
         write_history(workdir, state.history)

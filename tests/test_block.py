@@ -42,7 +42,9 @@ def test_quartic_is_the_objective_along_a_line(float64, seed):
 @pytest.mark.parametrize('seed', range(20))
 def test_best_step_is_the_least_of_a_fine_grid(float64, seed):
   rng = np.random.default_rng(seed)
-  c = np.array([-abs(rng.standard_normal()) * 10 ** rng.uniform(-6, 0), *rng.standard_normal(2), abs(rng.standard_normal())])
+  c = np.array(
+    [-abs(rng.standard_normal()) * 10 ** rng.uniform(-6, 0), *rng.standard_normal(2), abs(rng.standard_normal())]
+  )
   t = float(block.best_step(jnp.asarray(c)))
   grid = np.linspace(0, 1, 200_001)
   assert 0 <= t <= 1
@@ -84,11 +86,12 @@ def test_agrees_with_lbfgsb_from_the_same_starts(float64):
     return value(P, K, K), (-4 * KP + 2 * KP @ G + 2 * P @ (P.T @ KP)).ravel()
 
   theirs = [
-    scipy.optimize.minimize(objective, x.ravel(), jac=True, method='L-BFGS-B', bounds=[(0, None)] * x.size).fun for x in starts
+    scipy.optimize.minimize(objective, x.ravel(), jac=True, method='L-BFGS-B', bounds=[(0, None)] * x.size).fun
+    for x in starts
   ]
-  ours = jax.vmap(lambda X: block.minimise_block(jnp.asarray(K), None, X, steps=3000, tolerance=1e-8, nonnegative=True))(
-    jnp.asarray(starts)
-  ).value
+  ours = jax.vmap(
+    lambda X: block.minimise_block(jnp.asarray(K), None, X, steps=3000, tolerance=1e-8, nonnegative=True)
+  )(jnp.asarray(starts)).value
   theirs, ours = 1 + np.sort(theirs), 1 + np.sort(np.asarray(ours))
   assert np.median(ours) <= np.median(theirs) * 1.001
   assert ours[0] <= theirs[0] * 1.003

@@ -142,7 +142,9 @@ def test_storage_types_agree_to_their_precision(result, kind):
   precision = float(ml_dtypes.finfo(kind).eps)
   assert other.relative_error == pytest.approx(result.relative_error, rel=max(1e-5, precision))
   # Rounded features are other features: parts move by a few times the relative rounding.
-  planted.assert_same_factors(result.factors, other.factors, parts=max(1e-3, 6 * precision), outer=max(1e-2, 20 * precision))
+  planted.assert_same_factors(
+    result.factors, other.factors, parts=max(1e-3, 6 * precision), outer=max(1e-2, 20 * precision)
+  )
 
 
 SHAPES = [

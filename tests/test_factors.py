@@ -1,0 +1,76 @@
+"""Factors on disk: npz without pickle, the authors' pair both ways, atomic writing."""
+
+import os
+
+import numpy as np
+import pytest
+
+import panda_jax
+from panda_jax.factors import write_atomically
+
+RNG = np.random.default_rng(0)
+FACTORS = panda_jax.Factors(
+  RNG.standard_normal((5, 3)), RNG.uniform(0, 1, (12, 2)), (3, 4), {'seed': 7, 'history': [{'iteration': 1}]}
+)
+
+
+def test_npz_round_trip(tmp_path):
+  FACTORS.save(tmp_path / 'f.npz')
+  back = panda_jax.Factors.load(tmp_path / 'f.npz')
+  np.testing.assert_array_equal(back.appearances, FACTORS.appearances)
+  np.testing.assert_array_equal(back.parts, FACTORS.parts)
+  assert (back.grid, back.provenance, back.mean) == ((3, 4), FACTORS.provenance, None)
+  with np.load(tmp_path / 'f.npz', allow_pickle=False) as plain:
+    assert {k: plain[k].dtype.kind for k in plain.files}['provenance'] == 'U'
+    assert plain['parts'].dtype == np.float32
+
+
+def test_mean_of_a_centred_fit_is_kept(tmp_path):
+  panda_jax.Factors(FACTORS.appearances, FACTORS.parts, (3, 4), {}, np.ones((12, 5))).save(tmp_path / 'f.npz')
+  np.testing.assert_array_equal(panda_jax.Factors.load(tmp_path / 'f.npz').mean, np.ones((12, 5), np.float32))
+
+
+def test_published_pair_both_ways(tmp_path):
+  uc, us = FACTORS.save_published(tmp_path, 'cats', 5)
+  assert (uc.name, us.name) == ('Uc-name_cats-layer_5-rank_3.npy', 'Us-name_cats-layer_5-rank_2.npy')
+  assert np.load(uc).shape == (5, 3)
+  assert np.load(us).shape == (12, 2)
+  back = panda_jax.Factors.load_published(uc, us, grid=(3, 4))
+  np.testing.assert_array_equal(back.parts, FACTORS.parts)  # as stored: no gauge
+  np.testing.assert_array_equal(back.appearances, FACTORS.appearances)
+  assert back.provenance['layer'] == 5
+  with pytest.raises(panda_jax.InputError, match='no square'):
+    panda_jax.Factors.load_published(uc, us)
+
+
+def test_unreadable_files(tmp_path):
+  (tmp_path / 'f.npz').write_bytes(b'PK nonsense')
+  with pytest.raises(panda_jax.InputError, match='cannot be read'):
+    panda_jax.Factors.load(tmp_path / 'f.npz')
+  np.savez(tmp_path / 'g.npz', parts=FACTORS.parts)
+  with pytest.raises(panda_jax.InputError, match='lacks appearances, grid, provenance'):
+    panda_jax.Factors.load(tmp_path / 'g.npz')
+  with pytest.raises(panda_jax.InputError, match='No such file'):
+    panda_jax.Factors.load(tmp_path / 'missing.npz')
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / 'x'
+  write_atomically(path, b'old')
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(os, 'replace', full)
+  with pytest.raises(panda_jax.InputError, match='No space left'):
+    write_atomically(path, b'new')
+  assert path.read_bytes() == b'old'
+  assert os.listdir(tmp_path) == ['x']
+
+
+def test_error_of_given_factors_by_its_definition():
+  Z = RNG.standard_normal((4, 12, 5))
+  A, P = FACTORS.appearances.astype(float), FACTORS.parts.astype(float)
+  X = Z.transpose(0, 2, 1)
+  right = sum(np.sum((x - A @ A.T @ x @ P @ P.T) ** 2) for x in X) / np.sum(X**2)
+  assert FACTORS.relative_error(Z) == pytest.approx(right)
