@@ -165,7 +165,7 @@ def machine() -> dict:
       'scipy': scipy.__version__,
     },
     'machine': {
-      'system': platform.platform(),
+      'system': f'{platform.system()} {platform.machine()}',
       'cpus': os.cpu_count(),
       'device': f'{device.platform}: {device.device_kind}',
     },
