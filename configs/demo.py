@@ -3,8 +3,8 @@
 python run.py fit --config=configs/demo.py --workdir=runs/demo          8 s on two cores
 python run.py fit --config=configs/demo.py:smoke --workdir=runs/smoke   6 s
 
-Expected: relative error 0.3121 with 8 parts (smoke: 0.2941 with 4). In parts.png part 4 is the eyes, 3 the brows with the
-mouth, 2 forehead, nose and cheeks, 5 the mouth and chin, 1, 6 and 7 the borders.
+Expected: relative error 0.3121 with 8 parts (smoke: 0.2941 with 4). In parts.png part 4 is the eyes, 3 the brows with
+the mouth, 2 forehead, nose and cheeks, 5 the mouth and chin, 1, 6 and 7 the borders.
 """
 
 from pathlib import Path
