@@ -365,7 +365,7 @@ class Solver:
         P, tried, mapped = mapped[-1], [], []
         continue
       X = moved_X
-      stalled = len(errors) > 1 and errors[-2] - error <= GRAM_STALL * max(error, 1e-6)
+      stalled = len(errors) > 2 and errors[-3] - error <= GRAM_STALL * max(error, 1e-6)
       errors.append(error)
       fresh = joint.begin(P, np.asarray(X))
       state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))
