@@ -37,7 +37,7 @@ _ORDERS = flags.DEFINE_integer('orders', 3, 'Orders of the samples tried by the 
 _PUBLISHED_SECONDS = flags.DEFINE_float('published_seconds', 120, 'Most seconds per rate of the rule as published.')
 _STARTS = flags.DEFINE_integer('starts', 32, 'Random starts of L-BFGS-B and of the comparison with it.', lower_bound=1)
 _LBFGSB_SECONDS = flags.DEFINE_float('lbfgsb_seconds', 120, 'No L-BFGS-B run begins after so many seconds.')
-_SMALL = flags.DEFINE_string('small', 'tests/data/features_16x16x48.npy', 'Features (N, H, W, C) of the case small.')
+_SMALL = flags.DEFINE_string('small', 'tests/data/features.npy', 'Features (N, H, W, C) of the case small.')
 _CATS = flags.DEFINE_string('cats', '', 'Features (N, H, W, C) of the case cats.')
 _OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the JSON files and pictures.')
 

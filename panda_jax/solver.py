@@ -21,8 +21,6 @@ from panda_jax.errors import NonFiniteError
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.store import AXIS, Store
 
-REASONS = ('converged', 'max_iterations', 'stalled')
-
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums

@@ -219,7 +219,8 @@ def fit_into(
       on_state=on_state,
       on_samples=on_samples,
     )
-    save(last)
+    if last is not None:  # a run resumed at its last iteration has nothing new
+      save(last)
     checkpoints.close()
     summary = write_results(workdir, result, clock, published, config.layer)
     for warning in result.warnings:
