@@ -15,7 +15,10 @@ import jax
 import jax.numpy as jnp
 from optax.projections import projection_non_negative
 
+from panda_jax import secant
+
 HIGHEST = jax.lax.Precision.HIGHEST
+STEEPEST_ANGLE = 1e-5  # least cosine between a direction and the negative gradient
 
 # Starting points of Newton's method for the line search: even ones, and short ones for steps that are much too long.
 _TRIALS = tuple(sorted({i / 16 for i in range(17)} | {2.0**-k for k in range(5, 31)}))
@@ -47,7 +50,11 @@ def quartic(X: jax.Array, V: jax.Array, forms: Forms) -> jax.Array:
 
   X, V: (n, R). Derivation: expand tr(G(t) D(t)) with G(t) = (X+tV)'(X+tV) and D(t) = (X+tV)'D(X+tV).
   """
-  g0, g1, g2 = dot(X.T, X), dot(X.T, V), dot(V.T, V)
+  return quartic_of(dot(X.T, X), dot(X.T, V), dot(V.T, V), forms)
+
+
+def quartic_of(g0: jax.Array, g1: jax.Array, g2: jax.Array, forms: Forms) -> jax.Array:
+  """`quartic` where X'X, X'V and V'V, each (R, R), are known."""
   g1 = g1 + g1.T
   d1 = forms.d01 + forms.d01.T
   c1 = -4 * jnp.trace(forms.b01) + jnp.sum(g0 * d1) + jnp.sum(g1 * forms.d00)
@@ -102,22 +109,44 @@ def stationarity(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Ar
 
 
 class BlockState(NamedTuple):
+  """Where the block solver stands; with a leading axis of starts if it was given one."""
+
   X: jax.Array  # (n, R)
   BX: jax.Array  # (n, R)
   DX: jax.Array  # (n, R)
-  X_previous: jax.Array  # (n, R)
-  gradient_previous: jax.Array  # (n, R)
-  length: jax.Array  # ()
+  gram: jax.Array  # (R, R)  X'X
+  inner: jax.Array  # (R, R)  X'DX
+  gradient: jax.Array  # (n, R)
+  memory: secant.Memory
+  length: jax.Array  # ()  of a step along the plain gradient
   value: jax.Array  # ()  h(X) / tr(B)
   stationarity: jax.Array  # ()
   stuck: jax.Array  # ()  steps in a row that found no descent
-  i: jax.Array  # ()
+  i: jax.Array  # ()  steps taken
 
 
 def first_length(X: jax.Array, gradient: jax.Array) -> jax.Array:
   """A first trial step that moves X by about a tenth of its largest entry; the line search corrects it."""
   tiny = jnp.finfo(X.dtype).tiny
   return 0.1 * jnp.max(jnp.abs(X)) / jnp.maximum(jnp.max(jnp.abs(gradient)), tiny)
+
+
+def held(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Array:
+  """Entries at their bound whose gradient pushes them out of it: (n, R) bool."""
+  return (X <= 0) & (gradient > 0) if nonnegative else jnp.zeros(X.shape, bool)
+
+
+def feasible_direction(
+  X: jax.Array, gradient: jax.Array, memory: secant.Memory, k: jax.Array, length: jax.Array, nonnegative: bool
+) -> tuple[jax.Array, jax.Array]:
+  """The quasi-Newton direction, or where it does not descend the gradient's; V (n, R), and whether it was the first."""
+  free = jnp.where(held(X, gradient, nonnegative), 0, gradient)
+  newton, known = secant.direction(memory, k, free)
+  newton = jnp.where(held(X, gradient, nonnegative), 0, newton)
+  V = descent(X, newton, jnp.ones((), X.dtype), nonnegative)
+  slope = jnp.sum(V * free)
+  good = known & (slope < -STEEPEST_ANGLE * jnp.sqrt(jnp.sum(V * V) * jnp.sum(free * free)))
+  return jnp.where(good, V, descent(X, gradient, length, nonnegative)), good
 
 
 def minimise_block(
@@ -129,12 +158,16 @@ def minimise_block(
   tolerance: float | jax.Array = 0.0,
   nonnegative: bool,
 ) -> BlockState:
-  """Minimises h(X; B, D) from X by spectral projected gradient with the exact line search.
+  """Minimises h(X; B, D) from X by projected quasi-Newton directions with the exact line search.
+
+  Directions are those of `secant`, and where they do not descend the spectral projected gradient's (Birgin, Martinez
+  and Raydan 2000). Starts given together advance in lockstep, sharing every product with B and D; a start that has
+  stopped stays where it is.
 
   Args:
     B: (n, n), symmetric positive semi-definite.
     D: (n, n) likewise, or None for D = B (W is a projector): one matrix product a step instead of two.
-    X: (n, R), the start; non-negative if `nonnegative`.
+    X: (n, R), the start, or (L, n, R), several; non-negative if `nonnegative`.
     steps: at most so many.
     tolerance: stop when `stationarity` falls to it.
     nonnegative: keep X >= 0.
@@ -142,6 +175,9 @@ def minimise_block(
   Returns:
     The last state. `value` is h(X) / tr(B), non-increasing over the steps to rounding. Runs under jit and vmap.
   """
+  if X.ndim == 2:
+    state = minimise_block(B, D, X[None], steps=steps, tolerance=tolerance, nonnegative=nonnegative)
+    return jax.tree.map(lambda x: x[0], state)
   scale = jnp.trace(B)
   scale = jnp.where(scale > 0, scale, 1)
   B = B / scale
@@ -151,49 +187,66 @@ def minimise_block(
     BV = dot(B, V)
     return BV, (BV if D is None else dot(D, V))
 
-  def gradient_of(X, BX, DX):
-    return -4 * BX + 2 * dot(DX, dot(X.T, X)) + 2 * dot(X, dot(X.T, DX))
+  def gradient_of(X, BX, DX, gram, inner):
+    return -4 * BX + 2 * dot(DX, gram) + 2 * dot(X, inner)
 
-  def body(s: BlockState) -> BlockState:
-    gradient = gradient_of(s.X, s.BX, s.DX)
-    length = jnp.where(
-      s.i == 0,
-      first_length(s.X, gradient),
-      spectral_step(s.X - s.X_previous, gradient - s.gradient_previous, s.length, s.i),
-    )
-    V = descent(s.X, gradient, length, nonnegative)
-    BV, DV = images(V)
-    forms = Forms(dot(s.X.T, s.BX), dot(s.X.T, BV), dot(V.T, BV), dot(s.X.T, s.DX), dot(s.X.T, DV), dot(V.T, DV))
-    c = quartic(s.X, V, forms)
-    t = best_step(c)
-    gain = (((c[3] * t + c[2]) * t + c[1]) * t + c[0]) * t
-    return BlockState(
-      X=s.X + t * V,
-      BX=s.BX + t * BV,
-      DX=s.DX + t * DV,
-      X_previous=s.X,
-      gradient_previous=gradient,
-      length=length,
-      value=s.value + jnp.minimum(gain, 0),
-      stationarity=stationarity(s.X, gradient, nonnegative),
-      stuck=jnp.where(gain < 0, 0, s.stuck + 1),
-      i=s.i + 1,
-    )
-
-  def go_on(s: BlockState):
+  def goes_on(s: BlockState):
     return (s.i < steps) & (s.stationarity > tolerance) & (s.stuck < 8) & jnp.isfinite(s.value)
 
-  BX, DX = images(X)
-  start = BlockState(
-    X=X,
-    BX=BX,
-    DX=DX,
-    X_previous=X,
-    gradient_previous=jnp.zeros_like(X),
-    length=jnp.ones((), X.dtype),
-    value=-2 * jnp.sum(X * BX) + jnp.sum(dot(X.T, X) * dot(X.T, DX)),
-    stationarity=jnp.full((), jnp.inf, X.dtype),
-    stuck=jnp.zeros((), jnp.int32),
-    i=jnp.zeros((), jnp.int32),
-  )
-  return jax.lax.while_loop(go_on, body, start)
+  def begin(X):
+    BX, DX = images(X)
+    gram, inner = dot(X.T, X), dot(X.T, DX)
+    gradient = gradient_of(X, BX, DX, gram, inner)
+    return BlockState(
+      X=X,
+      BX=BX,
+      DX=DX,
+      gram=gram,
+      inner=inner,
+      gradient=gradient,
+      memory=secant.empty(X.shape),
+      length=first_length(X, gradient),
+      value=-2 * jnp.sum(X * BX) + jnp.sum(gram * inner),
+      stationarity=jnp.full((), jnp.inf, X.dtype),
+      stuck=jnp.zeros((), jnp.int32),
+      i=jnp.zeros((), jnp.int32),
+    )
+
+  def step(s: BlockState, k: jax.Array) -> BlockState:
+    moving = goes_on(s)
+    V, newton = feasible_direction(s.X, s.gradient, s.memory, k, s.length, nonnegative)
+    BV, DV = images(V)
+    forms = Forms(dot(s.X.T, s.BX), dot(s.X.T, BV), dot(V.T, BV), s.inner, dot(s.X.T, DV), dot(V.T, DV))
+    g1, g2 = dot(s.X.T, V), dot(V.T, V)
+    c = quartic_of(s.gram, g1, g2, forms)
+    t = jnp.where(moving, best_step(c), 0)
+    gain = (((c[3] * t + c[2]) * t + c[1]) * t + c[0]) * t
+    X, BX, DX = s.X + t * V, s.BX + t * BV, s.DX + t * DV
+    gram = s.gram + t * (g1 + g1.T) + t * t * g2
+    inner = s.inner + t * (forms.d01 + forms.d01.T) + t * t * forms.d11
+    gradient = gradient_of(X, BX, DX, gram, inner)
+    change = gradient - s.gradient
+    # A direction that had to be replaced came from pairs that no longer fit: start the memory anew.
+    memory = s.memory._replace(usable=s.memory.usable & newton)
+    return BlockState(
+      X=X,
+      BX=BX,
+      DX=DX,
+      gram=gram,
+      inner=inner,
+      gradient=gradient,
+      memory=secant.remember(memory, k, t * V, change, ~held(X, gradient, nonnegative)),
+      length=spectral_step(t * V, change, s.length, s.i),
+      value=s.value + jnp.minimum(gain, 0),
+      stationarity=jnp.where(moving, stationarity(X, gradient, nonnegative), s.stationarity),
+      stuck=jnp.where(gain < 0, 0, s.stuck + 1),
+      i=s.i + moving.astype(s.i.dtype),
+    )
+
+  def body(carry):
+    k, s = carry
+    return k + 1, jax.vmap(step, in_axes=(0, None))(s, k)
+
+  # One counter for all starts: their memories are then written at one slot, in place.
+  start = (jnp.zeros((), jnp.int32), jax.vmap(begin)(X))
+  return jax.lax.while_loop(lambda carry: jnp.any(goes_on(carry[1])), body, start)[1]

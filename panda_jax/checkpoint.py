@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import serialization
 
+from panda_jax import joint
 from panda_jax.errors import InputError
-from panda_jax.joint import JointState
 from panda_jax.solver import SolverState
 
 
@@ -58,7 +60,7 @@ class Checkpoints:
     """Writes the state. A failure (no space, no rights) leaves the last checkpoint as it is."""
     import orbax.checkpoint as ocp
 
-    inner = {name: np.asarray(getattr(state.inner, name)) for name in JointState.__dataclass_fields__}
+    inner = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
     info = {
       'level': state.level,
       'phase': state.phase,
@@ -92,7 +94,8 @@ class Checkpoints:
     step = manager.latest_step()
     if step is None:
       return None
-    as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in JointState.__dataclass_fields__}
+    structure = joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from the file
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), serialization.to_state_dict(structure))
     try:
       saved = manager.restore(
         step,
@@ -103,7 +106,7 @@ class Checkpoints:
         'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({error})', 'use --overwrite to start anew'
       ) from error
     self._last = time.monotonic()
-    inner = JointState(**{name: jnp.asarray(value) for name, value in saved['inner'].items()})
+    inner = serialization.from_state_dict(structure, jax.tree.map(jnp.asarray, saved['inner']))
     return SolverState(inner=inner, **saved['info'])
 
   def close(self):

@@ -1,8 +1,8 @@
 """The joint phase: parts and appearances together, by two thin products with the data a step.
 
 For given parts the best W is known in closed form, so the joint problem is one in P alone, f(P) = min_W L(W, P), whose
-gradient is that of L at the best W (envelope theorem). Each step moves P along a spectral projected-gradient direction
-of f, by the exact line search on L(W, .) at the current W, which bounds f from above and touches it, so f cannot
+gradient is that of L at the best W (envelope theorem). Each step moves P along a projected quasi-Newton direction of f
+(`secant`), by the exact line search on L(W, .) at the current W, which bounds f from above and touches it, so f cannot
 increase; then W is solved anew. No step forms an S x S matrix: with Y = P'Z, everything is thin in R_S.
 """
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from panda_jax import appearances, block, moments
+from panda_jax import appearances, block, moments, secant
 from panda_jax.block import dot, small_dtype
 
 CHUNK = 32  # the most steps that one call takes
@@ -27,6 +27,7 @@ class JointState:
   X: jax.Array  # (C, C) W, or (C, R_C) A
   P_previous: jax.Array  # (S, R_S)
   gradient_previous: jax.Array  # (S, R_S)
+  memory: secant.Memory
   length: jax.Array  # ()
   error: jax.Array  # ()  relative error after the last step
   stationarity: jax.Array  # ()
@@ -43,6 +44,7 @@ def begin(P: jax.Array, X: jax.Array) -> JointState:
     X=X,
     P_previous=P,
     gradient_previous=0 * P,
+    memory=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(lambda: secant.empty(P.shape))),
     length=number(1),
     error=number(np.inf),
     stationarity=number(np.inf),
@@ -81,12 +83,15 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
   P = state.P
   W = appearances.outer(state.X, mode).astype(Z.dtype)
   gradient = _gradient(Z, Y, P, W, precision, axis_name) / total
+  moved, change = P - state.P_previous, gradient - state.gradient_previous
   length = jnp.where(
-    state.i == 0,
-    block.first_length(P, gradient),
-    block.spectral_step(P - state.P_previous, gradient - state.gradient_previous, state.length, state.i),
+    state.i == 0, block.first_length(P, gradient), block.spectral_step(moved, change, state.length, state.i)
   )
-  direction = block.descent(P, gradient, length, nonnegative=True)
+  # The pair of the step before. The very first gradient was that of L at a W that had not met these parts.
+  memory = secant.remember(state.memory, state.i, moved, change, ~block.held(P, gradient, True))
+  memory = memory._replace(usable=memory.usable & (state.i > 1))
+  direction, newton = block.feasible_direction(P, gradient, memory, state.i + 1, length, nonnegative=True)
+  memory = memory._replace(usable=memory.usable & newton)
   V = moments.part_products(Z, direction, precision=precision)
   c = block.quartic(P, direction, _forms(Y, V, W, precision, axis_name))
   t = block.best_step(c)
@@ -102,6 +107,7 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
       X=X,
       P_previous=P,
       gradient_previous=gradient,
+      memory=memory,
       length=length,
       error=error,
       # At the first step W has not met these parts yet, so that a small gradient in P alone says nothing.

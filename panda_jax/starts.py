@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from panda_jax.block import dot, minimise_block
 
 # Steps that all starts take, and at most that the better eighth takes.
-SCHEDULE = (30, 250)
-EARLY_SCHEDULE = (15, 25)
+SCHEDULE = (15, 150)
+EARLY_SCHEDULE = (10, 20)
 SWEEPS = 10
+TOLERANCE = 1e-5  # projected gradient relative to the parts; float32 falls no lower than some 3e-6
 
 
 def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
@@ -102,12 +103,12 @@ def search_parts(
   scale = jnp.maximum(jnp.trace(B), jnp.finfo(B.dtype).tiny)
   B = (B / scale).astype(jnp.float32)
 
-  def refine(P, steps, tolerance):
-    return jax.vmap(lambda X: minimise_block(B, None, X, steps=steps, tolerance=tolerance, nonnegative=True))(P)
+  def refine(P, steps):
+    return minimise_block(B, None, P, steps=steps, tolerance=TOLERANCE, nonnegative=True)
 
   P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, restarts))
-  state = refine(P, schedule[0], 1e-6)
+  state = refine(P, schedule[0])
   some = max(keep, -(-restarts // 8))
-  state = refine(state.X[_distinct_best(state.value, some)], schedule[1], 1e-6)
+  state = refine(state.X[_distinct_best(state.value, some)], schedule[1])
   order = _distinct_best(state.value, keep)
   return state.X[order].astype(result_dtype), state.value[order].astype(result_dtype)
