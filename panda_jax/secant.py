@@ -5,9 +5,9 @@ others an L-BFGS matrix (Nocedal 1980) takes the gradient's place of the identit
 feasible set, descends for short steps, since a principal submatrix of a positive definite matrix is one itself.
 
 The pairs are kept as they were on the entries free at the time, so that once the active set has settled they describe
-the free entries alone. They are kept in float32 whatever the iterate's dtype: they only shape the direction, and reading
-them is most of its cost. Products between pairs are kept too, so that a direction reads them twice and not 2 x MEMORY
-times (the compact form of the matrix: Byrd, Nocedal and Schnabel 1994, theorem 2.2).
+the free entries alone. They are kept in float32 whatever the iterate's dtype: they only shape the direction, and
+reading them is most of its cost. Products between pairs are kept too, so that a direction reads the pairs twice and not
+2 x MEMORY times (the compact form of the matrix: Byrd, Nocedal and Schnabel 1994, theorem 2.2).
 """
 
 from typing import NamedTuple

@@ -15,7 +15,7 @@ from panda_jax.block import dot, minimise_block
 SCHEDULE = (15, 150)
 EARLY_SCHEDULE = (10, 20)
 SWEEPS = 10
-TOLERANCE = 1e-5  # projected gradient relative to the parts; float32 falls no lower than some 3e-6
+TOLERANCE = 3e-5  # projected gradient relative to the parts; float32 does not fall much lower
 
 
 def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
