@@ -1,4 +1,4 @@
-"""The families by name, and their hyper-parameters to and from JSON. A family's module is imported when it is first used."""
+"""The families by name, and their options to and from JSON. A family's module is imported when first used."""
 
 import dataclasses
 import importlib
