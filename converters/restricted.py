@@ -280,7 +280,7 @@ def finder(table: dict[tuple[str, str], object]) -> Callable[[str, str], object]
     if (module, name) in TENSORFLOW:
       raise Refused(
         f'it is a TensorFlow network ({module}.{name})',
-        "convert it first with legacy.py of NVlabs' stylegan2-ada-pytorch or stylegan3, then convert the .pkl it writes",
+        "convert it first with legacy.py of NVlabs' stylegan2-ada-pytorch or stylegan3, then give the .pkl it writes",
       )
     found = table.get((module, name))
     if found is None:
