@@ -92,6 +92,8 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
       raise damaged(f'storage {shown(key)} has two sizes')
     storage.data = stored(storage.kind, data[start : start + size])
     position = start + size
+  if position != len(data):
+    raise damaged(f'{len(data) - position} bytes follow the storages')
   return root
 
 
