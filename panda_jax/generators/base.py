@@ -120,6 +120,32 @@ def checked_features(features: ArrayLike, samples: int, size: tuple[int, int, in
   return jnp.asarray(features).astype(dtype)
 
 
+def checked_wplus(latents: WPlus, rows: int, w_dim: int, dtype) -> jax.Array:
+  """The rows of w+ (N, L, w_dim) in the generator's dtype.
+
+  Raises:
+    InputError: they are none, or of another shape.
+  """
+  if not isinstance(latents, WPlus):
+    raise InputError('latents', type(latents).__name__, 'they are not w+ latents', 'give what `map` returns, or WPlus')
+  shape = np.shape(latents.wplus)
+  if len(shape) != 3 or shape[1:] != (rows, w_dim):
+    text = 'x'.join(map(str, shape))
+    raise InputError('latents', f'shape {text}', 'w+ of another generator', f'give shape (N, {rows}, {w_dim})')
+  return jnp.asarray(latents.wplus).astype(dtype)
+
+
+def checked_resolution(resolution: int) -> int:
+  """A power of two from 8.
+
+  Raises:
+    InputError: it is none.
+  """
+  if not isinstance(resolution, numbers.Integral) or resolution < 8 or resolution & (resolution - 1):
+    raise InputError('resolution', resolution, 'it must be a power of two from 8', 'give one such as 256')
+  return int(resolution)
+
+
 def checked_noise(noise: str | jax.Array) -> str | jax.Array:
   """'const', 'none' or a PRNG key.
 
