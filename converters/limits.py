@@ -20,8 +20,9 @@ def damaged(detail: str) -> Refused:
 
 
 def shown(text: object, length: int = 120) -> str:
-  """Text from a file as an error message may carry it: on one line, printable, not long."""
-  text = text if isinstance(text, str) else repr(text)
+  """What a file says as an error message may carry it: on one line, printable, not long; of an object its type."""
+  if not isinstance(text, str):
+    text = str(text) if type(text) in (int, float, bool, bytes) else f'a {type(text).__name__}'
   if len(text) > length:
     text = f'{text[: length - 3]}...'
   return text if text.isprintable() else text.encode('unicode_escape').decode('ascii')
@@ -46,6 +47,7 @@ class Budget:
     # What tensors may claim together. Each takes up its own bytes of a well-made file; a little is left for shared
     # and expanded ones, which cost nothing here but as much as they claim when they are copied.
     self._elements = size + (16 << 20)
+    self._copies = size + (1 << 20)  # of bytes of the file, where a view of them will not do
 
   def step(self, cost: int) -> None:
     """One operation that makes objects of `cost` bytes."""
@@ -67,6 +69,12 @@ class Budget:
       raise Refused(
         'its tensors claim to be larger than the file', 'save it anew with tensors that do not share or repeat storage'
       )
+
+  def copy(self, nbytes: int) -> None:
+    """A copy of so many bytes of the file."""
+    self._copies -= nbytes
+    if self._copies < 0:
+      self._refuse()
 
   def _refuse(self):
     raise Refused(

@@ -197,7 +197,7 @@ class Machine:
   def _set_items(self, items: list):
     self._budget.spend(100 * len(items))
     target = self._peek()
-    if not isinstance(target, dict) or len(items) % 2:
+    if type(target) is not dict or len(items) % 2:
       raise damaged(f'keys and values go into a {type(target).__name__}')
     for key, value in zip(items[::2], items[1::2], strict=True):
       target[checked_key(key)] = value
@@ -223,7 +223,7 @@ class Machine:
     target = self._peek()
     if hasattr(target, 'set_state'):
       target.set_state(state)
-    elif not isinstance(target, dict):  # what is attached to a dict, such as a state dict's _metadata, is not needed
+    elif type(target) is not dict:  # what is attached to a dict, such as a state dict's _metadata, is not needed
       raise damaged(f'it sets the state of a {type(target).__name__}')
 
   def persistent_id(self):

@@ -123,7 +123,7 @@ def _parsed(data: memoryview) -> tuple[str, object]:
     table = nvlabs_globals(budget, lambda raw: read_storage(raw, budget))
     first, _ = legacy_machine(data, budget, table)
     root = first.load()
-    if root != MAGIC or type(root) is not int:
+    if type(root) is not int or root != MAGIC:
       return 'nvlabs', finished(root, budget)
     machine, storages = legacy_machine(data, budget, state_dict_globals(budget))
     machine.load()

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from converters.limits import Budget, Refused, damaged, shown
-from converters.pickles import Known
+from converters.pickles import Known, checked_key
 
 LARGEST_COUNT = 1 << 48  # elements or bytes; beyond any file, and products of two stay exact in numpy
 MOST_DIMENSIONS = 16
@@ -92,13 +92,18 @@ class Persistent:
     raise damaged('the state of a module is set twice')
 
 
-class Namespace(dict):
-  """`argparse.Namespace`, which rosinality's training files keep their arguments in: a dict of the attributes."""
+class Namespace:
+  """`argparse.Namespace`, which rosinality's training files keep their arguments in."""
+
+  __slots__ = ('attributes',)
+
+  def __init__(self):
+    self.attributes = {}
 
   def set_state(self, state: object) -> None:
     if type(state) is not dict:
       raise damaged('a namespace has no attributes')
-    self.update(state)
+    self.attributes = state
 
 
 def is_count(value: object) -> bool:
@@ -146,28 +151,10 @@ def not_called(*_: object) -> None:
   raise damaged('it makes an object of a type that is only named elsewhere')
 
 
-def encoded(text: object, encoding: object) -> memoryview:
-  """`_codecs.encode` as protocol 2 uses it for bytes."""
-  if type(text) is not str or encoding not in ('latin1', 'latin-1'):
-    raise damaged('bytes in an unknown encoding')
-  return memoryview(text.encode('latin-1'))
-
-
-def new_set(items: object = ()) -> set:
-  if type(items) not in (list, tuple) or not all(type(item) is str for item in items):
-    raise damaged('a set of something else than names')
-  return set(items)
-
-
 def new_dict(*items: object) -> dict:
   if items:
     raise damaged('a dict that is not empty when it is made')
   return {}
-
-
-def new_namespace(*items: object) -> Namespace:
-  new_dict(*items)
-  return Namespace()
 
 
 def parameter(data: object, *_: object) -> Tensor:
@@ -237,9 +224,22 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
     budget.claim(math.prod(shape) * storage.kind.dtype.itemsize)
     return Tensor(storage, offset, shape, strides)
 
+  def encoded(text: object, encoding: object) -> memoryview:
+    # As protocol 2 writes bytes.
+    if type(text) is not str or encoding not in ('latin1', 'latin-1'):
+      raise damaged('bytes in an unknown encoding')
+    budget.spend(len(text))
+    return memoryview(text.encode('latin-1'))
+
+  def new_set(items: object = ()) -> set:
+    if type(items) not in (list, tuple):
+      raise damaged('a set of no list')
+    budget.step(150 * len(items))
+    return set(map(checked_key, items))
+
   functions: dict[tuple[str, str], Callable] = {
     ('collections', 'OrderedDict'): new_dict,
-    ('argparse', 'Namespace'): new_namespace,
+    ('argparse', 'Namespace'): Namespace,
     ('torch._utils', '_rebuild_tensor_v2'): tensor,
     ('torch._utils', '_rebuild_parameter'): parameter,
     ('torch', 'Size'): counts,

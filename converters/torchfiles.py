@@ -14,10 +14,13 @@ MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 
 
-def stored(kind: StorageType, raw: memoryview, order: str = '<') -> np.ndarray:
-  """The numbers of a storage (count,), read-only and in this machine's byte order."""
-  if order == '<':
-    return np.ndarray(len(raw) // kind.dtype.itemsize, kind.dtype, buffer=raw)
+def little_endian(kind: StorageType, raw: memoryview) -> np.ndarray:
+  """The numbers of a storage (count,), read-only: a view of the file."""
+  return np.ndarray(len(raw) // kind.dtype.itemsize, kind.dtype, buffer=raw)
+
+
+def big_endian(kind: StorageType, raw: memoryview) -> np.ndarray:
+  """The numbers of a storage (count,) in this machine's byte order, read-only."""
   # ml_dtypes' types know no byte order, so the bytes are turned round as whole numbers of that width.
   words = np.dtype(f'u{kind.dtype.itemsize}')
   turned = np.ndarray(len(raw) // words.itemsize, words, buffer=raw).byteswap().view(kind.dtype)
@@ -50,7 +53,10 @@ def read_zip(data: memoryview, budget: Budget) -> object:
       if len(raw) != count * kind.dtype.itemsize:
         raise damaged(f'storage {shown(key)} of {count} numbers has {len(raw)} bytes')
       budget.spend(600)
-      storages[key, kind.name] = Storage(kind, count, stored(kind, raw, '<' if order == b'little' else '>'))
+      if order == b'big':
+        budget.copy(len(raw))
+      data_of = big_endian if order == b'big' else little_endian
+      storages[key, kind.name] = Storage(kind, count, data_of(kind, raw))
     found = storages[key, kind.name]
     if found.count != count:
       raise damaged(f'storage {shown(key)} has two sizes')
@@ -72,7 +78,7 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
     Refused: whatever is wrong with it.
   """
   protocol, system = machine.load(), machine.load()
-  if protocol != PROTOCOL or type(protocol) is not int:
+  if type(protocol) is not int or protocol != PROTOCOL:
     raise Refused(f'it has torch protocol {shown(protocol)}', 'save it anew with torch 1.0 or later')
   if type(system) is not dict or system.get('little_endian') is not True:
     raise Refused('it was written by a big-endian machine', 'save it anew on a little-endian machine')
@@ -90,7 +96,7 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
       raise damaged(f'storage {shown(key)} needs {size} bytes where {max(len(data) - start, 0)} are left')
     if int.from_bytes(data[position:start], 'little', signed=True) != storage.count:
       raise damaged(f'storage {shown(key)} has two sizes')
-    storage.data = stored(storage.kind, data[start : start + size])
+    storage.data = little_endian(storage.kind, data[start : start + size])
     position = start + size
   if position != len(data):
     raise damaged(f'{len(data) - position} bytes follow the storages')
@@ -121,7 +127,8 @@ def read_storage(data: memoryview, budget: Budget) -> Storage:
     Refused: it is something else.
   """
   machine, storages = legacy_machine(data, budget, storage_types())
-  if machine.load() != MAGIC:
+  magic = machine.load()
+  if type(magic) is not int or magic != MAGIC:
     raise damaged('a storage does not begin like one')
   storage = read_legacy(machine, data, budget, storages)
   if type(storage) is not Storage:

@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.limits import Budget, Refused, damaged, shown
 from converters.pickles import Known
-from converters.restricted import NumpyArray, NumpyType, Persistent, Storage, StorageType, Tensor
+from converters.restricted import Namespace, NumpyArray, NumpyType, Persistent, Storage, StorageType, Tensor
 
 DEEPEST = 64
 MOST_NODES = 500_000  # of the tree as a walk sees it, in which a shared part counts as often as it is used
@@ -74,8 +74,10 @@ class _Finisher:
     return result, nodes
 
   def _made(self, value: object, depth: int) -> tuple[object, int]:
-    if isinstance(value, dict):
+    if type(value) is dict:
       return self._dict(value, depth)
+    if type(value) is Namespace:
+      return self._dict(value.attributes, depth)
     if isinstance(value, list | tuple):
       return self._list(value, depth)
     if type(value) is set:
@@ -85,11 +87,11 @@ class _Finisher:
     if type(value) is Storage:
       return value.data, 1
     if type(value) is NumpyArray:
-      return native(value.array), 1
+      return self._native(value.array), 1
     if isinstance(value, np.ndarray):
-      return native(value), 1
+      return self._native(value), 1
     if type(value) is memoryview:
-      self._budget.spend(len(value))
+      self._budget.copy(len(value))
       return bytes(value), 1
     if type(value) is Persistent:
       return self._module(value, depth)
@@ -118,6 +120,15 @@ class _Finisher:
       nodes += count
     return result, nodes
 
+  def _native(self, array: np.ndarray) -> np.ndarray:
+    """The array in this machine's byte order."""
+    if array.dtype.isnative:
+      return array
+    self._budget.copy(array.nbytes)
+    turned = array.astype(array.dtype.newbyteorder('='))
+    turned.flags.writeable = False
+    return turned
+
   def _module(self, value: Persistent, depth: int) -> tuple[Module, int]:
     if len(value.class_name) > LONGEST_KEY or not value.class_name.isprintable():
       raise damaged(f'a class is called {shown(value.class_name)}')
@@ -127,7 +138,7 @@ class _Finisher:
     if type(module.init_args) is not list or type(module.init_kwargs) is not dict:
       raise damaged(f'the constructor arguments of {value.class_name} are not some')
     parameters, buffers, modules = (_part(state, name) for name in ('_parameters', '_buffers', '_modules'))
-    transient = state.get('_non_persistent_buffers_set', [])
+    transient = set(_names(state.get('_non_persistent_buffers_set', [])))
     for name, array in [*parameters.items(), *buffers.items()]:
       if isinstance(array, np.ndarray):
         kept = module.attributes if name in buffers and name in transient else module.state_dict
@@ -163,17 +174,14 @@ def _part(state: dict, name: str) -> dict:
   return part
 
 
+def _names(names: object) -> list[str]:
+  if type(names) is not list or not all(type(name) is str for name in names):
+    raise damaged('the names of buffers are no names')
+  return names
+
+
 def _is_plain(value: object) -> bool:
   return type(value) in PLAIN or (type(value) is list and all(type(item) in PLAIN for item in value))
-
-
-def native(array: np.ndarray) -> np.ndarray:
-  """The array in this machine's byte order."""
-  if array.dtype.isnative:
-    return array
-  turned = array.astype(array.dtype.newbyteorder('='))
-  turned.flags.writeable = False
-  return turned
 
 
 def tensor_array(tensor: Tensor) -> np.ndarray:

@@ -267,7 +267,7 @@ REFUSED = {
   'object array': (pickled(Call('numpy', 'dtype', ('O8', False, True))), 'the numpy dtype O8 is not one of numbers'),
   'another id': (pickled(Raw(emit(('module', 'x')) + b'Q')), 'something else than a storage'),
   'no module': (pickled(Call('torch_utils.persistence', '_reconstruct_persistent_obj', ({},))), 'without a class'),
-  'sets of lists': (pickled(Call('builtins', 'set', ([[]],))), 'a set of something else'),
+  'sets of lists': (pickled(Call('builtins', 'set', ([[]],))), 'a dict key of type list'),
   'zip of others': (write_zip({}, stem='a/b'), '0 members'),
   'torchscript': (write_zip({}, more=[('archive/constants.pkl', b'')]), 'TorchScript'),
   'two pickles': (write_zip({}, more=[('other/data.pkl', b'')]), '2 members'),
