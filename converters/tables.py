@@ -20,6 +20,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'matrix': lambda a: a.T,
   'kernel': lambda a: a.reshape(a.shape[-4:]).transpose(2, 3, 1, 0),
   'kernel turned': lambda a: a.reshape(a.shape[-4:]).transpose(2, 3, 1, 0)[::-1, ::-1],
+  'kernel swapped': lambda a: a.transpose(2, 3, 0, 1),
   'kernel of a pixel': lambda a: a.reshape(a.shape[-4:-2]).T,
   'constant': lambda a: a.reshape(a.shape[-3:]).transpose(1, 2, 0),
   'map': lambda a: a.reshape(*a.shape[-2:], 1),

@@ -173,19 +173,22 @@ def per_channel(values: jax.Array) -> jax.Array:
 
 
 class Dense(nnx.Module):
-  """Affine map with the learning rate of its weights equalised: x W gain + b lr, gain = lr / sqrt(inputs).
+  """Affine map with the learning rate of its weights equalised: x W gain lr / sqrt(inputs) + b lr.
 
   Args:
     inputs, outputs: sizes.
     lr: multiplier of the learning rate; the stored weights are that much larger than those in effect.
     bias: initial value in effect.
+    gain: factor of the weights.
   """
 
-  def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs, *, lr: float = 1.0, bias: float = 0.0):
+  def __init__(
+    self, inputs: int, outputs: int, rngs: nnx.Rngs, *, lr: float = 1.0, bias: float = 0.0, gain: float = 1.0
+  ):
     self.weight = nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)) / lr)
     self.bias = nnx.Param(jnp.full((outputs,), bias / lr))
     self.lr = lr
-    self.gain = lr / math.sqrt(max(inputs, 1))
+    self.gain = gain * lr / math.sqrt(max(inputs, 1))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(N, inputs) to (N, outputs)."""

@@ -26,7 +26,7 @@ class MappingOptions:
       each normalised and then concatenated (NVlabs).
     lr_multiplier: of the layers.
     activation: of the layers, a key of layers.ACTIVATIONS.
-    gain: whether the activation's gain is applied.
+    gain_first: whether the activation's gain is in the weights (StyleGAN) and not on the output (StyleGAN2).
   """
 
   z_dim: int
@@ -37,7 +37,7 @@ class MappingOptions:
   label_input: str = 'none'
   lr_multiplier: float = 0.01
   activation: str = 'lrelu'
-  gain: bool = True
+  gain_first: bool = False
 
   def check(self, rows: int) -> None:
     """Raises InputError where the options do not fit together."""
@@ -69,13 +69,15 @@ class Mapping(nnx.Module):
     elif options.label_input == 'joint':
       self.label_weight = nnx.Param(jax.random.normal(rngs.params(), (options.num_classes, options.embed_dim)))
     sizes = (options.z_dim + options.embed_dim, *options.widths)
+    gain = ACTIVATIONS[options.activation][1]
+    before, self.gain_after = (gain, 1.0) if options.gain_first else (1.0, gain)
     self.layers = nnx.List(
-      [Dense(sizes[i], sizes[i + 1], rngs, lr=options.lr_multiplier) for i in range(len(options.widths))]
+      [Dense(sizes[i], sizes[i + 1], rngs, lr=options.lr_multiplier, gain=before) for i in range(len(options.widths))]
     )
 
   def __call__(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
     """z (N, z_dim) and label rows (N, num_classes) or None to w (N, widths[-1])."""
-    function, gain = ACTIVATIONS[self.options.activation]
+    function, _ = ACTIVATIONS[self.options.activation]
     if self.options.label_input == 'joint':
       x = second_moment_norm(jnp.concatenate([z, matmul(labels, self.label_weight[...])], axis=1))
     elif self.options.label_input == 'separate':
@@ -86,6 +88,6 @@ class Mapping(nnx.Module):
       x = second_moment_norm(z)
     for layer in self.layers:
       x = function(layer(x))
-      if self.options.gain and gain != 1:
-        x = x * gain
+      if self.gain_after != 1:
+        x = x * self.gain_after
     return x
