@@ -272,6 +272,18 @@ class BigGAN(nnx.Module):
     statistics = jnp.broadcast_to(mixture[None], (z.shape[0], mixture.shape[0]))
     return ClassLatents(z * truncation, matmul(rows, self.embedding[...]), statistics)
 
+  def _checked(self, latents: ClassLatents) -> ClassLatents:
+    if not isinstance(latents, ClassLatents):
+      raise InputError('latents', type(latents).__name__, 'they are not latents of BigGAN', 'give what `map` returns')
+    widths = {'z': self.z_dim, 'embedding': self.z_dim, 'statistics': self.options.n_stats}
+    shapes = {name: np.shape(getattr(latents, name)) for name in widths}
+    N = shapes['z'][:1]
+    for name, width in widths.items():
+      if shapes[name] != (*N, width):
+        text = 'x'.join(map(str, shapes[name]))
+        raise InputError(f'latents.{name}', f'shape {text}', 'another generator made it', f'give shape (N, {width})')
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.embedding.dtype), latents)
+
   def _start(self, latents: ClassLatents) -> jax.Array:
     x = matmul(latents.condition, self.gen_z[...]) + self.gen_z_bias[...].reshape(1, -1)
     return x.reshape(x.shape[0], 4, 4, -1)
@@ -283,7 +295,7 @@ class BigGAN(nnx.Module):
 
   def run_to(self, latents: ClassLatents, layer: int, noise: str | jax.Array = 'const') -> State:
     """The feature maps before entry `layer` of blocks and attention; InputError where it cannot be split."""
-    layer = checked_layer(layer, self.layers)
+    layer, latents = checked_layer(layer, self.layers), self._checked(latents)
     x = self._start(latents)
     for entry in self.entries[:layer]:
       x = entry(x, latents)
@@ -298,12 +310,13 @@ class BigGAN(nnx.Module):
     drop_rgb: bool = False,
   ) -> jax.Array:
     """From feature maps at a layer to images (N, H, W, image_channels); InputError where they do not fit."""
-    layer = checked_layer(layer, self.layers)
+    layer, latents = checked_layer(layer, self.layers), self._checked(latents)
     x = checked_features(state.features, latents.z.shape[0], self.layers[layer], layer, self.embedding.dtype)
     return self._finish(latents, x, layer)
 
   def __call__(self, latents: ClassLatents, noise: str | jax.Array = 'const') -> jax.Array:
     """Images (N, H, W, image_channels) in [-1, 1]."""
+    latents = self._checked(latents)
     return self._finish(latents, self._start(latents), 0)
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:

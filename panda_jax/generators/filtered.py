@@ -8,8 +8,8 @@ keep it from fusing two passes, which would compute the first anew for every tap
 Measured on two CPU cores, up 2 and down 2 with 12 taps, (1, 36, 36, 512), (1, 148, 148, 512) and (1, 532, 532, 64) in
 ms: this 13, 320, 300; interleaved phases 13, 340, 345 (and twice the time and memory of a gradient); one fusion of all
 passes 3.4 times this at (1, 84, 84, 64); products with banded matrices 22, 1410, 4230; depthwise convolutions with
-dilation 197 against 3.7 at (1, 84, 84, 64). Radial 12x12 down-sampling at (1, 36, 36, 512): slices 12, in groups of two
-rows 10, depthwise convolution 125, block-banded matrices 89.
+dilation 197 against 3.7 at (1, 84, 84, 64). Radial 12x12 down-sampling at (1, 36, 36, 512): slices in one loop 14, in
+several 10 to 12, depthwise convolution 125, block-banded matrices 89.
 """
 
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-RADIAL_ROWS = 2  # of a two-dimensional filter in one fused loop
+from panda_jax.generators.slide import slide
 
 
 def _kaiser(taps: int, width: float, rate: float) -> np.ndarray:
@@ -60,41 +60,34 @@ def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = 
   return h / h.sum()
 
 
-def _taps(filter_, gain: float) -> jax.Array:
-  """The filter as it is slid over the samples (reversed, as a true convolution has it), with its gain."""
-  return jnp.flip(filter_) * jnp.asarray(gain, filter_.dtype)
-
-
-def _sum(terms) -> jax.Array:
-  total = None
-  for term in terms:
-    total = term if total is None else total + term
-  return total
+def _along(taps: jax.Array, axis: int) -> jax.Array:
+  """One-dimensional taps as a filter along the rows' axis (1) or the columns' (2)."""
+  return taps.reshape((-1, 1) if axis == 1 else (1, -1))
 
 
 def _up_phases(x: jax.Array, taps: jax.Array | None, up: int, padding: tuple[int, int], axis: int) -> list[jax.Array]:
   """The `up` phases of x up-sampled along an axis; sample o = up m + p of the result is phase p at m.
 
-  The result is the convolution of x with `up` - 1 zeros after each sample, and `padding` zeros before and after
-  (negative numbers crop), with the taps. The phases are equally long; the last may go beyond the last sample by one.
+  The result is the correlation of x with `up` - 1 zeros after each sample, and `padding` zeros before and after
+  (negative numbers crop), with the taps; None where up is 1 and nothing is filtered. The phases are equally long, so
+  that the last ones may go beyond the last sample by one.
   """
   n, before = x.shape[axis], padding[0]
   T = 1 if taps is None else taps.shape[0]
   M = -(-(n * up + sum(padding) - T + 1) // up)
-  # Sample o is the sum over t of taps[t] * x[(o + t - before) / up], for those t where the division leaves no rest.
-  used = [[(t, (p + t - before) // up) for t in range(T) if (p + t - before) % up == 0] for p in range(up)]
-  shifts = [shift for phase in used for _, shift in phase]
-  first, last = min(shifts, default=0), max(shifts, default=0)
-  config = [(0, 0, 0)] * x.ndim
-  config[axis] = (-first, last + M - n, 0)  # negative numbers crop here too
-  padded = lax.pad(x, jnp.zeros((), x.dtype), config)
-
-  def term(t, shift):
-    part = lax.slice_in_dim(padded, shift - first, shift - first + M, axis=axis)
-    return part if taps is None else part * taps[t]
-
-  zeros = jnp.zeros_like(lax.slice_in_dim(padded, 0, M, axis=axis)) if not all(used) else None
-  return [_sum(term(t, shift) for t, shift in phase) if phase else zeros for phase in used]
+  phases = []
+  for p in range(up):
+    # Sample o is the sum over t of taps[t] x[(o + t - before) / up], for those t where the division leaves no rest.
+    first = (before - p) % up
+    shift, count = (p + first - before) // up, len(range(first, T, up))
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (-shift, shift + count - 1 + M - n, 0)  # negative numbers crop here too
+    padded = lax.pad(x, jnp.zeros((), x.dtype), config)
+    if taps is not None:
+      size = (M, x.shape[2]) if axis == 1 else (x.shape[1], M)
+      padded = slide(padded, _along(taps[first::up], axis), size)
+    phases.append(padded)
+  return phases
 
 
 def _regrouped(phases: list[jax.Array], count: int, axis: int) -> list[jax.Array]:
@@ -103,35 +96,33 @@ def _regrouped(phases: list[jax.Array], count: int, axis: int) -> list[jax.Array
   if have == count:
     return phases
   if have % count == 0:  # phases r, r + count, ... are interleaved
-    together = have // count
     shape = list(phases[0].shape)
-    shape[axis] *= together
+    shape[axis] *= have // count
     return [jnp.stack(phases[r::count], axis + 1).reshape(shape) for r in range(count)]
   if count % have == 0:  # each phase is split
     step = count // have
-    parts = [lax.slice_in_dim(phases[r % have], r // have, None, stride=step, axis=axis) for r in range(count)]
-    return parts
+    return [lax.slice_in_dim(phases[r % have], r // have, None, stride=step, axis=axis) for r in range(count)]
   return _regrouped(_regrouped(phases, 1, axis), count, axis)
 
 
 def _down(phases: list[jax.Array], taps: jax.Array, length: int, axis: int) -> jax.Array:
-  """Every len(phases)-th sample of the convolution with the taps along an axis, `length` of them."""
-  step = len(phases)
-  return _sum(
-    lax.slice_in_dim(phases[t % step], t // step, t // step + length, axis=axis) * taps[t] for t in range(taps.shape[0])
-  )
+  """Every len(phases)-th sample of the correlation with the taps along an axis, `length` of them."""
+  step, total = len(phases), None
+  for r in range(min(step, taps.shape[0])):
+    size = (length, phases[r].shape[2]) if axis == 1 else (phases[r].shape[1], length)
+    term = slide(phases[r], _along(taps[r::step], axis), size)
+    total = term if total is None else total + term
+  return total
 
 
 def _down_radial(phases: list[list[jax.Array]], taps: jax.Array, size: tuple[int, int]) -> jax.Array:
   """The same for a two-dimensional filter; phases[r][s] has the rows of phase r and the columns of phase s."""
   step, total = len(phases), None
-  for first in range(0, taps.shape[0], RADIAL_ROWS):
-    for t in range(first, min(first + RADIAL_ROWS, taps.shape[0])):
-      for u in range(taps.shape[1]):
-        rows = lax.slice_in_dim(phases[t % step][u % step], t // step, t // step + size[0], axis=1)
-        term = lax.slice_in_dim(rows, u // step, u // step + size[1], axis=2) * taps[t, u]
-        total = term if total is None else total + term
-    total = lax.optimization_barrier(total)
+  for r in range(min(step, taps.shape[0])):
+    for s in range(min(step, taps.shape[1])):
+      term = slide(phases[r][s], taps[r::step, s::step], size)
+      # One loop per pair of phases: in a single one over all taps too many streams compete.
+      total = term if total is None else lax.optimization_barrier(total + term)
   return total
 
 
@@ -151,8 +142,9 @@ def filtered_lrelu(
 
   Args:
     x: (N, H, W, C), bias added.
-    up_filter: (taps,) of sum 1, or None where nothing is filtered on the way up.
-    down_filter: (taps,), or (taps, taps) if radial, or None.
+    up_filter: (taps,) of sum 1 with at least `up` taps, applied as a true convolution; None where `up` is 1 and nothing
+      is filtered on the way up.
+    down_filter: (taps,), or (taps, taps) if radial; None where `down` is 1 and nothing is filtered.
     up: factor; the filter's gain is `up` per axis.
     down: factor.
     padding: zeros before and after the zero-filled rows and columns; negative numbers crop.
@@ -163,7 +155,7 @@ def filtered_lrelu(
   Returns:
     (N, H', W', C), H' = (H up + padding - taps up - taps down + 1) // down + 1.
 
-  Source: Karras et al. 2021, sections 3.2 and appendix C; written as polyphase filters (derivation).
+  Source: Karras et al. 2021, section 3.2 and appendix C; written as polyphase filters (derivation).
   """
 
   def activated(y):
@@ -173,8 +165,9 @@ def filtered_lrelu(
       y = y * gain
     return y if clamp is None else jnp.clip(y, -clamp, clamp)
 
-  up_taps = None if up_filter is None else _taps(up_filter, up)
-  down_taps = None if down_filter is None else _taps(down_filter, 1)
+  # Reversed, a filter is slid over the samples.
+  up_taps = None if up_filter is None else jnp.flip(up_filter) * up
+  down_taps = None if down_filter is None else jnp.flip(down_filter)
   lost = sum(taps.shape[0] - 1 for taps in (up_taps, down_taps) if taps is not None)
   size = tuple((n * up + sum(padding) - lost - 1) // down + 1 for n in x.shape[1:3])
   radial = down_taps is not None and down_taps.ndim == 2

@@ -21,6 +21,7 @@ from panda_jax.generators.base import (
   checked_features,
   checked_layer,
   checked_truncation,
+  checked_wplus,
   checked_z,
   is_concrete,
   label_rows,
@@ -214,10 +215,10 @@ class StyleGAN3(nnx.Module):
     truncation_layers: int | None = None,
   ) -> WPlus:
     """z (N, z_dim) and labels to w+ (N, L, w_dim), truncated; InputError where an argument does not fit."""
-    rows = len(self.convs) + 1
-    truncation, count = checked_truncation(truncation, truncation_layers, rows)
+    L = len(self.convs) + 1
+    truncation, count = checked_truncation(truncation, truncation_layers, L)
     w = self.mapping(z, labels)
-    wplus = jnp.broadcast_to(w[:, None], (w.shape[0], rows, w.shape[1]))
+    wplus = jnp.broadcast_to(w[:, None], (w.shape[0], L, w.shape[1]))
     return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
 
   def affine_weights(self) -> dict[str, jax.Array]:
@@ -225,15 +226,19 @@ class StyleGAN3(nnx.Module):
     affines = {'input': self.input.affine} | {layer.geometry.name: layer.affine for layer in self.convs}
     return {name: affine.effective_weight() for name, affine in affines.items()}
 
-  def _go_on(self, latents: WPlus, x: jax.Array, first: int, end: int) -> jax.Array:
+  def _rows(self, latents: WPlus) -> jax.Array:
+    return checked_wplus(latents, len(self.convs) + 1, self.w_dim, self.input.weight.dtype)
+
+  def _go_on(self, rows: jax.Array, x: jax.Array, first: int, end: int) -> jax.Array:
     for i in range(first, end):
-      x = self.convs[i](x, latents.wplus[:, i + 1])
+      x = self.convs[i](x, rows[:, i + 1])
     return x
 
   def run_to(self, latents: WPlus, layer: int, noise: str | jax.Array = 'const') -> State:
     """The feature maps after the first `layer` layers; InputError where it cannot be split."""
     layer = checked_layer(layer, self.layers)
-    return State(self._go_on(latents, self.input(latents.wplus[:, 0]), 0, layer))
+    rows = self._rows(latents)
+    return State(self._go_on(rows, self.input(rows[:, 0]), 0, layer))
 
   def run_from(
     self,
@@ -245,14 +250,14 @@ class StyleGAN3(nnx.Module):
   ) -> jax.Array:
     """From feature maps at a layer to images (N, H, W, image_channels); InputError where they do not fit."""
     layer = checked_layer(layer, self.layers)
-    dtype = self.input.weight.dtype
-    x = checked_features(state.features, latents.wplus.shape[0], self.layers[layer], layer, dtype)
-    return self._go_on(latents, x, layer, len(self.convs)) * self.options.output_scale
+    rows = self._rows(latents)
+    x = checked_features(state.features, rows.shape[0], self.layers[layer], layer, rows.dtype)
+    return self._go_on(rows, x, layer, len(self.convs)) * self.options.output_scale
 
   def __call__(self, latents: WPlus, noise: str | jax.Array = 'const') -> jax.Array:
     """Images (N, H, W, image_channels)."""
-    x = self.input(latents.wplus[:, 0])
-    return self._go_on(latents, x, 0, len(self.convs)) * self.options.output_scale
+    rows = self._rows(latents)
+    return self._go_on(rows, self.input(rows[:, 0]), 0, len(self.convs)) * self.options.output_scale
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
     """z (n, z_dim), standard normal, and classes (n,), uniform, or None."""
