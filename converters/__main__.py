@@ -15,9 +15,9 @@ from absl import flags, logging
 from converters import report
 from converters.assemble import assemble
 from converters.limits import shown
-from converters.reading import Checkpoint, read
+from converters.reading import Checkpoint, Module, read
 from panda_jax.errors import InputError
-from panda_jax.generators.disk import check_free, save_generator
+from panda_jax.generators.disk import check_free, quiet, save_generator
 
 FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
 TERMINATED, INTERRUPTED = 143, 130
@@ -112,12 +112,22 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   )
 
 
-def _contents(checkpoint: Checkpoint) -> str:
+def _contents(checkpoint: Checkpoint, most: int = 6) -> str:
   tree = checkpoint.tree
   if not isinstance(tree, dict):
-    return f'a {type(tree).__name__}'
-  names = ', '.join(shown(key, 40) for key in list(tree)[:6])
-  return f'{len(tree)} entries ({names}{", ..." if len(tree) > 6 else ""})' if tree else 'nothing'
+    return _kind(tree)
+  if not tree:
+    return 'nothing'
+  names = [f'{shown(key, 40)}: {_kind(value)}' for key, value in list(tree.items())[:most]]
+  return ', '.join(names) + (f' and {len(tree) - most} more' if len(tree) > most else '')
+
+
+def _kind(value: object) -> str:
+  if isinstance(value, Module):
+    return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, dict | list):
+    return f'{len(value)} entries'
+  return 'nothing' if value is None else f'a {type(value).__name__}'
 
 
 def run(source: str, destination: str, values: flags.FlagValues) -> None:
@@ -145,7 +155,8 @@ def main(argv: list[str]) -> int:
     if values.help:
       print(f'{__doc__}\n{values.get_help()}')
     else:
-      run(*rest, values)
+      with quiet():  # to the end: after a failed write, threads of Orbax still have something to say
+        run(*rest, values)
   except InputError as error:
     print(f'error: {printable(str(error))}', file=sys.stderr)
     return 2
@@ -163,6 +174,6 @@ def printable(text: str) -> str:
 if __name__ == '__main__':
   code = main(sys.argv)
   if code:
-    # The message above is the last word: after a failed write, Orbax's threads would add their tracebacks at exit.
+    # The message above is the last word, for the same threads as well.
     sys.stderr.flush()
     os._exit(code)

@@ -128,8 +128,10 @@ def _parsed(data: memoryview) -> tuple[str, object]:
     machine, storages = legacy_machine(data, budget, state_dict_globals(budget))
     machine.load()
     return 'legacy', finished(read_legacy(machine, data, budget, storages), budget)
-  except (ValueError, TypeError, OverflowError, RecursionError) as error:
-    # From decoding text, and from calls with other arguments than the functions take.
+  except (Refused, MemoryError):
+    raise
+  except Exception as error:
+    # Text that does not decode, calls with other arguments than the functions take; whatever it is, it is the file's.
     raise damaged(f'{type(error).__name__} while reading it') from None
 
 

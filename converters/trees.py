@@ -133,6 +133,7 @@ class _Finisher:
     if len(value.class_name) > LONGEST_KEY or not value.class_name.isprintable():
       raise damaged(f'a class is called {shown(value.class_name)}')
     state, nodes = self._dict(value.state, depth)
+    _check_names(state, 'state')
     arguments = state.get('_init_args', []), state.get('_init_kwargs', {})
     module = Module(value.class_name, *arguments, state_dict={}, attributes={})
     if type(module.init_args) is not list or type(module.init_kwargs) is not dict:
@@ -169,9 +170,13 @@ class _Finisher:
 
 def _part(state: dict, name: str) -> dict:
   part = state.get(name, {})
+  _check_names(part, name)
+  return part
+
+
+def _check_names(part: object, name: str) -> None:
   if type(part) is not dict or not all(type(key) is str for key in part):
     raise damaged(f'{name} of a module is no dict of names')
-  return part
 
 
 def _names(names: object) -> list[str]:

@@ -3,9 +3,14 @@
 Flax and Orbax are imported at the first use; they take most of a second.
 """
 
+import contextlib
 import json
+import logging
 import math
 import os
+import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +57,7 @@ def save_generator(generator, folder: str | os.PathLike, description: dict | Non
       _write_arrays(partial / WEIGHTS, arrays)
       (partial / DESCRIPTION).write_text(text)
   except OSError as error:
-    said = error.strerror or str(error).strip().splitlines()[0][:160]
+    said = error.strerror or _told(error)
     raise InputError(
       'destination', folder, f'it could not be written ({said})', 'free space or choose another folder'
     ) from error
@@ -194,16 +199,31 @@ def _flattened(tree: object, prefix: str = '') -> dict[str, object]:
   return flat
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Keeps Orbax and TensorStore from printing the errors that they raise to us anyway."""
+  from panda_jax.checkpoint import silent_threads
+
+  logger = logging.getLogger('absl')
+  level, hook = logger.level, sys.excepthook
+  logger.setLevel(logging.CRITICAL)
+  sys.excepthook = lambda *_: None  # TensorStore's threads report to it
+  try:
+    with silent_threads():
+      yield
+  finally:
+    sys.excepthook = hook
+    logger.setLevel(level)
+
+
 def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
   import orbax.checkpoint as ocp
 
-  from panda_jax.checkpoint import silent_threads
-
   try:
-    with silent_threads(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
       checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
   except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
-    raise OSError(str(error)) from error
+    raise OSError(_told(error)) from error
 
 
 def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, np.ndarray]:
@@ -211,22 +231,20 @@ def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dty
   import jax
   import orbax.checkpoint as ocp
 
-  from panda_jax.checkpoint import silent_threads
-
   weights = (folder / WEIGHTS).absolute()
   if not weights.is_dir():
     raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
-  with silent_threads(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+  with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
     try:
       metadata = checkpointer.metadata(weights).item_metadata.tree
       stored = {name: (tuple(m.shape), np.dtype(m.dtype)) for name, m in _flattened(metadata).items()}
     except Exception as error:
-      raise _damaged(folder, f'the weights cannot be read ({_first_line(error)})') from error
+      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
     wrong = [f'{name} is missing' for name in expected if name not in stored]
     wrong += [f'{name} is none of it' for name in stored if name not in expected]
     for name in expected:
       if name in stored and stored[name] != expected[name]:
-        wrong.append(f'{name}: expected {_told(expected[name])}, found {_told(stored[name])}')
+        wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
     if wrong:
       more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
       raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
@@ -234,17 +252,20 @@ def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dty
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _nested(dict.fromkeys(expected, 0)))
       arrays = _flattened(checkpointer.restore(weights, args=ocp.args.PyTreeRestore(restore_args=as_numpy)))
     except Exception as error:
-      raise _damaged(folder, f'the weights cannot be read ({_first_line(error)})') from error
+      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
   return arrays
 
 
-def _told(kind: tuple[tuple[int, ...], np.dtype]) -> str:
+def _kind(kind: tuple[tuple[int, ...], np.dtype]) -> str:
   shape, dtype = kind
   return f'{dtype} {shape}'
 
 
-def _first_line(error: Exception) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _told(error: Exception) -> str:
+  """What an error of Orbax or TensorStore comes down to: the system's reason if it gives one, else its first line."""
+  reason = re.search(r'([^:\n]+) \[os_error_code', str(error))
+  lines = [reason.group(1)] if reason else str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0].strip()[:160]
 
 
-__all__ = ['check_free', 'count_parameters', 'leaves', 'load_generator', 'read_description', 'save_generator']
+__all__ = ['check_free', 'count_parameters', 'leaves', 'load_generator', 'quiet', 'read_description', 'save_generator']
