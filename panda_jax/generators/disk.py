@@ -100,7 +100,8 @@ def load_generator(folder: str | os.PathLike):
   folder = Path(folder)
   description = read_description(folder)
   try:
-    abstract = registry.abstract(description['family'], description['options'])
+    options = registry.options_from_json(description['family'], description['options'])
+    abstract = registry.abstract(description['family'], options)
   except InputError as error:
     raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
   except Exception as error:  # options that were altered may fail anywhere
