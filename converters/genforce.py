@@ -42,24 +42,27 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
   return found[LATEST], [f'weights of {LATEST}: the file has no averaged ones']
 
 
-def mapping_sizes(arrays: Mapping[str, np.ndarray], problems: list[str]) -> dict:
-  """Sizes of the mapping network: z_dim, num_classes, embed_dim, label_input, mapping_widths."""
+def mapping_sizes(arrays: Mapping[str, np.ndarray], table: Table) -> dict:
+  """z_dim, num_classes, embed_dim, label_input and mapping_widths; {} if not all of them can be told."""
   count = max(indices(arrays, r'mapping\.dense(\d+)\.(?:weight|bias)'), default=-1) + 1
   widths = []
   for i in range(count):
     key = f'mapping.dense{i}'
     width = size_of(arrays, (f'{key}.weight', 2, 0), (f'{key}.bias', 1, 0), (f'mapping.dense{i + 1}.weight', 2, 1))
     if width is None:
-      problems.append(f'{key}.weight: missing')
+      table.lacks(f'{key}.weight', 2)
     widths.append(width)
   inputs = size_of(arrays, ('mapping.dense0.weight', 2, 1))
   label = shape_of(arrays, 'mapping.label_weight', 2)
   if inputs is None:
-    problems.append('mapping.dense0.weight: missing')
+    table.lacks('mapping.dense0.weight', 2)
+  if inputs is None or None in widths:
     return {}
+  if label is None and 'mapping.label_weight' in arrays:
+    table.lacks('mapping.label_weight', 2)
   classes, embed = label if label is not None else (0, 0)
   if inputs != 2 * embed and classes:
-    problems.append(f'mapping.label_weight: expected ({classes}, {inputs // 2}), found {label}')
+    table.problems.append(f'mapping.label_weight: expected ({classes}, {inputs // 2}), found {label}')
     return {}
   return {
     'z_dim': inputs - embed,

@@ -56,7 +56,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   layers = max(indices(arrays, r'layer(\d+)\..*'), default=-1)
   blocks = max(layers // 2, *indices(arrays, r'output(\d+)\..*'), -1) + 1
   if not 2 <= blocks <= 13:
-    table.problems.append(f'layer{2 * max(blocks, 2) - 1}.weight: missing')
+    table.lacks('layer3.weight', 4)
     return table.conversion(FAMILY, 'genforce', None)
   last = f'output{blocks - 1}'
   widths = [
@@ -65,10 +65,13 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   ]
   inputs = size_of(arrays, ('layer0.weight', 4, 1))
   channels = size_of(arrays, (f'{last}.weight', 4, 0), (f'{last}.bias', 1, 0))
-  lacking = [f'layer{i}.bias' for i, width in enumerate(widths) if not width]
-  lacking += ['layer0.weight'] * (not inputs) + [f'{last}.weight'] * (not channels)
-  if lacking or inputs <= choices['label_size']:
-    table.problems += [f'{key}: missing' for key in lacking] or [f'layer0.weight: only {inputs} inputs for z and label']
+  lacking = [(f'layer{i}.bias', 1) for i, width in enumerate(widths) if not width]
+  lacking += [('layer0.weight', 4)] * (not inputs) + [(f'{last}.weight', 4)] * (not channels)
+  for key, axes in lacking:
+    table.lacks(key, axes)
+  if inputs and inputs <= choices['label_size']:
+    table.problems.append(f'layer0.weight: it has {inputs} inputs for z and a label of {choices["label_size"]}')
+  if table.problems:
     return table.conversion(FAMILY, 'genforce', None)
   fused = _fused(arrays, widths, choices.get('fused_scale'), table)
   genforce.check_grown(table, arrays, 'lod')

@@ -62,7 +62,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   layers = max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1)
   blocks = max(layers // 2, *indices(arrays, r'synthesis\.output(\d+)\..*'), -1) + 1
   if not 2 <= blocks <= 13:
-    table.problems.append(f'synthesis.layer{2 * max(blocks, 2) - 1}.weight: missing')
+    table.lacks('synthesis.layer3.weight', 4)
     return table.conversion(FAMILY, 'genforce', None)
   if 'synthesis.layer0.weight' in arrays:
     table.problems.append('synthesis.layer0.weight: a network that starts from w has no counterpart here')
@@ -71,12 +71,13 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   widths = tuple(size_of(arrays, *_places(i, rows, last)) for i in range(rows))
   w_dim = size_of(arrays, *((f'synthesis.layer{i}.style.weight', 2, 1) for i in range(rows)))
   channels = size_of(arrays, (f'{last}.weight', 4, 0), (f'{last}.bias', 1, 0))
-  mapping = genforce.mapping_sizes(arrays, table.problems)
+  mapping = genforce.mapping_sizes(arrays, table)
   taps = _blur(table, arrays, blocks)
-  lacking = [f'synthesis.layer{i}.bias' for i, width in enumerate(widths) if not width]
-  lacking += ['synthesis.layer0.style.weight'] * (not w_dim) + [f'{last}.weight'] * (not channels)
+  lacking = [(f'synthesis.layer{i}.bias', 1) for i, width in enumerate(widths) if not width]
+  lacking += [('synthesis.layer0.style.weight', 2)] * (not w_dim) + [(f'{last}.weight', 4)] * (not channels)
+  for key, axes in lacking:
+    table.lacks(key, axes)
   if lacking or not mapping or taps is None:
-    table.problems += [f'{key}: missing' for key in lacking]
     return table.conversion(FAMILY, 'genforce', None)
   genforce.check_grown(table, arrays, 'synthesis.lod')
   made = StyleGANOptions(
@@ -153,4 +154,4 @@ def _blur(table: Table, arrays: dict, blocks: int):
       table.leave(key, 'a filter')
     else:
       table.problems.append(f'{key}: missing')
-  return common_taps(table, singles, singles, gain=1, turned=True)
+  return common_taps(table, singles, singles, axes=(2,), gain=1, turned=True)

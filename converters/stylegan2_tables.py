@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from converters.tables import Entry, shape_of, size_of
+from converters.tables import Entry, Table, shape_of, size_of
+from panda_jax.errors import InputError
+from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +41,20 @@ class Layout:
   affine_bias: str = 'as it is'
 
 
-def last_conv(i: int, rows: int) -> bool:
-  return i == rows - 2
+def rows_of(last_conv: int, last_rgb: int) -> int | None:
+  """Rows of w+ from the highest numbers of a convolution and of a ToRGB; None if there is no network of that size."""
+  blocks = max((last_conv + 1) // 2, last_rgb) + 1
+  return 2 * blocks if 2 <= blocks <= 13 else None
+
+
+def fits(table: Table, options: StyleGAN2Options) -> bool:
+  """Whether the options fit together; what does not is noted."""
+  try:
+    options.check()
+  except InputError as error:
+    table.problems.append(str(error))
+    return False
+  return True
 
 
 def rgb_blocks(architecture: str, rows: int) -> list[int]:
@@ -48,10 +62,11 @@ def rgb_blocks(architecture: str, rows: int) -> list[int]:
   return list(range(rows // 2)) if architecture == 'skip' else [rows // 2 - 1]
 
 
-def sizes(arrays: Mapping[str, np.ndarray], layout: Layout, rows: int, blocks: list[int]) -> tuple[dict, list[str]]:
-  """widths, w_dim, image_channels, noise, and what of them cannot be told.
+def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: int, blocks: list[int]) -> dict:
+  """widths, w_dim, image_channels and noise; {} if not all of them can be told.
 
   Args:
+    table: takes the notes.
     arrays: {key: array}.
     layout: of the file.
     rows: of w+, one more than there are convolutions.
@@ -83,11 +98,15 @@ def sizes(arrays: Mapping[str, np.ndarray], layout: Layout, rows: int, blocks: l
     'image_channels': size_of(arrays, *((layout.rgb(k) + layout.weight, kernel, outs) for k in blocks)),
     'noise': _noise(arrays, layout, rows),
   }
-  unknown = [
-    f'{layout.conv(max(i - 1, 0))}: the size of its output cannot be told' for i, w in enumerate(widths) if not w
+  lacking = [
+    (layout.conv(i - 1) + layout.weight if i else layout.const, kernel if i else 3 + lead) for i in range(rows)
   ]
-  unknown += [f'no {name} can be told' for name in ('w_dim', 'image_channels') if not found[name]]
-  return found, unknown
+  lacking = [place for place, width in zip(lacking, widths, strict=True) if not width]
+  lacking += [(f'{layout.conv(0)}{layout.affine}.weight', 2)] * (not found['w_dim'])
+  lacking += [(layout.rgb(blocks[-1]) + layout.weight, kernel)] * (not found['image_channels'])
+  for key, axes in lacking:
+    table.lacks(key, axes)
+  return {} if lacking else found
 
 
 def _noise(arrays: Mapping[str, np.ndarray], layout: Layout, rows: int) -> str:

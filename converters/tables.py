@@ -14,6 +14,9 @@ import numpy as np
 from converters.assemble import Conversion
 from panda_jax.errors import InputError
 
+LARGEST_FILTER = 32 * 32
+LARGEST_NUMBER = 4096  # of a layer, or in the name of a block its resolution
+
 # name: from the layout in the file to ours. Kernels are (out, in, k, k) in files and (k, k, in, out) here.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'as it is': lambda a: a,
@@ -78,6 +81,13 @@ class Table:
       return None
     return array
 
+  def lacks(self, key: str, axes: int) -> None:
+    """Notes that a key without which the sizes cannot be told is missing, or has not this number of axes."""
+    found = self._arrays.get(key)
+    self.problems.append(
+      f'{key}: missing' if found is None else f'{key}: expected an array with {axes} axes, found {found.shape}'
+    )
+
   def leave(self, key: str, reason: str) -> None:
     """Notes why a key may be left out."""
     if key in self._arrays:
@@ -110,8 +120,9 @@ def size_of(arrays: Mapping[str, object], *places: tuple[str, int, int]) -> int 
 
 
 def indices(arrays: Iterable[str], pattern: str) -> list[int]:
-  """The sorted numbers that the group of a pattern takes among the keys."""
-  return sorted({int(match[1]) for key in arrays if (match := re.fullmatch(pattern, str(key)))})
+  """The sorted numbers that the group of a pattern takes among the keys; those beyond any network are left out."""
+  found = {int(match[1]) for key in arrays if (match := re.fullmatch(pattern, str(key))) and len(match[1]) < 6}
+  return sorted(number for number in found if number <= LARGEST_NUMBER)
 
 
 def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
@@ -131,13 +142,22 @@ def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
   return tuple(tuple(map(float, row)) for row in kernel)
 
 
-def common_taps(table: Table, arrays: Mapping[str, np.ndarray], keys: Iterable[str], gain: float, turned: bool = False):
+def common_taps(
+  table: Table,
+  arrays: Mapping[str, np.ndarray],
+  keys: Iterable[str],
+  *,
+  axes: tuple[int, ...],
+  gain: float,
+  turned: bool = False,
+):
   """The taps that all filters of a network have in common; differences are noted. None if there are no filters.
 
   Args:
     table: takes the notes.
     arrays: {key: array}.
     keys: of the filters.
+    axes: the numbers of axes that one may have; beyond two they are of size 1, and it is square.
     gain: that they include.
     turned: whether the network correlates with them where ours convolves.
   """
@@ -147,9 +167,14 @@ def common_taps(table: Table, arrays: Mapping[str, np.ndarray], keys: Iterable[s
     if not isinstance(value, np.ndarray):
       table.problems.append(f'{key}: missing')
       continue
-    kernel = value.reshape(value.shape[-2:]) if value.ndim > 2 and value.size == value.shape[-1] ** 2 else value
-    if kernel.ndim not in (1, 2) or 0 in kernel.shape or not np.all(np.isfinite(kernel)):
-      table.problems.append(f'{key}: expected a finite filter, found shape {value.shape}')
+    kernel = value.reshape(value.shape[-2:]) if value.ndim > 2 and set(value.shape[:-2]) == {1} else value
+    if (
+      value.ndim not in axes
+      or kernel.ndim > 2
+      or not 0 < kernel.size <= LARGEST_FILTER
+      or not np.isfinite(kernel).all()
+    ):
+      table.problems.append(f'{key}: expected a finite filter with {axes[-1]} axes, found {value.shape}')
       table.leave(key, 'a filter')
       continue
     found[key] = filter_taps(kernel[(slice(None, None, -1),) * kernel.ndim] if turned else kernel, gain)

@@ -267,6 +267,12 @@ class StyleGAN2(nnx.Module):
           f'the RGB accumulated before layer {layer} is missing',
           'replace the features of a state that run_to gave, or ask for drop_rgb',
         )
+      size = 4 * 2 ** ((layer - 1) // 2)
+      if state.rgb.shape != (samples, size, size, self.image_channels):
+        text = 'x'.join(map(str, state.rgb.shape))
+        raise InputError(
+          'state', f'rgb of shape {text}', 'it is of another layer', f'give what run_to({layer}) returns'
+        )
       rgb = state.rgb.astype(self.dtype)
     state = self._run(State(features, rgb), styles, layer, len(self.convs), checked_noise(noise))
     return self._image(state)
