@@ -4,6 +4,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.features import ArraySource, FeatureSource, IterableSource, NpySource
 from panda_jax.fitting import FitResult, fit
+from panda_jax.generators import load_generator
 
 __all__ = [
   'ArraySource',
@@ -15,4 +16,5 @@ __all__ = [
   'NonFiniteError',
   'NpySource',
   'fit',
+  'load_generator',
 ]

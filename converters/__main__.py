@@ -1,0 +1,179 @@
+"""A PyTorch checkpoint of a generator becomes a Flax one: `python -m converters SOURCE DESTINATION [--flag=value ...]`.
+
+SOURCE is a .pth, .pt, .bin or .pkl file, or for BigGAN the folder with config.json. Nothing in it is run, and PyTorch
+is not needed. DESTINATION is a new folder.
+"""
+
+import difflib
+import importlib
+import os
+import signal
+import sys
+
+from absl import flags, logging
+
+from converters import report
+from converters.assemble import assemble
+from converters.limits import shown
+from converters.reading import Checkpoint, Module, read
+from panda_jax.errors import InputError
+from panda_jax.generators.disk import check_free, quiet, save_generator
+
+FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
+TERMINATED, INTERRUPTED = 143, 130
+
+
+class Terminated(BaseException):
+  """SIGTERM, made an exception so that what is half written is cleared away."""
+
+
+def define_flags() -> flags.FlagValues:
+  values = flags.FlagValues()
+  flags.DEFINE_enum(
+    'family', 'auto', ('auto', *FAMILIES), 'The family of the generator; told by the file.', flag_values=values
+  )
+  flags.DEFINE_enum(
+    'weights', 'ema', ('ema', 'raw'), 'The averaged weights or those of the last step.', flag_values=values
+  )
+  flags.DEFINE_multi_string(
+    'option', [], 'key=value, what the family has to be told because the file does not say.', flag_values=values
+  )
+  flags.DEFINE_bool('overwrite', False, 'Replace the generator at DESTINATION.', flag_values=values)
+  flags.DEFINE_bool('help', False, 'Say this.', flag_values=values)
+  return values
+
+
+def parsed(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
+  """The flags, and SOURCE and DESTINATION.
+
+  Raises:
+    InputError: unknown or malformed flags, too few or too many arguments.
+  """
+  values = define_flags()
+  try:
+    rest = values(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    near = difflib.get_close_matches(error.flagname, list(values), n=1, cutoff=0.5)
+    remedy = f'did you mean --{near[0]}?' if near else f'give one of {", ".join(f"--{name}" for name in values)}'
+    raise InputError('flag', f'--{error.flagname}', 'there is no such flag', remedy) from error
+  except flags.Error as error:
+    raise InputError('flags', ' '.join(argv[1:]), str(error), '--help lists the flags') from error
+  if len(rest) != 2 and not values.help:
+    raise InputError('arguments', ' '.join(rest), f'there are {len(rest)}, not two', 'give SOURCE and DESTINATION')
+  return values, rest
+
+
+def parsed_options(texts: list[str]) -> dict[str, str]:
+  """{key: value} of the --option flags."""
+  options = {}
+  for text in texts:
+    key, equals, value = text.partition('=')
+    if not equals or not key:
+      raise InputError('--option', text, 'it is not key=value', 'give for example --option=fused_scale=true')
+    if key in options:
+      raise InputError('--option', text, 'this key is given twice', 'give it once')
+    options[key] = value
+  return options
+
+
+def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[str, str]):
+  """The conversion and the generator.
+
+  Raises:
+    InputError: no known layout, or not that of the family asked for; an unknown option; missing, superfluous or wrong
+      contents.
+  """
+  try:
+    found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
+    conversion = importlib.import_module(f'converters.{found}').convert(checkpoint, weights, options)
+    return conversion, assemble(conversion, checkpoint.path)
+  except InputError:
+    raise
+  except Exception as error:  # a file is recognised by a few of its keys; anything may be behind the others
+    problem = f'its contents are not what their names promise: {type(error).__name__}: {shown(str(error))}'
+    raise InputError('source', checkpoint.path, problem, 'give an unaltered checkpoint') from error
+
+
+def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
+  """The first family whose layout the file has.
+
+  Raises:
+    InputError: none of them.
+  """
+  for name in families:
+    if importlib.import_module(f'converters.{name}').recognise(checkpoint):
+      return name
+  layouts = (f'{name} ({", ".join(importlib.import_module(f"converters.{name}").DIALECTS)})' for name in families)
+  raise InputError(
+    'source',
+    checkpoint.path,
+    f'it has no known layout of a generator: it holds {_contents(checkpoint)}',
+    f'known are {", ".join(layouts)}',
+  )
+
+
+def _contents(checkpoint: Checkpoint, most: int = 6) -> str:
+  tree = checkpoint.tree
+  if not isinstance(tree, dict):
+    return _kind(tree)
+  if not tree:
+    return 'nothing'
+  names = [f'{shown(key, 40)}: {_kind(value)}' for key, value in list(tree.items())[:most]]
+  return ', '.join(names) + (f' and {len(tree) - most} more' if len(tree) > most else '')
+
+
+def _kind(value: object) -> str:
+  if isinstance(value, Module):
+    return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, dict | list):
+    return f'{len(value)} entries'
+  return 'nothing' if value is None else f'a {type(value).__name__}'
+
+
+def run(source: str, destination: str, values: flags.FlagValues) -> None:
+  """The whole conversion."""
+  options = parsed_options(values.option)
+  check_free(destination, values.overwrite)  # before the work, and again when it is done
+  checkpoint = read(source)
+  conversion, generator = converted(checkpoint, values.family, values.weights, options)
+  save_generator(
+    generator, destination, report.description(checkpoint, conversion, values.weights), overwrite=values.overwrite
+  )
+  for line in report.lines(checkpoint, conversion, generator, destination, values.weights):
+    print(printable(line))
+
+
+def main(argv: list[str]) -> int:
+  logging.set_verbosity(logging.ERROR)
+
+  def terminate(number, frame):
+    raise Terminated
+
+  signal.signal(signal.SIGTERM, terminate)
+  try:
+    values, rest = parsed(argv)
+    if values.help:
+      print(f'{__doc__}\n{values.get_help()}')
+    else:
+      with quiet():  # to the end: after a failed write, threads of Orbax still have something to say
+        run(*rest, values)
+  except InputError as error:
+    print(f'error: {printable(str(error))}', file=sys.stderr)
+    return 2
+  except (Terminated, KeyboardInterrupt) as error:
+    print('stopped; whatever is at the destination is whole', file=sys.stderr)
+    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+  return 0
+
+
+def printable(text: str) -> str:
+  """One line without anything that a terminal would act on."""
+  return ''.join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+if __name__ == '__main__':
+  code = main(sys.argv)
+  if code:
+    # The message above is the last word, for the same threads as well.
+    sys.stderr.flush()
+    os._exit(code)

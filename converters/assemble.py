@@ -1,0 +1,92 @@
+"""A generator from the arrays that a family's converter found, or a list of everything that is wrong with them."""
+
+import dataclasses
+
+import ml_dtypes
+import numpy as np
+
+from panda_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+  """What a family's converter made of a checkpoint.
+
+  Attributes:
+    family: a key of panda_jax.generators.registry.FAMILIES.
+    dialect: whose layout of the file it is, such as 'genforce'.
+    options: the family's options, inferred from the file; None where `problems` are such that they cannot be.
+    tensors: {target: array}, in the generator's layout; targets are dotted paths in its NNX state.
+    sources: {target: key in the file}.
+    unused: {key in the file: why it may be left out}.
+    problems: all that is missing, left over or of the wrong shape, each naming its key.
+    notes: what the user should know about this conversion.
+  """
+
+  family: str
+  dialect: str
+  options: object
+  tensors: dict[str, np.ndarray]
+  sources: dict[str, str]
+  unused: dict[str, str] = dataclasses.field(default_factory=dict)
+  problems: list[str] = dataclasses.field(default_factory=list)
+  notes: list[str] = dataclasses.field(default_factory=list)
+
+
+def assemble(conversion: Conversion, source: object = 'checkpoint'):
+  """The generator with the converted weights, float32.
+
+  Args:
+    conversion: of a family's converter.
+    source: named by the error.
+
+  Raises:
+    InputError: lists every problem of the conversion, and every array of the generator that is missing, unknown, of
+      another shape, not of floating point or not finite, with its key in the file.
+  """
+  import jax.numpy as jnp
+  from flax import nnx
+
+  from panda_jax.generators import registry
+
+  problems = list(conversion.problems)
+  if conversion.options is None:
+    raise _unfit(conversion, source, problems)
+  graphdef, state = nnx.split(registry.abstract(conversion.family, conversion.options))
+  leaves = {'.'.join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
+  # A key that the converter has already complained of leaves its target unset; that is the same problem.
+  if not conversion.problems:
+    problems += [f'nothing sets {target}' for target in leaves if target not in conversion.tensors]
+  problems += [f'the generator has no {target}' for target in conversion.tensors if target not in leaves]
+  values = {}
+  for target, tensor in conversion.tensors.items():
+    if target in leaves:
+      problem, values[target] = _checked(tensor, leaves[target][1].shape)
+      if problem:
+        key = conversion.sources.get(target, 'of no known source')
+        problems.append(f'{key}: {problem} (for {target})')
+  if problems:
+    raise _unfit(conversion, source, problems)
+  flat = [(path, variable.replace(jnp.asarray(values.pop(target)))) for target, (path, variable) in leaves.items()]
+  return nnx.merge(graphdef, nnx.from_flat_state(flat))
+
+
+def _unfit(conversion: Conversion, source: object, problems: list[str]) -> InputError:
+  return InputError(
+    'source',
+    source,
+    f'it is no whole {conversion.family} of the {conversion.dialect} layout: {", ".join(problems)}',
+    'give an unaltered checkpoint of a supported network',
+  )
+
+
+def _checked(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str | None, np.ndarray | None]:
+  """What is wrong with an array, or itself in float32."""
+  if tensor.dtype.kind != 'f' and tensor.dtype != ml_dtypes.bfloat16:
+    return f'numbers of type {tensor.dtype} where floating point is expected', None
+  if tensor.shape != tuple(shape):
+    return f'expected {tuple(shape)}, found {tensor.shape}', None
+  with np.errstate(over='ignore', invalid='ignore'):
+    value = np.array(tensor, np.float32, order='C')
+  wrong = value.size - np.count_nonzero(np.isfinite(value))
+  return (f'{wrong} values are not finite' if wrong else None), value

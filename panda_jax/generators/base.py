@@ -1,0 +1,270 @@
+"""What the families share: stored arrays that are not learnt, w+ latents, and the checks of a user's arguments.
+
+Letters as in protocol.py; L is the number of w+ rows.
+"""
+
+import dataclasses
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from panda_jax.errors import InputError
+
+
+class Buffer(nnx.Variable):
+  """An array that is stored with the weights and is not learnt: constant noise, mean latents, statistics."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class WPlus:
+  """Latents of the families with a mapping network.
+
+  Attributes:
+    wplus: (N, L, w_dim), one row per style input, after truncation.
+  """
+
+  wplus: jax.Array
+
+  def replace(self, **changes) -> 'WPlus':
+    """A copy with some fields changed."""
+    return dataclasses.replace(self, **changes)
+
+
+def is_concrete(array) -> bool:
+  """Whether the values of an array can be looked at (not so while JAX traces a function)."""
+  return not isinstance(array, jax.core.Tracer)
+
+
+def checked_z(z: ArrayLike, z_dim: int, dtype) -> jax.Array:
+  """z (N, z_dim) in the generator's dtype.
+
+  Raises:
+    InputError: z has another shape.
+  """
+  shape = np.shape(z)
+  if len(shape) != 2 or shape[1] != z_dim:
+    text = 'x'.join(map(str, shape))
+    raise InputError('z', f'shape {text}', f'this generator draws from {z_dim} numbers', f'give shape (N, {z_dim})')
+  return jnp.asarray(z).astype(dtype)
+
+
+def label_rows(labels: ArrayLike | None, num_classes: int, samples: int, dtype=jnp.float32) -> jax.Array | None:
+  """Labels as rows (N, num_classes), from class indices (N,) or from rows; None for an unconditional generator.
+
+  Raises:
+    InputError: labels are missing, superfluous, out of range, or not one per sample.
+  """
+  if num_classes == 0:
+    if labels is None or np.shape(labels) == (samples, 0):
+      return None
+    raise InputError('labels', _brief(labels), 'this generator is unconditional', 'leave the labels out')
+  remedy = f'give {samples} class indices from 0 to {num_classes - 1}, or rows of shape ({samples}, {num_classes})'
+  if labels is None:
+    raise InputError('labels', None, f'this generator has {num_classes} classes', remedy)
+  labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+  if labels.shape == (samples, num_classes):
+    return jnp.asarray(labels).astype(dtype)
+  if labels.shape != (samples,):
+    text = 'x'.join(map(str, labels.shape))
+    raise InputError('labels', f'shape {text}', 'there must be one label per sample', remedy)
+  if not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise InputError('labels', f'type {labels.dtype}', 'class indices are integers', remedy)
+  if is_concrete(labels):
+    wrong = [int(label) for label in np.asarray(labels) if not 0 <= label < num_classes]
+    if wrong:
+      raise InputError('labels', wrong[0], 'there is no such class', remedy)
+  return jax.nn.one_hot(jnp.asarray(labels), num_classes, dtype=dtype)
+
+
+def _brief(value) -> str:
+  text = str(value)
+  return text if len(text) <= 40 else f'{text[:37]}...'
+
+
+def checked_layer(layer: int, layers: dict[int, tuple[int, int, int]]) -> int:
+  """The split point, if there is one of this number.
+
+  Raises:
+    InputError: it is not among `layers`, whose range the text gives.
+  """
+  if isinstance(layer, numbers.Integral) and not isinstance(layer, bool) and int(layer) in layers:
+    return int(layer)
+  valid = sorted(layers)
+  unbroken = valid == list(range(valid[0], valid[-1] + 1))
+  text = f'{valid[0]} to {valid[-1]}' if unbroken else ', '.join(map(str, valid))
+  raise InputError('layer', layer, 'this generator cannot be split there', f'give one of the layers {text}')
+
+
+def checked_features(features: ArrayLike, samples: int, size: tuple[int, int, int], layer: int, dtype) -> jax.Array:
+  """Feature maps (N, H, W, C) handed back at a layer, in the generator's dtype; `size` is its (C, H, W).
+
+  Raises:
+    InputError: they have another shape.
+  """
+  channels, height, width = size
+  expected, found = (samples, height, width, channels), np.shape(features)
+  if found != expected:
+    texts = ['x'.join(map(str, shape)) for shape in (found, expected)]
+    raise InputError(
+      'features',
+      f'shape {texts[0]}',
+      f'layer {layer} has {texts[1]} for these latents',
+      'give (N, H, W, C) of that size',
+    )
+  return jnp.asarray(features).astype(dtype)
+
+
+def checked_wplus(latents: WPlus, rows: int, w_dim: int, dtype) -> jax.Array:
+  """The rows of w+ (N, L, w_dim) in the generator's dtype.
+
+  Raises:
+    InputError: they are none, or of another shape.
+  """
+  if not isinstance(latents, WPlus):
+    raise InputError('latents', type(latents).__name__, 'they are not w+ latents', 'give what `map` returns, or WPlus')
+  shape = np.shape(latents.wplus)
+  if len(shape) != 3 or shape[1:] != (rows, w_dim):
+    text = 'x'.join(map(str, shape))
+    raise InputError('latents', f'shape {text}', 'w+ of another generator', f'give shape (N, {rows}, {w_dim})')
+  return jnp.asarray(latents.wplus).astype(dtype)
+
+
+def checked_resolution(resolution: int) -> int:
+  """A power of two from 8.
+
+  Raises:
+    InputError: it is none.
+  """
+  if not isinstance(resolution, numbers.Integral) or resolution < 8 or resolution & (resolution - 1):
+    raise InputError('resolution', resolution, 'it must be a power of two from 8', 'give one such as 256')
+  return int(resolution)
+
+
+def checked_noise(noise: str | jax.Array) -> str | jax.Array:
+  """'const', 'none' or a PRNG key.
+
+  Raises:
+    InputError: it is something else.
+  """
+  if isinstance(noise, str):
+    if noise in ('const', 'none'):
+      return noise
+  elif isinstance(noise, jax.Array):
+    old_style = noise.dtype == jnp.uint32 and noise.ndim >= 1
+    if old_style or jnp.issubdtype(noise.dtype, jax.dtypes.prng_key):
+      return noise
+  raise InputError('noise', _brief(noise), 'there is no such noise', "give 'const', 'none' or a key of jax.random")
+
+
+def checked_truncation(truncation: float, truncation_layers: int | None, rows: int) -> tuple[float, int]:
+  """The factor, and how many of the first w+ rows it acts on (at most all of them).
+
+  Raises:
+    InputError: the factor is not a finite number, or the count is negative.
+  """
+  if isinstance(truncation, bool) or not isinstance(truncation, numbers.Real) or not math.isfinite(truncation):
+    raise InputError(
+      'truncation', _brief(truncation), 'it must be a finite number', 'give one such as 0.7, or 1 for none'
+    )
+  if truncation_layers is None:
+    return float(truncation), rows
+  if (
+    not isinstance(truncation_layers, numbers.Integral) or isinstance(truncation_layers, bool) or truncation_layers < 0
+  ):
+    raise InputError(
+      'truncation_layers', _brief(truncation_layers), 'it must be a count of w+ rows', f'give one from 0 to {rows}'
+    )
+  return float(truncation), min(int(truncation_layers), rows)
+
+
+def truncated(wplus: jax.Array, w_avg: jax.Array, truncation: float, count: int) -> jax.Array:
+  """Rows of w+ (N, L, w_dim) drawn towards the mean: w_avg + truncation (w - w_avg) for the first `count` rows.
+
+  The mean is (w_dim,) or (L, w_dim). With truncation 1 nothing is computed, so that w+ is exactly the mapping's output.
+  """
+  if truncation == 1 or count == 0:
+    return wplus
+  _, L, w_dim = wplus.shape
+  centre = jnp.broadcast_to(w_avg.reshape(1, -1, w_dim), (1, L, w_dim))[:, :count]
+  drawn = centre + truncation * (wplus[:, :count] - centre)
+  return jnp.concatenate([drawn, wplus[:, count:]], axis=1)
+
+
+def sample_normal(key: jax.Array, n: int, z_dim: int, num_classes: int) -> tuple[jax.Array, jax.Array | None]:
+  """n draws of z (n, z_dim), standard normal, and class indices (n,), uniform, where there are classes."""
+  z_key, label_key = jax.random.split(key)
+  z = jax.random.normal(z_key, (n, z_dim))
+  return z, jax.random.randint(label_key, (n,), 0, num_classes) if num_classes else None
+
+
+class Compiled:
+  """A generator with its methods compiled, itself a generator with the same signatures.
+
+  The module is split once and the compiled functions take its arrays, so a call costs no walk over the module.
+  Layer, kind of noise, truncation and `drop_rgb` are fixed per compilation: each new combination (and batch size)
+  compiles once. Weights that are changed in `generator` afterwards are not seen: make a new `Compiled`.
+
+  Args:
+    generator: an NNX module with the methods of the protocol.
+  """
+
+  def __init__(self, generator: nnx.Module):
+    self.generator = generator
+    graphdef, state = nnx.split(generator)
+    self._arrays, treedef = jax.tree.flatten(state)
+
+    def method(name, *static):
+      def call(arrays, *args, **kwargs):
+        module = nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
+        noise_key = kwargs.pop('noise_key', None)
+        if noise_key is not None:
+          kwargs['noise'] = noise_key
+        return getattr(module, name)(*args, **kwargs)
+
+      return jax.jit(call, static_argnames=static)
+
+    self._map = method('map', 'truncation', 'truncation_layers')
+    self._mapping = method('mapping')
+    self._styles = method('styles')
+    self._run_to = method('run_to', 'layer', 'noise')
+    self._run_from = method('run_from', 'layer', 'noise', 'drop_rgb')
+    self._call = method('__call__', 'noise')
+
+  def __getattr__(self, name):
+    if name == 'generator':  # not there yet while a copy is being made
+      raise AttributeError(name)
+    return getattr(self.generator, name)  # sizes, layers, sample, affine_weights
+
+  def _labels(self, z, labels):
+    # Indices become rows here, where their values can still be checked.
+    return None if labels is None else label_rows(labels, self.generator.num_classes, np.shape(z)[0])
+
+  def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
+    labels = self._labels(z, labels)
+    return self._map(self._arrays, z, labels, truncation=truncation, truncation_layers=truncation_layers)
+
+  def mapping(self, z, labels=None):
+    return self._mapping(self._arrays, z, self._labels(z, labels))
+
+  def styles(self, latents):
+    return self._styles(self._arrays, latents)
+
+  def run_to(self, latents, layer, noise='const'):
+    return self._run_to(self._arrays, latents, layer=layer, **_noise_arguments(noise))
+
+  def run_from(self, latents, state, layer, noise='const', drop_rgb=False):
+    return self._run_from(self._arrays, latents, state, layer=layer, drop_rgb=bool(drop_rgb), **_noise_arguments(noise))
+
+  def __call__(self, latents, noise='const'):
+    return self._call(self._arrays, latents, **_noise_arguments(noise))
+
+
+def _noise_arguments(noise):
+  noise = checked_noise(noise)
+  return {'noise': noise} if isinstance(noise, str) else {'noise_key': noise}

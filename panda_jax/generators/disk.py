@@ -1,0 +1,272 @@
+"""Generators on disk: a folder with generator.json, which says what it is, and the weights in Orbax's format.
+
+Flax and Orbax are imported at the first use; they take most of a second.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.generators.folders import appearing
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
+LARGEST_DESCRIPTION = 16 << 20  # bytes
+MOST_TOLD = 8  # leaves that an error names
+
+
+def save_generator(generator, folder: str | os.PathLike, description: dict | None = None, overwrite: bool = False):
+  """Writes a generator of one of our families, in one step: killed at any time, it leaves what was there before.
+
+  Args:
+    generator: an NNX module of panda_jax.generators.registry. Weights are stored as float32, bfloat16 among them.
+    folder: its parents are made if need be.
+    description: more entries of generator.json, JSON values only: source, licence, report.
+    overwrite: replace the generator that is in the folder.
+
+  Raises:
+    InputError: the folder is there (see `check_free`) or cannot be written; weights of a type that float32 cannot hold.
+  """
+  from panda_jax.fitting import versions
+  from panda_jax.generators import registry
+
+  check_free(folder, overwrite)
+  arrays = {name: _storable(name, value) for name, value in leaves(generator).items()}
+  entries = {
+    'format': FORMAT,
+    'family': generator.family,
+    'options': registry.options_to_json(generator.options),
+    **{name: getattr(generator, name) for name in ('z_dim', 'w_dim', 'num_classes', 'resolution', 'image_channels')},
+    'layers': {str(layer): list(size) for layer, size in generator.layers.items()},
+    'parameters': count_parameters(generator),
+    'versions': versions(),
+    **(description or {}),
+  }
+  text = json.dumps(entries, indent=2, allow_nan=False) + '\n'
+  try:
+    with appearing(Path(folder), replace=overwrite) as partial:
+      _write_arrays(partial / WEIGHTS, arrays)
+      (partial / DESCRIPTION).write_text(text)
+  except OSError as error:
+    said = error.strerror or _told(error)
+    raise InputError(
+      'destination', folder, f'it could not be written ({said})', 'free space or choose another folder'
+    ) from error
+
+
+def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
+  """Raises InputError if something is at `folder` that must not be replaced.
+
+  Without `overwrite` that is anything at all; with it, anything but an empty folder or one that holds a generator and
+  nothing else.
+  """
+  folder = Path(folder)
+  if not os.path.lexists(folder):
+    return
+  if not overwrite:
+    raise InputError('destination', folder, 'it is there already', 'choose another folder or use --overwrite')
+  if not folder.is_dir():
+    raise InputError('destination', folder, 'it is no folder', 'choose another name')
+  names = sorted(os.listdir(folder))
+  if names and DESCRIPTION not in names:
+    raise InputError('destination', folder, 'it is a folder without generator.json', 'choose another folder')
+  more = [name for name in names if name not in (DESCRIPTION, WEIGHTS)]
+  if more:
+    raise InputError(
+      'destination', folder, f'besides a generator it holds {more[0]}', 'move that away or choose another folder'
+    )
+
+
+def load_generator(folder: str | os.PathLike):
+  """The generator in a folder that `python -m converters` or `save_generator` wrote, float32.
+
+  Raises:
+    InputError: there is none, or it is damaged: what generator.json says and the weights do not agree.
+  """
+  import jax.numpy as jnp
+  from flax import nnx
+
+  from panda_jax.generators import registry
+
+  folder = Path(folder)
+  description = read_description(folder)
+  try:
+    options = registry.options_from_json(description['family'], description['options'])
+    abstract = registry.abstract(description['family'], options)
+  except InputError as error:
+    raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
+  except Exception as error:  # options that were altered may fail anywhere
+    raise _damaged(folder, f'options in {DESCRIPTION}: {error}') from error
+  graphdef, state = nnx.split(abstract)
+  variables = dict(nnx.to_flat_state(state))
+  expected = {_dotted(path): variable for path, variable in variables.items()}
+  arrays = _read_arrays(folder, {name: (tuple(v.shape), np.dtype(v.dtype)) for name, v in expected.items()})
+  flat = [(path, variable.replace(jnp.asarray(arrays.pop(_dotted(path))))) for path, variable in variables.items()]
+  return nnx.merge(graphdef, nnx.from_flat_state(flat))
+
+
+def read_description(folder: str | os.PathLike) -> dict:
+  """What generator.json in a folder says.
+
+  Raises:
+    InputError: there is no such folder or file, or it is damaged or of a later version.
+  """
+  folder = Path(folder)
+  path = folder / DESCRIPTION
+  remedy = 'give a folder that `python -m converters` wrote'
+  if not folder.exists():
+    raise InputError('generator', folder, 'there is no such folder', remedy)
+  if not path.is_file():
+    raise InputError('generator', folder, f'there is no {DESCRIPTION} in it', remedy)
+  try:
+    if path.stat().st_size > LARGEST_DESCRIPTION:
+      raise ValueError('too large')
+    description = json.loads(path.read_bytes())
+  except OSError as error:
+    raise InputError('generator', path, f'it cannot be read ({error.strerror})', 'check its rights') from error
+  except (ValueError, RecursionError) as error:
+    raise _damaged(folder, f'{DESCRIPTION} is not JSON ({error})') from error
+  if not isinstance(description, dict) or 'format' not in description:
+    raise _damaged(folder, f'{DESCRIPTION} does not describe a generator')
+  if description['format'] != FORMAT:
+    raise InputError(
+      'generator', folder, f'it is of format {description["format"]!r}, not {FORMAT}', 'use the version that wrote it'
+    )
+  for name in ('family', 'options'):
+    if name not in description:
+      raise _damaged(folder, f'{DESCRIPTION} has no {name}')
+  return description
+
+
+def leaves(generator) -> dict[str, object]:
+  """{dotted path: array} of everything that a generator stores."""
+  from flax import nnx
+
+  flat = nnx.to_flat_state(nnx.split(generator)[1])
+  return {_dotted(path): variable.get_value() for path, variable in flat}
+
+
+def count_parameters(generator) -> int:
+  """How many learnt numbers there are; constants, statistics and filters are not counted."""
+  from flax import nnx
+
+  flat = nnx.to_flat_state(nnx.split(generator, nnx.Param, ...)[1])
+  return sum(math.prod(variable.shape) for _, variable in flat)
+
+
+def _dotted(path: tuple) -> str:
+  return '.'.join(map(str, path))
+
+
+def _damaged(folder: Path, problem: str) -> InputError:
+  return InputError('generator', folder, f'it is damaged: {problem}', 'convert or copy it again')
+
+
+def _storable(name: str, value) -> np.ndarray:
+  value = np.asarray(value)
+  if value.dtype.name in ('float16', 'bfloat16'):
+    return value.astype(np.float32)
+  if value.dtype != np.float32 and value.dtype.kind not in 'biu':
+    raise InputError('generator', name, f'its weights are {value.dtype}', 'cast them to float32 first')
+  return value
+
+
+def _nested(flat: dict[str, object]) -> dict:
+  tree: dict = {}
+  for name, value in flat.items():
+    *parents, last = name.split('.')
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = value
+  return tree
+
+
+def _flattened(tree: object, prefix: str = '') -> dict[str, object]:
+  if not isinstance(tree, dict):
+    return {prefix: tree}
+  flat = {}
+  for name, value in tree.items():
+    flat |= _flattened(value, f'{prefix}.{name}' if prefix else str(name))
+  return flat
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+  """Keeps Orbax and TensorStore from printing the errors that they raise to us anyway."""
+  from panda_jax.checkpoint import silent_threads
+
+  logger = logging.getLogger('absl')
+  level, hook = logger.level, sys.excepthook
+  logger.setLevel(logging.CRITICAL)
+  sys.excepthook = lambda *_: None  # TensorStore's threads report to it
+  try:
+    with silent_threads():
+      yield
+  finally:
+    sys.excepthook = hook
+    logger.setLevel(level)
+
+
+def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+  import orbax.checkpoint as ocp
+
+  try:
+    with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+      checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
+  except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+    raise OSError(_told(error)) from error
+
+
+def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, np.ndarray]:
+  """The stored arrays. Only when their names, shapes and dtypes are those expected is any of them read."""
+  import jax
+  import orbax.checkpoint as ocp
+
+  weights = (folder / WEIGHTS).absolute()
+  if not weights.is_dir():
+    raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
+  with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    try:
+      metadata = checkpointer.metadata(weights).item_metadata.tree
+      stored = {name: (tuple(m.shape), np.dtype(m.dtype)) for name, m in _flattened(metadata).items()}
+    except Exception as error:
+      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
+    wrong = [f'{name} is missing' for name in expected if name not in stored]
+    wrong += [f'{name} is none of it' for name in stored if name not in expected]
+    for name in expected:
+      if name in stored and stored[name] != expected[name]:
+        wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
+    if wrong:
+      more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
+      raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
+    try:
+      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _nested(dict.fromkeys(expected, 0)))
+      arrays = _flattened(checkpointer.restore(weights, args=ocp.args.PyTreeRestore(restore_args=as_numpy)))
+    except Exception as error:
+      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
+  return arrays
+
+
+def _kind(kind: tuple[tuple[int, ...], np.dtype]) -> str:
+  shape, dtype = kind
+  return f'{dtype} {shape}'
+
+
+def _told(error: Exception) -> str:
+  """What an error of Orbax or TensorStore comes down to: the system's reason if it gives one, else its first line."""
+  reason = re.search(r'([^:\n]+) \[os_error_code', str(error))
+  lines = [reason.group(1)] if reason else str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0].strip()[:160]
+
+
+__all__ = ['check_free', 'count_parameters', 'leaves', 'load_generator', 'quiet', 'read_description', 'save_generator']

@@ -1,0 +1,93 @@
+"""The mapping network of StyleGAN and StyleGAN2: z, and a label where there are classes, to w."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from panda_jax.errors import InputError
+from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
+
+LABEL_INPUTS = ('none', 'joint', 'separate')
+
+
+@dataclasses.dataclass(frozen=True)
+class MappingOptions:
+  """What fixes a mapping network.
+
+  Attributes:
+    z_dim: numbers in z.
+    w_dim: numbers in one row of w+.
+    widths: outputs of each layer; the last is w_dim, or rows * w_dim if there is a w of its own for each row.
+    num_classes: 0 where there are none.
+    embed_dim: numbers that a label becomes.
+    label_input: how it joins z: 'none'; 'joint', concatenated and then normalised together (genforce); 'separate',
+      each normalised and then concatenated (NVlabs).
+    lr_multiplier: of the layers.
+    activation: of the layers, a key of layers.ACTIVATIONS.
+    gain_first: whether the activation's gain is in the weights (StyleGAN) and not on the output (StyleGAN2).
+  """
+
+  z_dim: int
+  w_dim: int
+  widths: tuple[int, ...]
+  num_classes: int = 0
+  embed_dim: int = 0
+  label_input: str = 'none'
+  lr_multiplier: float = 0.01
+  activation: str = 'lrelu'
+  gain_first: bool = False
+
+  def check(self, rows: int) -> None:
+    """Raises InputError where the options do not fit together."""
+    last = self.widths[-1] if self.widths else self.z_dim + self.embed_dim
+    if last not in (self.w_dim, rows * self.w_dim):
+      raise InputError(
+        'mapping_widths', self.widths, f'the mapping network ends with {last} numbers', f'let it end with {self.w_dim}'
+      )
+    if self.label_input not in LABEL_INPUTS:
+      raise InputError('label_input', self.label_input, 'no such way', f'give one of {", ".join(LABEL_INPUTS)}')
+    if (self.label_input == 'none') != (self.num_classes == 0) or (self.num_classes == 0) != (self.embed_dim == 0):
+      raise InputError(
+        'label_input',
+        self.label_input,
+        f'there are {self.num_classes} classes, embedded in {self.embed_dim} numbers',
+        "give 'none', 0 and 0 for an unconditional generator",
+      )
+    if self.activation not in ACTIVATIONS:
+      raise InputError('activation', self.activation, 'no such function', f'give one of {", ".join(ACTIVATIONS)}')
+
+
+class Mapping(nnx.Module):
+  """Dense layers from the normalised z to w."""
+
+  def __init__(self, options: MappingOptions, rngs: nnx.Rngs):
+    self.options = options
+    if options.label_input == 'separate':
+      self.embed = Dense(options.num_classes, options.embed_dim, rngs)
+    elif options.label_input == 'joint':
+      self.label_weight = nnx.Param(jax.random.normal(rngs.params(), (options.num_classes, options.embed_dim)))
+    sizes = (options.z_dim + options.embed_dim, *options.widths)
+    gain = ACTIVATIONS[options.activation][1]
+    before, self.gain_after = (gain, 1.0) if options.gain_first else (1.0, gain)
+    self.layers = nnx.List(
+      [Dense(sizes[i], sizes[i + 1], rngs, lr=options.lr_multiplier, gain=before) for i in range(len(options.widths))]
+    )
+
+  def __call__(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    """z (N, z_dim) and label rows (N, num_classes) or None to w (N, widths[-1])."""
+    function, _ = ACTIVATIONS[self.options.activation]
+    if self.options.label_input == 'joint':
+      x = second_moment_norm(jnp.concatenate([z, matmul(labels, self.label_weight[...])], axis=1))
+    elif self.options.label_input == 'separate':
+      label = second_moment_norm(self.embed(labels))
+      # A generator may draw on the label alone.
+      x = jnp.concatenate([second_moment_norm(z), label], axis=1) if self.options.z_dim else label
+    else:
+      x = second_moment_norm(z)
+    for layer in self.layers:
+      x = function(layer(x))
+      if self.gain_after != 1:
+        x = x * self.gain_after
+    return x

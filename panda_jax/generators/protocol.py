@@ -1,0 +1,71 @@
+"""What a generator is to the rest of the package: a handful of methods, and the state between two layers.
+
+Any class with these methods is a generator (examples/custom_generator.py shows one on a DCGAN). Letters: N samples,
+H, W grid, C channels of a layer, L rows of w+.
+"""
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jax.typing import ArrayLike
+
+Latents = Any  # a pytree that drives the generator; every leaf has a leading axis N
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+  """All that is needed to go on from a layer.
+
+  Attributes:
+    features: (N, H, W, C), the feature maps Z at the layer.
+    rgb: (N, h, w, channels), the image accumulated by the layers before it, or None where the family keeps none.
+  """
+
+  features: jax.Array
+  rgb: jax.Array | None = None
+
+  def replace(self, **changes) -> 'State':
+    """A copy with some fields changed: `state.replace(features=...)` is an edited state."""
+    return dataclasses.replace(self, **changes)
+
+
+@runtime_checkable
+class Generator(Protocol):
+  """The protocol of an image generator; images are (N, H, W, channels) in [-1, 1] before clipping.
+
+  `noise` chooses the per-layer noise of the families that have it: 'const' (the stored maps), 'none', or a PRNG key,
+  from which the noise of layer i is drawn with `jax.random.fold_in(key, i)`, so that `run_to` and `run_from` agree.
+  Families without noise accept the argument and ignore it.
+  """
+
+  z_dim: int
+  num_classes: int  # 0 where the generator is unconditional
+
+  @property
+  def layers(self) -> dict[int, tuple[int, int, int]]:
+    """{layer: (channels, height, width)} for each layer at which the generator can be split, in PandA's numbering."""
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> Latents:
+    """(N, z_dim) to latents. Labels are class indices (N,) or one-hot rows (N, num_classes)."""
+
+  def run_to(self, latents: Latents, layer: int, noise: str | jax.Array = 'const') -> State:
+    """Runs the layers before the split point."""
+
+  def run_from(
+    self, latents: Latents, state: State, layer: int, noise: str | jax.Array = 'const', drop_rgb: bool = False
+  ) -> jax.Array:
+    """Goes on from the split point to the image; `drop_rgb` forgets the accumulated RGB, as published PandA does."""
+
+  def __call__(self, latents: Latents, noise: str | jax.Array = 'const') -> jax.Array:
+    """The whole generator; equals run_from(latents, run_to(latents, l), l) for every l."""
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws from the family's own prior: z (n, z_dim), and class indices (n,) where there are classes, else None."""

@@ -1,0 +1,100 @@
+"""The families by name, and their options to and from JSON. A family's module is imported when first used."""
+
+import dataclasses
+import importlib
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from panda_jax.errors import InputError
+
+
+class Family(NamedTuple):
+  """Where a family lives: its module, its generator class, and the dataclass of its hyper-parameters."""
+
+  module: str
+  generator: str
+  options: str
+
+
+FAMILIES = {
+  'progan': Family('panda_jax.generators.progan', 'ProGAN', 'ProGANOptions'),
+  'stylegan': Family('panda_jax.generators.stylegan', 'StyleGAN', 'StyleGANOptions'),
+  'stylegan2': Family('panda_jax.generators.stylegan2', 'StyleGAN2', 'StyleGAN2Options'),
+  'stylegan3': Family('panda_jax.generators.stylegan3', 'StyleGAN3', 'StyleGAN3Options'),
+  'biggan': Family('panda_jax.generators.biggan', 'BigGAN', 'BigGANOptions'),
+}
+
+
+def _imported(family: str, attribute: str) -> type:
+  if not isinstance(family, str) or family not in FAMILIES:
+    raise InputError('family', family, 'no such family is known', f'give one of {", ".join(FAMILIES)}')
+  entry = FAMILIES[family]
+  return getattr(importlib.import_module(entry.module), getattr(entry, attribute))
+
+
+def generator_class(family: str) -> type:
+  """The generator class of a family; raises InputError for an unknown one."""
+  return _imported(family, 'generator')
+
+
+def options_class(family: str) -> type:
+  """The dataclass of a family's hyper-parameters; raises InputError for an unknown one."""
+  return _imported(family, 'options')
+
+
+def options_to_json(options: Any) -> dict[str, Any]:
+  """The hyper-parameters as a dict for json.dumps; tuples become lists."""
+
+  def plain(value):
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+  return {field.name: plain(getattr(options, field.name)) for field in dataclasses.fields(options)}
+
+
+def options_from_json(family: str, values: dict[str, Any]) -> Any:
+  """The hyper-parameters from what `options_to_json` gave; lists become tuples.
+
+  Raises:
+    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default.
+  """
+  cls = options_class(family)
+  if not isinstance(values, dict):
+    raise InputError('options', type(values).__name__, 'hyper-parameters are a dict', 'give {name: value}')
+  names = [field.name for field in dataclasses.fields(cls)]
+  missing = [name for name in names if name not in values]
+  unknown = [name for name in values if name not in names]
+  if missing or unknown:
+    problems = [f'{", ".join(missing)} missing'] * bool(missing)
+    problems += [f'{", ".join(map(str, unknown))} unknown'] * bool(unknown)
+    raise InputError('options', family, ' and '.join(problems), f'{cls.__name__} has {", ".join(names)}')
+
+  def frozen(value):
+    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+  return cls(**{name: frozen(values[name]) for name in names})
+
+
+def _made(family: str, options: Any, rngs: nnx.Rngs) -> Any:
+  if isinstance(options, dict):
+    options = options_from_json(family, options)
+  return generator_class(family)(options, rngs=rngs)
+
+
+def create(family: str, options: Any, rngs: nnx.Rngs | None = None) -> Any:
+  """A generator with random weights.
+
+  Args:
+    family: a key of `FAMILIES`.
+    options: the family's options dataclass, or the dict of `options_to_json`.
+    rngs: where the random weights come from; seed 0 by default.
+
+  Raises:
+    InputError: unknown family, wrong option names, or options that the family refuses.
+  """
+  return _made(family, options, nnx.Rngs(0) if rngs is None else rngs)
+
+
+def abstract(family: str, options: Any) -> Any:
+  """The generator with shapes in place of arrays, at no cost: what `nnx.eval_shape` makes of `create`."""
+  return nnx.eval_shape(lambda: _made(family, options, nnx.Rngs(0)))

@@ -1,0 +1,272 @@
+"""StyleGAN (Karras et al. 2019), grown to its full size.
+
+Layer l is the state after the block at resolution 2^(l - 1), l from 3, as in progan.py. Synthesis layer i reads row i
+of w+; layers 2b and 2b + 1 work at resolution 4 * 2^b.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import ArrayLike
+
+from panda_jax.errors import InputError
+from panda_jax.generators.base import (
+  Buffer,
+  WPlus,
+  checked_features,
+  checked_layer,
+  checked_noise,
+  checked_resolution,
+  checked_truncation,
+  checked_wplus,
+  checked_z,
+  label_rows,
+  sample_normal,
+  truncated,
+)
+from panda_jax.generators.layers import Dense, Taps, conv, conv_nearest, fir, matmul, per_channel
+from panda_jax.generators.mapping import Mapping, MappingOptions
+from panda_jax.generators.modulated import noise_map, per_sample
+from panda_jax.generators.protocol import State
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGANOptions:
+  """Everything that fixes a StyleGAN.
+
+  Attributes:
+    resolution: of the image, a power of two from 8.
+    widths: channels of the output of each of the 2 log2(resolution) - 2 layers.
+    z_dim, w_dim: sizes of the latents.
+    mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
+      if each row of w+ has a w of its own.
+    image_channels: 3 for RGB.
+    num_classes, embed_dim, label_input: see mapping.MappingOptions.
+    mapping_lr_multiplier: see mapping.MappingOptions.
+    blur_filter: after each up-sampling; the taps of a separable filter, or the rows of another.
+    noise: 'spatial', one map per layer with a strength per channel; or 'channel', the other way round.
+    final_tanh: whether the image goes through tanh.
+  """
+
+  resolution: int
+  widths: tuple[int, ...]
+  z_dim: int
+  w_dim: int
+  mapping_widths: tuple[int, ...]
+  image_channels: int = 3
+  num_classes: int = 0
+  embed_dim: int = 0
+  label_input: str = 'none'
+  mapping_lr_multiplier: float = 0.01
+  blur_filter: Taps = (0.25, 0.5, 0.25)
+  noise: str = 'spatial'
+  final_tanh: bool = False
+
+  @property
+  def rows(self) -> int:
+    """L, the rows of w+, as many as there are layers."""
+    return 2 * int(math.log2(self.resolution)) - 2
+
+  def mapping(self) -> MappingOptions:
+    return MappingOptions(
+      z_dim=self.z_dim,
+      w_dim=self.w_dim,
+      widths=self.mapping_widths,
+      num_classes=self.num_classes,
+      embed_dim=self.embed_dim,
+      label_input=self.label_input,
+      lr_multiplier=self.mapping_lr_multiplier,
+      gain_first=True,
+    )
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    checked_resolution(self.resolution)
+    if len(self.widths) != self.rows:
+      raise InputError(
+        'widths', self.widths, f'a resolution of {self.resolution} needs {self.rows} of them', 'give that many'
+      )
+    if self.noise not in ('spatial', 'channel'):
+      raise InputError('noise', self.noise, 'there is no such one', 'give spatial or channel')
+    self.mapping().check(self.rows)
+
+
+class StyledLayer(nnx.Module):
+  """Convolution (doubling the resolution or not, or none), noise, bias, leaky ReLU, instance norm, style.
+
+  Args:
+    inputs: channels, None for the layer that follows the constant and has no convolution.
+    outputs: channels.
+    w_dim: of the row of w+ from which the style comes.
+    resolution: of the output.
+    blur: the filter of a layer that doubles the resolution, else None.
+    noise: see StyleGANOptions.
+  """
+
+  def __init__(
+    self,
+    inputs: int | None,
+    outputs: int,
+    w_dim: int,
+    resolution: int,
+    rngs: nnx.Rngs,
+    *,
+    blur: Taps | None,
+    noise: str,
+  ):
+    if inputs is not None:
+      self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
+      self.gain = math.sqrt(2) / math.sqrt(9 * inputs)
+    self.convolves = inputs is not None
+    shapes = [(resolution, resolution, 1), (1, 1, outputs)]
+    stored, strength = shapes if noise == 'spatial' else reversed(shapes)
+    self.noise = Buffer(jax.random.normal(rngs.params(), stored))
+    self.noise_strength = nnx.Param(jnp.zeros(strength))
+    self.bias = nnx.Param(jnp.zeros((outputs,)))
+    self.style = Dense(w_dim, 2 * outputs, rngs)
+    self.blur = blur
+
+  def __call__(self, x: jax.Array, w: jax.Array, noise: str | jax.Array, layer: int) -> jax.Array:
+    """Maps (N, H, W, inputs) and w (N, w_dim) to (N, h, w, outputs)."""
+    if self.convolves:
+      kernel = self.weight[...] * self.gain
+      if self.blur is None:
+        x = conv(x, kernel)
+      else:
+        taps = len(self.blur)
+        x = fir(conv_nearest(x, kernel), self.blur, (taps // 2, (taps - 1) // 2))
+    drawn = noise_map(self.noise[...], noise, layer, x.shape[0])
+    if drawn is not None:
+      x = x + drawn * self.noise_strength[...][None]
+    x = jax.nn.leaky_relu(x + per_channel(self.bias[...]), 0.2)
+    x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
+    x = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
+    scale, shift = jnp.split(self.style(w), 2, axis=1)
+    return x * per_sample(scale + 1) + per_sample(shift)
+
+
+class StyleGAN(nnx.Module):
+  """A StyleGAN generator under the protocol of protocol.py.
+
+  It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
+
+  Args:
+    options: sizes and variants.
+    rngs: of the random weights.
+
+  Raises:
+    InputError: the options do not fit together.
+  """
+
+  family = 'stylegan'
+
+  def __init__(self, options: StyleGANOptions, rngs: nnx.Rngs):
+    options.check()
+    self.options = options
+    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
+    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.mapping_network = Mapping(options.mapping(), rngs)
+    own = options.mapping_widths and options.mapping_widths[-1] != options.w_dim
+    self.w_avg = Buffer(jnp.zeros((options.rows, options.w_dim) if own else (options.w_dim,)))
+    widths = options.widths
+    self.const = nnx.Param(jnp.ones((4, 4, widths[0])))
+    self.synthesis_layers = nnx.List(
+      [
+        StyledLayer(
+          widths[i - 1] if i else None,
+          widths[i],
+          options.w_dim,
+          4 * 2 ** (i // 2),
+          rngs,
+          blur=options.blur_filter if i and i % 2 == 0 else None,
+          noise=options.noise,
+        )
+        for i in range(options.rows)
+      ]
+    )
+    self.rgb_weight = nnx.Param(jax.random.normal(rngs.params(), (widths[-1], options.image_channels)))
+    self.rgb_bias = nnx.Param(jnp.zeros((options.image_channels,)))
+
+  @property
+  def layers(self) -> dict[int, tuple[int, int, int]]:
+    """{layer: (channels, height, width)}."""
+    last = int(math.log2(self.resolution))
+    return {layer: self._size(layer) for layer in range(3, last + 1)}
+
+  def _size(self, layer: int) -> tuple[int, int, int]:
+    return self.options.widths[2 * layer - 5], 2 ** (layer - 1), 2 ** (layer - 1)
+
+  @property
+  def dtype(self):
+    return self.const[...].dtype
+
+  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+    """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
+    z = checked_z(z, self.z_dim, self.dtype)
+    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> WPlus:
+    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
+    L = self.options.rows
+    truncation, count = checked_truncation(truncation, truncation_layers, L)
+    w = self.mapping(z, labels)
+    rows = w.reshape(w.shape[0], w.shape[1] // self.w_dim, self.w_dim)
+    wplus = jnp.broadcast_to(rows, (w.shape[0], L, self.w_dim))
+    return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
+
+  def affine_weights(self) -> dict[str, jax.Array]:
+    """{'layer0': (w_dim, 2 C), ...}: the matrices from w to scales and shifts, in the order of the layers."""
+    return {f'layer{i}': layer.style.effective_weight() for i, layer in enumerate(self.synthesis_layers)}
+
+  def run_to(self, latents: WPlus, layer: int, noise: str | jax.Array = 'const') -> State:
+    """The state after the block at resolution 2^(layer - 1); see protocol.py."""
+    layer = checked_layer(layer, self.layers)
+    wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
+    return State(self._run(self._start(wplus), wplus, 0, 2 * layer - 4, checked_noise(noise)))
+
+  def run_from(
+    self,
+    latents: WPlus,
+    state: State,
+    layer: int,
+    noise: str | jax.Array = 'const',
+    drop_rgb: bool = False,
+  ) -> jax.Array:
+    """The image (N, H, W, channels) from a state; no RGB is accumulated, so `drop_rgb` is of no effect."""
+    layer = checked_layer(layer, self.layers)
+    wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
+    features = checked_features(state.features, wplus.shape[0], self._size(layer), layer, self.dtype)
+    return self._image(self._run(features, wplus, 2 * layer - 4, self.options.rows, checked_noise(noise)))
+
+  def __call__(self, latents: WPlus, noise: str | jax.Array = 'const') -> jax.Array:
+    """The image (N, H, W, channels)."""
+    wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
+    return self._image(self._run(self._start(wplus), wplus, 0, self.options.rows, checked_noise(noise)))
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
+    return sample_normal(key, n, self.z_dim, self.num_classes)
+
+  def _start(self, wplus: jax.Array) -> jax.Array:
+    const = self.const[...]
+    return jnp.broadcast_to(const[None], (wplus.shape[0], *const.shape))
+
+  def _run(self, x: jax.Array, wplus: jax.Array, first: int, end: int, noise: str | jax.Array) -> jax.Array:
+    for i in range(first, end):
+      x = self.synthesis_layers[i](x, wplus[:, i], noise, i)
+    return x
+
+  def _image(self, x: jax.Array) -> jax.Array:
+    weight = self.rgb_weight[...] / math.sqrt(self.options.widths[-1])
+    image = matmul(x, weight) + per_channel(self.rgb_bias[...])
+    return jnp.tanh(image) if self.options.final_tanh else image

@@ -1,0 +1,319 @@
+"""StyleGAN2 (Karras et al. 2020) with skip, residual or plain synthesis, conditional or not.
+
+Layers count convolutions: layer l is the state after convolutions 0 to l - 1, the input of convolution l. Convolution
+0 works at 4x4, convolutions 2k - 1 (which up-samples) and 2k at 4 * 2^k. Convolution i reads row i of w+, the ToRGB of
+block k reads row 2k + 1.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from panda_jax.errors import InputError
+from panda_jax.generators.base import (
+  Buffer,
+  WPlus,
+  checked_features,
+  checked_layer,
+  checked_noise,
+  checked_resolution,
+  checked_truncation,
+  checked_wplus,
+  checked_z,
+  label_rows,
+  sample_normal,
+  truncated,
+)
+from panda_jax.generators.layers import ACTIVATIONS, Taps, conv, upsample_fir
+from panda_jax.generators.mapping import Mapping, MappingOptions
+from panda_jax.generators.modulated import NOISES, ModulatedConv, ToRGB
+from panda_jax.generators.protocol import State
+
+ARCHITECTURES = ('skip', 'resnet', 'orig')
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN2Options:
+  """Everything that fixes a StyleGAN2.
+
+  Attributes:
+    resolution: of the image, a power of two from 8.
+    widths: channels of the constant, then of the output of each convolution: 2 log2(resolution) - 2 numbers.
+    z_dim, w_dim: sizes of the latents.
+    mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
+      if each row of w+ has a w of its own.
+    image_channels: 3 for RGB.
+    num_classes, embed_dim, label_input: see mapping.MappingOptions.
+    mapping_lr_multiplier, mapping_activation: see mapping.MappingOptions.
+    mean_w: whether the mean of w is known, without which nothing can be truncated.
+    architecture: 'skip' (RGB of all blocks summed), 'resnet' (residual blocks) or 'orig' (neither).
+    resample_filter: of all up-sampling; the taps of a separable filter, or the rows of another; they sum to 1.
+    noise: see modulated.ModulatedConv.
+    activation: of the convolutions.
+    clamp: bound of the output of each convolution and ToRGB, or None.
+    demodulate, scaled_epsilon: see modulated.ModulatedConv.
+    final_tanh: whether the image goes through tanh.
+  """
+
+  resolution: int
+  widths: tuple[int, ...]
+  z_dim: int
+  w_dim: int
+  mapping_widths: tuple[int, ...]
+  image_channels: int = 3
+  num_classes: int = 0
+  embed_dim: int = 0
+  label_input: str = 'none'
+  mapping_lr_multiplier: float = 0.01
+  mapping_activation: str = 'lrelu'
+  mean_w: bool = True
+  architecture: str = 'skip'
+  resample_filter: Taps = (0.125, 0.375, 0.375, 0.125)
+  noise: str = 'spatial'
+  activation: str = 'lrelu'
+  clamp: float | None = None
+  demodulate: bool = True
+  scaled_epsilon: bool = False
+  final_tanh: bool = False
+
+  @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return 2 * int(math.log2(self.resolution)) - 2
+
+  def mapping(self) -> MappingOptions:
+    return MappingOptions(
+      z_dim=self.z_dim,
+      w_dim=self.w_dim,
+      widths=self.mapping_widths,
+      num_classes=self.num_classes,
+      embed_dim=self.embed_dim,
+      label_input=self.label_input,
+      lr_multiplier=self.mapping_lr_multiplier,
+      activation=self.mapping_activation,
+    )
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    checked_resolution(self.resolution)
+    if len(self.widths) != self.rows:
+      raise InputError(
+        'widths', self.widths, f'a resolution of {self.resolution} needs {self.rows} of them', 'give that many'
+      )
+    for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
+      if getattr(self, name) not in known:
+        raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
+    self.mapping().check(self.rows)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Styles:
+  """Latents as style vectors (StyleSpace), affine maps of w+ rows, before any gain of the layer they drive.
+
+  Attributes:
+    convs: one (N, C) per convolution, C its input channels.
+    rgbs: one (N, C) per ToRGB, in the order of the blocks.
+  """
+
+  convs: tuple[jax.Array, ...]
+  rgbs: tuple[jax.Array, ...]
+
+  def replace(self, **changes) -> 'Styles':
+    """A copy with some fields changed."""
+    return dataclasses.replace(self, **changes)
+
+
+class StyleGAN2(nnx.Module):
+  """A StyleGAN2 generator under the protocol of protocol.py.
+
+  It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
+  `Styles` are accepted wherever `WPlus` is.
+
+  Args:
+    options: sizes and variants.
+    rngs: of the random weights.
+
+  Raises:
+    InputError: the options do not fit together.
+  """
+
+  family = 'stylegan2'
+
+  def __init__(self, options: StyleGAN2Options, rngs: nnx.Rngs):
+    options.check()
+    self.options = options
+    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
+    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.mapping_network = Mapping(options.mapping(), rngs)
+    if options.mean_w:
+      own = options.mapping_widths and options.mapping_widths[-1] != options.w_dim
+      self.w_avg = Buffer(jnp.zeros((options.rows, options.w_dim) if own else (options.w_dim,)))
+    widths = options.widths
+    self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, widths[0])))
+    convs, rgbs, skips = [], [], []
+    for i in range(options.rows - 1):
+      convs.append(
+        ModulatedConv(
+          widths[i],
+          widths[i + 1],
+          options.w_dim,
+          self._size(i + 1)[1],
+          rngs,
+          up=options.resample_filter if i % 2 else None,
+          noise=options.noise,
+          activation=options.activation,
+          clamp=options.clamp,
+          demodulate=options.demodulate,
+          scaled_epsilon=options.scaled_epsilon,
+        )
+      )
+      if self._has_rgb(i):
+        rgbs.append(ToRGB(widths[i + 1], options.image_channels, options.w_dim, rngs, clamp=options.clamp))
+      if options.architecture == 'resnet' and i % 2:
+        skips.append(nnx.Param(jax.random.normal(rngs.params(), (1, 1, widths[i], widths[i + 2]))))
+    self.convs, self.rgbs, self.skips = nnx.List(convs), nnx.List(rgbs), nnx.List(skips)
+
+  def _has_rgb(self, i: int) -> bool:
+    """Whether convolution i is followed by a ToRGB."""
+    return i % 2 == 0 and (self.options.architecture == 'skip' or i == self.options.rows - 2)
+
+  def _size(self, layer: int) -> tuple[int, int, int]:
+    size = 4 * 2 ** (layer // 2)
+    return self.options.widths[layer], size, size
+
+  @property
+  def layers(self) -> dict[int, tuple[int, int, int]]:
+    """{layer: (channels, height, width)}; residual blocks cannot be split inside, so there only odd layers are left."""
+    step = 2 if self.options.architecture == 'resnet' else 1
+    return {layer: self._size(layer) for layer in range(1, self.options.rows - 1, step)}
+
+  @property
+  def dtype(self):
+    return self.const[...].dtype
+
+  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+    """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
+    z = checked_z(z, self.z_dim, self.dtype)
+    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> WPlus:
+    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
+    L = self.options.rows
+    truncation, count = checked_truncation(truncation, truncation_layers, L)
+    w = self.mapping(z, labels)
+    rows = 1 if w.shape[1] == self.w_dim else L
+    wplus = jnp.broadcast_to(w.reshape(w.shape[0], rows, self.w_dim), (w.shape[0], L, self.w_dim))
+    if truncation == 1 or count == 0:
+      return WPlus(wplus)
+    if not self.options.mean_w:
+      raise InputError('truncation', truncation, 'the mean of w is not known for this generator', 'give 1')
+    return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
+
+  def styles(self, latents: WPlus | Styles) -> Styles:
+    """The style vectors that w+ amounts to."""
+    if isinstance(latents, Styles):
+      return latents
+    wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
+    convs = tuple(layer.affine(wplus[:, i]) for i, layer in enumerate(self.convs))
+    first = len(self.convs) - 2 * (len(self.rgbs) - 1)
+    rgbs = tuple(layer.affine(wplus[:, first + 2 * k]) for k, layer in enumerate(self.rgbs))
+    return Styles(convs, rgbs)
+
+  def affine_weights(self) -> dict[str, jax.Array]:
+    """{'conv0': (w_dim, C), 'rgb0': ..., 'conv1': ...}: the matrices from w to styles, in the order of the layers."""
+    weights, rgbs = {}, iter(self.rgbs)
+    for i, layer in enumerate(self.convs):
+      weights[f'conv{i}'] = layer.affine.effective_weight()
+      if self._has_rgb(i):
+        weights[f'rgb{i // 2}'] = next(rgbs).affine.effective_weight()
+    return weights
+
+  def run_to(self, latents: WPlus | Styles, layer: int, noise: str | jax.Array = 'const') -> State:
+    """The state before convolution `layer`; see protocol.py."""
+    layer = checked_layer(layer, self.layers)
+    styles = self.styles(latents)
+    return self._run(self._start(styles), styles, 0, layer, checked_noise(noise))
+
+  def run_from(
+    self,
+    latents: WPlus | Styles,
+    state: State,
+    layer: int,
+    noise: str | jax.Array = 'const',
+    drop_rgb: bool = False,
+  ) -> jax.Array:
+    """The image (N, H, W, channels) from the state before convolution `layer`; see protocol.py."""
+    layer = checked_layer(layer, self.layers)
+    styles = self.styles(latents)
+    samples = styles.convs[0].shape[0]
+    features = checked_features(state.features, samples, self._size(layer), layer, self.dtype)
+    rgb = None
+    if self.options.architecture == 'skip' and not drop_rgb:
+      if state.rgb is None:
+        raise InputError(
+          'state',
+          'rgb=None',
+          f'the RGB accumulated before layer {layer} is missing',
+          'replace the features of a state that run_to gave, or ask for drop_rgb',
+        )
+      size = 4 * 2 ** ((layer - 1) // 2)
+      if state.rgb.shape != (samples, size, size, self.image_channels):
+        text = 'x'.join(map(str, state.rgb.shape))
+        raise InputError(
+          'state', f'rgb of shape {text}', 'it is of another layer', f'give what run_to({layer}) returns'
+        )
+      rgb = state.rgb.astype(self.dtype)
+    state = self._run(State(features, rgb), styles, layer, len(self.convs), checked_noise(noise))
+    return self._image(state)
+
+  def __call__(self, latents: WPlus | Styles, noise: str | jax.Array = 'const') -> jax.Array:
+    """The image (N, H, W, channels)."""
+    styles = self.styles(latents)
+    return self._image(self._run(self._start(styles), styles, 0, len(self.convs), checked_noise(noise)))
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
+    return sample_normal(key, n, self.z_dim, self.num_classes)
+
+  def _start(self, styles: Styles) -> State:
+    const = self.const[...]
+    return State(jnp.broadcast_to(const[None], (styles.convs[0].shape[0], *const.shape)))
+
+  def _run(self, state: State, styles: Styles, first: int, end: int, noise: str | jax.Array) -> State:
+    """From before convolution `first` to before convolution `end`, with every ToRGB in between."""
+    x, rgb = state.features, state.rgb
+    residual = None
+    for i in range(first, end):
+      gain = 1.0
+      if self.options.architecture == 'resnet' and i > 0:
+        if i % 2:
+          residual = self._skip(x, i // 2)
+        else:
+          gain = math.sqrt(0.5)
+      x = self.convs[i](x, styles.convs[i].astype(self.dtype), noise, i, gain)
+      if residual is not None and i % 2 == 0:
+        x = x + residual
+      if self._has_rgb(i):
+        k = i // 2 if self.options.architecture == 'skip' else 0
+        y = self.rgbs[k](x, styles.rgbs[k].astype(self.dtype))
+        rgb = y if rgb is None else upsample_fir(rgb, self.options.resample_filter) + y
+    return State(x, rgb)
+
+  def _skip(self, x: jax.Array, k: int) -> jax.Array:
+    kernel = self.skips[k][...]
+    x = conv(x, kernel * math.sqrt(0.5 / kernel.shape[2]))
+    return upsample_fir(x, self.options.resample_filter)
+
+  def _image(self, state: State) -> jax.Array:
+    return jnp.tanh(state.rgb) if self.options.final_tanh else state.rgb

@@ -1,0 +1,206 @@
+"""What fixes a StyleGAN3, and the sampling rates, sizes, filters and paddings of its layers that follow from that.
+
+Source: Karras et al. 2021, Alias-Free Generative Adversarial Networks, section 3.2 and appendices C and F; frequencies
+are in cycles per image, rates in samples per image.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.generators.filtered import centred_padding
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN3Options:
+  """What fixes a StyleGAN3.
+
+  Attributes:
+    z_dim: numbers in z.
+    w_dim: of the intermediate latent.
+    num_classes: 0 if unconditional.
+    resolution: of the image.
+    image_channels: of the image.
+    widths: channels after each layer but the last, which makes the image; the input has those of the first.
+    mapping_layers: fully connected layers from z to w.
+    mapping_rate: learning-rate multiplier by which they scale their weights.
+    num_critical: layers at the end, that to the image apart, which are critically sampled.
+    first_cutoff: frequency where the pass band of the first layer ends.
+    first_stopband: frequency where its stop band begins.
+    last_stopband_rel: the same for the last layer, relative to its cutoff, which is half the resolution.
+    margin_size: samples beyond each edge of the image.
+    output_scale: of the image.
+    conv_kernel: side of the convolutions (3 in -T, 1 in -R).
+    filter_size: taps of a filter per factor of its resampling.
+    lrelu_upsampling: factor by which the leaky ReLU runs above the rate of its layer.
+    use_radial_filters: rotationally symmetric down-sampling filters where not critically sampled (-R).
+    conv_clamp: largest magnitude behind each leaky ReLU, or None.
+  """
+
+  z_dim: int
+  w_dim: int
+  num_classes: int
+  resolution: int
+  image_channels: int
+  widths: tuple[int, ...]
+  mapping_layers: int
+  mapping_rate: float
+  num_critical: int
+  first_cutoff: float
+  first_stopband: float
+  last_stopband_rel: float
+  margin_size: int
+  output_scale: float
+  conv_kernel: int
+  filter_size: int
+  lrelu_upsampling: int
+  use_radial_filters: bool
+  conv_clamp: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerGeometry:
+  """One layer: what it reads and writes, and how it resamples.
+
+  Attributes:
+    name: L{index}_{out_size}_{out_channels}, as the published code calls it.
+    to_image: whether it is the last one, a linear 1x1 convolution.
+    in_channels, out_channels, in_size, out_size: of its feature maps.
+    in_rate, out_rate, inner_rate: samples per image before, behind and at the leaky ReLU.
+    in_cutoff, in_width, out_cutoff, out_width: pass band and transition band of what it reads and writes.
+    kernel: side of its convolution.
+    up, down: factors.
+    up_taps, down_taps: lengths of the filters, 1 where nothing is filtered.
+    radial: whether the down-sampling filter is two-dimensional.
+    padding: zeros before and behind the zero-filled rows and columns; negative numbers crop.
+  """
+
+  name: str
+  to_image: bool
+  in_channels: int
+  out_channels: int
+  in_size: int
+  out_size: int
+  in_rate: int
+  out_rate: int
+  inner_rate: int
+  in_cutoff: float
+  in_width: float
+  out_cutoff: float
+  out_width: float
+  kernel: int
+  up: int
+  down: int
+  up_taps: int
+  down_taps: int
+  radial: bool
+  padding: tuple[int, int]
+
+
+def cutoffs(resolution: int, num_layers: int, num_critical: int, first_cutoff: float) -> np.ndarray:
+  """(num_layers + 1,): the cutoff of each layer, a geometric progression that ends at half the resolution.
+
+  Raises:
+    InputError: no layer is left that is not critically sampled.
+  """
+  if not 0 <= num_critical < num_layers:
+    raise InputError(
+      'num_critical', num_critical, f'there are {num_layers} layers', f'give a number from 0 to {num_layers - 1}'
+    )
+  exponents = np.minimum(np.arange(num_layers + 1) / (num_layers - num_critical), 1)
+  return first_cutoff * (resolution / 2 / first_cutoff) ** exponents
+
+
+def published_widths(
+  resolution: int,
+  num_layers: int = 14,
+  num_critical: int = 2,
+  first_cutoff: float = 2,
+  channel_base: float = 32768,
+  channel_max: float = 512,
+) -> tuple[int, ...]:
+  """The channels after each layer by the published rule: channel_base / 2 / cutoff, at most channel_max."""
+  by_cutoff = channel_base / 2 / cutoffs(resolution, num_layers, num_critical, first_cutoff)
+  return tuple(int(width) for width in np.rint(np.minimum(by_cutoff, channel_max))[:-1])
+
+
+def published_options(resolution: int = 1024, variant: str = 't') -> StyleGAN3Options:
+  """The published -T and -R networks of 1024 and 512 pixels; those of 256 have half the channels."""
+  if variant not in ('t', 'r'):
+    raise InputError('variant', variant, 'there are StyleGAN3-T and -R', "give 't' or 'r'")
+  radial = variant == 'r'
+  base, most = (65536, 1024) if radial else (32768, 512)
+  widths = published_widths(resolution, channel_base=base if resolution > 256 else base // 2, channel_max=most)
+  return StyleGAN3Options(
+    z_dim=512,
+    w_dim=512,
+    num_classes=0,
+    resolution=resolution,
+    image_channels=3,
+    widths=widths,
+    mapping_layers=2,
+    mapping_rate=0.01,
+    num_critical=2,
+    first_cutoff=2,
+    first_stopband=2**2.1,
+    last_stopband_rel=2**0.3,
+    margin_size=10,
+    output_scale=0.25,
+    conv_kernel=1 if radial else 3,
+    filter_size=6,
+    lrelu_upsampling=2,
+    use_radial_filters=radial,
+    conv_clamp=256,
+  )
+
+
+def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
+  """Every layer in order, the last one making the image. The input has what the first layer reads.
+
+  Raises:
+    InputError: options that fit no network.
+  """
+  N, resolution = len(options.widths), options.resolution
+  cutoff = cutoffs(resolution, N, options.num_critical, options.first_cutoff)
+  last_stopband = resolution / 2 * options.last_stopband_rel
+  exponents = np.minimum(np.arange(N + 1) / (N - options.num_critical), 1)
+  stopband = options.first_stopband * (last_stopband / options.first_stopband) ** exponents
+  rate = np.exp2(np.ceil(np.log2(np.minimum(2 * stopband, resolution)))).astype(int)
+  half_width = np.maximum(stopband, rate / 2) - cutoff
+  size = rate + 2 * options.margin_size
+  size[-2:] = resolution
+  channels = (*options.widths, options.image_channels)
+
+  layers = []
+  for i in range(N + 1):
+    before, to_image = max(i - 1, 0), i == N
+    inner = int(max(rate[before], rate[i])) * (1 if to_image else options.lrelu_upsampling)
+    up, down = inner // int(rate[before]), inner // int(rate[i])
+    kernel = 1 if to_image else options.conv_kernel
+    taps = tuple(1 if to_image or factor == 1 else options.filter_size * factor for factor in (up, down))
+    layers.append(
+      LayerGeometry(
+        name=f'L{i}_{size[i]}_{channels[i]}',
+        to_image=to_image,
+        in_channels=channels[before],
+        out_channels=channels[i],
+        in_size=int(size[before]),
+        out_size=int(size[i]),
+        in_rate=int(rate[before]),
+        out_rate=int(rate[i]),
+        inner_rate=inner,
+        in_cutoff=float(cutoff[before]),
+        in_width=float(2 * half_width[before]),
+        out_cutoff=float(cutoff[i]),
+        out_width=float(2 * half_width[i]),
+        kernel=kernel,
+        up=up,
+        down=down,
+        up_taps=taps[0],
+        down_taps=taps[1],
+        radial=options.use_radial_filters and i < N - options.num_critical and taps[1] > 1,
+        padding=centred_padding(int(size[before]), up, down, taps, kernel, int(size[i])),
+      )
+    )
+  return tuple(layers)

@@ -1,0 +1,207 @@
+"""Reads checkpoints that were damaged at random: only an InputError or a readable tree may come of it.
+
+By hand, as many as wanted (give files to damage them too; `nice` is polite, as it takes minutes):
+
+    nice python -m tests.converters.fuzz --count=100000 --seed=1 [FILE ...]
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import os
+import pickletools
+import random
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from converters.reading import Module, read
+from panda_jax.errors import InputError
+from tests.converters.measure import resident
+from tests.converters.test_reading import generator_module
+from tests.converters.writers import Call, arrays_like_a_checkpoint, state_dict, write_legacy, write_nvlabs, write_zip
+
+FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # any other is a gap in the checks
+LENGTHS = (0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 47) - 1, (1 << 63) - 1, (1 << 64) - 1)
+WIDTHS = (1, 2, 4, 8)
+
+
+@dataclasses.dataclass
+class Figures:
+  """What a run of the fuzzer found.
+
+  Attributes:
+    outcomes: how often each kind of message, or 'read', came out.
+    slowest: seconds of the slowest case.
+    growth: bytes by which the process's peak exceeded its memory at the start.
+    largest: bytes of the largest case.
+    seconds: of the whole run.
+  """
+
+  outcomes: Counter
+  slowest: float
+  growth: int
+  largest: int
+  seconds: float
+
+
+def seeds() -> list[bytes]:
+  """Small files of each container, some of which would run a command if they could."""
+  tree = {'generator_smooth': state_dict(arrays_like_a_checkpoint()), 'step': 7}
+  harm = {'G': Call('posix', 'system', ('touch PWNED',)), 'x': np.ones(2, np.float32)}
+  both = [write(value) for write in (write_zip, write_legacy, write_nvlabs) for value in (tree, harm)]
+  return [*both, write_zip(tree, order='big'), write_nvlabs({'G': None, 'G_ema': generator_module()})]
+
+
+def flipped(raw: bytes, rng: random.Random) -> bytes:
+  changed = bytearray(raw)
+  for _ in range(rng.choice((1, 1, 2, 4, 16))):
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+  return bytes(changed)
+
+
+def cut(raw: bytes, rng: random.Random) -> bytes:
+  return raw[: rng.randrange(len(raw))]
+
+
+def lengthened(raw: bytes, rng: random.Random) -> bytes:
+  """A number somewhere becomes a large one."""
+  width, place = rng.choice(WIDTHS), rng.randrange(len(raw))
+  value = rng.choice(LENGTHS) & ((1 << 8 * width) - 1)
+  return raw[:place] + value.to_bytes(width, 'little') + raw[place + width :]
+
+
+def spliced(raw: bytes, rng: random.Random) -> bytes:
+  """A piece is left out, repeated, or put somewhere else."""
+  start = rng.randrange(len(raw))
+  piece = raw[start : start + rng.choice((1, 2, 8, 64))]
+  rest = raw[:start] + raw[start + len(piece) :] if rng.random() < 0.5 else raw
+  place = rng.randrange(len(rest) + 1)
+  return rest[:place] + piece * rng.choice((0, 1, 1, 2, 50)) + rest[place:]
+
+
+def operations(raw: bytes) -> list[tuple[int, int]]:
+  """Start and end of each operation of the pickles at the beginning of `raw`."""
+  found, position = [], 0
+  try:
+    while position < len(raw):
+      starts = [position + at for *_, at in pickletools.genops(io.BytesIO(raw[position:]))]
+      found += list(zip(starts, [*starts[1:], starts[-1] + 1], strict=True))
+      position = starts[-1] + 1
+  except Exception:  # the storages of a legacy file begin
+    pass
+  return found
+
+
+def reordered(raw: bytes, rng: random.Random) -> bytes:
+  """Operations of a pickle change places, or one becomes another."""
+  known = operations(raw)
+  if len(known) < 2:
+    return flipped(raw, rng)
+  for _ in range(rng.choice((1, 1, 3))):
+    (a, b), (c, d) = sorted(rng.sample(known, 2))
+    kind = rng.randrange(4)
+    if kind == 0:
+      raw = raw[:a] + raw[c:d] + raw[b:c] + raw[a:b] + raw[d:]
+      break
+    if kind == 1:
+      raw = raw[:a] + raw[c:d] + raw[a:]
+      break
+    if kind == 2:
+      raw = raw[:a] + rng.choice(pickletools.opcodes).code.encode('latin-1') + raw[a + 1 :]
+    else:
+      raw = raw[:a] + raw[a:b] * rng.choice((2, 3, 100)) + raw[b:]
+      break
+  return raw
+
+
+MUTATIONS = (flipped, cut, lengthened, spliced, reordered)
+
+
+def repacked(raw: bytes, change, rng: random.Random) -> bytes:
+  """A zip file with a changed pickle and right checksums, so that the change is seen by more than the checksum."""
+  out = io.BytesIO()
+  with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, 'w') as new:
+    for name in old.namelist():
+      contents = old.read(name)
+      new.writestr(name, change(contents, rng) if name.endswith('/data.pkl') else contents)
+  return out.getvalue()
+
+
+def damaged_copy(raw: bytes, rng: random.Random) -> bytes:
+  change = rng.choice(MUTATIONS)
+  if raw.startswith(b'PK') and (change is reordered or rng.random() < 0.6):
+    return repacked(raw, change, rng)
+  return change(raw, rng)
+
+
+def walked(tree: object) -> int:
+  """Visits every node and looks at every number."""
+  if isinstance(tree, Module):
+    return walked(tree.state_dict) + walked(tree.attributes) + walked(tree.init_args) + walked(tree.init_kwargs)
+  if isinstance(tree, dict):
+    return 1 + sum(map(walked, tree.values()))
+  if isinstance(tree, list):
+    return 1 + sum(map(walked, tree))
+  if isinstance(tree, np.ndarray):
+    tree.tobytes()
+    return 1
+  assert tree is None or type(tree) in (bool, int, float, str, bytes), type(tree)
+  return 1
+
+
+def fuzz(count: int, seed: int, folder: Path, originals: list[bytes]) -> Figures:
+  """Damages and reads `count` files in `folder`, which must be the working directory for the marker to be seen.
+
+  Raises:
+    Exception: whatever reading raised that is no InputError, with the case in a note.
+    AssertionError: something was run.
+  """
+  rng, path = random.Random(seed), folder / 'case'
+  before, started = resident('VmRSS'), time.perf_counter()
+  Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+  figures = Figures(Counter(), 0.0, 0, 0, 0.0)
+  for number in range(count):
+    raw = damaged_copy(rng.choice(originals), rng)
+    path.write_bytes(raw)
+    begun = time.perf_counter()
+    try:
+      walked(read(path).tree)
+      outcome = 'read'
+    except InputError as error:
+      outcome = ' '.join(error.problem.split('(')[-1].split()[:2])
+      assert not outcome.endswith(' while') or outcome.startswith(FORESEEN), (number, outcome, raw[:5000])
+    except Exception as error:
+      error.add_note(f'case {number} of seed {seed}, {len(raw)} bytes: {raw[:5000]!r}')
+      raise
+    figures.outcomes[outcome] += 1
+    figures.slowest = max(figures.slowest, time.perf_counter() - begun)
+    figures.largest = max(figures.largest, len(raw))
+  assert os.listdir(folder) == [path.name], 'something was written'
+  path.unlink()
+  figures.growth, figures.seconds = resident('VmHWM') - before, time.perf_counter() - started
+  return figures
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--count', type=int, default=10_000)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('files', nargs='*', type=Path)
+  options = parser.parse_args()
+  originals = seeds() + [path.read_bytes() for path in options.files]
+  with tempfile.TemporaryDirectory() as folder:
+    os.chdir(folder)
+    figures = fuzz(options.count, options.seed, Path(folder), originals)
+    os.chdir('/')
+  shown = dataclasses.asdict(figures) | {'outcomes': dict(figures.outcomes.most_common())}
+  print(json.dumps(shown, indent=2))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,65 @@
+"""Hostile and broken files, each met as it deserves: by the reader within bounds, and by the command in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.converters.commands import DATA, ROOT, convert, one_line
+
+HOSTILE = DATA / 'hostile'
+
+MET = {
+  'reduce_os_system.pkl': ['the global posix.system is not allowed'],
+  'persistence_src.pkl': ['no known layout of a generator', 'G_ema: a module Generator of 0 arrays'],
+  'reduce_os_system_zip.pth': ['the global posix.system is not allowed'],
+  'reduce_os_system_legacy.pth': ['the global posix.system is not allowed'],
+  'truncated.pth': ['the file is truncated or corrupt'],
+  'empty.pth': ['the file is empty'],
+  'missing_key.pth': ['synthesis.layer3.noise_strength', 'missing'],
+  'wrong_shape.pth': ['synthesis.layer2.bias', 'expected (24,), found (25,)'],
+  'nan_weight.pth': ['synthesis.layer4.weight', '1 values are not finite'],
+}
+
+# The whole command, measured from after the imports of all that it can need.
+MEASURED = """
+import json, os, sys, time
+started = time.perf_counter()
+import flax.nnx, jax.numpy, orbax.checkpoint
+import converters.biggan, converters.progan, converters.stylegan, converters.stylegan2, converters.stylegan3
+from converters.__main__ import main
+from panda_jax.generators import registry
+from tests.converters.measure import resident
+for family in registry.FAMILIES:
+  registry.generator_class(family)
+jax.numpy.ones(3).block_until_ready()
+before = resident('VmRSS')
+code = main(sys.argv)
+print(json.dumps({'code': code, 'seconds': time.perf_counter() - started, 'growth': resident('VmHWM') - before}))
+"""
+
+
+def test_every_file_is_expected():
+  assert {path.name for path in HOSTILE.iterdir()} == set(MET)
+
+
+@pytest.mark.parametrize('name', MET)
+def test_one_line_and_nothing_left_behind(tmp_path, name):
+  said = one_line(convert(HOSTILE / name, tmp_path / 'out', cwd=tmp_path))
+  assert name in said
+  for text in MET[name]:
+    assert text in said
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')
+@pytest.mark.parametrize('name', ['persistence_src.pkl', 'reduce_os_system_zip.pth', 'nan_weight.pth'])
+def test_time_and_memory(tmp_path, name):
+  command = [sys.executable, '-c', MEASURED, str(HOSTILE / name), str(tmp_path / 'out')]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+  found = json.loads(done.stdout.splitlines()[-1])
+  assert found['code'] == 2
+  assert found['seconds'] < 10
+  assert found['growth'] < 100 << 20

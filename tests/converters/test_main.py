@@ -1,0 +1,204 @@
+"""`python -m converters` as a user meets it: the report, mistakes, and a destination that is whole or not there."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import panda_jax
+from converters.__main__ import main
+from panda_jax.generators.disk import leaves
+from tests.converters.commands import ROOT, SOURCE, broken_off, convert, one_line
+from tests.converters.writers import arrays_like_a_checkpoint, state_dict, write_zip
+
+
+@pytest.fixture(scope='module')
+def converted(tmp_path_factory):
+  """The destination of a conversion, and the command."""
+  destination = tmp_path_factory.mktemp('converted') / 'deep' / 'generator'
+  done = convert(SOURCE, destination)
+  assert done.returncode == 0, done.stderr
+  assert done.stderr == ''
+  return destination, done
+
+
+def contents(folder) -> dict:
+  return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+def test_the_report(converted):
+  destination, done = converted
+  for text in ('stylegan2', 'rosinality', '32 x 32', 'z 48, w 48, classes none', '48,287', 'keys used', 'keys unused'):
+    assert text in done.stdout
+  for text in ('its taps are in the options', 'weights of g_ema', 'The licence of the network'):
+    assert text in done.stdout
+  description = json.loads((destination / 'generator.json').read_text())
+  assert description['source']['name'] == SOURCE.name
+  assert description['source']['sha256'] == hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+  assert description['family'] == 'stylegan2'
+  assert (description['z_dim'], description['w_dim'], description['resolution']) == (48, 48, 32)
+  assert description['layers']['5'] == [20, 16, 16]
+  assert description['parameters'] == 48287
+  assert 'convs.0.conv.weight' in description['report']['used'].values()
+  assert 'convs.0.conv.blur.kernel' in description['report']['unused']
+  assert 'mind it' in description['licence']
+  assert str(ROOT) not in (destination / 'generator.json').read_text()
+
+
+def test_the_generator_that_was_written(converted):
+  destination, _ = converted
+  generator = panda_jax.load_generator(destination)
+  assert all(np.asarray(value).dtype == np.float32 for value in leaves(generator).values())
+  reference = np.load(SOURCE.with_name('reference.npz'))
+  image = generator(generator.map(reference['z']))
+  wanted = reference['image_psi1.0'].transpose(0, 2, 3, 1)
+  np.testing.assert_allclose(image, wanted, atol=3e-5, rtol=0)
+
+
+MISTAKES = [
+  ([], 'there are 0, not two; give SOURCE and DESTINATION'),
+  (['S'], 'there are 1, not two'),
+  (['S', 'D', 'more'], 'there are 3, not two'),
+  (['S', 'D', '--famly=biggan'], 'flag=--famly: there is no such flag; did you mean --family?'),
+  (['S', 'D', '--zzz'], 'flag=--zzz: there is no such flag; give one of --'),
+  (['S', 'D', '--family=vae'], 'should be one of <auto|progan|stylegan|stylegan2|stylegan3|biggan>'),
+  (['S', 'D', '--family'], 'Missing value for flag --family'),
+  (['S', 'D', '--weights=best'], 'should be one of <ema|raw>'),
+  (['S', 'D', '--overwrite=perhaps'], 'overwrite'),
+  (['S', 'D', '--option=final_tanh'], '--option=final_tanh: it is not key=value'),
+  (['S', 'D', '--option=a=1', '--option=a=2'], '--option=a=2: this key is given twice'),
+  (['S', 'D', '--option=colour=red'], 'colour'),
+  (['S', 'D', '--family=biggan'], 'it has no known layout of a generator'),
+  (['none.pth', 'D'], 'source=none.pth: there is no such file'),
+  (['S', '/proc/nowhere/generator'], 'it could not be written'),
+  (['tests', 'D'], 'there is no pytorch_model.bin in this folder'),
+]
+
+
+@pytest.fixture
+def said(capsys):
+  """Runs the command in this process; gives the one line that a mistake costs."""
+  before = signal.getsignal(signal.SIGTERM)
+
+  def run(*arguments) -> str:
+    assert main(['converters', *map(str, arguments)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ''
+    assert err.startswith('error: ')
+    assert err.endswith('\n')
+    assert err[:-1].isprintable()
+    return err
+
+  yield run
+  signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(('arguments', 'text'), MISTAKES, ids=[' '.join(a) or 'nothing' for a, _ in MISTAKES])
+def test_a_mistake_costs_one_line(said, tmp_path, arguments, text):
+  places = {'S': SOURCE, 'D': tmp_path / 'out'}
+  assert text in said(*(places.get(a, a) for a in arguments))
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_ends_with_status_2(tmp_path):
+  assert 'did you mean --family?' in one_line(convert(SOURCE, tmp_path / 'out', '--famly=biggan'))
+
+
+def test_help():
+  done = convert('--help')
+  assert done.returncode == 0
+  for text in ('SOURCE DESTINATION', '--family', '--weights', '--option', 'overwrite'):
+    assert text in done.stdout
+
+
+def test_other_networks_are_told_by_what_they_hold(said, tmp_path):
+  path = tmp_path / 'other.pth'
+  odd = arrays_like_a_checkpoint() | {'\u202eodd': np.ones(1, np.float32)}
+  path.write_bytes(write_zip(state_dict(odd)))
+  assert r'a name is not one: \u202eodd' in said(path, tmp_path / 'out')
+  path.write_bytes(write_zip(state_dict(arrays_like_a_checkpoint())))
+  text = said(path, tmp_path / 'out')
+  assert 'layer0.weight: a ndarray' in text
+  assert 'known are progan (genforce), stylegan (genforce)' in text
+
+
+def test_a_destination_is_not_overwritten_unasked(said, converted, tmp_path):
+  destination, _ = converted
+  before = contents(destination)
+  assert 'it is there already; choose another folder or use --overwrite' in said(SOURCE, destination)
+  assert contents(destination) == before
+  (tmp_path / 'empty').mkdir()
+  assert 'it is there already' in said(SOURCE, tmp_path / 'empty')
+
+
+def test_only_a_generator_is_overwritten(said, tmp_path):
+  file, other = tmp_path / 'file', tmp_path / 'other'
+  file.write_text('mine')
+  other.mkdir()
+  (other / 'mine.txt').write_text('mine')
+  assert 'it is no folder' in said(SOURCE, file, '--overwrite')
+  assert 'it is a folder without generator.json' in said(SOURCE, other, '--overwrite')
+  (other / 'generator.json').write_text('{}')
+  assert 'besides a generator it holds mine.txt' in said(SOURCE, other, '--overwrite')
+  assert (other / 'mine.txt').read_text() == 'mine'
+
+
+@pytest.mark.parametrize('number', ['SIGKILL', 'SIGTERM'])
+@pytest.mark.parametrize('step', ['read', 'assemble', 'save_generator'])
+def test_broken_off_before_the_end_it_leaves_what_was_there(tmp_path, step, number):
+  """tests/generators/test_folders.py kills the writing itself at every step."""
+  old = tmp_path / 'old'
+  old.mkdir()
+  (old / 'generator.json').write_text('the old one')
+  done = broken_off(step, number, SOURCE, old, '--overwrite')
+  assert done.returncode == {'SIGKILL': -9, 'SIGTERM': 143}[number], done.stderr
+  if number == 'SIGTERM':
+    assert done.stderr == 'stopped; whatever is at the destination is whole\n'
+  assert contents(tmp_path) == {'old/generator.json': b'the old one'}
+
+
+def test_killed_while_it_writes(tmp_path):
+  done = broken_off('_flush', 'SIGKILL', SOURCE, tmp_path / 'new')
+  assert done.returncode == -9
+  (left,) = tmp_path.iterdir()
+  assert left.name.startswith('.new.')
+  assert broken_off('_flush', 'SIGTERM', SOURCE, tmp_path / 'new').returncode == 143
+  assert os.listdir(tmp_path) == []  # what the first one left is gone too
+  assert convert(SOURCE, tmp_path / 'new').returncode == 0
+  assert convert(SOURCE, tmp_path / 'new', '--overwrite').returncode == 0
+  assert os.listdir(tmp_path) == ['new']
+  assert panda_jax.load_generator(tmp_path / 'new').resolution == 32
+
+
+@pytest.mark.slow
+def test_killed_at_any_time(tmp_path):
+  command = [sys.executable, '-m', 'converters', str(SOURCE)]
+  started = time.monotonic()
+  subprocess.run([*command, str(tmp_path / 'out')], cwd=ROOT, check=True, capture_output=True)
+  whole = time.monotonic() - started
+  for part in (0.4, 0.6, 0.7, 0.8, 0.9):
+    for destination in (tmp_path / 'out', tmp_path / 'new'):
+      process = subprocess.Popen(
+        [*command, str(destination), '--overwrite'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+      )
+      time.sleep(whole * part)
+      process.send_signal(signal.SIGKILL)
+      process.communicate()
+      if destination.name == 'out' or destination.exists():
+        panda_jax.load_generator(destination)
+
+
+@pytest.mark.parametrize('kilobytes', [1, 30])
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
+  # Files can grow to so many bytes only, as on a disk that fills up.
+  shell = f'trap "" XFSZ; ulimit -f {kilobytes}; exec "$@"'
+  command = ['bash', '-c', shell, 'bash', sys.executable, '-m', 'converters', str(SOURCE), str(tmp_path / 'out')]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+  assert 'it could not be written' in one_line(done)
+  assert os.listdir(tmp_path) == []
