@@ -68,8 +68,6 @@ class _Finisher:
     self._open.add(id(value))
     result, nodes = self._made(value, depth + 1)
     self._open.discard(id(value))
-    if nodes > MOST_NODES:
-      raise Refused('it unfolds to far more objects than it has', 'save only its state_dict, and convert that')
     self._done[id(value)] = result, nodes, value
     return result, nodes
 
@@ -85,7 +83,7 @@ class _Finisher:
     if type(value) is Tensor:
       return tensor_array(value), 1
     if type(value) is Storage:
-      return value.data, 1
+      return _numbers(value), 1
     if type(value) is NumpyArray:
       return self._native(value.array), 1
     if isinstance(value, np.ndarray):
@@ -108,7 +106,7 @@ class _Finisher:
         raise damaged(f'a name is not one: {shown(key)}')
       self._budget.spend(200)
       result[key], count = self.finish(item, depth)
-      nodes += count
+      nodes = _counted(nodes + count)
     return result, nodes
 
   def _list(self, value: list | tuple, depth: int) -> tuple[list, int]:
@@ -117,7 +115,7 @@ class _Finisher:
     for item in value:
       made, count = self.finish(item, depth)
       result.append(made)
-      nodes += count
+      nodes = _counted(nodes + count)
     return result, nodes
 
   def _native(self, array: np.ndarray) -> np.ndarray:
@@ -168,6 +166,18 @@ class _Finisher:
       into[dotted] = item
 
 
+def _counted(nodes: int) -> int:
+  if nodes > MOST_NODES:
+    raise Refused('it unfolds to far more objects than it has', 'save only its state_dict, and convert that')
+  return nodes
+
+
+def _numbers(storage: Storage) -> np.ndarray:
+  if storage.data is None:
+    raise damaged('a storage has no data')
+  return storage.data
+
+
 def _part(state: dict, name: str) -> dict:
   part = state.get(name, {})
   _check_names(part, name)
@@ -191,9 +201,7 @@ def _is_plain(value: object) -> bool:
 
 def tensor_array(tensor: Tensor) -> np.ndarray:
   """The tensor as a read-only view of its storage, whose bounds were checked when the file was read."""
-  data = tensor.storage.data
-  if data is None:
-    raise damaged('a tensor has no data')
+  data = _numbers(tensor.storage)
   if 0 in tensor.shape:
     return np.zeros(tensor.shape, data.dtype)
   # The stride of an axis of one is free to be anything, so it is not used.

@@ -241,20 +241,26 @@ def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dty
       stored = {name: (tuple(m.shape), np.dtype(m.dtype)) for name, m in _flattened(metadata).items()}
     except Exception as error:
       raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
-    wrong = [f'{name} is missing' for name in expected if name not in stored]
-    wrong += [f'{name} is none of it' for name in stored if name not in expected]
-    for name in expected:
-      if name in stored and stored[name] != expected[name]:
-        wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
-    if wrong:
-      more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
-      raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
+    _compare(folder, expected, stored)
     try:
       as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _nested(dict.fromkeys(expected, 0)))
       arrays = _flattened(checkpointer.restore(weights, args=ocp.args.PyTreeRestore(restore_args=as_numpy)))
     except Exception as error:
       raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
+  _compare(folder, expected, {name: (array.shape, array.dtype) for name, array in arrays.items()})
   return arrays
+
+
+def _compare(folder: Path, expected: dict, stored: dict) -> None:
+  """Raises InputError unless both have the same names with the same (shape, dtype)."""
+  wrong = [f'{name} is missing' for name in expected if name not in stored]
+  wrong += [f'{name} is none of it' for name in stored if name not in expected]
+  for name in expected:
+    if name in stored and stored[name] != expected[name]:
+      wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
+  if wrong:
+    more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
+    raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
 
 
 def _kind(kind: tuple[tuple[int, ...], np.dtype]) -> str:

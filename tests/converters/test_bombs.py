@@ -129,6 +129,12 @@ def deep_module(levels: int):
   return found
 
 
+def shared_attribute(count: int) -> bytes:
+  values = b'](' + b'N' * count + b'e\x940'
+  state = {f'a{i}': Raw(b'h\x00') for i in range(count)}
+  return b'\x80\x04' + values + emit(module('Layer', **state)) + b'.'
+
+
 def numpy_dtype(order: str) -> Call:
   return Call('numpy', 'dtype', ('f4', False, True), state=(3, order, None, None, None, -1, -1, 0))
 
@@ -186,6 +192,7 @@ BOMBS = {
   'repeated numbers': lambda: many_views(200),
   'turned round': big_endian_views,
   'modules in modules': module_doubled,
+  'one list as many attributes': lambda: shared_attribute(20_000),
   'module names': lambda: write_nvlabs(deep_module(5)),
   'encodings': lambda: called(20_000, b'c_codecs\nencode\n', LETTERS + b'X\x06\x00\x00\x00latin1\x86'),
   'sets of lists': lambda: called(20_000, b'cbuiltins\nset\n', b'](' + names(50_000) + b'e\x85'),

@@ -1,9 +1,11 @@
 """Reading the three containers: every dtype, strides, offsets, shared storages, and what is refused by name."""
 
 import hashlib
+import io
 import json
 import os
 import struct
+import zipfile
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +27,7 @@ from tests.converters.writers import (
   module,
   pickled,
   state_dict,
+  wide,
   write_legacy,
   write_nvlabs,
   write_zip,
@@ -132,6 +135,16 @@ def test_the_stem_and_the_suffix_do_not_matter(reads):
   raw = write_zip({'x': np.ones(2, np.float32)}, stem='any thing', order=None)
   assert reads(raw, 'weights.pkl').container == 'zip'
   assert reads(write_nvlabs({'x': 1}), 'weights.pth').container == 'nvlabs'
+
+
+def test_a_64_bit_directory(reads):
+  arrays = arrays_like_a_checkpoint()
+  raw = wide(write_zip(state_dict(arrays)))
+  with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+    assert archive.testzip() is None
+  found = reads(raw).tree
+  for name, array in arrays.items():
+    same(found[name], array)
 
 
 def generator_module():
@@ -266,6 +279,7 @@ REFUSED = {
   'escape as key': (pickled({'\x1b[2J': 1}), r'\x1b[2J'),
   'object array': (pickled(Call('numpy', 'dtype', ('O8', False, True))), 'the numpy dtype O8 is not one of numbers'),
   'another id': (pickled(Raw(emit(('module', 'x')) + b'Q')), 'something else than a storage'),
+  'lone storage': (pickled(Raw(emit(('storage', Global('torch', 'IntStorage'), '0', 'cpu', 1)) + b'Q')), 'no data'),
   'no module': (pickled(Call('torch_utils.persistence', '_reconstruct_persistent_obj', ({},))), 'without a class'),
   'sets of lists': (pickled(Call('builtins', 'set', ([[]],))), 'a dict key of type list'),
   'zip of others': (write_zip({}, stem='a/b'), '0 members'),

@@ -181,6 +181,24 @@ def write_zip(value, stem='archive', order='little', counts=None, compression=zi
   return file.getvalue()
 
 
+def wide(raw: bytes) -> bytes:
+  """A zip file with the same members and a directory in 64 bits, as one of more than 4 GB has."""
+  with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+    members, start = archive.infolist(), archive.start_dir
+  entries = b''
+  for member in members:
+    name = member.filename.encode()
+    extra = struct.pack('<2H3Q', 1, 24, member.file_size, member.compress_size, member.header_offset)
+    full = (0xFFFFFFFF, 0xFFFFFFFF, len(name), len(extra), 0, 0, 0, 0, 0xFFFFFFFF)
+    head = struct.pack('<4s6H', b'PK\x01\x02', 45, 45, member.flag_bits, member.compress_type, 0, 0)
+    entries += head + struct.pack('<3I5H2I', member.CRC, *full) + name + extra
+  count = len(members)
+  end64 = struct.pack('<4sQ2H2I4Q', b'PK\x06\x06', 44, 45, 45, 0, 0, count, count, len(entries), start)
+  locator = struct.pack('<4sIQI', b'PK\x06\x07', 0, start + len(entries), 1)
+  end = struct.pack('<4s4H2IH', b'PK\x05\x06', 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+  return raw[:start] + entries + end64 + locator + end
+
+
 def write_legacy(value, counts=None, little=True, protocol=1001) -> bytes:
   """A legacy torch file."""
   storages = Storages(view=True, counts=counts)
