@@ -15,11 +15,24 @@ from ml_collections import config_flags  # noqa: E402
 from panda_jax.clock import Clock  # noqa: E402
 from panda_jax.config import default_config  # noqa: E402
 from panda_jax.errors import InputError, Interrupted  # noqa: E402
+from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
 
-SHORT = ('features', 'grid', 'layer', 'samples', 'parts', 'appearances', 'seed')
+SHORT = (
+  'features',
+  'generator',
+  'truncation',
+  'truncation_layers',
+  'labels',
+  'grid',
+  'layer',
+  'samples',
+  'parts',
+  'appearances',
+  'seed',
+)
 
 
 def nearest(word: str, words) -> str:
@@ -28,7 +41,7 @@ def nearest(word: str, words) -> str:
 
 
 def fit() -> None:
-  """python run.py fit --features=FILE.npy --parts=8 --workdir=DIR"""
+  """python run.py fit --features=FILE.npy --parts=8 --workdir=DIR, or with --generator=DIR --layer=5 --samples=1000"""
   options = flags.FLAGS
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
@@ -40,7 +53,61 @@ def fit() -> None:
   fit_into(Path(options.workdir), config, overwrite=options.overwrite, published=options.published, clock=clock)
 
 
-COMMANDS = {'fit': fit}
+def given_generator():
+  from panda_jax.generators import load_generator
+
+  if not flags.FLAGS.generator:
+    raise InputError('generator', None, 'not given', 'give --generator=DIR, a folder that `python -m converters` wrote')
+  return load_generator(flags.FLAGS.generator)
+
+
+def info() -> None:
+  """python run.py info --generator=DIR"""
+  from panda_jax.sampling import described
+
+  print(described(given_generator()))
+
+
+def sample() -> None:
+  """python run.py sample --generator=DIR --seeds=0,1,2 --out=DIR"""
+  from panda_jax import sampling
+  from panda_jax.generators import seeds
+
+  options = flags.FLAGS
+  if not options.out:
+    raise InputError('out', None, 'not given', 'give --out=DIR')
+  if (options.latents is None) == (options.seeds is None):
+    problem = 'not given' if options.seeds is None else 'given together with --latents'
+    raise InputError('seeds', options.seeds, problem, 'give either --seeds=0,1,2 or --latents=FILE.npy')
+  generator = given_generator()
+  if options.latents is None:
+    z = seeds.draws(generator, sampling.parsed_numbers(options.seeds, 'seeds'))
+  else:
+    z = sampling.read_array(options.latents, 'latents', (2,))
+  transform = options.transform and sampling.read_array(options.transform, 'transform', (2,))
+  features = options.features and sampling.read_array(options.features, 'features', (4,))
+  with Progress(len(z)) as progress:
+    shapes = sampling.sample_into(
+      options.out,
+      generator,
+      z,
+      sampling.parsed_labels(options.labels),
+      truncation=1.0 if options.truncation is None else options.truncation,
+      truncation_layers=options.truncation_layers,
+      noise=options.noise,
+      noise_seed=options.seed or 0,
+      transform=transform,
+      layer=options.layer,
+      features=features,
+      drop_rgb=options.drop_rgb,
+      overwrite=options.overwrite,
+      on_samples=progress.samples_done,
+    )
+  for name, shape in {**shapes, 'images.png': ()}.items():
+    print(f'{Path(options.out) / name}  {" x ".join(map(str, shape))}'.rstrip())
+
+
+COMMANDS = {'fit': fit, 'info': info, 'sample': sample}
 
 
 def define_flags() -> None:
@@ -48,16 +115,32 @@ def define_flags() -> None:
   default = str(HERE / 'configs' / 'default.py')
   config_flags.DEFINE_config_file('config', default, 'Configuration file.')
   flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
-  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier fit left in the workdir.')
+  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
   flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
+  flags.DEFINE_string('out', None, 'Folder of sample.')
+  flags.DEFINE_string('latents', None, 'z of sample, a .npy file (N, z_dim), before truncation.')
+  flags.DEFINE_string('seeds', None, 'Seeds of sample: 0,1,2 or 0-99.')
+  flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
+  flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
+  flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
   # These set the configuration's key of the same name.
-  flags.DEFINE_string('features', None, 'Feature maps, a .npy file (N, H, W, C), or (N, S, C) with --grid.')
+  flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
+  flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')
+  flags.DEFINE_integer('truncation_layers', None, 'How many of the first w+ rows are truncated.')
+  flags.DEFINE_string('labels', None, 'Classes: 207,208 or a .npy file of indices (N,) or rows (N, classes).')
+  flags.DEFINE_string(
+    'features',
+    None,
+    'Feature maps, a .npy file (N, H, W, C), or (N, S, C) with --grid; in sample, to resume from at --layer.',
+  )
   flags.DEFINE_string('grid', None, 'H,W of flattened positions.')
-  flags.DEFINE_integer('layer', None, 'Layer of the features, kept in the provenance.')
-  flags.DEFINE_integer('samples', None, 'Use only the first so many samples.')
+  flags.DEFINE_integer(
+    'layer', None, 'Layer at which the generator is split; with --features in a fit, kept in the provenance.'
+  )
+  flags.DEFINE_integer('samples', None, 'How many samples to generate; of a file, use only the first so many.')
   flags.DEFINE_integer('parts', None, 'R_S, how many parts.')
   flags.DEFINE_integer('appearances', None, 'R_C, how many appearances; all channels if left out.')
-  flags.DEFINE_integer('seed', None, 'Seed of the restarts.')
+  flags.DEFINE_integer('seed', None, 'Seed of the restarts and of the first sample.')
 
 
 def check_config_keys(arguments: list[str]) -> None:

@@ -9,13 +9,17 @@ def default_config() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(
     {
       'features': placeholder(str),  # path of a .npy file, (N, H, W, C) or (N, S, C)
+      'generator': placeholder(str),  # or a folder that `python -m converters` wrote, with a layer and samples
+      'truncation': 1.0,  # of the generator's latents
+      'truncation_layers': placeholder(int),  # how many of the first w+ rows it acts on; all if not set
+      'labels': placeholder(str),  # classes of a conditional generator: '207,208' in turn, or a .npy file
       'grid': placeholder(str),  # 'H,W', for (N, S, C) only
-      'layer': placeholder(int),  # where the features were taken: kept in the provenance
-      'samples': placeholder(int),  # only the first so many
+      'layer': placeholder(int),  # where the generator is split, or where the features were taken
+      'samples': placeholder(int),  # how many to generate; of a file, only the first so many
       'batch': placeholder(int),  # samples at a time; by size if not set
       'parts': placeholder(int),  # R_S
       'appearances': placeholder(int),  # R_C; all channels if not set
-      'seed': 0,
+      'seed': 0,  # of the restarts, and of the first sample that is generated
       'restarts': 64,
       'joint': True,
       'orthonormal': False,

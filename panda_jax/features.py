@@ -66,7 +66,8 @@ class FeatureSource:
     grid: (H, W).
     channels: C.
     dtype: of the stored values.
-    kind: 'array', 'file' or 'iterable'.
+    kind: 'array', 'file', 'iterable' or 'generator'.
+    defined: its hash is of how the features are made; otherwise it is of their values.
   """
 
   samples: int | None
@@ -74,6 +75,7 @@ class FeatureSource:
   channels: int
   dtype: np.dtype
   kind: str
+  defined: bool = False
 
   @property
   def positions(self) -> int:
@@ -84,7 +86,7 @@ class FeatureSource:
     return self.positions * self.channels * self.dtype.itemsize
 
   def digest(self):
-    """A fresh hash object to which a pass adds the bytes of every block it reads."""
+    """A fresh hash object, to which a pass adds the bytes of every block it reads unless the source is `defined`."""
     return hashlib.sha256(f'{self.grid} {self.channels} {self.dtype.name} '.encode())
 
   def name(self) -> str:

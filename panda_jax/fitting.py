@@ -19,7 +19,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.solver import Settings, Solver, SolverState
-from panda_jax.store import Plan, Store, data_mesh, plan, scan, sha256_of
+from panda_jax.store import Plan, Store, data_mesh, held_in_memory, plan, scan, sha256_of
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
@@ -236,25 +236,30 @@ def fit(
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
   with small_matrices_in_float64(), one_blas_thread():
     with clock.phase('features'):
+      origin, chosen = source, None
       if source.samples is not None:
-        on_plan(plan(source, source.samples, store, budget))
+        chosen = plan(source, source.samples, store, budget)
+        on_plan(chosen)
+      if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
+        source = held_in_memory(source, lambda n: on_samples('generate', n))
       # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
-      now = resume is not None or source.kind != 'array'
+      now = (resume is not None or source.kind != 'array') and not origin.defined
       scanned = scan(source, center, lambda n: on_samples('scan', n), batch=batch, hashed=now)
-      chosen = plan(source, scanned.samples, store, budget)
-      if source.samples is None:
+      sha256 = sha256_of(origin) if origin.defined else scanned.sha256
+      if chosen is None:
+        chosen = plan(source, scanned.samples, store, budget)
         on_plan(chosen)
       held = Store(source, scanned, chosen, data_mesh(), batch)
     solver = Solver(held, settings, clock, on_state, on_samples)
-    state, reason, Z = solver.solve(resume(scanned.sha256) if resume else None)
+    state, reason, Z = solver.solve(resume(sha256) if resume else None)
     final = canonical(solver, state, Z, rotation)
   warnings = final['findings'].sentences()
   if reason == 'max_iterations':
     warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
   record = {
     'versions': versions(),
-    'source': source.name(),
-    'sha256': scanned.sha256 or sha256_of(source),
+    'source': origin.name(),
+    'sha256': sha256 or sha256_of(source),
     'samples': scanned.samples,
     'dtype': source.dtype.name,
     'settings': dataclasses.asdict(settings) | {'center': center, 'rotation': rotation, 'store': chosen.store},

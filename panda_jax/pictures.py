@@ -36,6 +36,8 @@ TILE = 160, 440  # pixels, least and greatest square root of a tile's area
 LONGEST = 8  # a tile's greatest aspect; the cells of longer grids are drawn stretched
 MARGIN, GAP = 36, 22  # pixels around the page, and between tiles
 TITLE = 9  # points
+MOST_IMAGES = 64  # that one sheet shows
+SHEET_PIXELS = 4096  # most width or height of a sheet; larger images are halved until they fit
 SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
 
 
@@ -287,3 +289,35 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
     right.set_xlim(0.4 - 0.02 * len(values), 1.02 * len(values) + 0.6)
     right.set_xlabel('rank, from the largest')
     right.set_ylabel('eigenvalue')
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+  """Images (N, H, W, channels) in [-1, 1], clipped, as uint8 (N, H, W, 3); grey ones are repeated, alpha is dropped."""
+  images = np.asarray(images, np.float32)
+  images = np.repeat(images, 3, axis=-1) if images.shape[-1] < 3 else images[..., :3]
+  return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
+  """A sheet of the first `MOST_IMAGES` images (N, H, W, channels) in [-1, 1], row by row."""
+  from PIL import Image
+
+  pixels = to_bytes(images[:MOST_IMAGES])
+  count, height, width, _ = pixels.shape
+  columns = min(count, max(1, math.ceil(math.sqrt(count * height / width))))
+  rows = math.ceil(count / columns)
+  gap = max(1, height // 64)
+  sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+  for i, image in enumerate(pixels):
+    top, left = i // columns * (height + gap), i % columns * (width + gap)
+    sheet[top : top + height, left : left + width] = image
+  picture = Image.fromarray(sheet)
+  while max(picture.size) > SHEET_PIXELS:
+    picture = picture.reduce(2)
+  path = Path(path)
+  unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    picture.save(unfinished, format='PNG')
+    os.replace(unfinished, path)
+  finally:
+    unfinished.unlink(missing_ok=True)

@@ -89,8 +89,10 @@ def block_size(source: FeatureSource, batch: int | None = None) -> int:
 
 
 def sha256_of(source: FeatureSource) -> str:
-  """The hash that `scan` finds, in a pass of its own."""
+  """The hash that `scan` finds, in a pass of its own if it takes one."""
   digest = source.digest()
+  if source.defined:
+    return digest.hexdigest()
   for block in source.blocks(block_size(source)):
     digest.update(np.ascontiguousarray(block).view(np.uint8).data)
   return digest.hexdigest()
@@ -114,7 +116,7 @@ def scan(
     raise InputError('center', center, 'unknown', f'give one of {", ".join(CENTERS)}')
   digest, energies, sums, first = source.digest(), [], 0.0, 0
   for block in prefetched(source.blocks(block_size(source, batch))):
-    if hashed:
+    if hashed and not source.defined:
       digest.update(np.ascontiguousarray(block).view(np.uint8).data)
     energies.append(_energies(block, first))
     if center != 'none':
@@ -296,6 +298,16 @@ def plan(source: FeatureSource, samples: int, store: str, budget: int | None = N
   return Plan(store, needs, budget)
 
 
+def held_in_memory(source: FeatureSource, on_samples: Callable[[int], None] = lambda n: None) -> ArraySource:
+  """All samples in host memory, by one pass."""
+  blocks, seen = [], 0
+  for block in source.blocks(block_size(source)):
+    blocks.append(block)
+    seen += len(block)
+    on_samples(seen)
+  return ArraySource(np.concatenate(blocks), source.grid)
+
+
 class Store:
   """The features of one fit: subsets and the whole on the devices, or a stream of pieces.
 
@@ -309,7 +321,7 @@ class Store:
     self.scan, self.plan, self.mesh, self._batch = scan, plan, mesh, batch
     self.source = source
     if plan.store == 'host' and source.kind != 'array':
-      self.source = ArraySource(np.concatenate(list(source.blocks(block_size(source)))), source.grid)
+      self.source = held_in_memory(source)
 
   @property
   def streamed(self) -> bool:

@@ -16,7 +16,7 @@ from panda_jax.checkpoint import Checkpoints
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.factors import npy_bytes, write_atomically
-from panda_jax.features import as_source
+from panda_jax.features import FeatureSource, as_source
 from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.progress import Progress
 from panda_jax.store import sha256_of
@@ -33,7 +33,7 @@ OUTPUTS = (
   'spectrum.png',
 )
 # Keys that change how fast a fit is, or when it is saved, but not its result.
-WITHOUT_EFFECT = ('features', 'batch', 'store', 'checkpoint_seconds')
+WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
 
 
 def write_json(path: Path, value) -> None:
@@ -119,6 +119,56 @@ def terminations() -> Iterator[list[int]]:
     signal.signal(signal.SIGTERM, before)
 
 
+def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
+  """Where the features come from: a file, or a generator that makes them.
+
+  Raises:
+    InputError: none or both are given, or something in them does not fit.
+  """
+  if (config.features is None) == (config.generator is None):
+    given = None if config.features is None else config.features
+    problem = 'not given' if given is None else f'--generator={config.generator} is given too'
+    raise InputError('features', given, problem, 'give --features=FILE.npy or --generator=DIR, or a config with one')
+  if config.generator is None:
+    for key in ('labels', 'truncation_layers'):
+      if config[key] is not None:
+        raise InputError(key, config[key], 'features from a file are made already', 'leave it out')
+    if config.truncation != 1:
+      raise InputError('truncation', config.truncation, 'features from a file are made already', 'leave it out')
+    return as_source(config.features, parsed_grid(config.grid), config.samples)
+  from panda_jax.generators import load_generator
+  from panda_jax.generators.source import GeneratorSource
+  from panda_jax.sampling import parsed_labels
+
+  if config.grid is not None:
+    raise InputError('grid', config.grid, "the generator's features have a grid of their own", 'leave it out')
+  if config.samples is None:
+    raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
+  generator = load_generator(config.generator)
+  if config.layer is None:
+    raise InputError(
+      'layer', None, 'not given', f'give --layer, one of {", ".join(map(str, sorted(generator.layers)))}'
+    )
+  return GeneratorSource(
+    generator,
+    config.layer,
+    config.samples,
+    config.seed,
+    parsed_labels(config.labels),
+    config.truncation,
+    config.truncation_layers,
+    config.batch,
+    Path(config.generator).name,
+  )
+
+
+def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> dict:
+  """What the factors' provenance says of the features besides their hash."""
+  if source.kind == 'generator':
+    return {'layer': config.layer, 'generator': {'path': config.generator, **source.description()}}
+  return {} if config.layer is None else {'layer': config.layer}
+
+
 def fit_into(
   workdir: Path,
   config: ml_collections.ConfigDict,
@@ -146,13 +196,11 @@ def fit_into(
   """
   clock = clock or Clock()
   workdir = Path(workdir)
-  if config.features is None:
-    raise InputError('features', None, 'not given', 'give --features=FILE.npy or a config that names one')
   if config.parts is None:
     raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
   if not config.checkpoint_seconds >= 0:
     raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
-  source = as_source(config.features, parsed_grid(config.grid), config.samples)
+  source = source_of(config)
   settings = config.to_dict()
   prepare(workdir, settings, overwrite)
   with Progress(source.samples) as progress, terminations() as caught:
@@ -212,7 +260,7 @@ def fit_into(
       store=config.store,
       batch=config.batch,
       max_iterations=config.max_iterations,
-      provenance={} if config.layer is None else {'layer': config.layer},
+      provenance=provenance_of(config, source),
       clock=clock,
       resume=resume,
       on_plan=lambda plan: progress.say(str(plan)),

@@ -213,6 +213,7 @@ class BigGAN(nnx.Module):
   """
 
   family = 'biggan'
+  prior = 'truncated_normal'  # of z, on [-2, 2]
   w_dim = 0
 
   def __init__(self, options: BigGANOptions, rngs: nnx.Rngs):

@@ -1,0 +1,141 @@
+"""Feature maps made by a generator from seeds, each time they are asked for."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+
+from panda_jax.errors import InputError
+from panda_jax.features import FeatureSource
+from panda_jax.generators import seeds
+from panda_jax.generators.base import Compiled, checked_layer
+
+BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
+
+
+class Draws(NamedTuple):
+  """What drives the generator for a batch: z (n, z_dim), and labels (n,) or None."""
+
+  z: np.ndarray
+  labels: np.ndarray | None
+
+
+def weights_digest(generator):
+  """A hash object that has seen the options and every array of an NNX generator; of another one only its type."""
+  digest = hashlib.sha256(f'{type(generator).__name__} {getattr(generator, "options", None)}'.encode())
+  if isinstance(generator, nnx.Module):
+    for path, variable in nnx.to_flat_state(nnx.state(generator)):
+      digest.update('.'.join(map(str, path)).encode())
+      digest.update(np.ascontiguousarray(variable.get_value()).reshape(-1).view(np.uint8).data)
+  return digest
+
+
+class GeneratorSource(FeatureSource):
+  """The feature maps of seeds seed .. seed + samples - 1 at a layer.
+
+  Its hash is that of weights, layer, seeds, labels and truncation, not of the features: made again, or in batches of
+  another size, these may differ in their last digits. A generator that is no NNX module has no weights that could be
+  seen; there the features are hashed.
+
+  Args:
+    generator: of one of our families, or any object with the methods of the protocol.
+    layer: where it is split.
+    samples: N.
+    seed: of the first sample.
+    labels: class indices; sample i has labels[i mod len(labels)].
+    truncation, truncation_layers: as of the generator's `map`.
+    batch: samples at a time; by size if left out.
+    name: for the provenance.
+
+  Raises:
+    InputError: the layer, a label or the truncation does not fit the generator.
+  """
+
+  kind = 'generator'
+
+  def __init__(
+    self,
+    generator,
+    layer: int,
+    samples: int,
+    seed: int = 0,
+    labels: Sequence[int] | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+    batch: int | None = None,
+    name: str = 'generator',
+  ):
+    if not samples or samples < 1:
+      raise InputError('samples', samples, 'it must be positive', 'give how many samples to make, e.g. 1000')
+    self.layer = checked_layer(layer, generator.layers)
+    self.generator = Compiled(generator) if isinstance(generator, nnx.Module) else generator
+    self.defined = isinstance(generator, nnx.Module)
+    self.samples, self.seed, self.labels = samples, seed, labels
+    self._options = {'truncation': truncation, 'truncation_layers': truncation_layers}
+    self._name = name
+    channels, height, width = generator.layers[self.layer]
+    self.grid, self.channels, self.dtype = (height, width), channels, np.dtype(np.float32)
+    self._batch = min(samples, batch or int(np.clip(BATCH_BYTES // self.sample_bytes, 1, 64)))
+    self.latents(np.arange(1))  # what does not fit is said before anything is run
+
+  def name(self) -> str:
+    return self._name
+
+  def description(self) -> dict:
+    """What the features are made of, JSON values: for the provenance of factors."""
+    labels = None if self.labels is None else [int(label) for label in self.labels]
+    return {'layer': self.layer, 'seed': self.seed, 'samples': self.samples, 'labels': labels, **self._options}
+
+  def digest(self):
+    if not self.defined:
+      return super().digest()
+    digest = weights_digest(self.generator.generator)
+    digest.update(json.dumps(self.description(), sort_keys=True).encode())
+    return digest
+
+  def draws(self, indices: np.ndarray) -> Draws:
+    """z and labels of samples by their number."""
+    z = seeds.draws(self.generator, (self.seed + int(i) for i in indices))
+    labels = None if self.labels is None else np.asarray(self.labels)[indices % len(self.labels)]
+    return Draws(z, labels)
+
+  def latents(self, indices: np.ndarray):
+    """The generator's latents of samples by their number."""
+    z, labels = self.draws(indices)
+    return self.generator.map(z, labels, **self._options)
+
+  def _made(self, indices: np.ndarray) -> jax.Array:
+    """(n, S, C) of n <= batch samples; short batches are filled up, so that one program serves all."""
+    filled = np.concatenate([indices, np.repeat(indices[-1:], self._batch - len(indices))])
+    features = self.generator.run_to(self.latents(filled), self.layer).features
+    return features.reshape(len(filled), self.positions, self.channels)[: len(indices)]
+
+  def _in_order(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+    # The next batch is under way on the device while the last one is copied to the host.
+    waiting = None
+    for first in range(0, len(indices), self._batch):
+      following = self._made(indices[first : first + self._batch])
+      if waiting is not None:
+        yield np.asarray(waiting, np.float32)
+      waiting = following
+    yield np.asarray(waiting, np.float32)
+
+  def blocks(self, size):
+    size = max(1, size)
+    held, count = [], 0
+    for batch in self._in_order(np.arange(self.samples)):
+      held.append(batch)
+      count += len(batch)
+      while count >= size:
+        joined = held[0] if len(held) == 1 else np.concatenate(held)
+        yield joined[:size]
+        held, count = ([joined[size:]], count - size) if count > size else ([], 0)
+    if count:
+      yield held[0] if len(held) == 1 else np.concatenate(held)
+
+  def take(self, indices):
+    return np.concatenate(list(self._in_order(np.asarray(indices))))

@@ -1,0 +1,260 @@
+"""What `run.py info` and `run.py sample` do: say what a generator is; write its images, latents and feature maps."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from panda_jax import pictures
+from panda_jax.errors import InputError
+from panda_jax.factors import write_atomically
+from panda_jax.generators.base import Compiled, checked_features, checked_layer
+from panda_jax.generators.source import weights_digest
+
+BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
+RECORD = 'sample.json'
+
+
+def described(generator) -> str:
+  """Family, sizes and layer table of a generator, as `run.py info` prints them."""
+  arrays = [variable.get_value() for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
+  classes = generator.num_classes or 'none'
+  lines = [
+    f'family      {generator.family}',
+    f'image       {generator.resolution} x {generator.resolution}, {generator.image_channels} channels',
+    f'z           {generator.z_dim}',
+    f'w           {generator.w_dim or "none"}',
+    f'classes     {classes}',
+    f'parameters  {sum(x.size for x in arrays):,}',
+    '',
+    'layer  channels  height  width',
+    *(f'{layer:5}  {c:8}  {h:6}  {w:5}' for layer, (c, h, w) in sorted(generator.layers.items())),
+    '',
+    'options',
+  ]
+  options = generator.options
+  lines += [f'  {name} = {getattr(options, name)}' for name in options.__dataclass_fields__]
+  return '\n'.join(lines)
+
+
+def read_array(path: str | os.PathLike, argument: str, dimensions: Sequence[int]) -> np.ndarray:
+  """A small numeric .npy file, finite, of one of these numbers of dimensions.
+
+  Raises:
+    InputError: named `argument`: it is missing, no such array, or holds NaN or infinity.
+  """
+  try:
+    array = np.load(path, allow_pickle=False)
+  except OSError as error:
+    raise InputError(argument, path, f'it cannot be read ({error.strerror})', 'give the path of a .npy file') from error
+  except (ValueError, EOFError) as error:
+    raise InputError(argument, path, f'it is not a .npy array ({error})', 'write it with numpy.save') from error
+  if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiub':
+    raise InputError(argument, path, 'it does not hold numbers', 'save floating point or whole numbers')
+  if array.ndim not in dimensions:
+    wanted = ' or '.join(map(str, dimensions))
+    raise InputError(argument, path, f'it has {array.ndim} dimensions, not {wanted}', 'see README.md for the shapes')
+  if not np.isfinite(array).all():
+    where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+    raise InputError(argument, path, f'entry {where} is not finite', 'save finite numbers')
+  return array
+
+
+def parsed_numbers(text: str, argument: str) -> list[int]:
+  """Whole numbers from '0,1,2', ranges as '0-99' among them."""
+  numbers: list[int] = []
+  try:
+    for piece in text.split(','):
+      first, dash, last = piece.strip().partition('-')
+      numbers += range(int(first), int(last) + 1) if dash else [int(first)]
+  except ValueError:
+    numbers = []
+  if not numbers:
+    raise InputError(argument, text, 'not a list of whole numbers', f'give --{argument}=0,1,2 or --{argument}=0-99')
+  return numbers
+
+
+def parsed_labels(text: str | None) -> np.ndarray | None:
+  """Labels from '207,208', or from a .npy file of class indices (N,) or rows (N, classes); None for None."""
+  if text is None:
+    return None
+  if text.endswith('.npy'):
+    labels = read_array(text, 'labels', (1, 2))
+    return labels if labels.dtype.kind in 'iuf' else labels.astype(np.int64)
+  return np.array(parsed_numbers(text, 'labels'))
+
+
+class _Rows:
+  """A .npy file (N, ...) that is filled a batch at a time and appears when it is whole."""
+
+  def __init__(self, path: Path, shape: tuple[int, ...]):
+    self._path, self._partial = path, path.with_name(f'.{path.name}.partial')
+    self._rows = np.lib.format.open_memmap(self._partial, 'w+', np.float32, shape)
+    self._seen = 0
+
+  def add(self, batch: np.ndarray) -> None:
+    self._rows[self._seen : self._seen + len(batch)] = batch
+    self._seen += len(batch)
+
+  def finish(self) -> None:
+    self._rows.flush()
+    del self._rows
+    os.replace(self._partial, self._path)
+
+  def discard(self) -> None:
+    self._partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
+  """Files under `out`, all of them or none; what the disk refuses becomes an InputError."""
+  files: list[_Rows] = []
+
+  def create(name: str, shape: tuple[int, ...]) -> _Rows:
+    files.append(_Rows(out / name, shape))
+    return files[-1]
+
+  try:
+    yield create
+    for file in files:
+      file.finish()
+  except OSError as error:
+    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'free space or choose another') from error
+  finally:
+    for file in files:
+      file.discard()
+
+
+def _claim(out: Path, settings: dict, overwrite: bool) -> None:
+  """Makes the folder, unless samples of other settings are there already."""
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    record = out / RECORD
+    there = json.loads(record.read_text()) if record.exists() else None
+  except OSError as error:
+    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+  except ValueError:
+    there = {}
+  if there is None and (out / 'images.npy').exists():
+    there = {}
+  if there is not None and there != settings and not overwrite:
+    raise InputError('out', out, 'other samples are there', 'choose another folder or use --overwrite')
+
+
+def sample_into(
+  out: str | os.PathLike,
+  generator,
+  z: np.ndarray,
+  labels: np.ndarray | None = None,
+  *,
+  truncation: float = 1.0,
+  truncation_layers: int | None = None,
+  noise: str = 'const',
+  noise_seed: int = 0,
+  transform: np.ndarray | None = None,
+  layer: int | None = None,
+  features: np.ndarray | None = None,
+  drop_rgb: bool = False,
+  overwrite: bool = False,
+  batch: int | None = None,
+  on_samples: Callable[[str, int], None] = lambda name, n: None,
+) -> dict[str, tuple[int, ...]]:
+  """Runs a generator and writes what design section 7 lists into a folder.
+
+  Args:
+    out: folder. One that holds samples made with other settings is refused without `overwrite`.
+    generator: see the protocol.
+    z: (N, z_dim), the untruncated draws.
+    labels: (N,) class indices or (N, classes) rows.
+    truncation, truncation_layers: as of `map`.
+    noise: 'const', 'none' or 'random', from `noise_seed`.
+    transform: (3, 3), StyleGAN3 only.
+    layer: split there: features.npy is written, and the images are those of the resumed run.
+    features: (N, H, W, C), to resume from at `layer` instead of the generator's own.
+    drop_rgb: forget the RGB accumulated before `layer`, as published PandA does.
+    batch: samples at a time.
+
+  Returns:
+    {file name: shape} of the arrays written: images.npy always, w.npy and wplus.npy with a mapping network,
+    features.npy with `layer`. images.png shows them.
+
+  Raises:
+    InputError: an argument does not fit the generator, or files cannot be written.
+  """
+  out, N = Path(out), len(z)
+  if labels is not None and len(labels) == 1 and N > 1:
+    labels = np.repeat(labels, N, axis=0)
+  if features is not None and layer is None:
+    raise InputError('features', 'given', 'the layer they belong to is not', 'give --layer')
+  if drop_rgb and layer is None:
+    raise InputError('drop_rgb', True, 'there is no layer to resume from', 'give --layer')
+  if transform is not None:
+    if not hasattr(generator, 'with_transform'):
+      raise InputError('transform', 'given', 'only StyleGAN3 has a transform', 'leave it out')
+    generator = generator.with_transform(transform)
+  if layer is not None:
+    layer = checked_layer(layer, generator.layers)
+    if features is not None:
+      features = np.asarray(checked_features(features, N, generator.layers[layer], layer, np.float32))
+  settings = {
+    'weights': weights_digest(generator).hexdigest(),
+    'inputs': [_sha256(x) for x in (z, labels, transform, features)],
+    'truncation': truncation,
+    'truncation_layers': truncation_layers,
+    'noise': noise if noise != 'random' else f'random {noise_seed}',
+    'layer': layer,
+    'drop_rgb': drop_rgb,
+  }
+  _claim(out, settings, overwrite)
+  run = Compiled(generator) if isinstance(generator, nnx.Module) else generator
+  mapped = bool(getattr(generator, 'w_dim', 0))
+  drawn = jax.random.key(noise_seed) if noise == 'random' else noise
+  batch = min(N, batch or max(1, min(16, BATCH_PIXELS // generator.resolution**2)))
+  written: dict[str, _Rows] = {}
+  shapes: dict[str, tuple[int, ...]] = {}
+  shown: list[np.ndarray] = []
+  with _written(out) as create:
+
+    def add(name: str, rows, count: int):
+      rows = np.asarray(rows, np.float32)[:count]
+      if name not in written:
+        shapes[name] = (N, *rows.shape[1:])
+        written[name] = create(name, shapes[name])
+      written[name].add(rows)
+      if name == 'images.npy' and sum(map(len, shown)) < pictures.MOST_IMAGES:
+        shown.append(rows)
+
+    for first in range(0, N, batch):
+      count = min(batch, N - first)
+      filled = np.minimum(first + np.arange(batch), N - 1)  # one program serves the last batch too
+      z_batch, labels_batch = z[filled], None if labels is None else labels[filled]
+      latents = run.map(z_batch, labels_batch, truncation=truncation, truncation_layers=truncation_layers)
+      if mapped:
+        add('w.npy', run.mapping(z_batch, labels_batch), count)
+        add('wplus.npy', latents.wplus, count)
+      if layer is None:
+        images = run(latents, noise=drawn)
+      else:
+        state = run.run_to(latents, layer, noise=drawn)
+        if features is not None:
+          state = state.replace(features=features[filled])
+        add('features.npy', state.features, count)
+        images = run.run_from(latents, state, layer, noise=drawn, drop_rgb=drop_rgb)
+      add('images.npy', images, count)
+      on_samples('sample', first + count)
+    pictures.draw_images(out / 'images.png', np.concatenate(shown))
+    write_atomically(out / RECORD, (json.dumps(settings, indent=2) + '\n').encode())
+  return shapes
+
+
+def _sha256(array: np.ndarray | None) -> str | None:
+  if array is None:
+    return None
+  array = np.ascontiguousarray(array)
+  return hashlib.sha256(f'{array.shape} {array.dtype}'.encode() + array.tobytes()).hexdigest()
