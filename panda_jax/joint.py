@@ -156,22 +156,3 @@ def advance(
   errors = jnp.full(CHUNK, jnp.nan, small_dtype())
   state, _, _, errors = jax.lax.while_loop(go_on, body, (state, Y, jnp.zeros((), jnp.int32), errors))
   return state, errors
-
-
-@partial(jax.jit, static_argnames=('mode', 'precision', 'steps'))
-def contest(
-  Z: jax.Array, P: jax.Array, X: jax.Array, total: jax.Array, *, mode: str, precision: str, steps: int
-) -> JointState:
-  """So many joint steps from each candidate (P, X)[k]; the states, stacked. They share every product with the data.
-
-  P: (k, S, R_S); X: (k, C, C) or (k, C, R_C).
-  """
-
-  def run(P, X):
-    Y = moments.part_products(Z, P, precision=precision)
-    state, _ = jax.lax.fori_loop(
-      0, steps, lambda _, c: _step(Z, c[0], c[1], total, mode, precision, None), (begin(P, X), Y)
-    )
-    return state
-
-  return jax.vmap(run)(P, X)

@@ -239,24 +239,14 @@ class Solver:
       Z = self.store.subset(EARLY_SAMPLES)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
     P, X, _ = self.search(lambda name: [Z], restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
-    return self.compete(Z, np.asarray(P), np.asarray(X)[None], EARLY_STEPS)
+    return self.compete(Z, [(np.asarray(P[0]), np.asarray(X))], EARLY_STEPS)
 
-  def compete(self, Z: jax.Array, P: jax.Array, X: jax.Array, steps: int) -> joint.JointState:
-    """The best of candidates P (k, S, R_S), X (k, ...) after so many joint steps each."""
-    with self.clock.phase('solve'):
-      states = self.clock.call(
-        joint.contest,
-        Z,
-        P,
-        X,
-        self.sums(_energy, Z),
-        mode=self.mode,
-        precision=self.settings.precision,
-        steps=steps,
-      )
-      errors = np.asarray(states.error)
-      best = int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0
-      return jax.tree.map(lambda x: np.asarray(x)[best], states)
+  def compete(self, Z: jax.Array, candidates: list[tuple[np.ndarray, np.ndarray]], steps: int) -> joint.JointState:
+    """The best of candidates (P (S, R_S), start of W or A) after so many joint steps each."""
+    total = self.sums(_energy, Z)
+    states = [self.advance(Z, joint.begin(P, X), total, steps, 0.0)[0] for P, X in candidates]
+    errors = np.array([float(state.error) for state in states])
+    return states[int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
@@ -275,10 +265,10 @@ class Solver:
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS // 2, self.clock.elapsed, float(state.inner.error))])
     P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
-    P, X = np.asarray(P), np.broadcast_to(np.asarray(X), (len(P), *X.shape))
+    candidates = [(P_k, np.asarray(X)) for P_k in np.asarray(P)]
     if state.inner is not None:
-      P, X = np.concatenate([P, state.inner.P[None]]), np.concatenate([X, state.inner.X[None]])
-    state.inner, state.samples, state.phase = self.compete(Z, P, X, CONTEST_STEPS), self.sizes[0], 'search'
+      candidates.append((np.asarray(state.inner.P), np.asarray(state.inner.X)))
+    state.inner, state.samples, state.phase = self.compete(Z, candidates, CONTEST_STEPS), self.sizes[0], 'search'
     self.check([float(state.inner.error)], state, 0)
     self.report(state, [self.entry(state, CONTEST_STEPS, self.clock.elapsed, float(state.inner.error))])
     return state, Z

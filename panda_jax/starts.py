@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from panda_jax.block import dot, minimise_block
 
+ROUNDS = 8  # the starts are refined an eighth at a time
 # Steps that all starts take, and at most that the better eighth takes.
 SCHEDULE = (15, 150)
 EARLY_SCHEDULE = (10, 20)
@@ -102,13 +103,20 @@ def search_parts(
   result_dtype = B.dtype
   scale = jnp.maximum(jnp.trace(B), jnp.finfo(B.dtype).tiny)
   B = (B / scale).astype(jnp.float32)
+  # `width` starts a round, and a last round for the best of them: one loop, compiled once. Starts that only fill up a
+  # round are never chosen.
+  width = max(keep, -(-restarts // ROUNDS))
+  rounds = -(-restarts // width)
+  P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, rounds * width))
 
-  def refine(P, steps):
-    return minimise_block(B, None, P, steps=steps, tolerance=TOLERANCE, nonnegative=True)
+  def run(r, carry):
+    P, value = carry
+    chosen = jnp.where(r < rounds, r * width + jnp.arange(width), _distinct_best(value, width))
+    steps = jnp.where(r < rounds, schedule[0], schedule[1])
+    state = minimise_block(B, None, P[chosen], steps=steps, tolerance=TOLERANCE, nonnegative=True)
+    real = chosen < restarts
+    return P.at[chosen].set(state.X), value.at[chosen].set(jnp.where(real, state.value, jnp.inf))
 
-  P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, restarts))
-  state = refine(P, schedule[0])
-  some = max(keep, -(-restarts // 8))
-  state = refine(state.X[_distinct_best(state.value, some)], schedule[1])
-  order = _distinct_best(state.value, keep)
-  return state.X[order].astype(result_dtype), state.value[order].astype(result_dtype)
+  P, value = jax.lax.fori_loop(0, rounds + 1, run, (P, jnp.full(len(P), jnp.inf, jnp.float32)))
+  order = _distinct_best(value, keep)
+  return P[order].astype(result_dtype), value[order].astype(result_dtype)
