@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+import numpy as np
 from absl import flags, logging
 
 from converters import report
@@ -125,6 +126,8 @@ def _contents(checkpoint: Checkpoint, most: int = 6) -> str:
 def _kind(value: object) -> str:
   if isinstance(value, Module):
     return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, np.ndarray):
+    return f'an array {value.shape}'
   if isinstance(value, dict | list):
     return f'{len(value)} entries'
   return 'nothing' if value is None else f'a {type(value).__name__}'
@@ -139,8 +142,11 @@ def run(source: str, destination: str, values: flags.FlagValues) -> None:
   save_generator(
     generator, destination, report.description(checkpoint, conversion, values.weights), overwrite=values.overwrite
   )
-  for line in report.lines(checkpoint, conversion, generator, destination, values.weights):
-    print(printable(line))
+  said = report.lines(checkpoint, conversion, generator, destination, values.weights)
+  try:
+    print('\n'.join(map(printable, said)), flush=True)
+  except BrokenPipeError:  # whoever reads has seen enough, and the work is done
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str]) -> int:
