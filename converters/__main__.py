@@ -9,6 +9,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
 import numpy as np
 from absl import flags, logging
@@ -161,7 +162,9 @@ def main(argv: list[str]) -> int:
     if values.help:
       print(f'{__doc__}\n{values.get_help()}')
     else:
-      with quiet():  # to the end: after a failed write, threads of Orbax still have something to say
+      # To the end: after a failed write, threads of Orbax still have something to say. Odd numbers in a file make numpy
+      # and JAX warn, and are told of by the checks if they matter.
+      with quiet(), warnings.catch_warnings(action='ignore'):
         run(*rest, values)
   except InputError as error:
     print(f'error: {printable(str(error))}', file=sys.stderr)
