@@ -9,7 +9,9 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 
+import numpy as np
 from absl import flags, logging
 
 from converters import report
@@ -125,6 +127,8 @@ def _contents(checkpoint: Checkpoint, most: int = 6) -> str:
 def _kind(value: object) -> str:
   if isinstance(value, Module):
     return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, np.ndarray):
+    return f'an array {value.shape}'
   if isinstance(value, dict | list):
     return f'{len(value)} entries'
   return 'nothing' if value is None else f'a {type(value).__name__}'
@@ -139,8 +143,11 @@ def run(source: str, destination: str, values: flags.FlagValues) -> None:
   save_generator(
     generator, destination, report.description(checkpoint, conversion, values.weights), overwrite=values.overwrite
   )
-  for line in report.lines(checkpoint, conversion, generator, destination, values.weights):
-    print(printable(line))
+  said = report.lines(checkpoint, conversion, generator, destination, values.weights)
+  try:
+    print('\n'.join(map(printable, said)), flush=True)
+  except BrokenPipeError:  # whoever reads has seen enough, and the work is done
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: list[str]) -> int:
@@ -155,7 +162,9 @@ def main(argv: list[str]) -> int:
     if values.help:
       print(f'{__doc__}\n{values.get_help()}')
     else:
-      with quiet():  # to the end: after a failed write, threads of Orbax still have something to say
+      # To the end: after a failed write, threads of Orbax still have something to say. Odd numbers in a file make numpy
+      # and JAX warn, and are told of by the checks if they matter.
+      with quiet(), warnings.catch_warnings(action='ignore'):
         run(*rest, values)
   except InputError as error:
     print(f'error: {printable(str(error))}', file=sys.stderr)

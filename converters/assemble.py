@@ -89,4 +89,4 @@ def _checked(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str | None, np
   with np.errstate(over='ignore', invalid='ignore'):
     value = np.array(tensor, np.float32, order='C')
   wrong = value.size - np.count_nonzero(np.isfinite(value))
-  return (f'{wrong} values are not finite' if wrong else None), value
+  return (f'{wrong} of {value.size} values are not finite' if wrong else None), value

@@ -176,8 +176,8 @@ def _options(found: dict, names: list, problems: list[str], notes: list[str]) ->
   positive = ('img_resolution', 'img_channels', 'w_dim', 'conv_kernel', 'filter_size', 'lrelu_upsampling')
   positive += ('first_cutoff', 'first_stopband', 'last_stopband_rel')
   problems += [f'{name}: {found[name]} is not positive' for name in positive if found[name] <= 0]
-  counts = ('z_dim', 'c_dim', 'margin_size', 'mapping.num_layers', 'num_critical')
-  problems += [f'{name}: {found[name]} is negative' for name in counts if found[name] < 0]
+  counts = ('z_dim', 'c_dim', 'margin_size', 'mapping.num_layers', 'num_critical', 'conv_clamp')
+  problems += [f'{name}: {found[name]} is negative' for name in counts if (found[name] or 0) < 0]
   most = max(size for _, size, _ in names)
   if found['img_resolution'] > most:
     problems.append(f'img_resolution={found["img_resolution"]}, but the largest layer has {most}')

@@ -81,9 +81,9 @@ def test_all_problems_are_told_at_once(conversion):
     'nothing sets strength',
     'the generator has no other',
     'source.mean: expected (3,), found (4,) (for mean)',
-    'source.layers_list.0.bias: 2 values are not finite',
+    'source.layers_list.0.bias: 2 of 5 values are not finite',
     'source.layers_list.1.bias: numbers of type int64 where floating point is expected',
-    'source.layers_list.0.kernel: 15 values are not finite',  # beyond float32
+    'source.layers_list.0.kernel: 15 of 15 values are not finite',  # beyond float32
   ):
     assert part in text
 

@@ -20,7 +20,7 @@ MET = {
   'empty.pth': ['the file is empty'],
   'missing_key.pth': ['synthesis.layer3.noise_strength', 'missing'],
   'wrong_shape.pth': ['synthesis.layer2.bias', 'expected (24,), found (25,)'],
-  'nan_weight.pth': ['synthesis.layer4.weight', '1 values are not finite'],
+  'nan_weight.pth': ['synthesis.layer4.weight', '1 of ', 'values are not finite'],
 }
 
 # The whole command, measured from after the imports of all that it can need.

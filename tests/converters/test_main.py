@@ -124,7 +124,7 @@ def test_other_networks_are_told_by_what_they_hold(said, tmp_path):
   assert r'a name is not one: \u202eodd' in said(path, tmp_path / 'out')
   path.write_bytes(write_zip(state_dict(arrays_like_a_checkpoint())))
   text = said(path, tmp_path / 'out')
-  assert 'layer0.weight: a ndarray' in text
+  assert 'layer0.weight: an array (3, 2, 3, 3)' in text
   assert 'known are progan (genforce), stylegan (genforce)' in text
 
 

@@ -18,7 +18,6 @@ from panda_jax.generators import registry, save_generator
 from panda_jax.generators.disk import count_parameters, leaves
 from tests.generators.tiny import OPTIONS, Tiny, register
 
-
 ROOT = Path(__file__).parents[2]
 
 

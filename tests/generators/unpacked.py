@@ -1,0 +1,47 @@
+"""Reference checkpoints that lie compressed in tests/data, and what their original code gave for them.
+
+Stored outputs are those of the original code, NCHW float32, without loss: images at every other pixel, some of the
+channels of feature maps, and one sample of them.
+"""
+
+import atexit
+import functools
+import lzma
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+DATA = Path(__file__).parent.parent / 'data'
+
+
+@functools.cache
+def checkpoint(name: str) -> Path:
+  """The folder of a reference checkpoint, unpacked, deleted at exit."""
+  folder = Path(tempfile.mkdtemp(prefix='panda-jax-test-'))
+  atexit.register(shutil.rmtree, folder, ignore_errors=True)
+  for source in (DATA / name).iterdir():
+    if source.suffix == '.xz':
+      (folder / source.stem).write_bytes(lzma.decompress(source.read_bytes()))
+    elif source.suffix == '.json':
+      shutil.copy(source, folder / source.name)
+  return folder
+
+
+@functools.cache
+def outputs(name: str) -> dict[str, np.ndarray]:
+  """{key: array} of the reference outputs."""
+  with np.load(DATA / name / 'reference.npz') as stored:
+    return dict(stored)
+
+
+def assert_image(ours, theirs: np.ndarray, tolerance: float) -> None:
+  """All pixels that were stored agree."""
+  np.testing.assert_allclose(np.moveaxis(np.asarray(ours), -1, 1)[:, :, ::2, ::2], theirs, rtol=0, atol=tolerance)
+
+
+def assert_features(ours, theirs: np.ndarray, tolerance: float) -> None:
+  """The sample and channels that were stored agree, to a tolerance relative to their standard deviation."""
+  mine = np.moveaxis(np.asarray(ours), -1, 1)[: theirs.shape[0], : theirs.shape[1]]
+  np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * theirs.std())
