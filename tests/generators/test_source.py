@@ -1,0 +1,104 @@
+"""Features that a generator makes from seeds: those of any other way to make them, fitted to the same factors."""
+
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.stats import truncnorm
+
+import panda_jax
+from converters import stylegan2
+from panda_jax.errors import InputError
+from panda_jax.generators import seeds
+from panda_jax.generators.source import GeneratorSource
+from panda_jax.store import sha256_of
+from tests.generators.checkpoints import generator
+
+LAYER = 4
+
+
+@pytest.fixture(scope='module')
+def network():
+  return generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+
+
+def test_seeds_are_the_published_draws():
+  class Any:
+    z_dim = 5
+
+  z = seeds.draws(Any, [0, 19])
+  np.testing.assert_array_equal(z[1], np.random.RandomState(19).randn(1, 5)[0].astype(np.float32))
+
+  class Truncated(Any):
+    prior = 'truncated_normal'
+
+  z = seeds.draws(Truncated, [3])
+  expected = truncnorm.rvs(-2, 2, size=(1, 5), random_state=np.random.RandomState(3))
+  np.testing.assert_array_equal(z, expected.astype(np.float32))
+  with pytest.raises(InputError, match='seeds=-1'):
+    seeds.draws(Any, [-1])
+
+
+def test_blocks_and_single_samples_are_those_of_the_generator(network):
+  source = GeneratorSource(network, LAYER, samples=7, seed=11, truncation=0.6, batch=3)
+  everything = np.concatenate(list(source.blocks(2)))
+  z = seeds.draws(network, range(11, 18))
+  expected = np.asarray(network.run_to(network.map(z, truncation=0.6), LAYER).features)
+  assert [len(block) for block in source.blocks(2)] == [2, 2, 2, 1]
+  # float32 convolutions in batches of another size: some 20 roundings of the largest entry
+  atol = 2e-6 * np.abs(expected).max()
+  np.testing.assert_allclose(everything.reshape(expected.shape), expected, atol=atol)
+  np.testing.assert_allclose(source.take(np.array([0, 5])), everything[[0, 5]], atol=atol)
+
+
+def test_the_hash_is_of_what_makes_the_features(network):
+  def source(network=network, layer=LAYER, **options):
+    return GeneratorSource(network, layer, **({'samples': 4} | options))
+
+  reference = sha256_of(source())
+  assert sha256_of(source(batch=2)) == reference
+  others = [source(seed=1), source(samples=5), source(truncation=0.5), source(layer=LAYER - 1)]
+  changed = nnx.merge(*nnx.split(network))
+  changed.const.set_value(changed.const.get_value() * 1.5)
+  others.append(source(changed))
+  assert len({reference, *map(sha256_of, others)}) == 6
+
+
+@pytest.mark.parametrize('store', ['device', 'source'])
+def test_fit_is_that_of_the_saved_features(network, tmp_path, store):
+  source = GeneratorSource(network, LAYER, samples=24, batch=8, name='network')
+  np.save(tmp_path / 'features.npy', np.concatenate(list(source.blocks(24))).reshape(24, *source.grid, -1))
+  made = panda_jax.fit(source, parts=3, store=store)
+  read = panda_jax.fit(tmp_path / 'features.npy', parts=3)
+  assert made.factors.provenance['source'] == 'network'
+  assert made.factors.provenance['sha256'] == sha256_of(source)
+  assert made.relative_error == pytest.approx(read.relative_error, rel=1e-5)
+  P, Q = made.factors.parts, read.factors.parts
+  np.testing.assert_allclose(P, Q, atol=1e-3 * Q.max())  # the bound that design section 4.5 sets for two runs
+
+
+def test_a_generator_of_the_users_own_is_hashed_by_its_features(network):
+  class Own:
+    z_dim, layers = network.z_dim, network.layers
+
+    def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
+      return z
+
+    def run_to(self, latents, layer, noise='const'):
+      return network.run_to(network.map(latents), layer)
+
+  source = GeneratorSource(Own(), LAYER, samples=3, batch=3)
+  assert not source.defined
+  result = panda_jax.fit(source, parts=2)
+  assert result.factors.provenance['sha256'] == sha256_of(source)
+
+
+def test_what_does_not_fit_is_said_at_once(network):
+  for options, match in (
+    ({'layer': 99}, 'layer=99'),
+    ({'samples': 0}, 'samples=0'),
+    ({'labels': [1]}, 'unconditional'),
+    ({'truncation': np.inf}, 'truncation=inf'),
+    ({'seed': -4}, 'seeds=-4'),
+  ):
+    with pytest.raises(InputError, match=match):
+      GeneratorSource(network, **({'layer': LAYER, 'samples': 2} | options))
