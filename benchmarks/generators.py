@@ -1,0 +1,196 @@
+"""Seconds and memory of the generators: one image and eight at a time, float32 and bfloat16, compilation apart.
+
+python -m benchmarks.generators [--set=bench|full] [--cases=stylegan2,...] [--batches=1,8] [--dtypes=float32,bfloat16]
+
+Weights are random, which changes no figure. The set `bench` is of 256 pixels and the published widths for that size;
+`full` is of the published full sizes. Yardsticks in the same process, on the same device and threads: the rate of a
+large matrix product, and from it the time that the operations of an image (as XLA counts them) would take at that rate.
+Every case runs in a process of its own, so that peak memory is its own: of the process on a CPU, less what it had after
+imports, and of the device on an accelerator. Writes generators-SET.json and prints a table.
+"""
+
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from absl import app, flags
+
+SETS = ('bench', 'full')
+CASES = ('progan', 'stylegan', 'stylegan2', 'stylegan3-t', 'stylegan3-r', 'biggan')
+
+_SET = flags.DEFINE_enum('set', 'bench', SETS, 'Which sizes.')
+_CASES = flags.DEFINE_list('cases', list(CASES), f'Which of {", ".join(CASES)}.')
+_BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Images at a time.')
+_DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Of weights and computation.')
+_SECONDS = flags.DEFINE_float('seconds', 5.0, 'Each measurement repeats its call for about so long, at least twice.')
+_OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the JSON file.')
+_ONE = flags.DEFINE_string('one', None, 'Used inside: run this case and print its JSON.')
+
+PRODUCT = 2048  # side of the matrices of the yardstick
+
+
+def widths(resolution: int, base: int, most: int = 512, per_block: int = 2) -> tuple[int, ...]:
+  """min(base / r, most) channels, two layers a resolution."""
+  sizes = [4 * 2**k for k in range(resolution.bit_length() - 3 + 1) if 4 * 2**k <= resolution]
+  return tuple(min(base // r, most) for r in sizes for _ in range(per_block))
+
+
+def options_of(case: str, resolution: int):
+  """(family, options) of the published networks at a resolution."""
+  from panda_jax.generators import biggan, stylegan3_geometry
+  from panda_jax.generators.progan import ProGANOptions
+  from panda_jax.generators.stylegan import StyleGANOptions
+  from panda_jax.generators.stylegan2 import StyleGAN2Options
+
+  mapping = (512,) * 8
+  if case == 'progan':
+    return case, ProGANOptions(resolution, widths(resolution, 16384), 512)
+  if case == 'stylegan':
+    return case, StyleGANOptions(resolution, widths(resolution, 16384), 512, 512, mapping)
+  if case == 'stylegan2':  # config-f at 1024; the 256 of the "auto" configuration has half the base
+    channels = widths(resolution, 32768 if resolution == 1024 else 16384)
+    return case, StyleGAN2Options(resolution, channels, 512, 512, mapping, clamp=256.0)
+  if case == 'biggan':
+    return case, biggan.deep_options(256)
+  return 'stylegan3', stylegan3_geometry.published_options(resolution, case[-1])
+
+
+def peak_bytes() -> int:
+  """Most memory so far: of the accelerator if there is one, else resident in this process."""
+  import jax
+
+  stats = jax.devices()[0].memory_stats()
+  if stats:
+    return stats['peak_bytes_in_use']
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def product_rate(dtype: str) -> float:
+  """Operations per second of a large matrix product, the best of several."""
+  import jax
+  import jax.numpy as jnp
+
+  a = jnp.ones((PRODUCT, PRODUCT), dtype)
+  program = jax.jit(lambda a: jnp.matmul(a, a, precision='highest')).lower(a).compile()
+  jax.block_until_ready(program(a))
+  best = float('inf')
+  for _ in range(5):
+    began = time.perf_counter()
+    jax.block_until_ready(program(a))
+    best = min(best, time.perf_counter() - began)
+  return 2 * PRODUCT**3 / best
+
+
+def run_one(text: str) -> dict:
+  """One case in this process: compile, run, repeat."""
+  case, resolution, batch, dtype, seconds = json.loads(text)
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+  from flax import nnx
+
+  from panda_jax.generators import registry
+
+  family, options = options_of(case, resolution)
+  imported = peak_bytes() if jax.devices()[0].platform == 'cpu' else 0
+  rate = product_rate(dtype)
+  generator = registry.create(family, options)
+  graphdef, state = nnx.split(generator)
+  del generator
+  state = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+  z = np.random.RandomState(0).randn(batch, options.z_dim).astype(np.float32)
+  classes = options.num_classes
+  labels = jnp.zeros(batch, jnp.int32) if classes else None
+
+  def images(state, z):
+    generator = nnx.merge(graphdef, state)
+    return generator(generator.map(z, labels))
+
+  began = time.perf_counter()
+  program = jax.jit(images).lower(state, z).compile()
+  compiled = time.perf_counter() - began
+  cost = program.cost_analysis()
+  operations = float((cost[0] if isinstance(cost, list) else cost)['flops'])
+  times = []
+  while len(times) < 2 or (sum(times) < seconds and len(times) < 50):
+    began = time.perf_counter()
+    result = jax.block_until_ready(program(state, z))
+    times.append(time.perf_counter() - began)
+  best = min(times)
+  return {
+    'case': case,
+    'resolution': resolution,
+    'batch': batch,
+    'dtype': dtype,
+    'shape': list(result.shape),
+    'finite': bool(np.isfinite(np.asarray(result, np.float32)).all()),
+    'parameters': int(sum(x.size for x in jax.tree.leaves(state))),
+    'compile_seconds': compiled,
+    'first_seconds': times[0],
+    'seconds': best,
+    'ms_per_image': 1e3 * best / batch,
+    'images_per_second': batch / best,
+    'peak_bytes': peak_bytes() - imported,
+    'operations': operations,
+    'product_rate': rate,
+    'share_of_product_rate': operations / rate / best,
+    'device': jax.devices()[0].device_kind,
+    'jax': jax.__version__,
+  }
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  if _ONE.value:
+    print(json.dumps(run_one(_ONE.value)))
+    return
+  unknown = set(_CASES.value) - set(CASES)
+  if unknown:
+    raise app.UsageError(f'--cases: unknown {", ".join(sorted(unknown))}; give any of {", ".join(CASES)}')
+  record = {
+    'date': datetime.date.today().isoformat(),
+    'python': platform.python_version(),
+    'cpus': os.cpu_count(),
+    'load_before': os.getloadavg(),
+    'results': [],
+  }
+  print(
+    f'{"case":22} {"dtype":9} {"batch":>5} {"compile s":>9} {"ms/image":>9} {"images/s":>9} {"peak MB":>8} {"share":>6}'
+  )
+  for case in _CASES.value:
+    resolution = 256 if _SET.value == 'bench' or case == 'biggan' else 1024
+    for dtype in _DTYPES.value:
+      for batch in map(int, _BATCHES.value):
+        request = json.dumps([case, resolution, batch, dtype, _SECONDS.value])
+        command = [sys.executable, '-m', 'benchmarks.generators', f'--one={request}']
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+          lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
+          print(f'{case}-{resolution:<8} {dtype:9} {batch:5}  failed: {lines[-1]}', flush=True)
+          record['results'].append({'case': case, 'dtype': dtype, 'batch': batch, 'failed': lines[-1]})
+          continue
+        row = json.loads(done.stdout.strip().splitlines()[-1])
+        record['results'].append(row)
+        print(
+          f'{case + "-" + str(resolution):22} {dtype:9} {batch:5} {row["compile_seconds"]:9.1f} '
+          f'{row["ms_per_image"]:9.1f} {row["images_per_second"]:9.2f} {row["peak_bytes"] / 1e6:8.0f} '
+          f'{row["share_of_product_rate"]:6.0%}',
+          flush=True,
+        )
+  record['load_after'] = os.getloadavg()
+  out = Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  path = out / f'generators-{_SET.value}.json'
+  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+  app.run(main)
