@@ -241,6 +241,11 @@ class Compiled:
       raise AttributeError(name)
     return getattr(self.generator, name)  # sizes, layers, sample, affine_weights
 
+  def compilations(self) -> int:
+    """How often something was compiled so far."""
+    functions = (self._map, self._mapping, self._styles, self._run_to, self._run_from, self._call)
+    return sum(function._cache_size() for function in functions)
+
   def _labels(self, z, labels):
     # Indices become rows here, where their values can still be checked.
     return None if labels is None else label_rows(labels, self.generator.num_classes, np.shape(z)[0])

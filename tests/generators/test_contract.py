@@ -1,0 +1,360 @@
+"""What every family promises, from one table of small generators: split and resume, derivatives, vmap, compilation.
+
+A new family adds one row per variant to CASES.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from panda_jax.errors import InputError
+from panda_jax.generators import registry
+from panda_jax.generators.base import Buffer, Compiled, WPlus
+from panda_jax.generators.protocol import Generator, State
+from panda_jax.generators.stylegan3_geometry import published_options
+
+KEYS = [jax.random.key(seed, impl='unsafe_rbg') for seed in (0, 1)]  # threefry takes far longer to compile
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A small generator.
+
+  Attributes:
+    family: a key of registry.FAMILIES.
+    options: keyword arguments of the family's options.
+    noisy: whether noise changes the image.
+    truncates: whether a truncation other than 1 is possible.
+    layer: at which derivatives by features are taken.
+    fresh: starts from the arrays that the family makes, and draws only those that are constant; for families with
+      arrays that cannot be just any numbers. Otherwise all are drawn, which takes less time.
+    tune: changes the generator in place.
+    bound: of the difference between a resumed image and the whole one.
+  """
+
+  family: str
+  options: dict
+  noisy: bool = True
+  truncates: bool = True
+  layer: int = 3
+  fresh: bool = False
+  tune: Callable | None = None
+  bound: float = 1e-5
+
+
+STYLEGAN2 = {'resolution': 16, 'widths': (6, 6, 5, 5, 4, 4), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8, 8)}
+SMALLEST = {'resolution': 8, 'widths': (6, 6, 5, 5), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8,)}
+CONDITIONAL = {'num_classes': 3, 'embed_dim': 7, 'label_input': 'joint'}
+STYLEGAN3 = dataclasses.asdict(published_options(16)) | {
+  'z_dim': 5,
+  'w_dim': 6,
+  'widths': (4, 3),
+  'num_critical': 1,
+  'first_cutoff': 1,
+  'first_stopband': 2.5,
+  'margin_size': 2,
+  'output_scale': 1.0,
+  'use_radial_filters': True,
+  'num_classes': 3,
+}
+BIGGAN = {
+  'z_dim': 5,
+  'num_classes': 3,
+  'channel_width': 8,
+  'blocks': ((True, 2, 2), (False, 2, 1)),
+  'attention_position': 1,
+  'n_stats': 3,
+  'eps': 1e-4,
+}
+
+
+def spread_statistics(generator):
+  key = jax.random.key(2)
+  for _, variable in nnx.to_flat_state(nnx.state(generator, Buffer)):
+    key = jax.random.fold_in(key, 0)
+    variable[...] = variable[...] + jax.random.uniform(key, variable[...].shape)
+
+
+CASES = {
+  'progan': Case('progan', {'resolution': 16, 'widths': (8, 8, 7, 7, 6, 6), 'z_dim': 7}, noisy=False, truncates=False),
+  'progan, labels': Case(
+    'progan',
+    {'resolution': 8, 'widths': (8, 8, 7, 7), 'z_dim': 7, 'num_classes': 3, 'final_tanh': True},
+    noisy=False,
+    truncates=False,
+  ),
+  'stylegan': Case('stylegan', STYLEGAN2),
+  'stylegan, labels': Case('stylegan', SMALLEST | CONDITIONAL),
+  'stylegan2': Case('stylegan2', STYLEGAN2),
+  'stylegan2, residual': Case('stylegan2', STYLEGAN2 | {'architecture': 'resnet', 'clamp': 256.0}),
+  'stylegan2, plain, labels': Case(
+    'stylegan2', SMALLEST | CONDITIONAL | {'architecture': 'orig', 'label_input': 'separate'}, layer=2
+  ),
+  'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
+  'biggan': Case('biggan', BIGGAN, noisy=False, layer=1, fresh=True, tune=spread_statistics),
+}
+
+
+def made(name):
+  """The generator of a case. Nothing stays zero, which would hide mistakes; `fresh` keeps what cannot be drawn."""
+  case = CASES[name]
+  options = registry.options_class(case.family)(**case.options)
+  if case.fresh:
+    generator = registry.create(case.family, options, nnx.Rngs(jax.random.key(0, impl='unsafe_rbg')))
+  else:
+    generator = registry.abstract(case.family, options)
+  graphdef, state = nnx.split(generator)
+  rng = np.random.default_rng(0)
+
+  def filled(path, variable):
+    value = variable.get_value()
+    if case.fresh and (np.asarray(value) != np.ravel(value)[:1]).any():
+      return variable
+    scale = 100 if 'mapping_network' in path and 'layers' in path else 1  # their rate of learning is 1/100
+    about = np.asarray(value) if case.fresh else 0
+    spread = 0.2 if case.fresh else 1
+    return variable.replace(jnp.asarray(about + spread * scale * rng.standard_normal(value.shape), jnp.float32))
+
+  flat = [(path, filled(path, variable)) for path, variable in nnx.to_flat_state(state)]
+  generator = nnx.merge(graphdef, nnx.from_flat_state(flat))
+  if case.tune is not None:
+    case.tune(generator)
+  return generator
+
+
+@pytest.fixture(scope='module', params=CASES)
+def named(request):
+  """The name of a case, its generator, and that compiled, which the tests share."""
+  generator = made(request.param)
+  return request.param, generator, Compiled(generator)
+
+
+def draws(generator, n=2):
+  return generator.sample(jax.random.key(5), n)
+
+
+def in_float64(generator):
+  """The same generator with all its arrays in float64; call it under jax.enable_x64."""
+  graphdef, state = nnx.split(generator)
+  cast = lambda a: jnp.asarray(np.asarray(a), jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a  # noqa: E731
+  return nnx.merge(graphdef, jax.tree.map(cast, state))
+
+
+def test_it_is_a_generator(named):
+  name, generator, _ = named
+  assert isinstance(generator, Generator)
+  assert generator.family == CASES[name].family
+  for attribute in ('options', 'z_dim', 'w_dim', 'num_classes', 'resolution', 'image_channels'):
+    assert hasattr(generator, attribute)
+  assert CASES[name].layer in generator.layers
+  z, labels = draws(generator, 5)
+  assert z.shape == (5, generator.z_dim)
+  assert (labels is None) == (generator.num_classes == 0)
+
+
+def test_options_survive_json(named):
+  _, generator, _ = named
+  again = registry.options_from_json(generator.family, registry.options_to_json(generator.options))
+  assert again == generator.options
+  abstract = registry.abstract(generator.family, again)
+  shapes = lambda g: jax.tree.map(lambda a: a.shape, nnx.state(g))  # noqa: E731
+  assert shapes(abstract) == shapes(generator)
+
+
+def test_buffers_are_not_parameters(named):
+  _, generator, _ = named
+  kinds = {type(variable) for _, variable in nnx.to_flat_state(nnx.state(generator))}
+  assert all(issubclass(kind, nnx.Param) or issubclass(kind, Buffer) for kind in kinds)
+
+
+@pytest.mark.parametrize('noise', ['const', 'key'])
+def test_resumed_at_every_layer_it_is_the_whole(named, noise):
+  name, _, generator = named
+  noise = KEYS[0] if noise == 'key' else noise
+  latents = generator.map(*draws(generator))
+  image = generator(latents, noise=noise)
+  size = generator.resolution
+  assert image.shape == (2, size, size, generator.image_channels)
+  assert image.dtype == jnp.float32
+  assert np.abs(image[0] - image[1]).max() > 1e-3
+  for layer, (channels, height, width) in generator.layers.items():
+    state = generator.run_to(latents, layer, noise=noise)
+    assert state.features.shape == (2, height, width, channels)
+    np.testing.assert_allclose(
+      generator.run_from(latents, state, layer, noise=noise), image, atol=CASES[name].bound, err_msg=str(layer)
+    )
+    edited = state.replace(features=state.features + 1)
+    assert np.abs(generator.run_from(latents, edited, layer, noise=noise) - image).max() > 1e-4
+
+
+def test_kinds_of_noise_differ(named):
+  name, _, generator = named
+  latents = generator.map(*draws(generator))
+  images = [generator(latents, noise=noise) for noise in ('const', 'none', KEYS[0], KEYS[1])]
+  for i, image in enumerate(images):
+    for other in images[:i]:
+      assert (np.abs(image - other).max() > 1e-5) == CASES[name].noisy
+  with pytest.raises(InputError, match='noise=loud'):
+    generator(latents, noise='loud')
+
+
+def test_samples_do_not_see_each_other(named):
+  name, _, generator = named
+  latents = generator.map(*draws(generator, 3))
+  one = jax.tree.map(lambda a: a[1:2], latents)
+  np.testing.assert_allclose(generator(latents)[1:2], generator(one), atol=max(1e-5, CASES[name].bound))
+
+
+def test_vmap_over_a_leading_axis(named):
+  name, _, generator = named
+  z, labels = draws(generator, 4)
+  pairs = lambda a: None if a is None else a.reshape(2, 2, *a.shape[1:])  # noqa: E731
+  latents = generator.map(z, labels)
+  mapped = jax.vmap(lambda a: generator(a))(jax.tree.map(pairs, latents))
+  np.testing.assert_allclose(
+    mapped.reshape(4, *mapped.shape[2:]), generator(latents), atol=max(1e-5, CASES[name].bound)
+  )
+  layer = CASES[name].layer
+  state = generator.run_to(latents, layer)
+  resumed = jax.vmap(lambda a, s: generator.run_from(a, s, layer))(
+    jax.tree.map(pairs, latents), jax.tree.map(pairs, state)
+  )
+  np.testing.assert_allclose(
+    resumed.reshape(4, *mapped.shape[2:]), generator(latents), atol=max(1e-5, CASES[name].bound)
+  )
+
+
+def check_derivatives(f, point, bound=5e-6):
+  """jvp against central differences along one direction, vjp against jvp; float64, `point` a pytree."""
+  leaves, tree = jax.tree.flatten(point)
+  rng = np.random.default_rng(7)
+  directions = [jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype) for leaf in leaves]
+  length = np.sqrt(sum(leaf.size for leaf in leaves))
+  directions = [direction / length for direction in directions]
+  along = jax.tree.unflatten(tree, directions)
+  moved = lambda t: f(jax.tree.unflatten(tree, [a + t * d for a, d in zip(leaves, directions, strict=True)]))  # noqa: E731
+  step = 1e-7  # so short that hardly one of the activations passes its kink on the way
+  expected = (moved(step) - moved(-step)) / (2 * step)
+  out, tangent = jax.jvp(f, (point,), (along,))
+  assert out.dtype == jnp.float64
+  scale = float(jnp.abs(expected).max())
+  assert scale > 1e-8
+  np.testing.assert_allclose(tangent / scale, expected / scale, atol=bound)
+  cotangent = jnp.asarray(rng.standard_normal(out.shape), out.dtype)
+  (pulled,) = jax.vjp(f, point)[1](cotangent)
+  product = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(pulled), directions, strict=True))
+  np.testing.assert_allclose(product, jnp.vdot(cotangent, tangent), rtol=1e-8)
+
+
+@pytest.mark.parametrize('variable', ['z', 'features', 'weights'])
+def test_derivatives_in_float64(named, variable):
+  name, generator, _ = named
+  case = CASES[name]
+  z, labels = draws(generator)
+  with jax.enable_x64(True):
+    generator = in_float64(generator)
+    z = jnp.asarray(np.asarray(z), jnp.float64)
+    truncation = 0.7 if case.truncates else 1.0
+    latents = generator.map(z, labels, truncation=truncation)
+    state = generator.run_to(latents, case.layer)
+    # Doubled pixels are alike, and the pooling of BigGAN's attention has no derivative there.
+    features = state.features + 0.1 * np.random.default_rng(0).standard_normal(state.features.shape)
+    graphdef, params, others = nnx.split(generator, nnx.Param, ...)
+    functions = {
+      'z': (lambda z: generator(generator.map(z, labels, truncation=truncation)), z),
+      'features': (lambda a: generator.run_from(latents, state.replace(features=a), case.layer), features),
+      'weights': (lambda p: nnx.merge(graphdef, p, others)(latents), params),
+    }
+    function, point = functions[variable]
+    check_derivatives(jax.jit(function), point)
+
+
+def test_nothing_is_compiled_twice(named):
+  name, _, generator = named
+  layer = CASES[name].layer
+
+  def run(seed, noise):
+    z, labels = generator.sample(jax.random.key(seed), 2)
+    latents = generator.map(np.asarray(z, np.float64), labels)
+    state = generator.run_to(latents, layer, noise=noise)
+    generator.run_from(latents, state.replace(features=state.features * 2), layer, noise=noise)
+    return generator(latents, noise=noise)
+
+  for noise in ('const', KEYS[0]):
+    run(0, noise)
+    counts = generator.compilations()
+    run(1, noise if isinstance(noise, str) else KEYS[1])
+    assert generator.compilations() == counts
+
+
+def test_truncation_draws_towards_the_mean(named):
+  name, _, generator = named
+  z, labels = draws(generator)
+  with pytest.raises(InputError, match='truncation=nan'):
+    generator.map(z, labels, truncation=float('nan'))
+  with pytest.raises(InputError, match='truncation=half'):
+    generator.map(z, labels, truncation='half')
+  if not CASES[name].truncates:
+    return
+  whole = generator.map(z, labels)
+  if not isinstance(whole, WPlus):
+    return
+  w = generator.mapping(z, labels)
+  half = generator.map(z, labels, truncation=0.5)
+  none = generator.map(z, labels, truncation=0.0)
+  np.testing.assert_array_equal(whole.wplus, np.broadcast_to(w[:, None], whole.wplus.shape))
+  np.testing.assert_allclose(half.wplus, (whole.wplus + none.wplus) / 2, atol=1e-6)
+  np.testing.assert_allclose(none.wplus[0], none.wplus[1])
+  first = generator.map(z, labels, truncation=0.5, truncation_layers=2)
+  np.testing.assert_array_equal(first.wplus[:, :2], half.wplus[:, :2])
+  np.testing.assert_array_equal(first.wplus[:, 2:], whole.wplus[:, 2:])
+  np.testing.assert_array_equal(generator.map(z, labels, truncation=0.5, truncation_layers=99).wplus, half.wplus)
+  with pytest.raises(InputError, match='truncation_layers=-1'):
+    generator.map(z, labels, truncation=0.5, truncation_layers=-1)
+
+
+def test_labels(named):
+  _, generator, shared = named
+  z, labels = draws(generator)
+  classes = generator.num_classes
+  if classes == 0:
+    with pytest.raises(InputError, match='unconditional'):
+      generator.map(z, np.array([0, 1]))
+    return
+  rows = np.eye(classes, dtype=np.float32)[np.asarray(labels)]
+  for compiled in (generator, shared):
+    for one, other in zip(
+      jax.tree.leaves(compiled.map(z, labels)), jax.tree.leaves(compiled.map(z, rows)), strict=True
+    ):
+      np.testing.assert_allclose(one, other, atol=1e-6)
+    for wrong, text in (
+      (None, f'{classes} classes'),
+      (np.array([0, classes]), 'no such class'),
+      (np.array([0, -1]), 'no such class'),
+      (np.array([0]), 'one label per sample'),
+      (np.array([0.5, 1.0]), 'integers'),
+    ):
+      with pytest.raises(InputError, match=text):
+        compiled.map(z, wrong)
+
+
+def test_wrong_arguments_are_named(named):
+  name, _, generator = named
+  layer = CASES[name].layer
+  with pytest.raises(InputError, match=r'z=shape 2x\d+'):
+    generator.map(np.zeros((2, generator.z_dim + 1)))
+  latents = generator.map(*draws(generator))
+  state = generator.run_to(latents, layer)
+  valid = str(max(generator.layers))
+  for wrong in (-1, 99, 2.5, True, None):
+    with pytest.raises(InputError, match=rf'layer={wrong}: .*{valid}'):
+      generator.run_to(latents, wrong)
+    with pytest.raises(InputError, match=rf'layer={wrong}: .*{valid}'):
+      generator.run_from(latents, state, wrong)
+  with pytest.raises(InputError, match='features=shape'):
+    generator.run_from(latents, State(state.features[:, 1:], state.rgb), layer)
