@@ -117,6 +117,19 @@ class TestVariants:
       resumed = generator.run_from(latents, generator.run_to(latents, layer), layer)
       np.testing.assert_allclose(np.moveaxis(np.asarray(resumed), -1, 1), maps[-1], atol=3e-5)
 
+  def test_derivatives_of_attention(self):
+    state = plain_biggan.random_checkpoint(np.random.default_rng(3), SMALL)
+    graphdef, arrays = nnx.split(assemble(converter.convert(stored(state, SMALL))).entries[2])
+    rng = np.random.default_rng(1)
+    with jax.enable_x64(True):
+      attention = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays))
+      run = jax.jit(lambda x: attention(x, None))
+      x, v = (jnp.asarray(rng.standard_normal((2, 4, 4, 32))) for _ in range(2))
+      y, tangent = jax.jvp(run, (x,), (v,))
+      finite = (run(x + 1e-6 * v) - run(x - 1e-6 * v)) / 2e-6
+      np.testing.assert_allclose(tangent, finite, atol=1e-6 * float(jnp.abs(finite).max()), rtol=0)
+      np.testing.assert_allclose(jnp.vdot(jax.vjp(run, x)[1](y)[0], v), jnp.vdot(y, tangent), rtol=1e-9)
+
   def test_samples_of_different_truncation_go_together(self):
     state = plain_biggan.random_checkpoint(np.random.default_rng(3), SMALL)
     generator = Compiled(assemble(converter.convert(stored(state, SMALL))))

@@ -96,7 +96,8 @@ CASES = {
     'stylegan2', SMALLEST | CONDITIONAL | {'architecture': 'orig', 'label_input': 'separate'}, layer=2
   ),
   'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
-  'biggan': Case('biggan', BIGGAN, noisy=False, layer=1, fresh=True, tune=spread_statistics),
+  # Behind the attention: its pooling meets equal numbers where a block before it is dead, and has no derivative there.
+  'biggan': Case('biggan', BIGGAN, noisy=False, layer=2, fresh=True, tune=spread_statistics),
 }
 
 
