@@ -196,11 +196,11 @@ def fit_into(
   """
   clock = clock or Clock()
   workdir = Path(workdir)
+  source = source_of(config)
   if config.parts is None:
     raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
   if not config.checkpoint_seconds >= 0:
     raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
-  source = source_of(config)
   settings = config.to_dict()
   prepare(workdir, settings, overwrite)
   with Progress(source.samples) as progress, terminations() as caught:

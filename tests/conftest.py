@@ -1,8 +1,17 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
+What takes long to compile is kept for the session, in a folder of its own: many tests start processes that run the same.
 """
+
+import os
+import tempfile
 
 import jax
 
+_CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name  # for the processes that tests start
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+jax.config.update('jax_compilation_cache_dir', _CACHE.name)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
