@@ -30,7 +30,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'row': lambda a: a.reshape(-1),
   'vector': lambda a: a.reshape(1, 1, -1),
   'scalar': lambda a: a.reshape(()),
-  'about one': lambda a: a + np.asarray(1, a.dtype),
+  'about one': lambda a: np.asarray(a, np.float32) + 1,
 }
 
 
@@ -136,7 +136,7 @@ def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
     return tuple(map(float, kernel / gain))
   kernel = kernel / gain
   total, rows, columns = kernel.sum(), kernel.sum(axis=1), kernel.sum(axis=0)
-  same = rows.shape == columns.shape and total > 0 and np.array_equal(rows, columns)
+  same = rows.shape == columns.shape and total > 0 and np.allclose(rows, columns, rtol=1e-9, atol=0)
   if same and np.abs(np.outer(rows, columns) / total - kernel).max() <= 1e-7 * np.abs(kernel).max():
     return tuple(map(float, rows / np.sqrt(total)))
   return tuple(tuple(map(float, row)) for row in kernel)
