@@ -7,6 +7,7 @@ import numpy as np
 
 from converters.assemble import assemble
 from converters.reading import Checkpoint, Module, read
+from tests.generators import unpacked
 
 DATA = Path(__file__).parents[1] / 'data'
 
@@ -15,9 +16,16 @@ def checkpoint(tree) -> Checkpoint:
   return Checkpoint('zip', tree, Path('random.pth'), '0' * 64, 0, None)
 
 
+def stored(name: str) -> Path:
+  """The path of a file under tests/data, unpacked if it lies compressed."""
+  folder, file = name.split('/')
+  path = DATA / name
+  return path if path.exists() else unpacked.checkpoint(folder) / file
+
+
 def generator(converter, source, weights='ema', **options):
-  """The generator of a tree, or of a file under tests/data."""
-  found = read(DATA / source) if isinstance(source, str) else checkpoint(source)
+  """The generator of a tree, or of a file under tests/data, where it may lie compressed."""
+  found = read(stored(source)) if isinstance(source, str) else checkpoint(source)
   return assemble(converter.convert(found, weights, options))
 
 
