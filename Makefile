@@ -16,8 +16,9 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[test]'
 	touch $@
 
+# Files are shared out over processes; most of a test's time is compilation, on one core.
 test: venv
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 demo: venv
 	$(VENV)/bin/python run.py fit --config=configs/demo.py --workdir=runs/demo --overwrite

@@ -9,9 +9,10 @@ import tempfile
 
 import jax
 
-_CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name  # for the processes that tests start
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
-jax.config.update('jax_compilation_cache_dir', _CACHE.name)
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
+  _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
+jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
