@@ -10,8 +10,9 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
-from panda_jax import pictures
+from panda_jax import overlays, pictures
 from panda_jax.checkpoint import Checkpoints
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, Interrupted
@@ -31,6 +32,8 @@ OUTPUTS = (
   'parts.png',
   'convergence.png',
   'spectrum.png',
+  'overlay.png',
+  'saliency.png',
 )
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
@@ -270,7 +273,7 @@ def fit_into(
     if last is not None:  # a run resumed at its last iteration has nothing new
       save(last)
     checkpoints.close()
-    summary = write_results(workdir, result, clock, published, config.layer)
+    summary = write_results(workdir, result, clock, published, config.layer, source)
     for warning in result.warnings:
       progress.say(f'note: {warning}')
     progress.say(
@@ -284,7 +287,28 @@ def write_history(workdir: Path, history: list[dict]) -> None:
   write_atomically(workdir / 'history.jsonl', ''.join(json.dumps(entry) + '\n' for entry in history).encode())
 
 
-def write_results(workdir: Path, result: FitResult, clock: Clock, published: str | None, layer: int | None) -> dict:
+def draw_on_samples(workdir: Path, result: FitResult, source) -> None:
+  """overlay.png and saliency.png: parts and appearances on the first samples of a generator."""
+  latents = source.latents(np.arange(min(overlays.SAMPLES, source.samples)))
+  state = source.generator.run_to(latents, source.layer)
+  images = np.asarray(source.generator.run_from(latents, state, source.layer), np.float32)
+  factors, margin = result.factors, getattr(source.generator, 'margins', {}).get(source.layer, 0)
+  features = np.asarray(state.features, np.float32)
+  if factors.mean is not None:
+    full = np.broadcast_to(factors.mean, (source.positions, source.channels))
+    features = features - full.reshape(1, *source.grid, source.channels)
+  overlays.draw_overlay(workdir / 'overlay.png', images, factors.parts, factors.grid, margin)
+  overlays.draw_coordinates(workdir / 'saliency.png', images, features, factors.appearances, margin=margin)
+
+
+def write_results(
+  workdir: Path,
+  result: FitResult,
+  clock: Clock,
+  published: str | None,
+  layer: int | None,
+  source: FeatureSource,
+) -> dict:
   """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished."""
   factors = result.factors
   factors.save(workdir / 'factors.npz')
@@ -298,6 +322,8 @@ def write_results(workdir: Path, result: FitResult, clock: Clock, published: str
       pictures.draw_parts(workdir / 'parts.png', factors.parts, factors.grid, result.part_energy)
       pictures.draw_convergence(workdir / 'convergence.png', result.history)
       pictures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
+      if source.kind == 'generator':
+        draw_on_samples(workdir, result, source)
     except OSError as error:
       raise InputError(
         'workdir', workdir, f'a picture could not be written ({error.strerror})', 'free space'

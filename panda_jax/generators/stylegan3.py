@@ -182,6 +182,14 @@ class StyleGAN3(nnx.Module):
     sizes = [(first.in_channels, first.in_size), *((g.out_channels, g.out_size) for g in geometry[:-1])]
     return {layer: (C, size, size) for layer, (C, size) in enumerate(sizes)}
 
+  @property
+  def margins(self) -> dict[int, int]:
+    """{layer: cells of its feature maps that lie beyond each edge of the image}."""
+    geometry = [layer.geometry for layer in self.convs]
+    first = geometry[0]
+    sizes = [(first.in_size, first.in_rate), *((g.out_size, g.out_rate) for g in geometry[:-1])]
+    return {layer: max(0, size - rate) // 2 for layer, (size, rate) in enumerate(sizes)}
+
   def with_transform(self, matrix: ArrayLike) -> 'StyleGAN3':
     """The same generator with another user transform; its other arrays are shared with this one.
 
