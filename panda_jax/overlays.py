@@ -55,14 +55,24 @@ def _enlarged(images: np.ndarray) -> np.ndarray:
   return pixels.astype(np.uint8)
 
 
+def _laid_on(images: np.ndarray, colour: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
+  """Images (N, h, w, 3), greyed, with colour (N, h, w, 3) in [0, 1] more opaque as strength (N, h, w) nears 1."""
+  grey = images.mean(axis=-1, keepdims=True) * 0.7 + 76  # paler, so that colour stands out
+  opacity = 0.75 * np.clip(strength, 0, 1)[..., None] ** 0.7
+  return list((grey * (1 - opacity) + 255 * colour * opacity).astype(np.uint8))
+
+
 def _painted(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images, greyed, with colour laid on as strength (N, h, w) in [0, 1] goes up."""
+  """Images with strength (N, h, w) in [0, 1] as colour."""
   from matplotlib import colormaps
 
-  grey = images.mean(axis=-1, keepdims=True) * 0.7 + 76  # paler, so that colour stands out
-  colour = colormaps[COLOURS](0.15 + 0.75 * strength)[..., :3] * 255
-  opacity = 0.75 * np.clip(strength, 0, 1)[..., None] ** 0.7
-  return list((grey * (1 - opacity) + colour * opacity).astype(np.uint8))
+  return _laid_on(images, colormaps[COLOURS](0.15 + 0.75 * strength)[..., :3], strength)
+
+
+def _signed(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
+  """Images with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
+  colour = np.where(strength[..., None] > 0, np.array([0.84, 0.37, 0.0]), np.array([0.0, 0.35, 0.7]))
+  return _laid_on(images, colour, np.abs(strength))
 
 
 def draw_overlay(
@@ -96,7 +106,7 @@ def draw_coordinates(
 ) -> None:
   """Where the first appearances are strong on images: the coordinates a_j'z of each position, laid over them.
 
-  Each row is scaled between the least and the largest coordinate over the images (methods of the published figures).
+  Orange is above zero, blue below; each row is divided by its largest magnitude over the images.
 
   Args:
     path: the PNG to write.
@@ -111,7 +121,6 @@ def draw_coordinates(
   coordinates = np.einsum('nhwc,cr->rnhw', np.asarray(features[:SAMPLES], np.float32), chosen)
   rows = [('', list(pixels))]
   for j, maps in enumerate(coordinates):
-    low, high = float(maps.min()), float(maps.max())
-    scaled = (maps - low) / max(high - low, np.finfo(np.float32).tiny)
-    rows.append((str(j), _painted(pixels, _to_image(scaled, margin, pixels.shape[1:3]).clip(0, 1))))
+    scaled = maps / max(float(np.abs(maps).max()), np.finfo(np.float32).tiny)
+    rows.append((str(j), _signed(pixels, _to_image(scaled, margin, pixels.shape[1:3]))))
   _page(path, rows)
