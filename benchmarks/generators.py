@@ -6,7 +6,7 @@ Weights are random, which changes no figure. The set `bench` is of 256 pixels an
 `full` is of the published full sizes. Yardsticks in the same process, on the same device and threads: the rate of a
 large matrix product, and from it the time that the operations of an image (as XLA counts them) would take at that rate.
 Every case runs in a process of its own, so that peak memory is its own: of the process on a CPU, less what it had after
-imports, and of the device on an accelerator. Writes generators-SET.json and prints a table.
+imports, and of the device on an accelerator. Prints a table and keeps every row in generators-SET.json.
 """
 
 import datetime
@@ -145,6 +145,14 @@ def run_one(text: str) -> dict:
   }
 
 
+def keep(path: Path, row: dict) -> None:
+  """Adds a row to the file, in place of an earlier one of the same case, type, batch and device."""
+  names = ('case', 'resolution', 'dtype', 'batch', 'device')
+  rows = json.loads(path.read_text()) if path.exists() else []
+  rows = [r for r in rows if any(r[name] != row[name] for name in names)] + [row]
+  path.write_text(json.dumps(rows, indent=1, allow_nan=False) + '\n')
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
@@ -154,12 +162,13 @@ def main(argv):
   unknown = set(_CASES.value) - set(CASES)
   if unknown:
     raise app.UsageError(f'--cases: unknown {", ".join(sorted(unknown))}; give any of {", ".join(CASES)}')
-  record = {
+  out = Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  path = out / f'generators-{_SET.value}.json'
+  machine = {
     'date': datetime.date.today().isoformat(),
     'python': platform.python_version(),
     'cpus': os.cpu_count(),
-    'load_before': os.getloadavg(),
-    'results': [],
   }
   print(
     f'{"case":22} {"dtype":9} {"batch":>5} {"compile s":>9} {"ms/image":>9} {"images/s":>9} {"peak MB":>8} {"share":>6}'
@@ -174,21 +183,15 @@ def main(argv):
         if done.returncode:
           lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
           print(f'{case}-{resolution:<8} {dtype:9} {batch:5}  failed: {lines[-1]}', flush=True)
-          record['results'].append({'case': case, 'dtype': dtype, 'batch': batch, 'failed': lines[-1]})
           continue
         row = json.loads(done.stdout.strip().splitlines()[-1])
-        record['results'].append(row)
+        keep(path, machine | row)
         print(
           f'{case + "-" + str(resolution):22} {dtype:9} {batch:5} {row["compile_seconds"]:9.1f} '
           f'{row["ms_per_image"]:9.1f} {row["images_per_second"]:9.2f} {row["peak_bytes"] / 1e6:8.0f} '
           f'{row["share_of_product_rate"]:6.0%}',
           flush=True,
         )
-  record['load_after'] = os.getloadavg()
-  out = Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  path = out / f'generators-{_SET.value}.json'
-  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
   print(f'wrote {path}')
 
 
