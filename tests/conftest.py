@@ -8,6 +8,7 @@ import os
 import tempfile
 
 import jax
+import pytest
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
@@ -16,3 +17,10 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def bounded_memory():
+  """Programs of one file of tests are dropped after it: those of all would take some gigabytes."""
+  yield
+  jax.clear_caches()
