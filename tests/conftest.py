@@ -1,7 +1,7 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
-What takes long to compile is kept for the session, in a folder of its own: many tests start processes that run it too.
+What takes long to compile is kept while the tests run, in a folder of its own: many start processes that run it too.
 """
 
 import os
