@@ -13,7 +13,8 @@ SYNTHETIC = {  # name: (samples, side, channels, parts)
   'large': (2000, 32, 256, 8),  # N S C = 5.2e8, 2.1 GB in float32
 }
 FILES = {'small': 8, 'cats': 12}  # name: parts
-NAMES = (*FILES, *SYNTHETIC)
+GENERATED = 'generated'  # features that a generator makes from seeds
+NAMES = (*FILES, *SYNTHETIC, GENERATED)
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Case:
   features: np.ndarray  # (N, S, C) float32, positions row-major
   grid: tuple[int, int]  # (H, W), S = H * W
   parts: int
+  source: object = None  # the GeneratorSource that made them, if one did
 
 
 def from_file(name: str, path: str) -> Case:
@@ -82,11 +84,23 @@ def conv_features(samples: int, side: int, channels: int, seed: int = 0, chunk: 
   return features
 
 
+def from_generator(folder: str, layer: int, samples: int, parts: int = 12) -> Case:
+  """Features of seeds 0 .. samples - 1 at a layer of the generator in a folder."""
+  import panda_jax
+  from panda_jax.generators.source import GeneratorSource
+
+  source = GeneratorSource(panda_jax.load_generator(folder), layer, samples, name=Path(folder).name)
+  features = np.concatenate(list(source.blocks(samples)))
+  return Case(GENERATED, features, source.grid, parts, source)
+
+
 def make(name: str, path: str = '') -> Case | str:
   """The case, or a sentence that says why it is left out."""
   if name in SYNTHETIC:
     samples, side, channels, parts = SYNTHETIC[name]
     return Case(name, conv_features(samples, side, channels), (side, side), parts)
+  if name == GENERATED:
+    return f'{name}: skipped, no --generator=FOLDER'
   if not path or not Path(path).exists():
     return f'{name}: skipped, no file at --{name}={path}'
   return from_file(name, path)

@@ -40,6 +40,9 @@ _STARTS = flags.DEFINE_integer('starts', 32, 'Random starts of L-BFGS-B and of t
 _LBFGSB_SECONDS = flags.DEFINE_float('lbfgsb_seconds', 120, 'No L-BFGS-B run begins after so many seconds.')
 _SMALL = flags.DEFINE_string('small', 'tests/data/features.npy', 'Features (N, H, W, C) of the case small.')
 _CATS = flags.DEFINE_string('cats', '', 'Features (N, H, W, C) of the case cats.')
+_GENERATOR = flags.DEFINE_string('generator', '', 'Folder of the generator of the case generated.')
+_LAYER = flags.DEFINE_integer('layer', 5, 'Its layer.')
+_SAMPLES = flags.DEFINE_integer('samples', 1000, 'How many samples it makes.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the JSON files and pictures.')
 
 BLOCK_STEPS = 2000  # at most, of our block solver in the comparison from the same starts
@@ -90,6 +93,26 @@ def lbfgsb_and_block(case, K: np.ndarray, K_seconds: float) -> tuple[Curve, dict
       'evaluations': [run.evaluations for run in runs],
       'options': lbfgsb.OPTIONS,
     },
+  }
+
+
+def on_the_fly(case) -> dict:
+  """The fit from seeds, features made in it, and apart the time that making them takes; programs compiled before."""
+  import panda_jax
+
+  began = time.perf_counter()
+  for _ in case.source.blocks(64):
+    pass
+  making = time.perf_counter() - began
+  panda_jax.fit(case.source, parts=case.parts)
+  result = panda_jax.fit(case.source, parts=case.parts)
+  total = result.seconds['total'] - result.seconds['compile']
+  return {
+    'making_seconds': making,
+    'fit_seconds': total,
+    'beyond_making': total / making - 1,
+    'error': result.relative_error,
+    'seconds_by_phase': result.seconds,
   }
 
 
@@ -215,6 +238,12 @@ def table(case, found: dict[str, Curve], record: dict) -> str:
       lines.append(f'our curve is above {name} between (seconds): {row["ours_above_between"]}')
     if isinstance(row, dict) and row['ours_above_at_other_rates_between']:
       lines.append(f'  and above {name} at other rates: {row["ours_above_at_other_rates_between"]}')
+  made = record.get('on_the_fly')
+  if made:
+    lines.append(
+      f'from seeds: error {made["error"]:.5f} in {made["fit_seconds"]:.2f} s, of which making the features takes '
+      f'{made["making_seconds"]:.2f} s: {made["beyond_making"]:.0%} beyond'
+    )
   same = record.get('same_starts')
   if same:
     for dtype, ours in same['ours'].items():
@@ -258,6 +287,8 @@ def measure(case: cases.Case, methods: list[str], out: Path) -> None:
   if 'ours' in methods:
     found['ours'], record['ours'] = our_fit(case)
     record['comparison'] = comparison(found, others)
+    if case.source is not None:
+      record['on_the_fly'] = on_the_fly(case)
   record['load_average'] = {'before': load, 'after': os.getloadavg()}  # a busy machine makes the seconds worthless
   record['curves'] = {name: curve.data() for name, curve in found.items()}
   record['other_rates'] = {name: [curve.data() for curve in group] for name, group in others.items()}
@@ -282,7 +313,10 @@ def main(argv):
   out.mkdir(parents=True, exist_ok=True)
   paths = {'small': _SMALL.value, 'cats': _CATS.value}
   for name in _CASES.value:
-    case = cases.make(name, paths.get(name, ''))
+    if name == cases.GENERATED and _GENERATOR.value:
+      case = cases.from_generator(_GENERATOR.value, _LAYER.value, _SAMPLES.value)
+    else:
+      case = cases.make(name, paths.get(name, ''))
     if isinstance(case, str):
       log(case)
     else:
