@@ -29,6 +29,7 @@ CONTEST_STEPS = 16
 # Where even the first level takes a while, a few starts on a few samples give factors that are nearly as good at once;
 # they meet the better candidates on the first level. Below so many numbers it is not worth the compilation.
 EARLY_SAMPLES, EARLY_RESTARTS, EARLY_STEPS, EARLY_SIZE = 64, 16, 20, 10_000_000
+FIRST_STEPS = (4, 6, 6)  # of those factors on the first level, told of after each, before the restarts there
 GROWTH = 8  # of the subsets from level to level
 LEAST_SAMPLES = 64
 SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
@@ -259,11 +260,13 @@ class Solver:
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
     if state.inner is not None:
-      inner = joint.begin(state.inner.P, state.inner.X)
-      state.inner, _ = self.advance(Z, inner, self.sums(_energy, Z), EARLY_STEPS // 2, 0.0)
-      state.samples = self.sizes[0]
-      self.check([float(state.inner.error)], state, 0)
-      self.report(state, [self.entry(state, EARLY_STEPS // 2, self.clock.elapsed, float(state.inner.error))])
+      total = self.sums(_energy, Z)
+      state.inner, state.samples = joint.begin(state.inner.P, state.inner.X), self.sizes[0]
+      for steps in FIRST_STEPS:
+        state.inner, _ = self.advance(Z, state.inner, total, steps, 0.0)
+        error = float(state.inner.error)
+        self.check([error], state, 0)
+        self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
     P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
     candidates = [(P_k, np.asarray(X)) for P_k in np.asarray(P)]
     if state.inner is not None:
