@@ -25,7 +25,7 @@ TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last 
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
 KEEP = 1  # new candidates that meet on the first level, with the early one if there is one, before one goes on
-CONTEST_STEPS = 16
+CONTEST_STEPS = 16  # the sum of FIRST_STEPS
 # Where even the first level takes a while, a few starts on a few samples give factors that are nearly as good at once;
 # they meet the better candidates on the first level. Below so many numbers it is not worth the compilation.
 EARLY_SAMPLES, EARLY_RESTARTS, EARLY_STEPS, EARLY_SIZE = 64, 16, 20, 10_000_000
@@ -240,14 +240,8 @@ class Solver:
       Z = self.store.subset(EARLY_SAMPLES)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
     P, X, _ = self.search(lambda name: [Z], restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
-    return self.compete(Z, [(np.asarray(P[0]), np.asarray(X))], EARLY_STEPS)
-
-  def compete(self, Z: jax.Array, candidates: list[tuple[np.ndarray, np.ndarray]], steps: int) -> joint.JointState:
-    """The best of candidates (P (S, R_S), start of W or A) after so many joint steps each."""
-    total = self.sums(_energy, Z)
-    states = [self.advance(Z, joint.begin(P, X), total, steps, 0.0)[0] for P, X in candidates]
-    errors = np.array([float(state.error) for state in states])
-    return states[int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0]
+    start = joint.begin(np.asarray(P[0]), np.asarray(X))
+    return self.advance(Z, start, self.sums(_energy, Z), EARLY_STEPS, 0.0)[0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
@@ -259,8 +253,8 @@ class Solver:
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
+    total = self.sums(_energy, Z)
     if state.inner is not None:
-      total = self.sums(_energy, Z)
       state.inner, state.samples = joint.begin(state.inner.P, state.inner.X), self.sizes[0]
       for steps in FIRST_STEPS:
         state.inner, _ = self.advance(Z, state.inner, total, steps, 0.0)
@@ -268,12 +262,20 @@ class Solver:
         self.check([error], state, 0)
         self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
     P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
-    candidates = [(P_k, np.asarray(X)) for P_k in np.asarray(P)]
-    if state.inner is not None:
-      candidates.append((np.asarray(state.inner.P), np.asarray(state.inner.X)))
-    state.inner, state.samples, state.phase = self.compete(Z, candidates, CONTEST_STEPS), self.sizes[0], 'search'
-    self.check([float(state.inner.error)], state, 0)
-    self.report(state, [self.entry(state, CONTEST_STEPS, self.clock.elapsed, float(state.inner.error))])
+    # The early factors have had their steps on this level; the new ones meet them after as many.
+    best, ladder = state.inner, (CONTEST_STEPS,) if state.inner is None else FIRST_STEPS
+    for P_k in np.asarray(P):
+      inner = joint.begin(P_k, np.asarray(X))
+      for steps in ladder:
+        inner, _ = self.advance(Z, inner, total, steps, 0.0)
+        if best is None or float(inner.error) < float(best.error):
+          best = inner
+          if state.inner is not None:
+            state.inner = inner
+            self.report(state, [self.entry(state, int(inner.i), self.clock.elapsed, float(inner.error))])
+    state.inner, state.samples, state.phase = best, self.sizes[0], 'search'
+    self.check([float(best.error)], state, 0)
+    self.report(state, [self.entry(state, int(best.i), self.clock.elapsed, float(best.error))])
     return state, Z
 
   def steps_per_call(self) -> int:
