@@ -1,11 +1,10 @@
 """What factors mean on images: parts laid over samples, and where on them an appearance is strong."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
-from panda_jax.pictures import COLOURS, to_bytes
+from panda_jax.pictures import COLOURS, save_picture, to_bytes
 
 SAMPLES, TILE = 5, 128  # images across the page, and their least side in pixels
 MOST_ROWS = 24  # parts or appearances on one page
@@ -36,13 +35,7 @@ def _page(path: str | os.PathLike, rows: list[tuple[str, list[np.ndarray]]]) -> 
   pen = ImageDraw.Draw(picture)
   for i, (name, _) in enumerate(rows):
     pen.text((4, i * (h + GAP) + h // 2 - 6), name, fill=(34, 34, 34))
-  path = Path(path)
-  unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    picture.save(unfinished, format='PNG')
-    os.replace(unfinished, path)
-  finally:
-    unfinished.unlink(missing_ok=True)
+  save_picture(path, picture)
 
 
 def _enlarged(images: np.ndarray) -> np.ndarray:

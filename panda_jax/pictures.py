@@ -4,6 +4,7 @@ Every picture is a PNG that appears under its name only when it is complete. mat
 one is drawn, and its global state (pyplot, the chosen backend) is not touched.
 """
 
+import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.factors import write_atomically
 
 DPI = 150
 # Pale to black, its lightness falling evenly, so that it keeps its order on a grey printer; exact zeros are white.
@@ -298,6 +300,13 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
+def save_picture(path: str | os.PathLike, picture) -> None:
+  """A PIL image as a PNG, whole or not at all."""
+  buffer = io.BytesIO()
+  picture.save(buffer, format='PNG')
+  write_atomically(path, buffer.getvalue())
+
+
 def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
   """A sheet of the first `MOST_IMAGES` images (N, H, W, channels) in [-1, 1], row by row."""
   from PIL import Image
@@ -314,10 +323,4 @@ def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
   picture = Image.fromarray(sheet)
   while max(picture.size) > SHEET_PIXELS:
     picture = picture.reduce(2)
-  path = Path(path)
-  unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    picture.save(unfinished, format='PNG')
-    os.replace(unfinished, path)
-  finally:
-    unfinished.unlink(missing_ok=True)
+  save_picture(path, picture)
