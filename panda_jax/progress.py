@@ -34,7 +34,8 @@ class Progress:
     if self._show:
       self._console.print(text, markup=False, soft_wrap=True)
 
-  def _now(self, text: str) -> None:
+  def now(self, text: str) -> None:
+    """What is going on: the line that changes, or one now and then."""
     if self._status:
       self._status.update(text)
     elif time.monotonic() - self._last >= PLAIN_SECONDS:
@@ -55,7 +56,7 @@ class Progress:
       text += f', {rate:,.0f} samples/s'
       if self.samples:
         text += f', {(self.samples - done) / rate:,.0f} s left in this pass'
-    self._now(text)
+    self.now(text)
     if done == self.samples:
       self._pass = ('', 0.0, 0)
 
@@ -63,7 +64,7 @@ class Progress:
     """The solver reports: `SolverState`."""
     if state.history:
       last = state.history[-1]
-      self._now(
+      self.now(
         f'{last["phase"]} phase, {last["samples"]} samples, iteration {last["iteration"]}: '
         f'relative error {last["relative_error"]:.5f} after {state.seconds:.1f} s'
       )

@@ -1,0 +1,157 @@
+"""Images of a zip file or a folder as one array in memory, and batches that depend on the seed alone."""
+
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from panda_jax.errors import InputError
+
+ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+LARGEST_FILE = 64 << 20  # bytes of one compressed image
+LARGEST_SIDE = 4096
+HELD_OUT = 8  # one image in so many is never trained on
+
+
+class Images(NamedTuple):
+  """What `read_images` gives.
+
+  Attributes:
+    pixels: (N, H, W, 3) uint8, in the order of the names.
+    names: of the files, sorted.
+    sha256: of the decoded pixels.
+  """
+
+  pixels: np.ndarray
+  names: list[str]
+  sha256: str
+
+
+def read_images(path: str | os.PathLike, on_images: Callable[[str, int], None] = lambda name, n: None) -> Images:
+  """Every image of a zip file or of a folder and those below it, decoded to RGB.
+
+  Args:
+    path: of either.
+    on_images: told how many are read.
+
+  Raises:
+    InputError: there is no such path, no image in it, or some are damaged, not square powers of two or of several
+      sizes; the text names one and says how many.
+  """
+  path = Path(path)
+  if not path.exists():
+    raise InputError('data', path, 'there is no such file or folder', 'give a zip file or a folder of images')
+  pixels, names = None, []
+  for name, content in _folder(path) if path.is_dir() else _zipped(path):
+    image = _decoded(path, name, content)
+    if pixels is None:
+      _check_size(path, name, image.shape)
+      count = _count(path)
+      pixels = np.empty((count, *image.shape), np.uint8)
+    if image.shape != pixels.shape[1:]:
+      here, first = (f'{shape[1]}x{shape[0]}' for shape in (image.shape, pixels.shape[1:]))
+      problem = f'images of mixed sizes: {name} is {here}, {names[0]} is {first}'
+      raise InputError('data', path, problem, 'crop them all to one size')
+    pixels[len(names)] = image
+    names.append(name)
+    on_images('read', len(names))
+  if pixels is None:
+    raise InputError('data', path, 'there is no image in it', f'give files that end in {", ".join(ENDINGS)}')
+  return Images(pixels, names, hashlib.sha256(pixels.data).hexdigest())
+
+
+def _names(path: Path) -> list[str]:
+  if path.is_dir():
+    found = (file.relative_to(path).as_posix() for file in path.rglob('*') if file.is_file())
+  else:
+    try:
+      with zipfile.ZipFile(path) as archive:
+        found = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except (OSError, zipfile.BadZipFile) as error:
+      raise InputError('data', path, f'it is no zip file ({error})', 'give a zip file or a folder') from error
+  return sorted(name for name in found if name.lower().endswith(ENDINGS) and not Path(name).name.startswith('.'))
+
+
+def _count(path: Path) -> int:
+  return len(_names(path))
+
+
+def _folder(path: Path) -> Iterator[tuple[str, bytes]]:
+  for name in _names(path):
+    try:
+      yield name, (path / name).read_bytes()
+    except OSError as error:
+      raise InputError('data', path / name, f'it cannot be read ({error.strerror})', 'check its rights') from error
+
+
+def _zipped(path: Path) -> Iterator[tuple[str, bytes]]:
+  names = _names(path)
+  with zipfile.ZipFile(path) as archive:
+    for name in names:
+      if archive.getinfo(name).file_size > LARGEST_FILE:
+        raise InputError('data', path, f'{name} unpacks to over {LARGEST_FILE >> 20} MB', 'leave it out')
+      try:
+        yield name, archive.read(name)
+      except Exception as error:  # zipfile and zlib raise much
+        raise InputError('data', path, f'{name} cannot be unpacked ({error})', 'copy the file again') from error
+
+
+def _decoded(path: Path, name: str, content: bytes) -> np.ndarray:
+  try:
+    with Image.open(io.BytesIO(content)) as image:
+      if max(image.size) > LARGEST_SIDE:
+        raise InputError('data', path, f'{name} is {image.size[0]} pixels wide', f'crop it to {LARGEST_SIDE} at most')
+      return np.asarray(image.convert('RGB'))
+  except InputError:
+    raise
+  except Exception as error:  # Pillow raises what its decoders raise
+    said = ' '.join(str(error).split())[:120].replace(str(path), '')
+    raise InputError('data', path, f'{name} cannot be decoded ({said})', 'replace or remove that file') from error
+
+
+def _check_size(path: Path, name: str, shape: tuple[int, ...]) -> None:
+  height, width, _ = shape
+  if height != width or height < 8 or height & (height - 1):
+    raise InputError(
+      'data', path, f'{name} is {width}x{height}', 'crop the images to squares whose side is a power of two from 8'
+    )
+
+
+def split(images: Images) -> tuple[np.ndarray, np.ndarray]:
+  """Indices of the images to train on and of those held out: every eighth in the order of names."""
+  index = np.arange(len(images.names))
+  held = index % HELD_OUT == HELD_OUT - 1
+  return index[~held], index[held]
+
+
+class Batches:
+  """Batches of a fixed size from shuffled epochs; batch number k is a function of the seed and k.
+
+  Args:
+    pixels: (N, H, W, 3) uint8.
+    index: which of them to draw from.
+    size: images of a batch.
+    seed: of the order.
+  """
+
+  def __init__(self, pixels: np.ndarray, index: np.ndarray, size: int, seed: int):
+    self._pixels, self._index, self._size, self._seed = pixels, index, size, seed
+    self._orders: dict[int, np.ndarray] = {}
+
+  def _order(self, epoch: int) -> np.ndarray:
+    if epoch not in self._orders:
+      order = np.random.default_rng((self._seed, epoch)).permutation(self._index)
+      self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
+    return self._orders[epoch]
+
+  def __getitem__(self, k: int) -> np.ndarray:
+    """(size, H, W, 3) uint8."""
+    positions = k * self._size + np.arange(self._size)
+    epochs, places = np.divmod(positions, len(self._index))
+    return self._pixels[[self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)]]
