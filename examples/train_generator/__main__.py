@@ -1,4 +1,7 @@
-"""python -m examples.train_generator --config=examples/train_generator/configs/NAME.py --data=ZIP|FOLDER --workdir=DIR"""
+"""Trains a StyleGAN2 on a zip file or folder of images; README.md beside this file says how.
+
+python -m examples.train_generator --config=examples/train_generator/configs/NAME.py --data=DATA --workdir=DIR
+"""
 
 import os
 import sys

@@ -10,13 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from panda_jax.errors import InputError
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 LARGEST_FILE = 64 << 20  # bytes of one compressed image
 LARGEST_SIDE = 4096
-HELD_OUT = 8  # one image in so many is never trained on
+HELD_OUT = 8  # one photograph in so many is never trained on
+SAME = 8.0  # root mean square of the differences, in levels of 255
 
 
 class Images(NamedTuple):
@@ -123,11 +126,34 @@ def _check_size(path: Path, name: str, shape: tuple[int, ...]) -> None:
     )
 
 
-def split(images: Images) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the images to train on and of those held out: every eighth in the order of names."""
-  index = np.arange(len(images.names))
-  held = index % HELD_OUT == HELD_OUT - 1
-  return index[~held], index[held]
+def photographs(pixels: np.ndarray) -> np.ndarray:
+  """The photograph (N,) that each image (N, H, W, 3) shows: an index from 0, in the order of first appearance.
+
+  Collections from the web hold the same photograph several times, re-encoded or cropped a little differently. Images
+  whose 8x8 averages differ by less than `SAME` are one photograph, and so are chains of such images.
+  """
+  N, side = pixels.shape[:2]
+  small = pixels.reshape(N, 8, side // 8, 8, side // 8, 3).mean(axis=(2, 4), dtype=np.float32).reshape(N, -1)
+  squares = np.sum(small**2, axis=1)
+  most = SAME**2 * small.shape[1]
+  pairs = []
+  for first in range(0, N, 1024):
+    rows = small[first : first + 1024]
+    distances = squares[first : first + 1024, None] + squares[None] - 2 * rows @ small.T
+    i, j = np.nonzero(distances < most)
+    pairs.append(np.stack([first + i, j]))
+  i, j = np.concatenate(pairs, axis=1)
+  _, labels = connected_components(coo_matrix((np.ones(len(i), bool), (i, j)), shape=(N, N)), directed=False)
+  _, first, of = np.unique(labels, return_index=True, return_inverse=True)
+  return np.argsort(np.argsort(first))[of]
+
+
+def split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Indices of the images to train on, and one of each photograph held out: every eighth photograph, in order."""
+  shown = photographs(pixels)
+  held = shown % HELD_OUT == HELD_OUT - 1
+  _, first = np.unique(shown, return_index=True)
+  return np.flatnonzero(~held), np.sort(first[held[first]])
 
 
 class Batches:

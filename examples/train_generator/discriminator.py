@@ -3,6 +3,7 @@
 Letters: N images, H, W their grid, C channels.
 """
 
+import itertools
 import math
 
 import jax
@@ -19,9 +20,7 @@ GROUP = 4  # images whose spread is one number
 @jax.custom_jvp
 def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Correlation of (N, 2 h + 1, 2 w + 1, I) with (3, 3, I, O) at every second position: (N, h, w, O)."""
-  return lax.conv_general_dilated(
-    x, kernel, (2, 2), ((0, 0), (0, 0)), dimension_numbers=LAYOUT, precision=PRECISION
-  )
+  return lax.conv_general_dilated(x, kernel, (2, 2), ((0, 0), (0, 0)), dimension_numbers=LAYOUT, precision=PRECISION)
 
 
 @conv_down.defjvp
@@ -105,7 +104,7 @@ class Discriminator(nnx.Module):
 
   def __init__(self, widths: tuple[int, ...], image_channels: int, rngs: nnx.Rngs):
     self.entry = Conv(image_channels, widths[0], 1, rngs)
-    self.blocks = nnx.List([Block(a, b, rngs) for a, b in zip(widths[:-1], widths[1:], strict=True)])
+    self.blocks = nnx.List([Block(a, b, rngs) for a, b in itertools.pairwise(widths)])
     last = widths[-1]
     self.conv = Conv(last + 1, last, 3, rngs)
     self.dense = Dense(16 * last, last, rngs)

@@ -68,7 +68,9 @@ class Checkpoints:
       raise InputError(
         'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({said})', 'use --overwrite to start anew'
       ) from error
-    placed = [jax.device_put(array.astype(leaf.dtype), leaf.sharding) for array, leaf in zip(saved, leaves, strict=True)]
+    placed = [
+      jax.device_put(array.astype(leaf.dtype), leaf.sharding) for array, leaf in zip(saved, leaves, strict=True)
+    ]
     return jax.tree.unflatten(treedef, placed)
 
   def close(self) -> None:

@@ -222,8 +222,8 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       'fake_logits': fake_logits.mean(),
       'real_logits': real_logits.mean(),
       'real_signs': jnp.sign(real_logits).mean(),
-      'generator_gradient': optax.global_norm(gradient_g),
-      'discriminator_gradient': optax.global_norm(gradient_d),
+      'generator_gradient': optax.tree.norm(gradient_g),
+      'discriminator_gradient': optax.tree.norm(gradient_d),
       'augment': probability,
     }
 

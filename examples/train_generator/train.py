@@ -55,12 +55,19 @@ def train_into(
     if found.pixels.shape[1] != config.resolution:
       side = found.pixels.shape[1]
       raise InputError('data', images, f'its images are {side}x{side}', f'give images of {config.resolution} pixels')
-    index, held = data.split(found)
+    progress.now('looking for pictures of the same photograph')
+    index, held = data.split(found.pixels)
     if len(index) < config.batch:
       raise InputError('data', images, f'{len(found.names)} images are too few', f'give {2 * config.batch} or more')
     record = {
       'config': json.loads(config.to_json()),
-      'data': {'file': Path(images).name, 'images': len(found.names), 'held_out': len(held), 'sha256': found.sha256},
+      'data': {
+        'file': Path(images).name,
+        'images': len(found.names),
+        'trained': len(index),
+        'held_out': len(held),
+        'sha256': found.sha256,
+      },
     }
     _claim(workdir, record, overwrite)
     batches = data.Batches(found.pixels, index, config.batch, config.seed)
@@ -122,7 +129,7 @@ class _Run:
     images = int(state.images)
     self._drop_later_lines(images)
     self.progress.say(f'training on {jax.device_count()} {jax.devices()[0].platform} device(s) from image {images}')
-    self.started, self.first, self.logged, self.saved = time.monotonic(), images, images, time.monotonic()
+    self.logged, self.told, self.saved = images, time.monotonic(), time.monotonic()
     handlers = {}
     if threading.current_thread() is threading.main_thread():
       handlers = {s: signal.signal(s, lambda *_: self.stopping.set()) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -177,12 +184,12 @@ class _Run:
         f'not finite between images {self.logged} and {images}',
         'go on from the last checkpoint with a lower --config.learning_rate, in another workdir',
       )
-    seconds = time.monotonic() - self.started
-    rate = (images - self.first) / seconds
-    line = {'images': images, 'seconds': round(seconds, 1), 'images_per_second': round(rate, 2), **means}
+    now = time.monotonic()
+    rate = (images - self.logged) / (now - self.told)
+    line = {'images': images, 'images_per_second': round(rate, 2), **means}
     with (self.workdir / METRICS).open('a') as file:
       file.write(json.dumps(line) + '\n')
-    self.logged = images
+    self.logged, self.told = images, now
     left = (self.config.images - images) / rate
     self.progress.now(
       f'{images} of {self.config.images} images, {rate:.1f} images/s, {left / 60:.0f} min left, '

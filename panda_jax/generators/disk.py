@@ -24,7 +24,13 @@ LARGEST_DESCRIPTION = 16 << 20  # bytes
 MOST_TOLD = 8  # leaves that an error names
 
 
-def save_generator(generator, folder: str | os.PathLike, description: dict | None = None, overwrite: bool = False):
+def save_generator(
+  generator,
+  folder: str | os.PathLike,
+  description: dict | None = None,
+  overwrite: bool = False,
+  storage: str = 'float32',
+):
   """Writes a generator of one of our families, in one step: killed at any time, it leaves what was there before.
 
   Args:
@@ -32,15 +38,19 @@ def save_generator(generator, folder: str | os.PathLike, description: dict | Non
     folder: its parents are made if need be.
     description: more entries of generator.json, JSON values only: source, licence, report.
     overwrite: replace the generator that is in the folder.
+    storage: 'float32', or 'float16' for half the size: weights are rounded to it, and read as float32 again.
 
   Raises:
-    InputError: the folder is there (see `check_free`) or cannot be written; weights of a type that float32 cannot hold.
+    InputError: the folder is there (see `check_free`) or cannot be written; weights of a type that float32 cannot hold,
+      or too large for `storage`.
   """
   from panda_jax.fitting import versions
   from panda_jax.generators import registry
 
   check_free(folder, overwrite)
-  arrays = {name: _storable(name, value) for name, value in leaves(generator).items()}
+  if storage not in ('float32', 'float16'):
+    raise InputError('storage', storage, 'there is no such one', 'give float32 or float16')
+  arrays = {name: _storable(name, value, storage) for name, value in leaves(generator).items()}
   entries = {
     'format': FORMAT,
     'family': generator.family,
@@ -86,8 +96,24 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
     )
 
 
+def embedded() -> dict[str, Path]:
+  """{name: folder} of the generators that come with the package."""
+  assets = Path(__file__).parents[1] / 'assets'
+  return {path.parent.name: path.parent for path in sorted(assets.glob(f'*/{DESCRIPTION}'))}
+
+
+def folder_of(generator: str | os.PathLike) -> Path:
+  """The folder that is meant by a path, or by the name of an embedded generator where there is no such path."""
+  path = Path(generator)
+  return path if path.exists() else embedded().get(str(generator), path)
+
+
 def load_generator(folder: str | os.PathLike):
   """The generator in a folder that `python -m converters` or `save_generator` wrote, float32.
+
+  Args:
+    folder: its path, or the name of a generator that comes with the package: 'cats64'. A folder of that name in the
+      working directory goes before it.
 
   Raises:
     InputError: there is none, or it is damaged: what generator.json says and the weights do not agree.
@@ -97,7 +123,7 @@ def load_generator(folder: str | os.PathLike):
 
   from panda_jax.generators import registry
 
-  folder = Path(folder)
+  folder = folder_of(folder)
   description = read_description(folder)
   try:
     options = registry.options_from_json(description['family'], description['options'])
@@ -120,9 +146,9 @@ def read_description(folder: str | os.PathLike) -> dict:
   Raises:
     InputError: there is no such folder or file, or it is damaged or of a later version.
   """
-  folder = Path(folder)
+  folder = folder_of(folder)
   path = folder / DESCRIPTION
-  remedy = 'give a folder that `python -m converters` wrote'
+  remedy = f'give a folder that `python -m converters` wrote, or one of {", ".join(embedded())}'
   if not folder.exists():
     raise InputError('generator', folder, 'there is no such folder', remedy)
   if not path.is_file():
@@ -171,13 +197,19 @@ def _damaged(folder: Path, problem: str) -> InputError:
   return InputError('generator', folder, f'it is damaged: {problem}', 'convert or copy it again')
 
 
-def _storable(name: str, value) -> np.ndarray:
+def _storable(name: str, value, storage: str) -> np.ndarray:
   value = np.asarray(value)
-  if value.dtype.name in ('float16', 'bfloat16'):
-    return value.astype(np.float32)
-  if value.dtype != np.float32 and value.dtype.kind not in 'biu':
+  if value.dtype.kind in 'biu':
+    return value
+  if value.dtype.name not in ('float16', 'bfloat16', 'float32'):
     raise InputError('generator', name, f'its weights are {value.dtype}', 'cast them to float32 first')
-  return value
+  value = value.astype(np.float32)
+  if storage == 'float32':
+    return value
+  largest = float(np.abs(value).max(initial=0))
+  if not largest <= np.finfo(np.float16).max:
+    raise InputError('storage', storage, f'{name} has an entry of {largest:g}', 'store it as float32')
+  return value.astype(np.float16)
 
 
 def _nested(flat: dict[str, object]) -> dict:
@@ -223,6 +255,8 @@ def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
   try:
     with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
       checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
+    # It holds this machine's path, and nothing reads it.
+    (folder / 'commit_success.txt').unlink(missing_ok=True)
   except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
     raise OSError(_told(error)) from error
 
@@ -248,7 +282,7 @@ def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dty
     except Exception as error:
       raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
   _compare(folder, expected, {name: (array.shape, array.dtype) for name, array in arrays.items()})
-  return arrays
+  return {name: array.astype(expected[name][1]) for name, array in arrays.items()}
 
 
 def _compare(folder: Path, expected: dict, stored: dict) -> None:
@@ -256,11 +290,17 @@ def _compare(folder: Path, expected: dict, stored: dict) -> None:
   wrong = [f'{name} is missing' for name in expected if name not in stored]
   wrong += [f'{name} is none of it' for name in stored if name not in expected]
   for name in expected:
-    if name in stored and stored[name] != expected[name]:
+    if name in stored and stored[name] not in (expected[name], _halved(expected[name])):
       wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
   if wrong:
     more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
     raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
+
+
+def _halved(kind: tuple[tuple[int, ...], np.dtype]) -> tuple[tuple[int, ...], np.dtype]:
+  """What `storage='float16'` makes of a leaf."""
+  shape, dtype = kind
+  return shape, np.dtype(np.float16) if dtype == np.float32 else dtype
 
 
 def _kind(kind: tuple[tuple[int, ...], np.dtype]) -> str:
@@ -275,4 +315,14 @@ def _told(error: Exception) -> str:
   return lines[0].strip()[:160]
 
 
-__all__ = ['check_free', 'count_parameters', 'leaves', 'load_generator', 'quiet', 'read_description', 'save_generator']
+__all__ = [
+  'check_free',
+  'count_parameters',
+  'embedded',
+  'folder_of',
+  'leaves',
+  'load_generator',
+  'quiet',
+  'read_description',
+  'save_generator',
+]

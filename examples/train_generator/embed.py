@@ -1,0 +1,61 @@
+"""Stores a trained generator as float16, as the package ships it.
+
+python -m examples.train_generator.embed --generator=DIR --out=panda_jax/assets/NAME
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags, logging
+
+import panda_jax
+from panda_jax.errors import InputError
+from panda_jax.generators.disk import read_description, save_generator
+
+KEPT = ('training', 'source')  # what the new folder says of where it comes from
+
+
+def embed(generator: str, out: Path, overwrite: bool) -> int:
+  """Writes the folder, leaving a model card in it alone; returns its size in bytes.
+
+  Raises:
+    InputError: there is no such generator, or something else is at `out`.
+  """
+  description = read_description(generator)
+  card = out / 'MODEL_CARD.md'
+  text = card.read_text() if card.is_file() else None
+  if text is not None:
+    card.unlink()
+  try:
+    kept = {name: description[name] for name in KEPT if name in description}
+    save_generator(panda_jax.load_generator(generator), out, kept, overwrite=overwrite, storage='float16')
+  finally:
+    if text is not None:
+      card.write_text(text)
+  return sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
+
+
+def main(argv: list[str]) -> int:
+  logging.set_verbosity(logging.ERROR)
+  options = flags.FLAGS
+  try:
+    try:
+      options(argv)
+    except flags.Error as error:
+      raise InputError('flags', ' '.join(argv[1:]), str(error), 'see the README beside this module') from error
+    for name in ('generator', 'out'):
+      if not options[name].value:
+        raise InputError(name, None, 'not given', f'give --{name}=DIR')
+    size = embed(options.generator, Path(options.out), options.overwrite)
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  print(f'{options.out}  {size / 1e6:.1f} MB')
+  return 0
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('generator', None, 'Folder of the trained generator.')
+  flags.DEFINE_string('out', None, 'Folder to write.')
+  flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.')
+  sys.exit(main(sys.argv))

@@ -1,0 +1,168 @@
+"""The trainer as its user runs it: killed and resumed, refused, diverging; and the evaluation of what it made."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+import panda_jax
+from examples.train_generator import evaluate, steps, train
+from examples.train_generator.configs import smoke
+from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.generators import save_generator
+from panda_jax.generators.disk import leaves, read_description
+from panda_jax.generators.stylegan2 import StyleGAN2
+from panda_jax.progress import Progress
+from tests.examples.pictures import folder, made, zipped
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  return zipped(tmp_path_factory.mktemp('images') / 'waves.zip', made(64, 16))
+
+
+@pytest.fixture(scope='module')
+def config():
+  config = smoke.get_config()
+  # One program to compile: the penalties have their own tests.
+  config.update({'r1_every': 1000, 'path_weight': 0.0})
+  return config
+
+
+@pytest.fixture(scope='module')
+def whole(images, config, tmp_path_factory):
+  """A training that nothing interrupted."""
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  return workdir, train.train_into(workdir, config, images)
+
+
+def test_what_is_written(whole):
+  workdir, result = whole
+  assert result == workdir / 'generator'
+  assert sorted(path.name for path in (workdir / 'samples').iterdir()) == ['00000032.png', '00000064.png']
+  assert sorted(path.name for path in (workdir / 'snapshots').iterdir()) == ['00000032', '00000064']
+  lines = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['images'] for line in lines] == [16, 32, 48, 64]
+  generator = panda_jax.load_generator(result)
+  assert isinstance(generator, StyleGAN2)
+  assert np.abs(generator.w_avg[...]).max() > 0
+  known = read_description(result)['training']
+  assert (known['images'], known['data']['images']) == (64, 64)
+  assert known['config']['widths'] == [8, 8, 4]
+
+
+def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_path):
+  # A process of its own, killed without warning after its first checkpoint.
+  settings = [f'--config.{name}={config[name]}' for name in ('r1_every', 'path_weight')]
+  command = [
+    *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
+    *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0', *settings),
+  ]
+  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, stderr=subprocess.DEVNULL)
+  deadline = time.monotonic() + 300
+  while not list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*')) and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  first = max(int(path.name) for path in (tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))
+  config = config.copy_and_resolve_references()
+  config.images = max(64, first + 16)
+  result = train.train_into(tmp_path / 'run', config, images)
+  lines = [json.loads(line)['images'] for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  assert lines == sorted(set(lines))
+  assert lines[-1] == config.images
+  if config.images == 64:
+    expected = leaves(panda_jax.load_generator(whole[1]))
+  else:  # the process was quick: it passed the end of the whole training before it could be killed
+    expected = leaves(panda_jax.load_generator(train.train_into(tmp_path / 'again', config, images)))
+  for name, value in leaves(panda_jax.load_generator(result)).items():
+    np.testing.assert_array_equal(value, expected[name])
+
+
+def test_sigterm_saves_and_says_so(images, tmp_path):
+  command = [
+    *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
+    *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.images=1000000'),
+    *('--config.r1_every=1000', '--config.path_weight=0.0'),
+  ]
+  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  deadline = time.monotonic() + 300
+  while not (tmp_path / 'run' / 'metrics.jsonl').exists() and time.monotonic() < deadline:
+    time.sleep(0.02)
+  process.terminate()
+  assert process.wait(timeout=120) == 143
+  assert 'the same command goes on' in process.stderr.read()
+  assert len(list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))) == 1
+
+
+def test_another_training_is_not_overwritten(whole, images, config, tmp_path):
+  workdir, _ = whole
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  other = config.copy_and_resolve_references()
+  other.learning_rate = 0.001
+  with pytest.raises(InputError, match=r'another learning_rate.*--overwrite'):
+    train.train_into(workdir, other, images)
+  with pytest.raises(InputError, match=r'another data'):
+    train.train_into(workdir, config, folder(tmp_path / 'others', made(64, 16, seed=5)))
+  (tmp_path / 'mine').mkdir()
+  (tmp_path / 'mine' / 'thesis.txt').write_text('precious')
+  with pytest.raises(InputError, match='something else'):
+    train.train_into(tmp_path / 'mine', config, images)
+  assert (tmp_path / 'mine' / 'thesis.txt').read_text() == 'precious'
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
+
+
+def test_images_that_do_not_fit(config, images, tmp_path):
+  with pytest.raises(InputError, match='32x32'):
+    train.train_into(tmp_path / 'a', config, folder(tmp_path / 'large', made(20, 32)))
+  with pytest.raises(InputError, match='too few'):
+    train.train_into(tmp_path / 'a', config, folder(tmp_path / 'few', made(5, 16)))
+  assert not (tmp_path / 'a').exists()
+
+
+def test_divergence_stops_and_keeps_the_last_checkpoint(images, config, tmp_path):
+  config = config.copy_and_resolve_references()
+  config.update({'learning_rate': 1e30, 'checkpoint_seconds': 0.0, 'log_images': 8})
+  with pytest.raises(NonFiniteError, match=r'not finite|NaN or infinity') as caught:
+    train.train_into(tmp_path / 'run', config, images)
+  assert 'learning_rate' in str(caught.value)
+  for text in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines():
+    assert all(np.isfinite(value) for value in json.loads(text).values())
+
+
+def test_command_line_mistakes_are_one_line(tmp_path):
+  for flags in ([], ['--data=none.zip', f'--workdir={tmp_path}'], ['--nosuch=1'], ['--config.nosuch=1']):
+    done = subprocess.run(
+      [sys.executable, '-m', 'examples.train_generator', *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith('error: ')
+    assert done.stderr.count('\n') == 1
+
+
+def test_evaluation(tmp_path):
+  config = smoke.get_config()
+  config.update({'resolution': 32, 'widths': (8, 8, 4, 4), 'discriminator_widths': (8, 8, 4, 4)})
+  save_generator(StyleGAN2(steps.generator_options(config), nnx.Rngs(0)), tmp_path / 'noise')
+  path = zipped(tmp_path / 'waves.zip', made(600, 32))
+  with Progress() as progress:
+    result = evaluate.evaluate([str(tmp_path / 'noise')], path, tmp_path / 'out', 256, progress)
+  row = result['generators']['noise']['truncation']['1.0']
+  floor = result['training images']
+  assert 0 <= floor['frechet'] < 0.3 < row['frechet']  # untrained weights make noise
+  assert row['precision'] < 0.2 < floor['precision']
+  for name in ('noise_samples.png', 'noise_truncation.png', 'noise_nearest.png', 'evaluation.json'):
+    assert (tmp_path / 'out' / name).stat().st_size > 500
+  assert 'noise' in evaluate.table(result)
+  small = StyleGAN2(steps.generator_options(smoke.get_config()), nnx.Rngs(0))
+  save_generator(small, tmp_path / 'small')
+  with pytest.raises(InputError, match='16 pixels'):
+    evaluate.evaluate([str(tmp_path / 'small')], path, tmp_path / 'out2', 256, Progress())
