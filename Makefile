@@ -1,12 +1,12 @@
 # make test    sets up .venv and runs every test
-# make demo    sets up .venv and fits the feature maps that the repository carries
+# make demo    sets up .venv and shows the parts of the embedded generator of cats, where they are and what they do
 # Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test demo lint format benchmark clean
+.PHONY: venv test demo wheel lint format benchmark clean
 
 venv: $(STAMP)
 
@@ -20,8 +20,18 @@ $(STAMP): pyproject.toml
 test: venv
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
+DEMO := runs/cats64
+
 demo: venv
-	$(VENV)/bin/python run.py fit --config=configs/demo.py --workdir=runs/demo --overwrite
+	$(VENV)/bin/python run.py fit --config=configs/cats64.py --workdir=$(DEMO) --overwrite
+	$(VENV)/bin/python run.py saliency --workdir=$(DEMO) --appearance=0,1,2,3 --overwrite
+	$(VENV)/bin/python run.py edit --workdir=$(DEMO) --part=0 --appearance=1 --alpha=-40,-20,0,20,40 --seeds=0-5 --overwrite
+	$(VENV)/bin/python run.py report --workdir=$(DEMO)
+	@echo
+
+# The package as others install it, with the embedded generator inside.
+wheel: venv
+	$(VENV)/bin/python -m pip wheel --no-input --quiet --no-deps --wheel-dir dist .
 
 lint: venv
 	$(VENV)/bin/python -m ruff check .

@@ -16,22 +16,14 @@ KEPT = ('training', 'source')  # what the new folder says of where it comes from
 
 
 def embed(generator: str, out: Path, overwrite: bool) -> int:
-  """Writes the folder, leaving a model card in it alone; returns its size in bytes.
+  """Writes the folder; returns its size in bytes.
 
   Raises:
     InputError: there is no such generator, or something else is at `out`.
   """
   description = read_description(generator)
-  card = out / 'MODEL_CARD.md'
-  text = card.read_text() if card.is_file() else None
-  if text is not None:
-    card.unlink()
-  try:
-    kept = {name: description[name] for name in KEPT if name in description}
-    save_generator(panda_jax.load_generator(generator), out, kept, overwrite=overwrite, storage='float16')
-  finally:
-    if text is not None:
-      card.write_text(text)
+  kept = {name: description[name] for name in KEPT if name in description}
+  save_generator(panda_jax.load_generator(generator), out, kept, overwrite=overwrite, storage='float16')
   return sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
 
 

@@ -1,9 +1,9 @@
 """The steps of the training: pure functions of a state, compiled once each.
 
-Adversarial step: non-saturating loss (Goodfellow et al. 2014). Both networks are updated from the same images and
-passes: one forward pass of the generator and one of the discriminator on its images serve both gradients, a tenth of
-the work less than in alternation. Lazy regularisation, with the optimiser's constants corrected for its interval, and
-path lengths: Karras et al. 2020, section 3.1 and appendix B. R1: Mescheder et al. 2018, equation 9.
+Adversarial step: non-saturating loss (Goodfellow et al. 2014), the discriminator first, then the generator against the
+new discriminator; both on the same generated images, which saves one pass of the generator in four. Lazy
+regularisation, with the optimiser's constants corrected for its interval, and path lengths: Karras et al. 2020, section
+3.1 and appendix B. R1: Mescheder et al. 2018, equation 9.
 Letters: N images of a batch, H, W their grid.
 """
 
@@ -185,20 +185,22 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       model = generator(params)
       return model(model.map(z), noise=noise_key).astype(jnp.float32)
 
-    def judge(params, fake):
+    def loss_d(params, fake):
       fake_logits = judged(params, fake, fake_key, state.probability)
-      return fake_logits, judged(params, real, real_key, state.probability)
+      real_logits = judged(params, real, real_key, state.probability)
+      loss = jnp.mean(jax.nn.softplus(fake_logits) + jax.nn.softplus(-real_logits))
+      return loss, (fake_logits, real_logits)
 
-    fake, pull_generator = jax.vjp(drawn, state.generator)
-    (fake_logits, real_logits), pull = jax.vjp(judge, state.discriminator, fake)
-    discriminator_loss = jnp.mean(jax.nn.softplus(fake_logits) + jax.nn.softplus(-real_logits))
-    generator_loss = jnp.mean(jax.nn.softplus(-fake_logits))
-    gradient_d, _ = pull((jax.nn.sigmoid(fake_logits) / N, -jax.nn.sigmoid(-real_logits) / N))
-    _, by_images = pull((-jax.nn.sigmoid(-fake_logits) / N, jnp.zeros_like(real_logits)))
-    (gradient_g,) = pull_generator(by_images)
+    def loss_g(fake, params):
+      return jnp.mean(jax.nn.softplus(-judged(params, fake, fake_key, state.probability)))
 
-    params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
+    fake, pull = jax.vjp(drawn, state.generator)
+    judged_both = jax.value_and_grad(loss_d, has_aux=True)
+    (discriminator_loss, (fake_logits, real_logits)), gradient_d = judged_both(state.discriminator, fake)
     discriminator, moments_d = updated(adam_d, gradient_d, state.discriminator_moments, state.discriminator)
+    generator_loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
+    (gradient_g,) = pull(by_images)
+    params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
     # Half of the average is of the last `average_images`, or of a share of all while there are few.
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))

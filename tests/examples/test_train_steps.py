@@ -130,15 +130,12 @@ def test_adversarial_step_is_two_steps_of_adam(config, training, reals):
     model = generator(p)
     return model(model.map(z), noise=keys[1])
 
-  def loss_g(p):
-    return jnp.mean(jax.nn.softplus(-judge(state.discriminator, fake(p))))
-
   def loss_d(p):
     made_up = jax.nn.softplus(judge(p, fake(state.generator)))
     return jnp.mean(made_up) + jnp.mean(jax.nn.softplus(-judge(p, real)))
 
-  value_g, gradient_g = jax.jit(jax.value_and_grad(loss_g))(state.generator)
-  value_d, gradient_d = jax.jit(jax.value_and_grad(loss_d))(state.discriminator)
+  def loss_g(p, discriminator):
+    return jnp.mean(jax.nn.softplus(-judge(discriminator, fake(p))))
 
   def stepped(gradient, params, every):
     share = every / (every + 1)
@@ -146,8 +143,10 @@ def test_adversarial_step_is_two_steps_of_adam(config, training, reals):
     updates, _ = adam.update(gradient, adam.init(params), params)
     return optax.apply_updates(params, updates)
 
-  expected_g = stepped(gradient_g, state.generator, config.path_every)
+  value_d, gradient_d = jax.jit(jax.value_and_grad(loss_d))(state.discriminator)
   expected_d = stepped(gradient_d, state.discriminator, config.r1_every)
+  value_g, gradient_g = jax.jit(jax.value_and_grad(loss_g))(state.generator, expected_d)
+  expected_g = stepped(gradient_g, state.generator, config.path_every)
   kept = 0.5 ** (config.batch / config.batch)  # the ramp: half of the average is of all images so far
   average = jax.tree.map(lambda a, b: kept * a + (1 - kept) * b, state.average, expected_g)
   after, metrics = training.adversarial(state, reals)

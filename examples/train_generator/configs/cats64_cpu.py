@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
       'images': 200_000,
       'learning_rate': 0.0025,
       'adam': (0.0, 0.99),
-      'r1_weight': 0.3,
+      'r1_weight': 0.1,
       'r1_every': 16,
       'path_weight': 0.0,
       'path_every': 4,

@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
       'precision': 'bfloat16',
       'batch': 64,
       'images': 3_000_000,
-      'r1_weight': 0.1,
+      'r1_weight': 0.05,
       'path_weight': 2.0,
       'average_images': 20_000,
       'augment_target': 0.6,

@@ -1,0 +1,20 @@
+"""Parts of the embedded generator of cat faces, at its 16 x 16 layer.
+
+python run.py fit --config=configs/cats64.py --workdir=runs/cats64          TIME
+python run.py fit --config=configs/cats64.py:smoke --workdir=runs/smoke     TIME
+"""
+
+from panda_jax.config import default_config
+
+
+def get_config(size: str = 'full'):
+  """`size`: 'full', or 'smoke' for a quick run on fewer samples and parts."""
+  config = default_config()
+  config.generator = 'cats64'
+  config.layer = 5
+  config.samples, config.parts = 1000, 12
+  if size == 'smoke':
+    config.samples, config.parts, config.restarts = 32, 4, 8
+  elif size != 'full':
+    raise ValueError(f'config=configs/cats64.py:{size}: unknown size; give full or smoke')
+  return config
