@@ -1,77 +1,133 @@
-"""What factors mean on images: parts laid over samples, and where on them an appearance is strong."""
+"""What factors mean on images: parts laid over samples, and where on them an appearance is strong.
 
+A position of the feature grid covers the same share of the image everywhere; of a StyleGAN3, whose maps reach beyond
+the image, `margin` cells are cut at each edge first.
+"""
+
+import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
-from panda_jax.pictures import COLOURS, save_picture, to_bytes
+from panda_jax.pictures import INK, to_bytes
+from panda_jax.sheets import Bar, Row, Swatch, draw_rows, font, resized, tile_size, written
 
-SAMPLES, TILE = 5, 128  # images across the page, and their least side in pixels
-MOST_ROWS = 24  # parts or appearances on one page
-GAP, LABEL = 4, 26
+SAMPLES = 5  # images across a page
+MOST_APPEARANCES = 24  # on one page
+MOST_ROWS = 10  # groups of parts below each other before they share rows
+# Okabe and Ito's colours for readers of every kind of colour vision, in the order that keeps neighbours apart.
+PART_COLOURS = ((230, 159, 0), (0, 114, 178), (240, 228, 66), (204, 121, 167), (0, 158, 115), (86, 180, 233))
+POSITIVE, NEGATIVE = (213, 94, 0), (0, 92, 178)
+OUTLINE = 0.5  # of a part's maximum: where its outline runs
+MOST_NUMBERS = 3  # places of one part that carry its number
+LEAST_PLACE = 0.3  # of the part's largest piece: smaller ones carry none
 
 
-def _to_image(maps: np.ndarray, margin: int, size: tuple[int, int]) -> np.ndarray:
-  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, bilinearly at image size (k, h, w)."""
+def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, smoothly at image size (k, h, w)."""
   from PIL import Image
 
   H, W = maps.shape[1:]
   inner = np.asarray(maps, np.float32)[:, margin : H - margin, margin : W - margin]
-  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), Image.Resampling.BILINEAR)) for m in inner])
+  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), Image.Resampling.BICUBIC)) for m in inner])
 
 
-def _page(path: str | os.PathLike, rows: list[tuple[str, list[np.ndarray]]]) -> None:
-  """Saves labelled rows of uint8 images (h, w, 3), all of one size."""
+def greyed(images: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3) without colour and paler, so that colour laid over them stands out."""
+  luma = np.asarray(images, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+  return np.repeat((luma * 0.6 + 90)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def laid_on(images: np.ndarray, colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3) under a colour in 0 to 255 that broadcasts to them, by opacity (N, h, w) in [0, 1]."""
+  opacity = np.clip(opacity, 0, 1)[..., None].astype(np.float32)
+  return np.rint(images * (1 - opacity) + np.broadcast_to(colour, images.shape) * opacity).astype(np.uint8)
+
+
+def outlined(images: np.ndarray, masks: np.ndarray, colour: Sequence[int] = (255, 255, 255)) -> np.ndarray:
+  """uint8 images (N, h, w, 3) with the border of masks (N, h, w) as a line that also shows on its own colour."""
+  from scipy.ndimage import binary_dilation, binary_erosion
+
+  drawn = images.copy()
+  cross = np.ones((3, 3), bool)
+  for image, mask in zip(drawn, masks, strict=True):
+    if not mask.any():
+      continue
+    inner = mask & ~binary_erosion(mask, cross, iterations=2, border_value=1)
+    image[binary_dilation(mask, cross) & ~mask] = 20 if sum(colour) > 200 else 235
+    image[inner] = colour
+  return drawn
+
+
+def _numbered(image: np.ndarray, places: list[tuple[int, int, int]]) -> np.ndarray:
+  """The image with each (part, x, y) written on a white disc; no disc hides another."""
   from PIL import Image, ImageDraw
 
-  h, w, _ = rows[0][1][0].shape
-  columns = max(len(images) for _, images in rows)
-  page = np.full((len(rows) * (h + GAP), LABEL + columns * (w + GAP), 3), 255, np.uint8)
-  for i, (_, images) in enumerate(rows):
-    for j, image in enumerate(images):
-      top, left = i * (h + GAP), LABEL + j * (w + GAP)
-      page[top : top + h, left : left + w] = image
-  picture = Image.fromarray(page)
+  size = 15
+  h, w = image.shape[:2]
+  picture = Image.fromarray(image)
   pen = ImageDraw.Draw(picture)
-  for i, (name, _) in enumerate(rows):
-    pen.text((4, i * (h + GAP) + h // 2 - 6), name, fill=(34, 34, 34))
-  save_picture(path, picture)
+  taken: list[tuple[float, float]] = []
+  for part, x, y in places:
+    radius = max(0.68 * size, font(size).getlength(str(part)) / 2 + 3)
+    x, y = min(max(x, radius + 1), w - radius - 2), min(max(y, radius + 1), h - radius - 2)
+    for _ in range(12):
+      near = [t for t in taken if math.hypot(t[0] - x, t[1] - y) < 2 * radius]
+      if not near:
+        break
+      y = near[0][1] + 2 * radius if near[0][1] <= h / 2 else near[0][1] - 2 * radius
+    taken.append((x, y))
+    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill='white', outline=INK)
+    pen.text((x, y), str(part), fill=INK, font=font(size), anchor='mm')
+  return np.asarray(picture)
 
 
-def _enlarged(images: np.ndarray) -> np.ndarray:
-  """uint8 images whose sides are at least TILE and at most twice that, whole pixels repeated or averaged."""
-  pixels = to_bytes(images)
-  times = max(1, -(-TILE // pixels.shape[1]))
-  pixels = pixels.repeat(times, axis=1).repeat(times, axis=2)
-  while pixels.shape[1] >= 4 * TILE and pixels.shape[1] % 2 == 0 and pixels.shape[2] % 2 == 0:
-    pixels = pixels.reshape(len(pixels), pixels.shape[1] // 2, 2, pixels.shape[2] // 2, 2, 3).mean(axis=(2, 4))
-  return pixels.astype(np.uint8)
+def _places(shown: np.ndarray) -> list[tuple[int, int]]:
+  """(x, y) in the middle of each large piece of a part (h, w) above half its maximum, the largest first."""
+  from scipy.ndimage import center_of_mass, label
+  from scipy.ndimage import sum as total
+
+  pieces, count = label(shown >= OUTLINE)
+  if not count:
+    return []
+  sizes = total(np.ones_like(shown), pieces, range(1, count + 1))
+  chosen = [k for k in np.argsort(-sizes, kind='stable')[:MOST_NUMBERS] if sizes[k] >= LEAST_PLACE * sizes.max()]
+  centres = center_of_mass(shown, pieces, [k + 1 for k in chosen])
+  return [(round(x), round(y)) for y, x in centres]
 
 
-def _laid_on(images: np.ndarray, colour: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images (N, h, w, 3), greyed, with colour (N, h, w, 3) in [0, 1] more opaque as strength (N, h, w) nears 1."""
-  grey = images.mean(axis=-1, keepdims=True) * 0.7 + 76  # paler, so that colour stands out
-  opacity = 0.75 * np.clip(strength, 0, 1)[..., None] ** 0.7
-  return list((grey * (1 - opacity) + 255 * colour * opacity).astype(np.uint8))
+def painted(images: np.ndarray, maps: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+  """uint8 images (N, h, w, 3) under up to six maps (k, h, w) in [0, 1], each in its colour, outlined and numbered."""
+  weight = np.clip(maps, 0, 1)
+  colours = np.array(PART_COLOURS, np.float32)[: len(maps)]
+  total = np.sum(weight**2, axis=0)[..., None]
+  mixed = np.einsum('khw,kc->hwc', weight**2, colours) / np.maximum(total, 1e-9)
+  shown = laid_on(greyed(images), mixed[None], np.broadcast_to(0.8 * weight.max(axis=0) ** 0.8, images.shape[:3]))
+  for one, colour in zip(weight, PART_COLOURS, strict=False):
+    shown = outlined(shown, np.broadcast_to(one >= OUTLINE, shown.shape[:3]), colour)
+  places = [(number, *place) for number, one in zip(numbers, weight, strict=True) for place in _places(one)]
+  return np.stack([_numbered(image, places) for image in shown])
 
 
-def _painted(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images with strength (N, h, w) in [0, 1] as colour."""
-  from matplotlib import colormaps
+def part_groups(count: int) -> list[list[int]]:
+  """Parts 0 ... count-1 in groups of nearly equal size, each small enough for every part to have its own colour."""
+  groups = max(1, math.ceil(count / len(PART_COLOURS)))
+  return [group.tolist() for group in np.array_split(np.arange(count), groups)]
 
-  return _laid_on(images, colormaps[COLOURS](0.15 + 0.75 * strength)[..., :3], strength)
 
-
-def _signed(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
-  colour = np.where(strength[..., None] > 0, np.array([0.84, 0.37, 0.0]), np.array([0.0, 0.35, 0.7]))
-  return _laid_on(images, colour, np.abs(strength))
+def relative(maps: np.ndarray) -> np.ndarray:
+  """Maps (k, H, W), each divided by its maximum; dead ones stay zero."""
+  return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 
 def draw_overlay(
   path: str | os.PathLike, images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0
 ) -> None:
-  """Each part over the same images: a row for each of the first `MOST_ROWS`, the images themselves on top.
+  """Every part over the same images, a few to a row, each in a colour of its own with its number on it.
+
+  A colour comes once in a row and the numbers say the same again, so that nothing hangs on telling colours apart.
+  The images themselves are on top. Where there are many parts, rows show fewer images and lie side by side.
 
   Args:
     path: the PNG to write.
@@ -80,13 +136,30 @@ def draw_overlay(
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
   """
-  pixels = _enlarged(images[:SAMPLES])
-  rows = [('', list(pixels))]
-  maps = np.asarray(parts, np.float32).T[:MOST_ROWS].reshape(-1, *grid)
-  peaks = np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-  for k, shown in enumerate(_to_image(maps / peaks, margin, pixels.shape[1:3])):
-    rows.append((str(k), _painted(pixels, np.broadcast_to(shown, pixels.shape[:3]))))
-  _page(path, rows)
+  maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
+  groups = part_groups(len(maps))
+  beside = math.ceil(len(groups) / MOST_ROWS)  # groups that share a row
+  many = max(1, min(SAMPLES // beside, len(images))) if beside > 1 else min(SAMPLES, len(images))
+  pixels = to_bytes(images[:many])
+  pixels = resized(pixels, tile_size(pixels.shape[1:3], SAMPLES))
+  shown = on_image(relative(maps), pixels.shape[1:3], margin)
+  dead = maps.max(axis=(1, 2)) <= 0
+  note = "Outlines: half of a part's largest entry."
+  if beside == 1:
+    rows = [Row('', list(pixels))]
+    for group in groups:
+      names = [Swatch(c, f'part {k}{", dead" if dead[k] else ""}') for k, c in zip(group, PART_COLOURS, strict=False)]
+      rows.append(Row(names, list(painted(pixels, shown[group], group))))
+    draw_rows(path, rows, note=note)
+    return
+  tiles = [(f'parts {group[0]} to {group[-1]}', painted(pixels, shown[group], group)) for group in groups]
+  tiles = [('', pixels), *tiles]
+  across = math.ceil(math.sqrt(len(tiles) / many * 1.5))
+  rows = []
+  for first in range(0, len(tiles), across):
+    some = tiles[first : first + across]
+    rows.append(Row('', [tile for _, block in some for tile in block]))
+  draw_rows(path, rows, note=note)
 
 
 def draw_coordinates(
@@ -109,11 +182,25 @@ def draw_coordinates(
     count: how many.
     margin: as of `draw_overlay`.
   """
-  pixels = _enlarged(images[:SAMPLES])
-  chosen = np.asarray(appearances)[:, : min(count, MOST_ROWS)]
+  pixels = to_bytes(images[:SAMPLES])
+  pixels = resized(pixels, tile_size(pixels.shape[1:3], SAMPLES))
+  chosen = np.asarray(appearances)[:, : min(count, MOST_APPEARANCES)]
   coordinates = np.einsum('nhwc,cr->rnhw', np.asarray(features[:SAMPLES], np.float32), chosen)
-  rows = [('', list(pixels))]
+  rows = [Row('', list(pixels))]
   for j, maps in enumerate(coordinates):
     scaled = maps / max(float(np.abs(maps).max()), np.finfo(np.float32).tiny)
-    rows.append((str(j), _signed(pixels, _to_image(scaled, margin, pixels.shape[1:3]))))
-  _page(path, rows)
+    rows.append(Row(f'appearance {j}', list(signed(pixels, on_image(scaled, pixels.shape[1:3], margin)))))
+  draw_rows(path, rows, bars=[signed_bar('coordinate, as a fraction of the largest of its row', written(-1), '0', '1')])
+
+
+def signed(images: np.ndarray, strength: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3) greyed, with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
+  colour = np.where(strength[..., None] > 0, np.array(POSITIVE, np.float32), np.array(NEGATIVE, np.float32))
+  return laid_on(greyed(images), colour, 0.85 * np.clip(np.abs(strength), 0, 1) ** 0.7)
+
+
+def signed_bar(label: str, low: str, middle: str, high: str) -> Bar:
+  """The colours of `signed` over a middle grey."""
+  strength = np.linspace(-1, 1, 256, dtype=np.float32)[None, None]
+  grey = np.full((1, 1, 256, 3), 128, np.uint8)
+  return Bar(label, signed(grey, strength)[0, 0], {0.0: low, 0.5: middle, 1.0: high})

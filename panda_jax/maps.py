@@ -1,0 +1,222 @@
+"""Pictures of maps over samples: saliency, masks, cut-outs, and parts refined for each sample."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.overlays import OUTLINE, PART_COLOURS, greyed, laid_on, on_image, outlined, relative
+from panda_jax.pictures import to_bytes
+from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size, written
+from panda_jax.strips import sample_names
+
+MOST_SAMPLES = 8  # columns of one page
+MOST_MAPS = 8  # appearances or parts on one page
+HEAT = 'RdBu_r'  # blue below the threshold, white at it, red above; its lightness tells them from it too
+INSIDE = PART_COLOURS[0]
+MOST_PAIRS = 4  # parts, each twice, in one row
+BEFORE, AFTER = PART_COLOURS[1], PART_COLOURS[0]
+
+
+def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
+  pixels = to_bytes(images)
+  return resized(pixels, tile_size(pixels.shape[1:3], columns))
+
+
+def _stacked(argument: str, maps, count: int) -> np.ndarray:
+  """Maps (N, H, W, k) for what comes as (N, H, W) or (N, H, W, k), of as many samples as there are images."""
+  maps = np.asarray(maps)
+  if maps.ndim not in (3, 4) or len(maps) != count or 0 in maps.shape:
+    shape = 'x'.join(map(str, maps.shape))
+    raise InputError(argument, f'shape {shape}', f'there are {count} images', 'give (N, H, W) or (N, H, W, k)')
+  return maps[..., None] if maps.ndim == 3 else maps
+
+
+def _labelled(argument: str, labels: Sequence[str] | None, count: int) -> list[str]:
+  return sample_names(count, labels, argument)
+
+
+def draw_saliency(
+  path: str | os.PathLike,
+  images: np.ndarray,
+  coordinates: np.ndarray,
+  *,
+  thresholds: float | Sequence[float] = 0.0,
+  limits: Sequence[tuple[float, float]] | None = None,
+  labels: Sequence[str] | None = None,
+  names: Sequence[str] | None = None,
+  margin: int = 0,
+  title: str = '',
+  note: str = '',
+) -> None:
+  """Heat maps of coordinates below their images; white is the threshold, whose level line is drawn on the image.
+
+  Args:
+    path: the PNG to write.
+    images: (N, h, w, channels) in [-1, 1].
+    coordinates: (N, H, W), or (N, H, W, k) of several appearances.
+    thresholds: one for each appearance, or one for all.
+    limits: (least, greatest) of each appearance over the dataset, where the colours end; of these samples if left out.
+    labels: k names, such as 'appearance 3'.
+    names: one for each sample.
+    margin: cells of the grid beyond the image at each edge (StyleGAN3).
+    title, note: above and below.
+  """
+  from matplotlib import colormaps
+
+  maps = _stacked('coordinates', np.asarray(coordinates, np.float32), len(images))
+  k = maps.shape[-1]
+  thresholds = np.broadcast_to(np.asarray(thresholds, np.float64), (k,))
+  labels = _labelled('labels', labels, k)
+  shown = min(len(images), MOST_SAMPLES)
+  pixels = _tiles(images[:shown], shown)
+  heads = sample_names(len(images), names)[:shown]
+  palette = ramp(colormaps[HEAT])
+  rows = [Row('', list(pixels))]
+  bars = []
+  for j in range(min(k, MOST_MAPS)):
+    fine = on_image(maps[:shown, :, :, j], pixels.shape[1:3], margin)
+    low, high = (maps[..., j].min(), maps[..., j].max()) if limits is None else limits[j]
+    reach = max(high - thresholds[j], thresholds[j] - low, np.finfo(np.float32).tiny)
+    place = np.clip((fine - thresholds[j]) / reach, -1, 1)
+    heat = palette[np.rint(127.5 * (place + 1)).astype(int)]
+    above = fine >= thresholds[j]
+    rows.append(Row(labels[j], list(heat), apart=True))
+    rows.append(Row('', list(outlined(pixels, above))))
+    ticks = {p: written(thresholds[j] + (2 * p - 1) * reach, 3) for p in (0.0, 0.5, 1.0)}
+    bars.append(Bar(f'coordinate{" · " + labels[j] if labels[j] else ""}', palette, ticks))
+  draw_rows(path, rows, heads if any(heads) else (), title=title, bars=bars, note=note)
+
+
+def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+  """Masks (N, H, W) of the feature grid or of the image's size as booleans (N, h, w); margins are the grid's."""
+  masks = np.asarray(masks, np.float32)
+  return on_image(masks, size, margin) >= 0.5
+
+
+def draw_masks(
+  path: str | os.PathLike,
+  images: np.ndarray,
+  masks: np.ndarray,
+  *,
+  labels: Sequence[str] | None = None,
+  names: Sequence[str] | None = None,
+  margin: int = 0,
+  title: str = '',
+  note: str = '',
+) -> None:
+  """Masks over their images: coloured and outlined inside, grey outside.
+
+  Args:
+    path: the PNG to write.
+    images: (N, h, w, channels) in [-1, 1].
+    masks: (N, H, W), or (N, H, W, k) for several rows; on the feature grid or at the images' size.
+    labels: k names.
+    names: one for each sample.
+    margin: cells of the masks beyond the image at each edge; 0 for masks at the images' size.
+    title, note: above and below.
+  """
+  masks = _stacked('masks', masks, len(images))
+  labels = _labelled('labels', labels, masks.shape[-1])
+  shown = min(len(images), MOST_SAMPLES)
+  pixels = _tiles(images[:shown], shown)
+  heads = sample_names(len(images), names)[:shown]
+  rows = [Row('', list(pixels))]
+  for j in range(min(masks.shape[-1], MOST_MAPS)):
+    inside = fitted_masks(masks[:shown, :, :, j], pixels.shape[1:3], margin)
+    coloured = laid_on(greyed(pixels), np.array(INSIDE, np.float32), 0.55 * inside)
+    rows.append(Row(labels[j], list(outlined(coloured, inside, INSIDE))))
+  draw_rows(path, rows, heads if any(heads) else (), title=title, note=note)
+
+
+def draw_cutouts(
+  path: str | os.PathLike,
+  images: np.ndarray,
+  masks: np.ndarray,
+  *,
+  names: Sequence[str] | None = None,
+  margin: int = 0,
+  title: str = '',
+  note: str = '',
+) -> None:
+  """What lies inside the masks, and what outside, on white.
+
+  Args:
+    path: the PNG to write.
+    images: (N, h, w, channels) in [-1, 1].
+    masks: (N, H, W), on the feature grid or at the images' size.
+    names: one for each sample.
+    margin: as of `draw_masks`.
+    title, note: above and below.
+  """
+  masks = _stacked('masks', masks, len(images))[..., 0]
+  shown = min(len(images), MOST_SAMPLES)
+  pixels = _tiles(images[:shown], shown)
+  heads = sample_names(len(images), names)[:shown]
+  inside = fitted_masks(masks[:shown], pixels.shape[1:3], margin)[..., None]
+  rows = [
+    Row('', list(pixels)),
+    Row('inside', list(np.where(inside, pixels, 255).astype(np.uint8))),
+    Row('outside', list(np.where(inside, 255, pixels).astype(np.uint8))),
+  ]
+  draw_rows(path, rows, heads if any(heads) else (), title=title, note=note)
+
+
+def draw_refined(
+  path: str | os.PathLike,
+  images: np.ndarray,
+  parts: np.ndarray,
+  refined: np.ndarray,
+  grid: tuple[int, int],
+  *,
+  chosen: Sequence[int] | None = None,
+  errors: np.ndarray | None = None,
+  names: Sequence[str] | None = None,
+  margin: int = 0,
+  title: str = '',
+  note: str = '',
+) -> None:
+  """Parts refined for each sample against the global ones: a row for each sample, a pair of columns for each part.
+
+  Args:
+    path: the PNG to write.
+    images: (N, h, w, channels) in [-1, 1].
+    parts: (S, R_S), the global ones.
+    refined: (N, S, R_S).
+    grid: (H, W).
+    chosen: which parts; those that change most if left out.
+    errors: (N, 2), relative errors with the global and with the refined parts.
+    names: one for each sample.
+    margin: cells of the grid beyond the image at each edge (StyleGAN3).
+    title, note: above and below.
+  """
+  refined = np.asarray(refined, np.float32)
+  parts = np.asarray(parts, np.float32)
+  if refined.ndim != 3 or refined.shape != (len(images), *parts.shape):
+    shape = 'x'.join(map(str, refined.shape))
+    raise InputError('refined', f'shape {shape}', f'there are {len(images)} images', 'give (N, S, R_S)')
+  names = sample_names(len(images), names)
+  before = relative(parts.T.reshape(-1, *grid))
+  after = np.stack([relative(one.T.reshape(-1, *grid)) for one in refined])
+  if chosen is None:
+    moved = np.abs(after - before[None]).sum(axis=(0, 2, 3)) / np.maximum(before.sum(axis=(1, 2)), 1e-9)
+    chosen = sorted(np.argsort(-moved, kind='stable')[:MOST_PAIRS].tolist())
+  chosen = list(chosen)[:MOST_PAIRS]
+  shown = min(len(images), MOST_SAMPLES)
+  pixels = _tiles(images[:shown], 1 + 2 * len(chosen))
+  size = pixels.shape[1:3]
+  rows = []
+  for i in range(shown):
+    tiles = [pixels[i]]
+    for k in chosen:
+      for one, colour in ((before[k], BEFORE), (after[i, k], AFTER)):
+        fine = on_image(one[None], size, margin)
+        tile = laid_on(greyed(pixels[i : i + 1]), np.array(colour, np.float32), 0.8 * np.clip(fine, 0, 1) ** 0.8)
+        tiles.append(outlined(tile, fine >= OUTLINE, colour)[0])
+    label = names[i]
+    if errors is not None:
+      label += f' error {errors[i][0]:.3f}, refined {errors[i][1]:.3f}'
+    rows.append(Row(label.strip(), tiles))
+  heads = ['', *(head for k in chosen for head in (f'part {k}, global', f'part {k}, refined'))]
+  draw_rows(path, rows, heads, title=title, note=note)
