@@ -8,11 +8,12 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.overlays import OUTLINE, PART_COLOURS, greyed, laid_on, on_image, outlined, relative
 from panda_jax.pictures import to_bytes
-from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size, written
+from panda_jax.sheets import Bar, Row, Swatch, draw_rows, ramp, resized, tile_size, written
 from panda_jax.strips import sample_names
 
 MOST_SAMPLES = 8  # columns of one page
-MOST_MAPS = 8  # appearances or parts on one page
+MOST_MAPS = 8  # appearances on one page
+LINES = 2  # so many appearances at most have their level lines drawn over the images as well
 HEAT = 'RdBu_r'  # blue below the threshold, white at it, red above; its lightness tells them from it too
 INSIDE = PART_COLOURS[0]
 MOST_PAIRS = 4  # parts, each twice, in one row
@@ -50,7 +51,7 @@ def draw_saliency(
   title: str = '',
   note: str = '',
 ) -> None:
-  """Heat maps of coordinates below their images; white is the threshold, whose level line is drawn on the image.
+  """Heat maps of coordinates below their images: white is the threshold, and its level line is drawn on the images.
 
   Args:
     path: the PNG to write.
@@ -82,10 +83,11 @@ def draw_saliency(
     place = np.clip((fine - thresholds[j]) / reach, -1, 1)
     heat = palette[np.rint(127.5 * (place + 1)).astype(int)]
     above = fine >= thresholds[j]
-    rows.append(Row(labels[j], list(heat), apart=True))
-    rows.append(Row('', list(outlined(pixels, above))))
+    rows.append(Row(labels[j], list(heat)))
+    if k <= LINES:
+      rows.append(Row('', list(outlined(pixels, above))))
     ticks = {p: written(thresholds[j] + (2 * p - 1) * reach, 3) for p in (0.0, 0.5, 1.0)}
-    bars.append(Bar(f'coordinate{" · " + labels[j] if labels[j] else ""}', palette, ticks))
+    bars.append(Bar(f'coordinate of {labels[j]}' if labels[j] else 'coordinate', palette, ticks))
   draw_rows(path, rows, heads if any(heads) else (), title=title, bars=bars, note=note)
 
 
@@ -210,13 +212,17 @@ def draw_refined(
   for i in range(shown):
     tiles = [pixels[i]]
     for k in chosen:
+      old = on_image(before[k : k + 1], size, margin)
       for one, colour in ((before[k], BEFORE), (after[i, k], AFTER)):
         fine = on_image(one[None], size, margin)
-        tile = laid_on(greyed(pixels[i : i + 1]), np.array(colour, np.float32), 0.8 * np.clip(fine, 0, 1) ** 0.8)
-        tiles.append(outlined(tile, fine >= OUTLINE, colour)[0])
+        tile = laid_on(greyed(pixels[i : i + 1]), np.array(colour, np.float32), 0.8 * np.clip(fine, 0, 1) ** 1.2)
+        tile = outlined(tile, old >= OUTLINE, BEFORE)
+        tiles.append((outlined(tile, fine >= OUTLINE, AFTER) if colour == AFTER else tile)[0])
     label = names[i]
     if errors is not None:
-      label += f' error {errors[i][0]:.3f}, refined {errors[i][1]:.3f}'
+      label += f'\nerror {errors[i][0]:.3f}\n\N{RIGHTWARDS ARROW} {errors[i][1]:.3f}'
     rows.append(Row(label.strip(), tiles))
-  heads = ['', *(head for k in chosen for head in (f'part {k}, global', f'part {k}, refined'))]
-  draw_rows(path, rows, heads, title=title, note=note)
+  heads = ['', *(head for k in chosen for head in (f'part {k}\nglobal', f'part {k}\nrefined'))]
+  legend = [Swatch(BEFORE, 'global part, outline at half its maximum'), Swatch(AFTER, 'refined for this sample')]
+  breaks = range(1, 1 + 2 * len(chosen), 2)
+  draw_rows(path, rows, heads, title=title, note=note, legend=legend, breaks=breaks)

@@ -18,8 +18,12 @@ MOST_APPEARANCES = 24  # on one page
 MOST_ROWS = 10  # groups of parts below each other before they share rows
 # Okabe and Ito's colours for readers of every kind of colour vision, in the order that keeps neighbours apart.
 PART_COLOURS = ((230, 159, 0), (0, 114, 178), (240, 228, 66), (204, 121, 167), (0, 158, 115), (86, 180, 233))
+PALE = 110, 250  # the greys of an image below opaque colours
+PALER = 175, 255  # below a map that covers it
 POSITIVE, NEGATIVE = (213, 94, 0), (0, 92, 178)
 OUTLINE = 0.5  # of a part's maximum: where its outline runs
+NUMBER = 16  # pixels, height of the numbers on parts
+CAPTION = 27  # pixels of a line of text above a tile
 MOST_NUMBERS = 3  # places of one part that carry its number
 LEAST_PLACE = 0.3  # of the part's largest piece: smaller ones carry none
 
@@ -33,10 +37,13 @@ def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.nda
   return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), Image.Resampling.BICUBIC)) for m in inner])
 
 
-def greyed(images: np.ndarray) -> np.ndarray:
-  """uint8 images (N, h, w, 3) without colour and paler, so that colour laid over them stands out."""
+def greyed(images: np.ndarray, greys: tuple[int, int] = PALE) -> np.ndarray:
+  """uint8 images (N, h, w, 3) without colour, each stretched over the same greys, so that colour stands out."""
   luma = np.asarray(images, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-  return np.repeat((luma * 0.6 + 90)[..., None], 3, axis=-1).astype(np.uint8)
+  low, high = np.quantile(luma, [0.02, 0.98], axis=(1, 2), keepdims=True)
+  place = np.where(high > low, (luma - low) / np.maximum(high - low, 1), 0.5)
+  grey = greys[0] + (greys[1] - greys[0]) * np.clip(place, 0, 1)
+  return np.repeat(grey[..., None], 3, axis=-1).astype(np.uint8)
 
 
 def laid_on(images: np.ndarray, colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -61,25 +68,23 @@ def outlined(images: np.ndarray, masks: np.ndarray, colour: Sequence[int] = (255
 
 
 def _numbered(image: np.ndarray, places: list[tuple[int, int, int]]) -> np.ndarray:
-  """The image with each (part, x, y) written on a white disc; no disc hides another."""
+  """The image with each (part, x, y) written on it, black in white; no number hides another."""
   from PIL import Image, ImageDraw
 
-  size = 15
   h, w = image.shape[:2]
   picture = Image.fromarray(image)
   pen = ImageDraw.Draw(picture)
   taken: list[tuple[float, float]] = []
   for part, x, y in places:
-    radius = max(0.68 * size, font(size).getlength(str(part)) / 2 + 3)
-    x, y = min(max(x, radius + 1), w - radius - 2), min(max(y, radius + 1), h - radius - 2)
+    wide, high = font(NUMBER).getlength(str(part)) / 2 + 3, 0.55 * NUMBER
+    x, y = min(max(x, wide), w - wide), min(max(y, high), h - high)
     for _ in range(12):
-      near = [t for t in taken if math.hypot(t[0] - x, t[1] - y) < 2 * radius]
+      near = [t for t in taken if abs(t[0] - x) < 2 * wide and abs(t[1] - y) < 1.8 * high]
       if not near:
         break
-      y = near[0][1] + 2 * radius if near[0][1] <= h / 2 else near[0][1] - 2 * radius
+      y = near[0][1] + 1.8 * high if near[0][1] <= h / 2 else near[0][1] - 1.8 * high
     taken.append((x, y))
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill='white', outline=INK)
-    pen.text((x, y), str(part), fill=INK, font=font(size), anchor='mm')
+    pen.text((x, y), str(part), fill='black', font=font(NUMBER), anchor='mm', stroke_width=2, stroke_fill='white')
   return np.asarray(picture)
 
 
@@ -103,11 +108,21 @@ def painted(images: np.ndarray, maps: np.ndarray, numbers: Sequence[int]) -> np.
   colours = np.array(PART_COLOURS, np.float32)[: len(maps)]
   total = np.sum(weight**2, axis=0)[..., None]
   mixed = np.einsum('khw,kc->hwc', weight**2, colours) / np.maximum(total, 1e-9)
-  shown = laid_on(greyed(images), mixed[None], np.broadcast_to(0.8 * weight.max(axis=0) ** 0.8, images.shape[:3]))
+  shown = laid_on(greyed(images), mixed[None], np.broadcast_to(0.8 * weight.max(axis=0) ** 1.2, images.shape[:3]))
   for one, colour in zip(weight, PART_COLOURS, strict=False):
     shown = outlined(shown, np.broadcast_to(one >= OUTLINE, shown.shape[:3]), colour)
   places = [(number, *place) for number, one in zip(numbers, weight, strict=True) for place in _places(one)]
   return np.stack([_numbered(image, places) for image in shown])
+
+
+def _captioned(tiles: np.ndarray, text: str) -> list[np.ndarray]:
+  """Tiles (N, h, w, 3) with a line of text above the first."""
+  from PIL import Image, ImageDraw
+
+  strip = Image.new('RGB', (tiles.shape[2], CAPTION), 'white')
+  blank = np.asarray(strip)
+  ImageDraw.Draw(strip).text((0, CAPTION - 6), text, fill=INK, font=font(CAPTION - 9), anchor='ls')
+  return [np.concatenate([np.asarray(strip) if i == 0 else blank, tile]) for i, tile in enumerate(tiles)]
 
 
 def part_groups(count: int) -> list[list[int]]:
@@ -152,14 +167,16 @@ def draw_overlay(
       rows.append(Row(names, list(painted(pixels, shown[group], group))))
     draw_rows(path, rows, note=note)
     return
-  tiles = [(f'parts {group[0]} to {group[-1]}', painted(pixels, shown[group], group)) for group in groups]
-  tiles = [('', pixels), *tiles]
-  across = math.ceil(math.sqrt(len(tiles) / many * 1.5))
-  rows = []
-  for first in range(0, len(tiles), across):
-    some = tiles[first : first + across]
-    rows.append(Row('', [tile for _, block in some for tile in block]))
-  draw_rows(path, rows, note=note)
+  blocks = [_captioned(pixels, 'images')]
+  for group in groups:
+    blocks.append(_captioned(painted(pixels, shown[group], group), f'parts {group[0]} to {group[-1]}'))
+  h, w = pixels.shape[1:3]
+  across = max(1, round(math.sqrt(len(blocks) * 1.4 * h / (w * many))))
+  rows = [
+    Row('', [tile for block in blocks[first : first + across] for tile in block])
+    for first in range(0, len(blocks), across)
+  ]
+  draw_rows(path, rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())
 
 
 def draw_coordinates(
@@ -195,12 +212,16 @@ def draw_coordinates(
 
 def signed(images: np.ndarray, strength: np.ndarray) -> np.ndarray:
   """uint8 images (N, h, w, 3) greyed, with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
-  colour = np.where(strength[..., None] > 0, np.array(POSITIVE, np.float32), np.array(NEGATIVE, np.float32))
-  return laid_on(greyed(images), colour, 0.85 * np.clip(np.abs(strength), 0, 1) ** 0.7)
+  return np.rint(greyed(images, PALER) * (signed_colours(strength) / 255)).astype(np.uint8)
+
+
+def signed_colours(strength: np.ndarray) -> np.ndarray:
+  """Strength (...) in [-1, 1] as colours (..., 3) in 0 to 255: white at zero, orange above, blue below."""
+  full = np.where(strength[..., None] > 0, np.array(POSITIVE, np.float32), np.array(NEGATIVE, np.float32))
+  return 255 + (full - 255) * np.clip(np.abs(strength), 0, 1)[..., None] ** 0.8
 
 
 def signed_bar(label: str, low: str, middle: str, high: str) -> Bar:
-  """The colours of `signed` over a middle grey."""
-  strength = np.linspace(-1, 1, 256, dtype=np.float32)[None, None]
-  grey = np.full((1, 1, 256, 3), 128, np.uint8)
-  return Bar(label, signed(grey, strength)[0, 0], {0.0: low, 0.5: middle, 1.0: high})
+  """The colours of `signed` where an image is lightest."""
+  colours = np.rint(signed_colours(np.linspace(-1, 1, 256, dtype=np.float32))).astype(np.uint8)
+  return Bar(label, colours, {0.0: low, 0.5: middle, 1.0: high})

@@ -303,7 +303,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 def save_picture(path: str | os.PathLike, picture) -> None:
   """A PIL image as a PNG, whole or not at all."""
   buffer = io.BytesIO()
-  picture.save(buffer, format='PNG')
+  picture.save(buffer, format='PNG', dpi=(DPI, DPI))
   write_atomically(path, buffer.getvalue())
 
 

@@ -16,7 +16,10 @@ from panda_jax.pictures import FAINT, INK, save_picture
 
 PAGE_WIDTH = 1760  # pixels that the tiles of one row share
 TILE = 96, 208  # least and greatest longer side of a tile
+LARGE_TILE = 288  # the greatest where there are three columns or fewer
 GAP = 6  # pixels between tiles
+BREAK = 14  # pixels more, between groups of columns
+NAME_GAP = 10  # pixels between names and tiles
 BORDER = 18  # around the page
 LONGEST_NAME = 170  # pixels that the name of a row may take
 LEADING = 1.3  # distance of two lines of text, as a multiple of the font's size
@@ -44,11 +47,11 @@ class Bar(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A row of a page: its name, or a legend of its own; its tiles, None where there is none; space above it."""
+  """A row of a page: its name, or a legend of its own; its tiles, None where there is none; a heading above it."""
 
   name: str | Sequence[Swatch]
   tiles: Sequence[np.ndarray | None]
-  apart: bool = False
+  heading: str = ''
 
 
 @functools.cache
@@ -62,7 +65,8 @@ def font(size: int):
 
 def tile_size(image: tuple[int, int], columns: int, page: int = PAGE_WIDTH) -> tuple[int, int]:
   """(h, w) of the tiles that show images of size (h, w) in so many columns, of the same shape."""
-  side = min(max(page // max(columns, 1) - GAP, TILE[0]), TILE[1])
+  most = LARGE_TILE if columns <= 3 else TILE[1]
+  side = min(max(page // max(columns, 1) - GAP, TILE[0]), most)
   return max(1, round(side * image[0] / max(image))), max(1, round(side * image[1] / max(image)))
 
 
@@ -85,6 +89,8 @@ def wrapped(text: str, size: int, width: float, most: int = MOST_LINES) -> list[
       line = line[:-1].rstrip()
     return line + '…'
 
+  if '\n' in text:
+    return [line for part in text.split('\n') for line in wrapped(part, size, width, most)]
   lines: list[str] = []
   for word in text.split():
     joined = f'{lines[-1]} {word}' if lines else word
@@ -171,6 +177,12 @@ def _legend_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[
   return lines
 
 
+def _shared_out(items: Sequence, most: int) -> list[list]:
+  """Lists of at most so many, nearly equally long."""
+  count = -(-len(items) // most)
+  return [[items[i] for i in some] for some in np.array_split(np.arange(len(items)), count)] if count else []
+
+
 def draw_rows(
   path: str | os.PathLike,
   rows: Sequence[Row],
@@ -180,6 +192,7 @@ def draw_rows(
   legend: Sequence[Swatch] = (),
   bars: Sequence[Bar] = (),
   note: str = '',
+  breaks: Sequence[int] = (),
 ) -> None:
   """Draws rows of tiles with names at their left and above the columns; legend, colour bars and a note below.
 
@@ -188,57 +201,64 @@ def draw_rows(
     rows: at least one; every tile of the same size.
     columns: names, none or one for each column.
     title, note: above and below everything; the note in grey.
+    legend, bars: below the rows.
+    breaks: columns with more space before them.
   """
   first = next(tile for row in rows for tile in row.tiles if tile is not None)
   h, w = first.shape[:2]
   count = max(len(row.tiles) for row in rows)
-  inner = count * (w + GAP) - GAP
+  shifts = [j * (w + GAP) + BREAK * sum(b <= j for b in breaks) for j in range(count)]
+  inner = shifts[-1] + w
   size = max(15, min(24, round(inner / 62)))
   line = LEADING * size
 
   def name_width(name) -> float:
     if isinstance(name, str):
       lines = wrapped(name, size, LONGEST_NAME)
-      return max((font(size).getlength(text) for text in lines), default=-GAP)
+      return max((font(size).getlength(text) for text in lines), default=0.0)
     return max(swatch_width(swatch, size) for swatch in name)
 
-  left = BORDER + round(max(name_width(row.name) for row in rows)) + GAP
-  left = max(left, BORDER)
-  width = max(left + inner, round(0.55 * PAGE_WIDTH) if bars or note else 0) + BORDER
+  names = max(name_width(row.name) for row in rows)
+  left = BORDER + (round(names) + NAME_GAP if names > 0 else 0)
+  bar_width = max((font(size).getlength(bar.label) for bar in bars), default=0)
+  width = max(left + inner, 2 * BORDER + round(bar_width)) + BORDER
+  bar_lines = _shared_out(bars, max(1, (width - 2 * BORDER) // round(max(bar_width + 2 * size, 16 * size))))
   heads = [wrapped(name, size, w) for name in columns]
-  titles = wrapped(title, size, width - 2 * BORDER)
-  notes = wrapped(note, size, width - 2 * BORDER)
-  legend_lines = _legend_lines(legend, size, width - 2 * BORDER)
+  titles = wrapped(title, size, width - left - BORDER)
+  notes = wrapped(note, size, width - left - BORDER)
+  legend_lines = _legend_lines(legend, size, width - left - BORDER)
   top = BORDER + round(len(titles) * line + (size / 2 if titles else 0))
   body = top + round(max((len(lines) for lines in heads), default=0) * line) + (GAP if heads else 0)
   tops = []
   end = body
   for i, row in enumerate(rows):
-    end += round(size) if row.apart and i else 0
+    end += round(1.2 * line) + (GAP if i else 0) if row.heading else 0
     tops.append(end)
     end += h + GAP
   bottom = end - GAP
   height = bottom + BORDER + round(len(legend_lines) * 1.3 * line + len(notes) * line)
-  height += round(3.2 * line) if bars else 0
+  height += round(3.2 * line) * len(bar_lines)
   height += round(0.5 * line) if legend or bars or note else 0
 
   page = Page(width, height, size)
   for i, text in enumerate(titles):
     page.text((left, BORDER + i * line), text)
   for j, lines in enumerate(heads):
-    middle = left + j * (w + GAP) + w / 2
+    middle = left + shifts[j] + w / 2
     page.lines((middle, body - GAP - len(lines) * line / 2), lines, 'm')
   for row, y in zip(rows, tops, strict=True):
     if isinstance(row.name, str):
-      page.lines((left - GAP, y + h / 2), wrapped(row.name, size, LONGEST_NAME), 'r')
+      page.lines((left - NAME_GAP, y + h / 2), wrapped(row.name, size, LONGEST_NAME), 'r')
     else:
       pitch = min(1.3 * line, h / len(row.name))
       start = y + h / 2 - pitch * (len(row.name) - 1) / 2
       for i, swatch in enumerate(row.name):
         page.swatch(BORDER, start + i * pitch, swatch)
-    for j, tile in enumerate(row.tiles):
+    if row.heading:
+      page.text((left, y - round(1.1 * line)), row.heading)
+    for shift, tile in zip(shifts, row.tiles, strict=False):
       if tile is not None:
-        page.paste(tile, left + j * (w + GAP), y)
+        page.paste(tile, left + shift, y)
   y = bottom + round(0.8 * line)
   for swatches in legend_lines:
     x = float(left)
@@ -246,11 +266,13 @@ def draw_rows(
       page.swatch(x, y + line / 2, swatch)
       x += swatch_width(swatch, size) + 1.5 * size
     y += round(1.3 * line)
-  for i, bar in enumerate(bars):
-    each = (width - left - BORDER) / len(bars)
-    long = round(min(each - 4 * size, 26 * size))
-    page.bar(round(left + i * each + (each - long) / 2), y, long, bar)
-  y += round(3.2 * line) if bars else 0
+  for some in bar_lines:
+    start = left if inner >= bar_width else BORDER
+    each = (width - start - BORDER) / len(some)
+    for i, bar in enumerate(some):
+      long = round(min(each - 4 * size, 26 * size))
+      page.bar(round(start + i * each + (each - long) / 2), y, long, bar)
+    y += round(3.2 * line)
   for i, text in enumerate(notes):
     page.text((left, y + i * line), text, colour=FAINT)
   page.save(path)

@@ -1,6 +1,7 @@
 """Pictures of edits: strips over strengths, grids of several edits, difference maps, moving sweeps."""
 
 import io
+import math
 import os
 from collections.abc import Sequence
 
@@ -15,9 +16,12 @@ from panda_jax.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, tile
 MOST_SAMPLES = 16  # rows of one page
 MOST_ROWS = 36  # of a grid, all its samples together
 MOST_STRENGTHS = 9  # columns; of more, so many are shown, evenly spaced
-FRAME = 240  # pixels, longest side of one image in a moving picture
+FRAME = 224  # pixels, longest side of one image in a moving picture
+PALETTE_PIXELS = 60_000  # from which the palette of a moving picture is made
+DITHER = 10  # grey levels between its darkest and lightest offset
 FRAMES_WIDTH = 960  # pixels that the images of a moving picture share
 ALPHA = '\N{GREEK SMALL LETTER ALPHA}'
+FULL = 0.998  # of the pixels change less than the end of the scale
 DIFFERENCES = 'inferno'  # black where nothing changed
 
 
@@ -121,10 +125,11 @@ def draw_grid(
     for j in range(E):
       tiles = list(resized(to_bytes(edited[i, j, columns]), size))
       first = resized(to_bytes(original[i : i + 1]), size)[0] if j == 0 else None
-      label = ' · '.join(word for word in (names[i] if j == 0 or E == 1 else '', str(edits[j])) if word)
-      rows.append(Row(label, [first, *tiles], apart=j == 0 and E > 1))
+      label, heading = (names[i], '') if E == 1 else (str(edits[j]), names[i] if j == 0 else '')
+      rows.append(Row(label, [first, *tiles], heading))
   omitted = _omitted(shown, N, 'samples') + _omitted(len(columns), K, 'strengths')
-  draw_rows(path, rows, ['original', *map(strength, alphas[columns])], title=title, note=(omitted + note).strip())
+  heads = ['original', *map(strength, alphas[columns])]
+  draw_rows(path, rows, heads, title=title, note=(omitted + note).strip(), breaks=[1])
 
 
 def difference(original: np.ndarray, edited: np.ndarray) -> np.ndarray:
@@ -162,15 +167,15 @@ def draw_difference(
     raise InputError('edited', f'shape {shapes[0]}', f'the originals are {shapes[1]}', 'give images of one size')
   shown = min(len(original), MOST_SAMPLES)
   names = sample_names(len(original), names)
-  size = tile_size(original.shape[1:3], 4)
+  size = tile_size(original.shape[1:3], 3)
   before, later = (resized(to_bytes(images[:shown]), size) for images in (original, edited))
   change = difference(original[:shown], edited[:shown])
-  largest = float(change.max())
-  scaled = np.rint(255 * change / (largest or 1)).astype(np.uint8)
+  end = float(np.quantile(change, FULL)) or float(change.max())
+  scaled = np.clip(on_image(change / (end or 1), size), 0, 1)
   from matplotlib import colormaps
 
   palette = ramp(colormaps[DIFFERENCES])
-  heat = resized(palette[scaled], size)
+  heat = palette[np.rint(255 * scaled).astype(int)]
   if region is not None:
     region = np.asarray(region, np.float32)
     region = np.broadcast_to(region, (len(original), *region.shape[-2:]))[:shown]
@@ -178,9 +183,9 @@ def draw_difference(
     before, heat = outlined(before, masks), outlined(heat, masks)
   rows = [Row(name, list(tiles)) for name, *tiles in zip(names, before, later, heat, strict=False)]
   bar = Bar(
-    'change of a pixel, root mean square over channels, of a range of 2',
+    'change of a pixel, root mean square over channels (black to white is 2)',
     palette,
-    {0.0: '0', 0.5: f'{largest / 2:.2g}', 1.0: f'{largest:.2g}'},
+    {0.0: '0', 0.5: f'{end / 2:.2g}', 1.0: f'{end:.2g} and more'},
   )
   omitted = _omitted(shown, len(original), 'samples')
   heads = ['original', after, 'difference']
@@ -234,12 +239,18 @@ def _reduced(pages: np.ndarray) -> list:
   from PIL import Image
 
   _, h, w, _ = pages.shape
-  step = max(1, pages.shape[0] // 8)
-  seen = Image.fromarray(pages[::step].reshape(-1, w, 3))
-  palette = seen.quantize(256, method=Image.Quantize.MEDIANCUT)
+  step = max(1, math.isqrt(math.ceil(pages[..., 0].size / PALETTE_PIXELS)))
+  some = pages[:, ::step, ::step].reshape(-1, 3)
+  paper = np.full((len(some) // 50 + 1, 3), 255, np.uint8)
+  seen = np.concatenate([some, paper])[None]
+  palette = Image.fromarray(seen).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
+  colours = np.array(palette.getpalette()).reshape(-1, 3)
+  colours[np.argmax(colours.sum(axis=1))] = 255
+  palette.putpalette(colours.ravel().tolist())
   bayer = np.array([[0]])
   for _ in range(3):
     bayer = np.block([[4 * bayer, 4 * bayer + 2], [4 * bayer + 3, 4 * bayer + 1]])
   tiles = np.tile(bayer, (-(-h // 8), -(-w // 8)))[:h, :w, None] / 64 - 0.5
-  dithered = np.clip(np.rint(pages + 12 * tiles[None]), 0, 255).astype(np.uint8)
+  dithered = np.clip(np.rint(pages + DITHER * tiles[None]), 0, 255).astype(np.uint8)
+  dithered = np.where((pages == 255).all(axis=-1, keepdims=True), 255, dithered)
   return [Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE) for page in dithered]
