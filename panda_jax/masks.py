@@ -144,24 +144,6 @@ def shaped(
   return mask if drawn is None else mask * as_mask(drawn, grid)
 
 
-def otsu(values: np.ndarray, bins: int = 512) -> float:
-  """The threshold that splits values into two groups with the largest variance between them (Otsu 1979).
-
-  Where several splits tie, as across a gap that holds no value, the middle one.
-  """
-  counts, edges = np.histogram(np.asarray(values, np.float64), bins)
-  middles = (edges[:-1] + edges[1:]) / 2
-  low, sums = np.cumsum(counts), np.cumsum(counts * middles)
-  high = low[-1] - low
-  both = (low > 0) & (high > 0)
-  if not both.any():
-    return float(middles[0])
-  means = sums / np.maximum(low, 1), (sums[-1] - sums) / np.maximum(high, 1)
-  between = np.where(both, low * high * (means[1] - means[0]) ** 2, -1.0)
-  best = np.flatnonzero(between >= between.max() * (1 - 1e-12))
-  return float(edges[1:][(best[0] + best[-1]) // 2])
-
-
 def as_mask(array: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
   """A user's mask as (S,) or (N, S) float32: from those shapes, or from (H, W) or (N, H, W).
 
