@@ -14,8 +14,7 @@ from panda_jax import masks
 from panda_jax.edit_values import Edit, checked_alpha, direction_of
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-
-THRESHOLDS = ('otsu', 'mean')
+from panda_jax.saliency import METHODS, Statistics
 
 
 class Background(NamedTuple):
@@ -67,9 +66,9 @@ def find_background(features: np.ndarray, factors: Factors, margin: int = 0) -> 
   """The appearance whose energy is at the border of the image rather than in its centre.
 
   With B_j the mean over samples of the squared mean coordinate a_j'z along the border, a_j of unit length, and C_j the
-  same in the centre, the score is (B - C) |B - C| / (B + C): the excess of energy times the contrast. So neither a strong
-  appearance that is everywhere nor a weak one that is nowhere else wins. Means over a region come before the square
-  because an object's details cancel in them and background does not.
+  same in the centre, the score is (B - C) |B - C| / (B + C): the excess of energy times the contrast. So neither a
+  strong appearance that is everywhere nor a weak one that is nowhere else wins. Means over a region come before the
+  square because an object's details cancel in them and background does not.
 
   Args:
     features: (N, H, W, C), not centred.
@@ -128,6 +127,8 @@ def remove(
       number.
   """
   Z = as_fibres(features, factors)
+  if separate not in METHODS:
+    raise InputError('separate', separate, 'unknown', f'give one of {", ".join(METHODS)}')
   strength = checked_alpha(strength)
   if strength.ndim:
     raise InputError('strength', strength, 'it is one number', 'give one such as 1')
@@ -142,9 +143,9 @@ def remove(
   c = np.stack([z @ direction for z in Z]).astype(np.float64)  # (N, S)
   ring, _ = border_and_centre(factors.grid, margin)
   side = -1.0 if c[:, ring].mean() < 0 else 1.0
-  if separate not in THRESHOLDS:
-    raise InputError('separate', separate, 'unknown', f'give one of {", ".join(THRESHOLDS)}')
-  level = masks.otsu(side * c) if separate == 'otsu' else float(np.mean(side * c))
+  statistics = Statistics()
+  statistics.add((side * c).astype(np.float32).reshape(len(c), *factors.grid, 1))
+  level = float(statistics.thresholds(separate)[0])
   background = side * c >= level
   alphas = _alphas(c, background, mask)
   if np.isnan(alphas).all():
