@@ -79,7 +79,9 @@ def draw_saliency(
   for j in range(min(k, MOST_MAPS)):
     fine = on_image(maps[:shown, :, :, j], pixels.shape[1:3], margin)
     low, high = (maps[..., j].min(), maps[..., j].max()) if limits is None else limits[j]
-    reach = max(high - thresholds[j], thresholds[j] - low, np.finfo(np.float32).tiny)
+    # Differences within the rounding of float32 are none.
+    least = 1e-5 * max(abs(low), abs(high), float(np.finfo(np.float32).tiny))
+    reach = max(high - thresholds[j], thresholds[j] - low, least)
     place = np.clip((fine - thresholds[j]) / reach, -1, 1)
     heat = palette[np.rint(127.5 * (place + 1)).astype(int)]
     above = fine >= thresholds[j]
@@ -187,7 +189,7 @@ def draw_refined(
     parts: (S, R_S), the global ones.
     refined: (N, S, R_S).
     grid: (H, W).
-    chosen: which parts; those that change most if left out.
+    chosen: which parts, at most `MOST_PAIRS`; those that change most if left out.
     errors: (N, 2), relative errors with the global and with the refined parts.
     names: one for each sample.
     margin: cells of the grid beyond the image at each edge (StyleGAN3).
@@ -204,6 +206,9 @@ def draw_refined(
   if chosen is None:
     moved = np.abs(after - before[None]).sum(axis=(0, 2, 3)) / np.maximum(before.sum(axis=(1, 2)), 1e-9)
     chosen = sorted(np.argsort(-moved, kind='stable')[:MOST_PAIRS].tolist())
+  for k in chosen:
+    if not 0 <= k < parts.shape[1]:
+      raise InputError('chosen', k, 'there is no such part', f'give parts from 0 to {parts.shape[1] - 1}')
   chosen = list(chosen)[:MOST_PAIRS]
   shown = min(len(images), MOST_SAMPLES)
   pixels = _tiles(images[:shown], 1 + 2 * len(chosen))
