@@ -6,6 +6,7 @@ STARTED = time.perf_counter()
 
 import difflib  # noqa: E402
 import os  # noqa: E402
+import shlex  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -19,6 +20,7 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+SEEDS = '0,1,2,3'  # edited where none are given
 
 SHORT = (
   'features',
@@ -107,7 +109,123 @@ def sample() -> None:
     print(f'{Path(options.out) / name}  {" x ".join(map(str, shape))}'.rstrip())
 
 
-COMMANDS = {'fit': fit, 'info': info, 'sample': sample}
+def given_fit():
+  """The fit in --workdir, with the generator of --generator if that is given."""
+  from panda_jax.opened import open_workdir
+
+  options = flags.FLAGS
+  if not options.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
+  return open_workdir(options.workdir, options.generator)
+
+
+def given_samples():
+  """The samples that --seeds or --latents name, with their --labels."""
+  from panda_jax.edited import Samples
+  from panda_jax.sampling import parsed_labels, parsed_numbers, read_array
+
+  options = flags.FLAGS
+  labels = parsed_labels(options.labels)
+  if options.latents is None:
+    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds')), labels=labels)
+  if options.seeds is not None:
+    raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
+  return Samples(z=read_array(options.latents, 'latents', (2,)), labels=labels)
+
+
+def how_edited(progress):
+  from panda_jax.edited import Options
+
+  options = flags.FLAGS
+  return Options(
+    noise=options.noise,
+    drop_rgb=options.drop_rgb,
+    overwrite=options.overwrite,
+    command=shlex.join(['python', 'run.py', *sys.argv[1:]]),
+    on_samples=progress.samples_done,
+  )
+
+
+def given_mask(opened):
+  """The drawn mask of --mask, on the feature grid, or None."""
+  from panda_jax.masks import read_mask
+
+  if flags.FLAGS.mask is None:
+    return None
+  return read_mask(flags.FLAGS.mask, opened.factors.grid, opened.image_size(), opened.margin)
+
+
+def edits_folder(name: str) -> Path:
+  options = flags.FLAGS
+  if options.out or options.workdir:
+    return Path(options.out or Path(options.workdir) / 'edits' / name)
+  raise InputError('out', None, 'not given', 'give --out=DIR')
+
+
+def print_written(folder: Path, shapes: dict, *more: str) -> None:
+  for name, shape in {**shapes, **dict.fromkeys(more, ())}.items():
+    print(f'{folder / name}  {" x ".join(map(str, shape))}'.rstrip())
+
+
+def edit() -> None:
+  """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=30, or with --zoo=FILE --name=NAME"""
+  from panda_jax import requests
+  from panda_jax.edited import edit_into
+
+  options = flags.FLAGS
+  request = requests.requested(options, given_fit)
+  samples = given_samples()
+  out = edits_folder(request.name)
+  with Progress(len(samples.names())) as progress:
+    shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress))
+  if options.annotate:
+    request.annotate(options.zoo, options.annotate, options.overwrite)
+  print_written(out, shapes, 'strip.png', 'edit.json')
+
+
+def remove() -> None:
+  """python run.py remove --workdir=DIR --part=3"""
+  from panda_jax import requests
+  from panda_jax.edited import STATISTICS, remove_into
+
+  options = flags.FLAGS
+  opened, samples = given_fit(), given_samples()
+  part = requests.parsed_part(options.part)
+  appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
+  mask = {'combine': options.combine, 'feather': options.feather}
+  mask['threshold'] = requests.parsed_fraction(options.threshold)
+  name = options.name or 'remove-part' + '+'.join(map(str, part))
+  out = edits_folder(name)
+  with Progress(len(samples.names())) as progress:
+    shapes, told = remove_into(
+      out,
+      opened,
+      part,
+      samples,
+      how_edited(progress),
+      appearance=appearance,
+      strength=options.strength,
+      separate=options.separate,
+      mask=mask | {'drawn': given_mask(opened)},
+      statistics=options.samples or STATISTICS,
+    )
+  print_written(out, shapes, 'strip.png', 'edit.json')
+  print(
+    f'background is appearance {told["appearance"]} ({told["rule"]}); alpha {told["alpha"]:.4g}; background covers '
+    f'{told["covered_after"]:.1%} of the part, before {told["covered_before"]:.1%}'
+  )
+
+
+def report() -> None:
+  """python run.py report --workdir=DIR"""
+  from panda_jax.report import write_report
+
+  if not flags.FLAGS.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
+  print(write_report(flags.FLAGS.workdir))
+
+
+COMMANDS = {'fit': fit, 'info': info, 'sample': sample, 'edit': edit, 'remove': remove, 'report': report}
 
 
 def define_flags() -> None:
@@ -123,6 +241,24 @@ def define_flags() -> None:
   flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
   flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
+  flags.DEFINE_string('part', None, 'Parts that are edited: 3, or 3,4 joined; 3/4,5 for two edits.')
+  flags.DEFINE_string('appearance', None, 'Appearances: 12, or 12/5 for two edits; in saliency 0,3.')
+  flags.DEFINE_string('alpha', None, 'Strength of an edit, or a sweep: -30,0,30.')
+  flags.DEFINE_enum('convention', 'unit', ['unit', 'paper', 'published'], 'What a strength multiplies, see README.md.')
+  flags.DEFINE_enum('alpha_unit', 'feature', ['feature', 'rms'], 'Unit of --alpha.')
+  flags.DEFINE_enum('combine', None, ['union', 'sum'], 'How several parts of an edit are joined.')
+  flags.DEFINE_string(
+    'mask', None, "A drawn PNG of the feature map's or the image's size: in place of or inside a part."
+  )
+  flags.DEFINE_float('feather', None, 'Softens the edge of a mask, cells of the feature map.')
+  flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.')
+  flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).')
+  flags.DEFINE_string('zoo', None, "Named edits: a JSON file, or the authors' annotated directions (.py).")
+  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; without one the name of the folder.')
+  flags.DEFINE_string('annotate', None, 'Also write the edit into --zoo under this name.')
+  flags.DEFINE_float('strength', 1.0, 'Of a removal: multiplies what was found.')
+  flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Of a removal: what tells background from the rest.')
+  flags.DEFINE_string('threshold', None, 'Of a mask: a fraction of its maximum; in saliency mean, otsu or a number.')
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
   flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')

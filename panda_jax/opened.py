@@ -145,6 +145,18 @@ class Opened:
     """Cells of the grid that lie beyond the image at each edge (StyleGAN3)."""
     return getattr(self.generator, 'margins', {}).get(self.layer, 0)
 
+  def image_size(self) -> tuple[int, int] | None:
+    """(h, w) of the images, or None without a generator."""
+    import jax
+
+    if self.generator is None:
+      return None
+    if hasattr(self.generator, 'resolution'):
+      return (int(self.generator.resolution),) * 2
+    latents = self.latents([self.seed])
+    shape = jax.eval_shape(lambda x: self.generator(x), latents).shape
+    return shape[1], shape[2]
+
   def _loaded(self, folder: str | os.PathLike):
     from panda_jax.generators import load_generator
 

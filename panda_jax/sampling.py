@@ -112,7 +112,7 @@ class _Rows:
 
 
 @contextlib.contextmanager
-def _written(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
+def written(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
   """Files under `out`, all of them or none; what the disk refuses becomes an InputError."""
   files: list[_Rows] = []
 
@@ -219,7 +219,7 @@ def sample_into(
   written: dict[str, _Rows] = {}
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []
-  with _written(out) as create:
+  with written(out) as create:
 
     def add(name: str, rows, count: int):
       rows = np.asarray(rows, np.float32)[:count]
