@@ -245,7 +245,8 @@ def _reduced(pages: np.ndarray) -> list:
   seen = np.concatenate([some, paper])[None]
   palette = Image.fromarray(seen).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
   colours = np.array(palette.getpalette()).reshape(-1, 3)
-  colours[np.argmax(colours.sum(axis=1))] = 255
+  white = int(np.argmax(colours.sum(axis=1)))
+  colours[white] = 255
   palette.putpalette(colours.ravel().tolist())
   bayer = np.array([[0]])
   for _ in range(3):
@@ -253,4 +254,10 @@ def _reduced(pages: np.ndarray) -> list:
   tiles = np.tile(bayer, (-(-h // 8), -(-w // 8)))[:h, :w, None] / 64 - 0.5
   dithered = np.clip(np.rint(pages + DITHER * tiles[None]), 0, 255).astype(np.uint8)
   dithered = np.where((pages == 255).all(axis=-1, keepdims=True), 255, dithered)
-  return [Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE) for page in dithered]
+  still = []
+  for page in dithered:
+    indices = np.asarray(Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE)).copy()
+    indices[(page == 255).all(axis=-1)] = white  # Pillow's search is not exact
+    still.append(Image.fromarray(indices))
+    still[-1].putpalette(colours.ravel().tolist())
+  return still
