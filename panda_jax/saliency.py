@@ -38,6 +38,23 @@ def checked_appearances(appearances: int | Sequence[int], count: int) -> list[in
   return [int(j) for j in chosen]
 
 
+def checked_threshold(method: str | float) -> str | float:
+  """'mean', 'otsu', or a finite number, also one that is written as text.
+
+  Raises:
+    InputError: something else.
+  """
+  if isinstance(method, str) and method in METHODS:
+    return method
+  try:
+    number = float(method)
+  except (TypeError, ValueError):
+    number = np.nan
+  if isinstance(method, bool) or not np.isfinite(number):
+    raise InputError('threshold', method, 'unknown', f'give {" or ".join(METHODS)}, or a finite number')
+  return number
+
+
 @jax.jit
 def _products(Z, A, mean):
   return jnp.matmul(Z - mean, A, precision='highest')
@@ -153,10 +170,9 @@ class Statistics:
     """
     if not self.count:
       raise InputError('samples', 0, 'there are no statistics yet', 'add coordinates first')
-    if isinstance(method, numbers.Real) and np.isfinite(method):
-      return np.full(len(self.mean), float(method))
-    if method not in METHODS:
-      raise InputError('threshold', method, 'unknown', f'give one of {", ".join(METHODS)}, or a finite number')
+    method = checked_threshold(method)
+    if isinstance(method, float):
+      return np.full(len(self.mean), method)
     return self.mean.copy() if method == 'mean' else np.array([h.otsu() for h in self._histograms])
 
 
