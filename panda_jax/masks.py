@@ -125,7 +125,8 @@ def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndar
     np.add.at(blur, (np.repeat(np.arange(size), len(weights)), places.ravel()), np.tile(weights / weights.sum(), size))
     maps = np.einsum('ij,...jk->...ik' if axis == -2 else 'ij,...kj->...ki', blur, maps)
   soft = maps.reshape(mask.shape)
-  return soft * (_reciprocal(soft.max(axis=-1, keepdims=True)) * mask.max(axis=-1, keepdims=True))
+  peak = soft.max(axis=-1, keepdims=True)
+  return soft / np.where(peak > 0, peak, np.float32(1)) * mask.max(axis=-1, keepdims=True)
 
 
 def shaped(
