@@ -1,11 +1,9 @@
 """report.html: everything about one workdir on a page that needs no other file, no network and no script."""
 
 import datetime
-import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +13,10 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors, write_atomically
 from panda_jax.opened import digest_of, read_factors
 from panda_jax.pictures import COLOURS
-from panda_jax.sheets import written
-from panda_jax.strips import ALPHA
+from panda_jax.report_folders import folders, made_from, number, read_record, records, short
 
 REPORT = 'report.html'
 MOST_PARTS = 144  # tiles of parts
-MOST_FOLDERS = 40  # edits whose pictures are on the page
-LONG = ('mask', 'direction')  # keys of an edit that are left to the record
-PICTURES = ('.png', '.gif', '.jpg', '.webp')
 # Keys of the configuration that have a flag of their own.
 FLAGS = (
   'features',
@@ -57,7 +51,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
   if not (workdir / 'summary.json').is_file():
     problem = 'there is no finished fit in it' if workdir.is_dir() else 'there is no such folder'
     raise InputError('workdir', workdir, problem, 'give the folder that `run.py fit` wrote')
-  summary, config = _record(workdir / 'summary.json'), _record(workdir / 'config.json')
+  summary, config = read_record(workdir / 'summary.json'), read_record(workdir / 'config.json')
   if summary is None:
     raise InputError('workdir', workdir, 'its summary.json cannot be read', 'run the fit again with --overwrite')
   factors = read_factors(workdir / 'factors.npz')
@@ -71,22 +65,13 @@ def write_report(workdir: str | os.PathLike) -> Path:
     ('parts', 'Parts', parts(workdir, summary, factors)),
     ('appearances', 'Appearances', appearances(workdir, factors)),
     ('edits', 'Edits', made_from(edits, workdir)),
-    ('maps', 'Refinement and saliency', made_from(others, workdir)),
+    ('maps', 'Refinement, saliency and more', made_from(others, workdir)),
     ('commands', 'Commands', commands(workdir, config, factors, found)),
   ]
   path = workdir / REPORT
   page = pages.page(title_of(workdir, config, factors), heading(summary, factors), sections, foot())
   write_atomically(path, page.encode())
   return path
-
-
-def _record(path: Path) -> dict[str, Any] | None:
-  """A JSON object from a file; None where there is none."""
-  try:
-    content = json.loads(path.read_text())
-  except (OSError, ValueError):
-    return None
-  return content if isinstance(content, dict) else None
 
 
 def title_of(workdir: Path, config: dict, factors: Factors) -> str:
@@ -99,14 +84,14 @@ def title_of(workdir: Path, config: dict, factors: Factors) -> str:
 def heading(summary: dict, factors: Factors) -> str:
   counts, error = summary.get('counts', {}), summary.get('relative_error')
   pairs = [
-    ('relative error', _number(error)),
+    ('relative error', number(error)),
     ('energy explained', '' if error is None else f'{100 * (1 - error):.1f} %'),
     ('parts', factors.parts.shape[1]),
     ('appearances', factors.appearances.shape[1]),
     ('feature maps', ' by '.join(map(str, (*factors.grid, factors.appearances.shape[0])))),
     ('samples', counts.get('samples', '')),
     ('stopped', str(summary.get('reason', '')).replace('_', ' ')),
-    ('seconds in all', _number(summary.get('seconds', {}).get('total'), 3)),
+    ('seconds in all', number(summary.get('seconds', {}).get('total'), 3)),
   ]
   return pages.facts([(name, value) for name, value in pairs if value != ''])
 
@@ -118,33 +103,10 @@ def foot() -> str:
   )
 
 
-def _number(value: Any, digits: int = 5) -> str:
-  return f'{value:.{digits}g}' if isinstance(value, int | float) and not isinstance(value, bool) else str(value or '')
-
-
-def _numbers(value: Any) -> str:
-  """A number, or several, with proper minus signs."""
-  return ', '.join(written(x) if isinstance(x, int | float) else str(x) for x in np.atleast_1d(value).tolist())
-
-
-def _short(value: Any, most: int = 200) -> str:
-  """A JSON value as a person writes it."""
-  if value is None:
-    return 'not set'
-  words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-  if isinstance(value, list) and not any(isinstance(x, dict | list) for x in value):
-    words = ', '.join(_short(x) for x in value)
-  elif isinstance(value, float):
-    words = f'{value:.6g}'
-  elif isinstance(value, bool):
-    words = 'yes' if value else 'no'
-  return words if len(words) <= most else words[: most - 1] + '…'
-
-
 def settings(summary: dict, config: dict, factors: Factors) -> str:
   """What was fitted and how; what differs from the defaults stands out."""
   defaults = default_config().to_dict()
-  rows = [[key, _short(value), _short(defaults[key])] for key, value in config.items() if key in defaults]
+  rows = [[key, short(value), short(defaults[key])] for key, value in config.items() if key in defaults]
   changed = [config[key] != defaults[key] for key in config if key in defaults]
   rows = [row for _, row in sorted(zip(changed, rows, strict=True), key=lambda pair: not pair[0])]
   changed.sort(reverse=True)
@@ -168,7 +130,7 @@ def settings(summary: dict, config: dict, factors: Factors) -> str:
 
 
 def error_curve(workdir: Path, summary: dict) -> str:
-  error = _number(summary.get('relative_error'))
+  error = number(summary.get('relative_error'))
   return pages.figure(
     workdir / 'convergence.png',
     f'Relative error against seconds, ending at {error}',
@@ -208,12 +170,12 @@ def parts(workdir: Path, summary: dict, factors: Factors) -> str:
     )
   count = factors.parts.shape[1]
   more = '' if count <= MOST_PARTS else f' The first {MOST_PARTS} of {count} are shown.'
+  said = (
+    'Where: each part divided by its largest entry; darker is larger, white exactly zero. Peaks are at row, column.'
+  )
   return ''.join(
     [
-      pages.paragraph(
-        'Where: each part divided by its largest entry; darker is larger, white is exactly zero. Peaks are at row, column.'
-        + more
-      ),
+      pages.paragraph(said + more),
       f'<div class=tiles>{"".join(tiles)}</div>',
       pages.figure(
         workdir / 'overlay.png',
@@ -228,7 +190,7 @@ def appearances(workdir: Path, factors: Factors) -> str:
   A = factors.appearances
   dead = np.flatnonzero(~np.any(A != 0, axis=0)).tolist()
   said = f'What: {A.shape[1]} directions in {A.shape[0]} channels, most energy first.'
-  said += f' Dead: {_short(dead)}.' if dead else ''
+  said += f' Dead: {short(dead)}.' if dead else ''
   return ''.join(
     [
       pages.paragraph(said),
@@ -247,102 +209,6 @@ def appearances(workdir: Path, factors: Factors) -> str:
   )
 
 
-def folders(workdir: Path) -> list[Path]:
-  """Folders below a workdir that a command wrote: those with a record and a picture, by name."""
-  candidates = [*sorted((workdir / 'edits').glob('*')), *sorted(workdir.glob('*'))]
-  return [
-    folder
-    for folder in candidates
-    if folder.is_dir()
-    and folder.name not in ('edits', 'checkpoints')
-    and not folder.name.startswith('.')
-    and list(folder.glob('*.json'))
-    and any(file.suffix in PICTURES for file in folder.iterdir())
-  ]
-
-
-def _records(folder: Path) -> dict[str, Any]:
-  """What the folder's JSON files say, those with the same key in the order of their names."""
-  said: dict[str, Any] = {}
-  for path in sorted(folder.glob('*.json')):
-    said |= _record(path) or {}
-  return said
-
-
-def _rows(said: dict[str, Any]) -> list[list[str]]:
-  """Rows of a table for a record: lists of numbers are kept short, long texts too; settings are spelt out."""
-  rows = []
-  for key, value in said.items():
-    if key in ('command', 'versions', 'pictures', 'arrays'):
-      continue
-    if isinstance(value, dict):
-      rows += [[name if key == 'settings' else f'{key}: {name}', shown] for name, shown in _rows(value)]
-    else:
-      rows.append([key.replace('_', ' '), _short(value)])
-  return rows
-
-
-def edit_sentences(said: dict[str, Any]) -> list[str]:
-  """What the edits in a record are: 'eyes: part 1, appearance 0, alpha 10'."""
-  edits = said.get('settings', {}).get('edits')
-  lines = []
-  for name, terms in edits.items() if isinstance(edits, dict) else ():
-    told = []
-    for term in terms if isinstance(terms, list) else ():
-      words = [
-        f'{ALPHA} = {_numbers(value)}' if key == 'alpha' else f'{key.replace("_", " ")} {_short(value)}'
-        for key, value in term.items()
-        if key not in LONG
-      ]
-      told.append(', '.join(words))
-    lines.append(f'{name}: {"; plus ".join(told)}')
-  found = said.get('removal')
-  if isinstance(found, dict) and isinstance(found.get('covered_after'), int | float):
-    lines.append(
-      f'Background appearance {found.get("appearance")}, {ALPHA} = {_number(found.get("alpha"), 4)}: background covers '
-      f'{100 * found["covered_after"]:.0f} % of the part, {100 * found.get("covered_before", 0):.0f} % before.'
-    )
-  return lines
-
-
-CAPTIONS = {
-  'strip.png': 'The original first, then the edit.',
-  'difference.png': 'Before, after, and the change of each pixel.',
-  'sweep.gif': 'All strengths, one after the other.',
-}
-
-
-def caption(picture: Path, said: dict[str, Any]) -> str:
-  """What is to be seen on a picture of a known name."""
-  removed = said.get('settings', {}).get('kind') == 'removal'
-  return CAPTIONS.get('difference.png' if removed and picture.name == 'strip.png' else picture.name, '')
-
-
-def made_from(found: list[Path], workdir: Path) -> str:
-  """Each folder with its pictures, what its record says, and the command that makes it again."""
-  pieces = []
-  for folder in found[:MOST_FOLDERS]:
-    said = _records(folder)
-    pictures = sorted((f for f in folder.iterdir() if f.suffix in PICTURES), key=_order)
-    pieces.append(f'<h3>{pages.text(folder.relative_to(workdir))}</h3>')
-    pieces += [pages.paragraph(line) for line in edit_sentences(said)]
-    pieces += [pages.figure(f, f'{f.name} of {folder.name}', caption(f, said)) for f in pictures]
-    if said.get('command'):
-      pieces.append(pages.command(str(said['command'])))
-    rows = _rows(said)
-    if rows:
-      pieces.append(pages.details('Everything on record', pages.table(rows)))
-  if len(found) > MOST_FOLDERS:
-    names = ', '.join(str(folder.relative_to(workdir)) for folder in found[MOST_FOLDERS:])
-    pieces.append(pages.paragraph(f'Not shown, since there are so many: {names}.'))
-  return ''.join(pieces)
-
-
-def _order(path: Path) -> tuple[int, str]:
-  known = list(CAPTIONS)
-  return (known.index(path.name) if path.name in known else len(known), path.name)
-
-
 def fit_command(workdir: Path, config: dict) -> str:
   """The command that makes the fit again."""
   defaults = default_config().to_dict()
@@ -357,7 +223,7 @@ def fit_command(workdir: Path, config: dict) -> str:
 def commands(workdir: Path, config: dict, factors: Factors, found: list[Path]) -> str:
   """What to type to make everything on the page again, and to go on."""
   lines = [fit_command(workdir, config)]
-  lines += [str(said['command']) for said in map(_records, found) if said.get('command')]
+  lines += [str(said['command']) for said in map(records, found) if said.get('command')]
   place = shlex.quote(f'--workdir={workdir}')
   live = int(np.flatnonzero(factors.parts.max(axis=0) > 0)[0]) if factors.parts.any() else 0
   strength = f'--part={live} --appearance=0'
