@@ -20,7 +20,6 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
-SEEDS = '0,1,2,3'  # edited where none are given
 
 SHORT = (
   'features',
@@ -109,28 +108,9 @@ def sample() -> None:
     print(f'{Path(options.out) / name}  {" x ".join(map(str, shape))}'.rstrip())
 
 
-def given_fit():
-  """The fit in --workdir, with the generator of --generator if that is given."""
-  from panda_jax.opened import open_workdir
-
-  options = flags.FLAGS
-  if not options.workdir:
-    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
-  return open_workdir(options.workdir, options.generator)
-
-
-def given_samples():
-  """The samples that --seeds or --latents name, with their --labels."""
-  from panda_jax.edited import Samples
-  from panda_jax.sampling import parsed_labels, parsed_numbers, read_array
-
-  options = flags.FLAGS
-  labels = parsed_labels(options.labels)
-  if options.latents is None:
-    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds')), labels=labels)
-  if options.seeds is not None:
-    raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
-  return Samples(z=read_array(options.latents, 'latents', (2,)), labels=labels)
+def command() -> str:
+  """What the user typed, for records."""
+  return shlex.join(['python', 'run.py', *sys.argv[1:]])
 
 
 def how_edited(progress):
@@ -141,18 +121,9 @@ def how_edited(progress):
     noise=options.noise,
     drop_rgb=options.drop_rgb,
     overwrite=options.overwrite,
-    command=shlex.join(['python', 'run.py', *sys.argv[1:]]),
+    command=command(),
     on_samples=progress.samples_done,
   )
-
-
-def given_mask(opened):
-  """The drawn mask of --mask, on the feature grid, or None."""
-  from panda_jax.masks import read_mask
-
-  if flags.FLAGS.mask is None:
-    return None
-  return read_mask(flags.FLAGS.mask, opened.factors.grid, opened.image_size(), opened.margin)
 
 
 def edits_folder(name: str) -> Path:
@@ -173,8 +144,7 @@ def edit() -> None:
   from panda_jax.edited import edit_into
 
   options = flags.FLAGS
-  request = requests.requested(options, given_fit)
-  samples = given_samples()
+  request, samples = requests.requested(options), requests.given_samples(options)
   out = edits_folder(request.name)
   with Progress(len(samples.names())) as progress:
     shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress))
@@ -189,7 +159,7 @@ def remove() -> None:
   from panda_jax.edited import STATISTICS, remove_into
 
   options = flags.FLAGS
-  opened, samples = given_fit(), given_samples()
+  opened, samples = requests.given_fit(options), requests.given_samples(options)
   part = requests.parsed_part(options.part)
   appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
   mask = {'combine': options.combine, 'feather': options.feather}
@@ -206,14 +176,69 @@ def remove() -> None:
       appearance=appearance,
       strength=options.strength,
       separate=options.separate,
-      mask=mask | {'drawn': given_mask(opened)},
-      statistics=options.samples or STATISTICS,
+      mask=mask | {'drawn': requests.given_mask(options, opened)},
+      statistics=STATISTICS if options.samples is None else options.samples,
     )
   print_written(out, shapes, 'strip.png', 'edit.json')
   print(
     f'background is appearance {told["appearance"]} ({told["rule"]}); alpha {told["alpha"]:.4g}; background covers '
     f'{told["covered_after"]:.1%} of the part, before {told["covered_before"]:.1%}'
   )
+
+
+def explained_folder(command: str, numbers) -> Path:
+  from panda_jax.explained import folder_name
+
+  options = flags.FLAGS
+  return Path(options.out or Path(options.workdir) / (options.name or folder_name(command, numbers)))
+
+
+def how_explained(progress):
+  from panda_jax.explained import Options
+
+  return Options(flags.FLAGS.overwrite, command(), progress.samples_done)
+
+
+def refine() -> None:
+  """python run.py refine --workdir=DIR --seeds=19"""
+  from panda_jax import requests
+  from panda_jax.explained import refine_into
+
+  options = flags.FLAGS
+  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  out = explained_folder('refine', samples.seeds if samples else None)
+  with Progress() as progress:
+    shapes, told = refine_into(
+      out, opened, samples, how_explained(progress), features=features, proximal=options.proximal
+    )
+  print_written(out, shapes, 'refined.png', 'refine.json')
+  errors = told['relative_error']
+  print(f'relative error {errors["global"]:.5f} with the parts of the fit, {errors["refined"]:.5f} refined')
+
+
+def saliency() -> None:
+  """python run.py saliency --workdir=DIR --appearance=0"""
+  from panda_jax import requests
+  from panda_jax.explained import STATISTICS, saliency_into
+  from panda_jax.sampling import read_array
+
+  options = flags.FLAGS
+  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  chosen = requests.parsed_indices(options.appearance, 'appearance')
+  out = explained_folder('saliency', chosen)
+  with Progress() as progress:
+    shapes, _ = saliency_into(
+      out,
+      opened,
+      chosen,
+      samples,
+      how_explained(progress),
+      features=features,
+      threshold=requests.parsed_method(options.threshold),
+      statistics=STATISTICS if options.samples is None else options.samples,
+      given_masks=None if options.masks is None else read_array(options.masks, 'masks', (3,)),
+    )
+  print_written(out, shapes, 'saliency.png', 'masks.png', 'statistics.json')
 
 
 def report() -> None:
@@ -225,7 +250,16 @@ def report() -> None:
   print(write_report(flags.FLAGS.workdir))
 
 
-COMMANDS = {'fit': fit, 'info': info, 'sample': sample, 'edit': edit, 'remove': remove, 'report': report}
+COMMANDS = {
+  'fit': fit,
+  'info': info,
+  'sample': sample,
+  'edit': edit,
+  'remove': remove,
+  'refine': refine,
+  'saliency': saliency,
+  'report': report,
+}
 
 
 def define_flags() -> None:
@@ -254,11 +288,13 @@ def define_flags() -> None:
   flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.')
   flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).')
   flags.DEFINE_string('zoo', None, "Named edits: a JSON file, or the authors' annotated directions (.py).")
-  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; without one the name of the folder.')
+  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; otherwise the name of the folder.')
   flags.DEFINE_string('annotate', None, 'Also write the edit into --zoo under this name.')
   flags.DEFINE_float('strength', 1.0, 'Of a removal: multiplies what was found.')
   flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Of a removal: what tells background from the rest.')
   flags.DEFINE_string('threshold', None, 'Of a mask: a fraction of its maximum; in saliency mean, otsu or a number.')
+  flags.DEFINE_float('proximal', 0.0, 'Of a refinement: pull to the parts of the fit.')
+  flags.DEFINE_string('masks', None, 'Of saliency: masks to compare with, a .npy file (N, h, w).')
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
   flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')

@@ -1,17 +1,19 @@
-"""What somebody who types `run.py edit` asks for: flags as edits, and the fit they are of."""
+"""What somebody who types `run.py edit` and its like asks for: flags as a fit, samples and edits."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from panda_jax import masks, zoo
 from panda_jax.errors import InputError
-from panda_jax.opened import Opened, digest_of
-from panda_jax.sampling import read_array
+from panda_jax.edited import Samples
+from panda_jax.opened import Opened, digest_of, open_workdir
+from panda_jax.sampling import parsed_labels, parsed_numbers, read_array
 from panda_jax.zoo import NamedEdit, Spec
 
+SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 BETWEEN = '/'  # several edits
 MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that make an edit anew
 
@@ -57,6 +59,13 @@ def parsed_index(text: str, argument: str) -> int:
   return int(text)
 
 
+def parsed_indices(text: str | None, argument: str) -> tuple[int, ...]:
+  """0-based indices from '0' or '0,3'."""
+  if text is None:
+    raise InputError(argument, None, 'not given', f'give --{argument}=0, or --{argument}=0,3')
+  return tuple(parsed_index(piece, argument) for piece in text.split(','))
+
+
 def parsed_alpha(text: str | None) -> float | tuple[float, ...]:
   """A strength, or a sweep from '-30,0,30'."""
   if text is None:
@@ -80,12 +89,48 @@ def parsed_fraction(text: str | None) -> float | None:
     ) from None
 
 
-def requested(options: Any, given_fit: Callable[[], Opened]) -> Request:
-  """The edits that flags ask for.
+def parsed_method(text: str | None) -> str | float:
+  """A threshold of saliency maps: a number, or the name of a rule."""
+  try:
+    return 'mean' if text is None else float(text)
+  except ValueError:
+    return text
 
-  Args:
-    options: flags part, appearance, alpha, ..., zoo, name, annotate, add.
-    given_fit: opens the fit of --workdir.
+
+def given_fit(options: Any) -> Opened:
+  """The fit in --workdir, with the generator of --generator if that is given."""
+  if not options.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
+  return open_workdir(options.workdir, options.generator)
+
+
+def given_samples(options: Any) -> Samples:
+  """The samples that --seeds or --latents name, with their --labels."""
+  labels = parsed_labels(options.labels)
+  if options.latents is None:
+    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds')), labels=labels)
+  if options.seeds is not None:
+    raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
+  return Samples(z=read_array(options.latents, 'latents', (2,)), labels=labels)
+
+
+def given_to_explain(options: Any) -> tuple[Samples | None, str | None]:
+  """(samples, features) of --seeds, --latents or --features; None for what is not given."""
+  named = options.seeds is not None or options.latents is not None
+  if options.features is not None and named:
+    raise InputError('features', options.features, 'given together with samples', 'give one of --features and --seeds')
+  return (given_samples(options) if named else None), options.features
+
+
+def given_mask(options: Any, opened: Opened):
+  """The drawn mask of --mask on the feature grid (S,), or None."""
+  if options.mask is None:
+    return None
+  return masks.read_mask(options.mask, opened.factors.grid, opened.image_size(), opened.margin)
+
+
+def requested(options: Any) -> Request:
+  """The edits that flags ask for: part, appearance, alpha, ..., or zoo and name.
 
   Raises:
     InputError: flags that are missing, malformed, or do not go together.
@@ -98,19 +143,19 @@ def requested(options: Any, given_fit: Callable[[], Opened]) -> Request:
       raise InputError(
         made[0], options[made[0]].value, 'the edit comes from the zoo', 'leave it out, or give --annotate=NAME'
       )
-    return _from_zoo(options, given_fit)
-  opened = given_fit()
+    return _from_zoo(options)
+  opened = given_fit(options)
   return Request(opened, *_from_flags(options, opened))
 
 
-def _from_zoo(options: Any, given_fit: Callable[[], Opened]) -> Request:
+def _from_zoo(options: Any) -> Request:
   if not options.name:
     raise InputError('name', None, 'not given', 'give --name=NAME, an edit of the zoo')
   names = options.name.split(',')
   if options.zoo.endswith('.py'):
     opened, edits = _from_annotated(options, names)
   else:
-    opened, found = given_fit(), zoo.read_zoo(options.zoo)
+    opened, found = given_fit(options), zoo.read_zoo(options.zoo)
     edits = {}
     for name in names:
       named = zoo.chosen(found, name, options.zoo)
@@ -139,10 +184,9 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[Opened, dict[st
 
 
 def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], str]:
-  alpha, drawn, rows = parsed_alpha(options.alpha), None, None
-  if options.mask is not None:
-    drawn = tuple(masks.read_mask(options.mask, opened.factors.grid, opened.image_size(), opened.margin).tolist())
-  elif options.part is None:
+  alpha, drawn, rows = parsed_alpha(options.alpha), given_mask(options, opened), None
+  drawn = None if drawn is None else tuple(drawn.tolist())
+  if drawn is None and options.part is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {opened.factors.parts.shape[1] - 1}, or --mask')
   if options.appearance is None:
     most = opened.factors.appearances.shape[1] - 1
@@ -188,15 +232,17 @@ def _added(edits: dict[str, list[Spec]]) -> dict[str, list[Spec]]:
 
 
 def _title(spec: Spec, index: int, directed: bool) -> str:
-  where = f'part {" and ".join(map(str, spec.part))}' if spec.part else 'drawn mask'
+  where = f'part{"s" * (len(spec.part) > 1)} {" and ".join(map(str, spec.part))}' if spec.part else 'drawn mask'
   where += ' inside a drawn mask' if spec.part and spec.mask is not None else ''
   return f'{where}, {"direction" if directed else "appearance"} {index}'
 
 
 def _default_name(titles: Sequence[str], options: Any) -> str:
   """What the edit is; a short form of its flags."""
-  words = '-'.join(titles).replace('part ', 'part').replace('appearance ', 'appearance').replace(' and ', '+')
-  words = words.replace('direction ', 'direction').replace(', ', '-').replace(' + ', '-').replace(' ', '-')
+  words = '-'.join(titles)
+  for old, new in (('parts ', 'part'), ('part ', 'part'), ('appearance ', 'appearance'), ('direction ', 'direction')):
+    words = words.replace(old, new)
+  words = words.replace(' and ', '+').replace(', ', '-').replace(' + ', '-').replace(' ', '-')
   words += f'-alpha{options.alpha.replace(",", "_")}'
   for name, plain in (('convention', 'unit'), ('alpha_unit', 'feature'), ('seeds', None), ('threshold', None)):
     value = options[name].value
