@@ -15,6 +15,9 @@ MOST_SAMPLES = 8  # columns of one page
 MOST_MAPS = 8  # appearances on one page
 LINES = 2  # so many appearances at most have their level lines drawn over the images as well
 HEAT = 'RdBu_r'  # blue below the threshold, white at it, red above; its lightness tells them from it too
+ROUNDING = 0.36  # of a mask's pixel: the width of the blur that rounds its steps off
+EDGE = (176, 176, 176)  # of cut-outs, around what may be as white as the page
+SPREAD = 0.7  # power of a coordinate that the colours follow, so that small ones are seen beside rare large ones
 INSIDE = PART_COLOURS[0]
 MOST_PAIRS = 4  # parts, each twice, in one row
 BEFORE, AFTER = PART_COLOURS[1], PART_COLOURS[0]
@@ -83,20 +86,37 @@ def draw_saliency(
     least = 1e-5 * max(abs(low), abs(high), float(np.finfo(np.float32).tiny))
     reach = max(high - thresholds[j], thresholds[j] - low, least)
     place = np.clip((fine - thresholds[j]) / reach, -1, 1)
+    place = np.sign(place) * np.abs(place) ** SPREAD
     heat = palette[np.rint(127.5 * (place + 1)).astype(int)]
     above = fine >= thresholds[j]
     rows.append(Row(labels[j], list(heat)))
     if k <= LINES:
       rows.append(Row('', list(outlined(pixels, above))))
-    ticks = {p: written(thresholds[j] + (2 * p - 1) * reach, 3) for p in (0.0, 0.5, 1.0)}
+    ends = np.array([-1, -0.5, 0, 0.5, 1])
+    values = thresholds[j] + reach * np.sign(ends) * np.abs(ends) ** (1 / SPREAD)
+    ticks = {float(p): written(float(v), 3) for p, v in zip((ends + 1) / 2, values, strict=True)}
     bars.append(Bar(f'coordinate of {labels[j]}' if labels[j] else 'coordinate', palette, ticks))
   draw_rows(path, rows, heads if any(heads) else (), title=title, bars=bars, note=note)
 
 
 def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
-  """Masks (N, H, W) of the feature grid or of the image's size as booleans (N, h, w); margins are the grid's."""
-  masks = np.asarray(masks, np.float32)
-  return on_image(masks, size, margin) >= 0.5
+  """Masks (N, H, W) of the feature grid or of the image's size as booleans (N, h, w); margins are the grid's.
+
+  Steps of larger pixels are rounded off; a single pixel stays.
+  """
+  from PIL import Image
+  from scipy.ndimage import gaussian_filter
+
+  H, W = masks.shape[1:]
+  inner = np.asarray(masks, np.float32)[:, margin : H - margin, margin : W - margin]
+  scales = [large / small for large, small in zip(size, inner.shape[1:], strict=True)]
+  if min(scales) <= 1:
+    return on_image(inner, size) >= 0.5
+  fitted = []
+  for mask in inner:
+    steps = np.asarray(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    fitted.append(gaussian_filter(steps, [ROUNDING * scale for scale in scales], mode='nearest') >= 0.5)
+  return np.stack(fitted)
 
 
 def draw_masks(
@@ -134,6 +154,16 @@ def draw_masks(
   draw_rows(path, rows, heads if any(heads) else (), title=title, note=note)
 
 
+def _cut(pixels: np.ndarray, kept: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3), white but where `kept` (N, h, w), with a grey line around that."""
+  from scipy.ndimage import binary_dilation
+
+  cut = np.where(kept[..., None], pixels, 255).astype(np.uint8)
+  for image, mask in zip(cut, kept, strict=True):
+    image[binary_dilation(mask, np.ones((3, 3), bool)) & ~mask] = EDGE
+  return cut
+
+
 def draw_cutouts(
   path: str | os.PathLike,
   images: np.ndarray,
@@ -158,11 +188,11 @@ def draw_cutouts(
   shown = min(len(images), MOST_SAMPLES)
   pixels = _tiles(images[:shown], shown)
   heads = sample_names(len(images), names)[:shown]
-  inside = fitted_masks(masks[:shown], pixels.shape[1:3], margin)[..., None]
+  inside = fitted_masks(masks[:shown], pixels.shape[1:3], margin)
   rows = [
     Row('', list(pixels)),
-    Row('inside', list(np.where(inside, pixels, 255).astype(np.uint8))),
-    Row('outside', list(np.where(inside, 255, pixels).astype(np.uint8))),
+    Row('inside', list(_cut(pixels, inside))),
+    Row('outside', list(_cut(pixels, ~inside))),
   ]
   draw_rows(path, rows, heads if any(heads) else (), title=title, note=note)
 

@@ -13,6 +13,7 @@ from panda_jax.strips import ALPHA
 MOST_FOLDERS = 40  # whose pictures are on the page
 TOLD = ('command', 'edits', 'versions', 'pictures', 'arrays')  # keys of a record that its table leaves out
 LONG = ('mask', 'direction')  # keys of an edit that are left to the record
+MOST_ROWS = 80  # of the table of one record
 PICTURES = ('.png', '.gif', '.jpg', '.webp')
 
 
@@ -87,8 +88,8 @@ def _child(said: dict[str, Any], key: str) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def edit_sentences(said: dict[str, Any]) -> list[str]:
-  """What the edits in a record are: 'eyes: part 1, appearance 0, alpha 10'."""
+def sentences(said: dict[str, Any]) -> list[str]:
+  """What a record comes down to, such as 'eyes: part 1, appearance 0, alpha 10'."""
   lines = []
   for name, terms in _child(_child(said, 'settings'), 'edits').items():
     told = []
@@ -109,6 +110,9 @@ def edit_sentences(said: dict[str, Any]) -> list[str]:
       f'Background appearance {found.get("appearance")}, {ALPHA} = {_numbers(found.get("alpha"))}: background covers '
       f'{100 * after:.0f} % of the part, {100 * before:.0f} % before.'
     )
+  error = _child(said, 'relative_error')
+  if all(isinstance(error.get(key), int | float) for key in ('global', 'refined')):
+    lines.append(f'Relative error {number(error["global"], 4)}, refined {number(error["refined"], 4)}.')
   return lines
 
 
@@ -116,6 +120,10 @@ CAPTIONS = {
   'strip.png': 'The original first, then the edit.',
   'difference.png': 'Before, after, and the change of each pixel.',
   'sweep.gif': 'All strengths, one after the other.',
+  'refined.png': 'Parts of all samples, and as refined for each; the parts that change most.',
+  'saliency.png': 'Coordinates, white at the threshold.',
+  'masks.png': 'Where coordinates reach the threshold.',
+  'cutouts.png': 'The samples inside the masks, and outside.',
 }
 
 
@@ -132,13 +140,13 @@ def made_from(found: list[Path], workdir: Path) -> str:
     said = records(folder)
     pictures = sorted((f for f in folder.iterdir() if f.suffix in PICTURES), key=_order)
     pieces.append(f'<h3>{pages.text(folder.relative_to(workdir))}</h3>')
-    pieces += [pages.paragraph(line) for line in edit_sentences(said)]
+    pieces += [pages.paragraph(line) for line in sentences(said)]
     pieces += [pages.figure(f, f'{f.name} of {folder.name}', caption(f, said)) for f in pictures]
     if said.get('command'):
       pieces.append(pages.command(str(said['command'])))
     rows = _rows(said)
     if rows:
-      pieces.append(pages.details('Everything on record', pages.table(rows)))
+      pieces.append(pages.details('Everything on record', pages.table(rows[:MOST_ROWS])))
   if len(found) > MOST_FOLDERS:
     names = ', '.join(str(folder.relative_to(workdir)) for folder in found[MOST_FOLDERS:])
     pieces.append(pages.paragraph(f'Not shown, since there are so many: {names}.'))

@@ -222,7 +222,7 @@ def draw_rows(
   left = BORDER + (round(names) + NAME_GAP if names > 0 else 0)
   bar_width = max((font(size).getlength(bar.label) for bar in bars), default=0)
   width = max(left + inner, 2 * BORDER + round(bar_width)) + BORDER
-  bar_lines = _shared_out(bars, max(1, (width - 2 * BORDER) // round(max(bar_width + 2 * size, 16 * size))))
+  bar_lines = _shared_out(bars, max(1, (width - 2 * BORDER) // round(max(bar_width + 2 * size, 22 * size))))
   heads = [wrapped(name, size, w) for name in columns]
   titles = wrapped(title, size, width - left - BORDER)
   notes = wrapped(note, size, width - left - BORDER)

@@ -73,9 +73,10 @@ class TestPlace:
     plain, inside, outside = tiles_of(path, image, 2)[:3]
     here = (inside[0] != 255).any(axis=-1)
     assert_there(here, edges)
-    np.testing.assert_array_equal(inside[0][here], plain[0][here])
+    kept = here & (inside[0] != maps.EDGE).any(axis=-1)
+    np.testing.assert_array_equal(inside[0][kept], plain[0][kept])
     np.testing.assert_array_equal(outside[0][~here], plain[0][~here])
-    assert (outside[0][here] == 255).all()
+    assert (outside[0][here] == 255).mean() > 0.8  # but for the line around it
 
   def test_refined(self, tmp_path, grid, margin, image):
     shown, edges = planted(grid, margin)
@@ -104,6 +105,15 @@ def test_masks_at_the_size_of_the_images(tmp_path):
   maps.draw_masks(tmp_path / 'masks.png', middle((64, 96))[:1], masks)
   _, drawn = tiles_of(tmp_path / 'masks.png', (64, 96), 1)[:2]
   assert_there(np.ptp(drawn[0], axis=-1) > 60, (0.25, 0.5, 0.25, 0.75), slack=0.02)
+
+
+def test_single_pixels_of_masks_stay():
+  for place in ((0, 0), (3, 4), (7, 9)):
+    mask = np.zeros((1, 8, 10), bool)
+    mask[0][place] = True
+    for found in (maps.fitted_masks(mask, (80, 100))[0], ~maps.fitted_masks(~mask, (80, 100))[0]):
+      assert found[place[0] * 10 + 5, place[1] * 10 + 5]
+      assert 45 <= found.sum() <= 110
 
 
 def test_colours_end_where_the_dataset_does(tmp_path):
