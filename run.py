@@ -147,7 +147,7 @@ def edit() -> None:
   request, samples = requests.requested(options), requests.given_samples(options)
   out = edits_folder(request.name)
   with Progress(len(samples.names())) as progress:
-    shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress))
+    shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress), refined=options.refined)
   if options.annotate:
     request.annotate(options.zoo, options.annotate, options.overwrite)
   print_written(out, shapes, 'strip.png', 'edit.json')
@@ -286,6 +286,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_float('feather', None, 'Softens the edge of a mask, cells of the feature map.')
   flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.')
+  flags.DEFINE_bool('refined', False, 'Edit with parts refined for each sample.')
   flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).')
   flags.DEFINE_string('zoo', None, "Named edits: a JSON file, or the authors' annotated directions (.py).")
   flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; otherwise the name of the folder.')

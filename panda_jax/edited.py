@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
@@ -20,6 +21,7 @@ from panda_jax.factors import write_atomically
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
+from panda_jax.refine import refine
 from panda_jax.removal import remove
 from panda_jax.sampling import written
 from panda_jax.zoo import Spec
@@ -27,6 +29,7 @@ from panda_jax.zoo import Spec
 RECORD = 'edit.json'
 SHOWN = 8  # samples on the sheets
 STATISTICS = 64  # samples of the fit that rules and units are taken from
+BATCH = 16  # of them at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +63,17 @@ def fit_features(opened: Opened, count: int = STATISTICS) -> np.ndarray:
   """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
   recorded = opened.factors.provenance.get('samples')
   count = min(count, recorded) if isinstance(recorded, int) else count
+  return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
+
+
+def features_of(opened: Opened, latents, count: int) -> np.ndarray:
+  """Features (count, H, W, C) at the layer."""
   editor = Editor(opened.needed_generator(), opened.layer)
-  batch = min(16, count)
-  found = []
+  batch, found = min(BATCH, count), []
   for first in range(0, count, batch):
-    seeds = opened.seed + np.minimum(first + np.arange(batch), count - 1)
-    features = editor.state(opened.latents(seeds.tolist())).features
-    found.append(np.asarray(features, np.float32)[: min(batch, count - first)])
+    rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
+    state = editor.state(jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents))
+    found.append(np.asarray(state.features, np.float32)[: count - first])
   return np.concatenate(found)
 
 
@@ -109,6 +116,8 @@ def edit_into(
   edits: Mapping[str, Sequence[Spec]],
   samples: Samples,
   options: Options = Options(),
+  *,
+  refined: bool = False,
 ) -> dict[str, tuple[int, ...]]:
   """Edits samples of a fit and writes original.npy, edited.npy, difference.npy, edit.json and pictures into a folder.
 
@@ -118,6 +127,7 @@ def edit_into(
     edits: {name: specs that are added up}; with several names `edited` has an axis E.
     samples: N of them.
     options: see there.
+    refined: with parts refined for each sample, see refine.py.
 
   Returns:
     {file name: shape} of the arrays: original (N, h, w, channels), edited and difference (N, [E], [K], h, w, channels),
@@ -127,8 +137,13 @@ def edit_into(
     InputError: an edit does not fit the factors, or files cannot be written.
   """
   edits = with_rms(edits, opened)
-  made = {name: _made(specs, opened) for name, specs in edits.items()}
-  content = {'kind': 'edit', 'edits': {name: [spec.to_json() for spec in specs] for name, specs in edits.items()}}
+  parts = refined_parts(opened, samples) if refined else None
+  made = {name: _made(specs, opened, parts) for name, specs in edits.items()}
+  content = {
+    'kind': 'edit',
+    'refined': refined,
+    'edits': {name: [spec.to_json() for spec in specs] for name, specs in edits.items()},
+  }
   alphas = [spec.alpha for specs in edits.values() for spec in specs]
   return _write(Path(out), opened, made, samples, options, content, {'strengths': shared_strengths(alphas)})
 
@@ -195,8 +210,13 @@ def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] |
   return [float(x) for x in found.pop()] if len(found) == 1 else None
 
 
-def _made(specs: Sequence[Spec], opened: Opened) -> AnyEdit:
-  edits = [spec.edit(opened.factors) for spec in specs]
+def refined_parts(opened: Opened, samples: Samples) -> np.ndarray:
+  """Parts (N, S, R_S) refined for each sample."""
+  return refine(features_of(opened, samples.latents(opened), len(samples.names())), opened.factors).parts
+
+
+def _made(specs: Sequence[Spec], opened: Opened, parts: np.ndarray | None) -> AnyEdit:
+  edits = [spec.edit(opened.factors, parts) for spec in specs]
   return edits[0] if len(edits) == 1 else compose(edits)
 
 

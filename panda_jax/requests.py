@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from panda_jax import masks, zoo
-from panda_jax.errors import InputError
 from panda_jax.edited import Samples
+from panda_jax.errors import InputError
 from panda_jax.opened import Opened, digest_of, open_workdir
 from panda_jax.sampling import parsed_labels, parsed_numbers, read_array
 from panda_jax.zoo import NamedEdit, Spec
@@ -247,7 +247,7 @@ def _default_name(titles: Sequence[str], options: Any) -> str:
   for name, plain in (('convention', 'unit'), ('alpha_unit', 'feature'), ('seeds', None), ('threshold', None)):
     value = options[name].value
     words += '' if value == plain else f'-{value}' if plain else f'-{name}{value.replace(",", "_")}'
-  return words
+  return words + '-refined' * options.refined
 
 
 def _file_name(words: str) -> str:
