@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -196,11 +197,13 @@ def read_factors(path: str | os.PathLike) -> Factors:
     InputError: it is missing or damaged.
   """
   try:
-    factors = Factors.load(path)
-  except InputError:
-    raise
-  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise InputError('factors', path, f'it is damaged ({error})', 'run the fit again') from error
+    content = io.BytesIO(Path(path).read_bytes())  # a damaged file that numpy opens itself stays open
+    factors = Factors.load(content)
+  except OSError as error:
+    raise InputError('factors', path, f'it cannot be read ({error.strerror})', 'give the folder of a fit') from error
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    said = error.problem if isinstance(error, InputError) else error
+    raise InputError('factors', path, f'it is damaged ({said})', 'run the fit again') from error
   if not isinstance(factors.provenance, dict):
     raise InputError('factors', path, 'its provenance is no record', 'run the fit again')
   for name in ('appearances', 'parts'):
