@@ -130,7 +130,8 @@ CAPTIONS = {
 def caption(picture: Path, said: dict[str, Any]) -> str:
   """What is to be seen on a picture of a known name."""
   removed = _child(said, 'settings').get('kind') == 'removal'
-  return CAPTIONS.get('difference.png' if removed and picture.name == 'strip.png' else picture.name, '')
+  name = picture.stem.partition('-')[0] + picture.suffix  # of 'cutouts-3.png', one of several
+  return CAPTIONS.get('difference.png' if removed and name == 'strip.png' else name, '')
 
 
 def made_from(found: list[Path], workdir: Path) -> str:

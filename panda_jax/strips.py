@@ -102,6 +102,8 @@ def draw_grid(
 ) -> None:
   """Samples x edits x strengths: for each sample a row for each edit, the original first.
 
+  Of one strength, edits are columns instead, and there is one row for each sample.
+
   Args:
     path: the PNG to write.
     original: (N, h, w, channels) in [-1, 1].
@@ -117,6 +119,12 @@ def draw_grid(
   if len(edits) != E:
     raise InputError('edits', len(edits), f'there are {E} edits', 'give one name for each')
   names = sample_names(N, names)
+  if K == 1 and 1 < E <= MOST_STRENGTHS:
+    title = ', '.join(word for word in (title, strength(alphas[0])) if word)
+    heads, edits, edited = [str(name) for name in edits], [''], np.swapaxes(edited, 1, 2)
+    E, K = 1, E
+  else:
+    heads = [strength(alpha) for alpha in alphas]
   shown = min(N, MOST_SAMPLES, max(1, MOST_ROWS // E))
   columns = np.unique(np.rint(np.linspace(0, K - 1, min(K, MOST_STRENGTHS))).astype(int))
   size = tile_size(original.shape[1:3], len(columns) + 1)
@@ -128,7 +136,7 @@ def draw_grid(
       label, heading = (names[i], '') if E == 1 else (str(edits[j]), names[i] if j == 0 else '')
       rows.append(Row(label, [first, *tiles], heading))
   omitted = _omitted(shown, N, 'samples') + _omitted(len(columns), K, 'strengths')
-  heads = ['original', *map(strength, alphas[columns])]
+  heads = ['original', *(heads[j] for j in columns)]
   draw_rows(path, rows, heads, title=title, note=(omitted + note).strip(), breaks=[1])
 
 

@@ -69,6 +69,15 @@ def test_a_grid_has_rows_for_samples_and_edits(tmp_path):
   assert [colour for _, _, colour in tiles] == expected(wanted)
 
 
+def test_edits_of_one_strength_are_columns(tmp_path):
+  values = np.linspace(-0.95, 0.95, 8)
+  images = np.stack([grey(v)[0] for v in values]).reshape(2, 4, 16, 16, 3)
+  path = tmp_path / 'grid.png'
+  strips.draw_grid(path, images[:, 0], images[:, 1:, None], 3.0, ['eyes', 'chin', 'a nose of another kind'])
+  tiles = flat_tiles(pixels_of(path), sheets.tile_size((16, 16), 4))
+  assert [colour for _, _, colour in tiles] == expected(values)
+
+
 def test_more_than_a_page_holds_is_said(tmp_path, monkeypatch):
   notes = []
   monkeypatch.setattr(strips, 'draw_rows', lambda path, rows, *_, note, **__: notes.append((len(rows), note)))
