@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from panda_jax import maps, refine, saliency
-from panda_jax.edit import Editor
+from panda_jax.edit import BATCH_PIXELS, Editor
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.factors import npy_bytes, write_atomically
@@ -72,7 +73,7 @@ class Given:
     self.opened, self._samples, self._source = opened, samples, None
     if features is None and opened.generator is None:
       features = opened.config.get('features')
-      if features is None:
+      if samples is not None or features is None:
         opened.needed_generator()
     if features is not None:
       self._source = _source(opened, features)
@@ -100,7 +101,7 @@ class Given:
         on_samples(name, done)
       return
     latents, N = self._samples.latents(self.opened), len(self.names)
-    size = min(BATCH, N)
+    size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
     for first in range(0, N, size):
       rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
       chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents)
@@ -132,6 +133,16 @@ def _blank(given: Given, count: int) -> np.ndarray:
   H, W = given.opened.factors.grid
   times = -(-GREY // min(H, W))
   return np.zeros((count, H * times, W * times, 1), np.float32)
+
+
+def likeness(parts: np.ndarray, refined: np.ndarray) -> np.ndarray:
+  """Cosine between each global part (S, R_S) and its refined ones (N, S, R_S), mean over samples: (R_S,).
+
+  1 where a part stayed what it was; low where it went elsewhere, which a proximal pull prevents. 0 for dead parts.
+  """
+  products = np.einsum('sk,nsk->nk', parts, refined)
+  lengths = np.linalg.norm(parts, axis=0)[None] * np.linalg.norm(refined, axis=1)
+  return np.mean(products / np.where(lengths > 0, lengths, 1), axis=0)
 
 
 def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
@@ -169,6 +180,7 @@ def refine_into(
   Raises:
     InputError: features and factors do not fit, or files cannot be written.
   """
+  refine.checked_numbers(proximal, steps, tolerance)
   out, given = Path(out), Given(opened, samples, features)
   settings = {
     'kind': 'refinement',
@@ -179,15 +191,21 @@ def refine_into(
     'tolerance': tolerance,
   }
   _claim(out, REFINE_RECORD, 'errors.npy', settings, options.overwrite)
-  found, shown = [], []
+  found, shown, seconds = [], [], 0.0
   for batch in given.batches('refine', options.on_samples, SHOWN):
+    if not found:  # the program is compiled before the clock runs
+      refine.refine(batch.features, opened.factors, proximal, steps=1, tolerance=tolerance)
+    began = time.perf_counter()
     found.append(refine.refine(batch.features, opened.factors, proximal, steps=steps, tolerance=tolerance))
+    seconds += time.perf_counter() - began
     if batch.images is not None and sum(map(len, shown)) < SHOWN:
       shown.append(batch.images)
   parts, errors, taken = (np.concatenate([getattr(f, name) for f in found]) for name in ('parts', 'errors', 'steps'))
   arrays = {'parts.npy': parts, 'errors.npy': errors}
   told = {
     'relative_error': {'global': float(errors[:, 0].mean()), 'refined': float(errors[:, 1].mean())},
+    'milliseconds_per_sample': round(1e3 * seconds / len(parts), 3),
+    'likeness': [float(x) for x in likeness(opened.factors.parts, parts)],
     'errors': {name: [float(x) for x in row] for name, row in zip(given.names, errors, strict=True)},
     'steps_taken': [int(x) for x in taken],
   }
