@@ -34,8 +34,11 @@ def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.nda
   from PIL import Image
 
   H, W = maps.shape[1:]
-  inner = np.asarray(maps, np.float32)[:, margin : H - margin, margin : W - margin]
-  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), Image.Resampling.BICUBIC)) for m in inner])
+  around = 3  # cells, so that the border is interpolated like the rest
+  padded = np.pad(np.asarray(maps, np.float32), [(0, 0), (around, around), (around, around)], 'edge')
+  first, last = around + margin, around - margin
+  box, cubic = (first, first, W + last, H + last), Image.Resampling.BICUBIC
+  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), cubic, box)) for m in padded])
 
 
 def greyed(images: np.ndarray, greys: tuple[int, int] = PALE) -> np.ndarray:

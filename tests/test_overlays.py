@@ -103,6 +103,14 @@ def test_margins_are_cut():
   np.testing.assert_array_equal(overlays.on_image(maps, (4, 4), 2)[0], np.arange(16).reshape(4, 4))
 
 
+def test_the_border_is_interpolated_like_the_rest():
+  maps = np.random.default_rng(0).random((1, 9, 7)).astype(np.float32)
+  wider = np.pad(maps, [(0, 0), (4, 4), (4, 4)], 'edge')
+  np.testing.assert_allclose(overlays.on_image(maps, (45, 35)), overlays.on_image(wider, (45, 35), 4), atol=1e-6)
+  even = overlays.on_image(np.full((1, 4, 4), 0.5), (30, 30))
+  np.testing.assert_allclose(even, np.full((1, 30, 30), 0.5), atol=1e-6)
+
+
 def seen(colours: np.ndarray, missing: str) -> np.ndarray:
   """sRGB colours (n, 3) as CIELAB, as seen without one kind of cone (Vienot, Brettel and Mollon 1999)."""
   linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
