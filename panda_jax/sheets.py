@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax.pictures import FAINT, INK, save_picture
+from panda_jax.pictures import INK, save_picture
 
 PAGE_WIDTH = 1760  # pixels that the tiles of one row share
 TILE = 96, 208  # least and greatest longer side of a tile
@@ -22,6 +22,7 @@ BREAK = 14  # pixels more, between groups of columns
 NAME_GAP = 10  # pixels between names and tiles
 BORDER = 18  # around the page
 LONGEST_NAME = 170  # pixels that the name of a row may take
+SOFT = '#6b6b6b'  # notes
 LEADING = 1.3  # distance of two lines of text, as a multiple of the font's size
 MOST_LINES = 3  # of the name of a row or column
 
@@ -164,7 +165,8 @@ def swatch_width(swatch: Swatch, size: int) -> float:
   return 1.3 * size + font(size).getlength(swatch.text)
 
 
-def _legend_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[Swatch]]:
+def _in_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[Swatch]]:
+  """A legend in lines of at most `width` pixels."""
   lines: list[list[Swatch]] = []
   used = 0.0
   for swatch in legend:
@@ -181,6 +183,92 @@ def _shared_out(items: Sequence, most: int) -> list[list]:
   """Lists of at most so many, nearly equally long."""
   count = -(-len(items) // most)
   return [[items[i] for i in some] for some in np.array_split(np.arange(len(items)), count)] if count else []
+
+
+def _name_width(name: str | Sequence[Swatch], size: int) -> float:
+  """Pixels across that a row's name or legend takes."""
+  if not isinstance(name, str):
+    return max(swatch_width(swatch, size) for swatch in name)
+  return max((font(size).getlength(line) for line in wrapped(name, size, LONGEST_NAME)), default=0.0)
+
+
+class _Sheet:
+  """Where everything of a page of rows lies; see `draw_rows` for the arguments."""
+
+  def __init__(self, rows, columns, title, legend, bars, note, breaks):
+    tile = next(tile for row in rows for tile in row.tiles if tile is not None)
+    self.rows, (self.h, self.w) = rows, tile.shape[:2]
+    count = max(len(row.tiles) for row in rows)
+    self.shifts = [j * (self.w + GAP) + BREAK * sum(b <= j for b in breaks) for j in range(count)]
+    self.inner = self.shifts[-1] + self.w
+    self.size = size = max(15, min(24, round(self.inner / 62)))
+    self.line = line = LEADING * size
+
+    names = max(_name_width(row.name, size) for row in rows)
+    self.left = BORDER + (round(names) + NAME_GAP if names > 0 else 0)
+    label = max((font(size).getlength(bar.label) for bar in bars), default=0)
+    self.width = max(self.left + self.inner, 2 * BORDER + round(label)) + BORDER
+    self.bars_from = self.left if self.inner >= label else BORDER
+    across = self.width - self.left - BORDER
+    self.bars = _shared_out(bars, max(1, (self.width - 2 * BORDER) // round(max(label + 2 * size, 22 * size))))
+    self.heads = [wrapped(name, size, self.w) for name in columns]
+    self.title, self.note = (wrapped(words, size, across, most=9) for words in (title, note))
+    self.legend = _in_lines(legend, size, across)
+
+    end = BORDER + round(len(self.title) * line + (size / 2 if self.title else 0))
+    end += round(max((len(lines) for lines in self.heads), default=0) * line) + (GAP if self.heads else 0)
+    self.body, self.tops = end, []
+    for i, row in enumerate(rows):
+      end += round(1.2 * line) + (GAP if i else 0) if row.heading else 0
+      self.tops.append(end)
+      end += self.h + GAP
+    self.below = end - GAP + round(0.8 * line)
+    height = (1.3 * len(self.legend) + len(self.note) + 3.2 * len(self.bars)) * line
+    self.height = end - GAP + BORDER + round(height + (0.5 * line if legend or bars or note else 0))
+
+  def drawn(self) -> Page:
+    page = Page(self.width, self.height, self.size)
+    for i, words in enumerate(self.title):
+      page.text((self.left, BORDER + i * self.line), words)
+    for shift, lines in zip(self.shifts, self.heads, strict=False):
+      middle = self.left + shift + self.w / 2
+      page.lines((middle, self.body - GAP - len(lines) * self.line / 2), lines, 'm')
+    for row, top in zip(self.rows, self.tops, strict=True):
+      self._draw_row(page, row, top)
+    self._draw_below(page)
+    return page
+
+  def _draw_row(self, page: Page, row: Row, top: int) -> None:
+    middle = top + self.h / 2
+    if isinstance(row.name, str):
+      page.lines((self.left - NAME_GAP, middle), wrapped(row.name, self.size, LONGEST_NAME), 'r')
+    else:
+      pitch = min(1.3 * self.line, self.h / len(row.name))
+      for i, swatch in enumerate(row.name):
+        page.swatch(BORDER, middle + (i - (len(row.name) - 1) / 2) * pitch, swatch)
+    if row.heading:
+      page.text((self.left, top - round(1.1 * self.line)), row.heading)
+    for shift, tile in zip(self.shifts, row.tiles, strict=False):
+      if tile is not None:
+        page.paste(tile, self.left + shift, top)
+
+  def _draw_below(self, page: Page) -> None:
+    """Legend, colour bars, note."""
+    y, size, line = self.below, self.size, self.line
+    for swatches in self.legend:
+      x = float(self.left)
+      for swatch in swatches:
+        page.swatch(x, y + line / 2, swatch)
+        x += swatch_width(swatch, size) + 1.5 * size
+      y += round(1.3 * line)
+    for bars in self.bars:
+      each = (self.width - self.bars_from - BORDER) / len(bars)
+      long = round(min(each - 4 * size, 26 * size))
+      for i, bar in enumerate(bars):
+        page.bar(round(self.bars_from + i * each + (each - long) / 2), y, long, bar)
+      y += round(3.2 * line)
+    for i, words in enumerate(self.note):
+      page.text((self.left, y + i * line), words, colour=SOFT)
 
 
 def draw_rows(
@@ -204,75 +292,4 @@ def draw_rows(
     legend, bars: below the rows.
     breaks: columns with more space before them.
   """
-  first = next(tile for row in rows for tile in row.tiles if tile is not None)
-  h, w = first.shape[:2]
-  count = max(len(row.tiles) for row in rows)
-  shifts = [j * (w + GAP) + BREAK * sum(b <= j for b in breaks) for j in range(count)]
-  inner = shifts[-1] + w
-  size = max(15, min(24, round(inner / 62)))
-  line = LEADING * size
-
-  def name_width(name) -> float:
-    if isinstance(name, str):
-      lines = wrapped(name, size, LONGEST_NAME)
-      return max((font(size).getlength(text) for text in lines), default=0.0)
-    return max(swatch_width(swatch, size) for swatch in name)
-
-  names = max(name_width(row.name) for row in rows)
-  left = BORDER + (round(names) + NAME_GAP if names > 0 else 0)
-  bar_width = max((font(size).getlength(bar.label) for bar in bars), default=0)
-  width = max(left + inner, 2 * BORDER + round(bar_width)) + BORDER
-  bar_lines = _shared_out(bars, max(1, (width - 2 * BORDER) // round(max(bar_width + 2 * size, 22 * size))))
-  heads = [wrapped(name, size, w) for name in columns]
-  titles = wrapped(title, size, width - left - BORDER)
-  notes = wrapped(note, size, width - left - BORDER)
-  legend_lines = _legend_lines(legend, size, width - left - BORDER)
-  top = BORDER + round(len(titles) * line + (size / 2 if titles else 0))
-  body = top + round(max((len(lines) for lines in heads), default=0) * line) + (GAP if heads else 0)
-  tops = []
-  end = body
-  for i, row in enumerate(rows):
-    end += round(1.2 * line) + (GAP if i else 0) if row.heading else 0
-    tops.append(end)
-    end += h + GAP
-  bottom = end - GAP
-  height = bottom + BORDER + round(len(legend_lines) * 1.3 * line + len(notes) * line)
-  height += round(3.2 * line) * len(bar_lines)
-  height += round(0.5 * line) if legend or bars or note else 0
-
-  page = Page(width, height, size)
-  for i, text in enumerate(titles):
-    page.text((left, BORDER + i * line), text)
-  for j, lines in enumerate(heads):
-    middle = left + shifts[j] + w / 2
-    page.lines((middle, body - GAP - len(lines) * line / 2), lines, 'm')
-  for row, y in zip(rows, tops, strict=True):
-    if isinstance(row.name, str):
-      page.lines((left - NAME_GAP, y + h / 2), wrapped(row.name, size, LONGEST_NAME), 'r')
-    else:
-      pitch = min(1.3 * line, h / len(row.name))
-      start = y + h / 2 - pitch * (len(row.name) - 1) / 2
-      for i, swatch in enumerate(row.name):
-        page.swatch(BORDER, start + i * pitch, swatch)
-    if row.heading:
-      page.text((left, y - round(1.1 * line)), row.heading)
-    for shift, tile in zip(shifts, row.tiles, strict=False):
-      if tile is not None:
-        page.paste(tile, left + shift, y)
-  y = bottom + round(0.8 * line)
-  for swatches in legend_lines:
-    x = float(left)
-    for swatch in swatches:
-      page.swatch(x, y + line / 2, swatch)
-      x += swatch_width(swatch, size) + 1.5 * size
-    y += round(1.3 * line)
-  for some in bar_lines:
-    start = left if inner >= bar_width else BORDER
-    each = (width - start - BORDER) / len(some)
-    for i, bar in enumerate(some):
-      long = round(min(each - 4 * size, 26 * size))
-      page.bar(round(start + i * each + (each - long) / 2), y, long, bar)
-    y += round(3.2 * line)
-  for i, text in enumerate(notes):
-    page.text((left, y + i * line), text, colour=FAINT)
-  page.save(path)
+  _Sheet(rows, columns, title, legend, bars, note, breaks).drawn().save(path)

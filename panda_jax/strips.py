@@ -35,7 +35,7 @@ def sample_names(count: int, names: Sequence[str] | None, argument: str = 'names
   if names is None:
     return [''] * count
   if len(names) != count:
-    raise InputError(argument, len(names), f'there are {count} samples', 'give one name for each')
+    raise InputError(argument, f'{len(names)} of them', f'{count} are needed', 'give one for each, or none')
   return [str(name) for name in names]
 
 
@@ -43,20 +43,18 @@ def _images(argument: str, images, dimensions: Sequence[int]) -> np.ndarray:
   images = np.asarray(images, np.float32)
   if images.ndim not in dimensions or 0 in images.shape:
     shape = 'x'.join(map(str, images.shape))
-    raise InputError(argument, f'shape {shape}', 'no such images', 'give (N, H, W, channels), see the documentation')
+    raise InputError(argument, f'shape {shape}', 'these are no such images', 'the last axes are h, w, channels')
   return images
 
 
-def _swept(original: np.ndarray, edited, alphas) -> tuple[np.ndarray, np.ndarray]:
-  """Edited images as (N, E, K, h, w, channels) for what comes as (N, K, ...) or (N, E, K, ...), and alphas (K,)."""
+def _strengths(original: np.ndarray, edited: np.ndarray, alphas) -> np.ndarray:
+  """Strengths (K,) of edited images (N, E, K, h, w, channels), after a check that they fit the originals."""
   alphas = np.atleast_1d(np.asarray(alphas, np.float64))
-  expected = original.shape[0], len(alphas), *original.shape[1:]
-  found = edited.shape[0], *edited.shape[2:]
-  if edited.ndim != original.ndim + 2 or found != expected:
+  if (edited.shape[0], *edited.shape[2:]) != (original.shape[0], len(alphas), *original.shape[1:]):
     shapes = ['x'.join(map(str, shape)) for shape in (edited.shape, original.shape)]
     problem = f'they do not fit {len(alphas)} strengths of originals {shapes[1]}'
     raise InputError('edited', f'shape {shapes[0]}', problem, 'give samples first, then edits, then strengths')
-  return edited, alphas
+  return alphas
 
 
 def _omitted(shown: int, all_of_them: int, what: str) -> str:
@@ -114,7 +112,8 @@ def draw_grid(
     title, note: above and below the grid.
   """
   original = _images('original', original, (4,))
-  edited, alphas = _swept(original, _images('edited', edited, (6,)), alphas)
+  edited = _images('edited', edited, (6,))
+  alphas = _strengths(original, edited, alphas)
   N, E, K = edited.shape[:3]
   if len(edits) != E:
     raise InputError('edits', len(edits), f'there are {E} edits', 'give one name for each')
