@@ -7,6 +7,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,14 @@ def test_no_finished_fit(workdir, name):
   assert not (workdir / 'report.html').exists()
   with pytest.raises(InputError, match='no such folder'):
     write_report(workdir / 'nowhere')
+
+
+@pytest.mark.slow
+def test_the_command_says_where_the_page_is(workdir):
+  command = [sys.executable, str(Path(run.__file__)), 'report']
+  done = subprocess.run([*command, f'--workdir={workdir}'], capture_output=True, text=True)
+  assert (done.returncode, done.stdout, done.stderr) == (0, f'{workdir / "report.html"}\n', '')
+  done = subprocess.run([*command, f'--workdir={workdir.parent}'], capture_output=True, text=True)
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1
+  assert 'there is no finished fit in it' in done.stderr
