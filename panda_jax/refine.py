@@ -27,7 +27,7 @@ from panda_jax.factors import Factors
 STEPS, TOLERANCE = 300, 1e-4
 CHUNK_BYTES = 1 << 30  # of what one chunk of samples needs at a time on an accelerator
 MOST_AT_ONCE = 64  # samples there: more share no more of the cost of a step
-WORTH = 1e-6  # a relative gain below it is rounding: the global parts are kept
+WORTH = 1e-6, 1e-12  # relative and absolute gains below these are rounding: the global parts are kept
 CLEARING = 0.01  # of the tolerance
 CUTS = (1e-4, 1e-3, 1e-2)  # of the largest entry of a part: entries below fall to zero if the objective allows it
 
@@ -59,14 +59,49 @@ class _Sample(NamedTuple):
   """One sample as the solver sees it, divided by ||Z||. Either Y, or B and D, is None."""
 
   Y: jax.Array | None  # (S, R_C)
-  B: jax.Array | None  # (S, S)
-  D: jax.Array | None  # (S, S)
+  B: jax.Array | None  # (S, S)  K1
+  D: jax.Array | None  # (S, S)  K2
+
+  def images(self, G: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What stands for K1 V and K2 V, each (m, R_S): these, m = S, or Y'V and (A'A) Y'V, m = R_C, before Y is applied.
+
+    One product with the sample's own matrices; `forms` and `lifted` turn it into what a step needs.
+    """
+    if self.Y is None:
+      return dot(self.B, V), dot(self.D, V)
+    thin = dot(self.Y.T, V)
+    return thin, dot(G, thin)
+
+  def forms(self, P: '_Image', V: '_Image') -> block.Forms:
+    """The six quadratic forms of K1 and K2 in P and V."""
+    P_left, V_left = (x.X if self.Y is None else x.b for x in (P, V))
+    return block.Forms(
+      dot(P_left.T, P.b),
+      dot(P_left.T, V.b),
+      dot(V_left.T, V.b),
+      dot(P_left.T, P.d),
+      dot(P_left.T, V.d),
+      dot(V_left.T, V.d),
+    )
+
+  def gradient(self, P: '_Image', P0: jax.Array, pull: jax.Array) -> jax.Array:
+    """-4 K1 P + 2 K2 P P'P + 2 P P'K2 P, and that of the pull."""
+    left = P.X if self.Y is None else P.b
+    inner = 2 * dot(P.d, dot(P.X.T, P.X)) - 4 * P.b
+    lifted = inner if self.Y is None else dot(self.Y, inner)
+    return lifted + 2 * dot(P.X, dot(left.T, P.d)) + 2 * pull * (P.X - P0)
+
+
+class _Image(NamedTuple):
+  """A matrix (S, R_S) with its images."""
+
+  X: jax.Array  # (S, R_S)
+  b: jax.Array  # (m, R_S)
+  d: jax.Array  # (m, R_S)
 
 
 class _Progress(NamedTuple):
-  P: jax.Array  # (S, R_S)
-  BP: jax.Array  # (S, R_S)
-  DP: jax.Array  # (S, R_S)
+  P: _Image
   gradient: jax.Array  # (S, R_S)
   memory: secant.Memory
   length: jax.Array  # ()  of a step along the plain gradient
@@ -75,26 +110,11 @@ class _Progress(NamedTuple):
   steps: jax.Array  # ()
 
 
-def _images(sample: _Sample, G: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """K1 V and K2 V for V (S, R_S)."""
-  if sample.Y is None:
-    return dot(sample.B, V), dot(sample.D, V)
-  thin = dot(sample.Y.T, V)
-  both = dot(sample.Y, jnp.concatenate([thin, dot(G, thin)], axis=1))
-  return both[:, : V.shape[1]], both[:, V.shape[1] :]
-
-
-def _gradient(P, BP, DP, P0, pull):
-  return -4 * BP + 2 * dot(DP, dot(P.T, P)) + 2 * dot(P, dot(P.T, DP)) + 2 * pull * (P - P0)
-
-
 def _begin(sample, G, P0):
-  BP, DP = _images(sample, G, P0)
-  gradient = _gradient(P0, BP, DP, P0, 0.0)
+  P = _Image(P0, *sample.images(G, P0))
+  gradient = sample.gradient(P, P0, 0.0)
   return _Progress(
-    P=P0,
-    BP=BP,
-    DP=DP,
+    P=P,
     gradient=gradient,
     memory=secant.empty(P0.shape),
     length=block.first_length(P0, gradient),
@@ -105,24 +125,21 @@ def _begin(sample, G, P0):
 
 
 def _step(sample, s, k, G, P0, pull, moving):
-  V, newton = block.feasible_direction(s.P, s.gradient, s.memory, k, s.length, nonnegative=True)
-  BV, DV = _images(sample, G, V)
-  forms = block.Forms(dot(s.P.T, s.BP), dot(s.P.T, BV), dot(V.T, BV), dot(s.P.T, s.DP), dot(s.P.T, DV), dot(V.T, DV))
-  towards = jnp.stack([2 * pull * jnp.sum((s.P - P0) * V), pull * jnp.sum(V * V)])
-  c = block.quartic(s.P, V, forms) + jnp.concatenate([towards, jnp.zeros(2, V.dtype)])
+  direction, newton = block.feasible_direction(s.P.X, s.gradient, s.memory, k, s.length, nonnegative=True)
+  V = _Image(direction, *sample.images(G, direction))
+  towards = jnp.stack([2 * pull * jnp.sum((s.P.X - P0) * V.X), pull * jnp.sum(V.X * V.X)])
+  c = block.quartic(s.P.X, V.X, sample.forms(s.P, V)) + jnp.concatenate([towards, jnp.zeros(2, P0.dtype)])
   t = jnp.where(moving, block.best_step(c), 0)
-  P, BP, DP = s.P + t * V, s.BP + t * BV, s.DP + t * DV
-  gradient = _gradient(P, BP, DP, P0, pull)
+  P = _Image(*(p + t * v for p, v in zip(s.P, V, strict=True)))
+  gradient = sample.gradient(P, P0, pull)
   change = gradient - s.gradient
   memory = s.memory._replace(usable=s.memory.usable & newton)
   return _Progress(
     P=P,
-    BP=BP,
-    DP=DP,
     gradient=gradient,
-    memory=secant.remember(memory, k, t * V, change, ~block.held(P, gradient, True)),
-    length=block.spectral_step(t * V, change, s.length, s.steps),
-    stationarity=jnp.where(moving, block.stationarity(P, gradient, nonnegative=True), s.stationarity),
+    memory=secant.remember(memory, k, t * V.X, change, ~block.held(P.X, gradient, True)),
+    length=block.spectral_step(t * V.X, change, s.length, s.steps),
+    stationarity=jnp.where(moving, block.stationarity(P.X, gradient, nonnegative=True), s.stationarity),
     stuck=jnp.where(t > 0, 0, s.stuck + 1),
     steps=s.steps + moving.astype(s.steps.dtype),
   )
@@ -175,7 +192,7 @@ def refine_batch(
   G = dot(A.T, A)
   norm = jnp.sqrt(jnp.sum(Z * Z, axis=(1, 2), keepdims=True))
   Y = jnp.matmul(Z / jnp.where(norm > 0, norm, 1), A, precision='highest')
-  # A step reads Y twice, or K1 and K2 once; forming those takes about as long as R_C / R_S steps.
+  # A step reads Y twice and A'A once, or K1 and K2 once; forming those takes about as long as R_C / R_S steps.
   if A.shape[1] > S:
     samples = _Sample(None, jnp.matmul(Y, Y.mT, precision='highest'), jnp.matmul(dot(Y, G), Y.mT, precision='highest'))
   else:
@@ -198,9 +215,9 @@ def refine_batch(
   def objective(P):
     return _relative_errors(Z, A, P) + pull * jnp.sum((P - P0[None]) ** 2, axis=(1, 2))
 
-  P = _cleared(objective, end.P, CLEARING * tolerance)
+  P = _cleared(objective, end.P.X, CLEARING * tolerance)
   errors = jnp.stack([_relative_errors(Z, A, jnp.broadcast_to(P0, P.shape)), _relative_errors(Z, A, P)], axis=1)
-  better = errors[:, 1] < (1 - WORTH) * errors[:, 0]
+  better = errors[:, 1] < (1 - WORTH[0]) * errors[:, 0] - WORTH[1]
   parts = jnp.where(better[:, None, None], P, P0[None])
   return parts, errors.at[:, 1].set(jnp.where(better, errors[:, 1], errors[:, 0])), end.steps
 
