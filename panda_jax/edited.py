@@ -23,7 +23,7 @@ from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
 from panda_jax.refine import refine
 from panda_jax.removal import remove
-from panda_jax.sampling import written
+from panda_jax.sampling import writing
 from panda_jax.zoo import Spec
 
 RECORD = 'edit.json'
@@ -250,7 +250,7 @@ def _write(
   listed = list(edits.values())
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
-  with written(out) as create:
+  with writing(out) as create:
     files: dict = {}
     done = 0
     for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):

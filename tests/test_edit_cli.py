@@ -207,6 +207,8 @@ MISTAKES = [
   (('edit', 'W', '--part=0', '--appearance=1', '--alpha=much'), 'alpha=much: not a number'),
   (('edit', 'W', *EDIT, '--seeds=0,x'), 'seeds=0,x: not a list of whole numbers'),
   (('edit', 'W', *EDIT, '--seeds=5-3'), 'seeds=5-3'),
+  (('edit', 'W', *EDIT, '--seeds=0-99999999999'), 'seeds=0-99999999999: more than 10,000,000 of them'),
+  (('edit', 'W', *EDIT, f'--seeds=0-{10**30}'), 'not a list of whole numbers'),
   (('edit', 'W', *EDIT, '--seeds=4294967296'), 'seeds=4294967296: a seed is a number from 0'),
   (('edit', 'W', *EDIT, '--labels=1'), 'this generator is unconditional'),
   (('edit', 'W', *EDIT, '--noise=random'), 'noise=random: both pictures must have the same'),
