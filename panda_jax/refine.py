@@ -165,8 +165,12 @@ def _relative_errors(Z, A, P):
   """||Z - P P'Z A A'||^2 / ||Z||^2 of each sample; Z (n, S, C), P (n, S, R_S). 0 for a sample that is all zero."""
   core = jnp.einsum('nsr,nsc->nrc', P, Z, precision='highest')
   rest = Z - jnp.matmul(P, dot(dot(core, A), A.T), precision='highest')
-  total = jnp.sum(Z * Z, axis=(1, 2))
-  return jnp.sum(rest * rest, axis=(1, 2)) / jnp.where(total > 0, total, 1)
+  return jnp.sum(rest * rest, axis=(1, 2)) / _or_one(jnp.sum(Z * Z, axis=(1, 2)))
+
+
+def _or_one(x):
+  """x, or 1 where it is 0: for divisions by what may be empty."""
+  return jnp.where(x > 0, x, 1)
 
 
 @jax.jit
@@ -188,17 +192,19 @@ def refine_batch(
   Returns:
     parts (n, S, R_S), errors (n, 2), steps taken (n,).
   """
-  S = Z.shape[1]
-  G = dot(A.T, A)
-  norm = jnp.sqrt(jnp.sum(Z * Z, axis=(1, 2), keepdims=True))
-  Y = jnp.matmul(Z / jnp.where(norm > 0, norm, 1), A, precision='highest')
+  S, given = Z.shape[1], P0
+  Z = Z / _or_one(jnp.max(jnp.abs(Z), axis=(1, 2), keepdims=True))  # the unit of features is free; squares may not fit
+  Z = Z / _or_one(jnp.sqrt(jnp.sum(Z * Z, axis=(1, 2), keepdims=True)))
+  # So is that of the parts against that of the appearances; the tolerance means parts of unit length.
+  unit = _or_one(jnp.sqrt(jnp.sum(P0 * P0) / jnp.maximum(jnp.sum(jnp.any(P0 > 0, axis=0)), 1)))
+  P0, A = P0 / unit, A * unit
+  G, Y = dot(A.T, A), jnp.matmul(Z, A, precision='highest')
   # A step reads Y twice and A'A once, or K1 and K2 once; forming those takes about as long as R_C / R_S steps.
   if A.shape[1] > S:
     samples = _Sample(None, jnp.matmul(Y, Y.mT, precision='highest'), jnp.matmul(dot(Y, G), Y.mT, precision='highest'))
   else:
     samples = _Sample(Y, None, None)
-  size = jnp.sum(P0 * P0)
-  pull = proximal / jnp.where(size > 0, size, 1)
+  pull = proximal / _or_one(jnp.sum(P0 * P0))
 
   def goes_on(s):
     return (s.steps < steps) & (s.stationarity > tolerance) & (s.stuck < 8) & jnp.isfinite(s.length)
@@ -218,7 +224,7 @@ def refine_batch(
   P = _cleared(objective, end.P.X, CLEARING * tolerance)
   errors = jnp.stack([_relative_errors(Z, A, jnp.broadcast_to(P0, P.shape)), _relative_errors(Z, A, P)], axis=1)
   better = errors[:, 1] < (1 - WORTH[0]) * errors[:, 0] - WORTH[1]
-  parts = jnp.where(better[:, None, None], P, P0[None])
+  parts = jnp.where(better[:, None, None], P * unit, given[None])
   return parts, errors.at[:, 1].set(jnp.where(better, errors[:, 1], errors[:, 0])), end.steps
 
 

@@ -79,6 +79,16 @@ def test_no_sample_gets_worse_and_errors_are_those_of_the_parts():
   assert after.mean() < 0.9 * before.mean()
 
 
+@pytest.mark.parametrize(('features_unit', 'parts_unit'), [(1e-25, 1), (1e25, 1), (1, 1e-4), (1, 1e3)])
+def test_units_do_not_matter(features_unit, parts_unit):
+  features, factors, _ = moved_parts(samples=3, noise=0.1)
+  expected = refine(features, factors)
+  other = dataclasses.replace(factors, parts=factors.parts * parts_unit, appearances=factors.appearances / parts_unit)
+  refined = refine((features * np.float64(features_unit)).astype(np.float32), other)
+  np.testing.assert_allclose(refined.errors, expected.errors, rtol=1e-4)
+  np.testing.assert_allclose(refined.parts / parts_unit, expected.parts, atol=2e-3 * expected.parts.max())
+
+
 def test_parts_that_suit_the_sample_already_are_kept_to_the_bit():
   features, factors, _ = moved_parts(farthest=0)
   refined = refine(features, factors)
