@@ -20,6 +20,8 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+UNFITTED = 'fit', 'info', 'sample'  # commands that need no finished fit
+EDITING: set[str] = set()  # flags of the others
 
 SHORT = (
   'features',
@@ -262,19 +264,9 @@ COMMANDS = {
 }
 
 
-def define_flags() -> None:
-  """Defines every flag. Not at import: the configuration's flag reads the command line while it is defined."""
-  default = str(HERE / 'configs' / 'default.py')
-  config_flags.DEFINE_config_file('config', default, 'Configuration file.')
-  flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
-  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
-  flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
-  flags.DEFINE_string('out', None, 'Folder of sample.')
-  flags.DEFINE_string('latents', None, 'z of sample, a .npy file (N, z_dim), before truncation.')
-  flags.DEFINE_string('seeds', None, 'Seeds of sample: 0,1,2 or 0-99.')
-  flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
-  flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
-  flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
+def define_edit_flags() -> None:
+  """Those of the commands that work on a finished fit."""
+  before = set(flags.FLAGS)
   flags.DEFINE_string('part', None, 'Parts that are edited: 3, or 3,4 joined; 3/4,5 for two edits.')
   flags.DEFINE_string('appearance', None, 'Appearances: 12, or 12/5 for two edits; in saliency 0,3.')
   flags.DEFINE_string('alpha', None, 'Strength of an edit, or a sweep: -30,0,30.')
@@ -296,6 +288,23 @@ def define_flags() -> None:
   flags.DEFINE_string('threshold', None, 'Of a mask: a fraction of its maximum; in saliency mean, otsu or a number.')
   flags.DEFINE_float('proximal', 0.0, 'Of a refinement: pull to the parts of the fit.')
   flags.DEFINE_string('masks', None, 'Of saliency: masks to compare with, a .npy file (N, h, w).')
+  EDITING.update(set(flags.FLAGS) - before)
+
+
+def define_flags() -> None:
+  """Defines every flag. Not at import: the configuration's flag reads the command line while it is defined."""
+  default = str(HERE / 'configs' / 'default.py')
+  config_flags.DEFINE_config_file('config', default, 'Configuration file.')
+  flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
+  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
+  flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
+  flags.DEFINE_string('out', None, 'Folder of sample.')
+  flags.DEFINE_string('latents', None, 'z of sample, a .npy file (N, z_dim), before truncation.')
+  flags.DEFINE_string('seeds', None, 'Seeds of sample: 0,1,2 or 0-99.')
+  flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
+  flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
+  flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
+  define_edit_flags()
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
   flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')
@@ -338,13 +347,18 @@ def parse(argv: list[str]) -> str:
     rest = flags.FLAGS([argv[0], *argv[2:]])
     flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
   except flags.UnrecognizedFlagError as error:
-    remedy = nearest(error.flagname, flags.FLAGS)
+    known = set(flags.FLAGS) - (EDITING if argv[1] in UNFITTED else set())
+    remedy = nearest(error.flagname, known)
     raise InputError(f'--{error.flagname}', error.flagvalue, 'there is no such flag', remedy) from error
   except Exception as error:  # a config file may raise anything; its last line says what
     said = str(error).strip().splitlines()[-1].strip()
     raise InputError('flags', ' '.join(argv[2:]), said, 'see README.md for flags and config keys') from error
   if len(rest) > 1:
     raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
+  for name in sorted(EDITING) if argv[1] in UNFITTED else ():
+    if flags.FLAGS[name].present:
+      remedy = nearest(name, set(flags.FLAGS) - EDITING)
+      raise InputError(f'--{name}', flags.FLAGS[name].value, f'{argv[1]} has no such flag', remedy)
   return argv[1]
 
 

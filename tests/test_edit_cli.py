@@ -222,6 +222,8 @@ MISTAKES = [
   (('edit', 'W', '--zoo=none.json', '--name=x'), 'zoo=none.json: it cannot be read'),
   (('edit', 'W', *EDIT, '--annotate=x'), 'annotate=x: there is no zoo to write to'),
   (('edit', 'W', *EDIT, '--alhpa=3'), 'did you mean alpha?'),
+  (('fit', 'W', '--part=3'), '--part=3: fit has no such flag; did you mean parts?'),
+  (('sample', '--alpha=3'), '--alpha=3: sample has no such flag'),
   (('remove', 'W'), 'part=None: not given'),
   (('remove', 'W', '--part=7'), 'part=7: there are 3 parts'),
   (('remove', 'W', '--part=0', '--appearance=5'), 'appearance=5: there are 5'),
