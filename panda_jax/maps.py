@@ -95,7 +95,8 @@ def draw_saliency(
     ends = np.array([-1, -0.5, 0, 0.5, 1])
     values = thresholds[j] + reach * np.sign(ends) * np.abs(ends) ** (1 / SPREAD)
     ticks = {float(p): written(float(v), 3) for p, v in zip((ends + 1) / 2, values, strict=True)}
-    bars.append(Bar(f'coordinate of {labels[j]}' if labels[j] else 'coordinate', palette, ticks))
+    name = f'coordinate of {labels[j]}' if labels[j] else 'coordinate'
+    bars.append(Bar(f'{name}; white: {thresholds[j]:.3g}', palette, ticks))
   draw_rows(path, rows, heads if any(heads) else (), title=title, bars=bars, note=note)
 
 
