@@ -1,12 +1,16 @@
 """Removal on planted features: background is found, the strength is the planted one, and the part is covered."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from panda_jax.edit import offset
+from panda_jax.edited import Samples, remove_into
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.fitting import fit
+from panda_jax.generators.protocol import State
+from panda_jax.opened import Opened
 from panda_jax.removal import border_and_centre, find_background, remove
 
 GRID, C, N = (16, 16), 12, 40
@@ -61,6 +65,46 @@ def test_fitted_factors_remove_as_planted_ones():
   assert found.covered[0].mean() < 0.05
   assert found.covered[1].mean() >= 0.95
   assert abs(float(found.edit.alpha)) == pytest.approx(np.median(strength), rel=0.05)
+
+
+class PlantedGenerator:
+  """A user's generator whose features are planted; red is the background's coordinate."""
+
+  z_dim, num_classes, resolution = 4, 0, 16
+  layers = {1: (C, *GRID)}  # noqa: RUF012
+
+  def __init__(self, factors):
+    self.A, self.P = factors.appearances, factors.parts
+
+  def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
+    return jnp.tanh(z)
+
+  def run_to(self, latents, layer, noise='const'):
+    strengths = jnp.asarray([1.5, 3, 3, 3])[None] + jnp.asarray([0.5, 1, 1, 1])[None] * latents
+    columns = self.A[:, [BACKGROUND, 0, 1, 2]]
+    return State(jnp.einsum('nk,sk,ck->nsc', strengths, self.P, columns).reshape(-1, *GRID, C))
+
+  def run_from(self, latents, state, layer, noise='const', drop_rgb=False):
+    return state.features @ self.A[:, [BACKGROUND, 0, 1]] / 2 - 1
+
+  def __call__(self, latents, noise='const'):
+    return self.run_from(latents, self.run_to(latents, 1), 1)
+
+
+def test_a_planted_generator_shows_background_where_the_part_was(tmp_path):
+  factors = planted()[1]
+  opened = Opened(factors, PlantedGenerator(factors), layer=1)
+  shapes, told = remove_into(tmp_path / 'out', opened, [2], Samples((0, 1, 2)))
+  assert told['appearance'] == BACKGROUND
+  assert told['covered_before'] == 0
+  assert told['covered_after'] >= 0.95
+  assert shapes['edited.npy'] == (3, 16, 16, 3)
+  before, after = (np.load(tmp_path / 'out' / f'{name}.npy')[..., 0] for name in ('original', 'edited'))
+  part = factors.parts[:, 2].reshape(GRID) > 0
+  around = before[:, 0, 0]
+  np.testing.assert_allclose(before[:, part], -1, atol=1e-6)
+  np.testing.assert_allclose(after[:, part].mean(axis=1), around, atol=0.4)  # one strength for all samples
+  np.testing.assert_array_equal(after[:, ~part], before[:, ~part])
 
 
 def test_strength_multiplies_and_a_background_may_be_given():
