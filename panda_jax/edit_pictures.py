@@ -94,14 +94,18 @@ def _draw_difference(path: Path, sheet: Sheet, k: int, after: str) -> None:
 
 
 def _draw_unnumbered(path: Path, sheet: Sheet) -> None:
-  """As a grid, for edits that have no strengths in common: what their columns are is in their names."""
-  K = sheet.edited.shape[2]
-  size = tile_size(sheet.original.shape[1:3], K + 1)
+  """For edits that have no strengths in common: a column for each edit, or for each step of its sweep."""
+  titles, (N, E, K) = list(sheet.edits), sheet.edited.shape[:3]
+  swept = K > 1
+  columns = [f'strength {k + 1} of {K}' for k in range(K)] if swept else titles if E > 1 else ['edited']
+  size = tile_size(sheet.original.shape[1:3], len(columns) + 1)
   first = resized(to_bytes(sheet.original), size)
   rows = []
-  for i, name in enumerate(sheet.names):
-    for j, title in enumerate(sheet.edits):
+  for i in range(min(N, max(1, strips.MOST_ROWS // E)) if swept else N):
+    if not swept:
+      rows.append(Row(sheet.names[i], [first[i], *resized(to_bytes(sheet.edited[i, :, 0]), size)]))
+    for j in range(E) if swept else ():
       tiles = list(resized(to_bytes(sheet.edited[i, j]), size))
-      rows.append(Row(title, [first[i] if j == 0 else None, *tiles], name if j == 0 else ''))
-  heads = ['edited'] if K == 1 else [f'strength {k + 1} of {K}' for k in range(K)]
-  draw_rows(path, rows, ['original', *heads], note=_note(sheet), breaks=[1])
+      rows.append(Row(titles[j], [None if j else first[i], *tiles], '' if j else sheet.names[i]))
+  title = '' if E > 1 else titles[0]
+  draw_rows(path, rows, ['original', *columns], title=title, note=_note(sheet), breaks=[1])

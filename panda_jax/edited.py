@@ -205,8 +205,7 @@ def remove_into(
 
 def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] | None:
   """What stands over the columns of a sheet: the one strength or sweep of all edits; None where they have several."""
-  sweeps = {tuple(alpha) for alpha in alphas if np.ndim(alpha)}
-  found = sweeps or {(alpha,) for alpha in alphas}
+  found = {tuple(alpha) if np.ndim(alpha) else (alpha,) for alpha in alphas}
   return [float(x) for x in found.pop()] if len(found) == 1 else None
 
 

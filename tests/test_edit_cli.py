@@ -142,6 +142,22 @@ def test_masks_directions_units_and_refined_parts(workdir, tmp_path):
   assert not np.array_equal(edited('refined', *EDIT, '--refined'), edited('global', *EDIT))
 
 
+def test_edits_of_different_strengths_share_a_sheet(workdir, tmp_path):
+  zoo = f'--zoo={tmp_path / "zoo.json"}'
+  for name, alpha in (('weak', '1'), ('strong', '9'), ('swept', '-2,2')):
+    given = ('--part=1', '--appearance=2', f'--alpha={alpha}', zoo, f'--annotate={name}')
+    assert call('edit', f'--workdir={workdir}', '--seeds=0', *given) == 0
+  for names, shape in (('weak,strong', (2,)), ('weak,swept', (2, 2))):
+    assert call('edit', f'--workdir={workdir}', zoo, f'--name={names}', '--seeds=0-2') == 0
+    out = workdir / 'edits' / names.replace(',', '+')
+    assert np.load(out / 'edited.npy').shape == (3, *shape, 8, 8, 3)
+    assert json.loads((out / 'edit.json').read_text())['strengths'] is None
+    with Image.open(out / 'strip.png') as sheet:
+      assert min(sheet.size) > 100
+  assert call('edit', f'--workdir={workdir}', zoo, '--name=weak,swept', '--seeds=0', '--add', '--overwrite') == 0
+  assert np.load(workdir / 'edits' / 'weak+swept' / 'edited.npy').shape == (1, 2, 8, 8, 3)
+
+
 def test_the_zoo(workdir, fitted, tmp_path, capsys):
   zoo = f'--zoo={tmp_path / "zoo.json"}'
   assert call('edit', f'--workdir={workdir}', *EDIT, zoo, '--annotate=bright', '--name=first') == 0
