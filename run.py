@@ -6,6 +6,7 @@ STARTED = time.perf_counter()
 
 import difflib  # noqa: E402
 import os  # noqa: E402
+import shlex  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -19,6 +20,8 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+UNFITTED = 'fit', 'info', 'sample'  # commands that need no finished fit
+EDITING: set[str] = set()  # flags of the others
 
 SHORT = (
   'features',
@@ -107,7 +110,185 @@ def sample() -> None:
     print(f'{Path(options.out) / name}  {" x ".join(map(str, shape))}'.rstrip())
 
 
-COMMANDS = {'fit': fit, 'info': info, 'sample': sample}
+def command() -> str:
+  """What the user typed, for records."""
+  return shlex.join(['python', 'run.py', *sys.argv[1:]])
+
+
+def how_edited(progress):
+  from panda_jax.edited import Options
+
+  options = flags.FLAGS
+  return Options(
+    noise=options.noise,
+    drop_rgb=options.drop_rgb,
+    overwrite=options.overwrite,
+    command=command(),
+    on_samples=progress.samples_done,
+  )
+
+
+def edits_folder(name: str) -> Path:
+  options = flags.FLAGS
+  if options.out or options.workdir:
+    return Path(options.out or Path(options.workdir) / 'edits' / name)
+  raise InputError('out', None, 'not given', 'give --out=DIR')
+
+
+def print_written(folder: Path, shapes: dict, *more: str) -> None:
+  for name, shape in {**shapes, **dict.fromkeys(more, ())}.items():
+    print(f'{folder / name}  {" x ".join(map(str, shape))}'.rstrip())
+
+
+def edit() -> None:
+  """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=30, or with --zoo=FILE --name=NAME"""
+  from panda_jax import requests
+  from panda_jax.edited import edit_into
+
+  options = flags.FLAGS
+  request, samples = requests.requested(options), requests.given_samples(options)
+  out = edits_folder(request.name)
+  with Progress(len(samples.names())) as progress:
+    shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress), refined=options.refined)
+  if options.annotate:
+    request.annotate(options.zoo, options.annotate, options.overwrite)
+  print_written(out, shapes, 'strip.png', 'edit.json')
+
+
+def remove() -> None:
+  """python run.py remove --workdir=DIR --part=3"""
+  from panda_jax import requests
+  from panda_jax.edited import STATISTICS, remove_into
+
+  options = flags.FLAGS
+  opened, samples = requests.given_fit(options), requests.given_samples(options)
+  part = requests.parsed_part(options.part)
+  appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
+  mask = {'combine': options.combine, 'feather': options.feather}
+  mask['threshold'] = requests.parsed_fraction(options.threshold)
+  name = options.name or 'remove-part' + '+'.join(map(str, part))
+  out = edits_folder(name)
+  with Progress(len(samples.names())) as progress:
+    shapes, told = remove_into(
+      out,
+      opened,
+      part,
+      samples,
+      how_edited(progress),
+      appearance=appearance,
+      strength=options.strength,
+      separate=options.separate,
+      mask=mask | {'drawn': requests.given_mask(options, opened)},
+      statistics=STATISTICS if options.samples is None else options.samples,
+    )
+  print_written(out, shapes, 'strip.png', 'edit.json')
+  print(
+    f'background is appearance {told["appearance"]} ({told["rule"]}); alpha {told["alpha"]:.4g}; background covers '
+    f'{told["covered_after"]:.1%} of the part, before {told["covered_before"]:.1%}'
+  )
+
+
+def explained_folder(command: str, numbers) -> Path:
+  from panda_jax.explained import folder_name
+
+  options = flags.FLAGS
+  return Path(options.out or Path(options.workdir) / (options.name or folder_name(command, numbers)))
+
+
+def how_explained(progress):
+  from panda_jax.explained import Options
+
+  return Options(flags.FLAGS.overwrite, command(), progress.samples_done)
+
+
+def refine() -> None:
+  """python run.py refine --workdir=DIR --seeds=19"""
+  from panda_jax import requests
+  from panda_jax.explained import refine_into
+
+  options = flags.FLAGS
+  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  out = explained_folder('refine', samples.seeds if samples else None)
+  with Progress() as progress:
+    shapes, told = refine_into(
+      out, opened, samples, how_explained(progress), features=features, proximal=options.proximal
+    )
+  print_written(out, shapes, 'refined.png', 'refine.json')
+  errors = told['relative_error']
+  print(f'relative error {errors["global"]:.5f} with the parts of the fit, {errors["refined"]:.5f} refined')
+
+
+def saliency() -> None:
+  """python run.py saliency --workdir=DIR --appearance=0"""
+  from panda_jax import requests
+  from panda_jax.explained import STATISTICS, saliency_into
+  from panda_jax.sampling import read_array
+
+  options = flags.FLAGS
+  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  chosen = requests.parsed_indices(options.appearance, 'appearance')
+  out = explained_folder('saliency', chosen)
+  with Progress() as progress:
+    shapes, _ = saliency_into(
+      out,
+      opened,
+      chosen,
+      samples,
+      how_explained(progress),
+      features=features,
+      threshold=requests.parsed_method(options.threshold),
+      statistics=STATISTICS if options.samples is None else options.samples,
+      given_masks=None if options.masks is None else read_array(options.masks, 'masks', (3,)),
+    )
+  print_written(out, shapes, 'saliency.png', 'masks.png', 'statistics.json')
+
+
+def report() -> None:
+  """python run.py report --workdir=DIR"""
+  from panda_jax.report import write_report
+
+  if not flags.FLAGS.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
+  print(write_report(flags.FLAGS.workdir))
+
+
+COMMANDS = {
+  'fit': fit,
+  'info': info,
+  'sample': sample,
+  'edit': edit,
+  'remove': remove,
+  'refine': refine,
+  'saliency': saliency,
+  'report': report,
+}
+
+
+def define_edit_flags() -> None:
+  """Those of the commands that work on a finished fit."""
+  before = set(flags.FLAGS)
+  flags.DEFINE_string('part', None, 'Parts that are edited: 3, or 3,4 joined; 3/4,5 for two edits.')
+  flags.DEFINE_string('appearance', None, 'Appearances: 12, or 12/5 for two edits; in saliency 0,3.')
+  flags.DEFINE_string('alpha', None, 'Strength of an edit, or a sweep: -30,0,30.')
+  flags.DEFINE_enum('convention', 'unit', ['unit', 'paper', 'published'], 'What a strength multiplies, see README.md.')
+  flags.DEFINE_enum('alpha_unit', 'feature', ['feature', 'rms'], 'Unit of --alpha.')
+  flags.DEFINE_enum('combine', None, ['union', 'sum'], 'How several parts of an edit are joined.')
+  flags.DEFINE_string(
+    'mask', None, "A drawn PNG of the feature map's or the image's size: in place of or inside a part."
+  )
+  flags.DEFINE_float('feather', None, 'Softens the edge of a mask, cells of the feature map.')
+  flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.')
+  flags.DEFINE_bool('refined', False, 'Edit with parts refined for each sample.')
+  flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).')
+  flags.DEFINE_string('zoo', None, "Named edits: a JSON file, or the authors' annotated directions (.py).")
+  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; otherwise the name of the folder.')
+  flags.DEFINE_string('annotate', None, 'Also write the edit into --zoo under this name.')
+  flags.DEFINE_float('strength', 1.0, 'Of a removal: multiplies what was found.')
+  flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Of a removal: what tells background from the rest.')
+  flags.DEFINE_string('threshold', None, 'Of a mask: a fraction of its maximum; in saliency mean, otsu or a number.')
+  flags.DEFINE_float('proximal', 0.0, 'Of a refinement: pull to the parts of the fit.')
+  flags.DEFINE_string('masks', None, 'Of saliency: masks to compare with, a .npy file (N, h, w).')
+  EDITING.update(set(flags.FLAGS) - before)
 
 
 def define_flags() -> None:
@@ -123,6 +304,7 @@ def define_flags() -> None:
   flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
   flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
+  define_edit_flags()
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
   flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')
@@ -165,13 +347,18 @@ def parse(argv: list[str]) -> str:
     rest = flags.FLAGS([argv[0], *argv[2:]])
     flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
   except flags.UnrecognizedFlagError as error:
-    remedy = nearest(error.flagname, flags.FLAGS)
+    known = set(flags.FLAGS) - (EDITING if argv[1] in UNFITTED else set())
+    remedy = nearest(error.flagname, known)
     raise InputError(f'--{error.flagname}', error.flagvalue, 'there is no such flag', remedy) from error
   except Exception as error:  # a config file may raise anything; its last line says what
     said = str(error).strip().splitlines()[-1].strip()
     raise InputError('flags', ' '.join(argv[2:]), said, 'see README.md for flags and config keys') from error
   if len(rest) > 1:
     raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
+  for name in sorted(EDITING) if argv[1] in UNFITTED else ():
+    if flags.FLAGS[name].present:
+      remedy = nearest(name, set(flags.FLAGS) - EDITING)
+      raise InputError(f'--{name}', flags.FLAGS[name].value, f'{argv[1]} has no such flag', remedy)
   return argv[1]
 
 

@@ -120,6 +120,23 @@ def advance_fixed(Z: jax.Array, factors: Factors, rate: jax.Array, iterations: j
   return jax.lax.fori_loop(0, iterations, lambda _, factors: step(variant, Z, factors, rate), factors)
 
 
+@partial(jax.jit, static_argnames='variant')
+def refine(
+  Z: jax.Array, factors: Factors, rate: jax.Array, iterations: jax.Array, *, variant: str = 'as_published'
+) -> jax.Array:
+  """The published refinement: parts (S, R_S) after plain projected gradient steps on Z (n, C, S) alone, A fixed.
+
+  All columns start from the global parts. Samples given together share one P, their gradients summed
+  (shared/methods.md 1.5); the authors call it with one sample, at a rate of 1e-5 and for 100 iterations.
+  """
+  gradients = VARIANTS[variant]
+
+  def body(_, P):
+    return projection_non_negative(P - rate * gradients.parts(Z, factors.A, P))
+
+  return jax.lax.fori_loop(0, iterations, body, factors.P)
+
+
 def initial_parts(positions: int, parts: int) -> np.ndarray:
   """P ~ U(0, 0.01) with numpy's legacy generator at seed 0, as published; (S, R_S) float32."""
   return np.random.RandomState(0).uniform(0, 0.01, (positions, parts)).astype(np.float32)

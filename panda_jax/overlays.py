@@ -1,77 +1,152 @@
-"""What factors mean on images: parts laid over samples, and where on them an appearance is strong."""
+"""What factors mean on images: parts laid over samples, and where on them an appearance is strong.
 
+A position of the feature grid covers the same share of the image everywhere; of a StyleGAN3, whose maps reach beyond
+the image, `margin` cells are cut at each edge first.
+"""
+
+import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
-from panda_jax.pictures import COLOURS, save_picture, to_bytes
+from panda_jax.pictures import INK, to_bytes
+from panda_jax.sheets import Bar, Row, Swatch, draw_rows, font, resized, tile_size, written
 
-SAMPLES, TILE = 5, 128  # images across the page, and their least side in pixels
-MOST_ROWS = 24  # parts or appearances on one page
-GAP, LABEL = 4, 26
+SAMPLES = 5  # images across a page
+MOST_APPEARANCES = 24  # on one page
+MOST_ROWS = 10  # groups of parts below each other before they share rows
+# Found by a search around Okabe and Ito's colours: no two closer than 25 in CIELAB for readers without any one kind
+# of cone, twice that for others.
+PART_COLOURS = ((230, 138, 14), (0, 107, 196), (232, 240, 113), (170, 87, 151), (0, 131, 81), (2, 203, 255))
+PALE = 110, 250  # the greys of an image below opaque colours
+PALER = 175, 255  # below a map that covers it
+POSITIVE, NEGATIVE = (213, 94, 0), (0, 92, 178)
+OUTLINE = 0.5  # of a part's maximum: where its outline runs
+NUMBER = 16  # pixels, height of the numbers on parts
+CAPTION = 27  # pixels of a line of text above a tile
+MOST_NUMBERS = 3  # places of one part that carry its number
+LEAST_PLACE = 0.3  # of the part's largest piece: smaller ones carry none
 
 
-def _to_image(maps: np.ndarray, margin: int, size: tuple[int, int]) -> np.ndarray:
-  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, bilinearly at image size (k, h, w)."""
+def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, smoothly at image size (k, h, w)."""
   from PIL import Image
 
   H, W = maps.shape[1:]
-  inner = np.asarray(maps, np.float32)[:, margin : H - margin, margin : W - margin]
-  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), Image.Resampling.BILINEAR)) for m in inner])
+  around = 3  # cells, so that the border is interpolated like the rest
+  padded = np.pad(np.asarray(maps, np.float32), [(0, 0), (around, around), (around, around)], 'edge')
+  first, last = around + margin, around - margin
+  box, cubic = (first, first, W + last, H + last), Image.Resampling.BICUBIC
+  return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), cubic, box)) for m in padded])
 
 
-def _page(path: str | os.PathLike, rows: list[tuple[str, list[np.ndarray]]]) -> None:
-  """Saves labelled rows of uint8 images (h, w, 3), all of one size."""
+def greyed(images: np.ndarray, greys: tuple[int, int] = PALE) -> np.ndarray:
+  """uint8 images (N, h, w, 3) without colour, each stretched over the same greys, so that colour stands out."""
+  luma = np.asarray(images, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+  low, high = np.quantile(luma, [0.02, 0.98], axis=(1, 2), keepdims=True)
+  place = np.where(high > low, (luma - low) / np.maximum(high - low, 1), 0.5)
+  grey = greys[0] + (greys[1] - greys[0]) * np.clip(place, 0, 1)
+  return np.repeat(grey[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def laid_on(images: np.ndarray, colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3) under a colour in 0 to 255 that broadcasts to them, by opacity (N, h, w) in [0, 1]."""
+  opacity = np.clip(opacity, 0, 1)[..., None].astype(np.float32)
+  return np.rint(images * (1 - opacity) + np.broadcast_to(colour, images.shape) * opacity).astype(np.uint8)
+
+
+def outlined(images: np.ndarray, masks: np.ndarray, colour: Sequence[int] = (255, 255, 255)) -> np.ndarray:
+  """uint8 images (N, h, w, 3) with the border of masks (N, h, w) as a line that also shows on its own colour."""
+  from scipy.ndimage import binary_dilation, binary_erosion
+
+  drawn = images.copy()
+  cross = np.ones((3, 3), bool)
+  for image, mask in zip(drawn, masks, strict=True):
+    if not mask.any():
+      continue
+    inner = mask & ~binary_erosion(mask, cross, iterations=2, border_value=1)
+    image[binary_dilation(mask, cross) & ~mask] = 20 if sum(colour) > 200 else 235
+    image[inner] = colour
+  return drawn
+
+
+def _numbered(image: np.ndarray, places: list[tuple[int, int, int]]) -> np.ndarray:
+  """The image with each (part, x, y) written on it, black in white; no number hides another."""
   from PIL import Image, ImageDraw
 
-  h, w, _ = rows[0][1][0].shape
-  columns = max(len(images) for _, images in rows)
-  page = np.full((len(rows) * (h + GAP), LABEL + columns * (w + GAP), 3), 255, np.uint8)
-  for i, (_, images) in enumerate(rows):
-    for j, image in enumerate(images):
-      top, left = i * (h + GAP), LABEL + j * (w + GAP)
-      page[top : top + h, left : left + w] = image
-  picture = Image.fromarray(page)
+  h, w = image.shape[:2]
+  picture = Image.fromarray(image)
   pen = ImageDraw.Draw(picture)
-  for i, (name, _) in enumerate(rows):
-    pen.text((4, i * (h + GAP) + h // 2 - 6), name, fill=(34, 34, 34))
-  save_picture(path, picture)
+  taken: list[tuple[float, float]] = []
+  for part, x, y in places:
+    wide, high = font(NUMBER).getlength(str(part)) / 2 + 3, 0.55 * NUMBER
+    x, y = min(max(x, wide), w - wide), min(max(y, high), h - high)
+    for _ in range(12):
+      near = [t for t in taken if abs(t[0] - x) < 2 * wide and abs(t[1] - y) < 1.8 * high]
+      if not near:
+        break
+      y = near[0][1] + 1.8 * high if near[0][1] <= h / 2 else near[0][1] - 1.8 * high
+    taken.append((x, y))
+    pen.text((x, y), str(part), fill='black', font=font(NUMBER), anchor='mm', stroke_width=2, stroke_fill='white')
+  return np.asarray(picture)
 
 
-def _enlarged(images: np.ndarray) -> np.ndarray:
-  """uint8 images whose sides are at least TILE and at most twice that, whole pixels repeated or averaged."""
-  pixels = to_bytes(images)
-  times = max(1, -(-TILE // pixels.shape[1]))
-  pixels = pixels.repeat(times, axis=1).repeat(times, axis=2)
-  while pixels.shape[1] >= 4 * TILE and pixels.shape[1] % 2 == 0 and pixels.shape[2] % 2 == 0:
-    pixels = pixels.reshape(len(pixels), pixels.shape[1] // 2, 2, pixels.shape[2] // 2, 2, 3).mean(axis=(2, 4))
-  return pixels.astype(np.uint8)
+def _places(shown: np.ndarray) -> list[tuple[int, int]]:
+  """(x, y) in the middle of each large piece of a part (h, w) above half its maximum, the largest first."""
+  from scipy.ndimage import center_of_mass, label
+  from scipy.ndimage import sum as total
+
+  pieces, count = label(shown >= OUTLINE)
+  if not count:
+    return []
+  sizes = total(np.ones_like(shown), pieces, range(1, count + 1))
+  chosen = [k for k in np.argsort(-sizes, kind='stable')[:MOST_NUMBERS] if sizes[k] >= LEAST_PLACE * sizes.max()]
+  centres = center_of_mass(shown, pieces, [k + 1 for k in chosen])
+  return [(round(x), round(y)) for y, x in centres]
 
 
-def _laid_on(images: np.ndarray, colour: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images (N, h, w, 3), greyed, with colour (N, h, w, 3) in [0, 1] more opaque as strength (N, h, w) nears 1."""
-  grey = images.mean(axis=-1, keepdims=True) * 0.7 + 76  # paler, so that colour stands out
-  opacity = 0.75 * np.clip(strength, 0, 1)[..., None] ** 0.7
-  return list((grey * (1 - opacity) + 255 * colour * opacity).astype(np.uint8))
+def painted(images: np.ndarray, maps: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+  """uint8 images (N, h, w, 3) under up to six maps (k, h, w) in [0, 1], each in its colour, outlined and numbered."""
+  weight = np.clip(maps, 0, 1)
+  colours = np.array(PART_COLOURS, np.float32)[: len(maps)]
+  total = np.sum(weight**2, axis=0)[..., None]
+  mixed = np.einsum('khw,kc->hwc', weight**2, colours) / np.maximum(total, 1e-9)
+  shown = laid_on(greyed(images), mixed[None], np.broadcast_to(0.8 * weight.max(axis=0) ** 1.2, images.shape[:3]))
+  for one, colour in zip(weight, PART_COLOURS, strict=False):
+    shown = outlined(shown, np.broadcast_to(one >= OUTLINE, shown.shape[:3]), colour)
+  places = [(number, *place) for number, one in zip(numbers, weight, strict=True) for place in _places(one)]
+  return np.stack([_numbered(image, places) for image in shown])
 
 
-def _painted(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images with strength (N, h, w) in [0, 1] as colour."""
-  from matplotlib import colormaps
+def _captioned(tiles: np.ndarray, text: str) -> list[np.ndarray]:
+  """Tiles (N, h, w, 3) with a line of text above the first."""
+  from PIL import Image, ImageDraw
 
-  return _laid_on(images, colormaps[COLOURS](0.15 + 0.75 * strength)[..., :3], strength)
+  strip = Image.new('RGB', (tiles.shape[2], CAPTION), 'white')
+  blank = np.asarray(strip)
+  ImageDraw.Draw(strip).text((0, CAPTION - 6), text, fill=INK, font=font(CAPTION - 9), anchor='ls')
+  return [np.concatenate([np.asarray(strip) if i == 0 else blank, tile]) for i, tile in enumerate(tiles)]
 
 
-def _signed(images: np.ndarray, strength: np.ndarray) -> list[np.ndarray]:
-  """Images with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
-  colour = np.where(strength[..., None] > 0, np.array([0.84, 0.37, 0.0]), np.array([0.0, 0.35, 0.7]))
-  return _laid_on(images, colour, np.abs(strength))
+def part_groups(count: int) -> list[list[int]]:
+  """Parts 0 ... count-1 in groups of nearly equal size, each small enough for every part to have its own colour."""
+  groups = max(1, math.ceil(count / len(PART_COLOURS)))
+  return [group.tolist() for group in np.array_split(np.arange(count), groups)]
+
+
+def relative(maps: np.ndarray) -> np.ndarray:
+  """Maps (k, H, W), each divided by its maximum; dead ones stay zero."""
+  return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 
 def draw_overlay(
   path: str | os.PathLike, images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0
 ) -> None:
-  """Each part over the same images: a row for each of the first `MOST_ROWS`, the images themselves on top.
+  """Every part over the same images, a few to a row, each in a colour of its own with its number on it.
+
+  A colour comes once in a row and the numbers say the same again, so that nothing hangs on telling colours apart.
+  The images themselves are on top. Where there are many parts, rows show fewer images and lie side by side.
 
   Args:
     path: the PNG to write.
@@ -80,13 +155,32 @@ def draw_overlay(
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
   """
-  pixels = _enlarged(images[:SAMPLES])
-  rows = [('', list(pixels))]
-  maps = np.asarray(parts, np.float32).T[:MOST_ROWS].reshape(-1, *grid)
-  peaks = np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
-  for k, shown in enumerate(_to_image(maps / peaks, margin, pixels.shape[1:3])):
-    rows.append((str(k), _painted(pixels, np.broadcast_to(shown, pixels.shape[:3]))))
-  _page(path, rows)
+  maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
+  groups = part_groups(len(maps))
+  beside = math.ceil(len(groups) / MOST_ROWS)  # groups that share a row
+  many = max(1, min(SAMPLES // beside, len(images))) if beside > 1 else min(SAMPLES, len(images))
+  pixels = to_bytes(images[:many])
+  pixels = resized(pixels, tile_size(pixels.shape[1:3], SAMPLES))
+  shown = on_image(relative(maps), pixels.shape[1:3], margin)
+  dead = maps.max(axis=(1, 2)) <= 0
+  note = "Outlines: half of a part's largest entry."
+  if beside == 1:
+    rows = [Row('', list(pixels))]
+    for group in groups:
+      names = [Swatch(c, f'part {k}{", dead" if dead[k] else ""}') for k, c in zip(group, PART_COLOURS, strict=False)]
+      rows.append(Row(names, list(painted(pixels, shown[group], group))))
+    draw_rows(path, rows, note=note)
+    return
+  blocks = [_captioned(pixels, 'images')]
+  for group in groups:
+    blocks.append(_captioned(painted(pixels, shown[group], group), f'parts {group[0]} to {group[-1]}'))
+  h, w = pixels.shape[1:3]
+  across = max(1, round(math.sqrt(len(blocks) * 1.4 * h / (w * many))))
+  rows = [
+    Row('', [tile for block in blocks[first : first + across] for tile in block])
+    for first in range(0, len(blocks), across)
+  ]
+  draw_rows(path, rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())
 
 
 def draw_coordinates(
@@ -109,11 +203,29 @@ def draw_coordinates(
     count: how many.
     margin: as of `draw_overlay`.
   """
-  pixels = _enlarged(images[:SAMPLES])
-  chosen = np.asarray(appearances)[:, : min(count, MOST_ROWS)]
+  pixels = to_bytes(images[:SAMPLES])
+  pixels = resized(pixels, tile_size(pixels.shape[1:3], SAMPLES))
+  chosen = np.asarray(appearances)[:, : min(count, MOST_APPEARANCES)]
   coordinates = np.einsum('nhwc,cr->rnhw', np.asarray(features[:SAMPLES], np.float32), chosen)
-  rows = [('', list(pixels))]
+  rows = [Row('', list(pixels))]
   for j, maps in enumerate(coordinates):
     scaled = maps / max(float(np.abs(maps).max()), np.finfo(np.float32).tiny)
-    rows.append((str(j), _signed(pixels, _to_image(scaled, margin, pixels.shape[1:3]))))
-  _page(path, rows)
+    rows.append(Row(f'appearance {j}', list(signed(pixels, on_image(scaled, pixels.shape[1:3], margin)))))
+  draw_rows(path, rows, bars=[signed_bar('coordinate, as a fraction of the largest of its row', written(-1), '0', '1')])
+
+
+def signed(images: np.ndarray, strength: np.ndarray) -> np.ndarray:
+  """uint8 images (N, h, w, 3) greyed, with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
+  return np.rint(greyed(images, PALER) * (signed_colours(strength) / 255)).astype(np.uint8)
+
+
+def signed_colours(strength: np.ndarray) -> np.ndarray:
+  """Strength (...) in [-1, 1] as colours (..., 3) in 0 to 255: white at zero, orange above, blue below."""
+  full = np.where(strength[..., None] > 0, np.array(POSITIVE, np.float32), np.array(NEGATIVE, np.float32))
+  return 255 + (full - 255) * np.clip(np.abs(strength), 0, 1)[..., None] ** 0.8
+
+
+def signed_bar(label: str, low: str, middle: str, high: str) -> Bar:
+  """The colours of `signed` where an image is lightest."""
+  colours = np.rint(signed_colours(np.linspace(-1, 1, 256, dtype=np.float32))).astype(np.uint8)
+  return Bar(label, colours, {0.0: low, 0.5: middle, 1.0: high})

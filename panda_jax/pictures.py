@@ -234,6 +234,7 @@ def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> Non
       every = max(1, len(points) // 25)
       style = {'color': colour, 'marker': marker, 'markersize': 5, 'markevery': every, 'linewidth': 1.4}
       axes.plot(x, y, label=f'{phase}, {samples} samples{subset}', **style)
+    axes.ticklabel_format(useOffset=False)
     if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
       _logarithmic(axes.xaxis, seconds)
     if errors.min() > 0 and errors.max() > 10 * errors.min():
@@ -303,7 +304,7 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 def save_picture(path: str | os.PathLike, picture) -> None:
   """A PIL image as a PNG, whole or not at all."""
   buffer = io.BytesIO()
-  picture.save(buffer, format='PNG')
+  picture.save(buffer, format='PNG', dpi=(DPI, DPI))
   write_atomically(path, buffer.getvalue())
 
 

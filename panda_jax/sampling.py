@@ -19,6 +19,7 @@ from panda_jax.generators.source import weights_digest
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'
+MOST_NUMBERS = 10_000_000  # in a list of seeds or classes
 
 
 def described(generator) -> str:
@@ -72,8 +73,13 @@ def parsed_numbers(text: str, argument: str) -> list[int]:
   try:
     for piece in text.split(','):
       first, dash, last = piece.strip().partition('-')
-      numbers += range(int(first), int(last) + 1) if dash else [int(first)]
-  except ValueError:
+      more = range(int(first), int(last) + 1) if dash else [int(first)]
+      if len(more) > MOST_NUMBERS:
+        raise InputError(argument, text, f'more than {MOST_NUMBERS:,} of them', 'give fewer')
+      numbers += more
+  except (ValueError, OverflowError) as error:
+    if isinstance(error, InputError):
+      raise
     numbers = []
   if not numbers:
     raise InputError(argument, text, 'not a list of whole numbers', f'give --{argument}=0,1,2 or --{argument}=0-99')
@@ -112,7 +118,7 @@ class _Rows:
 
 
 @contextlib.contextmanager
-def _written(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
+def writing(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
   """Files under `out`, all of them or none; what the disk refuses becomes an InputError."""
   files: list[_Rows] = []
 
@@ -219,7 +225,7 @@ def sample_into(
   written: dict[str, _Rows] = {}
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []
-  with _written(out) as create:
+  with writing(out) as create:
 
     def add(name: str, rows, count: int):
       rows = np.asarray(rows, np.float32)[:count]

@@ -14,6 +14,7 @@ import pytest
 from benchmarks import published
 
 FIXTURE = Path(__file__).parent / 'data' / 'published_decompose.npz'
+REFINED = FIXTURE.parent / 'behaviour' / 'published_refine.npz'
 RATE = 1.91e-6  # 'lr' of the cases 'full' and 'small' in the fixture's meta.json
 
 # Absolute, on entries of order 1 (A) and 0.05 (P). The reference itself is float32: after k iterations it lies within
@@ -43,6 +44,25 @@ def test_follows_the_published_code(reference, variant, case, appearances, itera
   assert A.dtype == P.dtype == jnp.float32
   np.testing.assert_allclose(A, reference[f'{case}__Uc_{iterations}'], rtol=0, atol=TOLERANCE[iterations])
   np.testing.assert_allclose(P, reference[f'{case}__Us_{iterations}'], rtol=0, atol=TOLERANCE[iterations])
+
+
+@pytest.mark.parametrize('variant', ['as_published', 'thin'])
+@pytest.mark.parametrize(
+  ('features', 'refined', 'rate', 'iterations'),
+  [
+    ('Z', 'UsR_1', 1.39e-5, 1),
+    ('Z', 'UsR_5', 1.39e-5, 5),
+    ('Z', 'UsR_50', 1.39e-5, 50),
+    ('pair__Z', 'pair__UsR_20', 6.95e-6, 20),  # two samples in one call share their parts
+  ],
+)
+def test_refinement_follows_the_published_code(variant, features, refined, rate, iterations):
+  with np.load(REFINED) as file:
+    reference = dict(file)
+  Z = jnp.asarray(reference[features].reshape(-1, 24, 256))
+  start = published.Factors(jnp.asarray(reference['Uc']), jnp.asarray(reference['Us']))
+  P = published.refine(Z, start, jnp.float32(rate), iterations, variant=variant)
+  np.testing.assert_allclose(P, reference[refined], rtol=0, atol=5e-7)  # the fixture's tolerance
 
 
 @pytest.mark.parametrize('case', ['full', 'small'])

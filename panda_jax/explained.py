@@ -1,0 +1,393 @@
+"""What `run.py refine` and `run.py saliency` write: parts of single samples, and where appearances are.
+
+Letters: N samples, H, W grid, S positions, C channels, R_S parts, k appearances, (h, w) pixels.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from panda_jax import maps, refine, saliency
+from panda_jax.edit import BATCH_PIXELS, Editor
+from panda_jax.edited import Samples
+from panda_jax.errors import InputError
+from panda_jax.factors import npy_bytes, write_atomically
+from panda_jax.features import as_source
+from panda_jax.fitting import versions
+from panda_jax.opened import Opened
+
+REFINE_RECORD, SALIENCY_RECORD = 'refine.json', 'statistics.json'
+SHOWN = maps.MOST_SAMPLES  # samples on the pictures
+STATISTICS = 500  # samples that thresholds and ranges are taken from, as published
+BATCH = 8
+GREY = 64  # pixels of the least side of what stands for an image where there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How both commands write.
+
+  Attributes:
+    overwrite: replace other results in the folder.
+    command: for the record, to do it again.
+    on_samples: told of the samples that are through, by the name of the pass.
+  """
+
+  overwrite: bool = False
+  command: str = ''
+  on_samples: Callable[[str, int], None] = lambda name, n: None
+
+
+class Batch(NamedTuple):
+  features: np.ndarray  # (n, H, W, C)
+  images: np.ndarray | None  # (n, h, w, channels) in [-1, 1], where they were asked for and can be made
+
+
+class Given:
+  """Features to explain: of samples of the fit's generator, or from a file or an array.
+
+  Args:
+    opened: the fit.
+    samples: of its generator.
+    features: in their place, what `features.as_source` takes; for None, what the fit itself was made on if that was a
+      file.
+
+  Attributes:
+    names: of the samples.
+    size: (h, w) of their images, or None where there are none.
+
+  Raises:
+    InputError: there are neither a generator nor features, or they do not fit the factors.
+  """
+
+  def __init__(self, opened: Opened, samples: Samples | None = None, features=None):
+    self.opened, self._samples, self._source = opened, samples, None
+    if features is None and opened.generator is None:
+      features = opened.config.get('features')
+      if samples is not None or features is None:
+        opened.needed_generator()
+    if features is not None:
+      self._source = _source(opened, features)
+      self.names = [f'sample {i}' for i in range(self._source.samples)]
+    else:
+      self._samples = samples or Samples(tuple(range(opened.seed, opened.seed + SHOWN)))
+      self.names = self._samples.names()
+      self._editor = Editor(opened.needed_generator(), opened.layer)
+    self.size = None if self._source else opened.image_size()
+    self.margin = 0 if self._source else opened.margin
+
+  def record(self) -> dict[str, Any]:
+    """What tells these samples from others, JSON values."""
+    if self._source is None:
+      return self._samples.record()
+    return {'features': self._source.name(), 'sha256': self._source.digest().hexdigest()}
+
+  def batches(self, name: str, on_samples: Callable[[str, int], None], images: int = 0) -> Iterator[Batch]:
+    """Features of all samples in order; with images of the first `images` of them or a few more."""
+    if self._source is not None:
+      done = 0
+      for block in self._source.blocks(BATCH):
+        done += len(block)
+        yield Batch(np.asarray(block, np.float32).reshape(-1, *self._source.grid, self._source.channels), None)
+        on_samples(name, done)
+      return
+    latents, N = self._samples.latents(self.opened), len(self.names)
+    size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
+    for first in range(0, N, size):
+      rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
+      chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents)
+      state, made = self._editor.state(chosen), None
+      if first < images:
+        made = self.opened.generator.run_from(chosen, state, self.opened.layer, noise=self.opened.noise)
+        made = np.asarray(made, np.float32)[: N - first]
+      yield Batch(np.asarray(state.features, np.float32)[: N - first], made)
+      on_samples(name, min(first + size, N))
+
+
+def _source(opened: Opened, features):
+  (H, W), C = opened.factors.grid, opened.factors.appearances.shape[0]
+  try:
+    source = as_source(features, (H, W))
+    problem = None if source.channels == C else f'they have {source.channels} channels'
+  except InputError as error:
+    if error.argument != 'grid':
+      raise
+    problem = error.problem
+  if problem:
+    name = features if isinstance(features, str | os.PathLike) else type(features).__name__
+    raise InputError('features', name, f'they are not of the factors: {problem}', f'give (N, {H}, {W}, {C})')
+  return source
+
+
+def _blank(given: Given, count: int) -> np.ndarray:
+  """Grey in place of images, (count, h, w, 1), where features came alone."""
+  H, W = given.opened.factors.grid
+  times = -(-GREY // min(H, W))
+  return np.zeros((count, H * times, W * times, 1), np.float32)
+
+
+def likeness(parts: np.ndarray, refined: np.ndarray) -> np.ndarray:
+  """Cosine between each global part (S, R_S) and its refined ones (N, S, R_S), mean over samples: (R_S,).
+
+  1 where a part stayed what it was; low where it went elsewhere, which a proximal pull prevents. 0 for dead parts.
+  """
+  products = np.einsum('sk,nsk->nk', parts, refined)
+  lengths = np.linalg.norm(parts, axis=0)[None] * np.linalg.norm(refined, axis=1)
+  return np.mean(products / np.where(lengths > 0, lengths, 1), axis=0)
+
+
+def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
+  """Where the results of a command go below the workdir unless the user says: 'refine-19', 'saliency-0+3'."""
+  if not numbers:
+    return command
+  few = '+'.join(map(str, numbers)) if len(numbers) <= 4 else f'{numbers[0]}-to-{numbers[-1]}'
+  return f'{command}-{few}'
+
+
+def refine_into(
+  out: str | os.PathLike,
+  opened: Opened,
+  samples: Samples | None = None,
+  options: Options = Options(),
+  *,
+  features=None,
+  proximal: float = 0.0,
+  steps: int = refine.STEPS,
+  tolerance: float = refine.TOLERANCE,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+  """Refines parts for each sample; writes parts.npy, errors.npy, refine.json and refined.png into a folder.
+
+  Args:
+    out: folder. One that holds another refinement is refused without `overwrite`.
+    opened: a fit.
+    samples, features: as of `Given`.
+    options: see there.
+    proximal, steps, tolerance: as of `refine.refine`.
+
+  Returns:
+    {file name: shape} of the arrays, parts.npy (N, S, R_S) and errors.npy (N, 2: global, refined), and what
+    refine.json says of them.
+
+  Raises:
+    InputError: features and factors do not fit, or files cannot be written.
+  """
+  refine.checked_numbers(proximal, steps, tolerance)
+  out, given = Path(out), Given(opened, samples, features)
+  settings = {
+    'kind': 'refinement',
+    'factors': opened.digest_factors,
+    **given.record(),
+    'proximal': proximal,
+    'steps': steps,
+    'tolerance': tolerance,
+  }
+  _claim(out, REFINE_RECORD, 'errors.npy', settings, options.overwrite)
+  found, shown, seconds = [], [], 0.0
+  for batch in given.batches('refine', options.on_samples, SHOWN):
+    if not found:  # the program is compiled before the clock runs
+      refine.refine(batch.features, opened.factors, proximal, steps=1, tolerance=tolerance)
+    began = time.perf_counter()
+    found.append(refine.refine(batch.features, opened.factors, proximal, steps=steps, tolerance=tolerance))
+    seconds += time.perf_counter() - began
+    if batch.images is not None and sum(map(len, shown)) < SHOWN:
+      shown.append(batch.images)
+  parts, errors, taken = (np.concatenate([getattr(f, name) for f in found]) for name in ('parts', 'errors', 'steps'))
+  arrays = {'parts.npy': parts, 'errors.npy': errors}
+  told = {
+    'relative_error': {'global': float(errors[:, 0].mean()), 'refined': float(errors[:, 1].mean())},
+    'milliseconds_per_sample': round(1e3 * seconds / len(parts), 3),
+    'likeness': [float(x) for x in likeness(opened.factors.parts, parts)],
+    'errors': {name: [float(x) for x in row] for name, row in zip(given.names, errors, strict=True)},
+    'steps_taken': [int(x) for x in taken],
+  }
+  images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(len(parts), SHOWN))
+  _write_arrays(out, arrays)
+  n = len(images)
+  with _drawing(out):
+    maps.draw_refined(
+      out / 'refined.png',
+      images,
+      opened.factors.parts,
+      parts[:n],
+      opened.factors.grid,
+      errors=errors[:n],
+      names=given.names[:n],
+      margin=given.margin,
+    )
+  _finish(out, REFINE_RECORD, settings, told, arrays, options.command)
+  return {name: array.shape for name, array in arrays.items()}, told
+
+
+def saliency_into(
+  out: str | os.PathLike,
+  opened: Opened,
+  appearances: Sequence[int],
+  samples: Samples | None = None,
+  options: Options = Options(),
+  *,
+  features=None,
+  threshold: str | float = 'mean',
+  statistics: int = STATISTICS,
+  given_masks: np.ndarray | None = None,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+  """Where appearances are: writes coordinates.npy, masks.npy, statistics.json and pictures into a folder.
+
+  Range and threshold are those of the first samples of the fit's generator; with features, of these themselves.
+
+  Args:
+    out: folder. One that holds other maps is refused without `overwrite`.
+    opened: a fit.
+    appearances: one or more, 0-based.
+    samples, features: as of `Given`.
+    options: see there.
+    threshold: 'mean' over samples and positions, as published; 'otsu'; or a number.
+    statistics: how many samples of the fit's generator.
+    given_masks: (N, h, w), to compare with the masks found.
+
+  Returns:
+    {file name: shape} of the arrays: coordinates.npy (N, H, W) float32 and masks.npy (N, h, w) bool, at the images'
+    size or, without images, on the grid; both with a last axis k where several appearances are asked for. And what
+    statistics.json says of them.
+
+  Raises:
+    InputError: an appearance out of range, features or masks that do not fit, or files cannot be written.
+  """
+  chosen = saliency.checked_appearances(appearances, opened.factors.appearances.shape[1])
+  threshold = saliency.checked_threshold(threshold)
+  out, given = Path(out), Given(opened, samples, features)
+  if not isinstance(statistics, int | np.integer) or statistics < 1:
+    raise InputError('samples', statistics, 'it must be positive', 'give how many samples to take statistics from')
+  size, N = given.size or opened.factors.grid, len(given.names)
+  if given_masks is not None:
+    saliency.check_same_size(given_masks, (N, *size), 'images' if given.size else 'maps')
+  settings = {
+    'kind': 'saliency',
+    'factors': opened.digest_factors,
+    'appearances': chosen,
+    **given.record(),
+    'threshold': threshold,
+    'samples': N if given.size is None else int(statistics),
+    'given_masks': None if given_masks is None else hashlib.sha256(npy_bytes(given_masks)).hexdigest(),
+  }
+  _claim(out, SALIENCY_RECORD, 'coordinates.npy', settings, options.overwrite)
+
+  gathered = saliency.Statistics()
+  values, shown = [], []
+  for batch in given.batches('saliency', options.on_samples, SHOWN):
+    values.append(saliency.coordinates(batch.features, opened.factors, chosen))
+    if given.size is None:
+      gathered.add(values[-1])
+    if batch.images is not None and sum(map(len, shown)) < SHOWN:
+      shown.append(batch.images)
+  values = np.concatenate(values)
+  if given.size is not None:
+    fit_samples = Given(opened, Samples(tuple(range(opened.seed, opened.seed + int(statistics)))))
+    for batch in fit_samples.batches('statistics', options.on_samples):
+      gathered.add(saliency.coordinates(batch.features, opened.factors, chosen))
+
+  thresholds = gathered.thresholds(threshold)
+  inside = np.stack(
+    [saliency.masks(values[..., j], t, given.size, given.margin) for j, t in enumerate(thresholds)], axis=-1
+  )
+  told = {
+    'threshold_method': threshold,
+    'samples': gathered.samples,
+    'appearances': {str(a): _told(gathered, thresholds, inside[..., j], j, given_masks) for j, a in enumerate(chosen)},
+  }
+  one = len(chosen) == 1
+  arrays = {'coordinates.npy': values[..., 0] if one else values, 'masks.npy': inside[..., 0] if one else inside}
+  images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(N, SHOWN))
+  _write_arrays(out, arrays)
+  _draw(out, given, chosen, images, values, inside, thresholds, gathered)
+  _finish(out, SALIENCY_RECORD, settings, told, arrays, options.command)
+  return {name: array.shape for name, array in arrays.items()}, told
+
+
+def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks) -> dict[str, Any]:
+  """What statistics.json says of one appearance; inside: (N, h, w)."""
+  said: dict[str, Any] = {
+    'mean': float(gathered.mean[j]),
+    'std': float(gathered.std[j]),
+    'least': float(gathered.low[j]),
+    'greatest': float(gathered.high[j]),
+    'threshold': float(thresholds[j]),
+    'share_inside': [float(x) for x in inside.mean(axis=(1, 2))],
+  }
+  if given_masks is not None:
+    for name, mask in (('iou_inside', inside), ('iou_outside', ~inside)):
+      said[name] = [float(x) for x in saliency.intersection_over_union(mask, given_masks)]
+      said[f'mean_{name}'] = float(np.mean(said[name]))
+  return said
+
+
+def _draw(out, given, chosen, images, values, inside, thresholds, gathered) -> None:
+  n, labels = len(images), [f'appearance {a}' for a in chosen]
+  common = {'names': given.names[:n]}
+  on_grid = given.margin if given.size is None else 0  # masks at the images' size have no margin
+  with _drawing(out):
+    maps.draw_saliency(
+      out / 'saliency.png',
+      images,
+      values[:n],
+      thresholds=thresholds,
+      limits=list(zip(gathered.low, gathered.high, strict=True)),
+      labels=labels,
+      margin=given.margin,
+      **common,
+    )
+    maps.draw_masks(out / 'masks.png', images, inside[:n], labels=labels, margin=on_grid, **common)
+    if given.size is None:
+      return
+    for j, a in enumerate(chosen):
+      name = 'cutouts.png' if len(chosen) == 1 else f'cutouts-{a}.png'
+      maps.draw_cutouts(out / name, images, inside[:n, ..., j], title=labels[j], **common)
+
+
+@contextlib.contextmanager
+def _drawing(out: Path) -> Iterator[None]:
+  """What the disk refuses while pictures are drawn becomes an InputError."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError('out', out, f'a picture could not be written ({error.strerror})', 'free space') from error
+
+
+def _write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
+  for name, array in arrays.items():
+    write_atomically(out / name, npy_bytes(array))
+
+
+def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, command: str) -> None:
+  """The record comes last: where it is, everything else is."""
+  record = {'settings': settings, **told, 'command': command}
+  record['pictures'] = sorted(path.name for path in out.glob('*.png'))
+  record |= {'arrays': {name: list(array.shape) for name, array in arrays.items()}, 'versions': versions()}
+  write_atomically(out / name, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+
+
+def _claim(out: Path, record: str, marker: str, settings: dict, overwrite: bool) -> None:
+  """Makes the folder, unless results of other settings are there; without them their record and pictures go."""
+  try:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / record
+    there = json.loads(path.read_text()).get('settings') if path.exists() else None
+  except OSError as error:
+    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+  except (ValueError, AttributeError):
+    there = {}
+  if there is None and (out / marker).exists():
+    there = {}
+  if there is not None and there != json.loads(json.dumps(settings)):
+    if not overwrite:
+      raise InputError('out', out, 'other results are there', 'choose another folder with --out, or use --overwrite')
+    for old in (path, *out.glob('cutouts*.png')):
+      old.unlink(missing_ok=True)
