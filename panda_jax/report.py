@@ -13,7 +13,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors, write_atomically
 from panda_jax.opened import digest_of, read_factors
 from panda_jax.pictures import COLOURS
-from panda_jax.report_folders import folders, made_from, number, read_record, records, short
+from panda_jax.report_folders import folders, left_out, made_from, number, read_record, records, short, told_apart
 
 REPORT = 'report.html'
 MOST_PARTS = 144  # tiles of parts
@@ -56,7 +56,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
     raise InputError('workdir', workdir, 'its summary.json cannot be read', 'run the fit again with --overwrite')
   factors = read_factors(workdir / 'factors.npz')
   config = config or {}
-  found = folders(workdir)
+  found, stale = told_apart(folders(workdir), digest_of(factors))
   edits = [folder for folder in found if folder.parent.name == 'edits']
   others = [folder for folder in found if folder not in edits]
   sections = [
@@ -65,7 +65,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
     ('parts', 'Parts', parts(workdir, summary, factors)),
     ('appearances', 'Appearances', appearances(workdir, factors)),
     ('edits', 'Edits', made_from(edits, workdir)),
-    ('maps', 'Refinement, saliency and more', made_from(others, workdir)),
+    ('maps', 'Refinement, saliency and more', made_from(others, workdir) + left_out(stale, workdir)),
     ('commands', 'Commands', commands(workdir, config, factors, found)),
   ]
   path = workdir / REPORT

@@ -62,6 +62,20 @@ def folders(workdir: Path) -> list[Path]:
   ]
 
 
+def told_apart(found: list[Path], digest: str) -> tuple[list[Path], list[Path]]:
+  """Folders that were made with these factors, or do not say with which; and those that name others by their hash."""
+  stale = [folder for folder in found if _child(records(folder), 'settings').get('factors', digest) != digest]
+  return [folder for folder in found if folder not in stale], stale
+
+
+def left_out(stale: list[Path], workdir: Path) -> str:
+  """Says what is not on the page since it was made with other factors, of an earlier fit."""
+  if not stale:
+    return ''
+  names = ', '.join(str(folder.relative_to(workdir)) for folder in stale[:MOST_FOLDERS])
+  return pages.paragraph(f'Made with the factors of an earlier fit, and therefore not shown: {names}.')
+
+
 def records(folder: Path) -> dict[str, Any]:
   """What the folder's JSON files say, those with the same key in the order of their names."""
   said: dict[str, Any] = {}

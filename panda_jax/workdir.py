@@ -34,6 +34,7 @@ OUTPUTS = (
   'spectrum.png',
   'overlay.png',
   'saliency.png',
+  'report.html',
 )
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')

@@ -20,6 +20,7 @@ from panda_jax import overlays, pictures, strips
 from panda_jax.config import default_config
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
+from panda_jax.opened import digest_of
 from panda_jax.report import fit_command, write_report
 
 EMPTY = {'meta', 'link', 'img', 'br'}
@@ -216,6 +217,15 @@ def test_records_that_make_no_sense_are_left_out(workdir, record):
   (workdir / 'config.json').write_text(record)
   reader = read(write_report(workdir))
   assert 'strip.png cannot be read' in reader.said
+
+
+def test_results_of_an_earlier_fit_are_left_out_and_named(workdir):
+  add_edit(workdir, 'old', {'settings': {'factors': 64 * '0'}, 'command': 'python run.py edit --name=old'})
+  add_edit(workdir, 'new', {'settings': {'factors': digest_of(Factors.load(workdir / 'factors.npz'))}})
+  reader = read(write_report(workdir))
+  assert 'of an earlier fit, and therefore not shown: edits/old' in reader.said
+  assert '--name=old' not in reader.said
+  assert any('new' in image['alt'] for image in reader.images)
 
 
 def test_many_edits_and_parts_are_told_of(workdir, monkeypatch):
