@@ -6,8 +6,9 @@ Without --generator it is a StyleGAN2 of 256 pixels with random weights and the 
 of the edits, and says little about refinement, which is then left out.
 
 Edits: given the state at the layer, one compiled call resumes it as it is (the yardstick), another adds an edit of its
-own to each image first. Calls of both alternate, so that a busy machine slows both; the share is that of the medians.
-The first call, which compiles, is timed apart; later ones change part, appearance, strength, seed and factors.
+own to each image first. Calls of both alternate, so that a busy machine slows both; what is extra is that of the
+medians, and next to it that of the pairs and of the processor time, which other processes disturb least. The first
+call, which compiles, is timed apart; later ones change part, appearance, strength, seed and factors.
 Refinement: each sample alone, as its users call it. Yardstick: the published loop of plain gradient steps, 100 at 1e-5,
 in its own order of multiplication and in a thin one, and at the best of other rates. Prints tables, writes
 edits-NAME-layer.json.
@@ -129,12 +130,14 @@ def measured_edits(generator, factors: Factors, layer: int, batch: int, seconds:
     latents = latents_of(plain, range(turn * batch, (turn + 1) * batch))
     variants.append((latents, editor.state(latents), edits_of(others if turn % 2 else factors, batch, turn)))
   jax.block_until_ready([state for _, state, _ in variants])
-  times = {'plain': [], 'edited': []}
+  times, cpu = {'plain': [], 'edited': []}, {'plain': [], 'edited': []}
   began = time.perf_counter()
   while len(times['plain']) < 5 or time.perf_counter() - began < seconds:
     latents, state, edits = variants[len(times['plain']) % len(variants)]
-    times['plain'].append(timed(resume, latents, state))
-    times['edited'].append(timed(editor.resumed, latents, state, edits))
+    for name, call in (('plain', resume), ('edited', editor.resumed)):
+      spent = time.process_time()
+      times[name].append(timed(call, latents, state, *([edits] if name == 'edited' else [])))
+      cpu[name].append(time.process_time() - spent)
   middle = {name: statistics.median(values) for name, values in times.items()}
   pairs = [e / p for e, p in zip(times['edited'], times['plain'], strict=True)]
   return {
@@ -145,6 +148,7 @@ def measured_edits(generator, factors: Factors, layer: int, batch: int, seconds:
     'per_second': {name: batch / value for name, value in middle.items()},
     'extra': middle['edited'] / middle['plain'] - 1,
     'extra_of_pairs': statistics.median(pairs) - 1,
+    'extra_processor_time': statistics.median(cpu['edited']) / max(statistics.median(cpu['plain']), 1e-9) - 1,
     'calls': len(pairs),
     'compiled_again': editor.compilations() - compiled,
   }
@@ -237,17 +241,18 @@ def main(argv):
   record |= {'name': name, 'sizes': [C, H, W], 'resolution': generator.resolution}
   log(f'{name}, layer {layer}: {C} channels on {H}x{W}, images of {generator.resolution} pixels')
 
-  log(f'\n{"batch":>5} {"plain/s":>9} {"edits/s":>9} {"extra":>7} {"of pairs":>8} {"first s":>8} {"plain first":>11}')
+  heads = f'{"batch":>5} {"plain/s":>9} {"edits/s":>9} {"extra":>7} {"of pairs":>8} {"of CPU":>7}'
+  log(f'\n{heads} {"first s":>8} {"plain first":>11}')
   record['edits'] = []
   for batch in map(int, _BATCHES.value):
     row = measured_edits(generator, factors, layer, batch, _SECONDS.value)
     row['whole'] = whole_edits(generator, factors, layer, batch)
     record['edits'].append(row)
-    log(
-      f'{batch:5} {row["per_second"]["plain"]:9.2f} {row["per_second"]["edited"]:9.2f} {row["extra"]:7.1%} '
-      f'{row["extra_of_pairs"]:8.1%} {row["first_seconds"]["edited"]:8.2f} {row["first_seconds"]["plain"]:11.2f}   '
-      f'(compiled again: {row["compiled_again"]}; from latents to both pictures {row["whole"]["seconds"]:.3f} s)'
-    )
+    shares = f'{row["extra"]:7.1%} {row["extra_of_pairs"]:8.1%} {row["extra_processor_time"]:7.1%}'
+    firsts = f'{row["first_seconds"]["edited"]:8.2f} {row["first_seconds"]["plain"]:11.2f}'
+    rates = f'{row["per_second"]["plain"]:9.2f} {row["per_second"]["edited"]:9.2f}'
+    whole = f'from latents to both pictures {row["whole"]["seconds"]:.3f} s'
+    log(f'{batch:5} {rates} {shares} {firsts}   (compiled again: {row["compiled_again"]}; {whole})')
   if _GENERATOR.value:
     numbers = range(10**6, 10**6 + _REFINED.value)  # samples that the fit has not seen
     Z = np.asarray(Compiled(generator).run_to(latents_of(generator, numbers), layer).features, np.float32)
