@@ -274,10 +274,15 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
   def finite(state: TrainState):
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
 
+  def mean_w(params):
+    z = jax.random.normal(jax.random.key(config.seed), (W_MEAN_DRAWS, config.z_dim))
+    return nnx.merge(graph_g, params, buffers).mapping(z).mean(axis=0)
+
+  compiled_mean_w = jax.jit(mean_w)
+
   def exported(state: TrainState) -> StyleGAN2:
     model = nnx.merge(graph_g, state.average, buffers)
-    z = jax.random.normal(jax.random.key(config.seed), (W_MEAN_DRAWS, config.z_dim))
-    model.w_avg[...] = jax.jit(lambda module, z: module.mapping(z).mean(axis=0))(model, z)
+    model.w_avg[...] = compiled_mean_w(state.average)
     return model
 
   def compiled(function, **more):

@@ -44,6 +44,11 @@ def whole(images, config, tmp_path_factory):
   return workdir, train.train_into(workdir, config, images)
 
 
+def finished(workdir: Path) -> list[int]:
+  """Images of the whole checkpoints; one that is being written has another name."""
+  return sorted(int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdigit())
+
+
 def test_what_is_written(whole):
   workdir, result = whole
   assert result == workdir / 'generator'
@@ -68,11 +73,11 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
   ]
   process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, stderr=subprocess.DEVNULL)
   deadline = time.monotonic() + 300
-  while not list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*')) and time.monotonic() < deadline:
+  while not finished(tmp_path / 'run') and time.monotonic() < deadline:
     time.sleep(0.02)
   process.send_signal(signal.SIGKILL)
   process.wait()
-  first = max(int(path.name) for path in (tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))
+  first = finished(tmp_path / 'run')[-1]
   config = config.copy_and_resolve_references()
   config.images = max(64, first + 16)
   result = train.train_into(tmp_path / 'run', config, images)
@@ -100,7 +105,7 @@ def test_sigterm_saves_and_says_so(images, tmp_path):
   process.terminate()
   assert process.wait(timeout=120) == 143
   assert 'the same command goes on' in process.stderr.read()
-  assert len(list((tmp_path / 'run' / 'checkpoints').glob('[0-9]*'))) == 1
+  assert len(finished(tmp_path / 'run')) == 1
 
 
 def test_another_training_is_not_overwritten(whole, images, config, tmp_path):
