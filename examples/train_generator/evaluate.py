@@ -66,6 +66,7 @@ def evaluate(
   Raises:
     InputError: images or generators cannot be used, or do not fit together.
   """
+  loaded = {Path(folder).name: panda_jax.load_generator(folder) for folder in folders}
   found = data.read_images(path, lambda name, n: progress.now(f'{name} {n} images'))
   train, held = data.split(found.pixels)
   progress.now('fitting the feature space')
@@ -84,17 +85,11 @@ def evaluate(
     'generators': {},
   }
   out.mkdir(parents=True, exist_ok=True)
-  for folder in folders:
-    name = Path(folder).name
-    loaded = panda_jax.load_generator(folder)
-    if (loaded.resolution, loaded.num_classes) != (found.pixels.shape[1], 0):
-      raise InputError(
-        'generator',
-        folder,
-        f'it makes images of {loaded.resolution} pixels',
-        'give the images it was trained on',
-      )
-    generator = Compiled(loaded)
+  for name, made in loaded.items():
+    if (made.resolution, made.num_classes) != (found.pixels.shape[1], 0):
+      problem = f'it makes images of {made.resolution} pixels'
+      raise InputError('generator', name, problem, 'give the images it was trained on')
+    generator = Compiled(made)
     sweep = {}
     for truncation in TRUNCATIONS:
       progress.now(f'{name}: {samples} samples at truncation {truncation}')

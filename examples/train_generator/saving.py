@@ -32,6 +32,8 @@ class Checkpoints:
     """
     import orbax.checkpoint as ocp
 
+    if self._manager.latest_step() == int(state.images):
+      return  # a training that was at its end already
     arrays = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
     try:
       with silent_threads():

@@ -104,6 +104,8 @@ def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
     write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
   except OSError as error:
     raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+  except InputError:  # which is a ValueError too
+    raise
   except (ValueError, KeyError) as error:
     raise InputError('workdir', workdir, f'its {RECORD} is damaged', 'use --overwrite to start anew') from error
 

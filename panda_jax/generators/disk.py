@@ -207,7 +207,7 @@ def _storable(name: str, value, storage: str) -> np.ndarray:
   if storage == 'float32':
     return value
   largest = float(np.abs(value).max(initial=0))
-  if not largest <= np.finfo(np.float16).max:
+  if not largest <= float(np.finfo(np.float16).max):
     raise InputError('storage', storage, f'{name} has an entry of {largest:g}', 'store it as float32')
   return value.astype(np.float16)
 

@@ -49,6 +49,10 @@ def finished(workdir: Path) -> list[int]:
   return sorted(int(path.name) for path in (workdir / 'checkpoints').glob('*') if path.name.isdigit())
 
 
+def test_a_finished_training_may_be_asked_for_again(whole, images, config):
+  assert train.train_into(whole[0], config, images) == whole[1]
+
+
 def test_what_is_written(whole):
   workdir, result = whole
   assert result == workdir / 'generator'
@@ -103,8 +107,9 @@ def test_sigterm_saves_and_says_so(images, tmp_path):
   while not (tmp_path / 'run' / 'metrics.jsonl').exists() and time.monotonic() < deadline:
     time.sleep(0.02)
   process.terminate()
-  assert process.wait(timeout=120) == 143
-  assert 'the same command goes on' in process.stderr.read()
+  _, said = process.communicate(timeout=120)
+  assert process.returncode == 143
+  assert 'the same command goes on' in said
   assert len(finished(tmp_path / 'run')) == 1
 
 
@@ -139,8 +144,10 @@ def test_divergence_stops_and_keeps_the_last_checkpoint(images, config, tmp_path
   with pytest.raises(NonFiniteError, match=r'not finite|NaN or infinity') as caught:
     train.train_into(tmp_path / 'run', config, images)
   assert 'learning_rate' in str(caught.value)
-  for text in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines():
+  metrics = tmp_path / 'run' / 'metrics.jsonl'
+  for text in metrics.read_text().splitlines() if metrics.exists() else ():
     assert all(np.isfinite(value) for value in json.loads(text).values())
+  assert not (tmp_path / 'run' / 'generator').exists()
 
 
 def test_command_line_mistakes_are_one_line(tmp_path):
@@ -162,7 +169,7 @@ def test_evaluation(tmp_path):
     result = evaluate.evaluate([str(tmp_path / 'noise')], path, tmp_path / 'out', 256, progress)
   row = result['generators']['noise']['truncation']['1.0']
   floor = result['training images']
-  assert 0 <= floor['frechet'] < 0.3 < row['frechet']  # untrained weights make noise
+  assert 0 <= 2 * floor['frechet'] < row['frechet']  # untrained weights make noise
   assert row['precision'] < 0.2 < floor['precision']
   for name in ('noise_samples.png', 'noise_truncation.png', 'noise_nearest.png', 'evaluation.json'):
     assert (tmp_path / 'out' / name).stat().st_size > 500
