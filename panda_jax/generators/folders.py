@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ except ImportError:  # not on Windows, where leftovers then stay
   fcntl = None
 
 PARTIAL, REPLACED = 'partial', 'replaced'
+CLEARINGS = 20  # tries, a tenth of a second apart
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -47,7 +49,11 @@ def appearing(folder: Path, replace: bool) -> Iterator[Path]:
     _flush_one(folder.parent)
   finally:
     # By now this is nothing, an unfinished folder, or the one that was replaced.
-    shutil.rmtree(partial, ignore_errors=True)
+    for _ in range(CLEARINGS):  # after a failure, threads of the writer may still add files to it
+      shutil.rmtree(partial, ignore_errors=True)
+      if not partial.exists():
+        break
+      time.sleep(0.1)
     os.close(lock)
 
 

@@ -209,7 +209,9 @@ def test_damaged_weights(saved, tmp_path):
 def test_weights_of_another_kind(generator, tmp_path, monkeypatch, change_to):
   from panda_jax.generators import disk
 
-  monkeypatch.setattr(disk, '_storable', lambda name, value: change_to if name == 'mean' else np.asarray(value))
+  monkeypatch.setattr(
+    disk, '_storable', lambda name, value, storage: change_to if name == 'mean' else np.asarray(value)
+  )
   save_generator(generator, tmp_path / 'other')
   kind = f'{change_to.dtype} {change_to.shape}'
   assert f'mean: expected float32 (3,), found {kind}' in refusal(tmp_path / 'other')
