@@ -14,7 +14,7 @@ from absl import flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
 
 from panda_jax.clock import Clock  # noqa: E402
-from panda_jax.config import default_config  # noqa: E402
+from panda_jax.config import FLAGS, default_config  # noqa: E402
 from panda_jax.errors import InputError, Interrupted  # noqa: E402
 from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
@@ -22,20 +22,6 @@ from panda_jax.workdir import fit_into  # noqa: E402
 HERE = Path(__file__).parent
 UNFITTED = 'fit', 'info', 'sample'  # commands that need no finished fit
 EDITING: set[str] = set()  # flags of the others
-
-SHORT = (
-  'features',
-  'generator',
-  'truncation',
-  'truncation_layers',
-  'labels',
-  'grid',
-  'layer',
-  'samples',
-  'parts',
-  'appearances',
-  'seed',
-)
 
 
 def nearest(word: str, words) -> str:
@@ -49,7 +35,7 @@ def fit() -> None:
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
   config = options.config
-  for name in SHORT:
+  for name in FLAGS:
     if options[name].present:
       config[name] = options[name].value
   clock = Clock(STARTED)

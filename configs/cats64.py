@@ -1,7 +1,7 @@
 """Parts of the embedded generator of cat faces, at its 16 x 16 layer.
 
 python run.py fit --config=configs/cats64.py --workdir=runs/cats64          21 s on two cores
-python run.py fit --config=configs/cats64.py:smoke --workdir=runs/smoke
+python run.py fit --config=configs/cats64.py:smoke --workdir=runs/smoke     11 s
 
 Expected: relative error 0.2828. In overlay.png part 6 is the eyes, 11 the brows, 7 the forehead, 10 the nose, 4 chin,
 8 and 9 cheeks, 0 to 3 and 5 what surrounds the face. Layer 5 was chosen by looking: its parts are those of a face, and

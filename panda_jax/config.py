@@ -3,6 +3,21 @@
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+# Keys that have a flag of their own.
+FLAGS = (
+  'features',
+  'generator',
+  'truncation',
+  'truncation_layers',
+  'labels',
+  'grid',
+  'layer',
+  'samples',
+  'parts',
+  'appearances',
+  'seed',
+)
+
 
 def default_config() -> ml_collections.ConfigDict:
   """A new configuration; files in `configs/` change some of its values."""

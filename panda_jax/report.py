@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax import pages
-from panda_jax.config import default_config
+from panda_jax.config import FLAGS, default_config
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors, write_atomically
 from panda_jax.opened import digest_of, read_factors
@@ -17,20 +17,6 @@ from panda_jax.report_folders import folders, left_out, made_from, number, read_
 
 REPORT = 'report.html'
 MOST_PARTS = 144  # tiles of parts
-# Keys of the configuration that have a flag of their own.
-FLAGS = (
-  'features',
-  'generator',
-  'truncation',
-  'truncation_layers',
-  'labels',
-  'grid',
-  'layer',
-  'samples',
-  'parts',
-  'appearances',
-  'seed',
-)
 TILE = 96  # pixels that a part's tile has at least
 PLOT, SPECTRUM = 760, 960  # pixels across of plots
 

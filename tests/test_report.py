@@ -180,7 +180,7 @@ def test_the_command_makes_the_same_fit(workdir):
     'config.restarts': '8',
     'workdir': str(workdir),
   }
-  assert {name for name in flags if not name.startswith('config.')} <= {'workdir', *run.SHORT}
+  assert {name for name in flags if not name.startswith('config.')} <= {'workdir', *run.FLAGS}
 
 
 def test_a_fit_on_arrays_has_less_to_say(workdir):
