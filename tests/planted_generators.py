@@ -77,8 +77,8 @@ class PartsGenerator:
 
     X = f( sum_c gain_c(z) (K_c Z[:, c]) colour_c' ),
 
-  where K_c (h*w, S) is nearest up-sampling followed by a Gaussian blur of width `spreads[c]` pixels. A channel of spread
-  0 changes nothing outside of the part it is added to; the wider, the more leaks.
+  where K_c (h*w, S) is nearest up-sampling followed by a Gaussian blur of width `spreads[c]` pixels. A channel of
+  spread 0 changes nothing outside of the part it is added to; the wider, the more leaks.
 
   Args:
     spreads: (C,), one width per channel.
@@ -92,7 +92,7 @@ class PartsGenerator:
 
   def __init__(self, spreads, colours=None, uneven=0.0, saturation=None, cells=8, size=16, seed=0):
     rng = np.random.default_rng(seed)
-    C, S = len(spreads), cells * cells
+    C = len(spreads)
     self.colours = rng.standard_normal((C, 3)) if colours is None else np.asarray(colours, np.float64)
     self.colours /= np.linalg.norm(self.colours, axis=1, keepdims=True)
     self.uneven, self.saturation = uneven, saturation
@@ -112,7 +112,7 @@ class PartsGenerator:
     return np.kron(cells, np.ones((times, times))) > 0
 
   def jacobian(self, mask):
-    """(h, w, 3, C) float64: what adding mask (S,) times a unit vector does to the image, at gain 1 and no saturation."""
+    """(h, w, 3, C) float64: what mask (S,) times a unit vector adds to the image, at gain 1 and no saturation."""
     painted = self.painters @ np.asarray(mask, np.float64)
     h = self.resolution
     return np.einsum('cx,ck->xkc', painted, self.colours).reshape(h, h, 3, -1)
