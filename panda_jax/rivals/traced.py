@@ -1,0 +1,56 @@
+"""A generator as arguments of compiled functions: its structure is fixed, its arrays are not.
+
+Functions that take a structure as a static argument are compiled once for all generators of that structure, whichever
+object holds them, and not again at the next call.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from panda_jax.generators.base import Compiled
+
+
+@dataclasses.dataclass(frozen=True)
+class _ModuleStructure:
+  graphdef: Any
+  tree: Any
+
+  def generator(self, arrays):
+    return nnx.merge(self.graphdef, jax.tree.unflatten(self.tree, arrays))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _ObjectStructure:
+  """Any other generator is known by being the same object; its weights are constants of what is compiled."""
+
+  object: Any
+
+  def __eq__(self, other):
+    return isinstance(other, _ObjectStructure) and other.object is self.object
+
+  def __hash__(self):
+    return id(self.object)
+
+  def generator(self, arrays):
+    return self.object
+
+
+Structure = _ModuleStructure | _ObjectStructure
+
+
+def plain(generator):
+  """The generator itself, if it is wrapped in `Compiled`."""
+  return generator.generator if isinstance(generator, Compiled) else generator
+
+
+def split(generator) -> tuple[Structure, list[jax.Array]]:
+  """(structure, arrays): `structure` can be hashed, and `structure.generator(arrays)` is the generator."""
+  generator = plain(generator)
+  if not isinstance(generator, nnx.Module):
+    return _ObjectStructure(generator), []
+  graphdef, state = nnx.split(generator)
+  arrays, tree = jax.tree.flatten(state)
+  return _ModuleStructure(graphdef, tree), arrays
