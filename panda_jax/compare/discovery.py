@@ -160,6 +160,8 @@ def _in_child(config: dict, root: str, method: str, failure: str) -> None:
 
 def task_of(config: dict, root: Path, generator=None):
   """(Task, hash of the generator's weights) of a configuration; the generator is loaded unless given."""
+  from flax import nnx
+
   from panda_jax.compare.methods import Task
   from panda_jax.generators import load_generator
   from panda_jax.generators.base import Compiled
@@ -167,7 +169,9 @@ def task_of(config: dict, root: Path, generator=None):
   from panda_jax.metrics import region_mask
 
   generator = load_generator(config['generator']) if generator is None else generator
-  digest = weights_digest(generator.generator if isinstance(generator, Compiled) else generator).hexdigest()
+  plain = generator.generator if isinstance(generator, Compiled) else generator
+  generator = Compiled(plain) if isinstance(plain, nnx.Module) else plain
+  digest = weights_digest(plain).hexdigest()
   size = image_size(generator)
   masks = {name: region_mask(box, size) for name, box in config['regions'].items()}
   return Task(generator, config, masks, root), digest

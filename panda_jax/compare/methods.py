@@ -21,8 +21,10 @@ from panda_jax.generators.source import GeneratorSource
 from panda_jax.regions import best_part
 from panda_jax.rivals import directions as found_directions
 from panda_jax.rivals.moving import checked_rows, latent_space
+from panda_jax.rivals.reference import References, reference_grams
 
 RANDOM_SEED = 0
+PUBLISHED_CHANNELS = {'lowrankgan': 'mean', 'resefa': 'sum'}  # how the published codes join colours
 PER_REGION = 'stylespace', 'lowrankgan', 'resefa'  # what they find depends on the region
 FITS = {'panda': {}, 'panda_frozen': {'joint': False}, 'panda_orthonormal': {'orthonormal': True}}
 EXPLAINED = {
@@ -86,6 +88,10 @@ class Task:
     """(H, W) of the layer that PandA edits."""
     return tuple(self.generator.layers[self.settings['layer']][1:])
 
+  def margin(self) -> int:
+    """Positions at each border of that layer that lie outside of the image (StyleGAN3)."""
+    return getattr(self.generator, 'margins', {}).get(self.settings['layer'], 0)
+
   def factors(self, method: str = 'panda') -> Factors:
     return Factors.load(self.folder(method) / 'factors.npz')
 
@@ -114,6 +120,33 @@ def discover(task: Task, method: str) -> None:
     _random_directions(task)
   elif method not in ('panda_refined', 'panda_published', 'random_part'):
     _rival(task, method)
+
+
+def _rival(task: Task, method: str) -> None:
+  """Directions of one of the rivals: one folder, or one for each region."""
+  from panda_jax.rivals import METHODS
+
+  settings, rows = task.settings, task.rows()
+  find, published, k = METHODS[method], settings['published'], settings['candidates']
+  common: dict[str, Any] = {'k': k, 'published': published, 'layers': rows}
+  classes = getattr(task.generator, 'num_classes', 0)
+  if method == 'sefa':
+    find(task.generator, **common).save(task.folder(method))
+  elif method == 'ganspace':
+    drawn = {'truncation': settings['truncation'], 'labels': range(classes) if classes else None}
+    find(task.generator, **common, **drawn).save(task.folder(method))
+  elif method == 'stylespace':
+    _stylespace(task, k, published)
+  else:
+    references = References(settings['reference_seeds'], task.labels(len(settings['reference_seeds'])), **task.mapping)
+    joined = PUBLISHED_CHANNELS[method] if published else None
+    regions = [settings['regions'][name] for name in task.masks]
+    grams = reference_grams(
+      task.generator, regions, layers=rows, references=references, published=published, channels=joined
+    )
+    for region, box in zip(task.masks, regions, strict=True):
+      chosen = find(task.generator, region=box, grams=grams, **common)
+      chosen.save(task.folder(method, region))
 
 
 def _random_directions(task: Task) -> None:
@@ -156,18 +189,18 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
   count = task.settings['candidates']
   mask = task.masks[region]
   if method in FITS:
-    return _panda(task.factors(method), mask, count)
+    return _panda(task, task.factors(method), mask)
   if method == 'panda_published':
-    return _panda(task.factors(), mask, count, convention='published')
+    return _panda(task, task.factors(), mask, convention='published')
   if method == 'panda_refined':
     factors = task.factors()
-    part = best_part(factors.parts, factors.grid, mask)
-    offered = _panda(factors, mask, count)
+    part = best_part(factors.parts, factors.grid, mask, task.margin())
+    offered = _panda(task, factors, mask)
     return [dataclasses.replace(candidate, refined=(part, factors)) for candidate in offered]
   if method == 'pca_parts':
     with np.load(task.folder(method) / 'factors.npz') as arrays:
       parts, appearances = arrays['parts'], arrays['appearances']
-    part = best_part(np.abs(parts), task.grid(), mask)
+    part = best_part(np.abs(parts), task.grid(), mask, task.margin())
     where = parts[:, part] / np.abs(parts[:, part]).max()
     return [
       Candidate(f'component {part}, appearance {j}', edit=Edit(appearances[:, j], where, np.float32(1)))
@@ -176,8 +209,8 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
   if method == 'random_part':
     factors = task.factors()
     rng = np.random.RandomState(RANDOM_SEED)
-    pairs = [(rng.randint(factors.parts.shape[1]), rng.randint(factors.appearances.shape[1])) for _ in range(count)]
-    return [Candidate(f'part {k}, appearance {j}', edit=make_edit(factors, int(k), int(j))) for k, j in pairs]
+    pairs = [(int(rng.choice(_live(factors.parts))), int(rng.choice(_live(factors.appearances)))) for _ in range(count)]
+    return [Candidate(f'part {k}, appearance {j}', edit=make_edit(factors, k, j)) for k, j in pairs]
   if method in ('panda_region', 'panda_joint'):
     return _for_region_candidates(task, method, region)
   folder = task.folder(method, region if method in PER_REGION else None)
@@ -188,10 +221,15 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
   ]
 
 
-def _panda(factors: Factors, mask: np.ndarray, count: int, convention: str = 'unit') -> list[Candidate]:
+def _panda(task: Task, factors: Factors, mask: np.ndarray, convention: str = 'unit') -> list[Candidate]:
   """The part that covers the region best, with the appearances of most energy."""
-  part = best_part(factors.parts, factors.grid, mask)
+  part = best_part(factors.parts, factors.grid, mask, task.margin())
   return [
     Candidate(f'part {part}, appearance {j}', edit=make_edit(factors, part, j, convention=convention))
-    for j in range(min(count, factors.appearances.shape[1]))
+    for j in _live(factors.appearances)[: task.settings['candidates']].tolist()
   ]
+
+
+def _live(columns: np.ndarray) -> np.ndarray:
+  """Indices of columns that are not all zero."""
+  return np.flatnonzero(np.any(columns != 0, axis=0))

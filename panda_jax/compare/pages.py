@@ -23,7 +23,7 @@ Cells = Mapping[tuple[str, str], Cell | None]
 
 
 def write_pages(
-  folder: Path, table: dict, found: Cells, originals: np.ndarray, masks: Mapping[str, np.ndarray]
+  folder: Path, table: dict, found: Cells, originals: np.ndarray, mean: np.ndarray, masks: Mapping[str, np.ndarray]
 ) -> None:
   """table.md, curves.png, strips.png, regions.png, leakage.png.
 
