@@ -10,6 +10,7 @@ Letters: N images, d latent size, h, w pixels of the Jacobian's image, c its cha
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,7 @@ CELLS = 16  # a side
 KEPT_BYTES = 1 << 30  # of Jacobians that are kept for regions that cut through cells
 
 
-@dataclasses.dataclass(frozen=True)
-class Inside:
+class Inside(NamedTuple):
   """What a region amounts to.
 
   Attributes:
