@@ -92,7 +92,8 @@ def downsampled(images: jax.Array, size: int | None) -> jax.Array:
   return jnp.einsum('rh,nhwc,sw->nrsc', rows, images, columns, precision=highest)
 
 
-def _compared_mask(mask, size: int | None) -> np.ndarray:
+def compared_mask(mask: np.ndarray, size: int | None) -> np.ndarray:
+  """A mask (h, w) averaged over areas to the compared size; float32, between 0 and 1 where a region cuts a pixel."""
   mask = np.asarray(mask, np.float32)
   if mask.ndim != 2:
     raise InputError('region', f'shape {mask.shape}', 'it is no mask of the image', 'give shape (h, w)')
@@ -102,7 +103,7 @@ def _compared_mask(mask, size: int | None) -> np.ndarray:
 
 def entries(mask: np.ndarray, size: int | None = None) -> float:
   """The sum of squares of a mask (h, w) at the compared size: for a boolean one, how many pixels are inside."""
-  return float(np.square(_compared_mask(mask, size), dtype=np.float64).sum())
+  return float(np.square(compared_mask(mask, size), dtype=np.float64).sum())
 
 
 @functools.partial(jax.jit, static_argnames='size')
@@ -127,7 +128,7 @@ def norms(original, edited, mask: np.ndarray, size: int | None = None) -> tuple[
     texts = ['x'.join(map(str, np.shape(x))) for x in (original, edited, mask)]
     problem = f'the originals are {texts[0]} and the mask {texts[2]}'
     raise InputError('edited', texts[1], problem, 'give (N, h, w, channels) twice and (h, w)')
-  return _norms(original, edited, _compared_mask(mask, size), size)
+  return _norms(original, edited, compared_mask(mask, size), size)
 
 
 def ratio(inside, outside, count: float) -> np.ndarray:
