@@ -41,7 +41,7 @@ def settings_of(config: dict, method: str) -> dict:
   names = ['generator', 'truncation', 'truncation_layers']
   if method.startswith('panda') or method in ('pca_parts', 'random_part'):
     names += ['layer', 'parts', 'samples']
-    names += ['regions', 'target', 'seed'] if method in ('panda_region', 'panda_joint') else []
+    names += ['regions', 'target', 'size', 'region_samples'] if method in ('panda_region', 'panda_joint') else []
   else:
     names += ['rows', 'published', 'candidates', 'reference_seeds', 'regions']
   return json.loads(json.dumps({name: config[name] for name in names}))

@@ -7,6 +7,7 @@ Letters: S positions, C channels, d latent size.
 
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from panda_jax.compare.protocol import Candidate
 from panda_jax.edit import Edit, make_edit
 from panda_jax.factors import Factors, write_atomically
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.regions import best_part
+from panda_jax.regions import best_part, region_edit
 from panda_jax.rivals import directions as found_directions
 from panda_jax.rivals.moving import checked_rows, latent_space
 from panda_jax.rivals.reference import References, reference_grams
@@ -149,6 +150,40 @@ def _rival(task: Task, method: str) -> None:
       chosen.save(task.folder(method, region))
 
 
+def _for_region(task: Task, method: str, region: str) -> None:
+  """Our own edits for a region: the appearance at the part that covers it best, or appearance and mask."""
+  factors, settings = task.factors(), task.settings
+  part = best_part(factors.parts, factors.grid, task.masks[region], task.margin())
+  count = min(settings['region_samples'], settings['samples'])
+  found = region_edit(
+    task.generator,
+    task.features().latents(np.arange(count)),
+    settings['layer'],
+    task.masks[region],
+    factors.parts[:, part],
+    joint=method == 'panda_joint',
+    target=settings['target'],
+    margin=task.margin(),
+    size=settings['size'],
+  )
+  folder = task.folder(method, region)
+  folder.mkdir(parents=True, exist_ok=True)
+  buffer = io.BytesIO()
+  np.savez(buffer, direction=found.edit.direction, mask=found.edit.mask, alpha=found.edit.alpha)
+  write_atomically(folder / 'edit.npz', buffer.getvalue())
+  scores = {name: float(x) if np.isfinite(x) else None for name, x in found.scores.items()}
+  record = {'part': part, 'reached': found.reached, 'scores': scores, 'history': [float(x) for x in found.history]}
+  write_atomically(folder / 'edit.json', (json.dumps(record, indent=2) + '\n').encode())
+
+
+def _found_for_region(task: Task, method: str, region: str) -> list[Candidate]:
+  folder = task.folder(method, region)
+  with np.load(folder / 'edit.npz') as arrays:
+    edit = Edit(arrays['direction'], arrays['mask'], np.float32(1))
+  part = json.loads((folder / 'edit.json').read_text())['part']
+  return [Candidate(f'part {part}' if method == 'panda_region' else 'a mask of its own', edit=edit)]
+
+
 def _random_directions(task: Task) -> None:
   """Directions drawn from a normal distribution: what the choice on held-out samples alone can do."""
   space, d = latent_space(task.generator)
@@ -212,7 +247,7 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
     pairs = [(int(rng.choice(_live(factors.parts))), int(rng.choice(_live(factors.appearances)))) for _ in range(count)]
     return [Candidate(f'part {k}, appearance {j}', edit=make_edit(factors, k, j)) for k, j in pairs]
   if method in ('panda_region', 'panda_joint'):
-    return _for_region_candidates(task, method, region)
+    return _found_for_region(task, method, region)
   folder = task.folder(method, region if method in PER_REGION else None)
   found = found_directions.load(folder)
   return [

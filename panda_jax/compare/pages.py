@@ -49,10 +49,11 @@ def written_table(table: dict) -> str:
   lines = [
     '# ROIR: change outside a region per change inside',
     '',
-    f'Mean ± standard deviation (median) over {n} test samples, lower is better; strengths matched on '
-    f'{table["config"]["heldout"]} other samples so that the median change inside is {target:g} (root mean square, '
-    f'images in [-1, 1]). Best of {table["config"]["candidates"]} candidates of each method and both signs, chosen on '
-    'the same held-out samples. "not reached": no strength of any candidate changes the region that much.',
+    f'Mean ± standard deviation (median) over {n} test samples, lower is better. Every edit is as strong as it takes '
+    f'for a median change of {target:g} inside the region (root mean square, images in [-1, 1]). Of each method the '
+    f'best of at most {table["config"]["candidates"]} candidates and both signs is shown, chosen on '
+    f'{table["config"]["heldout"]} held-out samples at the strengths that match there. "not reached": no strength of '
+    'any candidate changes the region that much.',
     '',
     '| method | ' + ' | '.join(regions) + ' |',
     '|---|' + '---|' * len(regions),
@@ -89,10 +90,10 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
     '',
     '## How sure, and how well matched',
     '',
-    'Bootstrap interval of the mean (95 %); median change inside on the test samples against the target; ROIR read off '
-    'the curve of the test samples where they meet the target exactly; what was chosen.',
+    'Bootstrap interval of the mean (95 %); median change inside on the test samples; the same and ROIR at the '
+    'strength that the held-out samples gave, before it was brought to the target on the test samples; what was chosen.',
     '',
-    '| method | region | interval | change off target | ROIR at target | chosen | alpha |',
+    '| method | region | interval | change | at the held-out strength: change, ROIR | chosen | alpha |',
     '|---|---|---|---|---|---|---|',
   ]
   for method, said in table['methods'].items():
@@ -101,10 +102,10 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
       if cell is None or not cell['reached']:
         continue
       low, high = cell['roir']['low'], cell['roir']['high']
-      exact = cell['roir_at_target']
+      before = cell['untrimmed']
       lines.append(
-        f'| {said["name"]} | {region} | {low:.2f} to {high:.2f} | {cell["test"]["off_target"]:+.1%} | '
-        f'{"-" if exact is None else f"{exact:.2f}"} | {cell["label"]} | {cell["alpha"]:.3g} |'
+        f'| {said["name"]} | {region} | {low:.2f} to {high:.2f} | {cell["test"]["change"]:.4f} | '
+        f'{before["change"]:.4f}, {before["roir"]:.2f} | {cell["label"]} | {cell["alpha"]:.3g} |'
       )
   return lines
 

@@ -10,9 +10,9 @@ def cell(method, region, reached=True, **changes):
     'region': region,
     'reached': reached,
     'roir': roir,
-    'roir_at_target': None,
+    'untrimmed': {'change': 0.093, 'roir': 1.21},
     'heldout': {'change': 0.1 if reached else 0.031},
-    'test': {'off_target': -0.07},
+    'test': {'change': 0.1002},
     'label': 'direction 3',
     'alpha': -4.5,
     'realism': 0.0123,
@@ -54,9 +54,9 @@ def test_a_row_for_each_method_and_a_column_for_each_region():
   assert '| Method A | 12.3 | 4.5 | 250 | 3.25 | 1.50 |' in lines
 
 
-def test_a_strength_that_misses_on_test_samples_is_not_hidden():
+def test_what_the_held_out_strength_gave_is_not_hidden():
   said = written_table(table([cell('a', 'eyes')]))
-  assert '| Method A | eyes | 1.10 to 1.40 | -7.0% | - | direction 3 | -4.5 |' in said
+  assert '| Method A | eyes | 1.10 to 1.40 | 0.1002 | 0.0930, 1.21 | direction 3 | -4.5 |' in said
 
 
 def test_without_a_guard_nothing_is_said_of_realism():
