@@ -241,49 +241,30 @@ def report() -> None:
 
 def discover() -> None:
   """python run.py discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --out=DIR"""
-  from panda_jax import requests, sampling
   from panda_jax.rivals import discovered
+  from panda_jax.rivals.requested import CALLED, requested
 
   options = flags.FLAGS
   if not options.method:
     raise InputError('method', None, 'not given', 'give --method=sefa|ganspace|stylespace|lowrankgan|resefa')
   if not options.out:
     raise InputError('out', None, 'not given', 'give --out=DIR')
-
-  def numbers(name: str) -> tuple[int, ...] | None:
-    text = options[name].value
-    return None if text is None else tuple(sampling.parsed_numbers(text, name))
-
-  labels = sampling.parsed_labels(options.labels)
-  given = {
-    'region': numbers('region'),
-    'layers': numbers('rows'),
-    'k': options.count,
-    'seeds': numbers('references'),
-    'labels': labels,
-    'published': options.published or None,
-    **{name: options[name].value for name in ('layer', 'samples', 'seed', 'truncation', 'truncation_layers')},
-  }
-  arguments = discovered.arguments_of(options.method, given, {'layers': 'rows', 'k': 'count', 'seeds': 'references'})
-  alphas = None if options.alpha is None else requests.parsed_alpha(options.alpha)
-  strip = discovered.Strip(
-    tuple(sampling.parsed_numbers(options.seeds or requests.SEEDS, 'seeds')),
-    labels,
-    1.0 if options.truncation is None else options.truncation,
-    options.truncation_layers,
-    alphas if alphas is None or isinstance(alphas, tuple) else (alphas,),
-  )
-  with Progress() as progress:
-    found, shapes = discovered.discover_into(
-      options.out,
-      given_generator(),
-      options.method,
-      arguments,
-      strip,
-      overwrite=options.overwrite,
-      command=command(),
-      on_progress=discovered.told(progress.now),
-    )
+  arguments, strip = requested(options)
+  try:
+    with Progress() as progress:
+      found, shapes = discovered.discover_into(
+        options.out,
+        given_generator(),
+        options.method,
+        arguments,
+        strip,
+        overwrite=options.overwrite,
+        command=command(),
+        on_progress=discovered.told(progress.now),
+      )
+  except InputError as error:
+    argument = CALLED.get(error.argument, error.argument)
+    raise type(error)(argument, error.value, error.problem, error.remedy) from error
   print_written(Path(options.out), shapes, 'directions.json', 'strip.png')
   print(f'{len(found)} directions in {found.provenance["discovery"]["seconds"]:.1f} s')
 

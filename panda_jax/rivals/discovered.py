@@ -3,12 +3,12 @@
 Letters: k directions, d latent size, N samples, K strengths.
 """
 
+import contextlib
 import dataclasses
-import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from panda_jax import strips
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
-from panda_jax.rivals import METHODS, NAMES
+from panda_jax.rivals import METHODS
 from panda_jax.rivals.directions import ARRAY, RECORD, Directions
 from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.jacobian import area_weights, one_of, reduced_size, reference_latents
@@ -49,31 +49,6 @@ class Strip:
   truncation: float = 1.0
   truncation_layers: int | None = None
   alphas: Sequence[float] | None = None
-
-
-def arguments_of(method: str, given: Mapping[str, Any], flags: Mapping[str, str] | None = None) -> dict[str, Any]:
-  """Those of the given arguments that are not None, once they fit a method.
-
-  Args:
-    given: by the names that `discover` has for them; None for what was not asked for.
-    flags: {argument: what the user calls it}, where that differs.
-
-  Raises:
-    InputError: there is no such method, it has no such argument, or needs one that was not given.
-  """
-  if method not in NAMES:
-    raise InputError('method', method, 'there is no such method', f'give one of {", ".join(NAMES)}')
-  called = {name: (flags or {}).get(name, name) for name in given}
-  taken = inspect.signature(METHODS[method]).parameters
-  chosen = {name: value for name, value in given.items() if value is not None}
-  for name, value in chosen.items():
-    if name not in taken:
-      raise InputError(called[name], value, f'{method} takes none', 'leave it out')
-  for name, parameter in taken.items():
-    if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in chosen:
-      example = f' such as --{called.get(name, name)}=r0,r1,c0,c1' if name == 'region' else ''
-      raise InputError(called.get(name, name), None, f'not given, and {method} needs it', f'give one{example}')
-  return chosen
 
 
 def discover_into(
@@ -106,42 +81,65 @@ def discover_into(
   """
   out, strip = Path(out), strip or Strip()
   generator = plain(generator)
-  arguments = arguments_of(method, arguments)
   settings = {
     'method': method,
     'weights': weights_digest(generator).hexdigest(),
     'weights_seen': isinstance(generator, nnx.Module),
     'arguments': {name: _json(value) for name, value in arguments.items()},
   }
-  _claim(out, settings, overwrite)
+  with _claimed(out, settings, overwrite):
+    return _discovered(out, generator, method, arguments, settings, strip, command, on_progress)
+
+
+def _discovered(
+  out: Path,
+  generator,
+  method: str,
+  arguments: Mapping[str, Any],
+  settings: dict,
+  strip: Strip,
+  command: str,
+  on_progress: Report,
+) -> tuple[Directions, dict[str, tuple[int, ...]]]:
   latents = reference_latents(generator, strip.seeds, strip.labels, strip.truncation, strip.truncation_layers)
   began = time.perf_counter()
   found = METHODS[method](generator, **arguments, on_progress=on_progress)
   record = {'settings': settings, 'command': command, 'versions': versions()}
   record['seconds'] = round(time.perf_counter() - began, 3)
   found = dataclasses.replace(found, provenance={**found.provenance, 'discovery': record})
-  _draw(out / STRIP, generator, found, latents, strip, on_progress)
-  found.save(out)  # the record comes last: where it is, everything is
+  pictures = _pictures(generator, found, latents, strip, on_progress)
+  (out / RECORD).unlink(missing_ok=True)  # it comes last: where it is, everything is
+  _draw(out / STRIP, found, strip, *pictures)
+  found.save(out)
   return found, {ARRAY: found.vectors.shape}
 
 
-def _claim(out: Path, settings: dict, overwrite: bool) -> None:
-  """Makes the folder, unless other directions are there."""
+@contextlib.contextmanager
+def _claimed(out: Path, settings: dict, overwrite: bool) -> Iterator[None]:
+  """Makes the folder, unless other directions are there; one that was made for nothing goes away again."""
+  new = not out.exists()
   try:
     out.mkdir(parents=True, exist_ok=True)
     text = (out / RECORD).read_text() if (out / RECORD).exists() else None
     there = text is not None or (out / ARRAY).exists()
   except OSError as error:
     raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  if not there or overwrite:
-    (out / RECORD).unlink(missing_ok=True)
-    return
-  try:
-    found = json.loads(text or '')['provenance']['discovery']['settings']
-  except (ValueError, KeyError, TypeError):
-    found = None
-  if found != settings:
+  if there and not overwrite and _settings_in(text) != settings:
     raise InputError('out', out, 'other directions are there', 'choose another folder or use --overwrite')
+  try:
+    yield
+  except BaseException:
+    if new:
+      with contextlib.suppress(OSError):
+        out.rmdir()
+    raise
+
+
+def _settings_in(record: str | None) -> dict | None:
+  try:
+    return json.loads(record or '')['provenance']['discovery']['settings']
+  except (ValueError, KeyError, TypeError):
+    return None
 
 
 def _json(value):
@@ -149,8 +147,8 @@ def _json(value):
   return array.tolist() if array.ndim < 2 else {'shape': list(array.shape), 'true': int(array.sum())}
 
 
-def _draw(path: Path, generator, found: Directions, latents, strip: Strip, on_progress: Report) -> None:
-  """The first directions on samples, one image at a time."""
+def _pictures(generator, found: Directions, latents, strip: Strip, on_progress: Report):
+  """Strengths (K,), originals (N, h, w, 3) and edited images (N, directions, K, h, w, 3), run one image at a time."""
   mover = Mover(generator, found.space, found.layers)
   steps = [found.step(j) for j in range(min(SHOWN, len(found)))]
 
@@ -162,28 +160,34 @@ def _draw(path: Path, generator, found: Directions, latents, strip: Strip, on_pr
     largest = visible_strength(lambda j, alpha: image(0, steps[j], alpha), len(steps))
     alphas = -largest, -largest / 2, largest / 2, largest
   samples = range(len(strip.seeds))
-  total, done, originals, edited = len(samples) * len(steps), 0, [], []
+  total, originals, edited = len(samples) * len(steps), [], []
   for i in samples:
     originals.append(_reduced(image(i, steps[0], 0)))
     edited.append([])
-    for step in steps:
+    for j, step in enumerate(steps):
       edited[i].append([_reduced(image(i, step, alpha)) for alpha in alphas])
-      done += 1
-      on_progress('strip', done, total)
-  if not np.isfinite(edited).all():
-    i, j = (int(x) for x in np.argwhere(~np.isfinite(edited))[0][:2])
-    raise NonFiniteError('alpha', max(alphas), f'direction {j} of seed {strip.seeds[i]} is not finite', 'give less')
+      if not np.isfinite(edited[i][j]).all():
+        where = f'direction {j} of seed {strip.seeds[i]} is not finite'
+        raise NonFiniteError('alpha', ','.join(map(str, alphas)), where, 'give a smaller one')
+      on_progress('strip', i * len(steps) + j + 1, total)
+  return np.asarray(alphas), np.stack(originals), np.array(edited)
+
+
+def _draw(
+  path: Path, found: Directions, strip: Strip, alphas: np.ndarray, originals: np.ndarray, edited: np.ndarray
+) -> None:
   rows = 'all rows' if found.layers is None else f'rows {", ".join(map(str, found.layers))}'
   where = {'w': f'{rows} of w+', 'z': 'z', 's': 'styles'}[found.space]
   unit = {'length': 'lengths of a unit vector', 'sigma': 'standard deviations'}[found.unit]
+  shown = edited.shape[1]
   strips.draw_grid(
     path,
-    np.stack(originals),
-    np.array(edited),
-    list(alphas),
-    [f'direction {j}' for j in range(len(steps))],
+    originals,
+    edited,
+    alphas.tolist(),
+    [f'direction {j}' for j in range(shown)],
     names=[f'seed {seed}' for seed in strip.seeds],
-    title=f'{found.method}: the first {len(steps)} of {len(found)} directions, moving {where}',
+    title=f'{found.method}: the first {shown} of {len(found)} directions, moving {where}',
     note=f'Strengths are {unit}.',
   )
 
