@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.compare.cells import Cell
+from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
 from panda_jax.factors import write_atomically
 from panda_jax.overlays import outlined
@@ -90,8 +91,9 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
     '',
     '## How sure, and how well matched',
     '',
-    'Bootstrap interval of the mean (95 %); median change inside on the test samples; the same and ROIR at the '
-    'strength that the held-out samples gave, before it was brought to the target on the test samples; what was chosen.',
+    'Bootstrap interval of the mean (95 %); median change inside on the test samples; that change and ROIR at the '
+    'strength that the held-out samples gave, before it was brought to the target on the test samples; what was '
+    'chosen.',
     '',
     '| method | region | interval | change | at the held-out strength: change, ROIR | chosen | alpha |',
     '|---|---|---|---|---|---|---|',
@@ -140,19 +142,21 @@ def _costs(table: dict) -> list[str]:
     '## Cost',
     '',
     'Discovery for all regions together: seconds of wall time, of which compilation, and peak memory above that after '
-    'loading. An edit: milliseconds per image, one at a time and in batches.',
+    'loading; + PandA: on its factors, whose cost comes on top. An edit: milliseconds per image, one at a time and in '
+    'batches; features before the layer are at hand for edits of features.',
     '',
     f'| method | discovery, s | of it compiling, s | peak memory, MB | edit, ms | in {batch}s, ms |',
     '|---|---|---|---|---|---|',
   ]
-  for said in table['methods'].values():
+  for method, said in table['methods'].items():
     if said['undefined']:
       continue
     times = said['milliseconds']
     held = said['device_peak_bytes'] or said['peak_bytes']
     memory = '-' if held is None else f'{held / 1e6:,.0f}'
+    seconds = f'{said["seconds"]:.1f}' + (' + PandA' if uses_fit(method) else '')
     lines.append(
-      f'| {said["name"]} | {said["seconds"]:.1f} | {said["compile_seconds"]:.1f} | {memory} | {times["1"]:.2f} | '
+      f'| {said["name"]} | {seconds} | {said["compile_seconds"]:.1f} | {memory} | {times["1"]:.2f} | '
       f'{times[batch]:.2f} |'
     )
   return lines
