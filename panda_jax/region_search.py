@@ -145,29 +145,30 @@ def _minimised(function, x: np.ndarray, *args) -> np.ndarray:
   return found.x if np.isfinite(found.x).all() and found.fun <= function(x, *args)[0] else x
 
 
-class Smooth(NamedTuple):
-  """What masks cost: q'Kq, with K the inverse correlation of positions in the features, 1 for the mask it was made for.
+class Masks(NamedTuple):
+  """Which masks may be chosen, least <= q <= 1, and what they cost: q'Kq, K the inverse correlation of positions.
 
   Attributes:
+    least: (S,).
     tiles: (S, G) 0 or 1, the positions that may change, one by one or in squares.
-    roughness: K (S, S), zero for positions in no tile.
+    roughness: K (S, S), zero for positions in no tile; q'Kq is 1 for the mask it was made for.
   """
 
+  least: np.ndarray
   tiles: np.ndarray
   roughness: np.ndarray
 
 
-def smooth_masks(features: np.ndarray, natural: Natural, mask: np.ndarray, allowed: np.ndarray, grid) -> Smooth:
-  """The masks near `mask` that may be chosen.
+def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: np.ndarray, grid) -> Masks:
+  """The masks that may be chosen in place of `mask`.
 
   Args:
     features: (N, S, C).
     natural: appearances; the correlation of positions is that of their coordinates.
-    mask: (S,).
-    allowed: (S,) bool, besides where the mask is.
+    mask: (S,), at least `least` (S,) and at most 1; positions where it is 0 stay so.
     grid: (H, W).
   """
-  where = np.flatnonzero(allowed | (mask > 0))
+  where = np.flatnonzero(mask > 0)
   lengths = np.maximum(np.square(natural.basis).sum(axis=0), 1e-300)
   coordinates = (features[:, where] - features[:, where].mean(axis=0, keepdims=True)) @ (natural.basis / lengths)
   correlation = np.einsum('nsr,ntr->st', coordinates, coordinates, optimize=True)
@@ -183,7 +184,7 @@ def smooth_masks(features: np.ndarray, natural: Natural, mask: np.ndarray, allow
     side += 1
   tiles = np.zeros((len(mask), tile.max() + 1))
   tiles[where, tile] = 1
-  return Smooth(tiles, K / (mask @ K @ mask))
+  return Masks(least, tiles, K / (mask @ K @ mask))
 
 
 class Step(NamedTuple):
@@ -193,12 +194,12 @@ class Step(NamedTuple):
   q: np.ndarray
 
 
-def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, smooth: Smooth, shrink: float, damping: float) -> Step:
+def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, masks: Masks, shrink: float, damping: float) -> Step:
   """The change of appearance and mask of least mean ratio around an edit, to first order in the images.
 
     mean_i sqrt((o_i(t) + s |b + t_b|^2 q'Kq) / m_i(t)) + damping (|t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2),
 
-  q = mask + T t_u >= 0, o_i and m_i the energies, and with the mean of log m_i held.
+  with least <= q = mask + T t_u <= 1, o_i and m_i the energies, and with the mean of log m_i held.
 
   Args:
     grams: around mask times (basis b)'.
@@ -206,7 +207,7 @@ def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, smooth: Smooth, sh
     mask: (S,).
     shrink: s.
   """
-  r, T, K = len(b), smooth.tiles, smooth.roughness
+  r, T, K = len(b), masks.tiles, masks.roughness
   length, size = b @ b, mask @ mask
   counts = T.sum(axis=0)
 
@@ -230,8 +231,9 @@ def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, smooth: Smooth, sh
 
   start = np.zeros(r + T.shape[1])
   present = np.maximum(grams.inside[:, -1, -1], 1e-300)
-  least = [-np.min(mask[column > 0]) for column in T.T]
-  bounds = [(None, None)] * r + [(low, None) for low in least]
+  bounds = [(None, None)] * r
+  for tile in (column > 0 for column in T.T):
+    bounds.append((min(0, np.max((masks.least - mask)[tile])), max(0, np.min(1 - mask[tile]))))
   found = optimize.minimize(
     function, start, jac=True, method='L-BFGS-B', bounds=bounds, options={'maxiter': ITERATIONS}
   )

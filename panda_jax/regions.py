@@ -19,10 +19,12 @@ of A that do what is wanted. Here the region of the image is given, and what the
    samples it was found on. |b| / sqrt(r) at the edit's strength, the `size`, is 1 for a change as large as features
    differ from their mean.
 4. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
-   appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with q >= 0, the
-   strength kept, and s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as
-   smooth as features are. The step is judged by true images at the matched strength, and taken where it is better, else
+   appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
+   and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
+   features are. The step is judged by true images at the matched strength, and taken where it is better, else
    damped. Edits are finite: this is also where the derivative is taken again at the strength that is wanted.
+   Without a bound the best mask is a dot in the middle of the region, whose change reaches no border: low ROIR, and no
+   edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts a position.
 5. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
    gain per change of what should stay. Where samples are alike this is O^-1 g.
 
@@ -44,6 +46,7 @@ from panda_jax.responses import Responses
 
 TARGET = 0.1  # root mean square change inside the region, images in [-1, 1]
 WEIGHT = 0.03
+COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 3
 DAMPINGS = 0.02, 0.2, 2.0  # of a joint step, until one is better
@@ -103,6 +106,7 @@ def region_edit(
   *,
   joint: bool = False,
   target: float = TARGET,
+  coverage: float = COVERAGE,
   margin: int = 0,
   weight: float = WEIGHT,
   components: int = COMPONENTS,
@@ -121,6 +125,7 @@ def region_edit(
     mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
     joint: also choose the mask, starting from the given one or from the region's own positions, whichever is better.
     target: median root mean square change inside the region, images in [-1, 1]; the strength that is returned.
+    coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
     margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
     weight: of the shrinkage towards natural appearances, see the module; 0 for none.
     components: r at most: how many derivatives are taken per sample.
@@ -136,8 +141,12 @@ def region_edit(
   responses = Responses(generator, latents, layer, region, size=size, noise=noise)
   masks = _checked_masks(mask, responses.grid)
   _check_numbers(target, weight, components)
+  if not 0 <= coverage <= 1:
+    raise InputError('coverage', coverage, 'it is a share of the largest entry', 'give a number from 0 to 1')
   if joint:
-    masks = np.concatenate([masks, region_on_grid(responses.inside, responses.grid, margin)[None]])
+    whole = region_on_grid(responses.inside, responses.grid, margin)
+    whole = whole / whole.max()
+    masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
   found = []
   for number, one in enumerate(masks):
     on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
@@ -151,7 +160,7 @@ def region_edit(
   best = min(found, key=lambda search: (not search.edit.match.reached, search.edit.shrunk))
   history = [best.edit.shrunk]
   if joint and best.edit.match.reached:
-    best, history = _joint(responses, best, target, rounds, margin, on_progress)
+    best, history = _joint(responses, best, target, coverage * whole, rounds, on_progress)
   return _result(best, history)
 
 
@@ -235,22 +244,19 @@ def _matched(responses: Responses, natural: Natural, b, mask, target: float, shr
   return min(found, key=lambda edit: (not edit.match.reached, edit.shrunk))
 
 
-def _joint(responses: Responses, search: _Search, target: float, rounds: int, margin: int, on_progress):
+def _joint(responses: Responses, search: _Search, target: float, least: np.ndarray, rounds: int, on_progress):
   """Steps of appearance and mask together, each taken only where true images at the matched strength are better."""
   natural, shrink, best = search.natural, search.shrink, search.edit
-  allowed = region_on_grid(responses.inside, responses.grid, margin) > 0
-  smooth = region_search.smooth_masks(responses.features, natural, best.mask, allowed, responses.grid)
+  masks = region_search.masks_near(responses.features, natural, best.mask, least, responses.grid)
   history = [best.shrunk]
   for number in range(rounds):
     on_progress(f'appearance and mask, step {number + 1} of at most {rounds}: ROIR {best.roir:.3f}')
-    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, smooth.tiles)
+    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles)
     for damping in DAMPINGS:
-      step = region_search.joint_step(grams, best.b, best.mask, smooth, shrink, damping)
-      mask = np.maximum(best.mask + step.q, 0)
+      step = region_search.joint_step(grams, best.b, best.mask, masks, shrink, damping)
+      mask = np.clip(best.mask + step.q, least, 1)
       peak = mask.max()
-      if not peak > 0:
-        continue
-      rough = peak**-2 * (mask @ smooth.roughness @ mask)
+      rough = peak**-2 * (mask @ masks.roughness @ mask)
       tried = _matched(responses, natural, (best.b + step.b) * peak, mask / peak, target, shrink * rough, signs=(1,))
       if tried.match.reached and tried.shrunk < best.shrunk:
         break

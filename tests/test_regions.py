@@ -202,9 +202,9 @@ def test_appearance_and_mask_together(alike):
   responses = Responses(alike, z, 1, region)
   first = regions.region_edit(alike, z, 1, region, both, weight=0.01)
   natural = region_search.natural_appearances(responses.features, both, 8, 1.0)
-  smooth = region_search.smooth_masks(responses.features, natural, both, np.zeros(64, bool), (8, 8))
-  assert smooth.tiles.shape == (64, 32)
-  assert both @ smooth.roughness @ both == pytest.approx(1)
+  masks = region_search.masks_near(responses.features, natural, both, np.zeros(64), (8, 8))
+  assert masks.tiles.shape == (64, 32)
+  assert both @ masks.roughness @ both == pytest.approx(1)
   together = regions.region_edit(alike, z, 1, region, both, weight=0.01, joint=True)
   assert together.scores['roir'] < 0.7 * first.scores['roir']
   assert (np.diff(together.history) < 0).all()
@@ -214,18 +214,30 @@ def test_appearance_and_mask_together(alike):
   assert together.edit.mask.max() == pytest.approx(1)
 
 
+def test_coverage_keeps_the_mask_on_the_whole_region(alike):
+  """What leaks comes from the border of the region, so that a lower bound leaks less; and the bound holds."""
+  z, region, part = draws(alike, 12), alike.region(PART), alike.parts[:, PART]
+  ratios = []
+  for coverage in (1.0, 0.96, 0.5):
+    found = regions.region_edit(alike, z, 1, region, part, joint=True, coverage=coverage, rounds=2)
+    assert found.edit.mask[part > 0].min() >= coverage - 1e-6
+    ratios.append(found.scores['roir'])
+  assert ratios[0] > 1.01 * ratios[1] > 1.01**2 * ratios[2]
+
+
 def test_a_step_of_appearance_and_mask_is_foretold(uneven, responses):
   """The step lowers what it minimises, keeps the strength and never makes a mask negative; more damping, less of it."""
   rng = np.random.default_rng(4)
   mask = (uneven.parts[:, PART] + 0.5 * uneven.parts[:, 0]) * rng.uniform(0.3, 1, 64)
   natural = region_search.natural_appearances(responses.features, mask, 4, 1.0)
-  smooth = region_search.smooth_masks(responses.features, natural, mask, np.zeros(64, bool), (8, 8))
+  masks = region_search.masks_near(responses.features, natural, mask, 0.2 * mask, (8, 8))
   b = rng.normal(size=4) * 0.2
-  grams = responses.grams(mask, natural.basis @ b, natural.basis, smooth.tiles)
+  grams = responses.grams(mask, natural.basis @ b, natural.basis, masks.tiles)
   sizes = []
   for damping in (1e-3, 1.0, 1e4):
-    step = region_search.joint_step(grams, b, mask, smooth, 1e-4, damping)
-    assert (mask + step.q).min() >= -1e-12
+    step = region_search.joint_step(grams, b, mask, masks, 1e-4, damping)
+    assert (mask + step.q - 0.2 * mask).min() >= -1e-12
+    assert (mask + step.q).max() <= 1 + 1e-12
     sizes.append(np.linalg.norm(step.q) + np.linalg.norm(step.b))
     before, after = (
       responses.energies(mask, natural.basis @ b),
@@ -241,9 +253,9 @@ def test_a_step_of_appearance_and_mask_is_foretold(uneven, responses):
 def test_large_masks_move_in_squares():
   features = np.random.default_rng(0).normal(size=(6, 400, 3)).astype(np.float32)
   natural = region_search.natural_appearances(features, np.ones(400), 3, 1.0)
-  smooth = region_search.smooth_masks(features, natural, np.ones(400), np.ones(400, bool), (20, 20))
-  assert smooth.tiles.shape[1] <= region_search.MOST_TILES
-  np.testing.assert_array_equal(smooth.tiles.sum(axis=1), 1)
+  masks = region_search.masks_near(features, natural, np.ones(400), np.zeros(400), (20, 20))
+  assert masks.tiles.shape[1] <= region_search.MOST_TILES
+  np.testing.assert_array_equal(masks.tiles.sum(axis=1), 1)
 
 
 def test_an_attribute_has_a_known_answer(alike):
@@ -322,6 +334,7 @@ class Broken(PartsGenerator):
     ({'target': 0.0}, 'target=0.0'),
     ({'weight': -1.0}, 'weight=-1.0'),
     ({'components': 0}, 'components=0'),
+    ({'coverage': 1.5}, 'coverage=1.5'),
   ],
 )
 def test_mistakes_cost_one_line(alike, changes, said):
