@@ -218,11 +218,11 @@ def test_coverage_keeps_the_mask_on_the_whole_region(alike):
   """What leaks comes from the border of the region, so that a lower bound leaks less; and the bound holds."""
   z, region, part = draws(alike, 12), alike.region(PART), alike.parts[:, PART]
   ratios = []
-  for coverage in (1.0, 0.96, 0.5):
+  for coverage in (1.0, 0.96):
     found = regions.region_edit(alike, z, 1, region, part, joint=True, coverage=coverage, rounds=2)
     assert found.edit.mask[part > 0].min() >= coverage - 1e-6
     ratios.append(found.scores['roir'])
-  assert ratios[0] > 1.01 * ratios[1] > 1.01**2 * ratios[2]
+  assert ratios[0] > 1.01 * ratios[1]
 
 
 def test_a_step_of_appearance_and_mask_is_foretold(uneven, responses):
