@@ -17,6 +17,7 @@ import numpy as np
 from panda_jax import fitting
 from panda_jax.compare.protocol import Candidate
 from panda_jax.edit import Edit, make_edit
+from panda_jax.errors import InputError
 from panda_jax.factors import Factors, write_atomically
 from panda_jax.generators.source import GeneratorSource
 from panda_jax.regions import best_part, region_edit
@@ -75,14 +76,15 @@ class Task:
     classes = getattr(self.generator, 'num_classes', 0)
     return np.arange(count) % classes if classes else None
 
+  def classes(self) -> range | None:
+    """All classes, which samples take in turn; None where there are none."""
+    count = getattr(self.generator, 'num_classes', 0)
+    return range(count) if count else None
+
   def features(self) -> GeneratorSource:
-    classes = getattr(self.generator, 'num_classes', 0)
+    settings = self.settings
     return GeneratorSource(
-      self.generator,
-      self.settings['layer'],
-      self.settings['samples'],
-      labels=range(classes) if classes else None,
-      **self.mapping,
+      self.generator, settings['layer'], settings['samples'], labels=self.classes(), **self.mapping
     )
 
   def grid(self) -> tuple[int, int]:
@@ -130,11 +132,10 @@ def _rival(task: Task, method: str) -> None:
   settings, rows = task.settings, task.rows()
   find, published, k = METHODS[method], settings['published'], settings['candidates']
   common: dict[str, Any] = {'k': k, 'published': published, 'layers': rows}
-  classes = getattr(task.generator, 'num_classes', 0)
   if method == 'sefa':
     find(task.generator, **common).save(task.folder(method))
   elif method == 'ganspace':
-    drawn = {'truncation': settings['truncation'], 'labels': range(classes) if classes else None}
+    drawn = {'truncation': settings['truncation'], 'labels': task.classes()}
     find(task.generator, **common, **drawn).save(task.folder(method))
   elif method == 'stylespace':
     _stylespace(task, k, published)
@@ -148,6 +149,31 @@ def _rival(task: Task, method: str) -> None:
     for region, box in zip(task.masks, regions, strict=True):
       chosen = find(task.generator, region=box, grams=grams, **common)
       chosen.save(task.folder(method, region))
+
+
+def _stylespace(task: Task, k: int, published: bool) -> None:
+  """Styles that act in each region; with the published votes there may be none in some of them."""
+  from panda_jax.rivals import METHODS
+
+  regions, refused = task.settings['regions'], None
+  for region in task.masks:
+    others = [regions[name] for name in task.masks if name != region] if published else []
+    try:
+      found = METHODS['stylespace'](
+        task.generator,
+        region=regions[region],
+        others=others,
+        k=k,
+        published=published,
+        labels=task.classes(),
+        **task.mapping,
+      )
+    except InputError as error:
+      refused = error
+      continue
+    found.save(task.folder('stylespace', region))
+  if not task.folder('stylespace').exists():
+    raise refused
 
 
 def _for_region(task: Task, method: str, region: str) -> None:
@@ -249,6 +275,8 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
   if method in ('panda_region', 'panda_joint'):
     return _found_for_region(task, method, region)
   folder = task.folder(method, region if method in PER_REGION else None)
+  if not folder.exists():
+    return []  # the method finds nothing there
   found = found_directions.load(folder)
   return [
     Candidate(f'direction {j}', step=found.step(j), space=found.space, layers=found.layers)

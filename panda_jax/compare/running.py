@@ -20,7 +20,7 @@ from panda_jax.compare import cells, pages
 from panda_jax.compare.discovery import cost_of, discover_apart, discover_here, is_done, settings_of, task_of
 from panda_jax.compare.latency import latencies
 from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
-from panda_jax.compare.protocol import Applier, Bench, Samples
+from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.factors import write_atomically
 from panda_jax.fitting import versions
@@ -185,9 +185,10 @@ class _Comparison:
         differing = [k for k in fingerprint if cell.record['settings'].get(k) != fingerprint[k]]
         problem = f'{method} on {region} was measured with other {", ".join(differing)}'
         raise InputError('workdir', self.workdir, problem, 'choose another folder or use --overwrite')
-      if cell is None and cost_of(self._root / method)[1] is None:
+      offered = [] if cell or cost_of(self._root / method)[1] else candidates(task, method, region)
+      if offered:
         guard = guard or self._guard()
-        cell = self._cell(bench, region, method, guard)
+        cell = self._cell(bench, region, offered, guard)
         cell.record['settings'] = fingerprint
         cell.save(self._cells, f'{method}-{region}')
         made += 1
@@ -198,9 +199,8 @@ class _Comparison:
         self.progress.say(f'{i + 1} of {len(wanted)}: {region}, {EXPLAINED[method]}: {roir}{reach}; {left:,.0f} s left')
       self.found[region, method] = cell
 
-  def _cell(self, bench: Bench, region: str, method: str, guard) -> cells.Cell:
+  def _cell(self, bench: Bench, region: str, offered: list[Candidate], guard) -> cells.Cell:
     config, task = self.config, self.task
-    offered = candidates(task, method, region)
     setting = cells.Setting(region, task.masks[region], config['target'], tuple(config['curve']), config['bootstrap'])
     return cells.measure(bench, self.heldout, self.test, offered, setting, guard)
 
@@ -229,7 +229,7 @@ class _Comparison:
     """Per edited image, in batches of 1 and of config.batch."""
     if cost_of(self._root / method)[1] is not None:
       return None
-    candidate = candidates(self.task, method, next(iter(self.task.masks)))[0]
+    candidate = next(found for region in self.task.masks for found in candidates(self.task, method, region))
     times = {}
     for batch in sorted({1, self.config['batch']}):
       samples = Samples(self.task.generator, seeds_of(self.config)[0][:batch], batch, self.task.mapping)

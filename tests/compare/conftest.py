@@ -20,7 +20,7 @@ def small_config(**changes):
   config.regions = {'upper left': (0, 16, 0, 16), 'lower': (16, 32, 0, 32)}
   config.layer, config.parts, config.samples = 1, 4, 64
   config.candidates, config.heldout, config.test = 4, 16, 24
-  config.seed, config.batch, config.bootstrap, config.realism_samples = 1000, 8, 50, 64
+  config.seed, config.batch, config.bootstrap, config.realism_samples = 1000, 8, 50, 128
   config.methods = ('panda', 'random_direction')
   config.isolated = False
   for name, value in changes.items():
