@@ -116,7 +116,8 @@ def robust_pca(
   symmetric = (M + M.T) / (2 * unit)
   with small_matrices_in_float64(), one_blas_thread():
     stop = STOP * np.linalg.norm(M) if published else tolerance
-    found = _published(symmetric, lam, mu, stop, most) if published else _relaxed(symmetric, lam, mu, stop, most)
+    numbers = [np.float64(x) for x in (lam, mu, stop)]  # of one type, whatever was given: nothing is compiled again
+    found = (_published if published else _relaxed)(symmetric, *numbers, np.int64(most))
     L, S, Y, rank, taken, error = (np.asarray(x) for x in found)
   L, error = unit * L.astype(np.float64), float(error)
   S = S.astype(np.float64) if published else M - L
