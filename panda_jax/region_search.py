@@ -51,7 +51,8 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
   if not total > 0:  # one sample, or features that never vary there: every appearance is as natural as another
     return Natural(np.eye(len(values))[:, :most], 1.0)
   shares = np.cumsum(values) / total
-  r = min(most, int(np.searchsorted(shares, share)) + 1, int(np.sum(values > 1e-9 * values[0])))
+  r = -(-(int(np.searchsorted(shares, share)) + 1) // 8) * 8  # few different numbers, so that masks share programs
+  r = min(most, r, int(np.sum(values > 1e-9 * values[0])))
   return Natural(vectors[:, :r] * np.sqrt(values[:r])[None], float(shares[r - 1]))
 
 
@@ -182,7 +183,8 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
     if tile.max() < MOST_TILES:
       break
     side += 1
-  tiles = np.zeros((len(mask), tile.max() + 1))
+  # Filled up to a multiple of 16 by tiles that move nothing, so that most masks share a program.
+  tiles = np.zeros((len(mask), -(-(tile.max() + 1) // 16) * 16))
   tiles[where, tile] = 1
   return Masks(least, tiles, K / (mask @ K @ mask))
 
@@ -233,7 +235,8 @@ def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, masks: Masks, shri
   present = np.maximum(grams.inside[:, -1, -1], 1e-300)
   bounds = [(None, None)] * r
   for tile in (column > 0 for column in T.T):
-    bounds.append((min(0, np.max((masks.least - mask)[tile])), max(0, np.min(1 - mask[tile]))))
+    low, high = np.max((masks.least - mask)[tile], initial=-1), np.min(1 - mask[tile], initial=1)
+    bounds.append((min(0, low), max(0, high)))
   found = optimize.minimize(
     function, start, jac=True, method='L-BFGS-B', bounds=bounds, options={'maxiter': ITERATIONS}
   )

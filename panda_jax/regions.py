@@ -45,10 +45,11 @@ from panda_jax.region_search import Natural
 from panda_jax.responses import Responses
 
 TARGET = 0.1  # root mean square change inside the region, images in [-1, 1]
-WEIGHT = 0.03
+WEIGHT = 0.01
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 3
+FEW = 32  # samples that tell masks apart, and that the steps of a joint search take derivatives of
 DAMPINGS = 0.02, 0.2, 2.0  # of a joint step, until one is better
 LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
 
@@ -119,7 +120,8 @@ def region_edit(
 
   Args:
     generator: of one of our families, or any object with the methods of the protocol that JAX can differentiate.
-    latents: of N samples, as of `generator.map`: 64 or more, or the answer fits these samples only.
+    latents: of N samples, as of `generator.map`: 64 or more, or the answer fits these samples only. The appearance
+      takes derivatives of all of them, r per sample.
     layer: where features are edited.
     region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1).
     mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
@@ -129,7 +131,7 @@ def region_edit(
     margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
     weight: of the shrinkage towards natural appearances, see the module; 0 for none.
     components: r at most: how many derivatives are taken per sample.
-    rounds: most steps of the joint search, each of which takes derivatives along appearance and mask.
+    rounds: most steps of the joint search, each of which takes derivatives of a few samples and is judged on all.
     size: images are averaged down to this longer side before changes are measured.
     noise: 'const' or 'none'.
     on_progress: told what is being done.
@@ -147,17 +149,20 @@ def region_edit(
     whole = region_on_grid(responses.inside, responses.grid, margin)
     whole = whole / whole.max()
     masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
-  found = []
-  for number, one in enumerate(masks):
+
+  def searched(number: int, most: int | None) -> _Search:
     on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
-    natural = region_search.natural_appearances(responses.features, one, components, SHARE)
-    grams = responses.grams(one, np.zeros(responses.channels), natural.basis)
+    natural = region_search.natural_appearances(responses.features, masks[number], components, SHARE)
+    grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
     b, first_order = region_search.best_appearance(grams, weight)
     shrink = region_search.shrinkage(grams, len(b), weight)
-    edit = _matched(responses, natural, b, one, target, shrink)
-    found.append(_Search(natural, edit, shrink, first_order))
-  # A target that is reached comes first, whatever the ratio.
-  best = min(found, key=lambda search: (not search.edit.match.reached, search.edit.shrunk))
+    return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
+
+  number = 0
+  if len(masks) > 1:  # which mask is best, fewer samples tell
+    tried = [searched(number, FEW).edit for number in range(len(masks))]
+    number = min(range(len(masks)), key=lambda i: tried[i].rank)
+  best = searched(number, None)
   history = [best.edit.shrunk]
   if joint and best.edit.match.reached:
     best, history = _joint(responses, best, target, coverage * whole, rounds, on_progress)
@@ -211,6 +216,11 @@ class _Judged:
   shrunk: float
   change: float
 
+  @property
+  def rank(self) -> tuple[bool, float]:
+    """Smaller is better: a target that is reached comes first, whatever the ratio."""
+    return not self.match.reached, self.shrunk
+
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
@@ -241,7 +251,7 @@ def _matched(responses: Responses, natural: Natural, b, mask, target: float, shr
 
     match = metrics.match_strength(change_at, target)
     found.append(_judged(responses, natural, sign * match.alpha * b, mask, match, shrink))
-  return min(found, key=lambda edit: (not edit.match.reached, edit.shrunk))
+  return min(found, key=lambda edit: edit.rank)
 
 
 def _joint(responses: Responses, search: _Search, target: float, least: np.ndarray, rounds: int, on_progress):
@@ -251,7 +261,7 @@ def _joint(responses: Responses, search: _Search, target: float, least: np.ndarr
   history = [best.shrunk]
   for number in range(rounds):
     on_progress(f'appearance and mask, step {number + 1} of at most {rounds}: ROIR {best.roir:.3f}')
-    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles)
+    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, FEW)
     for damping in DAMPINGS:
       step = region_search.joint_step(grams, best.b, best.mask, masks, shrink, damping)
       mask = np.clip(best.mask + step.q, least, 1)

@@ -8,6 +8,7 @@ from flax import nnx
 from scipy import linalg, optimize
 
 from panda_jax import metrics, region_search, regions
+from panda_jax import responses as responses_module
 from panda_jax.edit import Editor
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import registry, seeds
@@ -98,16 +99,15 @@ def test_grams_around_an_edit_tell_the_energies_near_it(uneven, responses):
       np.testing.assert_allclose(told, getattr(moved, name), atol=(1e-5 + 5 * step**2) * told.max())
 
 
-def test_one_program_serves_all_masks_and_directions(uneven, responses):
-  basis = np.eye(CHANNELS)[:, :3]
-  for k in range(3):
-    responses.grams(uneven.parts[:, k], np.zeros(CHANNELS), basis)
-    responses.energies(uneven.parts[:, k], np.ones(CHANNELS))
-  compiled = responses.compilations()
-  for k in range(3):
-    responses.grams(uneven.parts[:, 3 - k], np.ones(CHANNELS), 2 * basis)
-    responses.energies(uneven.parts[:, 3 - k], np.ones(CHANNELS) * k)
-  assert responses.compilations() == compiled
+def test_one_program_serves_all_regions_masks_and_samples(uneven):
+  def searched(part, seed):
+    region, mask = uneven.region(part), 0.1 + uneven.parts[:, part]
+    return regions.region_edit(uneven, draws(uneven, 8, seed), 1, region, mask, joint=True, rounds=1)
+
+  searched(0, 0)
+  compiled = responses_module.compilations()
+  searched(1, 1)
+  assert responses_module.compilations() == compiled
 
 
 def test_the_generalised_eigenproblem_is_solved(alike):
