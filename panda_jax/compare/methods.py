@@ -8,7 +8,6 @@ Letters: S positions, C channels, d latent size.
 import dataclasses
 import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,6 @@ class Task:
   settings: dict
   masks: dict[str, np.ndarray]
   root: Path  # of the folders of all methods
-  on_progress: Callable[[str], None] = lambda text: None
 
   @property
   def mapping(self) -> dict:

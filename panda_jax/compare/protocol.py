@@ -147,7 +147,6 @@ class Bench:
 
   def __init__(self, applier: Applier, size: int):
     self.applier, self.size = applier, size
-    self.images_made = 0
 
   def change(self, samples: Samples, candidate: Candidate, alpha: float, mask: np.ndarray) -> Change:
     """The change by a candidate at a strength, infinite or NaN where that is too strong; mask (h, w) bool."""
@@ -155,21 +154,8 @@ class Bench:
     for first, latents in samples.batches():
       original = samples.original(first, latents)
       edited = self.applier.images(samples, first, latents, candidate, alpha)
-      found.append([np.asarray(x) for x in metrics.norms(original, edited, mask, self.size)])
+      found.append(metrics.norms(original, edited, mask, self.size))  # fetched when all batches are under way
       channels = original.shape[-1]
-      self.images_made += samples.size
-    inside, outside = (np.concatenate(norms)[: len(samples)].astype(np.float64) for norms in zip(*found, strict=True))
+    inside, outside = (np.concatenate([np.asarray(x, np.float64) for x in norms]) for norms in zip(*found, strict=True))
+    inside, outside = inside[: len(samples)], outside[: len(samples)]
     return Change(inside, outside, metrics.entries(mask, self.size) * channels)
-
-  def pictures(self, samples: Samples, candidate: Candidate, alpha: float, count: int) -> np.ndarray:
-    """Edited images (count, h, w, channels) of the first samples."""
-    found: list[np.ndarray] = []
-    for first, latents in samples.batches():
-      if first >= count:
-        break
-      found.append(np.asarray(self.applier.images(samples, first, latents, candidate, alpha), np.float32))
-    return np.concatenate(found)[:count]
-
-  def originals(self, samples: Samples, count: int) -> np.ndarray:
-    found = [np.asarray(samples.original(f, x), np.float32) for f, x in samples.batches() if f < count]
-    return np.concatenate(found)[:count]

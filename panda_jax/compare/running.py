@@ -117,6 +117,8 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
   """
   workdir = Path(workdir)
   config = checked(config.to_dict() if hasattr(config, 'to_dict') else dict(config))
+  if generator is None and config['generator'] is None:
+    raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
   claim(workdir, config, overwrite)
   with terminations() as caught, Progress() as progress:
     comparison = _Comparison(workdir, config, generator, caught, progress)
