@@ -1,7 +1,8 @@
 """A generator as arguments of compiled functions: its structure is fixed, its arrays are not.
 
-Functions that take a structure as a static argument are compiled once for all generators of that structure, whichever
-object holds them, and not again at the next call.
+Functions that take a structure as a static argument are compiled once for all NNX generators of that structure,
+whichever object holds them, and not again at the next call. Of a generator of another kind nothing tells whether its
+weights changed since; it is compiled anew.
 """
 
 import dataclasses
@@ -24,15 +25,9 @@ class _ModuleStructure:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _ObjectStructure:
-  """Any other generator is known by being the same object; its weights are constants of what is compiled."""
+  """Any other generator: its weights are constants of what is compiled, so each `split` of it is another structure."""
 
   object: Any
-
-  def __eq__(self, other):
-    return isinstance(other, _ObjectStructure) and other.object is self.object
-
-  def __hash__(self):
-    return id(self.object)
 
   def generator(self, arrays):
     return self.object
