@@ -4,7 +4,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from panda_jax import requests, sampling
+from panda_jax.edit_values import checked_alpha
 from panda_jax.errors import InputError
 from panda_jax.rivals import METHODS, NAMES
 from panda_jax.rivals.discovered import Strip
@@ -31,13 +34,13 @@ def requested(options: Any) -> tuple[dict[str, Any], Strip]:
     **{name: options[name].value for name in SAME},
   }
   arguments = arguments_of(options.method, given)
-  alphas = None if options.alpha is None else requests.parsed_alpha(options.alpha)
+  alphas = None if options.alpha is None else np.atleast_1d(checked_alpha(requests.parsed_alpha(options.alpha)))
   strip = Strip(
     tuple(sampling.parsed_numbers(options.seeds or requests.SEEDS, 'seeds')),
     labels,
     1.0 if options.truncation is None else options.truncation,
     options.truncation_layers,
-    alphas if alphas is None or isinstance(alphas, tuple) else (alphas,),
+    None if alphas is None else tuple(alphas.tolist()),
   )
   return arguments, strip
 

@@ -220,10 +220,10 @@ def test_mistakes():
     Jacobian(generator).columns(generator.map(np.zeros((2, 6))))
   with pytest.raises(InputError, match=r'^tangents=shape \(1, 5\): the latent has 6 numbers'):
     Jacobian(generator).products(generator.map(np.zeros((1, 6))), np.zeros((1, 5)))
-  with pytest.raises(InputError, match='^seeds='):
+  with pytest.raises(InputError, match=r'^seeds='):
     reference_latents(generator, [])
   plain = random_jacobian()
-  with pytest.raises(InputError, match='^generator=Untraceable: JAX cannot trace it'):
+  with pytest.raises(InputError, match=r'^generator=Untraceable: JAX cannot trace it'):
     Jacobian(Untraceable(plain)).columns(np.zeros((1, 6), np.float32))
-  with pytest.raises(NonFiniteError, match='^jacobian=column 0: a derivative is not finite'):
+  with pytest.raises(NonFiniteError, match=r'^jacobian=column 0: a derivative is not finite'):
     Jacobian(Infinite(plain)).columns(jnp.zeros((1, 6)))

@@ -135,8 +135,8 @@ def test_mistakes():
   generator = LinearGenerator(random_jacobian())
   with pytest.raises(InputError, match=r'^region=this: no direction is left \(robust PCA gave ranks 0 inside'):
     discover(generator, region=BOX, lam=0.01)
-  with pytest.raises(InputError, match='^relax=-1'):
+  with pytest.raises(InputError, match=r'^relax=-1'):
     discover(generator, region=BOX, relax=-1)
-  with pytest.raises(InputError, match='^lam=-1'):
+  with pytest.raises(InputError, match=r'^lam=-1'):
     discover(generator, region=BOX, lam=-1)
   assert lowrankgan.PUBLISHED_WEIGHT == 1 / 60

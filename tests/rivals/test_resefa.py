@@ -174,7 +174,7 @@ def test_classes_of_biggan():
   found = discover(generator, region=(4, 12, 4, 12), seeds=(0, 1, 2), labels=(1, 3), k=4)
   assert found.vectors.shape == (4, 10)
   assert found.provenance['labels'] == [1, 3]
-  with pytest.raises(InputError, match='^labels='):
+  with pytest.raises(InputError, match=r'^labels='):
     discover(generator, region=(4, 12, 4, 12))
 
 
@@ -206,8 +206,8 @@ def test_mistakes():
     discover(rows, region=BOX, layers=(2,), grams=grams)
   J = np.array(random_jacobian())
   J[~box_mask(BOX, (8, 8))] = 0
-  with pytest.raises(InputError, match='^tau=0: the Gram outside has no inverse'):
+  with pytest.raises(InputError, match=r'^tau=0: the Gram outside has no inverse'):
     discover(LinearGenerator(J), region=BOX, published=True)
-  with pytest.raises(InputError, match='^region=this: nothing changes outside of it'):
+  with pytest.raises(InputError, match=r'^region=this: nothing changes outside of it'):
     discover(LinearGenerator(J), region=BOX)
   assert resefa.TAU == 1e-3

@@ -113,5 +113,5 @@ def test_mistakes():
     robust_pca(np.array([[1.0, 2.0], [0.0, 1.0]]))
   with pytest.raises(NonFiniteError, match=r'^M=entry \(0, 1\)'):
     robust_pca(np.array([[1.0, np.nan], [np.nan, 1.0]]))
-  with pytest.raises(InputError, match='^lam=0: it is no positive number'):
+  with pytest.raises(InputError, match=r'^lam=0: it is no positive number'):
     robust_pca(np.eye(3), 0)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.generators.base import WPlus
+from panda_jax.generators.base import Buffer, WPlus
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options, Styles
 from panda_jax.metrics import box_mask
 from panda_jax.rivals import style_gradients, stylespace
@@ -15,9 +15,13 @@ from panda_jax.rivals.moving import Mover, flat_styles, style_sizes
 from tests.rivals import references
 
 BOX = (0, 4, 0, 4)  # of 8 x 8 pixels
+# Of each planted style: the length of its pattern inside of the box and outside, and its standard deviation.
+INSIDE = np.array([0, 1, 1, 1, 0.001, 2, 1])
+OUTSIDE = np.array([1, 1, 0, 0.1, 0, 0.6, 0])
+DEVIATIONS = np.array([0.3, 0.2, 0.25, 0.3, 0.1, 0.2, 0])
 
 
-class PlantedStyles:
+class PlantedStyles(nnx.Module):
   """Style c paints s_c + s_c^2 / 2 times a pattern, so that its derivative is (1 + s_c) times the pattern.
 
   Styles: conv0 (2), rgb0 (1), conv1 (4); s = w, which is z scaled by known deviations and truncation.
@@ -25,25 +29,22 @@ class PlantedStyles:
 
   family, num_classes, z_dim, w_dim, resolution, image_channels = 'planted', 0, 7, 7, 8, 3
   sizes = (('conv0', 2), ('rgb0', 1), ('conv1', 4))
-  deviations = np.array([0.3, 0.2, 0.25, 0.3, 0.1, 0.2, 0.0])
 
   def __init__(self):
     rng = np.random.default_rng(0)
     mask = box_mask(BOX, (8, 8))
-    inside = np.array([0, 1, 1, 1, 0.001, 2, 1])  # of the patterns' lengths, style by style
-    outside = np.array([1, 1, 0.0, 0.1, 0, 0.6, 0])
     patterns = rng.standard_normal((7, 8, 8, 3))
     unit = [np.sqrt(np.sum(patterns**2 * m[None, :, :, None], axis=(1, 2, 3))) for m in (mask, ~mask)]
-    scale = np.where(mask[None], (inside / unit[0])[:, None, None], (outside / unit[1])[:, None, None])
-    self.patterns = (patterns * scale[..., None]).astype(np.float32)
-    self.inside, self.outside = inside, outside
+    scale = np.where(mask[None], (INSIDE / unit[0])[:, None, None], (OUTSIDE / unit[1])[:, None, None])
+    self.patterns = Buffer(jnp.asarray(patterns * scale[..., None], jnp.float32))
+    self.deviations = Buffer(jnp.asarray(DEVIATIONS, jnp.float32))
 
   def affine_weights(self):
     rows = np.split(np.eye(7, dtype=np.float32), [2, 3], axis=1)
     return {name: row for (name, _), row in zip(self.sizes, rows, strict=True)}
 
   def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
-    w = jnp.asarray(z) * self.deviations.astype(np.float32)[None] * truncation
+    w = jnp.asarray(z) * self.deviations[...][None] * truncation
     return WPlus(jnp.broadcast_to(w[:, None], (len(w), 2, 7)))
 
   def styles(self, latents):
@@ -56,7 +57,7 @@ class PlantedStyles:
   def __call__(self, latents, noise='const'):
     latents = latents if isinstance(latents, Styles) else self.styles(latents)
     s = jnp.concatenate([latents.convs[0], latents.rgbs[0], latents.convs[1]], axis=1)
-    return jnp.einsum('nc,chwk->nhwk', s + s**2 / 2, self.patterns)
+    return jnp.einsum('nc,chwk->nhwk', s + s**2 / 2, self.patterns[...])
 
 
 @pytest.fixture(scope='module')
@@ -124,7 +125,7 @@ def test_stored_maps_overlaps_and_votes(stylegan2, stored):
 def test_maps_are_the_patterns_both_ways(planted):
   rows = next(style_gradients.style_rows(planted, 3, 1, 1.0))
   for cells in (8, 2):
-    expected = planted.patterns.reshape(7, cells, 8 // cells, cells, 8 // cells, 3).mean(axis=(2, 4))
+    expected = np.asarray(planted.patterns[...]).reshape(7, cells, 8 // cells, cells, 8 // cells, 3).mean(axis=(2, 4))
     for mode in ('forward', 'reverse'):
       found = list(style_gradients.gradient_maps(planted, rows, cells, chunk=5, mode=mode))
       assert len(found) == 3
@@ -142,7 +143,7 @@ def test_energies_from_probes(planted):
   found = style_gradients.region_energies(
     planted, rows, masks, probes=300, seed=3, on_progress=lambda *what: said.append(what[1:])
   )
-  expected = (1 + rows[:, None].astype(np.float64)) ** 2 * np.stack([planted.inside, planted.outside])[None] ** 2
+  expected = (1 + rows[:, None].astype(np.float64)) ** 2 * np.stack([INSIDE, OUTSIDE])[None] ** 2
   ratio = found[expected > 0] / expected[expected > 0]
   # Nine samples have probes of their own, those of styles and regions are shared: 5 deviations of either.
   np.testing.assert_allclose(ratio, 1, atol=5 * np.sqrt(2 / 300))
@@ -186,13 +187,11 @@ def test_planted_styles_are_found(planted):
   assert (found.space, found.unit, found.layers) == ('s', 'sigma', None)
   order = [3, 5, 1, 4, 0]
   np.testing.assert_array_equal(found.vectors, np.eye(7)[order])
-  np.testing.assert_allclose(found.units, planted.deviations[order], rtol=0.05)
+  np.testing.assert_allclose(found.units, DEVIATIONS[order], rtol=0.05)
   np.testing.assert_allclose(found.scores['leakage'][:4], [0.1, 0.3, 1, 0], rtol=0.05)
   assert found.scores['leakage'][4] == 1e6
   # |1 + s| is 1 on average, within what 40 samples of s tell.
-  np.testing.assert_allclose(
-    found.scores['inside'], (planted.inside * planted.deviations)[order] / np.sqrt(48), rtol=0.2
-  )
+  np.testing.assert_allclose(found.scores['inside'], (INSIDE * DEVIATIONS)[order] / np.sqrt(48), rtol=0.2)
   coloured = stylespace.discover(planted, region=BOX, rgb=True, k=1, samples=8, population=100, truncation=1.0)
   assert coloured.provenance['channels'] == [['rgb0', 0]]
 
@@ -209,7 +208,7 @@ def test_masks_for_each_sample(planted):
   other = stylespace.discover(planted, region=each, **options)
   position = {tuple(channel): j for j, channel in enumerate(other.provenance['channels'])}
   assert other.scores['leakage'][position['conv1', 0]] == pytest.approx((0.1 + 10) / 2, rel=0.3)
-  each[:3] = False  # they do not show it
+  each[:3] = False  # they show it nowhere
   hidden = stylespace.discover(planted, region=each, **options)
   position = {tuple(channel): j for j, channel in enumerate(hidden.provenance['channels'])}
   assert hidden.scores['leakage'][position['conv1', 0]] == pytest.approx(0.1, rel=0.3)
@@ -295,10 +294,9 @@ def test_wrong_arguments(planted, stylegan2):
 
 def test_what_is_not_finite_is_said(planted):
   broken = PlantedStyles()
-  broken.patterns = broken.patterns.copy()
-  broken.patterns[0, 0, 0, 0] = np.inf
+  broken.patterns[...] = broken.patterns[...].at[0, 0, 0, 0].set(np.inf)
   with pytest.raises(NonFiniteError, match='sample 0: its gradient is NaN or infinity'):
     stylespace.discover(broken, region=BOX, samples=2, population=20)
-  broken.deviations = np.full(7, np.nan)  # seen at the next call, though the object is the same
+  broken.deviations[...] = jnp.full(7, np.nan)
   with pytest.raises(NonFiniteError, match='styles from seed 5'):
     stylespace.discover(broken, region=BOX, samples=2, population=20)
