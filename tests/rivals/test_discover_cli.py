@@ -148,7 +148,7 @@ def test_a_users_generator_and_its_record(tmp_path):
 
 
 def test_what_is_not_finite_is_named_and_leaves_no_record(tmp_path):
-  generator = LinearGenerator(random_jacobian())
+  generator = LinearGenerator(100 * random_jacobian())
   out, strip = tmp_path / 'out', Strip(seeds=(7,), alphas=(-3e38,))
   with pytest.raises(NonFiniteError, match=r'direction 0 of seed 7 is not finite; give a smaller one'):
     discover_into(out, generator, 'resefa', {'region': (1, 5, 2, 7)}, strip)
