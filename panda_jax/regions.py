@@ -16,8 +16,8 @@ of A that do what is wanted. Here the region of the image is given, and what the
    under the mask, each one standard deviation long. Directions in which features hardly vary are left out, and s |b|^2
    is added to the energy outside, s = weight tr(B'OB) / r: a shrinkage towards the leak of an average natural
    direction. It keeps edits within what the following layers have been trained on, and the answer from fitting the
-   samples it was found on. |b| / sqrt(r) at the edit's strength, the `size`, is 1 for a change as large as features
-   differ from their mean.
+   samples it was found on: the weight is the largest that costs little on samples left out. |b| / sqrt(r) at the
+   edit's strength, the `size`, is 1 for a change as large as features differ from their mean.
 4. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
    appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
    and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
@@ -45,7 +45,6 @@ from panda_jax.region_search import Natural
 from panda_jax.responses import Responses
 
 TARGET = 0.1  # root mean square change inside the region, images in [-1, 1]
-WEIGHT = 0.01
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 3
@@ -109,7 +108,7 @@ def region_edit(
   target: float = TARGET,
   coverage: float = COVERAGE,
   margin: int = 0,
-  weight: float = WEIGHT,
+  weight: float | None = None,
   components: int = COMPONENTS,
   rounds: int = ROUNDS,
   size: int | None = 128,
@@ -129,7 +128,8 @@ def region_edit(
     target: median root mean square change inside the region, images in [-1, 1]; the strength that is returned.
     coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
     margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
-    weight: of the shrinkage towards natural appearances, see the module; 0 for none.
+    weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
+      cross-validation over the samples.
     components: r at most: how many derivatives are taken per sample.
     rounds: most steps of the joint search, each of which takes derivatives of a few samples and is judged on all.
     size: images are averaged down to this longer side before changes are measured.
@@ -154,8 +154,9 @@ def region_edit(
     on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
     natural = region_search.natural_appearances(responses.features, masks[number], components, SHARE)
     grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
-    b, first_order = region_search.best_appearance(grams, weight)
-    shrink = region_search.shrinkage(grams, len(b), weight)
+    chosen = region_search.cross_validated(grams) if weight is None else weight
+    b, first_order = region_search.best_appearance(grams, chosen)
+    shrink = region_search.shrinkage(grams, len(b), chosen)
     return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
 
   number = 0
@@ -178,7 +179,7 @@ def attribute_edit(
   *,
   target: float,
   region=None,
-  weight: float = WEIGHT,
+  weight: float = 0.01,
   components: int = COMPONENTS,
   size: int | None = 128,
   noise: str = 'const',
@@ -190,7 +191,8 @@ def attribute_edit(
     mask: (S,) or (H, W).
     target: median gain of the score; the strength that is returned.
     region: the rest is what is outside of it; the whole image if left out.
-    generator, latents, layer, weight, components, size, noise: as of `region_edit`.
+    weight: of the shrinkage towards natural appearances.
+    generator, latents, layer, components, size, noise: as of `region_edit`.
 
   Raises:
     InputError, NonFiniteError: as of `region_edit`; the attribute does not give one number for each image.
@@ -307,10 +309,10 @@ def _checked_masks(mask: ArrayLike, grid: tuple[int, int]) -> np.ndarray:
   return array / array.max(axis=1, keepdims=True)
 
 
-def _check_numbers(target: float, weight: float, components: int) -> None:
+def _check_numbers(target: float, weight: float | None, components: int) -> None:
   if not (np.isfinite(target) and target > 0):
     raise InputError('target', target, 'it is no change', 'give a positive number, such as 0.1')
-  if not (np.isfinite(weight) and weight >= 0):
+  if weight is not None and not (np.isfinite(weight) and weight >= 0):
     raise InputError('weight', weight, 'it cannot be negative', 'give 0 for no shrinkage, or more')
   if components < 1:
     raise InputError('components', components, 'there is nothing to choose from', 'give 1 or more')

@@ -14,7 +14,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import registry, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2Options
-from panda_jax.responses import Responses
+from panda_jax.responses import Grams, Responses
 from tests.planted_generators import PartsGenerator
 
 SPREADS = (0.0, 0.6, 1.2, 2.0, 3.0)
@@ -182,6 +182,32 @@ def test_only_appearances_that_occur_are_used():
   unit = natural.basis / np.linalg.norm(natural.basis, axis=0)
   deviations = (z[:, PART] @ unit).std(axis=0, ddof=1)
   np.testing.assert_allclose(deviations, np.linalg.norm(natural.basis, axis=0), rtol=1e-6)
+
+
+def noisy_grams(N, seed, r=16):
+  """Answers of samples that differ more than they have in common: rows inside and outside, drawn about shared ones."""
+  rng = np.random.default_rng(seed)
+  shared = np.random.default_rng(1).normal(size=(2, 1, 6, r))
+  rows = np.array([1.0, 2.0]).reshape(2, 1, 1, 1) * (shared + 2 * rng.normal(size=(2, N, 6, r)))
+  grams = np.zeros((2, N, r + 1, r + 1))
+  grams[:, :, :r, :r] = np.einsum('knxa,knxb->knab', rows, rows)
+  return Grams(*grams, None)
+
+
+def test_samples_left_out_choose_the_weight():
+  fresh = noisy_grams(2000, 99)
+  inside, outside = fresh.inside[:, :-1, :-1], fresh.outside[:, :-1, :-1]
+
+  def on_fresh(grams, weight):
+    return region_search.mean_ratio(region_search.best_appearance(grams, weight)[0], inside, outside)[0]
+
+  few = [noisy_grams(6, seed) for seed in range(4)]
+  weights = [region_search.cross_validated(grams) for grams in few]
+  assert set(weights) <= set(region_search.WEIGHTS)
+  # On samples that took no part, the chosen weights do better than next to none.
+  chosen = np.mean([on_fresh(grams, weight) for grams, weight in zip(few, weights, strict=True)])
+  assert chosen < 0.97 * np.mean([on_fresh(grams, 1e-3) for grams in few])
+  assert region_search.cross_validated(noisy_grams(1, 0)) in region_search.WEIGHTS
 
 
 def test_shrinkage_makes_edits_smaller_and_leakier(uneven):
