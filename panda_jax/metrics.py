@@ -29,7 +29,7 @@ def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
   """
   h, w = size
   remedy = f'give r0,r1,c0,c1 with 0 <= r0 < r1 <= {h} and 0 <= c0 < c1 <= {w}'
-  values = list(box) if np.ndim(box) == 1 else []
+  values = list(box) if isinstance(box, Sequence | np.ndarray) and not isinstance(box, str) else []
   if len(values) != 4 or not all(isinstance(x, numbers.Integral) and not isinstance(x, bool) for x in values):
     raise InputError('region', box, 'a box is four whole numbers', remedy)
   r0, r1, c0, c1 = (int(x) for x in values)
@@ -42,12 +42,12 @@ def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
 
 
 def region_mask(region, size: tuple[int, int]) -> np.ndarray:
-  """A region as a mask (h, w) bool: a box through `box_mask`, or a mask of the image's size as it is.
+  """A region as a mask (h, w) bool: a box through `box_mask`, or an array of the image's size as it is.
 
   Raises:
     InputError: it is neither, or nothing is inside or outside of it.
   """
-  if np.ndim(region) < 2:
+  if not isinstance(region, np.ndarray | jax.Array) or region.ndim < 2:
     return box_mask(region, size)
   mask = np.asarray(region)
   text = f'mask of shape {"x".join(map(str, mask.shape))}'

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, optimize
 
+from panda_jax.errors import InputError
 from panda_jax.responses import Grams
 
 WEIGHTS = 0.003, 0.01, 0.03, 0.1, 0.3, 1.0  # of the shrinkage, among which samples left out choose
@@ -18,6 +19,7 @@ ITERATIONS = 500
 STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
 MOST_TILES = 96  # parameters of a mask
 ROUNDING = 1e-7
+SILENT = 1e-12  # share of the largest energy below which a sample does not answer
 RIDGE = 0.1  # of the correlation of positions, before it is inverted
 
 
@@ -57,6 +59,19 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
   r = -(-(int(np.searchsorted(shares, share)) + 1) // 8) * 8  # few different numbers, so that masks share programs
   r = min(most, r, int(np.sum(values > 1e-9 * values[0])))
   return Natural(vectors[:, :r] * np.sqrt(values[:r])[None], float(shares[r - 1]))
+
+
+def answering(grams: Grams) -> Grams:
+  """The samples whose images answer inside the region at all; the others have no ratio.
+
+  Raises:
+    InputError: there are none.
+  """
+  energies = np.trace(grams.inside, axis1=1, axis2=2)
+  kept = energies > SILENT * energies.max()
+  if not kept.any():
+    raise InputError('mask', 'given', 'no change there reaches the region', 'give a mask that lies at the region')
+  return Grams(*(None if x is None else x[kept] for x in grams))
 
 
 def shrinkage(grams: Grams, r: int, weight: float) -> float:
@@ -148,12 +163,17 @@ def best_for_attribute(grams: Grams, weight: float) -> tuple[np.ndarray, float]:
   """The b (r,) of the greatest mean gain of the attribute per change outside, to first order; and that gain.
 
   It starts from (sum O)^-1 sum g, which is the answer where all samples are alike.
+
+  Raises:
+    InputError: the attribute does not depend on b.
   """
   r = grams.inside.shape[1] - 1
   outside, g = grams.outside[:, :r, :r], grams.gained[:, :r]
   shrunk = outside + (shrinkage(grams, r, weight) + 1e-30) * np.eye(r)[None]
+  if not g.any():
+    raise InputError('attribute', 'given', 'no change under the mask moves it', 'give another mask or attribute')
   start = np.linalg.solve(shrunk.mean(axis=0), g.mean(axis=0))
-  b = _minimised(mean_gain, start / max(np.linalg.norm(start), 1e-300), g, shrunk)
+  b = _minimised(mean_gain, start / np.linalg.norm(start), g, shrunk)
   return b / np.linalg.norm(b), -mean_gain(b, g, shrunk)[0]
 
 

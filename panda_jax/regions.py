@@ -137,7 +137,8 @@ def region_edit(
     on_progress: told what is being done.
 
   Raises:
-    InputError: an argument out of range, a region that is none, or a generator that JAX cannot differentiate.
+    InputError: an argument out of range, a region that is none or that the mask does not reach, or a generator that JAX
+      cannot differentiate.
     NonFiniteError: features, images or derivatives are not finite.
   """
   responses = Responses(generator, latents, layer, region, size=size, noise=noise)
@@ -154,6 +155,7 @@ def region_edit(
     on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
     natural = region_search.natural_appearances(responses.features, masks[number], components, SHARE)
     grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
+    grams = region_search.answering(grams)
     chosen = region_search.cross_validated(grams) if weight is None else weight
     b, first_order = region_search.best_appearance(grams, chosen)
     shrink = region_search.shrinkage(grams, len(b), chosen)
@@ -195,7 +197,8 @@ def attribute_edit(
     generator, latents, layer, components, size, noise: as of `region_edit`.
 
   Raises:
-    InputError, NonFiniteError: as of `region_edit`; the attribute does not give one number for each image.
+    InputError, NonFiniteError: as of `region_edit`; the attribute does not give one number for each image, or does not
+      depend on the features under the mask.
   """
   responses = Responses(generator, latents, layer, region, attribute=attribute, size=size, noise=noise)
   one = _checked_masks(mask, responses.grid)[0]
@@ -264,6 +267,7 @@ def _joint(responses: Responses, search: _Search, target: float, least: np.ndarr
   for number in range(rounds):
     on_progress(f'appearance and mask, step {number + 1} of at most {rounds}: ROIR {best.roir:.3f}')
     grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, FEW)
+    grams = region_search.answering(grams)
     for damping in DAMPINGS:
       step = region_search.joint_step(grams, best.b, best.mask, masks, shrink, damping)
       mask = np.clip(best.mask + step.q, least, 1)

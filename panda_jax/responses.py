@@ -135,7 +135,7 @@ class Responses:
     entries: pixels inside times channels at the compared size.
 
   Raises:
-    InputError: no such layer or region, or the generator cannot be differentiated.
+    InputError: no such layer or region, the generator cannot be differentiated, or the attribute gives no (n,).
     NonFiniteError: images or features are not finite.
   """
 
@@ -165,7 +165,11 @@ class Responses:
     except jax.errors.JAXTypeError as error:
       name = type(generator).__name__
       raise InputError('generator', name, 'JAX cannot differentiate it', 'write its methods with jax.numpy') from error
-    shape = self._batches[0][2].shape
+    images = self._batches[0][2]
+    shape = images.shape
+    if attribute is not None and (scores := jax.eval_shape(attribute, images)).shape != shape[:1]:
+      text = f'shape {scores.shape} for {len(images)} images'
+      raise InputError('attribute', text, 'it does not give one number for each image', 'return shape (n,)')
     self.inside = np.zeros(shape[1:3], bool) if region is None else metrics.region_mask(region, shape[1:3])
     self._inside = metrics.compared_mask(self.inside, size)
     self.entries = metrics.entries(self.inside, size) * shape[-1]

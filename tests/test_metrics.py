@@ -29,6 +29,8 @@ def test_box_is_rows_then_columns():
     ((0, 2, 0), 'four whole numbers'),
     ((0.0, 2.0, 0.0, 2.0), 'four whole numbers'),
     ('eyes', 'four whole numbers'),
+    ([[1], [2, 3]], 'four whole numbers'),
+    (None, 'four whole numbers'),
     (np.zeros((5, 6), bool), 'nothing is inside'),
     (np.ones((5, 5), bool), '5 x 6 pixels'),
     (np.full((5, 6), 0.5), 'not all 0 or 1'),

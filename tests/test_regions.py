@@ -376,3 +376,27 @@ def test_generators_that_cannot_be_searched():
     generator = kind(SPREADS)
     with pytest.raises(error, match=said):
       regions.region_edit(generator, draws(generator, 3), 1, (0, 8, 8, 16), generator.parts[:, PART])
+
+
+def test_a_mask_that_does_not_reach_the_region(alike):
+  generator = PartsGenerator([0.0, 0.0])
+  with pytest.raises(InputError, match='reaches the region'):
+    regions.region_edit(generator, draws(generator, 3), 1, generator.region(3), generator.parts[:, 0])
+  # Where single samples do not answer, the others decide.
+  grams = noisy_grams(5, 0)
+  silent = Grams(grams.inside * (np.arange(5) != 2).reshape(5, 1, 1), grams.outside, None)
+  kept = region_search.answering(silent)
+  np.testing.assert_array_equal(kept.outside, grams.outside[[0, 1, 3, 4]])
+  assert np.isfinite(region_search.best_appearance(kept, 0.01)[1])
+
+
+@pytest.mark.parametrize(
+  ('attribute', 'said'),
+  [
+    (lambda images: images.mean(axis=(1, 2)), 'one number for each image'),
+    (lambda images: 0 * images.mean(axis=(1, 2, 3)), 'no change under the mask'),
+  ],
+)
+def test_attributes_that_are_none(alike, attribute, said):
+  with pytest.raises(InputError, match=said):
+    regions.attribute_edit(alike, draws(alike, 3), 1, attribute, alike.parts[:, 0], target=0.1)
