@@ -162,8 +162,7 @@ class Jacobian:
       image = functools.partial(_image, self._structure, self._rule, None)
       H, W, self.channels = jax.eval_shape(image, self._arrays, one_of(latents, 0), step).shape
     except jax.errors.JAXTypeError as error:
-      name = type(self.generator).__name__
-      raise InputError('generator', name, 'JAX cannot trace it', 'write its methods in jax.numpy') from error
+      raise untraceable(self.generator) from error
     self.image, self.size = (H, W), reduced_size((H, W), self._resolution)
     self._chunk = self._chunk or int(np.clip(CHUNK_PIXELS // (H * W), 1, MOST_COLUMNS))
 
@@ -206,6 +205,11 @@ class Jacobian:
 
   def _push(self, latents, tangents: np.ndarray) -> jax.Array:
     return _pushed(self._arrays, latents, tangents, self._structure, self._rule, self.size)
+
+
+def untraceable(generator) -> InputError:
+  """What is said of a generator that JAX cannot trace, and so not differentiate."""
+  return InputError('generator', type(generator).__name__, 'JAX cannot trace it', 'write its methods in jax.numpy')
 
 
 def one_of(latents, i: int):

@@ -14,7 +14,7 @@ from panda_jax.errors import InputError
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.grams import CellGrams, Inside, cell_grams
-from panda_jax.rivals.jacobian import Jacobian, reference_latents
+from panda_jax.rivals.jacobian import Jacobian, reference_latents, untraceable
 from panda_jax.rivals.moving import checked_rows, latent_space
 from panda_jax.rivals.spectra import first, oriented
 from panda_jax.rivals.traced import plain
@@ -65,7 +65,10 @@ def moved_rows(generator, layers: Sequence[int] | None) -> tuple[int, ...] | Non
     return None
   z = np.zeros((1, generator.z_dim), np.float32)
   labels = np.zeros(1, np.int32) if generator.num_classes else None
-  L = jax.eval_shape(lambda z: generator.map(z, labels), z).wplus.shape[1]
+  try:
+    L = jax.eval_shape(lambda z: generator.map(z, labels), z).wplus.shape[1]
+  except jax.errors.JAXTypeError as error:
+    raise untraceable(generator) from error
   if layers is None:
     return tuple(row for row in ROWS if row < L) or tuple(range(L))
   return checked_rows(layers, L)

@@ -6,7 +6,7 @@ import scipy.linalg
 
 from panda_jax.errors import InputError
 from panda_jax.metrics import box_mask
-from panda_jax.rivals import METHODS, load, reference, resefa
+from panda_jax.rivals import METHODS, load, reference
 from panda_jax.rivals.grams import cell_grams
 from panda_jax.rivals.jacobian import Jacobian
 from panda_jax.rivals.moving import Mover
@@ -189,6 +189,11 @@ def test_files_and_the_table_of_methods(tmp_path):
   assert again.provenance['region']['image'] == [8, 8]
 
 
+class Untraceable(LinearGenerator):
+  def map(self, z, *args):
+    return super().map(np.asarray(z), *args)
+
+
 def test_mistakes():
   flat, rows = LinearGenerator(random_jacobian()), LinearGenerator(random_jacobian(rows=6))
   for options, said in [
@@ -210,4 +215,5 @@ def test_mistakes():
     discover(LinearGenerator(J), region=BOX, published=True)
   with pytest.raises(InputError, match=r'^region=this: nothing changes outside of it'):
     discover(LinearGenerator(J), region=BOX)
-  assert resefa.TAU == 1e-3
+  with pytest.raises(InputError, match=r'^generator=Untraceable: JAX cannot trace it'):
+    discover(Untraceable(random_jacobian(rows=2)), region=BOX)
