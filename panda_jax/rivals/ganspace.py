@@ -31,7 +31,7 @@ SAMPLES = {'w': 300_000, 'features': 10_000}
 FRESH = 5000  # samples of which the published code takes the deviations in w
 ROWS = {'w': 10_000}  # samples at a time, as published, where they are rows of w
 BLOCK_BYTES = 128 << 20  # of feature maps at a time
-COVARIANCE = 2048  # longer rows than this have components without a covariance being formed
+COVARIANCE = 1024  # longer rows than this have components without a covariance being formed
 
 
 def discover(
