@@ -152,16 +152,18 @@ def gradient_maps(
   rows: np.ndarray,
   cells: int = 32,
   *,
+  styles: np.ndarray | None = None,
   noise: str = 'const',
   chunk: int = 32,
   mode: str | None = None,
 ) -> Iterator[np.ndarray]:
-  """The derivative of the image, averaged over cells, by every style: (d, g, g, channels) for each sample.
+  """The derivative of the image, averaged over cells, by every style: (d', g, g, channels) for each sample.
 
   Args:
     generator: a StyleGAN2.
     rows: (N, d), all styles of the samples.
     cells: g; both sides of the image are multiples of it.
+    styles: (d',), the numbers of those that are looked at; None for all.
     noise: as of the generator's call.
     chunk: derivatives in one call.
     mode: 'reverse', a pass for each cell and colour, or 'forward', one for each style; None for the fewer.
@@ -173,16 +175,17 @@ def gradient_maps(
   h, w, channels = image_shape(plain(generator))
   if cells < 1 or h % cells or w % cells:
     raise InputError('cells', cells, f'an image of {h} x {w} pixels has no such cells', 'give a divisor of its sides')
-  d, outputs = rows.shape[1], cells * cells * channels
-  forward = d < outputs if mode is None else mode == 'forward'
-  derivative, count = (_columns, d) if forward else (_rows, outputs)
+  styles, outputs = np.arange(rows.shape[1]) if styles is None else np.asarray(styles), cells * cells * channels
+  forward = len(styles) < outputs if mode is None else mode == 'forward'
+  derivative, wanted = (_columns, styles) if forward else (_rows, np.arange(outputs))
   for row in np.asarray(rows, np.float32):
     parts = []
-    for first in range(0, count, chunk):
-      made = derivative(structure, arrays, row, first, cells=cells, chunk=chunk, noise=noise)
-      parts.append(np.asarray(made)[: count - first])
+    for first in range(0, len(wanted), chunk):
+      at = wanted[np.minimum(first + np.arange(chunk), len(wanted) - 1)]  # one program serves the last chunk too
+      made = derivative(structure, arrays, row, at, cells=cells, noise=noise)
+      parts.append(np.asarray(made)[: len(wanted) - first])
     found = np.concatenate(parts)
-    yield (found if forward else found.T).reshape(d, cells, cells, channels)
+    yield (found if forward else found[:, styles].T).reshape(-1, cells, cells, channels)
 
 
 def _pooled_of(structure, arrays, cells, noise):
@@ -196,15 +199,15 @@ def _pooled_of(structure, arrays, cells, noise):
   return pooled
 
 
-@functools.partial(jax.jit, static_argnames=('structure', 'cells', 'chunk', 'noise'))
-def _rows(structure, arrays, row, first, cells: int, chunk: int, noise: str):
+@functools.partial(jax.jit, static_argnames=('structure', 'cells', 'noise'))
+def _rows(structure, arrays, row, at, cells: int, noise: str):
   """(chunk, d): derivatives of some cells by all styles."""
   y, pull = jax.vjp(_pooled_of(structure, arrays, cells, noise), row)
-  return jax.vmap(lambda i: pull((jnp.arange(y.size) == i).astype(y.dtype))[0])(first + jnp.arange(chunk))
+  return jax.vmap(lambda i: pull((jnp.arange(y.size) == i).astype(y.dtype))[0])(at)
 
 
-@functools.partial(jax.jit, static_argnames=('structure', 'cells', 'chunk', 'noise'))
-def _columns(structure, arrays, row, first, cells: int, chunk: int, noise: str):
+@functools.partial(jax.jit, static_argnames=('structure', 'cells', 'noise'))
+def _columns(structure, arrays, row, at, cells: int, noise: str):
   """(chunk, g g channels): derivatives of all cells by some styles."""
   _, push = jax.linearize(_pooled_of(structure, arrays, cells, noise), row)
-  return jax.vmap(lambda i: push((jnp.arange(row.size) == i).astype(row.dtype)))(first + jnp.arange(chunk))
+  return jax.vmap(lambda i: push((jnp.arange(row.size) == i).astype(row.dtype)))(at)

@@ -323,10 +323,10 @@ def cell_labels(masks: np.ndarray, cells: int) -> np.ndarray:
 def vote_rates(generator, rows, masks: np.ndarray, cells: int, chosen: np.ndarray, on_progress: Report) -> np.ndarray:
   """(d', R + 1): the share of the images that show a region in which it has the vote of each of the chosen styles."""
   total, shown = 0.0, 0.0
-  for i, maps in enumerate(gradient_maps(generator, rows, cells)):
+  for i, maps in enumerate(gradient_maps(generator, rows, cells, styles=chosen)):
     own = masks[i] if masks.ndim == 4 else masks
     labels = cell_labels(own, cells)
-    total = total + votes(overlaps(np.abs(maps[chosen]).mean(axis=-1), labels, len(own) + 1))
+    total = total + votes(overlaps(np.abs(maps).mean(axis=-1), labels, len(own) + 1))
     shown = shown + np.isin(np.arange(len(own) + 1), labels)
     on_progress('gradient maps', i + 1, len(rows))
   return total / np.maximum(shown, 1)[None]
