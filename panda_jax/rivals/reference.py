@@ -21,8 +21,9 @@ from panda_jax.rivals.traced import plain
 
 ROWS = 4, 5, 6, 7  # of w+ that both papers edit
 RESOLUTION = 256
-# What is found on one image serves it alone: the first direction of ReSeFa for a box around the nose of cats64, found on
-# 1, 5 and 16 images, leaks 3.3, 1.9 and 1.2 on eight others; for the eyes 0.62, 0.48 and 0.56. An image costs d columns.
+# What is found on one image serves it alone: the first direction of ReSeFa for a box around the nose of cats64, found
+# on 1, 5 and 16 images, leaks 3.3, 1.9 and 1.2 on eight others; for the eyes 0.62, 0.48 and 0.56. An image costs d
+# columns.
 SEEDS = 4, 5, 6, 7, 8
 PUBLISHED_SEEDS = (4,)  # each image has directions of its own there
 
