@@ -38,7 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
       'parts': 12,
       'samples': 1000,  # that PandA is fitted on: seeds 0, 1, ...
       'region_samples': 64,  # of these, for our own choice of an appearance for a region
-      'reference_seeds': (4, 5, 6, 7, 8),  # of the images whose Jacobians LowRankGAN and ReSeFa take
+      'reference_seeds': tuple(range(4, 20)),  # of the images whose Jacobians LowRankGAN and ReSeFa take
       'published': False,  # the rivals as published, with their quirks, instead of as they were meant
       'batch': 32,  # images at a time
       'bootstrap': 1000,
