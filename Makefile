@@ -25,13 +25,13 @@ DEMO := runs/cats64
 demo: venv
 	$(VENV)/bin/python run.py fit --config=configs/cats64.py --workdir=$(DEMO) --overwrite
 	$(VENV)/bin/python run.py saliency --workdir=$(DEMO) --appearance=0,1,2 --seeds=0-5 --overwrite
-	$(VENV)/bin/python run.py edit --workdir=$(DEMO) --part=6 --appearance=0 --alpha=-6,-3,0,3,6 --seeds=0-3 --name=eyes --overwrite
+	$(VENV)/bin/python run.py edit --workdir=$(DEMO) --part=1,3 --appearance=0 --alpha=-3,-1.5,0,1.5,3 --seeds=0-3 --name=eyes --overwrite
 	$(VENV)/bin/python run.py report --workdir=$(DEMO)
 	@echo
 	@echo 'Look at'
-	@echo '  $(DEMO)/overlay.png               twelve parts over cats: 6 is the eyes, 11 the brows, 7 the forehead, 10 the nose'
+	@echo '  $(DEMO)/overlay.png               twelve parts over cats: 1 and 3 are the eyes, 9 the nose, 11 the muzzle, 8 the forehead'
 	@echo '  $(DEMO)/saliency-0+1+2/saliency.png  where three appearances are, on six cats'
-	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes closed and opened with appearance 0; sweep.gif moves'
+	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes opened and closed with appearance 0; sweep.gif moves'
 	@echo '  $(DEMO)/report.html               all of it on one page, with the commands'
 
 # The package as others install it, with the embedded generator inside.
