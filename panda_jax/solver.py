@@ -17,9 +17,11 @@ from jax.sharding import PartitionSpec as Spec
 
 from panda_jax import appearances, block, joint, moments
 from panda_jax.clock import Clock
+from panda_jax.distributed import replicated
 from panda_jax.errors import NonFiniteError
+from panda_jax.layout import AXIS
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
-from panda_jax.store import AXIS, Store
+from panda_jax.store import Store
 
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
@@ -38,6 +40,7 @@ SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
 # about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains what about four thin
 # steps do. Near it, extrapolated, one gains what tens of thin steps do, so it finishes unless it costs more than 20.
 SQUARE_RATE, FAR_GAIN, NEAR_GAIN = 2.0, 4.0, 20.0
+Samples = jax.Array | Iterable[jax.Array]  # all of them on the devices, or one piece after the other
 GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE, GRAM_MEMORY = 100, 1e-7, 2e-5, 5
 
 
@@ -109,7 +112,40 @@ def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sha
   )(Z, *small)
 
 
-def _energy(Z, *, precision, axis_name):
+@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'), donate_argnums=0)
+def add_on_shards(sums, Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
+  """Adds a function of `moments` of each shard to that shard's own sums: nothing is sent."""
+
+  def one(sums, Z, *small):
+    return jax.tree.map(lambda old, new: old + new[None], sums, function(Z, *small, precision=precision))
+
+  specs = Spec(AXIS), Spec(AXIS), *(Spec() for _ in small)
+  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(sums, Z, *small)
+
+
+@partial(jax.jit, static_argnames='mesh')
+def reduce_over_mesh(sums, *, mesh: jax.sharding.Mesh):
+  """The sums of all shards added up, by one all-reduce."""
+
+  def one(sums):
+    return moments.over_shards(jax.tree.map(lambda x: x[0], sums), AXIS)
+
+  return jax.shard_map(one, mesh=mesh, in_specs=Spec(AXIS), out_specs=Spec())(sums)
+
+
+@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
+def nothing_yet(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
+  """Sums of each shard to begin with: zeros."""
+
+  def one(Z, *small):
+    shapes = jax.eval_shape(partial(function, precision=precision), Z, *small)
+    return jax.tree.map(lambda x: jax.lax.pcast(jnp.zeros((1, *x.shape), x.dtype), AXIS, to='varying'), shapes)
+
+  in_specs = Spec(AXIS), *(Spec() for _ in small)
+  return jax.shard_map(one, mesh=mesh, in_specs=in_specs, out_specs=Spec(AXIS))(Z, *small)
+
+
+def _energy(Z, *, precision, axis_name=None):
   del precision  # no products
   return moments.over_groups(lambda group: jnp.sum(group * group), Z, axis_name)
 
@@ -196,17 +232,21 @@ class Solver:
       over_mesh, Z, *small, function=function, mesh=self.store.mesh, precision=self.settings.precision
     )
 
-  def total(self, function: Callable, pieces: Iterable[jax.Array], *small):
-    """Sum over pieces, added up in the small dtype."""
-    result = None
+  def total(self, function: Callable, pieces: Samples, *small):
+    """Sum over all samples: of one array, or of pieces, which each device adds up for itself first."""
+    if isinstance(pieces, jax.Array):
+      return self.sums(function, pieces, *small)
+    static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
+    sums = None
     for Z in pieces:
-      part = self.sums(function, Z, *small)
-      result = part if result is None else jax.tree.map(jnp.add, result, part)
-    return result
+      if sums is None:
+        sums = self.clock.call(nothing_yet, Z, *small, **static)
+      sums = self.clock.call(add_on_shards, sums, Z, *small, **static)
+    return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh)
 
-  def passes(self, name: str, Z: jax.Array | None) -> Iterable[jax.Array]:
+  def passes(self, name: str, Z: jax.Array | None) -> Samples:
     """One pass over all samples: what the devices hold, or a stream."""
-    return [Z] if Z is not None else self.store.pieces(partial(self._on_samples, name))
+    return Z if Z is not None else self.store.pieces(partial(self._on_samples, name))
 
   def load(self, level: int) -> jax.Array:
     with self.clock.phase('features'):
@@ -219,7 +259,9 @@ class Solver:
     with self.clock.phase('callback'):
       self._on_state(state)
 
-  def search(self, pieces: Callable[[str], Iterable[jax.Array]], **options) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def search(
+    self, pieces: Callable[[str], jax.Array | Iterable[jax.Array]], **options
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces; options as of `search_parts`."""
     s = self.settings
     with self.clock.phase('moments'):
@@ -239,7 +281,7 @@ class Solver:
     with self.clock.phase('features'):
       Z = self.store.subset(EARLY_SAMPLES)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
-    P, X, _ = self.search(lambda name: [Z], restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
+    P, X, _ = self.search(lambda name: Z, restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
     start = joint.begin(np.asarray(P[0]), np.asarray(X))
     return self.advance(Z, start, self.sums(_energy, Z), EARLY_STEPS, 0.0)[0]
 
@@ -261,7 +303,7 @@ class Solver:
         error = float(state.inner.error)
         self.check([error], state, 0)
         self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
-    P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
+    P, X, _ = self.search(lambda name: Z, restarts=s.restarts, keep=min(KEEP, s.restarts))
     # The early factors have had their steps on this level; the new ones meet them after as many.
     best, ladder = state.inner, (CONTEST_STEPS,) if state.inner is None else FIRST_STEPS
     for P_k in np.asarray(P):
@@ -288,7 +330,7 @@ class Solver:
   ) -> tuple[joint.JointState, np.ndarray]:
     """Up to so many thin steps: the new iterate and the error after each."""
     with self.clock.phase('solve'):
-      inner = jax.tree.map(partial(jax.device_put, device=self._replicated), inner)
+      inner = jax.tree.map(partial(replicated, sharding=self._replicated), inner)
       done = int(inner.i)
       inner, errors = self.clock.call(
         joint.advance,

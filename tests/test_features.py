@@ -6,7 +6,8 @@ import pytest
 
 import panda_jax
 from panda_jax.features import as_source
-from panda_jax.store import scan, sha256_of, strata
+from panda_jax.scan import scan, sha256_of
+from panda_jax.store import strata
 from tests import planted
 
 Z = planted.structured(23, (3, 4), 5)

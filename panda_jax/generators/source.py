@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.features import FeatureSource
+from panda_jax.features import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import Compiled, checked_layer
 
@@ -76,7 +76,7 @@ class GeneratorSource(FeatureSource):
     self.defined = isinstance(generator, nnx.Module)
     self.samples, self.seed, self.labels = samples, seed, labels
     self._options = {'truncation': truncation, 'truncation_layers': truncation_layers}
-    self._name = name
+    self._name, self._first = name, 0
     channels, height, width = generator.layers[self.layer]
     self.grid, self.channels, self.dtype = (height, width), channels, np.dtype(np.float32)
     self._batch = min(samples, batch or int(np.clip(BATCH_BYTES // self.sample_bytes, 1, 64)))
@@ -97,8 +97,12 @@ class GeneratorSource(FeatureSource):
     digest.update(json.dumps(self.description(), sort_keys=True).encode())
     return digest
 
+  def part(self, first, last):
+    return limited(self, last - first, _first=self._first + first)
+
   def draws(self, indices: np.ndarray) -> Draws:
     """z and labels of samples by their number."""
+    indices = self._first + indices
     z = seeds.draws(self.generator, (self.seed + int(i) for i in indices))
     labels = None if self.labels is None else np.asarray(self.labels)[indices % len(self.labels)]
     return Draws(z, labels)
@@ -122,7 +126,8 @@ class GeneratorSource(FeatureSource):
       if waiting is not None:
         yield np.asarray(waiting, np.float32)
       waiting = following
-    yield np.asarray(waiting, np.float32)
+    if waiting is not None:
+      yield np.asarray(waiting, np.float32)
 
   def blocks(self, size):
     size = max(1, size)
@@ -138,4 +143,5 @@ class GeneratorSource(FeatureSource):
       yield held[0] if len(held) == 1 else np.concatenate(held)
 
   def take(self, indices):
-    return np.concatenate(list(self._in_order(np.asarray(indices))))
+    none = np.zeros((0, self.positions, self.channels), np.float32)
+    return np.concatenate([none, *self._in_order(np.asarray(indices))])

@@ -10,7 +10,7 @@ from converters import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.generators import seeds
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.store import sha256_of
+from panda_jax.scan import sha256_of
 from tests.generators.checkpoints import generator
 
 LAYER = 4
