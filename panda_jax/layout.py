@@ -60,6 +60,13 @@ def _nothing(*, shape, mesh):
   return jax.lax.with_sharding_constraint(jnp.zeros(shape, jnp.float32), NamedSharding(mesh, Spec(AXIS)))
 
 
+def _grouped(rows, live, mean, scale, m: int):
+  """(n, S, C) stored samples as (n / m, S, m, C) float32 groups, scaled and centred; those past `live` become zero."""
+  n, S, C = rows.shape
+  x = (rows.astype(jnp.float32) * scale - mean[None]) * (jnp.arange(n) < live)[:, None, None]
+  return x.reshape(-1, m, S, C).transpose(0, 2, 1, 3)
+
+
 @partial(jax.jit, static_argnames='mesh', donate_argnums=0)
 def _place(buffer, chunk, live, mean, scale, first, *, mesh):
   """Writes stored samples as float32 groups into the buffer; of each device's, those past `live` become zero.
@@ -68,9 +75,7 @@ def _place(buffer, chunk, live, mean, scale, first, *, mesh):
   """
 
   def one(buffer, chunk, live, mean, scale, first):
-    _, S, m, C = buffer.shape
-    x = (chunk.astype(jnp.float32) * scale - mean[None]) * (jnp.arange(len(chunk)) < live)[:, None, None]
-    x = x.reshape(-1, m, S, C).transpose(0, 2, 1, 3)
+    x = _grouped(chunk, live, mean, scale, buffer.shape[2])
     return jax.lax.dynamic_update_slice_in_dim(buffer, x, first, axis=0)
 
   specs = Spec(AXIS), Spec(AXIS), Spec(AXIS), Spec(), Spec(), Spec()
@@ -86,6 +91,59 @@ def sharded(shards: list[jax.Array], mesh: jax.sharding.Mesh) -> jax.Array:
 def own_devices(mesh: jax.sharding.Mesh) -> list[jax.Device]:
   """Those of this process, in the order of the mesh."""
   return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+
+
+@partial(jax.jit, static_argnames=('groups', 'places', 'mesh'))
+def _arrange(batches, live, mean, scale, *, groups, places, mesh):
+  """Batches (devices * b, S, C) that lie on the devices already, as groups there: `groups` of `places` samples each."""
+
+  def one(batches, live, mean, scale):
+    rows = jnp.concatenate(batches)[: groups * places]
+    rows = jnp.pad(rows, ((0, groups * places - len(rows)), (0, 0), (0, 0)))
+    return _grouped(rows, live, mean, scale, places)
+
+  specs = Spec(AXIS), Spec(AXIS), Spec(), Spec()
+  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(batches, live, mean, scale)
+
+
+def made_on_devices(
+  make: Callable[[np.ndarray], jax.Array],
+  step: int,
+  indices: np.ndarray,
+  layout: Layout,
+  mesh: jax.sharding.Mesh,
+  scale: float,
+  mean: np.ndarray | None,
+) -> jax.Array:
+  """Like `to_devices` for samples that devices make: they stay where they are made.
+
+  Args:
+    make: `make(indices)` gives `step` samples, (step, S, C) float32, an equal run of them on each own device.
+    step: see there.
+    indices: of the samples of this process.
+    layout, mesh, scale, mean: as of `to_devices`.
+  """
+  devices = own_devices(mesh)
+  G, _, m, C = layout.shape
+  room, batch = G // mesh.size * m, step // len(devices)
+  runs = [indices[k * room : (k + 1) * room] for k in range(len(devices))]  # what each device makes
+  filled = -(-max(map(len, runs)) // batch) * batch
+  # Runs that are shorter are filled up with any samples, which are masked.
+  wanted = np.stack([np.resize(run if len(run) else [0], max(batch, filled)) for run in runs])
+  made = [make(wanted[:, k : k + batch].reshape(-1)) for k in range(0, max(batch, filled), batch)]
+  batches = [sharded([shard.data for shard in _in_order(x)], mesh) for x in made]
+  live = sharded(
+    [jax.device_put(np.asarray([len(run)], np.int32), d) for run, d in zip(runs, devices, strict=True)], mesh
+  )
+  everywhere = NamedSharding(mesh, Spec())
+  shift = replicated(np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale), everywhere)
+  factor = replicated(np.float32(scale), everywhere)
+  return _arrange(batches, live, shift, factor, groups=G // mesh.size, places=m, mesh=mesh)
+
+
+def _in_order(x: jax.Array) -> list:
+  """The shards of an array that is split over its rows, by row."""
+  return sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
 
 
 def _device_scale(dtype: np.dtype, scale: float) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from panda_jax import distributed
 from panda_jax.distributed import Shares
 from panda_jax.errors import InputError
 from panda_jax.features import ArraySource, FeatureSource
-from panda_jax.layout import Layout, to_devices
+from panda_jax.layout import Layout, made_on_devices, to_devices
 from panda_jax.scan import BLOCK_BYTES, Scan, block_size, prefetched
 
 STORES = ('auto', 'device', 'host', 'source')
@@ -135,9 +135,20 @@ class Store:
   def _load(self, read, samples, layout) -> jax.Array:
     return to_devices(read, samples, layout, self.mesh, self.source.dtype, self.scan.scale, self.scan.mean)
 
+  def _make(self, indices, layout) -> jax.Array:
+    s = self.source
+    return made_on_devices(s.made, s.step, indices, layout, self.mesh, self.scan.scale, self.scan.mean)
+
+  @property
+  def _on_devices(self) -> bool:
+    """Whether the devices make the samples, each its own."""
+    return self.source.kind == 'generator' and self.source.defined
+
   def subset(self, count: int) -> jax.Array:
     """`count` samples spread over the order of energies, on the devices; each process contributes those it has."""
     indices, most = self.shares.own(strata(self.scan.energies, count))
+    if self._on_devices:
+      return self._make(indices, self._layout(most))
     if self.source.kind == 'iterable':  # each read would be a pass
       samples = self.source.take(indices)
       return self._load(lambda first, last: samples[first:last], count, self._layout(most))
@@ -146,6 +157,8 @@ class Store:
   def whole(self) -> jax.Array:
     """All samples on the devices, whatever was planned."""
     own, layout = self.shares.last - self.shares.first, self._layout(self.shares.most)
+    if self._on_devices:
+      return self._make(np.arange(own), layout)
     if isinstance(self.source, ArraySource):
       everything = next(self.source.blocks(max(1, own)), None)
       return self._load(lambda first, last: everything[first:last], own, layout)
@@ -166,6 +179,9 @@ class Store:
     """All samples, one piece of fixed shape after the other, on the devices; as many pieces in every process."""
     s, own, most = self.source, self.shares.last - self.shares.first, self.shares.most
     size = min(block_size(s, self._batch), most)
+    if self._on_devices:
+      yield from self._made_pieces(-(-size // s.step) * s.step, on_samples)
+      return
     layout, nothing = self._layout(size), np.zeros((0, s.positions, s.channels), s.dtype)
     blocks, seen = prefetched(s.blocks(size)), 0
     for first in range(0, most, size):
@@ -173,6 +189,12 @@ class Store:
       yield self._load(lambda first, last, block=block: block[first:last], len(block), layout)
       seen += len(block)
       on_samples(min(self.scan.samples, (first + size) * jax.process_count()))
-    seen += sum(map(len, blocks))
+    seen += sum(map(len, blocks))  # none, unless the source has changed
     if seen != own:
       raise InputError('features', s.name(), f'a pass gave {seen} samples, the first {own}', 'give the same each time')
+
+  def _made_pieces(self, size: int, on_samples: Callable[[int], None]) -> Iterator[jax.Array]:
+    own, layout = self.shares.last - self.shares.first, self._layout(size)
+    for first in range(0, self.shares.most, size):
+      yield self._make(np.arange(min(first, own), min(first + size, own)), layout)
+      on_samples(min(self.scan.samples, (first + size) * jax.process_count()))

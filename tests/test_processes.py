@@ -103,7 +103,8 @@ OPTIONS = {
   'device': {'parts': 5},
   'source': {'parts': 5, 'store': 'source', 'budget': 80_000, 'batch': 5},
   'varimax': {'parts': 5, 'rotation': 'varimax', 'center': 'position', 'store': 'host', 'budget': 80_000},
-  'one': {'parts': 2, 'samples': 1},  # fewer samples than processes
+  'few': {'parts': 2, 'samples': 3},  # fewer than devices
+  'one': {'parts': 2, 'samples': 1},  # fewer than processes
 }
 
 
@@ -158,7 +159,9 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     np.testing.assert_allclose(found['K'], K, atol=1e-6 * np.abs(K).max())
   for name, options in OPTIONS.items():
     two, one = panda_jax.Factors.load(out / f'{name}.npz'), panda_jax.fit(path, **options)
-    if name != 'one':  # a sample alone leaves appearances undetermined
+    # A sample alone leaves the factors undetermined: the fit ends by stalling, where rounding decides.
+    if name != 'one':
       planted.assert_same_factors(one.factors, two)
-    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=1e-5, abs=1e-9), name
+    close = 1e-4 if name == 'one' else 1e-5
+    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=close), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
