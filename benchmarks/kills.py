@@ -57,7 +57,10 @@ def random_moments(arguments: list[str], folder: Path, processes: int, moments: 
     moment, victim = float(rng.uniform(0, whole)), int(rng.integers(processes))
     row = {'processes': processes, 'moment': moment, 'of': whole, 'victim': victim}
     found = killed(arguments, folder / str(k), processes, moment, victim)
-    planted.assert_same_factors(expected, found.pop('factors'))
+    try:
+      planted.assert_same_factors(expected, found.pop('factors'))
+    except AssertionError as error:
+      raise AssertionError(f'other factors after {row}') from error
     rows.append(row | found)
   return rows
 

@@ -333,11 +333,26 @@ def _checked_samples(samples, available):
   return samples
 
 
+def _is_whole_file(mapped: np.memmap) -> bool:
+  """Whether a mapped array is all of a .npy file, and as it is there.
+
+  Such a file is read instead: were it cut while it is mapped, the process would be killed at the next access.
+  """
+  if mapped.filename is None or mapped.mode == 'c' or not mapped.flags.c_contiguous:
+    return False
+  try:
+    file = np.load(mapped.filename, mmap_mode='r')
+  except (OSError, ValueError):
+    return False
+  return (file.shape, file.dtype, file.offset) == (mapped.shape, mapped.dtype, mapped.offset)
+
+
 def as_source(features, grid: tuple[int, int] | None = None, samples: int | None = None) -> FeatureSource:
   """A `FeatureSource` for whatever the caller has.
 
   Args:
-    features: an array (N, H, W, C) or (N, S, C); the path of a .npy file; a `FeatureSource`; or an object that can be
+    features: an array (N, H, W, C) or (N, S, C); the path of a .npy file, or `numpy.load(path, mmap_mode='r')`, which
+      is read like it; a `FeatureSource`; or an object that can be
       iterated over repeatedly and yields batches (a function that returns an iterator counts).
     grid: (H, W), needed for (N, S, C) only.
     samples: use the first so many samples only.
@@ -349,6 +364,8 @@ def as_source(features, grid: tuple[int, int] | None = None, samples: int | None
     return features
   if isinstance(features, str | os.PathLike):
     return NpySource(features, grid, samples)
+  if isinstance(features, np.memmap) and _is_whole_file(features):
+    return NpySource(features.filename, grid, samples)
   if hasattr(features, '__array__'):
     return ArraySource(features, grid, samples)
   if callable(features) or hasattr(features, '__iter__'):

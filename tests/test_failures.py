@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import panda_jax
+from benchmarks import kills
 from panda_jax import supervision
 from tests import planted
 from tests.processes import ended, run_processes, start, start_fits
@@ -66,7 +67,9 @@ def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   processes = start_fits([command, command])
   wait_for_checkpoint(processes[0], tmp_path / 'w')
   processes[1].send_signal(signal.SIGTERM)
+  began = time.monotonic()
   done = ended(processes)
+  assert time.monotonic() - began < 30  # 10 s, and more on a machine that does other things too
   assert [status for status, _ in done] == [143, 143], done
   assert not (tmp_path / 'w' / 'summary.json').exists()
   # One process alone goes on from what two have saved, and knows the features again.
@@ -74,6 +77,13 @@ def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   assert status == 0, text
   assert 'going on from' in text
   planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
+
+
+@pytest.mark.parametrize(('processes', 'count'), [(1, 2), (2, 1)])
+def test_killed_at_any_moment_the_rerun_ends_with_the_same_factors(features, tmp_path, processes, count):
+  # More of them: python -m benchmarks.kills
+  rows = kills.random_moments(features[0], tmp_path, processes, count, np.random.default_rng())
+  assert len(rows) == count
 
 
 def test_other_configurations_are_refused_by_all(tmp_path):

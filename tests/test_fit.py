@@ -1,5 +1,7 @@
 """`fit` as a whole: recovery, descent, invariances, every shape, every option."""
 
+import os
+
 import jax
 import ml_dtypes
 import numpy as np
@@ -102,6 +104,16 @@ def test_same_factors_from_every_store(result, store, tmp_path):
   fitted = panda_jax.fit(tmp_path / 'z.npy', parts=5, store=store, budget=64 * 16 * 4 * 20, batch=9)
   assert {h['phase'] for h in fitted.history} >= {'gram'}  # it was streamed
   planted.assert_same_factors(result.factors, fitted.factors)
+
+
+def test_a_file_that_is_cut_during_the_fit_ends_it_with_a_sentence(tmp_path):
+  np.save(tmp_path / 'z.npy', FEATURES)
+
+  def cut(state):
+    os.truncate(tmp_path / 'z.npy', 10_000)
+
+  with pytest.raises(panda_jax.InputError, match=r'z\.npy: it changed during the fit \(from 196736 to 10000 bytes\)'):
+    panda_jax.fit(tmp_path / 'z.npy', parts=5, store='source', budget=64 * 16 * 4 * 20, batch=9, on_state=cut)
 
 
 def test_same_columns_of_a_where_energies_are_apart(result):
