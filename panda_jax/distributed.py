@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -68,6 +69,13 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
     host, colon, port = coordinator.rpartition(':')
     if not host or not colon or not port.isdigit() or not 0 < int(port) < 2**16:
       raise InputError('coordinator', coordinator, 'it is no address', 'give HOST:PORT of process 0')
+    if process_id == 0:  # JAX's service would crash
+      try:
+        socket.create_server(('', int(port))).close()
+      except OSError as error:
+        raise InputError(
+          'coordinator', coordinator, f'its port cannot be opened ({error.strerror})', 'choose another port'
+        ) from error
   if processes is not None and processes < 1:
     raise InputError('processes', processes, 'it must be positive', 'give how many processes there are')
   if process_id is not None and not 0 <= process_id < (processes or 2**31):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 import time
 
@@ -121,7 +122,10 @@ def test_what_cannot_be_joined_says_so(tmp_path):
   [(status, text)] = ended([start([sys.executable, '-c', code])], 120)
   assert status == 2
   assert_one_sentence(text, 'coordinator=127.0.0.1:9: not all processes met there within 4 s')
+  taken = socket.create_server(('', 0))
+  address = f'127.0.0.1:{taken.getsockname()[1]}'
   mistakes = {
+    ('--distributed', f'--coordinator={address}', '--processes=2', '--process_id=0'): 'its port cannot be opened',
     ('--distributed',): '--coordinator=HOST:PORT --process_id=I --processes=N',
     ('--distributed', '--coordinator=here'): 'coordinator=here: it is no address',
     ('--distributed', '--coordinator=a:1', '--processes=2', '--process_id=2'): 'process_id=2: there is no such process',
@@ -132,6 +136,7 @@ def test_what_cannot_be_joined_says_so(tmp_path):
     [(status, text)] = ended([start(command)])
     assert status == 2, text
     assert_one_sentence(text, expected)
+  taken.close()
 
 
 def test_decisions_are_taken_together():
