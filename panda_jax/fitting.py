@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -239,6 +240,12 @@ def fit(
   source = as_source(features, grid, samples)
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
+
+  def told(name: str) -> Callable[[int], None]:
+    """Tells of a pass in which each process counts the samples of its own share."""
+    several, most = jax.process_count(), source.samples or math.inf
+    return lambda n: on_samples(name, min(n * several, most))
+
   with small_matrices_in_float64(), one_blas_thread():
     with clock.phase('features'):
       own, chosen = distributed.own_share(source), None
@@ -246,10 +253,10 @@ def fit(
         chosen = plan(source, source.samples, store, budget)
         on_plan(chosen)
       if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
-        own = distributed.together(partial(held_in_memory, own, lambda n: on_samples('generate', n)))
+        own = distributed.together(partial(held_in_memory, own, told('generate')))
       # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
       now = resume is not None or source.kind != 'array' or distributed.several()
-      scanned = scan(source, center, lambda n: on_samples('scan', n), own=own, batch=batch, hashed=now, like=like)
+      scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=now, like=like)
       sha256 = sha256_of(source) if source.defined else scanned.sha256
       if chosen is None:
         chosen = plan(source, scanned.samples, store, budget)

@@ -75,6 +75,10 @@ def test_a_pass_sends_one_sum_and_nothing_goes_to_the_host():
           streamed, whole = end(twice), held(Z, *small)
         for a, b in zip(jax.tree.leaves(streamed), jax.tree.leaves(whole), strict=True):
           np.testing.assert_allclose(a, 2 * np.asarray(b), rtol=1e-12)
+        if name == 'K':
+          exact = samples.astype(np.float64)
+          exact = np.einsum('nsc,ntc->st', exact, exact)
+          np.testing.assert_allclose(whole[0], exact, atol=1e-6 * exact.max())
 
       # A thin step: the gradient, the line search and the new moments each need what the last one found.
       total = solver.over_mesh(Z, function=solver._energy, mesh=mesh, precision='highest')

@@ -126,6 +126,16 @@ def test_same_columns_of_a_where_energies_are_apart(result):
   assert np.abs(A - B).max() <= 1e-2 * np.abs(A).max()
 
 
+# Three samples in two parts determine W in six directions of the 16 channels, and the error is flat around its minimum.
+LOOSE = {'parts': 5e-3, 'outer': np.inf}
+ON_DEVICES = {  # samples, options
+  'all': (48, {'parts': 5}),
+  'streamed': (48, {'parts': 5, 'store': 'source', 'budget': 80_000, 'batch': 10}),
+  'odd': (47, {'parts': 5}),
+  'few': (3, {'parts': 2}),  # fewer than devices
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('count', [2, 8])
 def test_same_factors_on_several_devices(result, count, tmp_path):
@@ -136,16 +146,17 @@ def test_same_factors_on_several_devices(result, count, tmp_path):
     import jax, panda_jax
     from tests import test_fit as t
     assert jax.device_count() == int(sys.argv[2])
-    panda_jax.fit(t.FEATURES[:47], parts=5)  # not divisible
-    panda_jax.fit(t.FEATURES[:1], parts=2)  # fewer samples than devices
-    panda_jax.fit(t.FEATURES, parts=5).factors.save(sys.argv[1])
-    panda_jax.fit(t.FEATURES, parts=5, store='source', budget=80_000, batch=10).factors.save(sys.argv[1] + 's.npz')
+    for name, (samples, options) in t.ON_DEVICES.items():
+      panda_jax.fit(t.FEATURES[:samples], **options).factors.save(f'{sys.argv[1]}/{name}.npz')
     """,
-    str(tmp_path / 'f.npz'),
+    str(tmp_path),
     str(count),
   )
-  for name in ('f.npz', 'f.npzs.npz'):
-    planted.assert_same_factors(result.factors, panda_jax.Factors.load(tmp_path / name))
+  for name, (samples, options) in ON_DEVICES.items():
+    here = result if name == 'all' else panda_jax.fit(FEATURES[:samples], **options)
+    there = panda_jax.Factors.load(tmp_path / f'{name}.npz')
+    planted.assert_same_factors(here.factors, there, **(LOOSE if name == 'few' else {}))
+    assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5), name
 
 
 @pytest.mark.parametrize('kind', [np.float16, ml_dtypes.bfloat16, np.float64])

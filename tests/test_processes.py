@@ -13,6 +13,7 @@ from panda_jax.features import as_source
 from panda_jax.scan import GRAINED, GrainHash, scan, sha256_of
 from tests import planted
 from tests.processes import run_processes
+from tests.test_fit import LOOSE
 
 FEATURES = planted.structured(47)  # (47, 8, 8, 16): no multiple of two, so that shares differ
 
@@ -161,7 +162,7 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     two, one = panda_jax.Factors.load(out / f'{name}.npz'), panda_jax.fit(path, **options)
     # A sample alone leaves the factors undetermined: the fit ends by stalling, where rounding decides.
     if name != 'one':
-      planted.assert_same_factors(one.factors, two)
+      planted.assert_same_factors(one.factors, two, **(LOOSE if name == 'few' else {}))
     close = 1e-4 if name == 'one' else 1e-5
     assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=close), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
