@@ -27,8 +27,9 @@ from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
-UNFITTED = 'fit', 'info', 'sample'  # commands that need no finished fit
+UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
 EDITING: set[str] = set()  # flags of the others
+DISCOVERING: set[str] = set()  # flags of discover, which has alpha too
 
 
 def nearest(word: str, words) -> str:
@@ -259,6 +260,53 @@ def report() -> None:
   print(write_report(flags.FLAGS.workdir))
 
 
+def discover() -> None:
+  """python run.py discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --out=DIR"""
+  from panda_jax.rivals import discovered
+  from panda_jax.rivals.requested import CALLED, requested
+
+  options = flags.FLAGS
+  if not options.method:
+    raise InputError('method', None, 'not given', 'give --method=sefa|ganspace|stylespace|lowrankgan|resefa')
+  if not options.out:
+    raise InputError('out', None, 'not given', 'give --out=DIR')
+  arguments, strip = requested(options)
+  try:
+    with Progress() as progress:
+      found, shapes = discovered.discover_into(
+        options.out,
+        given_generator(),
+        options.method,
+        arguments,
+        strip,
+        overwrite=options.overwrite,
+        command=command(),
+        on_progress=discovered.told(progress.now),
+      )
+  except InputError as error:
+    argument = CALLED.get(error.argument, error.argument)
+    raise type(error)(argument, error.value, error.problem, error.remedy) from error
+  print_written(Path(options.out), shapes, 'directions.json', 'strip.png')
+  print(f'{len(found)} directions in {found.provenance["discovery"]["seconds"]:.1f} s')
+
+
+def compare() -> None:
+  """python run.py compare --config=configs/compare_cats64.py --workdir=DIR"""
+  from panda_jax.compare import compare_into
+
+  options = flags.FLAGS
+  if not options.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
+  config = options.config
+  for name in FLAGS:
+    if options[name].present:
+      if name not in config:
+        raise InputError(f'--{name}', options[name].value, 'compare has no such flag', 'leave it out')
+      config[name] = options[name].value
+  compare_into(options.workdir, config, overwrite=options.overwrite, command=command())
+  print_written(Path(options.workdir), {}, 'table.md', 'table.json', 'curves.png', 'strips.png')
+
+
 COMMANDS = {
   'fit': fit,
   'info': info,
@@ -268,7 +316,26 @@ COMMANDS = {
   'refine': refine,
   'saliency': saliency,
   'report': report,
+  'discover': discover,
+  'compare': compare,
 }
+
+
+def known_keys(name: str) -> set[str]:
+  """The keys of a command's configuration."""
+  if name == 'compare':
+    from panda_jax.compare import default_config as comparison
+
+    return set(comparison().keys())
+  return set(default_config().keys())
+
+
+def foreign_flags(name: str) -> set[str]:
+  """Flags that only other commands have."""
+  joining = set() if name == 'fit' else {'distributed', *JOINING}
+  if name == 'discover':
+    return EDITING - {'alpha'} | joining
+  return (EDITING if name in UNFITTED else set()) | DISCOVERING | joining
 
 
 def define_edit_flags() -> None:
@@ -298,16 +365,30 @@ def define_edit_flags() -> None:
   EDITING.update(set(flags.FLAGS) - before)
 
 
-def define_flags() -> None:
+def define_discover_flags() -> None:
+  """Those of discover alone."""
+  before = set(flags.FLAGS)
+  flags.DEFINE_string('method', None, 'sefa, ganspace, stylespace, lowrankgan or resefa.')
+  flags.DEFINE_string('region', None, 'Box r0,r1,c0,c1 in pixels: rows r0 to r1 - 1, columns c0 to c1 - 1.')
+  flags.DEFINE_string('rows', None, "Rows of w+ that directions move: 4-7; the method's own if left out.")
+  flags.DEFINE_integer('count', None, 'How many directions, at most.')
+  flags.DEFINE_string('references', None, 'Seeds of the images that lowrankgan and resefa differentiate: 4-8.')
+  DISCOVERING.update(set(flags.FLAGS) - before)
+
+
+def define_flags(name: str) -> None:
   """Defines every flag. Not at import: the configuration's flag reads the command line while it is defined."""
   default = str(HERE / 'configs' / 'default.py')
   config_flags.DEFINE_config_file('config', default, 'Configuration file.')
   flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
   flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
-  flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
-  flags.DEFINE_string('out', None, 'Folder of sample.')
+  if name == 'discover':
+    flags.DEFINE_bool('published', False, 'As the published code does it, also where it is wrong.')
+  else:
+    flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
+  flags.DEFINE_string('out', None, 'Folder of sample and of discover.')
   flags.DEFINE_string('latents', None, 'z of sample, a .npy file (N, z_dim), before truncation.')
-  flags.DEFINE_string('seeds', None, 'Seeds of sample: 0,1,2 or 0-99.')
+  flags.DEFINE_string('seeds', None, 'Seeds of samples: 0,1,2 or 0-99.')
   flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
   flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
@@ -316,6 +397,7 @@ def define_flags() -> None:
   flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0; detected in Slurm, Open MPI, Kubernetes, on TPUs.')
   flags.DEFINE_integer('process_id', None, 'Number of this process, from 0; detected likewise.')
   flags.DEFINE_integer('processes', None, 'How many processes; detected likewise.')
+  define_discover_flags()
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
   flags.DEFINE_float('truncation', None, 'Truncation of the latents; 1 for none.')
@@ -336,9 +418,9 @@ def define_flags() -> None:
   flags.DEFINE_integer('seed', None, 'Seed of the restarts and of the first sample.')
 
 
-def check_config_keys(arguments: list[str]) -> None:
+def check_config_keys(name: str, arguments: list[str]) -> None:
   """A wrong key, told before anything is read, with the nearest right one."""
-  known = default_config().keys()
+  known = known_keys(name)
   for argument in arguments:
     if argument.startswith(('--config.', '-config.')):
       key = argument.lstrip('-')[len('config.') :].split('=')[0]
@@ -352,13 +434,15 @@ def parse(argv: list[str]) -> str:
     raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', f'give one of {", ".join(COMMANDS)}')
   if argv[1] not in COMMANDS:
     raise InputError('command', argv[1], 'unknown', nearest(argv[1], COMMANDS))
-  check_config_keys(argv[2:])
+  check_config_keys(argv[1], argv[2:])
+  if argv[1] == 'compare' and not any(argument.lstrip('-').split('=')[0] == 'config' for argument in argv[2:]):
+    raise InputError('config', None, 'not given', 'give --config=configs/compare_cats64.py, or one of your own')
   try:
-    define_flags()
+    define_flags(argv[1])
     rest = flags.FLAGS([argv[0], *argv[2:]])
     flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
   except flags.UnrecognizedFlagError as error:
-    known = set(flags.FLAGS) - (EDITING if argv[1] in UNFITTED else set())
+    known = set(flags.FLAGS) - foreign_flags(argv[1])
     remedy = nearest(error.flagname, known)
     raise InputError(f'--{error.flagname}', error.flagvalue, 'there is no such flag', remedy) from error
   except Exception as error:  # a config file may raise anything; its last line says what
@@ -366,10 +450,16 @@ def parse(argv: list[str]) -> str:
     raise InputError('flags', ' '.join(argv[2:]), said, 'see README.md for flags and config keys') from error
   if len(rest) > 1:
     raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
-  for name in sorted(EDITING) if argv[1] in UNFITTED else ():
+  foreign = foreign_flags(argv[1])
+  for name in sorted(foreign):
     if flags.FLAGS[name].present:
-      remedy = nearest(name, set(flags.FLAGS) - EDITING)
+      remedy = nearest(name, set(flags.FLAGS) - foreign)
       raise InputError(f'--{name}', flags.FLAGS[name].value, f'{argv[1]} has no such flag', remedy)
+  if argv[1] in ('fit', 'compare'):
+    strange = sorted(set(flags.FLAGS.config.keys()) - known_keys(argv[1]))
+    if strange:
+      remedy = f'give a configuration of {argv[1]}'
+      raise InputError(f'config.{strange[0]}', flags.FLAGS.config[strange[0]], f'no key of {argv[1]}', remedy)
   return argv[1]
 
 

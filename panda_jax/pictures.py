@@ -44,7 +44,7 @@ SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
 
 
 @contextmanager
-def _figure(path: str | os.PathLike, width: float, height: float, **options) -> Iterator:
+def saved_figure(path: str | os.PathLike, width: float, height: float, **options) -> Iterator:
   """A figure of `width` x `height` inches, saved to `path` as a whole or not at all."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ def draw_parts(
     share = '' if energies is None else _percent(float(energies[k]))
     names.append(f'part {k}' + (('\n' if layout.title_lines == 2 else ' · ') + share if share else ''))
 
-  with _figure(path, layout.width / DPI, layout.height / DPI) as figure:
+  with saved_figure(path, layout.width / DPI, layout.height / DPI) as figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
@@ -220,7 +220,7 @@ def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> Non
   seconds = np.array([row['seconds'] for row in rows])
   errors = np.array([row['relative_error'] for row in rows])
 
-  with _figure(path, 8, 5, layout='constrained') as figure:
+  with saved_figure(path, 8, 5, layout='constrained') as figure:
     axes = figure.add_subplot()
     _plain(axes, 'Convergence of the fit')
     axes.set_xlabel('seconds since the fit started')
@@ -262,7 +262,7 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
   values = np.sort(np.asarray(eigenvalues_W, np.float64))[::-1]
   (blue, dot), (orange, square), (green, _) = SERIES[:3]
 
-  with _figure(path, 11, 4.6, layout='constrained') as figure:
+  with saved_figure(path, 11, 4.6, layout='constrained') as figure:
     left, right = figure.subplots(1, 2)
     _plain(left, 'Energy of the appearances')
     live = shares > 0

@@ -137,6 +137,9 @@ def test_what_cannot_be_joined_says_so(tmp_path):
     assert status == 2, text
     assert_one_sentence(text, expected)
   taken.close()
+  [(status, text)] = ended([start([sys.executable, 'run.py', 'info', '--generator=cats64', '--distributed'])])
+  assert status == 2, text
+  assert_one_sentence(text, '--distributed=True: info has no such flag')
 
 
 def test_decisions_are_taken_together():

@@ -1,0 +1,199 @@
+"""One cell of the comparison: a method on a region, chosen on held-out samples and measured on test samples.
+
+Letters: N samples, h, w image.
+"""
+
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panda_jax import metrics
+from panda_jax.compare.protocol import Bench, Candidate, Samples
+from panda_jax.factors import write_atomically
+from panda_jax.realism import Embedding, frechet_distance
+
+SHOWN = 6  # samples whose edited images are kept for the strips
+SIGNS = 1, -1
+TRIMMED = 0.01  # relative, to which strengths are matched on test samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Guard:
+  """Says how far edited images are from unedited ones: a Fréchet distance in the space of realism.py.
+
+  Attributes:
+    embedding: of unedited images of other seeds.
+    rows: (N, dimensions), the unedited test samples in it.
+  """
+
+  embedding: Embedding
+  rows: np.ndarray
+
+  def distance(self, rows: np.ndarray) -> float:
+    """Of the edited test samples, as rows in that space, to the unedited; 0 where nothing is changed."""
+    return frechet_distance(self.rows, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+  """What all cells share, and what one differs in.
+
+  Attributes:
+    region: its name.
+    mask: (h, w) bool.
+    target: the median change inside that strengths are matched to.
+    curve: multiples of the matched strength at which the curve is taken.
+    bootstrap: how many resamples an interval is taken from.
+  """
+
+  region: str
+  mask: np.ndarray
+  target: float
+  curve: tuple[float, ...]
+  bootstrap: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """The candidate that held-out samples chose: its place, sign and strength; whether that reaches the target."""
+
+  index: int
+  alpha: float
+  reached: bool
+  change: float
+  tried: list[dict]
+
+
+def choose(bench: Bench, heldout: Samples, offered: list[Candidate], setting: Setting) -> Chosen:
+  """The candidate and sign of the lowest mean ROIR on held-out samples, each at the strength that matches the target.
+
+  Where none reaches the target, the one that comes nearest to it.
+  """
+  tried: list[dict[str, Any]] = []
+  start = 1.0  # candidates of one method need similar strengths
+  for index, candidate in enumerate(offered):
+    for sign in SIGNS:
+
+      def change_at(alpha: float, candidate=candidate, sign=sign) -> np.ndarray:
+        return bench.change(heldout, candidate, sign * alpha, setting.mask).rms
+
+      match = metrics.match_strength(change_at, setting.target, start=start)
+      start = match.alpha if match.reached else start
+      record = {'candidate': index, 'label': candidate.label, 'sign': sign, 'alpha': sign * match.alpha}
+      record |= {'change': match.change, 'reached': match.reached}
+      if match.reached:
+        change = bench.change(heldout, candidate, record['alpha'], setting.mask)
+        record |= {'roir': _mean(change.roir), 'changed': int(np.isfinite(change.roir).sum())}
+      tried.append(record)
+  reached = [record for record in tried if record['reached'] and record['roir'] is not None]
+  best = min(reached, key=lambda record: record['roir']) if reached else max(tried, key=lambda r: r['change'])
+  return Chosen(best['candidate'], best['alpha'], best['reached'], best['change'], tried)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """What a cell says (JSON values), and its arrays: roir (N,), leakage (h, w), edited (shown, h, w, channels)."""
+
+  record: dict[str, Any]
+  arrays: dict[str, np.ndarray]
+
+  def save(self, folder: Path, name: str) -> None:
+    """The arrays first: where the record is, the cell is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **self.arrays)
+    write_atomically(folder / f'{name}.npz', buffer.getvalue())
+    write_atomically(folder / f'{name}.json', (json.dumps(self.record, indent=2, allow_nan=False) + '\n').encode())
+
+
+def load_cell(folder: Path, name: str) -> Cell | None:
+  """A cell that was saved; None where there is none, or no whole one."""
+  try:
+    record = json.loads((folder / f'{name}.json').read_text())
+    with np.load(folder / f'{name}.npz', allow_pickle=False) as arrays:
+      return Cell(record, dict(arrays))
+  except (OSError, ValueError, EOFError):
+    return None
+
+
+def measure(
+  bench: Bench, heldout: Samples, test: Samples, offered: list[Candidate], setting: Setting, guard: Guard | None
+) -> Cell:
+  """Chooses on held-out samples, then measures on test samples, which decide neither direction nor sign.
+
+  The median over a few held-out samples is known to some per cent only, so the strength that they gave is brought to
+  the target on the test samples: all methods are compared at one and the same change of what is reported. What the
+  held-out strength would have given is recorded too.
+  """
+  began = time.perf_counter()
+  chosen = choose(bench, heldout, offered, setting)
+  candidate = offered[chosen.index]
+  untrimmed = bench.change(test, candidate, chosen.alpha, setting.mask)
+  alpha, reached, at_match = chosen.alpha, chosen.reached, untrimmed
+  if reached:
+    sign = np.sign(chosen.alpha)
+
+    def change_at(strength: float) -> np.ndarray:
+      return bench.change(test, candidate, sign * strength, setting.mask).rms
+
+    match = metrics.match_strength(change_at, setting.target, start=abs(chosen.alpha), tolerance=TRIMMED)
+    alpha, reached = sign * match.alpha, match.reached
+    at_match = bench.change(test, candidate, alpha, setting.mask)
+  summary = metrics.summary(at_match.roir, resamples=setting.bootstrap, seed=0)
+  curve = []
+  for factor in setting.curve:
+    change = at_match if factor == 1 else bench.change(test, candidate, factor * alpha, setting.mask)
+    curve.append(
+      {
+        'factor': float(factor),
+        'alpha': factor * alpha,
+        'change': float(np.median(change.rms)),
+        'roir': _mean(change.roir),
+        'roir_median': metrics.summary(change.roir, resamples=1).median,
+      }
+    )
+  realism, leakage, shown = _looked_at(bench, test, candidate, alpha, guard)
+  record = {
+    'region': setting.region,
+    'target': setting.target,
+    'candidate': chosen.index,
+    'label': candidate.label,
+    'alpha': alpha,
+    'reached': reached,
+    'heldout': {'n': len(heldout), 'alpha': chosen.alpha, 'change': chosen.change},
+    'test': {'n': len(test), 'change': float(np.median(at_match.rms))},
+    'roir': dataclasses.asdict(summary),
+    'untrimmed': {'change': float(np.median(untrimmed.rms)), 'roir': _mean(untrimmed.roir)},
+    'realism': realism,
+    'curve': curve,
+    'tried': chosen.tried,
+    'seconds': time.perf_counter() - began,
+  }
+  return Cell(record, {'roir': at_match.roir.astype(np.float32), 'leakage': leakage, 'edited': shown})
+
+
+def _mean(values: np.ndarray) -> float | None:
+  """Of those that are numbers; None without any."""
+  kept = values[np.isfinite(values)]
+  return float(kept.mean()) if len(kept) else None
+
+
+def _looked_at(bench: Bench, test: Samples, candidate: Candidate, alpha: float, guard: Guard | None):
+  """Fréchet distance of the edited test samples, where the change is (h, w) on average, and a few edited images."""
+  rows, total, shown = [], 0.0, []
+  for first, latents in test.batches():
+    count = min(test.size, len(test) - first)
+    edited = np.asarray(bench.applier.images(test, first, latents, candidate, alpha), np.float32)[:count]
+    original = np.asarray(test.original(first, latents), np.float32)[:count]
+    total = total + np.sqrt(np.mean(np.square(edited - original), axis=-1)).sum(axis=0)
+    if guard is not None:
+      rows.append(guard.embedding(edited))
+    if sum(map(len, shown)) < SHOWN:
+      shown.append(edited)
+  distance = None if guard is None else guard.distance(np.concatenate(rows))
+  return distance, (total / len(test)).astype(np.float32), np.concatenate(shown)[:SHOWN].astype(np.float16)

@@ -1,0 +1,269 @@
+"""What a comparison writes for people: the table, the curves, the strips, the regions and where edits leak.
+
+Letters: N samples, h, w image.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.compare.cells import Cell
+from panda_jax.compare.methods import uses_fit
+from panda_jax.compare.settings import ABLATIONS, CONTROLS
+from panda_jax.factors import write_atomically
+from panda_jax.overlays import outlined
+from panda_jax.pictures import FAINT, SERIES, saved_figure, to_bytes
+from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
+
+PER_REGION = 2  # samples of each region on the strips
+LEAK_PALETTE = 'inferno'
+
+Cells = Mapping[tuple[str, str], Cell | None]
+
+
+def write_pages(
+  folder: Path, table: dict, found: Cells, originals: np.ndarray, mean: np.ndarray, masks: Mapping[str, np.ndarray]
+) -> None:
+  """table.md, curves.png, strips.png, regions.png, leakage.png.
+
+  Args:
+    table: what table.json says.
+    found: {(region, method): cell or None}.
+    originals: (n, h, w, channels), the unedited samples of the strips.
+    mean: (h, w, channels), of many samples.
+    masks: {region: (h, w) bool}.
+  """
+  write_atomically(folder / 'table.md', written_table(table).encode())
+  draw_curves(folder / 'curves.png', table)
+  draw_regions(folder / 'regions.png', originals, mean, masks)
+  draw_strips(folder / 'strips.png', table, found, originals, masks)
+  draw_leakage(folder / 'leakage.png', table, found, masks)
+
+
+def written_table(table: dict) -> str:
+  """table.md: ROIR, realism and cost, with what the numbers mean."""
+  regions = list(table['config']['regions'])
+  by_place = {(cell['region'], cell['method']): cell for cell in table['cells']}
+  target, n = table['config']['target'], table['config']['test']
+  lines = [
+    '# ROIR: change outside a region per change inside',
+    '',
+    f'Mean ± standard deviation (median) over {n} test samples, lower is better. Every edit is as strong as it takes '
+    f'for a median change of {target:g} inside the region (root mean square, images in [-1, 1]). Of each method the '
+    f'best of at most {table["config"]["candidates"]} candidates and both signs is shown, chosen on '
+    f'{table["config"]["heldout"]} held-out samples at the strengths that match there. "not reached": no strength of '
+    'any candidate changes the region that much.',
+    '',
+    '| method | ' + ' | '.join(regions) + ' |',
+    '|---|' + '---|' * len(regions),
+  ]
+  for method, said in table['methods'].items():
+    row = [_roir(by_place.get((region, method))) for region in regions]
+    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
+  undefined = [f'{said["name"]}: {said["undefined"]}' for said in table['methods'].values() if said['undefined']]
+  lines += ['', *(f'Not defined here: {line}' for line in undefined)]
+  lines += _intervals(table, regions, by_place)
+  lines += _realism(table, regions, by_place)
+  lines += _costs(table)
+  device = table['device']
+  lines += [
+    '',
+    f'{table["date"]}, {device["kind"]} ({device["cores"]} cores), jax {table["versions"].get("jax")}.',
+    f'`{table["command"]}`' if table['command'] else '',
+  ]
+  return '\n'.join(lines).rstrip() + '\n'
+
+
+def _roir(cell: dict | None) -> str:
+  if cell is None:
+    return '-'
+  roir = cell['roir']
+  if not cell['reached']:
+    return f'not reached ({cell["heldout"]["change"]:.3g})'
+  said = f'{roir["mean"]:.2f} ± {roir["std"]:.2f} ({roir["median"]:.2f})'
+  return said + (f', {roir["flagged"]} unchanged' if roir['flagged'] else '')
+
+
+def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
+  lines = [
+    '',
+    '## How sure, and how well matched',
+    '',
+    'Bootstrap interval of the mean (95 %); median change inside on the test samples; that change and ROIR at the '
+    'strength that the held-out samples gave, before it was brought to the target on the test samples; what was '
+    'chosen.',
+    '',
+    '| method | region | interval | change | at the held-out strength: change, ROIR | chosen | alpha |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  for method, said in table['methods'].items():
+    for region in regions:
+      cell = by_place.get((region, method))
+      if cell is None or not cell['reached']:
+        continue
+      low, high = cell['roir']['low'], cell['roir']['high']
+      before = cell['untrimmed']
+      lines.append(
+        f'| {said["name"]} | {region} | {low:.2f} to {high:.2f} | {cell["test"]["change"]:.4f} | '
+        f'{before["change"]:.4f}, {before["roir"]:.2f} | {cell["label"]} | {cell["alpha"]:.3g} |'
+      )
+  return lines
+
+
+def _realism(table: dict, regions: list[str], by_place: dict) -> list[str]:
+  if all(cell['realism'] is None for cell in table['cells']):
+    return ['', 'No realism guard: the images are too small, or too few.']
+  lines = [
+    '',
+    '## Realism',
+    '',
+    'Squared Fréchet distance of the edited test samples to the unedited ones, in the space of panda_jax/realism.py '
+    '(random convolutions, principal components of unedited images, total variance 1); 0 is no change. It grows with '
+    'any change that all samples share, and more where they leave what the generator makes.',
+    '',
+    '| method | ' + ' | '.join(regions) + ' |',
+    '|---|' + '---|' * len(regions),
+  ]
+  for method, said in table['methods'].items():
+    row = []
+    for region in regions:
+      cell = by_place.get((region, method))
+      row.append('-' if cell is None or cell['realism'] is None else f'{cell["realism"]:.4f}')
+    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
+  return lines
+
+
+def _costs(table: dict) -> list[str]:
+  batch = str(table['config']['batch'])
+  lines = [
+    '',
+    '## Cost',
+    '',
+    'Discovery for all regions together: seconds of wall time, of which compilation, and peak memory above that after '
+    'loading; + PandA: on its factors, whose cost comes on top. An edit: milliseconds per image, one at a time and in '
+    'batches; features before the layer are at hand for edits of features.',
+    '',
+    f'| method | discovery, s | of it compiling, s | peak memory, MB | edit, ms | in {batch}s, ms |',
+    '|---|---|---|---|---|---|',
+  ]
+  for method, said in table['methods'].items():
+    if said['undefined']:
+      continue
+    times = said['milliseconds']
+    held = said['device_peak_bytes'] or said['peak_bytes']
+    memory = '-' if held is None else f'{held / 1e6:,.0f}'
+    seconds = f'{said["seconds"]:.1f}' + (' + PandA' if uses_fit(method) else '')
+    lines.append(
+      f'| {said["name"]} | {seconds} | {said["compile_seconds"]:.1f} | {memory} | {times["1"]:.2f} | '
+      f'{times[batch]:.2f} |'
+    )
+  return lines
+
+
+def draw_curves(path: Path, table: dict) -> None:
+  """Mean ROIR against the median change inside, a panel for each region; ablations and controls in grey."""
+  regions, methods = list(table['config']['regions']), list(table['methods'])
+  styles = _line_styles(methods)
+  columns = min(3, len(regions))
+  rows = -(-len(regions) // columns)
+  with saved_figure(path, 4.2 * columns, 3.4 * rows + 1.3, layout='constrained') as figure:
+    axes = figure.subplots(rows, columns, squeeze=False).reshape(-1)
+    for axis, region in zip(axes, regions, strict=False):
+      for cell in table['cells']:
+        points = sorted((p['change'], p['roir']) for p in cell['curve'] if p['roir'] is not None)
+        if cell['region'] == region and points:
+          name = table['methods'][cell['method']]['name']
+          axis.plot(*zip(*points, strict=True), label=name, **styles[cell['method']])
+      axis.axvline(table['config']['target'], color=FAINT, linewidth=0.8, linestyle=':')
+      axis.set(title=region, xlabel='median change inside (RMS)', ylabel='ROIR, mean', yscale='log')
+      axis.yaxis.set_major_formatter('{x:g}')
+      axis.yaxis.set_minor_formatter('{x:g}')
+    for axis in axes[len(regions) :]:
+      axis.set_axis_off()
+    handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+      handles.values(), handles.keys(), loc='outside lower center', ncols=columns, fontsize=9, frameon=False
+    )
+
+
+def _line_styles(methods: list[str]) -> dict[str, dict]:
+  """Colours and markers: of the methods distinct, of ablations and controls grey."""
+  styles, series, greys = {}, itertools.cycle((*SERIES, ('#7a5c00', '*'))), itertools.cycle('os^Dv<>')
+  for method in methods:
+    if method in ABLATIONS or method in CONTROLS:
+      line = '--' if method in CONTROLS else '-'
+      styles[method] = {'color': FAINT, 'marker': next(greys), 'markersize': 3, 'linewidth': 0.7, 'linestyle': line}
+    else:
+      colour, marker = next(series)
+      styles[method] = {'color': colour, 'marker': marker, 'markersize': 5, 'linewidth': 1.5}
+  return styles
+
+
+def draw_regions(path: Path, originals: np.ndarray, mean: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
+  """Every region's outline on the mean of many samples and on a few of them."""
+  pictures = to_bytes(np.concatenate([mean[None], originals]))
+  size = tile_size(pictures.shape[1:3], len(pictures))
+  rows = []
+  for name, mask in masks.items():
+    big = resized(pictures, size)
+    shape = resized(np.repeat((mask * np.uint8(255))[None, ..., None], 3, axis=-1), size)[0, ..., 0] > 127
+    rows.append(Row(name, list(outlined(big, np.repeat(shape[None], len(big), axis=0)))))
+  heads = ['mean', *(f'sample {i}' for i in range(len(originals)))]
+  draw_rows(path, rows, heads, title='Regions', breaks=[1])
+
+
+def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
+  """The same test samples under every method, a row for each; two samples for each region."""
+  regions = list(masks)
+  count = min(PER_REGION, len(originals))
+  size = tile_size(originals.shape[1:3], count * len(regions))
+  heads, first = [], []
+  for region in regions:
+    big = resized(to_bytes(originals[:count]), size)
+    shape = resized(np.repeat((masks[region] * np.uint8(255))[None, ..., None], 3, axis=-1), size)[0, ..., 0] > 127
+    first += list(outlined(big, np.repeat(shape[None], count, axis=0)))
+    heads += [region] + [''] * (count - 1)
+  rows = [Row('original', first)]
+  for method, said in table['methods'].items():
+    if said['undefined']:
+      continue
+    tiles: list[np.ndarray | None] = []
+    for region in regions:
+      cell = found[region, method]
+      shown = [None] * count if cell is None else list(resized(to_bytes(cell.arrays['edited'][:count]), size))
+      tiles += shown
+    rows.append(Row(said['name'], tiles))
+  note = (
+    f'All edits change their region by the same amount (median {table["config"]["target"]:g}), where they reach it.'
+  )
+  breaks = [count * (i + 1) for i in range(len(regions) - 1)]
+  draw_rows(path, rows, heads, title='The same samples, edited by every method', note=note, breaks=breaks)
+
+
+def draw_leakage(path: Path, table: dict, found: Cells, masks: Mapping[str, np.ndarray]) -> None:
+  """Where edits change the image on average, a row for each method and a column for each region."""
+  from matplotlib import colormaps
+
+  regions = list(masks)
+  top = max(2 * table['config']['target'], 1e-6)
+  size = tile_size(next(iter(masks.values())).shape, len(regions))
+  palette = ramp(colormaps[LEAK_PALETTE])
+  rows = []
+  for method, said in table['methods'].items():
+    if said['undefined']:
+      continue
+    tiles: list[np.ndarray | None] = []
+    for region in regions:
+      cell = found[region, method]
+      if cell is None:
+        tiles.append(None)
+        continue
+      place = np.clip(cell.arrays['leakage'] / top, 0, 1)
+      big = resized(palette[np.rint(place * 255).astype(int)][None], size)
+      shape = resized(np.repeat((masks[region] * np.uint8(255))[None, ..., None], 3, axis=-1), size)[0, ..., 0] > 127
+      tiles.append(outlined(big, shape[None])[0])
+    rows.append(Row(said['name'], tiles))
+  bar = Bar('mean change (RMS over channels)', palette, {0.0: '0', 0.5: f'{top / 2:g}', 1.0: f'{top:g} or more'})
+  draw_rows(path, rows, regions, title='Where each edit changes the image', bars=[bar])

@@ -1,0 +1,40 @@
+"""The methods that PandA is compared with, one file each: directions of a generator's latent spaces.
+
+`METHODS[name]` is `discover(generator, *, ...) -> Directions`. What several of them take is called alike everywhere:
+
+  k: how many directions, at most; None for all there are.
+  layers: the rows of w+ that the directions are for, and that they move; None for the method's own choice.
+  region: (h, w) boolean mask of the image's size, or a box (r0, r1, c0, c1) of rows r0 .. r1 - 1, columns c0 .. c1 - 1.
+  samples, seed, truncation, labels: what is drawn; sample i has labels[i mod len(labels)].
+  published: reproduce the published code, also where it is wrong; without it what was wrong is put right.
+  on_progress: called with (what is going on, how much of it is done, how much there is).
+
+A generator on which a method is not defined is an InputError that says why.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+
+from panda_jax.rivals.directions import Directions, load
+
+NAMES = ('sefa', 'ganspace', 'stylespace', 'lowrankgan', 'resefa')
+
+
+class _Methods(Mapping[str, Callable[..., Directions]]):
+  """{name: discover}; a method's module is imported when it is asked for."""
+
+  def __getitem__(self, name: str) -> Callable[..., Directions]:
+    if name not in NAMES:
+      raise KeyError(name)
+    return importlib.import_module(f'panda_jax.rivals.{name}').discover
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(NAMES)
+
+  def __len__(self) -> int:
+    return len(NAMES)
+
+
+METHODS = _Methods()
+
+__all__ = ['METHODS', 'NAMES', 'Directions', 'load']

@@ -1,0 +1,197 @@
+"""What LowRankGAN and ReSeFa share: Grams of reference images inside and outside of a region, and how well steps do.
+
+Letters: d latent size, k directions, L rows of w+.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.rivals.directions import Directions
+from panda_jax.rivals.draws import Report, silent
+from panda_jax.rivals.grams import CellGrams, Inside, cell_grams
+from panda_jax.rivals.jacobian import Jacobian, reference_latents, untraceable
+from panda_jax.rivals.moving import checked_rows, latent_space
+from panda_jax.rivals.spectra import first, oriented
+from panda_jax.rivals.traced import plain
+
+ROWS = 4, 5, 6, 7  # of w+ that both papers edit
+RESOLUTION = 256
+# What is found on one image serves it alone: the first direction of ReSeFa for a box around the nose of cats64, found
+# on 1, 5 and 16 images, leaks 3.3, 1.9 and 1.2 on eight others; for the eyes 0.62, 0.48 and 0.56. An image costs d
+# columns.
+SEEDS = 4, 5, 6, 7, 8
+PUBLISHED_SEEDS = (4,)  # each image has directions of its own there
+
+
+class References(NamedTuple):
+  """The images whose Jacobians are taken, and at what resolution.
+
+  Attributes:
+    seeds: of the images; None for the default of the method.
+    labels: class indices; image i has labels[i mod len(labels)].
+    truncation, truncation_layers: as of `generator.map`.
+    resolution: of the longer side, at most.
+  """
+
+  seeds: Sequence[int] | None = None
+  labels: Sequence[int] | None = None
+  truncation: float = 1.0
+  truncation_layers: int | None = None
+  resolution: int = RESOLUTION
+
+  def numbers(self, published: bool) -> tuple[int, ...]:
+    """The seeds."""
+    if self.seeds is not None:
+      return tuple(int(seed) for seed in self.seeds)
+    return PUBLISHED_SEEDS if published else SEEDS
+
+  def latents(self, generator, published: bool):
+    """Latents of the images."""
+    return reference_latents(generator, self.numbers(published), self.labels, self.truncation, self.truncation_layers)
+
+
+def moved_rows(generator, layers: Sequence[int] | None) -> tuple[int, ...] | None:
+  """Rows of w+ that directions move: those given, else 4 to 7 as far as there are; None where latents have no rows.
+
+  Raises:
+    InputError: there are no such rows.
+  """
+  generator = plain(generator)
+  if latent_space(generator)[0] != 'w':
+    if layers is not None:
+      raise InputError('layers', tuple(layers), 'the latents of this generator have no rows', 'leave them out')
+    return None
+  z = np.zeros((1, generator.z_dim), np.float32)
+  labels = np.zeros(1, np.int32) if generator.num_classes else None
+  try:
+    L = jax.eval_shape(lambda z: generator.map(z, labels), z).wplus.shape[1]
+  except jax.errors.JAXTypeError as error:
+    raise untraceable(generator) from error
+  if layers is None:
+    return tuple(row for row in ROWS if row < L) or tuple(range(L))
+  return checked_rows(layers, L)
+
+
+def reference_grams(
+  generator,
+  regions: Sequence = (),
+  *,
+  layers: Sequence[int] | None = None,
+  references: References | None = None,
+  published: bool = False,
+  channels: str | None = None,
+  on_progress: Report = silent,
+) -> CellGrams:
+  """Grams of reference images, for `discover(grams=...)` of LowRankGAN and ReSeFa: taken once for many regions.
+
+  Without `published` they are the same for both methods.
+
+  Args:
+    regions: those that will be asked for, so that cells end at their edges; see `grams.cell_grams`.
+    layers: rows of w+ that directions will move.
+    references: the images; their defaults if left out.
+    published: by nearest pixels, and of one w that drives all rows.
+    channels: as of `Jacobian`; all three if left out. The published codes join them: LowRankGAN 'mean', ReSeFa 'sum'
+      of images larger than the resolution.
+
+  Raises:
+    InputError: as of `Jacobian`, `cell_grams` and `reference_latents`.
+  """
+  rows = moved_rows(generator, layers)
+  references = References() if references is None else references
+  jacobian = Jacobian(
+    generator,
+    layers=None if published else rows,
+    resolution=references.resolution,
+    resize='nearest' if published else 'area',
+    channels=channels or 'rgb',
+  )
+  return cell_grams(jacobian, references.latents(generator, published), regions, on_progress=on_progress)
+
+
+def check_grams(grams: CellGrams, rows: tuple[int, ...] | None, published: bool) -> None:
+  """Raises InputError unless Grams were taken by what the method differentiates by."""
+  wanted = None if published else rows
+  if grams.layers != wanted:
+    text = 'all rows' if wanted is None else f'rows {",".join(map(str, wanted))}'
+    made = 'all rows' if grams.layers is None else f'rows {",".join(map(str, grams.layers))}'
+    raise InputError('grams', made, f'this differentiates by {text} of w+', 'give `reference_grams` of the same rows')
+
+
+class Found(NamedTuple):
+  """Directions (k, d) of unit length in the order of the method, scores (k,) by name, and settings to record."""
+
+  vectors: np.ndarray
+  scores: dict[str, np.ndarray]
+  record: dict
+
+
+def directions_of(
+  method: str,
+  found: Found,
+  within: Inside,
+  grams: CellGrams,
+  region,
+  rows: tuple[int, ...] | None,
+  references: References,
+  published: bool,
+  k: int | None,
+) -> Directions:
+  """The first k directions with what each does to first order.
+
+  Scores beside the method's own: 'inside', root mean square change of the region per unit of strength, and 'leak', the
+  norm of the change outside over that inside: what ROIR is for small steps, lower is better.
+  """
+  inside = np.sqrt(_energies(found.vectors, within.inside) / within.pixels_inside)
+  scores = found.scores | {'inside': inside, 'leak': leaks(found.vectors, within)}
+  count = first(k, len(found.vectors))
+  labels = references.labels
+  provenance = {
+    'published': bool(published),
+    'region': described(region, grams.image),
+    'seeds': list(references.numbers(published)),
+    'labels': None if labels is None else np.asarray(labels).tolist(),
+    'truncation': float(references.truncation),
+    'truncation_layers': references.truncation_layers,
+    'images': grams.images,
+    'resolution': list(grams.size),
+    'resize': grams.resize,
+    'channels': grams.joined,
+    'differentiated_by': 'z' if grams.space == 'z' else 'all rows' if grams.layers is None else list(grams.layers),
+    **found.record,
+  }
+  return Directions(
+    method=method,
+    space=grams.space,
+    layers=rows,
+    vectors=oriented(found.vectors[:count]),
+    units=np.ones(count),
+    unit='length',
+    scores={name: np.asarray(values)[:count] for name, values in scores.items()},
+    provenance=provenance,
+  )
+
+
+def leaks(vectors: np.ndarray, within: Inside) -> np.ndarray:
+  """(k,), norm of the change outside over that inside, to first order, of each row of vectors (k, d); at most 1e6."""
+  inside, outside = (_energies(vectors, gram) for gram in (within.inside, within.outside))
+  least = np.maximum(1e-12 * outside, np.finfo(float).tiny)
+  return np.sqrt(outside / np.maximum(inside, least))
+
+
+def _energies(vectors: np.ndarray, gram: np.ndarray) -> np.ndarray:
+  """n'Mn of each row n of vectors (k, d), (k,); rounding below zero is zero."""
+  return np.maximum(np.einsum('kd,kd->k', vectors @ gram, vectors), 0)
+
+
+def described(region, image: tuple[int, int]) -> dict:
+  """A region for a record: its box, or the hash of its mask."""
+  if np.ndim(region) < 2:
+    return {'box': [int(x) for x in region], 'image': list(image)}
+  mask = np.asarray(region, bool)
+  return {'sha256': hashlib.sha256(np.packbits(mask).tobytes()).hexdigest(), 'image': list(image)}

@@ -1,0 +1,211 @@
+"""SeFa (Shen and Zhou 2021, Closed-Form Factorization of Latent Semantics in GANs): directions from weights alone.
+
+The first thing that happens to a latent is an affine map y = A' x + b, with A (d, m) the weights of the m numbers that
+it makes. A unit vector n moves y most where |A' n| is largest, that is along the eigenvectors of A A', the largest
+eigenvalue first (equation 4 of the paper). Each of the m columns is scaled to unit length before, as the published
+code has it, so that no number counts more than another one by the scale of its weights.
+
+What the columns are, family by family:
+
+  StyleGAN, 2, 3  the style of every layer that a chosen row of w+ drives. In StyleGAN2 the last row stands for the last
+                  ToRGB, and the other ToRGBs are left out, as published; in StyleGAN3 row 0 drives the Fourier input,
+                  which is not a layer of the synthesis and is chosen only by name.
+  ProGAN          the first layer, which gives each of its 16 positions a matrix of its own.
+  BigGAN          the first linear map (0), and the gains and offsets of the conditional batch norms of its l-th block
+                  (l; the attention counts, and has none): their columns on z, not on the class.
+  any other       its own `affine_weights()` {name: (d, m)}; without that, the features of its first layer if they are
+                  an affine map of the latents, which is tried.
+
+Letters: d latent size, m columns, k directions.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.rivals.directions import Directions
+from panda_jax.rivals.draws import Report, silent
+from panda_jax.rivals.moving import checked_rows
+from panda_jax.rivals.spectra import first, oriented
+from panda_jax.rivals.traced import plain, split
+
+# Relative to the largest eigenvalue: those below are rounding, and their directions move nothing.
+NOTHING = 1e-10
+AFFINE = 1e-4  # relative difference of two Jacobians of an affine map, in float32
+COLUMNS = 1 << 22  # entries of a Jacobian of a user's first layer that is formed
+
+
+def discover(
+  generator,
+  *,
+  layers: Sequence[int] | None = None,
+  k: int | None = None,
+  normalise: bool = True,
+  published: bool = False,
+  on_progress: Report = silent,
+) -> Directions:
+  """The directions that move the first affine maps of a generator most.
+
+  Args:
+    generator: of one of our families, or a user's; see the module.
+    layers: rows of w+ whose styles are looked at, and that the directions move; of BigGAN, which maps are looked at,
+      while z moves in all of them. None for all.
+    k: how many, at most.
+    normalise: scale each column to unit length; without it the weights count as they act, gains included. A column of
+      zeros, a number that does not depend on the latent, stays zero (the published code divides by zero there).
+    published: as the published code does it: in float32, by an eigendecomposition that assumes no symmetry, in
+      whatever order and with whatever signs it returns them (the "top k" of that code). The order here is decreasing,
+      and directions that move nothing, of which their order and sense are accidents, are left out.
+    on_progress: told of the one step there is.
+
+  Returns:
+    Directions of unit length, in units of it; their score is 'eigenvalue', the squared length of A' n.
+
+  Raises:
+    InputError: no such layer, or a generator without an affine map that the latents go through first.
+  """
+  generator = plain(generator)
+  on_progress('weights', 0, 1)
+  weights, space, moved, chosen = _consumers(generator, layers)
+  weight = columns(weights, normalise)
+  if published:
+    values, vectors = np.linalg.eig(weight @ weight.T)
+    values, vectors = values.real, vectors.real.T
+  else:
+    values, vectors = np.linalg.eigh(weight.astype(np.float64) @ weight.astype(np.float64).T)
+    values, vectors = values[::-1], oriented(vectors[:, ::-1].T)
+    kept = values > NOTHING * values[0]
+    values, vectors = values[kept], vectors[kept]
+  count = first(k, len(values))
+  on_progress('weights', 1, 1)
+  provenance = {
+    'family': getattr(generator, 'family', type(generator).__name__),
+    'weights': chosen,
+    'columns': int(weight.shape[1]),
+    'normalise': bool(normalise),
+    'published': bool(published),
+  }
+  return Directions(
+    method='sefa',
+    space=space,
+    layers=moved,
+    vectors=vectors[:count],
+    units=np.ones(count),
+    unit='length',
+    scores={'eigenvalue': values[:count]},
+    provenance=provenance,
+  )
+
+
+def columns(weights: Sequence[np.ndarray], normalise: bool = True) -> np.ndarray:
+  """Weights (d, m_i) side by side, (d, m) float32, each column of unit length or zero.
+
+  Raises:
+    NonFiniteError: there are NaNs or infinities among them.
+    InputError: all of them are zero.
+  """
+  weight = np.concatenate([np.asarray(w, np.float32) for w in weights], axis=1)
+  if not np.isfinite(weight).all():
+    column = int(np.argwhere(~np.isfinite(weight))[0][1])
+    raise NonFiniteError('generator', f'column {column} of its weights', 'not finite', 'check the checkpoint')
+  norms = np.linalg.norm(weight, axis=0, keepdims=True)
+  if not norms.any():
+    raise InputError('generator', 'weights', 'they are all zero, so no direction moves anything', 'train it first')
+  return weight / np.where(norms > 0, norms, 1) if normalise else weight
+
+
+def _consumers(generator, layers):
+  """The weights (d, m_i) of the maps that take the latents, their space, the rows that move, and the maps' names."""
+  family = getattr(generator, 'family', '')
+  if family == 'biggan':
+    named = biggan_weights(generator)
+    chosen = checked_maps(layers, named)
+    return [named[i] for i in chosen], 'z', None, [f'block {i}' if i else 'linear' for i in chosen]
+  if not hasattr(generator, 'affine_weights'):
+    if layers is not None:
+      raise InputError('layers', tuple(layers), 'this generator has one kind of latents for all layers', 'leave it out')
+    weight, layer = first_layer(generator)
+    return [weight], 'z', None, [f'features of layer {layer}']
+  affine = generator.affine_weights()
+  if not getattr(generator, 'w_dim', 0):
+    names = [list(affine)[i] for i in checked_maps(layers, range(len(affine)))]
+    # A label may follow z in the latents; its columns are not the latents' to move.
+    return [affine[name][: generator.z_dim] for name in names], 'z', None, names
+  names = _styles_of_rows(affine, family)
+  moved = checked_rows(layers, len(names))
+  if moved is None and family == 'stylegan3':
+    moved = tuple(range(1, len(names)))
+  picked = [names[row] for row in (range(len(names)) if moved is None else moved)]
+  return [affine[name] for name in picked], 'w', moved, picked
+
+
+def _styles_of_rows(affine: dict, family: str) -> list[str]:
+  """For each row of w+ the style that stands for it."""
+  names = list(affine)
+  if family != 'stylegan2':
+    return names
+  return [name for name in names if name.startswith('conv')] + [name for name in names if name.startswith('rgb')][-1:]
+
+
+def checked_maps(layers: Sequence[int] | None, available: Iterable[int]) -> tuple[int, ...]:
+  """Which of the maps that take the latents are looked at; None for all.
+
+  Raises:
+    InputError: there is no such map.
+  """
+  available = tuple(available)
+  if layers is None:
+    return available
+  wrong = [i for i in layers if i not in available]
+  if wrong or not len(layers):
+    known = ', '.join(map(str, available))
+    raise InputError('layers', wrong[0] if wrong else '()', 'no such map takes the latents', f'give some of {known}')
+  return tuple(int(i) for i in layers)
+
+
+def biggan_weights(generator) -> dict[int, np.ndarray]:
+  """{0: (d, m), ...}: the columns on z of the first linear map, 0, and of the batch norms of each block."""
+  d, weights = generator.z_dim, {0: [generator.gen_z[...]]}
+  for i, entry in enumerate(generator.entries, 1):
+    norms = [getattr(entry, f'bn_{j}') for j in range(4) if hasattr(entry, f'bn_{j}')]
+    if norms:
+      weights[i] = [weight[...] for norm in norms for weight in (norm.scale, norm.offset)]
+  return {i: np.concatenate([np.asarray(w)[:d] for w in found], axis=1) for i, found in weights.items()}
+
+
+def first_layer(generator) -> tuple[np.ndarray, int]:
+  """The matrix (d, m) from the latents to the features of the first layer, and the layer, of a user's generator.
+
+  It is affine where its Jacobian is the same everywhere; at two points will do.
+
+  Raises:
+    InputError: it is not, or the latents are no arrays (N, d).
+  """
+  structure, arrays = split(generator)
+  layer = min(generator.layers)
+  entries = generator.z_dim * int(np.prod(generator.layers[layer]))
+  remedy = 'give its class a method affine_weights() -> {name: (d, m)}: the matrices that the latents go through first'
+  name = type(generator).__name__
+  if entries > COLUMNS:
+    raise InputError('generator', name, f'its layer {layer} is too large to be looked at', remedy)
+  latents = generator.map(np.random.RandomState(0).standard_normal((2, generator.z_dim)).astype(np.float32))
+  if not hasattr(latents, 'shape') or latents.ndim != 2:
+    raise InputError('generator', name, 'it has no weights that latents go through first', remedy)
+  here, there = np.asarray(_first_jacobians(structure, arrays, latents, layer))
+  if np.abs(here - there).max() > AFFINE * np.abs(here).max():
+    raise InputError('generator', name, f'features of its first layer, {layer}, are no affine map of latents', remedy)
+  return here.T, layer
+
+
+@functools.partial(jax.jit, static_argnames=('structure', 'layer'))
+def _first_jacobians(structure, arrays, latents: jax.Array, layer: int) -> jax.Array:
+  """(2, m, d), at two latents (2, d)."""
+
+  def features(x):
+    return structure.generator(arrays).run_to(x[None], layer).features.reshape(-1)
+
+  return jnp.stack([jax.jacfwd(features)(x) for x in latents])
