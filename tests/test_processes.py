@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import panda_jax
+from converters import stylegan2
 from panda_jax.distributed import GRAINS, Shares
 from panda_jax.features import as_source
+from panda_jax.generators.source import GeneratorSource
 from panda_jax.scan import GRAINED, GrainHash, scan, sha256_of
 from tests import planted
+from tests.generators.checkpoints import generator
 from tests.processes import run_processes
 from tests.test_fit import LOOSE
 
@@ -166,3 +169,40 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     close = 1e-4 if name == 'one' else 1e-5
     assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=close), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
+
+
+@pytest.mark.slow
+def test_each_process_makes_the_samples_of_its_own_seeds(tmp_path):
+  said = run_processes(
+    2,
+    """
+    import numpy as np, panda_jax
+    from converters import stylegan2
+    from panda_jax.generators import seeds
+    from panda_jax.generators.source import GeneratorSource
+    from tests.generators.checkpoints import generator
+    drawn, plain = set(), seeds.draws
+    def counted(generator, numbers):
+      numbers = [*numbers]
+      drawn.update(numbers)
+      return plain(generator, numbers)
+    seeds.draws = counted
+    network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+    source = GeneratorSource(network, 4, samples=25, seed=100, batch=4)
+    drawn.clear()  # the first, which every process looks at
+    result = panda_jax.fit(source, parts=3, store='source')
+    print('drawn', sorted(drawn))
+    if distributed.first():
+      result.factors.save(sys.argv[1])
+    """,
+    tmp_path / 'f.npz',
+    devices=2,
+  )
+  drawn = [next(line for line in text.splitlines() if line.startswith('drawn')) for text in said]
+  assert [json.loads(line.removeprefix('drawn')) for line in drawn] == [[*range(100, 112)], [*range(112, 125)]]
+  network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+  here = panda_jax.fit(GeneratorSource(network, 4, samples=25, seed=100), parts=3)
+  there = panda_jax.Factors.load(tmp_path / 'f.npz')
+  assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5)
+  assert there.provenance['sha256'] == here.factors.provenance['sha256']
+  assert np.abs(there.parts - here.factors.parts).max() < 1e-3 * there.parts.max()
