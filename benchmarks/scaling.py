@@ -26,7 +26,7 @@ from panda_jax.clock import Clock
 from panda_jax.features import FeatureSource, limited
 from panda_jax.fitting import fit, versions
 from panda_jax.layout import AXIS, data_mesh
-from panda_jax.solver import over_mesh
+from panda_jax.passes import over_mesh
 from tests.processes import ended, free_port, start
 
 BASE = {'N': 10_000, 'S': 64, 'C': 32, 'R_S': 8, 'R_C': None, 'store': 'auto', 'devices': 1, 'processes': 1}

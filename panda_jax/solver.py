@@ -19,7 +19,7 @@ from panda_jax import appearances, block, joint, moments
 from panda_jax.clock import Clock
 from panda_jax.distributed import replicated
 from panda_jax.errors import NonFiniteError
-from panda_jax.layout import AXIS
+from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.store import Store
 
@@ -99,55 +99,6 @@ class SolverState:
   def W(self) -> np.ndarray:
     X = np.asarray(self.inner.X)
     return X if self.mode in ('full', 'identity') else X @ X.T
-
-
-@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
-def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """A function of `moments` over all shards: each sums its own groups, one all-reduce adds them up."""
-  return jax.shard_map(
-    partial(function, precision=precision, axis_name=AXIS),
-    mesh=mesh,
-    in_specs=(Spec(AXIS), *(Spec() for _ in small)),
-    out_specs=Spec(),
-  )(Z, *small)
-
-
-@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'), donate_argnums=0)
-def add_on_shards(sums, Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """Adds a function of `moments` of each shard to that shard's own sums: nothing is sent."""
-
-  def one(sums, Z, *small):
-    return jax.tree.map(lambda old, new: old + new[None], sums, function(Z, *small, precision=precision))
-
-  specs = Spec(AXIS), Spec(AXIS), *(Spec() for _ in small)
-  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(sums, Z, *small)
-
-
-@partial(jax.jit, static_argnames='mesh')
-def reduce_over_mesh(sums, *, mesh: jax.sharding.Mesh):
-  """The sums of all shards added up, by one all-reduce."""
-
-  def one(sums):
-    return moments.over_shards(jax.tree.map(lambda x: x[0], sums), AXIS)
-
-  return jax.shard_map(one, mesh=mesh, in_specs=Spec(AXIS), out_specs=Spec())(sums)
-
-
-@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
-def nothing_yet(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """Sums of each shard to begin with: zeros."""
-
-  def one(Z, *small):
-    shapes = jax.eval_shape(partial(function, precision=precision), Z, *small)
-    return jax.tree.map(lambda x: jax.lax.pcast(jnp.zeros((1, *x.shape), x.dtype), AXIS, to='varying'), shapes)
-
-  in_specs = Spec(AXIS), *(Spec() for _ in small)
-  return jax.shard_map(one, mesh=mesh, in_specs=in_specs, out_specs=Spec(AXIS))(Z, *small)
-
-
-def _energy(Z, *, precision, axis_name=None):
-  del precision  # no products
-  return moments.over_groups(lambda group: jnp.sum(group * group), Z, axis_name)
 
 
 @partial(jax.jit, static_argnames=('steps',))
@@ -283,7 +234,7 @@ class Solver:
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
     P, X, _ = self.search(lambda name: Z, restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
     start = joint.begin(np.asarray(P[0]), np.asarray(X))
-    return self.advance(Z, start, self.sums(_energy, Z), EARLY_STEPS, 0.0)[0]
+    return self.advance(Z, start, self.sums(energy, Z), EARLY_STEPS, 0.0)[0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
@@ -295,7 +246,7 @@ class Solver:
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
-    total = self.sums(_energy, Z)
+    total = self.sums(energy, Z)
     if state.inner is not None:
       state.inner, state.samples = joint.begin(state.inner.P, state.inner.X), self.sizes[0]
       for steps in FIRST_STEPS:
@@ -346,7 +297,7 @@ class Solver:
 
   def level(self, state: SolverState, Z: jax.Array, last: bool) -> str:
     """Thin joint steps on one level until it stops; returns the reason."""
-    total = self.sums(_energy, Z)
+    total = self.sums(energy, Z)
     tolerance = TOLERANCE if last else SUBSET_TOLERANCE
     most = self.settings.max_iterations if last else SUBSET_STEPS
     errors: list[float] = []
@@ -383,7 +334,7 @@ class Solver:
     """
     state.phase, state.samples = 'gram', self.N
     with self.clock.phase('moments'):
-      total = self.total(_energy, self.passes('energy', Z))
+      total = self.total(energy, self.passes('energy', Z))
     P, X = np.asarray(state.inner.P), state.inner.X
     tried, mapped, errors = [], [], []
     while True:
@@ -444,8 +395,8 @@ class Solver:
     with self.clock.phase('solve'):
       steps = self.settings.max_iterations
       result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(TOLERANCE / 10, K.dtype), steps=steps)
-      energy = float(self.total(_energy, self.passes('energy', Z)))
-      error = 1 + float(result.value) * float(jnp.trace(K)) / energy
+      total = float(self.total(energy, self.passes('energy', Z)))
+      error = 1 + float(result.value) * float(jnp.trace(K)) / total
     inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))
     state = SolverState(0, 'search', self.N, inner, self.mode, 0.0, [])
     self.check([error], state, 0)

@@ -28,7 +28,7 @@ def environment(devices: int) -> dict[str, str]:
 
 
 def start(command: list[str], devices: int = 1) -> subprocess.Popen:
-  """In a session of its own, so that `end` reaches all that it starts."""
+  """In a process group of its own, so that a signal to it reaches all that it starts."""
   return subprocess.Popen(
     command,
     cwd=ROOT,

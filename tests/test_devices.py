@@ -27,7 +27,7 @@ def test_a_pass_sends_one_sum_and_nothing_goes_to_the_host():
     import re
     import jax, numpy as np
     from functools import partial
-    from panda_jax import joint, layout, moments, solver
+    from panda_jax import joint, layout, moments, passes
     from panda_jax.distributed import replicated
     from panda_jax.fitting import small_matrices_in_float64
     from jax.sharding import NamedSharding, PartitionSpec as Spec
@@ -49,23 +49,23 @@ def test_a_pass_sends_one_sum_and_nothing_goes_to_the_host():
     with small_matrices_in_float64():
       Z = layout.to_devices(lambda a, b: samples[a:b], N, place, mesh, np.float32, 1.0, None)
       assert len(Z.sharding.device_set) == 8
-      passes = {
-        'energy': (solver._energy, ()),
+      functions = {
+        'energy': (passes.energy, ()),
         'K': (moments.position_moments, ()),
         'K1, K2': (moments.position_moments, (W,)),
         'scatter': (moments.channel_scatter, ()),
         'M, N': (moments.channel_moments, (P,)),
         'final': (moments.final_sums, (np.float32(W), np.float32(P))),
       }
-      for name, (function, small) in passes.items():
+      for name, (function, small) in functions.items():
         static = {'function': function, 'mesh': mesh, 'precision': 'highest'}
         small = [replicated(x, NamedSharding(mesh, Spec())) for x in small]
-        held = solver.over_mesh.lower(Z, *small, **static).compile()
-        zeros = solver.nothing_yet(Z, *small, **static)
+        held = passes.over_mesh.lower(Z, *small, **static).compile()
+        zeros = passes.nothing_yet(Z, *small, **static)
         shards = jax.tree.map(lambda x: x.sharding.spec[0], zeros)
         assert {*jax.tree.leaves(shards)} == {'data'}, name
-        added = solver.add_on_shards.lower(zeros, Z, *small, **static).compile()
-        end = solver.reduce_over_mesh.lower(zeros, mesh=mesh).compile()
+        added = passes.add_on_shards.lower(zeros, Z, *small, **static).compile()
+        end = passes.reduce_over_mesh.lower(zeros, mesh=mesh).compile()
         counts = [len(sums(program.as_text())) for program in (held, added, end)]
         assert counts == [1, 0, 1], (name, counts)
         assert not any(others(program.as_text()) for program in (held, added, end)), name
@@ -81,7 +81,7 @@ def test_a_pass_sends_one_sum_and_nothing_goes_to_the_host():
           np.testing.assert_allclose(whole[0], exact, atol=1e-6 * exact.max())
 
       # A thin step: the gradient, the line search and the new moments each need what the last one found.
-      total = solver.over_mesh(Z, function=solver._energy, mesh=mesh, precision='highest')
+      total = passes.over_mesh(Z, function=passes.energy, mesh=mesh, precision='highest')
       state = jax.tree.map(partial(replicated, sharding=NamedSharding(mesh, Spec())), joint.begin(P, W))
       limits = [replicated(x, NamedSharding(mesh, Spec())) for x in (np.int32(4), np.float64(0))]
       step = joint.advance.lower(Z, state, total, *limits, mode='full', precision='highest').compile()

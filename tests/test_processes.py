@@ -123,7 +123,7 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     from panda_jax import features, layout, moments
     from panda_jax.fitting import small_matrices_in_float64
     from panda_jax.scan import scan
-    from panda_jax.solver import add_on_shards, over_mesh
+    from panda_jax.passes import over_mesh
     from panda_jax.store import Store, plan
     assert jax.process_count() == 2 and jax.device_count() == 4
     path, out = sys.argv[1:3]
