@@ -4,11 +4,17 @@ import time
 
 STARTED = time.perf_counter()
 
+import contextlib  # noqa: E402
 import difflib  # noqa: E402
 import os  # noqa: E402
 import shlex  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
+
+if __name__ == '__main__' and {'--distributed', '--distributed=true'} & {*sys.argv}:
+  from panda_jax.supervision import supervise
+
+  supervise()
 
 from absl import flags, logging  # noqa: E402
 from ml_collections import config_flags  # noqa: E402
@@ -20,6 +26,7 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
 UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
 EDITING: set[str] = set()  # flags of the others
 DISCOVERING: set[str] = set()  # flags of discover, which has alpha too
@@ -40,7 +47,21 @@ def fit() -> None:
     if options[name].present:
       config[name] = options[name].value
   clock = Clock(STARTED)
-  fit_into(Path(options.workdir), config, overwrite=options.overwrite, published=options.published, clock=clock)
+  with in_processes():
+    fit_into(Path(options.workdir), config, overwrite=options.overwrite, published=options.published, clock=clock)
+
+
+def in_processes() -> contextlib.AbstractContextManager:
+  """Joins the other processes of this fit, if there are to be some."""
+  options = flags.FLAGS
+  if options.distributed:
+    from panda_jax.distributed import joined
+
+    return joined(options.coordinator, options.process_id, options.processes)
+  for name in JOINING:
+    if options[name].present:
+      raise InputError(name, options[name].value, 'without --distributed this is one process', 'give --distributed too')
+  return contextlib.nullcontext()
 
 
 def given_generator():
@@ -311,9 +332,10 @@ def known_keys(name: str) -> set[str]:
 
 def foreign_flags(name: str) -> set[str]:
   """Flags that only other commands have."""
+  joining = set() if name == 'fit' else {'distributed', *JOINING}
   if name == 'discover':
-    return EDITING - {'alpha'}
-  return (EDITING if name in UNFITTED else set()) | DISCOVERING
+    return EDITING - {'alpha'} | joining
+  return (EDITING if name in UNFITTED else set()) | DISCOVERING | joining
 
 
 def define_edit_flags() -> None:
@@ -371,6 +393,10 @@ def define_flags(name: str) -> None:
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
   flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
   define_edit_flags()
+  flags.DEFINE_bool('distributed', False, 'One of several processes that fit together, see docs/scaling.md.')
+  flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0; detected in Slurm, Open MPI, Kubernetes, on TPUs.')
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0; detected likewise.')
+  flags.DEFINE_integer('processes', None, 'How many processes; detected likewise.')
   define_discover_flags()
   # These set the configuration's key of the same name.
   flags.DEFINE_string('generator', None, 'Folder of a generator that `python -m converters` wrote.')
@@ -447,6 +473,16 @@ def main(argv: list[str]) -> int:
   except Interrupted:
     print('stopped by SIGTERM; the state is saved, and the same command goes on from it', file=sys.stderr)
     return 143
+  except RuntimeError as error:  # of JAX, when another process is gone in the middle of a sum
+    if not flags.FLAGS.distributed:
+      raise
+    gist = str(error).strip().splitlines()[0][:200]
+    print(
+      f'error: the computation across processes broke off ({gist}); see what the process said that ended first, then '
+      'start all again: they go on from the last checkpoint',
+      file=sys.stderr,
+    )
+    return 1
   except KeyboardInterrupt:
     print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
     return 130

@@ -1,20 +1,29 @@
 """PandA in JAX: parts and appearances of what an image generator has learnt."""
 
-from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
-from panda_jax.features import ArraySource, FeatureSource, IterableSource, NpySource
-from panda_jax.fitting import FitResult, fit
-from panda_jax.generators import load_generator
+import importlib
 
-__all__ = [
-  'ArraySource',
-  'Factors',
-  'FeatureSource',
-  'FitResult',
-  'InputError',
-  'IterableSource',
-  'NonFiniteError',
-  'NpySource',
-  'fit',
-  'load_generator',
-]
+# Where each public name is. They are imported at their first use: JAX takes a second, and not every use needs it.
+_PLACES = {
+  'ArraySource': 'features',
+  'Factors': 'factors',
+  'FeatureSource': 'features',
+  'FitResult': 'fitting',
+  'InputError': 'errors',
+  'IterableSource': 'features',
+  'NonFiniteError': 'errors',
+  'NpySource': 'features',
+  'fit': 'fitting',
+  'load_generator': 'generators',
+}
+__all__ = [*_PLACES]
+
+
+def __getattr__(name: str):
+  if name not in _PLACES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  value = globals()[name] = getattr(importlib.import_module(f'{__name__}.{_PLACES[name]}'), name)
+  return value
+
+
+def __dir__():
+  return sorted({*globals(), *__all__})

@@ -1,6 +1,7 @@
 """Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last one."""
 
 import contextlib
+import json
 import logging
 import sys
 import threading
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from panda_jax import joint
+from panda_jax import distributed, joint
 from panda_jax.errors import InputError
 from panda_jax.solver import SolverState
 
@@ -33,6 +34,39 @@ def silent_threads() -> Iterator[None]:
     logger.setLevel(level)
 
 
+def _structure() -> joint.JointState:
+  return joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from what is read
+
+
+def _parts(state: SolverState) -> tuple[dict, dict]:
+  """The arrays of a state, and the rest of it as JSON values."""
+  info = {
+    'level': state.level,
+    'phase': state.phase,
+    'samples': state.samples,
+    'mode': state.mode,
+    'seconds': state.seconds,
+    'history': state.history,
+  }
+  return jax.tree.map(np.asarray, serialization.to_state_dict(state.inner)), info
+
+
+def _joined(inner: dict, info: dict) -> SolverState:
+  return SolverState(inner=serialization.from_state_dict(_structure(), jax.tree.map(jnp.asarray, inner)), **info)
+
+
+def packed(state: SolverState) -> bytes:
+  """A state as bytes, for other processes."""
+  inner, info = _parts(state)
+  return serialization.msgpack_serialize({'inner': inner, 'info': json.dumps(info)})
+
+
+def unpacked(data: bytes) -> SolverState:
+  """What `packed` packed. Call it where float64 is enabled if it was there."""
+  found = serialization.msgpack_restore(data)
+  return _joined(found['inner'], json.loads(found['info']))
+
+
 class Checkpoints:
   """Saves at most every so many seconds, and whenever asked; keeps the last two.
 
@@ -48,8 +82,21 @@ class Checkpoints:
       import orbax.checkpoint as ocp
 
       logging.getLogger('absl').setLevel(logging.CRITICAL)  # what fails is raised, and said once
-      options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, enable_async_checkpointing=False)
-      self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options)
+      self._folder.mkdir(parents=True, exist_ok=True)
+      # The state is small and the same in every process, so process 0 alone saves it, where the others may see no disk.
+      alone = ocp.options.MultiprocessingOptions(primary_host=0)
+      if distributed.several():
+        alone = ocp.options.MultiprocessingOptions(
+          primary_host=0, active_processes={0}, barrier_sync_key_prefix='panda_jax'
+        )
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+      )
+      handlers = {
+        'inner': ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+        'info': ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+      }
+      self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options, item_handlers=handlers)
     return self._manager
 
   def due(self) -> bool:
@@ -60,15 +107,7 @@ class Checkpoints:
     """Writes the state. A failure (no space, no rights) leaves the last checkpoint as it is."""
     import orbax.checkpoint as ocp
 
-    inner = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
-    info = {
-      'level': state.level,
-      'phase': state.phase,
-      'samples': state.samples,
-      'mode': state.mode,
-      'seconds': state.seconds,
-      'history': state.history,
-    }
+    inner, info = _parts(state)
     try:
       with silent_threads():
         manager = self._open()
@@ -94,8 +133,8 @@ class Checkpoints:
     step = manager.latest_step()
     if step is None:
       return None
-    structure = joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from the file
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), serialization.to_state_dict(structure))
+    structure = serialization.to_state_dict(_structure())
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
     try:
       saved = manager.restore(
         step,
@@ -106,8 +145,7 @@ class Checkpoints:
         'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({error})', 'use --overwrite to start anew'
       ) from error
     self._last = time.monotonic()
-    inner = serialization.from_state_dict(structure, jax.tree.map(jnp.asarray, saved['inner']))
-    return SolverState(inner=inner, **saved['info'])
+    return _joined(saved['inner'], saved['info'])
 
   def close(self):
     if self._manager is not None:

@@ -5,7 +5,12 @@ class InputError(ValueError):
   """Something the caller gave cannot be used.
 
   The text is one line: ``argument=value: what is wrong; what to do``.
+
+  Attributes:
+    shared: of several processes, all raise it at the same point; otherwise this one fails alone.
   """
+
+  shared = False
 
   def __init__(self, argument: str, value: object, problem: str, remedy: str):
     super().__init__(argument, value, problem, remedy)
@@ -21,4 +26,6 @@ class NonFiniteError(InputError):
 
 
 class Interrupted(Exception):
-  """A signal asked the fit to stop; its state has been handed to the checkpoint first."""
+  """A signal asked the fit to stop; its state has been handed to the checkpoint first. `shared`: in all processes."""
+
+  shared = False

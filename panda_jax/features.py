@@ -3,6 +3,8 @@
 A source yields samples in order, as host arrays (n, S, C) in their stored dtype. Nothing here looks at values.
 """
 
+import contextlib
+import copy
 import hashlib
 import math
 import os
@@ -97,6 +99,14 @@ class FeatureSource:
     """All samples in order, (n, S, C) with n <= size."""
     raise NotImplementedError
 
+  def part(self, first: int, last: int) -> 'FeatureSource':
+    """The samples from `first` to `last` as a source; of several processes each reads its own part only.
+
+    Raises:
+      InputError: this kind of source can only be read from its beginning.
+    """
+    raise InputError('features', self.name(), 'it cannot be shared out between processes', 'save it as a .npy file')
+
   def take(self, indices: np.ndarray) -> np.ndarray:
     """The samples at sorted `indices`, (len(indices), S, C)."""
     wanted, found, first = set(indices.tolist()), [], 0
@@ -106,6 +116,13 @@ class FeatureSource:
         found.append(np.asarray(block)[inside])
       first += len(block)
     return np.concatenate(found)
+
+
+def limited(source: FeatureSource, samples: int, **changes) -> FeatureSource:
+  """A copy with another number of samples and other attributes."""
+  part = copy.copy(source)
+  vars(part).update(samples=samples, **changes)
+  return part
 
 
 class ArraySource(FeatureSource):
@@ -120,6 +137,15 @@ class ArraySource(FeatureSource):
     self.samples = _checked_samples(samples, N)
     self.grid, self.channels, self.dtype = (H, W), C, dtype
     self._array = array.view(dtype).reshape(N, H * W, C)[: self.samples]
+
+  @classmethod
+  def of_samples(cls, array: np.ndarray, grid: tuple[int, int]) -> 'ArraySource':
+    """Of checked samples (N, S, C); of several processes, one may have none."""
+    source = cls(np.zeros((1, *array.shape[1:]), array.dtype), grid)
+    return limited(source, len(array), _array=array)
+
+  def part(self, first, last):
+    return limited(self, last - first, _array=self._array[first:last])
 
   def blocks(self, size):
     for first in range(0, self.samples, size):
@@ -166,7 +192,8 @@ class NpySource(FeatureSource):
       )
     N, H, W, C = _checked_shape(shape, grid, 'features')
     self.grid, self.channels = (H, W), C
-    held, needed = self.path.stat().st_size - self._offset, N * self.sample_bytes
+    self._state = self._found()
+    held, needed = self._state[0] - self._offset, N * self.sample_bytes
     if held < needed:
       raise InputError(
         'features', path, f'it is cut short: {held} of {needed} bytes of data', 'copy or write the file again'
@@ -176,24 +203,61 @@ class NpySource(FeatureSource):
   def name(self):
     return self.path.name
 
+  def part(self, first, last):
+    return limited(self, last - first, _offset=self._offset + first * self.sample_bytes)
+
   def digest(self):
     return hashlib.sha256(self._header)  # with all samples read, the result is the SHA-256 of the file
 
+  def _found(self) -> tuple[int, int]:
+    """Size and time of the last change."""
+    found = self.path.stat()
+    return found.st_size, found.st_mtime_ns
+
+  @contextlib.contextmanager
+  def _opened(self):
+    """The open file, which must be the same at every pass, and at its end, as it was at first."""
+
+    def check():
+      now = self._found()
+      if now != self._state:
+        size = 'its size is the same' if now[0] == self._state[0] else f'from {self._state[0]} to {now[0]} bytes'
+        raise InputError(
+          'features',
+          self.path,
+          f'it changed during the fit ({size})',
+          'start again with the file as it is now, or with a copy of what it was',
+        )
+
+    try:
+      with self.path.open('rb', buffering=0) as file:
+        check()
+        yield file
+      check()
+    except OSError as error:
+      raise InputError(
+        'features', self.path, f'it cannot be read any more ({error.strerror})', 'start again once it is back'
+      ) from error
+
   def _read(self, file, count: int) -> np.ndarray:
     block = np.empty((count, self.positions, self.channels), self.dtype)
-    if file.readinto(block.view(np.uint8).reshape(-1)) != block.nbytes:
-      raise InputError('features', self.path, 'it became shorter while it was read', 'do not change it during a fit')
+    memory, done = block.view(np.uint8).reshape(-1), 0
+    while done < block.nbytes:  # one read takes 2 GB at most, and some file systems give less
+      read = file.readinto(memory[done:])
+      if not read:
+        raise InputError('features', self.path, 'it became shorter while it was read', 'do not change it during a fit')
+      done += read
     return block
 
   def blocks(self, size):
-    with self.path.open('rb', buffering=0) as file:
+    with self._opened() as file:
       file.seek(self._offset)
       for first in range(0, self.samples, size):
         yield self._read(file, min(size, self.samples - first))
 
   def take(self, indices):
     out = np.empty((len(indices), self.positions, self.channels), self.dtype)
-    with self.path.open('rb', buffering=0) as file:
+    with self._opened() as file:
       for row, index in zip(out, indices, strict=True):
         file.seek(self._offset + int(index) * self.sample_bytes)
         row[...] = self._read(file, 1)[0]
@@ -269,11 +333,26 @@ def _checked_samples(samples, available):
   return samples
 
 
+def _is_whole_file(mapped: np.memmap) -> bool:
+  """Whether a mapped array is all of a .npy file, and as it is there.
+
+  Such a file is read instead: were it cut while it is mapped, the process would be killed at the next access.
+  """
+  if mapped.filename is None or mapped.mode == 'c' or not mapped.flags.c_contiguous:
+    return False
+  try:
+    file = np.load(mapped.filename, mmap_mode='r')
+  except (OSError, ValueError):
+    return False
+  return (file.shape, file.dtype, file.offset) == (mapped.shape, mapped.dtype, mapped.offset)
+
+
 def as_source(features, grid: tuple[int, int] | None = None, samples: int | None = None) -> FeatureSource:
   """A `FeatureSource` for whatever the caller has.
 
   Args:
-    features: an array (N, H, W, C) or (N, S, C); the path of a .npy file; a `FeatureSource`; or an object that can be
+    features: an array (N, H, W, C) or (N, S, C); the path of a .npy file, or `numpy.load(path, mmap_mode='r')`, which
+      is read like it; a `FeatureSource`; or an object that can be
       iterated over repeatedly and yields batches (a function that returns an iterator counts).
     grid: (H, W), needed for (N, S, C) only.
     samples: use the first so many samples only.
@@ -285,6 +364,8 @@ def as_source(features, grid: tuple[int, int] | None = None, samples: int | None
     return features
   if isinstance(features, str | os.PathLike):
     return NpySource(features, grid, samples)
+  if isinstance(features, np.memmap) and _is_whole_file(features):
+    return NpySource(features.filename, grid, samples)
   if hasattr(features, '__array__'):
     return ArraySource(features, grid, samples)
   if callable(features) or hasattr(features, '__iter__'):

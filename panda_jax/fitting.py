@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -12,14 +14,16 @@ import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `
 from threadpoolctl import threadpool_limits
 
 from panda_jax import appearances as appearance_block
-from panda_jax import gauge, moments
+from panda_jax import distributed, gauge, moments
 from panda_jax.block import small_dtype
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.features import FeatureSource, as_source
+from panda_jax.layout import data_mesh
+from panda_jax.scan import scan, sha256_of
 from panda_jax.solver import Settings, Solver, SolverState
-from panda_jax.store import Plan, Store, data_mesh, held_in_memory, plan, scan, sha256_of
+from panda_jax.store import Plan, Store, held_in_memory, plan
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
@@ -164,7 +168,7 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
 def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """A after varimax on the coordinates of a subset, its columns again in decreasing order of energy."""
   count = min(solver.N, max(1, -(-ROTATION_FIBRES // solver.S)))
-  Z = np.asarray(solver.store.subset(count), np.float64)
+  Z = distributed.whole_array(solver.store.subset(count)).astype(np.float64)
   x = Z.reshape(-1, Z.shape[-1]) @ A
   A = A @ gauge.varimax(x[np.any(x != 0, axis=1)])
   energy = np.einsum('cr,cd,dr->r', A, T, A)
@@ -193,6 +197,7 @@ def fit(
   budget: int | None = None,
   clock: Clock | None = None,
   resume: Callable[[str], SolverState | None] | None = None,
+  like: str | None = None,
   on_plan: Callable[[Plan], None] = lambda plan: None,
   on_state: Callable[[SolverState], None] = lambda state: None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
@@ -223,6 +228,7 @@ def fit(
     budget: bytes that 'auto' may fill; measured if left out.
     clock: to charge wall time to.
     resume: asked once, with the source's hash, for a state to go on from, or None.
+    like: a hash of the source found earlier, whose kind is found again; see `scan.GrainHash`.
     on_plan, on_state, on_samples: told of the plan, of each state (after a few iterations each), and of passes.
 
   Raises:
@@ -234,22 +240,28 @@ def fit(
   source = as_source(features, grid, samples)
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
+
+  def told(name: str) -> Callable[[int], None]:
+    """Tells of a pass in which each process counts the samples of its own share."""
+    several, most = jax.process_count(), source.samples or math.inf
+    return lambda n: on_samples(name, min(n * several, most))
+
   with small_matrices_in_float64(), one_blas_thread():
     with clock.phase('features'):
-      origin, chosen = source, None
+      own, chosen = distributed.own_share(source), None
       if source.samples is not None:
         chosen = plan(source, source.samples, store, budget)
         on_plan(chosen)
       if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
-        source = held_in_memory(source, lambda n: on_samples('generate', n))
+        own = distributed.together(partial(held_in_memory, own, told('generate')))
       # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
-      now = (resume is not None or source.kind != 'array') and not origin.defined
-      scanned = scan(source, center, lambda n: on_samples('scan', n), batch=batch, hashed=now)
-      sha256 = sha256_of(origin) if origin.defined else scanned.sha256
+      now = resume is not None or source.kind != 'array' or distributed.several()
+      scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=now, like=like)
+      sha256 = sha256_of(source) if source.defined else scanned.sha256
       if chosen is None:
         chosen = plan(source, scanned.samples, store, budget)
         on_plan(chosen)
-      held = Store(source, scanned, chosen, data_mesh(), batch)
+      held = Store(own, scanned, chosen, data_mesh(), batch)
     solver = Solver(held, settings, clock, on_state, on_samples)
     state, reason, Z = solver.solve(resume(sha256) if resume else None)
     final = canonical(solver, state, Z, rotation)
@@ -258,7 +270,7 @@ def fit(
     warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
   record = {
     'versions': versions(),
-    'source': origin.name(),
+    'source': source.name(),
     'sha256': sha256 or sha256_of(source),
     'samples': scanned.samples,
     'dtype': source.dtype.name,

@@ -13,13 +13,19 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from panda_jax.block import small_dtype
 
 
 def over_shards(sums, axis_name: str | None):
-  """Adds a tree of per-shard sums over a mapped axis, if there is one."""
-  return sums if axis_name is None else jax.lax.psum(sums, axis_name)
+  """Adds a tree of per-shard sums over a mapped axis, if there is one: in one all-reduce, whatever the tree."""
+  if axis_name is None:
+    return sums
+  leaves, tree = jax.tree.flatten(sums)
+  joined = jax.lax.psum(jnp.concatenate([x.ravel() for x in leaves]), axis_name)
+  parts = jnp.split(joined, np.cumsum([x.size for x in leaves])[:-1].tolist())
+  return jax.tree.unflatten(tree, [part.reshape(x.shape) for part, x in zip(parts, leaves, strict=True)])
 
 
 def over_groups(function: Callable, Z: jax.Array, axis_name: str | None):

@@ -17,9 +17,11 @@ from jax.sharding import PartitionSpec as Spec
 
 from panda_jax import appearances, block, joint, moments
 from panda_jax.clock import Clock
+from panda_jax.distributed import replicated
 from panda_jax.errors import NonFiniteError
+from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
-from panda_jax.store import AXIS, Store
+from panda_jax.store import Store
 
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
@@ -38,6 +40,7 @@ SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
 # about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains what about four thin
 # steps do. Near it, extrapolated, one gains what tens of thin steps do, so it finishes unless it costs more than 20.
 SQUARE_RATE, FAR_GAIN, NEAR_GAIN = 2.0, 4.0, 20.0
+Samples = jax.Array | Iterable[jax.Array]  # all of them on the devices, or one piece after the other
 GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE, GRAM_MEMORY = 100, 1e-7, 2e-5, 5
 
 
@@ -96,22 +99,6 @@ class SolverState:
   def W(self) -> np.ndarray:
     X = np.asarray(self.inner.X)
     return X if self.mode in ('full', 'identity') else X @ X.T
-
-
-@partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
-def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """A function of `moments` over all shards: each sums its own groups, one all-reduce adds them up."""
-  return jax.shard_map(
-    partial(function, precision=precision, axis_name=AXIS),
-    mesh=mesh,
-    in_specs=(Spec(AXIS), *(Spec() for _ in small)),
-    out_specs=Spec(),
-  )(Z, *small)
-
-
-def _energy(Z, *, precision, axis_name):
-  del precision  # no products
-  return moments.over_groups(lambda group: jnp.sum(group * group), Z, axis_name)
 
 
 @partial(jax.jit, static_argnames=('steps',))
@@ -196,17 +183,21 @@ class Solver:
       over_mesh, Z, *small, function=function, mesh=self.store.mesh, precision=self.settings.precision
     )
 
-  def total(self, function: Callable, pieces: Iterable[jax.Array], *small):
-    """Sum over pieces, added up in the small dtype."""
-    result = None
+  def total(self, function: Callable, pieces: Samples, *small):
+    """Sum over all samples: of one array, or of pieces, which each device adds up for itself first."""
+    if isinstance(pieces, jax.Array):
+      return self.sums(function, pieces, *small)
+    static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
+    sums = None
     for Z in pieces:
-      part = self.sums(function, Z, *small)
-      result = part if result is None else jax.tree.map(jnp.add, result, part)
-    return result
+      if sums is None:
+        sums = self.clock.call(nothing_yet, Z, *small, **static)
+      sums = self.clock.call(add_on_shards, sums, Z, *small, **static)
+    return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh)
 
-  def passes(self, name: str, Z: jax.Array | None) -> Iterable[jax.Array]:
+  def passes(self, name: str, Z: jax.Array | None) -> Samples:
     """One pass over all samples: what the devices hold, or a stream."""
-    return [Z] if Z is not None else self.store.pieces(partial(self._on_samples, name))
+    return Z if Z is not None else self.store.pieces(partial(self._on_samples, name))
 
   def load(self, level: int) -> jax.Array:
     with self.clock.phase('features'):
@@ -219,7 +210,9 @@ class Solver:
     with self.clock.phase('callback'):
       self._on_state(state)
 
-  def search(self, pieces: Callable[[str], Iterable[jax.Array]], **options) -> tuple[jax.Array, jax.Array, jax.Array]:
+  def search(
+    self, pieces: Callable[[str], jax.Array | Iterable[jax.Array]], **options
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces; options as of `search_parts`."""
     s = self.settings
     with self.clock.phase('moments'):
@@ -239,9 +232,9 @@ class Solver:
     with self.clock.phase('features'):
       Z = self.store.subset(EARLY_SAMPLES)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
-    P, X, _ = self.search(lambda name: [Z], restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
+    P, X, _ = self.search(lambda name: Z, restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
     start = joint.begin(np.asarray(P[0]), np.asarray(X))
-    return self.advance(Z, start, self.sums(_energy, Z), EARLY_STEPS, 0.0)[0]
+    return self.advance(Z, start, self.sums(energy, Z), EARLY_STEPS, 0.0)[0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
@@ -253,7 +246,7 @@ class Solver:
       self.check([float(state.inner.error)], state, 0)
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
-    total = self.sums(_energy, Z)
+    total = self.sums(energy, Z)
     if state.inner is not None:
       state.inner, state.samples = joint.begin(state.inner.P, state.inner.X), self.sizes[0]
       for steps in FIRST_STEPS:
@@ -261,7 +254,7 @@ class Solver:
         error = float(state.inner.error)
         self.check([error], state, 0)
         self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
-    P, X, _ = self.search(lambda name: [Z], restarts=s.restarts, keep=min(KEEP, s.restarts))
+    P, X, _ = self.search(lambda name: Z, restarts=s.restarts, keep=min(KEEP, s.restarts))
     # The early factors have had their steps on this level; the new ones meet them after as many.
     best, ladder = state.inner, (CONTEST_STEPS,) if state.inner is None else FIRST_STEPS
     for P_k in np.asarray(P):
@@ -288,7 +281,7 @@ class Solver:
   ) -> tuple[joint.JointState, np.ndarray]:
     """Up to so many thin steps: the new iterate and the error after each."""
     with self.clock.phase('solve'):
-      inner = jax.tree.map(partial(jax.device_put, device=self._replicated), inner)
+      inner = jax.tree.map(partial(replicated, sharding=self._replicated), inner)
       done = int(inner.i)
       inner, errors = self.clock.call(
         joint.advance,
@@ -304,7 +297,7 @@ class Solver:
 
   def level(self, state: SolverState, Z: jax.Array, last: bool) -> str:
     """Thin joint steps on one level until it stops; returns the reason."""
-    total = self.sums(_energy, Z)
+    total = self.sums(energy, Z)
     tolerance = TOLERANCE if last else SUBSET_TOLERANCE
     most = self.settings.max_iterations if last else SUBSET_STEPS
     errors: list[float] = []
@@ -341,7 +334,7 @@ class Solver:
     """
     state.phase, state.samples = 'gram', self.N
     with self.clock.phase('moments'):
-      total = self.total(_energy, self.passes('energy', Z))
+      total = self.total(energy, self.passes('energy', Z))
     P, X = np.asarray(state.inner.P), state.inner.X
     tried, mapped, errors = [], [], []
     while True:
@@ -402,8 +395,8 @@ class Solver:
     with self.clock.phase('solve'):
       steps = self.settings.max_iterations
       result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(TOLERANCE / 10, K.dtype), steps=steps)
-      energy = float(self.total(_energy, self.passes('energy', Z)))
-      error = 1 + float(result.value) * float(jnp.trace(K)) / energy
+      total = float(self.total(energy, self.passes('energy', Z)))
+      error = 1 + float(result.value) * float(jnp.trace(K)) / total
     inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))
     state = SolverState(0, 'search', self.N, inner, self.mode, 0.0, [])
     self.check([error], state, 0)

@@ -1,145 +1,25 @@
 """Where the features live during a fit, and how they get onto the devices.
 
-A first pass (`scan`) checks every value, weighs every sample and hashes the source. Then features are held on the
-devices, in host memory, or read again for each pass, whichever fits (design section 4.9).
+After the scan of a source (`scan`), features are held on the devices, in host memory, or read again for each pass,
+whichever fits (design section 4.9).
 """
 
 import dataclasses
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as Spec
 
-from panda_jax.errors import InputError, NonFiniteError
+from panda_jax import distributed
+from panda_jax.distributed import Shares
+from panda_jax.errors import InputError
 from panda_jax.features import ArraySource, FeatureSource
+from panda_jax.layout import Layout, made_on_devices, to_devices
+from panda_jax.scan import BLOCK_BYTES, Scan, block_size, prefetched
 
-AXIS = 'data'
-CENTERS = ('none', 'position', 'channel')
 STORES = ('auto', 'device', 'host', 'source')
-# A group's plain matrix products have this many columns, and it takes at most this many bytes: wide enough for full
-# speed, small enough for temporaries of a group's size not to matter.
-GROUP_COLUMNS, GROUP_BYTES = 32_768, 64 << 20
-BLOCK_BYTES = 64 << 20  # of stored features read at a time
-
-
-def data_mesh() -> jax.sharding.Mesh:
-  """All devices along one axis, `data`, over which samples are split."""
-  return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-@dataclasses.dataclass(frozen=True)
-class Scan:
-  """What one pass over a source tells.
-
-  Attributes:
-    samples: N.
-    energies: (N,) float64, ||Z_i||^2 as given, before any centring.
-    mean: what centring subtracts, (S, C) or (1, C) float64; None without centring.
-    scale: a power of two, about 1 / rms, by which features are multiplied on the devices: exact, and it makes the fit
-      the same for features in any unit.
-    sha256: of the source, None if not asked for.
-  """
-
-  samples: int
-  energies: np.ndarray
-  mean: np.ndarray | None
-  scale: float
-  sha256: str | None
-
-
-def _energies(block: np.ndarray, first: int) -> np.ndarray:
-  """||Z_i||^2 of (n, S, C) samples, float64; raises on NaN and infinity with the sample's number."""
-  rows = block.reshape(len(block), -1)
-  rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
-  with np.errstate(all='ignore'):
-    energies = np.vecdot(rows, rows).astype(np.float64)
-  for i in np.flatnonzero(~(np.isfinite(energies) & (energies > 1e-30))):
-    finite = np.isfinite(rows[i])
-    if not finite.all():
-      where = int(np.argmin(finite))
-      raise NonFiniteError(
-        'features',
-        f'{rows[i, where]} in sample {first + i}',
-        f'at position {where // block.shape[2]}, channel {where % block.shape[2]} the value is not finite',
-        'remove or repair that sample',
-      )
-    energies[i] = np.vecdot(rows[i].astype(np.float64), rows[i].astype(np.float64))
-  return energies
-
-
-def prefetched(iterator: Iterator) -> Iterator:
-  """The same items, the next one being fetched by a thread while the last is used."""
-  with ThreadPoolExecutor(1) as pool:
-    following = pool.submit(next, iterator, None)
-    while (item := following.result()) is not None:
-      following = pool.submit(next, iterator, None)
-      yield item
-
-
-def block_size(source: FeatureSource, batch: int | None = None) -> int:
-  """Samples to read at a time: `batch`, or what fills a block, in stored and in device form."""
-  return batch or max(1, BLOCK_BYTES // max(source.sample_bytes, 4 * source.positions * source.channels))
-
-
-def sha256_of(source: FeatureSource) -> str:
-  """The hash that `scan` finds, in a pass of its own if it takes one."""
-  digest = source.digest()
-  if source.defined:
-    return digest.hexdigest()
-  for block in source.blocks(block_size(source)):
-    digest.update(np.ascontiguousarray(block).view(np.uint8).data)
-  return digest.hexdigest()
-
-
-def scan(
-  source: FeatureSource,
-  center: str = 'none',
-  on_samples: Callable[[int], None] = lambda n: None,
-  *,
-  batch: int | None = None,
-  hashed: bool = True,
-) -> Scan:
-  """One pass: values are finite, energies, mean, hash (unless not `hashed`: an array can be hashed at leisure).
-
-  Raises:
-    NonFiniteError: with the sample, position and channel.
-    InputError: all features are zero (or, centred, all the same).
-  """
-  if center not in CENTERS:
-    raise InputError('center', center, 'unknown', f'give one of {", ".join(CENTERS)}')
-  digest, energies, sums, first = source.digest(), [], 0.0, 0
-  for block in prefetched(source.blocks(block_size(source, batch))):
-    if hashed and not source.defined:
-      digest.update(np.ascontiguousarray(block).view(np.uint8).data)
-    energies.append(_energies(block, first))
-    if center != 'none':
-      sums = sums + np.sum(block, axis=0, dtype=np.float64)
-    first += len(block)
-    on_samples(first)
-  if not first:
-    raise InputError('features', source.name(), 'it yields no sample', 'give at least one')
-  energies = np.concatenate(energies)
-  size = source.positions * source.channels
-  uncentred = total = float(energies.sum())
-  mean = None
-  if center != 'none':
-    mean = sums / first
-    mean = mean if center == 'position' else mean.mean(axis=0, keepdims=True)
-    full = np.broadcast_to(mean, (source.positions, source.channels))
-    total = uncentred - first * float(np.sum(full * full))
-  if uncentred == 0 or total <= 1e-12 * uncentred:
-    problem = 'all features are zero' if uncentred == 0 else f'with center={center} nothing is left'
-    raise InputError('features', source.name(), problem, 'give features that vary')
-  rms = np.sqrt(total / (first * size))
-  scale = float(2.0 ** -np.clip(np.round(np.log2(rms)), -120, 120))
-  return Scan(first, energies, mean, scale, digest.hexdigest() if hashed else None)
 
 
 def strata(energies: np.ndarray, count: int) -> np.ndarray:
@@ -152,96 +32,11 @@ def strata(energies: np.ndarray, count: int) -> np.ndarray:
   return np.sort(order[places])
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """How `samples` samples lie in an array (G, S, m, C): G groups of m, G a multiple of the devices."""
-
-  groups: int
-  positions: int
-  places: int
-  channels: int
-
-  @classmethod
-  def of(cls, samples: int, positions: int, channels: int, devices: int, batch: int | None = None) -> 'Layout':
-    wide = batch or min(GROUP_COLUMNS // channels, GROUP_BYTES // (4 * positions * channels))
-    places = max(1, min(wide, -(-samples // devices)))
-    groups = -(-samples // places)
-    groups = -(-groups // devices) * devices
-    return cls(groups, positions, -(-samples // groups), channels)
-
-  @property
-  def shape(self):
-    return self.groups, self.positions, self.places, self.channels
-
-  @property
-  def nbytes(self) -> int:
-    return 4 * self.groups * self.positions * self.places * self.channels
-
-
-@partial(jax.jit, donate_argnums=0)
-def _place(buffer, chunk, mean, scale, live, first):
-  """Writes (k * m, S, C) stored samples as float32 groups into the buffer; samples past `live` become zero."""
-  _, S, m, C = buffer.shape
-  x = (chunk.astype(jnp.float32) * scale - mean[None]) * (jnp.arange(len(chunk)) < live)[:, None, None]
-  x = x.reshape(-1, m, S, C).transpose(0, 2, 1, 3)
-  return jax.lax.dynamic_update_slice_in_dim(buffer, x, first, axis=0)
-
-
-def _device_scale(dtype: np.dtype, scale: float) -> tuple[float, float]:
-  """Split of the scale into a factor for the host (float64 sources, before they are rounded) and the device."""
-  return (scale, 1.0) if dtype == np.float64 else (1.0, scale)
-
-
-def to_device(
-  read: Callable[[int, int], np.ndarray],
-  samples: int,
-  layout: Layout,
-  mesh: jax.sharding.Mesh,
-  dtype: np.dtype,
-  scale: float,
-  mean: np.ndarray | None,
-) -> jax.Array:
-  """Samples as a sharded device array (G, S, m, C) float32, scaled, centred and padded with zero samples.
-
-  `read(first, last)` gives stored samples (last - first, S, C); it is asked for one piece after the other, in order, so
-  no second copy of everything is made.
-  """
-  devices = list(mesh.devices.flat)
-  G, S, m, C = layout.shape
-  local = G // len(devices)
-  most = max(1, min(local, BLOCK_BYTES // (4 * S * m * C)))
-  step = max(k for k in range(1, most + 1) if local % k == 0)  # pieces of one shape
-  on_host, on_device = _device_scale(dtype, scale)
-  shift = np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale)
-  shards = []
-  for number, device in enumerate(devices):
-    buffer = jax.device_put(jnp.zeros((local, S, m, C), jnp.float32), device)
-    for group in range(0, local, step):
-      first = (number * local + group) * m
-      last = min(first + step * m, samples)
-      live = max(0, last - first)
-      chunk = np.zeros((step * m, S, C), np.float32 if dtype == np.float64 else dtype)
-      if live:
-        piece = read(first, last)
-        chunk[:live] = piece * on_host if on_host != 1 else piece
-      put = partial(jax.device_put, device=device)
-      buffer = _place(
-        buffer,
-        put(chunk),
-        put(shift),
-        put(np.float32(on_device)),
-        put(np.int32(live)),
-        put(np.int32(group)),
-      )
-    shards.append(buffer)
-  return jax.make_array_from_single_device_arrays(layout.shape, NamedSharding(mesh, Spec(AXIS)), shards)
-
-
 def free_bytes() -> int:
   """Bytes that this process could still take on its devices: their own memory, or the machine's for CPU devices."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'bytes_limit' in stats:
-    return (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * jax.device_count()
+    return (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * jax.local_device_count()
   free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   meminfo = Path('/proc/meminfo')
   if meminfo.exists():
@@ -263,8 +58,8 @@ class Plan:
 
   Attributes:
     store: 'device', 'host' or 'source'.
-    needs: bytes of memory that each way would hold.
-    budget: bytes that 'auto' lets features take on the devices.
+    needs: bytes of memory that each way would hold, in all processes together.
+    budget: bytes that 'auto' lets features take on the devices of all processes.
   """
 
   store: str
@@ -285,13 +80,14 @@ def plan(source: FeatureSource, samples: int, store: str, budget: int | None = N
   """
   if store not in STORES:
     raise InputError('store', store, 'unknown', f'give one of {", ".join(STORES)}')
-  if budget is None:
-    budget = free_bytes() // (2 if on_accelerator() else 8)
+  count = jax.process_count()
+  if budget is None:  # the same everywhere, so what the tightest process has
+    budget = count * distributed.least(free_bytes() // (2 if on_accelerator() else 8))
   layout = Layout.of(samples, source.positions, source.channels, jax.device_count())
   needs = {
     'device': layout.nbytes,
     'host': samples * source.sample_bytes,
-    'source': 3 * BLOCK_BYTES,
+    'source': 3 * BLOCK_BYTES * count,
   }
   if store == 'auto':
     store = 'device' if needs['device'] <= budget else 'source'
@@ -305,46 +101,67 @@ def held_in_memory(source: FeatureSource, on_samples: Callable[[int], None] = la
     blocks.append(block)
     seen += len(block)
     on_samples(seen)
-  return ArraySource(np.concatenate(blocks), source.grid)
+  if not blocks:  # of several processes, one may have no sample
+    blocks.append(np.zeros((0, source.positions, source.channels), source.dtype))
+  return ArraySource.of_samples(np.concatenate(blocks), source.grid)
 
 
 class Store:
   """The features of one fit: subsets and the whole on the devices, or a stream of pieces.
 
   Attributes:
-    scan, plan: what was found and chosen.
-    source: where features come from.
-    mesh: the devices.
+    scan, plan: what was found and chosen, the same in every process.
+    source: the samples of this process.
+    shares: who has which samples.
+    mesh: all devices.
   """
 
   def __init__(self, source: FeatureSource, scan: Scan, plan: Plan, mesh: jax.sharding.Mesh, batch: int | None = None):
     self.scan, self.plan, self.mesh, self._batch = scan, plan, mesh, batch
+    self.shares = Shares.of(scan.samples)
     self.source = source
     if plan.store == 'host' and source.kind != 'array':
-      self.source = held_in_memory(source)
+      self.source = distributed.together(lambda: held_in_memory(source))
 
   @property
   def streamed(self) -> bool:
     return self.plan.store != 'device'
 
-  def _load(self, read, samples) -> jax.Array:
+  def _layout(self, most: int) -> Layout:
+    """For `most` samples in every process."""
     s = self.source
-    layout = Layout.of(samples, s.positions, s.channels, self.mesh.size, self._batch)
-    return to_device(read, samples, layout, self.mesh, s.dtype, self.scan.scale, self.scan.mean)
+    return Layout.of(most * jax.process_count(), s.positions, s.channels, self.mesh.size, self._batch)
+
+  def _load(self, read, samples, layout) -> jax.Array:
+    return to_devices(read, samples, layout, self.mesh, self.source.dtype, self.scan.scale, self.scan.mean)
+
+  def _make(self, indices, layout) -> jax.Array:
+    s = self.source
+    return made_on_devices(s.made, s.step, indices, layout, self.mesh, self.scan.scale, self.scan.mean)
+
+  @property
+  def _on_devices(self) -> bool:
+    """Whether the devices make the samples, each its own."""
+    return self.source.kind == 'generator' and self.source.defined
 
   def subset(self, count: int) -> jax.Array:
-    """`count` samples spread over the order of energies, on the devices."""
-    indices = strata(self.scan.energies, count)
+    """`count` samples spread over the order of energies, on the devices; each process contributes those it has."""
+    indices, most = self.shares.own(strata(self.scan.energies, count))
+    if self._on_devices:
+      return self._make(indices, self._layout(most))
     if self.source.kind == 'iterable':  # each read would be a pass
       samples = self.source.take(indices)
-      return self._load(lambda first, last: samples[first:last], count)
-    return self._load(lambda first, last: self.source.take(indices[first:last]), count)
+      return self._load(lambda first, last: samples[first:last], count, self._layout(most))
+    return self._load(lambda first, last: self.source.take(indices[first:last]), len(indices), self._layout(most))
 
   def whole(self) -> jax.Array:
     """All samples on the devices, whatever was planned."""
+    own, layout = self.shares.last - self.shares.first, self._layout(self.shares.most)
+    if self._on_devices:
+      return self._make(np.arange(own), layout)
     if isinstance(self.source, ArraySource):
-      everything = next(self.source.blocks(self.scan.samples))
-      return self._load(lambda first, last: everything[first:last], self.scan.samples)
+      everything = next(self.source.blocks(max(1, own)), None)
+      return self._load(lambda first, last: everything[first:last], own, layout)
     blocks, held = self.source.blocks(block_size(self.source)), np.empty((0,))
 
     def read(first, last):
@@ -356,23 +173,28 @@ class Store:
         held, missing = held[missing:], missing - len(out[-1])
       return out[0] if len(out) == 1 else np.concatenate(out)
 
-    return self._load(read, self.scan.samples)
+    return self._load(read, own, layout)
 
   def pieces(self, on_samples: Callable[[int], None] = lambda n: None) -> Iterator[jax.Array]:
-    """All samples, one piece of fixed shape after the other, on the devices."""
-    s = self.source
-    size = min(block_size(s, self._batch), self.scan.samples)
-    layout = Layout.of(size, s.positions, s.channels, self.mesh.size, self._batch)
-    seen = 0
-    for block in prefetched(s.blocks(size)):
-      yield to_device(
-        lambda first, last, block=block: block[first:last],
-        len(block),
-        layout,
-        self.mesh,
-        s.dtype,
-        self.scan.scale,
-        self.scan.mean,
-      )
+    """All samples, one piece of fixed shape after the other, on the devices; as many pieces in every process."""
+    s, own, most = self.source, self.shares.last - self.shares.first, self.shares.most
+    size = min(block_size(s, self._batch), most)
+    if self._on_devices:
+      yield from self._made_pieces(-(-size // s.step) * s.step, on_samples)
+      return
+    layout, nothing = self._layout(size), np.zeros((0, s.positions, s.channels), s.dtype)
+    blocks, seen = prefetched(s.blocks(size)), 0
+    for first in range(0, most, size):
+      block = next(blocks, nothing)  # shares may differ by a few samples
+      yield self._load(lambda first, last, block=block: block[first:last], len(block), layout)
       seen += len(block)
-      on_samples(seen)
+      on_samples(min(self.scan.samples, (first + size) * jax.process_count()))
+    seen += sum(map(len, blocks))  # none, unless the source has changed
+    if seen != own:
+      raise InputError('features', s.name(), f'a pass gave {seen} samples, the first {own}', 'give the same each time')
+
+  def _made_pieces(self, size: int, on_samples: Callable[[int], None]) -> Iterator[jax.Array]:
+    own, layout = self.shares.last - self.shares.first, self._layout(size)
+    for first in range(0, self.shares.most, size):
+      yield self._make(np.arange(min(first, own), min(first + size, own)), layout)
+      on_samples(min(self.scan.samples, (first + size) * jax.process_count()))

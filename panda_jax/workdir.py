@@ -6,21 +6,22 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import jax
 import ml_collections
 import numpy as np
 
-from panda_jax import overlays, pictures
-from panda_jax.checkpoint import Checkpoints
+from panda_jax import distributed, overlays, pictures
 from panda_jax.clock import Clock
-from panda_jax.errors import InputError, Interrupted
+from panda_jax.errors import InputError
 from panda_jax.factors import npy_bytes, write_atomically
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.progress import Progress
-from panda_jax.store import sha256_of
+from panda_jax.saving import Saving, write_history
+from panda_jax.scan import sha256_of
 
 OUTPUTS = (
   'config.json',
@@ -36,6 +37,7 @@ OUTPUTS = (
   'saliency.png',
   'report.html',
 )
+OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
 
@@ -200,56 +202,37 @@ def fit_into(
   """
   clock = clock or Clock()
   workdir = Path(workdir)
-  source = source_of(config)
+  settings = config.to_dict()
+  distributed.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
+  source = distributed.together(lambda: source_of(config))
   if config.parts is None:
     raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
   if not config.checkpoint_seconds >= 0:
     raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
-  settings = config.to_dict()
-  prepare(workdir, settings, overwrite)
+  if distributed.several():
+    distributed.agree({'features' if source.kind == 'file' else 'generator': source.digest().hexdigest()})
+  record = workdir / 'config.json'
+  distributed.on_first(lambda: prepare(workdir, settings, overwrite))
+
+  def found_before() -> dict:
+    """Of an earlier run: the summary if it is finished, and the hash of its source."""
+    sha256 = read_json(record).get('sha256') if record.exists() else None
+    if not (workdir / 'summary.json').exists():
+      return {'sha256': sha256}
+    agree(workdir, {'sha256': sha256}, {'sha256': sha256_of(source, like=sha256)})
+    return {'summary': read_json(workdir / 'summary.json')}
+
+  def check(sha256: str) -> None:
+    if record.exists():
+      agree(workdir, read_json(record), {'sha256': sha256})
+    write_json(record, settings | {'sha256': sha256})
+
   with Progress(source.samples) as progress, terminations() as caught:
-    if (workdir / 'summary.json').exists():
-      agree(workdir, read_json(workdir / 'config.json'), {'sha256': sha256_of(source)})
+    before = json_of_first(distributed.on_first(found_before))
+    if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
-      return read_json(workdir / 'summary.json')
-    checkpoints = Checkpoints(workdir / 'checkpoints', config.checkpoint_seconds)
-    last = None
-
-    def resume(sha256):
-      record = workdir / 'config.json'
-      if record.exists():
-        agree(workdir, read_json(record), {'sha256': sha256})
-      write_json(record, settings | {'sha256': sha256})
-      with clock.phase('checkpoint'):
-        state = checkpoints.restore()
-      if state is not None:
-        progress.say(f'going on from {state.phase} phase, {state.samples} samples, {state.seconds:.1f} s in')
-      return state
-
-    def save(state):
-      if state.phase == 'early':
-        return
-      with clock.phase('checkpoint'):
-        checkpoints.save(state)
-        write_history(workdir, state.history)
-
-    def on_state(state):
-      nonlocal last
-      last = state
-      progress.state(state)
-      if caught:
-        save(state)
-        raise Interrupted
-      if checkpoints.due():
-        save(state)
-
-    def on_samples(name, done):
-      progress.samples_done(name, done)
-      if caught:
-        if last is not None:
-          save(last)
-        raise Interrupted
-
+      return before['summary']
+    saving = Saving(workdir, config.checkpoint_seconds, caught, check, clock, progress)
     result = fit(
       source,
       parts=config.parts,
@@ -266,15 +249,15 @@ def fit_into(
       max_iterations=config.max_iterations,
       provenance=provenance_of(config, source),
       clock=clock,
-      resume=resume,
+      resume=saving.resume,
+      like=before['sha256'],
       on_plan=lambda plan: progress.say(str(plan)),
-      on_state=on_state,
-      on_samples=on_samples,
+      on_state=saving.on_state,
+      on_samples=saving.on_samples,
     )
-    if last is not None:  # a run resumed at its last iteration has nothing new
-      save(last)
-    checkpoints.close()
-    summary = write_results(workdir, result, clock, published, config.layer, source)
+    saving.finish()
+    write = partial(write_results, workdir, result, clock, published, config.layer, source)
+    summary = json_of_first(distributed.on_first(write))
     for warning in result.warnings:
       progress.say(f'note: {warning}')
     progress.say(
@@ -284,8 +267,9 @@ def fit_into(
   return summary
 
 
-def write_history(workdir: Path, history: list[dict]) -> None:
-  write_atomically(workdir / 'history.jsonl', ''.join(json.dumps(entry) + '\n' for entry in history).encode())
+def json_of_first(value: dict | None) -> dict:
+  """JSON values that process 0 has, in all of them."""
+  return json.loads(distributed.from_first(json.dumps(value).encode())) if distributed.several() else value
 
 
 def draw_on_samples(workdir: Path, result: FitResult, source) -> None:
@@ -346,6 +330,7 @@ def write_results(
     'part_energy': [round(float(x), 6) for x in result.part_energy],
     'versions': versions(),
     'devices': [str(device.device_kind) for device in jax.devices()],
+    'processes': jax.process_count(),
   }
   write_json(workdir / 'summary.json', summary)
   return summary

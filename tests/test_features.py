@@ -1,12 +1,15 @@
 """Sources of features: all kinds give the same samples, and bad ones say what is wrong."""
 
+import os
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 import panda_jax
 from panda_jax.features import as_source
-from panda_jax.store import scan, sha256_of, strata
+from panda_jax.scan import scan, sha256_of
+from panda_jax.store import strata
 from tests import planted
 
 Z = planted.structured(23, (3, 4), 5)
@@ -51,6 +54,42 @@ def test_flattened_positions_and_bfloat16(tmp_path):
   source = as_source(written(tmp_path, flat.view('V2')), grid=(3, 4))
   assert source.dtype == ml_dtypes.bfloat16
   np.testing.assert_array_equal(next(source.blocks(23)).astype(np.float32), flat.astype(np.float32))
+
+
+def test_a_mapped_file_is_read_as_a_file(tmp_path):
+  mapped = np.load(written(tmp_path, Z), mmap_mode='r')
+  assert as_source(mapped).kind == 'file'
+  assert as_source(mapped, samples=5).samples == 5
+  changed = np.load(tmp_path / 'z.npy', mmap_mode='c')
+  changed[0] = 0  # in memory only
+  for other in (mapped[3:], mapped[::-1], mapped[..., :2], changed):
+    source = as_source(other)
+    assert source.kind == 'array'
+    np.testing.assert_array_equal(next(source.blocks(99)), other.reshape(len(other), 12, -1))
+
+
+@pytest.mark.parametrize('change', ['cut', 'grown', 'written', 'gone'])
+def test_a_file_that_changes_is_refused(tmp_path, change):
+  path = written(tmp_path, Z)
+  source = as_source(path)
+  blocks = source.blocks(8)
+  next(blocks)
+  if change == 'cut':
+    os.truncate(path, path.stat().st_size - 500)
+  elif change == 'grown':
+    with path.open('ab') as file:
+      file.write(b'more')
+  elif change == 'written':
+    np.save(path, Z[::-1])
+    os.utime(path, ns=(0, 1))
+  else:
+    path.unlink()
+  texts = {'cut': 'became shorter|from .* bytes', 'grown': 'from .* bytes', 'written': 'its size is the same'}
+  text = texts.get(change, 'cannot be read any more')
+  with pytest.raises(panda_jax.InputError, match=text):
+    list(blocks)
+  with pytest.raises(panda_jax.InputError, match=texts.get(change, 'cannot be read any more')):
+    source.take(np.array([0]))
 
 
 def test_hash_of_a_whole_file_is_its_sha256(tmp_path):

@@ -18,9 +18,9 @@ from panda_jax.errors import InputError, Interrupted, NonFiniteError
 from panda_jax.factors import write_atomically
 from panda_jax.fitting import versions
 from panda_jax.generators.disk import save_generator
+from panda_jax.layout import data_mesh
 from panda_jax.pictures import draw_images
 from panda_jax.progress import Progress
-from panda_jax.store import data_mesh
 
 RECORD, METRICS, SAMPLES, SNAPSHOTS, RESULT = 'training.json', 'metrics.jsonl', 'samples', 'snapshots', 'generator'
 SHOWN = 64

@@ -6,6 +6,8 @@ Letters as in protocol.py; L is the number of w+ rows.
 import dataclasses
 import math
 import numbers
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -229,6 +231,10 @@ class Compiled:
 
       return jax.jit(call, static_argnames=static)
 
+    def whole(arrays):
+      return nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
+
+    self._whole = whole
     self._map = method('map', 'truncation', 'truncation_layers')
     self._mapping = method('mapping')
     self._styles = method('styles')
@@ -240,6 +246,24 @@ class Compiled:
     if name == 'generator':  # not there yet while a copy is being made
       raise AttributeError(name)
     return getattr(self.generator, name)  # sizes, layers, sample, affine_weights
+
+  def over(self, mesh: jax.sharding.Mesh, call: Callable) -> Callable:
+    """A compiled function of arrays whose rows are split over the devices of a mesh with one axis.
+
+    Each device has the weights, and runs `call(generator, *rows)` on the rows that are its own; nothing is sent.
+    """
+    rows, everywhere = jax.sharding.PartitionSpec(mesh.axis_names[0]), jax.sharding.PartitionSpec()
+
+    def on_device(arrays, *args):
+      return call(self._whole(arrays), *args)
+
+    def on_all(arrays, *args):
+      specs = everywhere, *(rows for _ in args)
+      # Loops of generators begin with constants, which the check of what differs between devices refuses.
+      return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
+
+    arrays = jax.device_put(self._arrays, jax.sharding.NamedSharding(mesh, everywhere))
+    return partial(jax.jit(on_all), arrays)
 
   def compilations(self) -> int:
     """How often something was compiled so far."""

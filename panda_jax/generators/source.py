@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.features import FeatureSource
+from panda_jax.features import FeatureSource, limited
 from panda_jax.generators import seeds
-from panda_jax.generators.base import Compiled, checked_layer
+from panda_jax.generators.base import Compiled, checked_layer, label_rows
 
 BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
 
@@ -76,10 +77,13 @@ class GeneratorSource(FeatureSource):
     self.defined = isinstance(generator, nnx.Module)
     self.samples, self.seed, self.labels = samples, seed, labels
     self._options = {'truncation': truncation, 'truncation_layers': truncation_layers}
-    self._name = name
+    self._name, self._first = name, 0
     channels, height, width = generator.layers[self.layer]
     self.grid, self.channels, self.dtype = (height, width), channels, np.dtype(np.float32)
-    self._batch = min(samples, batch or int(np.clip(BATCH_BYTES // self.sample_bytes, 1, 64)))
+    # Samples that a device makes at a time, and the program by which all devices of this process make theirs.
+    count = jax.local_device_count() if self.defined else 1
+    wanted = int(np.clip(BATCH_BYTES // self.sample_bytes, 1, 64)) if batch is None else -(-batch // count)
+    self._batch, self._make = min(wanted, -(-samples // count)), None
     self.latents(np.arange(1))  # what does not fit is said before anything is run
 
   def name(self) -> str:
@@ -97,8 +101,12 @@ class GeneratorSource(FeatureSource):
     digest.update(json.dumps(self.description(), sort_keys=True).encode())
     return digest
 
+  def part(self, first, last):
+    return limited(self, last - first, _first=self._first + first)
+
   def draws(self, indices: np.ndarray) -> Draws:
     """z and labels of samples by their number."""
+    indices = self._first + indices
     z = seeds.draws(self.generator, (self.seed + int(i) for i in indices))
     labels = None if self.labels is None else np.asarray(self.labels)[indices % len(self.labels)]
     return Draws(z, labels)
@@ -108,21 +116,39 @@ class GeneratorSource(FeatureSource):
     z, labels = self.draws(indices)
     return self.generator.map(z, labels, **self._options)
 
-  def _made(self, indices: np.ndarray) -> jax.Array:
-    """(n, S, C) of n <= batch samples; short batches are filled up, so that one program serves all."""
-    filled = np.concatenate([indices, np.repeat(indices[-1:], self._batch - len(indices))])
-    features = self.generator.run_to(self.latents(filled), self.layer).features
-    return features.reshape(len(filled), self.positions, self.channels)[: len(indices)]
+  @property
+  def step(self) -> int:
+    """How many samples are made at a time, by all devices of this process."""
+    return self._batch * (jax.local_device_count() if self.defined else 1)
+
+  def made(self, indices: np.ndarray) -> jax.Array:
+    """The samples at `indices`, `step` of them, (step, S, C) float32: each device makes, and keeps, its own run."""
+    if not self.defined:  # whatever the user's generator does
+      features = self.generator.run_to(self.latents(indices), self.layer).features
+      return jnp.asarray(features, jnp.float32).reshape(len(indices), self.positions, self.channels)
+    if self._make is None:
+      mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ('own',))
+      self._make = self.generator.over(mesh, self._features)
+    z, labels = self.draws(indices)
+    labels = None if labels is None else np.asarray(label_rows(labels, self.generator.num_classes, len(indices)))
+    return self._make(z, labels)
+
+  def _features(self, generator, z, labels) -> jax.Array:
+    state = generator.run_to(generator.map(z, labels, **self._options), self.layer)
+    return state.features.astype(jnp.float32).reshape(len(z), self.positions, self.channels)
 
   def _in_order(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-    # The next batch is under way on the device while the last one is copied to the host.
-    waiting = None
-    for first in range(0, len(indices), self._batch):
-      following = self._made(indices[first : first + self._batch])
+    # The next batch is under way on the devices while the last one is copied to the host. Short batches are filled up,
+    # so that one program serves all.
+    waiting, count = None, 0
+    for first in range(0, len(indices), self.step):
+      wanted = indices[first : first + self.step]
+      following = self.made(np.resize(wanted, self.step)), len(wanted)
       if waiting is not None:
-        yield np.asarray(waiting, np.float32)
-      waiting = following
-    yield np.asarray(waiting, np.float32)
+        yield np.asarray(waiting)[:count]
+      waiting, count = following
+    if waiting is not None:
+      yield np.asarray(waiting)[:count]
 
   def blocks(self, size):
     size = max(1, size)
@@ -138,4 +164,5 @@ class GeneratorSource(FeatureSource):
       yield held[0] if len(held) == 1 else np.concatenate(held)
 
   def take(self, indices):
-    return np.concatenate(list(self._in_order(np.asarray(indices))))
+    none = np.zeros((0, self.positions, self.channels), np.float32)
+    return np.concatenate([none, *self._in_order(np.asarray(indices))])

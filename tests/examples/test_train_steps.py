@@ -23,7 +23,7 @@ from examples.train_generator.discriminator import Discriminator, conv_down, wit
 from panda_jax.errors import InputError
 from panda_jax.generators.layers import LAYOUT
 from panda_jax.generators.stylegan2 import StyleGAN2
-from panda_jax.store import data_mesh
+from panda_jax.layout import data_mesh
 from tests.examples.pictures import made
 
 ROOT = Path(__file__).parents[2]
@@ -227,7 +227,7 @@ SHARDED = """
 import json, sys
 import jax, numpy as np
 from examples.train_generator import steps
-from panda_jax.store import data_mesh
+from panda_jax.layout import data_mesh
 from tests.examples.pictures import made
 from tests.examples.test_train_steps import plain_config
 config = plain_config()

@@ -10,8 +10,9 @@ from converters import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.generators import seeds
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.store import sha256_of
+from panda_jax.scan import sha256_of
 from tests.generators.checkpoints import generator
+from tests.simulated import run_with_devices
 
 LAYER = 4
 
@@ -61,6 +62,47 @@ def test_the_hash_is_of_what_makes_the_features(network):
   changed.const.set_value(changed.const.get_value() * 1.5)
   others.append(source(changed))
   assert len({reference, *map(sha256_of, others)}) == 6
+
+
+@pytest.mark.slow
+def test_devices_make_their_own_samples():
+  run_with_devices(
+    4,
+    """
+    import jax, numpy as np
+    from converters import stylegan2
+    from panda_jax import layout
+    from panda_jax.generators.source import GeneratorSource
+    from panda_jax.scan import Scan
+    from panda_jax.store import Store, plan, strata
+    from tests.generators.checkpoints import generator
+    network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+    source = GeneratorSource(network, 4, samples=21, batch=8)
+    expected = network.run_to(network.map(source.draws(np.arange(21)).z), 4).features
+    Z = np.asarray(expected).reshape(21, source.positions, -1)
+    close = {'atol': 2e-6 * np.abs(Z).max()}  # float32 convolutions in batches of another size
+    made = source.made(np.arange(8))
+    assert source.step == 8 and len(made.sharding.device_set) == 4
+    program = source._make.func.lower(*source._make.args, source.draws(np.arange(8)).z, None).compile()
+    assert 'all-' not in program.as_text()  # nothing is sent
+    np.testing.assert_allclose(made, Z[:8], **close)
+    np.testing.assert_allclose(np.concatenate(list(source.blocks(5))), Z, **close)
+    found = Scan(21, (Z * Z).sum(axis=(1, 2), dtype=np.float64), None, 0.5, None)
+    def in_order(held, Z):  # (G, S, m, C), zeros where no sample is
+      rows = np.asarray(Z).transpose(0, 2, 1, 3).reshape(-1, *Z.shape[1::2])
+      return 2 * rows[np.any(rows != 0, axis=(1, 2))]
+    for batch in (None, 4):
+      held = Store(source, found, plan(source, 21, 'source'), layout.data_mesh(), batch)
+      with jax.transfer_guard_device_to_host('disallow'):
+        whole, subset, pieces = held.whole(), held.subset(6), [*held.pieces()]
+      assert len(whole.sharding.device_set) == 4
+      np.testing.assert_allclose(in_order(held, whole), Z, **close)
+      np.testing.assert_allclose(np.concatenate([in_order(held, piece) for piece in pieces]), Z, **close)
+      own = held.shares.own(strata(found.energies, 6))[0]
+      np.testing.assert_allclose(in_order(held, subset), Z[own], **close)
+      assert source._make.func._cache_size() == 1  # one program, whatever is made
+    """,
+  )
 
 
 @pytest.mark.parametrize('store', ['device', 'source'])

@@ -1,0 +1,102 @@
+"""A fit is saved as it goes, and goes on from what was saved: the same steps in every process, one of which writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from panda_jax import distributed
+from panda_jax.checkpoint import Checkpoints, packed, unpacked
+from panda_jax.clock import Clock
+from panda_jax.errors import Interrupted
+from panda_jax.factors import write_atomically
+from panda_jax.progress import Progress
+from panda_jax.solver import SolverState
+
+ALONE = 'generate', 'scan'  # passes in which processes are not in step
+
+
+class Saving:
+  """What `fit` calls back: shows where it stands, saves, and stops at a signal.
+
+  Args:
+    workdir: of the fit.
+    seconds: between checkpoints.
+    caught: signals so far; one in any process stops all at the same point.
+    check: called in process 0 with the source's hash before anything is restored; raises if it is another source.
+    clock, progress: of this process.
+  """
+
+  def __init__(
+    self,
+    workdir: Path,
+    seconds: float,
+    caught: list[int],
+    check: Callable[[str], None],
+    clock: Clock,
+    progress: Progress,
+  ):
+    self._workdir, self._caught, self._check = workdir, caught, check
+    self._clock, self._progress = clock, progress
+    self._checkpoints, self._last = Checkpoints(workdir / 'checkpoints', seconds), None
+
+  def resume(self, sha256: str) -> SolverState | None:
+    """The last state that was saved, or None."""
+
+    def restore():
+      self._check(sha256)
+      with self._clock.phase('checkpoint'):
+        return self._checkpoints.restore()
+
+    state = distributed.on_first(restore)
+    if distributed.several():
+      data = distributed.from_first(packed(state) if state else b'')
+      state = unpacked(data) if data else None
+    if state is not None:
+      self._progress.say(f'going on from {state.phase} phase, {state.samples} samples, {state.seconds:.1f} s in')
+    return state
+
+  def save(self, state: SolverState) -> None:
+    """Process 0 alone writes: all have the same state, and it is small. If it cannot, all processes raise."""
+    if state.phase == 'early':
+      return
+
+    def write():
+      with self._clock.phase('checkpoint'):
+        self._checkpoints.save(state)
+        write_history(self._workdir, state.history)
+
+    distributed.on_first(write)
+
+  def on_state(self, state: SolverState) -> None:
+    self._last = state
+    self._progress.state(state)
+    due = distributed.first() and self._checkpoints.due()
+    stop, due = distributed.any_of(bool(self._caught), due)
+    if stop:
+      self._stop()
+    if due:
+      self.save(state)
+
+  def on_samples(self, name: str, done: int) -> None:
+    self._progress.samples_done(name, done)
+    if name in ALONE:
+      if self._caught:
+        raise Interrupted
+    elif distributed.any_of(bool(self._caught))[0]:
+      self._stop()
+
+  def _stop(self) -> None:
+    if self._last is not None:
+      self.save(self._last)
+    stopped = Interrupted()
+    stopped.shared = distributed.several()
+    raise stopped
+
+  def finish(self) -> None:
+    if self._last is not None:  # a run resumed at its last iteration has nothing new
+      self.save(self._last)
+    self._checkpoints.close()
+
+
+def write_history(workdir: Path, history: list[dict]) -> None:
+  write_atomically(workdir / 'history.jsonl', ''.join(json.dumps(entry) + '\n' for entry in history).encode())
