@@ -21,7 +21,7 @@ from ml_collections import config_flags  # noqa: E402
 
 from panda_jax.clock import Clock  # noqa: E402
 from panda_jax.config import FLAGS, default_config  # noqa: E402
-from panda_jax.errors import InputError, Interrupted  # noqa: E402
+from panda_jax.errors import InputError, Interrupted, Lost  # noqa: E402
 from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
@@ -473,12 +473,9 @@ def main(argv: list[str]) -> int:
   except Interrupted:
     print('stopped by SIGTERM; the state is saved, and the same command goes on from it', file=sys.stderr)
     return 143
-  except RuntimeError as error:  # of JAX, when another process is gone in the middle of a sum
-    if not flags.FLAGS.distributed:
-      raise
-    gist = str(error).strip().splitlines()[0][:200]
+  except Lost as error:
     print(
-      f'error: the computation across processes broke off ({gist}); see what the process said that ended first, then '
+      f'error: the computation across processes broke off ({error}); see what the process said that ended first, then '
       'start all again: they go on from the last checkpoint',
       file=sys.stderr,
     )

@@ -21,13 +21,15 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, Lost
 from panda_jax.supervision import tell_joined
 
 JOIN_SECONDS = 40  # for all processes to have found the first one
 HEARTBEAT_SECONDS = 25  # after which a process that says nothing counts as dead, and ends all others
 SHUTDOWN_SECONDS = 300  # that a process which is done waits for the others
 LINGER_SECONDS = 3
+TRANSPORTS = 'Gloo', 'NCCL', 'gRPC', 'coordination service', 'UNAVAILABLE'  # named by errors of a sum that broke off
+GIST = 200  # characters of such an error that are shown
 GRAINS = 4096  # shares of samples begin at multiples of N / GRAINS, so that hashes of grains do not depend on them
 
 
@@ -118,17 +120,30 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
 def joined(
   coordinator: str | None = None, process_id: int | None = None, processes: int | None = None
 ) -> Iterator[None]:
-  """`join`, and at the end a wait for the others, unless this process fails alone: then they must notice at once."""
+  """`join`, and at the end a wait for the others, unless this process fails alone: then they must notice at once.
+
+  Raises:
+    Lost: a sum over the processes broke off.
+    InputError: as `join`.
+  """
   join(coordinator, process_id, processes)
   try:
     yield
   except BaseException as error:
+    if several() and _broke_off(error):
+      raise Lost(str(error).strip().splitlines()[0][:GIST]) from error
     if getattr(error, 'shared', False):
       jax.distributed.shutdown()
     elif first():
       time.sleep(LINGER_SECONDS)  # an error that all find by themselves: the end of process 0 ends the others too
     raise
   jax.distributed.shutdown()
+
+
+def _broke_off(error: BaseException) -> bool:
+  """Whether JAX raised it for its transport: a RuntimeError of a computation, or a ValueError of its dispatch."""
+  known = isinstance(error, (RuntimeError, ValueError)) and not isinstance(error, InputError)
+  return known and any(name in str(error) for name in TRANSPORTS)
 
 
 def gathered(data: bytes) -> list[bytes]:

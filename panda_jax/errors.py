@@ -29,3 +29,7 @@ class Interrupted(Exception):
   """A signal asked the fit to stop; its state has been handed to the checkpoint first. `shared`: in all processes."""
 
   shared = False
+
+
+class Lost(RuntimeError):
+  """A sum over several processes broke off, as it does when one of them has ended; the text is JAX's own."""

@@ -12,7 +12,7 @@ import sys
 import threading
 
 DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # how the dump of a fatal error begins
-CHATTER = (b'[Gloo] Rank ',)  # of libraries, on every connection
+CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # of libraries; the sentence says it
 GIST = 200  # characters of a dump that are shown
 JOINED = b'\x1fjoined '  # begins the line with which the child tells its number
 
@@ -43,12 +43,13 @@ def supervise() -> None:
   os.close(say)
   signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child too
-  name, dump = _pass_on(said)
+  name, dump, explained = _pass_on(said)
   _, status = os.waitpid(child, 0)
   code = os.waitstatus_to_exitcode(status)
-  if code < 0:
-    print(f'error: {_sentence(name, -code, dump)}', file=sys.stderr, flush=True)
-    code = {signal.SIGABRT: 1}.get(-code, 128 - code)
+  if code < 0 or dump:
+    if not explained:
+      print(f'error: {_sentence(name, code, dump)}', file=sys.stderr, flush=True)
+    code = 1 if dump or code == -signal.SIGABRT else 128 - code
   os._exit(code)
 
 
@@ -57,26 +58,35 @@ def _end_with_parent(alive: int) -> None:
   os._exit(1)
 
 
-def _pass_on(said: int) -> tuple[str, bytes]:
-  """Copies lines to stderr until the child has closed its end. Returns its name and the dump that was held back."""
-  name, dump = 'this process', b''
+def _pass_on(said: int) -> tuple[str, bytes, bool]:
+  """Copies lines to stderr until the child has closed its end.
+
+  Returns:
+    The child's name, the dump that was held back, and whether a sentence of the child said what went wrong.
+  """
+  name, dump, explained = 'this process', b'', False
   with os.fdopen(said, 'rb') as lines:
     for line in lines:
       if dump or DUMP.match(line):
         dump += line
       elif line.startswith(JOINED):
         name = line[len(JOINED) :].decode().strip()
-      elif not line.startswith(CHATTER):
+      elif line.startswith(b'error: '):
+        if line.endswith(b'\n'):  # the runtime may have ended the child in the middle of it
+          explained = True
+          os.write(2, line)
+      elif not CHATTER.match(line):
         os.write(2, line)
-  return name, dump
+  return name, dump, explained
 
 
-def _sentence(name: str, number: int, dump: bytes) -> str:
+def _sentence(name: str, code: int, dump: bytes) -> str:
   again = 'start all processes again, they go on from the last checkpoint'
-  if number == signal.SIGABRT:
-    status = dump.decode(errors='replace').partition('absl::Status: ')[2].split('\n')[0]
+  if dump or code == -signal.SIGABRT:
+    text = dump.decode(errors='replace')
+    status = (text.partition('absl::Status: ')[2] or text).split('\n')[0]
     gist = f' ({status[:GIST]})' if status else ''
     return f'{name} lost the others: one of them ended or cannot be reached{gist}; see what it said, then {again}'
-  if number == signal.SIGKILL:
+  if code == -signal.SIGKILL:
     return f'{name} was killed, as a machine does that runs out of memory; {again}'
-  return f'{name} was ended by signal {number} ({signal.Signals(number).name}); {again}'
+  return f'{name} was ended by signal {-code} ({signal.Signals(-code).name}); {again}'

@@ -114,16 +114,17 @@ def test_latents_without_rows_against_reverse_mode(name):
 
 
 def test_nothing_is_compiled_again():
-  generator = planted(rows=2)
-  options = {'resolution': 4, 'chunk': 5}
-  Jacobian(generator, layers=(0,), **options).columns(generator.map(np.ones((1, 6))))
+  generator = references.generator('stylegan2')
+  options = {'layers': (0, 1), 'resolution': 8, 'chunk': 32}
+  rng = np.random.default_rng(1)
+  w = rng.standard_normal((3, generator.w_dim)).astype(np.float32)
+  Jacobian(generator, **options).columns(latents_of(w[0]))
   before = service.compilations()
-  again = Jacobian(generator, layers=[0], **options)
-  grams = cell_grams(again, generator.map(np.random.default_rng(1).standard_normal((3, 6))), [(0, 4, 0, 4)])
-  grams.region((0, 2, 2, 6))
+  again = Jacobian(Compiled(generator), **{**options, 'layers': [0, 1]})
+  assert again.generator is generator
+  grams = cell_grams(again, latents_of(w), [(0, 8, 0, 8)])
+  grams.region((0, 16, 16, 32))
   assert service.compilations() == before
-  references_ = references.generator('stylegan2')
-  assert Jacobian(Compiled(references_)).generator is references_
 
 
 REGIONS = [(1, 6, 2, 7), (3, 4, 5, 6), (0, 8, 0, 3), np.random.default_rng(5).random((8, 8)) > 0.6]
