@@ -17,7 +17,7 @@ from panda_jax.overlays import outlined
 from panda_jax.pictures import FAINT, SERIES, saved_figure, to_bytes
 from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
 
-PER_REGION = 2  # samples of each region on the strips
+CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
 LEAK_PALETTE = 'inferno'
 
 Cells = Mapping[tuple[str, str], Cell | None]
@@ -164,6 +164,8 @@ def _costs(table: dict) -> list[str]:
 
 def draw_curves(path: Path, table: dict) -> None:
   """Mean ROIR against the median change inside, a panel for each region; ablations and controls in grey."""
+  from matplotlib.ticker import LogLocator
+
   regions, methods = list(table['config']['regions']), list(table['methods'])
   styles = _line_styles(methods)
   columns = min(3, len(regions))
@@ -178,8 +180,12 @@ def draw_curves(path: Path, table: dict) -> None:
           axis.plot(*zip(*points, strict=True), label=name, **styles[cell['method']])
       axis.axvline(table['config']['target'], color=FAINT, linewidth=0.8, linestyle=':')
       axis.set(title=region, xlabel='median change inside (RMS)', ylabel='ROIR, mean', yscale='log')
-      axis.yaxis.set_major_formatter('{x:g}')
-      axis.yaxis.set_minor_formatter('{x:g}')
+      for ticks, formatter, digits in (
+        (axis.yaxis.set_major_locator, axis.yaxis.set_major_formatter, (1,)),
+        (axis.yaxis.set_minor_locator, axis.yaxis.set_minor_formatter, (2, 3, 5)),
+      ):
+        ticks(LogLocator(subs=digits))
+        formatter('{x:g}')
     for axis in axes[len(regions) :]:
       axis.set_axis_off()
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -215,16 +221,23 @@ def draw_regions(path: Path, originals: np.ndarray, mean: np.ndarray, masks: Map
 
 
 def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
-  """The same test samples under every method, a row for each; two samples for each region."""
+  """One test sample under every method, a row for each; for each region the edited image and what the edit changed."""
   regions = list(masks)
-  count = min(PER_REGION, len(originals))
-  size = tile_size(originals.shape[1:3], count * len(regions))
+  # Of those that were kept, the one of middling brightness: in a very dark or light image edits do not show.
+  brightness = originals.mean(axis=(1, 2, 3))
+  shown = int(np.argmin(np.abs(brightness - np.median(brightness))))
+  original = originals[shown]
+  size = tile_size(originals.shape[1:3], 2 * len(regions))
+  gain = 1 / (CHANGE_RANGE * table['config']['target'])
+
+  def tile(image: np.ndarray) -> np.ndarray:
+    return resized(to_bytes(image[None]), size)[0]
+
   heads, first = [], []
   for region in regions:
-    big = resized(to_bytes(originals[:count]), size)
     shape = resized(np.repeat((masks[region] * np.uint8(255))[None, ..., None], 3, axis=-1), size)[0, ..., 0] > 127
-    first += list(outlined(big, np.repeat(shape[None], count, axis=0)))
-    heads += [region] + [''] * (count - 1)
+    first += [outlined(tile(original)[None], shape[None])[0], None]
+    heads += [region, 'change']
   rows = [Row('original', first)]
   for method, said in table['methods'].items():
     if said['undefined']:
@@ -232,14 +245,20 @@ def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, ma
     tiles: list[np.ndarray | None] = []
     for region in regions:
       cell = found[region, method]
-      shown = [None] * count if cell is None else list(resized(to_bytes(cell.arrays['edited'][:count]), size))
-      tiles += shown
+      if cell is None:
+        tiles += [None, None]
+      else:
+        edited = cell.arrays['edited'][shown]
+        tiles += [tile(edited), tile(np.clip(gain * (edited - original), -1, 1))]
     rows.append(Row(said['name'], tiles))
+  target = table['config']['target']
   note = (
-    f'All edits change their region by the same amount (median {table["config"]["target"]:g}), where they reach it.'
+    f'All edits change their region by the same amount (median {target:g}), where they reach it. Change: edited less '
+    f'original, grey for none, in full from {CHANGE_RANGE * target:g}.'
   )
-  breaks = [count * (i + 1) for i in range(len(regions) - 1)]
-  draw_rows(path, rows, heads, title='The same samples, edited by every method', note=note, breaks=breaks)
+  draw_rows(
+    path, rows, heads, title='The same sample, edited by every method', note=note, breaks=list(range(2, len(heads), 2))
+  )
 
 
 def draw_leakage(path: Path, table: dict, found: Cells, masks: Mapping[str, np.ndarray]) -> None:
