@@ -26,6 +26,7 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+HELP = {'--help', '-help', '-h', 'help'}
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
 UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
 EDITING: set[str] = set()  # flags of the others
@@ -418,6 +419,21 @@ def define_flags(name: str) -> None:
   flags.DEFINE_integer('seed', None, 'Seed of the restarts and of the first sample.')
 
 
+def helped(name: str | None) -> str:
+  """What --help says: how each command is called, or the flags of one."""
+  if name not in COMMANDS:
+    return '\n'.join(
+      [*(command.__doc__ for command in COMMANDS.values()), '', 'python run.py COMMAND --help: its flags']
+    )
+  known = set(flags.FLAGS)
+  define_flags(name)
+  keys = known_keys(name)
+  own = sorted(set(flags.FLAGS) - known - foreign_flags(name) - (set(FLAGS) - keys))
+  lines = [COMMANDS[name].__doc__, '']
+  lines += [f'  --{flag:<19} {" ".join(flags.FLAGS[flag].help.split())}' for flag in own]
+  return '\n'.join([*lines, f'  {"--config.KEY":<21} {", ".join(sorted(keys))}'])
+
+
 def check_config_keys(name: str, arguments: list[str]) -> None:
   """A wrong key, told before anything is read, with the nearest right one."""
   known = known_keys(name)
@@ -465,6 +481,9 @@ def parse(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
+  if not HELP.isdisjoint(argv[1:]):
+    print(helped(argv[1]))
+    return 0
   try:
     COMMANDS[parse(argv)]()
   except InputError as error:

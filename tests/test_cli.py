@@ -23,6 +23,18 @@ def run(*arguments):
   )
 
 
+def test_help_names_every_command_and_the_flags_of_one():
+  done = run('--help')
+  assert done.returncode == 0
+  for command in ('fit', 'edit', 'saliency', 'discover', 'compare'):
+    assert f'python run.py {command} ' in done.stdout
+  done = run('fit', '--help')
+  assert done.returncode == 0
+  assert '--parts ' in done.stdout
+  assert 'restarts' in done.stdout  # a key of the configuration
+  assert '--part ' not in done.stdout  # of edits
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('cli') / 'smoke'
