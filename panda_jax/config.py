@@ -42,6 +42,7 @@ def default_config() -> ml_collections.ConfigDict:
       'rotation': 'none',  # none, varimax
       'precision': 'highest',  # highest, high, default
       'store': 'auto',  # auto, device, host, source
+      'storage': 'float32',  # or bfloat16, half the memory on the devices
       'max_iterations': 2000,
       'checkpoint_seconds': 30.0,
     }

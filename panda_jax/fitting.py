@@ -191,6 +191,7 @@ def fit(
   rotation: str = 'none',
   precision: str = 'highest',
   store: str = 'auto',
+  storage: str = 'float32',
   batch: int | None = None,
   max_iterations: int = 2000,
   provenance: dict | None = None,
@@ -222,6 +223,8 @@ def fit(
     rotation: 'none' (decreasing energy) or 'varimax' (sparser coordinates); free in the error.
     precision: of products with the data: 'highest' (float32), 'high' or 'default' (faster where the hardware has it).
     store: 'auto', 'device', 'host' or 'source' (read again each pass); see `store.plan`.
+    storage: in which devices hold features: 'bfloat16' takes half the memory and rounds them, once, to 8 bits; sums and
+      products stay float32.
     batch: samples to read, and to multiply, at a time; chosen by size if left out. It changes speed only.
     max_iterations: of the last level.
     provenance: more entries for the factors' provenance, JSON values.
@@ -250,7 +253,7 @@ def fit(
     with clock.phase('features'):
       own, chosen = distributed.own_share(source), None
       if source.samples is not None:
-        chosen = plan(source, source.samples, store, budget)
+        chosen = plan(source, source.samples, store, budget, storage, own)
         on_plan(chosen)
       if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
         own = distributed.together(partial(held_in_memory, own, told('generate')))
@@ -259,7 +262,7 @@ def fit(
       scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=now, like=like)
       sha256 = sha256_of(source) if source.defined else scanned.sha256
       if chosen is None:
-        chosen = plan(source, scanned.samples, store, budget)
+        chosen = plan(source, scanned.samples, store, budget, storage)
         on_plan(chosen)
       held = Store(own, scanned, chosen, data_mesh(), batch)
     solver = Solver(held, settings, clock, on_state, on_samples)
@@ -274,7 +277,8 @@ def fit(
     'sha256': sha256 or sha256_of(source),
     'samples': scanned.samples,
     'dtype': source.dtype.name,
-    'settings': dataclasses.asdict(settings) | {'center': center, 'rotation': rotation, 'store': chosen.store},
+    'settings': dataclasses.asdict(settings)
+    | {'center': center, 'rotation': rotation, 'store': chosen.store, 'storage': storage},
     'relative_error': final['error'],
     'reason': reason,
     'warnings': warnings,

@@ -81,7 +81,7 @@ def _gradient(Z, Y, P, W, precision, axis_name):
 
 def _step(Z, state, Y, total, mode, precision, axis_name):
   P = state.P
-  W = appearances.outer(state.X, mode).astype(Z.dtype)
+  W = appearances.outer(state.X, mode).astype(Y.dtype)
   gradient = _gradient(Z, Y, P, W, precision, axis_name) / total
   moved, change = P - state.P_previous, gradient - state.gradient_previous
   length = jnp.where(
@@ -96,7 +96,7 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
   c = block.quartic(P, direction, _forms(Y, V, W, precision, axis_name))
   t = block.best_step(c)
   moved = P + t * direction
-  Y = Y + t.astype(Z.dtype) * V
+  Y = Y + t.astype(Y.dtype) * V
   M, N = moments.product_moments(Y, dot(moved.T, moved), precision=precision, axis_name=axis_name)
   M, N = M / total, N / total
   X = appearances.update(M, N, state.X, mode)
@@ -134,7 +134,7 @@ def advance(
   """Up to `limit` (at most CHUNK) steps, fewer if the stationarity falls to `tolerance` or nothing moves any more.
 
   Args:
-    Z: (G, S, m, C) float32, sharded over groups or not.
+    Z: (G, S, m, C) float32 or bfloat16, sharded over groups or not.
     state: `JointState`.
     total: sum ||Z||^2, by which the objective is divided.
     mode: of the appearances, see `appearances.mode_for`.

@@ -5,6 +5,7 @@ own devices. All devices are filled in step, by one program, so that a source is
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -31,20 +32,32 @@ def data_mesh() -> jax.sharding.Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How `samples` samples lie in an array (G, S, m, C): G groups of m, G a multiple of the devices."""
+  """How `samples` samples lie in an array (G, S, m, C): G groups of m, G a multiple of the devices.
+
+  `dtype`: 'float32', or 'bfloat16' for half the memory; features are rounded to it after scaling and centring.
+  """
 
   groups: int
   positions: int
   places: int
   channels: int
+  dtype: str = 'float32'
 
   @classmethod
-  def of(cls, samples: int, positions: int, channels: int, devices: int, batch: int | None = None) -> 'Layout':
+  def of(
+    cls,
+    samples: int,
+    positions: int,
+    channels: int,
+    devices: int,
+    batch: int | None = None,
+    dtype: str = 'float32',
+  ) -> 'Layout':
     wide = batch or min(GROUP_COLUMNS // channels, GROUP_BYTES // (4 * positions * channels))
     places = max(1, min(wide, -(-samples // devices)))
     groups = -(-samples // places)
     groups = -(-groups // devices) * devices
-    return cls(groups, positions, -(-samples // groups), channels)
+    return cls(groups, positions, -(-samples // groups), channels, dtype)
 
   @property
   def shape(self):
@@ -52,12 +65,12 @@ class Layout:
 
   @property
   def nbytes(self) -> int:
-    return 4 * self.groups * self.positions * self.places * self.channels
+    return jnp.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
-@partial(jax.jit, static_argnames=('shape', 'mesh'))
-def _nothing(*, shape, mesh):
-  return jax.lax.with_sharding_constraint(jnp.zeros(shape, jnp.float32), NamedSharding(mesh, Spec(AXIS)))
+@partial(jax.jit, static_argnames=('layout', 'mesh'))
+def _nothing(*, layout, mesh):
+  return jax.lax.with_sharding_constraint(jnp.zeros(layout.shape, layout.dtype), NamedSharding(mesh, Spec(AXIS)))
 
 
 def _grouped(rows, live, mean, scale, m: int):
@@ -69,13 +82,13 @@ def _grouped(rows, live, mean, scale, m: int):
 
 @partial(jax.jit, static_argnames='mesh', donate_argnums=0)
 def _place(buffer, chunk, live, mean, scale, first, *, mesh):
-  """Writes stored samples as float32 groups into the buffer; of each device's, those past `live` become zero.
+  """Writes stored samples as groups into the buffer; of each device's, those past `live` become zero.
 
   buffer: (G, S, m, C); chunk: (devices * k * m, S, C); live: (devices,); mean: (S or 1, C); first: group of a device.
   """
 
   def one(buffer, chunk, live, mean, scale, first):
-    x = _grouped(chunk, live, mean, scale, buffer.shape[2])
+    x = _grouped(chunk, live, mean, scale, buffer.shape[2]).astype(buffer.dtype)
     return jax.lax.dynamic_update_slice_in_dim(buffer, x, first, axis=0)
 
   specs = Spec(AXIS), Spec(AXIS), Spec(AXIS), Spec(), Spec(), Spec()
@@ -93,14 +106,14 @@ def own_devices(mesh: jax.sharding.Mesh) -> list[jax.Device]:
   return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
-@partial(jax.jit, static_argnames=('groups', 'places', 'mesh'))
-def _arrange(batches, live, mean, scale, *, groups, places, mesh):
+@partial(jax.jit, static_argnames=('groups', 'places', 'dtype', 'mesh'))
+def _arrange(batches, live, mean, scale, *, groups, places, dtype, mesh):
   """Batches (devices * b, S, C) that lie on the devices already, as groups there: `groups` of `places` samples each."""
 
   def one(batches, live, mean, scale):
     rows = jnp.concatenate(batches)[: groups * places]
     rows = jnp.pad(rows, ((0, groups * places - len(rows)), (0, 0), (0, 0)))
-    return _grouped(rows, live, mean, scale, places)
+    return _grouped(rows, live, mean, scale, places).astype(dtype)
 
   specs = Spec(AXIS), Spec(AXIS), Spec(), Spec()
   return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(batches, live, mean, scale)
@@ -138,7 +151,7 @@ def made_on_devices(
   everywhere = NamedSharding(mesh, Spec())
   shift = replicated(np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale), everywhere)
   factor = replicated(np.float32(scale), everywhere)
-  return _arrange(batches, live, shift, factor, groups=G // mesh.size, places=m, mesh=mesh)
+  return _arrange(batches, live, shift, factor, groups=G // mesh.size, places=m, dtype=layout.dtype, mesh=mesh)
 
 
 def _in_order(x: jax.Array) -> list:
@@ -160,7 +173,7 @@ def to_devices(
   scale: float,
   mean: np.ndarray | None,
 ) -> jax.Array:
-  """Samples of this process on its devices, as its shards of an array (G, S, m, C) float32, scaled and centred.
+  """Samples of this process on its devices, as its shards of an array (G, S, m, C), scaled and centred.
 
   Args:
     read: `read(first, last)` gives stored samples (last - first, S, C) of this process; it is asked for one piece after
@@ -181,7 +194,7 @@ def to_devices(
   everywhere = NamedSharding(mesh, Spec())
   shift = replicated(np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale), everywhere)
   factor = replicated(np.float32(on_device), everywhere)
-  buffer = _nothing(shape=layout.shape, mesh=mesh)
+  buffer = _nothing(layout=layout, mesh=mesh)
   done = 0
   for group in range(0, local, step):
     chunks, live = [], []

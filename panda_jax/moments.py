@@ -4,6 +4,7 @@ Features lie on the devices in blocks, (G, S, m, C): G groups of m samples, posi
 products of a step, P'Z and ZU', and the Gram matrices over positions are plain matrix products without a transposition.
 The groups are the sharded axis. Each group is summed in float32 and the groups in the small dtype (float64 where
 enabled), so that rounding does not grow with N. Unused places hold zero samples, which add nothing to any sum.
+Features may be stored as bfloat16; products and sums are those of float32 all the same.
 
 Every function takes an optional `axis_name`, over which it adds up the shards: the same code runs under jit,
 jax.shard_map and jax.pmap.
@@ -33,8 +34,25 @@ def over_groups(function: Callable, Z: jax.Array, axis_name: str | None):
 
   `function` maps (S, m, C) to a tree of arrays. One group at a time keeps temporaries at the size of a group.
   """
-  each = jax.lax.map(function, Z)
+  each = jax.lax.map(lambda group: function(group.astype(jnp.float32)), Z)
   return over_shards(jax.tree.map(lambda x: jnp.sum(x.astype(small_dtype()), axis=0), each), axis_name)
+
+
+def stored_product(Z: jax.Array, x: jax.Array, product: Callable, *, precision: str) -> jax.Array:
+  """product(Z, x, precision) of stored features and a float32 array, without a float32 copy of bfloat16 features.
+
+  A float32 number is a sum of three of bfloat16, whose products with others of bfloat16 are exact in float32: three
+  products of bfloat16 that are added up in float32.
+  """
+  x = x.astype(jnp.float32)
+  if Z.dtype != jnp.bfloat16:
+    return product(Z, x, precision)
+  total = 0.0
+  for _ in range(3):
+    piece = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)  # a cast alone may be optimised away
+    total = total + product(Z, piece.astype(jnp.bfloat16), None)
+    x = x - piece
+  return total
 
 
 def position_moments(
@@ -43,7 +61,7 @@ def position_moments(
   """K1 = sum_i Z_i' W Z_i and K2 = sum_i Z_i' W^2 Z_i (paper's orientation), all that the P block sees.
 
   Args:
-    Z: (G, S, m, C) float32.
+    Z: (G, S, m, C) float32 or bfloat16.
     W: (C, C), or None for the identity, when K1 = K2 at half the cost.
 
   Returns:
@@ -79,15 +97,24 @@ def channel_scatter(Z: jax.Array, *, precision: str = 'highest', axis_name: str 
 def part_products(Z: jax.Array, P: jax.Array, *, precision: str = 'highest') -> jax.Array:
   """Y = P'Z, (G, R_S, m, C), from Z (G, S, m, C) and P (S, R_S): all that the A block sees of the data."""
   G, S, m, C = Z.shape
-  # Written with an explicit batch of P': contracting Z from the left is several times slower on CPU.
-  P = jnp.broadcast_to(P.T.astype(Z.dtype), (G, P.shape[1], S))
-  return jnp.matmul(P, Z.reshape(G, S, m * C), precision=precision).reshape(G, -1, m, C)
+
+  def product(Z, Pt, precision):
+    # Written with an explicit batch of P': contracting Z from the left is several times slower on CPU.
+    Pt = jnp.broadcast_to(Pt, (G, *Pt.shape))
+    return jnp.matmul(Pt, Z.reshape(G, S, m * C), precision=precision, preferred_element_type=jnp.float32)
+
+  return stored_product(Z, P.T, product, precision=precision).reshape(G, -1, m, C)
 
 
 def pull_back(Z: jax.Array, U: jax.Array, *, precision: str = 'highest', axis_name: str | None = None) -> jax.Array:
   """sum_i Z_i' U_i over samples, (S, R_S), from Z (G, S, m, C) and U (G, R_S, m, C)."""
   G, S, m, C = Z.shape
-  each = jnp.matmul(Z.reshape(G, S, m * C), U.reshape(G, -1, m * C).transpose(0, 2, 1), precision=precision)
+
+  def product(Z, columns, precision):
+    return jnp.matmul(Z.reshape(G, S, m * C), columns, precision=precision, preferred_element_type=jnp.float32)
+
+  columns = U.reshape(G, -1, m * C).transpose(0, 2, 1)
+  each = stored_product(Z, columns, product, precision=precision)
   return over_shards(jnp.sum(each.astype(small_dtype()), axis=0), axis_name)
 
 

@@ -21,7 +21,7 @@ from panda_jax.distributed import replicated
 from panda_jax.errors import NonFiniteError
 from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
-from panda_jax.store import Store
+from panda_jax.store import IN_FLIGHT, Store
 
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
@@ -189,10 +189,12 @@ class Solver:
       return self.sums(function, pieces, *small)
     static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
     sums = None
-    for Z in pieces:
+    for k, Z in enumerate(pieces):
       if sums is None:
         sums = self.clock.call(nothing_yet, Z, *small, **static)
       sums = self.clock.call(add_on_shards, sums, Z, *small, **static)
+      if k % IN_FLIGHT == IN_FLIGHT - 1:  # or a fast source would fill the devices ahead of the sums
+        jax.block_until_ready(sums)
     return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh)
 
   def passes(self, name: str, Z: jax.Array | None) -> Samples:

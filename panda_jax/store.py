@@ -1,7 +1,7 @@
 """Where the features live during a fit, and how they get onto the devices.
 
 After the scan of a source (`scan`), features are held on the devices, in host memory, or read again for each pass,
-whichever fits (design section 4.9).
+whichever fits and, of the last two, is done sooner by measured rates (design section 4.9).
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from panda_jax import distributed
+from panda_jax import distributed, rates
 from panda_jax.distributed import Shares
 from panda_jax.errors import InputError
 from panda_jax.features import ArraySource, FeatureSource
@@ -20,6 +20,8 @@ from panda_jax.layout import Layout, made_on_devices, to_devices
 from panda_jax.scan import BLOCK_BYTES, Scan, block_size, prefetched
 
 STORES = ('auto', 'device', 'host', 'source')
+STORAGES = ('float32', 'bfloat16')
+IN_FLIGHT = 4  # pieces that are read and moved ahead of the sums over them
 
 
 def strata(energies: np.ndarray, count: int) -> np.ndarray:
@@ -37,6 +39,11 @@ def free_bytes() -> int:
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'bytes_limit' in stats:
     return (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * jax.local_device_count()
+  return free_host_bytes()
+
+
+def free_host_bytes() -> int:
+  """Bytes of the machine's memory that this process could still take."""
   free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   meminfo = Path('/proc/meminfo')
   if meminfo.exists():
@@ -60,38 +67,74 @@ class Plan:
     store: 'device', 'host' or 'source'.
     needs: bytes of memory that each way would hold, in all processes together.
     budget: bytes that 'auto' lets features take on the devices of all processes.
+    dtype: in which devices hold features, 'float32' or 'bfloat16'.
+    seconds: what streaming them would take, by store, if that decided.
   """
 
   store: str
   needs: dict[str, int]
   budget: int
+  dtype: str = 'float32'
+  seconds: dict[str, float] | None = None
 
   def __str__(self) -> str:
     ways = {'device': 'on the devices', 'host': 'in host memory', 'source': 'nowhere (read again for each pass)'}
     sizes = ', '.join(f'{ways[k]} {v / 1e6:,.0f} MB' for k, v in self.needs.items())
-    return f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {ways[self.store]}'
+    text = f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {ways[self.store]}'
+    if self.seconds:
+      text += f' ({rates.PASSES} passes: ' + ', '.join(f'{k} {v:,.1f} s' for k, v in self.seconds.items()) + ')'
+    return text
 
 
-def plan(source: FeatureSource, samples: int, store: str, budget: int | None = None) -> Plan:
-  """Chooses where features live. 'auto': on the devices if float32 features fit the budget, else read again per pass.
+def plan(
+  source: FeatureSource,
+  samples: int,
+  store: str,
+  budget: int | None = None,
+  dtype: str = 'float32',
+  own: FeatureSource | None = None,
+) -> Plan:
+  """Chooses where features live.
 
-  The budget is an eighth of the free memory of a CPU machine, which the user shares, and half of an accelerator's. A
-  subset of the samples, within the budget too, is always held on the devices.
+  'auto': on the devices if they fit the budget there. If not, and host memory has room, the rates of `rates.measured`
+  decide whether it is taken, or features are read or made again for each pass.
+
+  The budget is an eighth of the free memory of a CPU machine, which the user shares, and half of an accelerator's and
+  of its host's. A subset of the samples, within the budget too, is always held on the devices.
+
+  Args:
+    source: all samples.
+    samples: N.
+    store: see STORES.
+    budget: bytes on the devices; measured if left out.
+    dtype: see STORAGES.
+    own: the samples of this process, from which a block may be taken. Without it, and of an iterable, no rate is known;
+      an array is in host memory already: the source is chosen.
+
+  Raises:
+    InputError: there is no such store or dtype.
   """
-  if store not in STORES:
-    raise InputError('store', store, 'unknown', f'give one of {", ".join(STORES)}')
+  for name, value, known in (('store', store, STORES), ('storage', dtype, STORAGES)):
+    if value not in known:
+      raise InputError(name, value, 'unknown', f'give one of {", ".join(known)}')
   count = jax.process_count()
-  if budget is None:  # the same everywhere, so what the tightest process has
-    budget = count * distributed.least(free_bytes() // (2 if on_accelerator() else 8))
-  layout = Layout.of(samples, source.positions, source.channels, jax.device_count())
+  share = 2 if on_accelerator() else 8
+  given = budget is not None
+  if not given:  # the same everywhere, so what the tightest process has
+    budget = count * distributed.least(free_bytes() // share)
+  layout = Layout.of(samples, source.positions, source.channels, jax.device_count(), dtype=dtype)
   needs = {
     'device': layout.nbytes,
     'host': samples * source.sample_bytes,
     'source': 3 * BLOCK_BYTES * count,
   }
-  if store == 'auto':
-    store = 'device' if needs['device'] <= budget else 'source'
-  return Plan(store, needs, budget)
+  if store != 'auto' or needs['device'] <= budget:
+    return Plan('device' if store == 'auto' else store, needs, budget, dtype)
+  room = budget if given and not on_accelerator() else count * distributed.least(free_host_bytes() // share)
+  if own is None or own.kind in ('array', 'iterable') or needs['host'] > room:
+    return Plan('source', needs, budget, dtype)
+  found, nbytes = rates.measured(own), needs['host'] // count
+  return Plan('host' if found.host_is_worth_it(nbytes) else 'source', needs, budget, dtype, found.seconds(nbytes))
 
 
 def held_in_memory(source: FeatureSource, on_samples: Callable[[int], None] = lambda n: None) -> ArraySource:
@@ -130,7 +173,7 @@ class Store:
   def _layout(self, most: int) -> Layout:
     """For `most` samples in every process."""
     s = self.source
-    return Layout.of(most * jax.process_count(), s.positions, s.channels, self.mesh.size, self._batch)
+    return Layout.of(most * jax.process_count(), s.positions, s.channels, self.mesh.size, self._batch, self.plan.dtype)
 
   def _load(self, read, samples, layout) -> jax.Array:
     return to_devices(read, samples, layout, self.mesh, self.source.dtype, self.scan.scale, self.scan.mean)

@@ -245,6 +245,7 @@ def fit_into(
       rotation=config.rotation,
       precision=config.precision,
       store=config.store,
+      storage=config.storage,
       batch=config.batch,
       max_iterations=config.max_iterations,
       provenance=provenance_of(config, source),
