@@ -1,32 +1,19 @@
 """Where the seconds went: wall time by phase, with compilation apart."""
 
 import contextlib
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
 
 # Compiled programs, by function, static arguments and the types of the arrays: a second fit of the same shape compiles
 # nothing.
 _programs: dict = {}
-_compilers = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), thread_name_prefix='compile')
 
 
 def _type(x) -> tuple:
   return jax.numpy.shape(x), str(jax.numpy.result_type(x)), str(getattr(x, 'sharding', None))
-
-
-def _key(program: Callable, args: tuple, static: dict) -> tuple:
-  return (
-    program,
-    jax.tree.structure(args),
-    tuple(map(_type, jax.tree.leaves(args))),
-    tuple(sorted(static.items(), key=lambda item: item[0])),
-    jax.config.jax_enable_x64,
-  )
 
 
 class Clock:
@@ -59,20 +46,16 @@ class Clock:
       self._charge()
       self._stack.pop()
 
-  def foresee(self, program: Callable, /, *args, **static) -> None:
-    """Begins to compile, in a thread of its own, what will be called with arguments of these types: `call` waits."""
-    key = _key(program, args, static)
-    if key not in _programs:
-      with self.phase('compile'):
-        _programs[key] = _compilers.submit(program.lower(*args, **static).compile)
-
   def call(self, program: Callable, /, *args, **static):
     """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
-    key = _key(program, args, static)
-    if isinstance(_programs.get(key), Future):
-      with self.phase('compile'):
-        _programs[key] = _programs.pop(key).result()
-    elif key not in _programs:
+    key = (
+      program,
+      jax.tree.structure(args),
+      tuple(map(_type, jax.tree.leaves(args))),
+      tuple(sorted(static.items(), key=lambda item: item[0])),
+      jax.config.jax_enable_x64,
+    )
+    if key not in _programs:
       with self.phase('compile'):
         _programs[key] = program.lower(*args, **static).compile()
     return _programs[key](*args)

@@ -233,12 +233,10 @@ class Solver:
     """Quick factors from a few samples."""
     with self.clock.phase('features'):
       Z = self.store.subset(EARLY_SAMPLES)
-    total = self.sums(energy, Z)
-    self.foresee(Z, total)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
     P, X, _ = self.search(lambda name: Z, restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
     start = joint.begin(np.asarray(P[0]), np.asarray(X))
-    return self.advance(Z, start, total, EARLY_STEPS, 0.0)[0]
+    return self.advance(Z, start, self.sums(energy, Z), EARLY_STEPS, 0.0)[0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
     """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
@@ -251,7 +249,6 @@ class Solver:
       self.report(state, [self.entry(state, EARLY_STEPS, self.clock.elapsed, float(state.inner.error))])
     Z = self.load(0)
     total = self.sums(energy, Z)
-    self.foresee(Z, total)
     if state.inner is not None:
       state.inner, state.samples = joint.begin(state.inner.P, state.inner.X), self.sizes[0]
       for steps in FIRST_STEPS:
@@ -281,29 +278,23 @@ class Solver:
     size = self.S * self.C * self.sizes[-1]
     return int(np.clip(2e9 // size, 1, 16))
 
-  def foresee(self, Z: jax.Array, total: jax.Array) -> None:
-    """Has `advance` compiled for these samples beside what is compiled before it is called."""
-    rank = self.C if self.mode in ('full', 'identity') else self.settings.appearances
-    dtype = block.small_dtype()
-    inner = joint.begin(np.zeros((self.S, self.settings.parts), dtype), np.zeros((self.C, rank), dtype))
-    self.clock.foresee(*self._step(Z, inner, total, 1, 0.0), **self._static())
-
-  def _step(self, Z: jax.Array, inner: joint.JointState, total: jax.Array, steps: int, tolerance: float) -> tuple:
-    """`joint.advance` and its arguments."""
-    inner = jax.tree.map(partial(replicated, sharding=self._replicated), inner)
-    limit = np.int32(min(steps, joint.CHUNK))
-    return joint.advance, Z, inner, total, limit, np.asarray(tolerance, total.dtype)
-
-  def _static(self) -> dict:
-    return {'mode': self.mode, 'precision': self.settings.precision}
-
   def advance(
     self, Z: jax.Array, inner: joint.JointState, total: jax.Array, steps: int, tolerance: float
   ) -> tuple[joint.JointState, np.ndarray]:
     """Up to so many thin steps: the new iterate and the error after each."""
     with self.clock.phase('solve'):
+      inner = jax.tree.map(partial(replicated, sharding=self._replicated), inner)
       done = int(inner.i)
-      inner, errors = self.clock.call(*self._step(Z, inner, total, steps, tolerance), **self._static())
+      inner, errors = self.clock.call(
+        joint.advance,
+        Z,
+        inner,
+        total,
+        np.int32(min(steps, joint.CHUNK)),
+        np.asarray(tolerance, total.dtype),
+        mode=self.mode,
+        precision=self.settings.precision,
+      )
       return inner, np.asarray(errors)[: int(inner.i) - done]
 
   def level(self, state: SolverState, Z: jax.Array, last: bool) -> str:

@@ -179,8 +179,9 @@ def test_decisions_are_taken_together():
 
 def test_a_dump_becomes_a_sentence():
   dump = b'F1123 08:02:06.3 1 client.h:80] Terminating. absl::Status: UNAVAILABLE: gone\nmore\n*** Check failure\n'
-  said = supervision._sentence('process 1 of 2', signal.SIGABRT, dump)
+  said = supervision._sentence('process 1 of 2', -signal.SIGABRT, dump)
   assert 'process 1 of 2 lost the others' in said
   assert '(UNAVAILABLE: gone)' in said
-  assert 'runs out of memory' in supervision._sentence('process 1 of 2', signal.SIGKILL, b'')
-  assert '11 (SIGSEGV)' in supervision._sentence('this process', signal.SIGSEGV, b'')
+  assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end in an exit, not in a signal
+  assert 'runs out of memory' in supervision._sentence('process 1 of 2', -signal.SIGKILL, b'')
+  assert '11 (SIGSEGV)' in supervision._sentence('this process', -signal.SIGSEGV, b'')
