@@ -56,8 +56,12 @@ class Synthetic(FeatureSource):
     centres = rng.uniform(0, 1, (12, 2))
     bumps = np.exp(-((y[..., None] - centres[:, 0]) ** 2 + (x[..., None] - centres[:, 1]) ** 2) / 0.02).reshape(S, 12)
     strength = rng.uniform(0, 2, (POOL, 12)).astype(np.float32)
-    raw = np.einsum('sb,nb,bc->nsc', bumps, strength, rng.standard_normal((12, C)), optimize=True).astype(np.float32)
-    self._pool = np.where(raw > 0, raw, 0.2 * raw) + 0.05 * rng.standard_normal(raw.shape, np.float32)
+    fibres = rng.standard_normal((12, C))
+    self._pool = np.empty((POOL, S, C), np.float32)
+    for first in range(0, POOL, 64):  # a few at a time: temporaries of the whole pool would hide the fit's own peak
+      raw = np.einsum('sb,nb,bc->nsc', bumps, strength[first : first + 64], fibres, optimize=True).astype(np.float32)
+      noise = 0.05 * rng.standard_normal(raw.shape, np.float32)
+      self._pool[first : first + 64] = np.where(raw > 0, raw, 0.2 * raw) + noise
     self._first = 0
 
   def digest(self):
