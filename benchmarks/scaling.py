@@ -10,8 +10,10 @@ measured to have.
 
 import datetime
 import json
+import math
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -22,6 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import model
+from panda_jax import clock as clock_module
 from panda_jax.clock import Clock
 from panda_jax.features import FeatureSource, limited
 from panda_jax.fitting import fit, versions
@@ -87,8 +90,21 @@ def peak_bytes() -> int:
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 
+def numbers_sent() -> dict[str, list[int]]:
+  """Of each program compiled for a fit that sends anything: how many numbers each of its all-reduces carries."""
+  found = {}
+  for (program, _, _, static, _), compiled in clock_module._programs.items():
+    function = dict(static).get('function')
+    name = program.__name__ if function is None else function.__name__
+    results = re.findall(r'= (.*?) all-reduce(?:-start)?\(', compiled.as_text())
+    sizes = [sum(math.prod(map(int, dims.split(','))) for dims in re.findall(r'\[([\d,]+)\]', r)) for r in results]
+    if sizes:
+      found.setdefault(name, sizes)
+  return found
+
+
 def run_case(case: dict) -> dict:
-  """One fit in this process: seconds by phase, iterations, and peak memory beyond imports and the pool."""
+  """One fit in this process: seconds by phase, iterations, numbers sent, peak memory beyond imports and the pool."""
   source, clock = Synthetic(case['N'], case['S'], case['C']), Clock()
   jax.block_until_ready(jnp.zeros(1) + 1)
   before = peak_bytes()
@@ -99,6 +115,7 @@ def run_case(case: dict) -> dict:
     'relative_error': result.relative_error,
     'reason': result.reason,
     'peak_bytes': peak_bytes() - before,
+    'sent': numbers_sent(),
   }
 
 
