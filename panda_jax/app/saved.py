@@ -1,5 +1,6 @@
 """What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else."""
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax import strips
-from panda_jax.app.choices import Choice, placed
+from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
 from panda_jax.errors import InputError
 from panda_jax.pictures import draw_images
@@ -81,16 +82,16 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
   """
   if not choice.complete:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
-  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.complete[-1])))
+  choice = dataclasses.replace(choice, terms=choice.complete)
+  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
   original, edited = engine.originals(choice.seeds), engine.edited(choice)
   names = [f'seed {seed}' for seed in choice.seeds]
   try:
-    regions = engine.regions(choice) if placed(choice.current) else None
     strips.draw_difference(
       folder / 'strip.png',
       original,
       edited,
-      region=regions,
+      region=engine.regions(choice),
       margin=engine.margin,
       names=names,
       title=folder.name,
@@ -101,7 +102,7 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
   except OSError as error:
     raise InputError('workdir', folder, f'a picture could not be written ({error.strerror})', 'free space') from error
-  named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.complete, note)
+  named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
   write_zoo(folder / 'edit.json', {folder.name: named})
   return Saved(folder.name, folder, _command(engine, choice, folder))
 
