@@ -5,9 +5,11 @@ Letters: N samples, H, W grid, S positions, C channels, R_S parts; images are (h
 
 import dataclasses
 import itertools
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -164,15 +166,18 @@ class Engine:
       painted[np.hypot(rows - row, columns - column) <= reach] = 1
     return painted.reshape(-1)
 
-  def read_mask(self, path) -> np.ndarray:
-    """A mask (S,) from a PNG, see `masks.read_mask`.
+  def read_mask(self, content: bytes) -> np.ndarray:
+    """A mask (S,) from the bytes of a PNG, see `masks.read_mask`.
 
     Raises:
-      InputError: it is none, or has another size.
+      InputError: it is none, has another size, or is black.
     """
-    mask = masks.read_mask(path, self.factors.grid, self.size, self.margin)
+    with tempfile.TemporaryDirectory(prefix='.mask-', dir=self.opened.folder) as folder:
+      path = Path(folder) / 'mask.png'
+      path.write_bytes(content)
+      mask = masks.read_mask(path, self.factors.grid, self.size, self.margin)
     if not mask.any():
-      raise InputError('mask', getattr(path, 'name', path), 'it is black everywhere', 'draw white where to edit')
+      raise InputError('mask', None, 'it is black everywhere', 'draw white where to edit')
     return mask
 
   def features(self) -> np.ndarray:

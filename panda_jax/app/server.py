@@ -1,13 +1,14 @@
 """Serves the page of the explorer, and nothing else.
 
 Gradio answers many more requests than this page makes, some of which read files, fetch addresses or write. So what is
-not on a short list is refused before it gets there, uploads go to a folder in the workdir, pages of other sites may
-not send requests, and the browser is told to load nothing from elsewhere.
+not on a short list is refused before it gets there. Of any component it takes the path or address of a file in place of
+a value, and copies what is there; so values are numbers and texts, or refused. Pages of other sites may not send
+requests, and the browser is told to load nothing from elsewhere.
 """
 
+import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,17 +18,16 @@ from panda_jax.app.engine import Engine
 from panda_jax.app.saved import folder_of, readable
 from panda_jax.errors import InputError
 
-UPLOADS = '.uploads'
-LARGEST_UPLOAD = 8 << 20  # bytes
+LARGEST_REQUEST = 24 << 20  # bytes: a session and a mask
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 
 _API = '/gradio_api/'
 ALLOWED = {
   'GET': re.compile(
     r'/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static)/[\w./@+-]+|/saved/[\w.-]+/[\w.-]+|'
-    rf'{_API}(queue/data|heartbeat/\w+|app_id/?|startup-events|info/?|theme\.css|upload_progress)'
+    rf'{_API}(queue/data|heartbeat/\w+|app_id/?|startup-events|info/?|theme\.css)'
   ),
-  'POST': re.compile(rf'{_API}(queue/join|upload|cancel|reset/?)/?'),
+  'POST': re.compile(rf'{_API}(queue/join|cancel|reset)/?'),
 }
 HEADERS = {
   # Gradio's page holds scripts, and compiles the templates of its own components.
@@ -56,6 +56,10 @@ class Guard:
       await self.app(scope, receive, send)
       return
     status = self.refusal(scope)
+    if not status and scope['method'] == 'POST':
+      body = await _body(receive)
+      status = None if harmless(body) else 400
+      receive = _replayed(body, receive)
     if status:
       await send({'type': 'http.response.start', 'status': status, 'headers': [(b'content-length', b'0')]})
       await send({'type': 'http.response.body', 'body': b''})
@@ -87,20 +91,45 @@ class Guard:
     return None
 
 
-def prepared(workdir: Path) -> None:
-  """Settings that Gradio reads when it is imported: silence, and where uploads go."""
-  folder = folder_of(workdir)
+async def _body(receive) -> bytes | None:
+  """The body of a request; None if it is too large or breaks off."""
+  body, more = bytearray(), True
+  while more:
+    message = await receive()
+    body += message.get('body', b'')
+    if message['type'] != 'http.request' or len(body) > LARGEST_REQUEST:
+      return None
+    more = message.get('more_body', False)
+  return bytes(body)
+
+
+def _replayed(body: bytes | None, receive):
+  """A `receive` that gives the body again, and then what the other has."""
+  waiting = [{'type': 'http.request', 'body': body or b'', 'more_body': False}]
+
+  async def again():
+    return waiting.pop() if waiting else await receive()
+
+  return again
+
+
+def harmless(body: bytes | None) -> bool:
+  """Whether a request holds values of controls and no more: JSON, its data numbers, texts, yes or no."""
   try:
-    folder.mkdir(exist_ok=True)
-    shutil.rmtree(folder / UPLOADS, ignore_errors=True)
-    (folder / UPLOADS).mkdir()
-  except OSError as error:
-    raise InputError('workdir', folder, f'it cannot be written ({error.strerror})', 'give one that can') from error
+    values = json.loads(body or b'')
+  except (ValueError, RecursionError):
+    return False
+  data = values.get('data', []) if isinstance(values, dict) else None
+  return isinstance(data, list) and all(x is None or isinstance(x, str | int | float) for x in data)
+
+
+def prepared(workdir: Path) -> None:
+  """Settings that Gradio reads when it is imported: silence, and where its own folders go."""
   os.environ |= {
     'GRADIO_ANALYTICS_ENABLED': 'False',
     'HF_HUB_DISABLE_TELEMETRY': '1',
-    'GRADIO_TEMP_DIR': str(folder / UPLOADS),
     'GRADIO_RUN_HISTORY': 'False',
+    'GRADIO_TEMP_DIR': str(folder_of(workdir) / '.gradio'),
     'GRADIO_MCP_SERVER': 'False',
     'GRADIO_SSR_MODE': 'False',
   }
@@ -110,7 +139,7 @@ def application(engine: Engine, hosts: tuple[str, ...] | None = LOOPBACK) -> Gua
   """The page of a fit as an ASGI application.
 
   Raises:
-    InputError: Gradio is not installed, or the workdir cannot be written.
+    InputError: Gradio is not installed.
   """
   workdir = Path(engine.opened.folder)
   prepared(workdir)
@@ -138,7 +167,6 @@ def application(engine: Engine, hosts: tuple[str, ...] | None = LOOPBACK) -> Gua
     footer_links=[],
     run_history=False,
     allowed_paths=[],
-    max_file_size=LARGEST_UPLOAD,
     ssr_mode=False,
     enable_monitoring=False,
     mcp_server=False,
@@ -178,4 +206,3 @@ def serve(engine: Engine, host: str = '127.0.0.1', port: int = 7860) -> None:
   print(f'http://{shown}:{connection.getsockname()[1]}/ explores {engine.opened.folder}; Ctrl-C ends it', flush=True)
   # Open pages hold connections; they find the server again when it is back.
   uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)).run(sockets=[connection])
-  shutil.rmtree(folder_of(engine.opened.folder) / UPLOADS, ignore_errors=True)
