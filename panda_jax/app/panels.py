@@ -103,7 +103,7 @@ def difference_panel(original: np.ndarray, edited: np.ndarray) -> str:
   end = float(np.quantile(change, strips.FULL)) or float(change.max())
   palette = ramp(colormaps[strips.DIFFERENCES])
   heat = palette[np.rint(255 * np.clip(change / (end or 1), 0, 1)).astype(int)]
-  caption = f'black: none, bright: {end:.2g} or more (black to white is 2)' if end else 'nothing is changed'
+  caption = f'brightest: {end:.2g} or more, of 2' if end else 'nothing is changed'
   return figure('Difference', sheet(_fitted(heat)), f'where the pictures differ: {caption}', caption, 'di')
 
 
