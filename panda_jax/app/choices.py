@@ -1,0 +1,180 @@
+"""What a user of the explorer has chosen, and the way back: values without a picture in them.
+
+A session travels with the page, as JSON, and comes back with every request. So the server keeps nothing of anybody,
+two users cannot meet, and a page that was left open goes on where it was when the server has been restarted. What
+comes back is checked like any input.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.zoo import Spec
+
+MOST_SEEDS = 9  # pictures at a time
+MOST_STEPS = 30  # that can be undone
+MOST_TERMS = 8  # edits at a time
+LARGEST = 8 << 20  # characters of a session
+REMEDY = 'load the page again'
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """What is shown.
+
+  Attributes:
+    seeds: of the samples, one to `MOST_SEEDS`.
+    terms: edits that are added up; the last one is what the controls act on. One without part and mask does nothing.
+    refined: take parts that are refined for each sample.
+  """
+
+  seeds: tuple[int, ...] = (0,)
+  terms: tuple[Spec, ...] = (Spec(appearance=0),)
+  refined: bool = False
+
+  @property
+  def current(self) -> Spec:
+    return self.terms[-1]
+
+  @property
+  def complete(self) -> tuple[Spec, ...]:
+    """The terms that say where they act."""
+    return tuple(term for term in self.terms if placed(term))
+
+  def at(self, **changes) -> 'Choice':
+    """The same with some fields of the current term changed."""
+    return dataclasses.replace(self, terms=(*self.terms[:-1], dataclasses.replace(self.current, **changes)))
+
+  def to_json(self) -> dict[str, Any]:
+    return {'seeds': list(self.seeds), 'terms': [term.to_json() for term in self.terms], 'refined': self.refined}
+
+  @classmethod
+  def from_json(cls, values: Any) -> 'Choice':
+    """From what `to_json` gave.
+
+    Raises:
+      InputError: it is no such dict.
+    """
+    if not isinstance(values, dict) or set(values) != {'seeds', 'terms', 'refined'}:
+      raise InputError('session', type(values).__name__, 'it is no choice', REMEDY)
+    seeds, terms = values['seeds'], values['terms']
+    if not isinstance(seeds, list) or not isinstance(terms, list) or not 1 <= len(terms) <= MOST_TERMS:
+      raise InputError('session', 'seeds and terms', 'they are no lists, or too long', REMEDY)
+    return cls(checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), values['refined'] is True)
+
+
+def placed(term: Spec) -> bool:
+  """Whether an edit says where it acts."""
+  return bool(term.part) or term.mask is not None
+
+
+def checked_seeds(seeds) -> tuple[int, ...]:
+  """Seeds of pictures to show.
+
+  Raises:
+    InputError: none, too many, or no seeds.
+  """
+  if not all(isinstance(t, int) and not isinstance(t, bool) and 0 <= t < 2**32 for t in seeds):
+    raise InputError('seeds', seeds, 'a seed is a whole number from 0 to 2**32 - 1', 'give others, such as 0-3')
+  if not 1 <= len(seeds) <= MOST_SEEDS:
+    raise InputError('seeds', f'{len(seeds)} of them', f'{MOST_SEEDS} pictures are shown at most', 'give fewer')
+  return tuple(seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+  """A choice and those before it. Every method gives another session.
+
+  Attributes:
+    now: what is shown.
+    past: earlier choices, the last one last.
+    sliding: the last change was of a strength; the next one of the same kind is the same step.
+  """
+
+  now: Choice = Choice()
+  past: tuple[Choice, ...] = ()
+  sliding: bool = False
+
+  def changed(self, choice: Choice) -> 'Session':
+    """One step on."""
+    if choice == self.now:
+      return self
+    return Session(choice, (*self.past, self.now)[-MOST_STEPS:])
+
+  def undone(self) -> 'Session':
+    """One step back; itself at the start."""
+    return Session(self.past[-1], self.past[:-1]) if self.past else self
+
+  def with_seeds(self, seeds: tuple[int, ...]) -> 'Session':
+    return self.changed(dataclasses.replace(self.now, seeds=checked_seeds(seeds)))
+
+  def with_part(self, part: int) -> 'Session':
+    return self.changed(self.now.at(part=(part,), mask=None))
+
+  def with_mask(self, mask: np.ndarray) -> 'Session':
+    """A mask (S,) in place of the part."""
+    return self.changed(self.now.at(part=(), mask=tuple(np.asarray(mask, np.float32).tolist())))
+
+  def with_appearance(self, appearance: int) -> 'Session':
+    return self.changed(self.now.at(appearance=appearance, direction=None))
+
+  def with_alpha(self, alpha: float) -> 'Session':
+    """A slide of many strengths is one step."""
+    choice = self.now.at(alpha=float(alpha))
+    if choice == self.now:
+      return self
+    if self.sliding:
+      return dataclasses.replace(self, now=choice)
+    return dataclasses.replace(self.changed(choice), sliding=True)
+
+  def with_terms(self, terms: tuple[Spec, ...]) -> 'Session':
+    """Other edits in place of all.
+
+    Raises:
+      InputError: more than `MOST_TERMS`.
+    """
+    if not 1 <= len(terms) <= MOST_TERMS:
+      raise InputError('edits', f'{len(terms)} of them', f'{MOST_TERMS} are added up at most', 'take fewer')
+    return self.changed(dataclasses.replace(self.now, terms=tuple(terms)))
+
+  def with_refined(self, refined: bool) -> 'Session':
+    return self.changed(dataclasses.replace(self.now, refined=refined))
+
+  def kept(self) -> 'Session':
+    """Keeps the current edit, and begins another on top of it at the same strength.
+
+    Raises:
+      InputError: it acts nowhere yet, or there are too many.
+    """
+    if not placed(self.now.current):
+      raise InputError('part', None, 'this edit acts nowhere yet', 'click on the picture first')
+    fresh = dataclasses.replace(Spec(appearance=self.now.current.appearance or 0), alpha=self.now.current.alpha)
+    return self.with_terms((*self.now.terms, fresh))
+
+  def to_json(self) -> str:
+    past = [choice.to_json() for choice in self.past]
+    return json.dumps({'now': self.now.to_json(), 'past': past, 'sliding': self.sliding}, allow_nan=False)
+
+  @classmethod
+  def from_json(cls, text: Any) -> 'Session':
+    """From what `to_json` gave, or a new session from an empty text.
+
+    Raises:
+      InputError: it is none.
+    """
+    if text is None or text == '':
+      return cls()
+    try:
+      if not isinstance(text, str) or len(text) > LARGEST:
+        raise ValueError('no text, or too long a one')
+      values = json.loads(text)
+      if not isinstance(values['past'], list) or len(values['past']) > MOST_STEPS:
+        raise ValueError('its past is no list, or too long')
+      past = tuple(Choice.from_json(choice) for choice in values['past'])
+      return cls(Choice.from_json(values['now']), past, values['sliding'] is True)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+      said = error.problem if isinstance(error, InputError) else type(error).__name__
+      raise InputError('session', '(from the page)', f'it cannot be read ({said})', REMEDY) from error

@@ -1,0 +1,213 @@
+"""What each control of the explorer does to a session, and what is shown of one; Gradio is not needed for it."""
+
+import base64
+import binascii
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from panda_jax.app import panels
+from panda_jax.app.choices import Choice, Session, placed
+from panda_jax.app.engine import Engine
+from panda_jax.errors import InputError
+from panda_jax.sampling import parsed_numbers
+from panda_jax.strips import strength
+
+PICK, PAINT = 'choose parts', 'paint a mask'
+FIRST_SHARE = 0.5  # of the slider's length: the strength at the first click
+MOST_POINTS = 4000  # of a brush stroke
+LARGEST_UPLOAD = 8 << 20  # bytes
+HINT = 'Click on the left picture to choose a part, then move the slider.'
+
+
+def sentence(error: InputError) -> str:
+  """What went wrong and what to do, for a reader of the page."""
+  text = ' '.join(f'{error.problem}; {error.remedy}.'.split())
+  return f'{error.argument}: {text}'
+
+
+def hint(choice: Choice) -> str:
+  """What to do next."""
+  return 'Move the slider, or choose another part or appearance.' if placed(choice.current) else HINT
+
+
+def points_of(data: Any) -> list[tuple[float, float]]:
+  """Points (x, y) of a brush stroke.
+
+  Raises:
+    InputError: they are none.
+  """
+  points = data.get('points') if isinstance(data, dict) else None
+  if not isinstance(points, list) or not 1 <= len(points) <= MOST_POINTS:
+    raise InputError('mask', '(painted)', 'it is no stroke of a brush', 'paint again')
+  return [point_of(point) for point in points]
+
+
+def point_of(pair: Any) -> tuple[float, float]:
+  """(x, y), each in [0, 1].
+
+  Raises:
+    InputError: they are none.
+  """
+  numbers = list(pair) if isinstance(pair, list | tuple) else []
+  if len(numbers) != 2 or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in numbers):
+    raise InputError('click', '(from the page)', 'it is no place on the picture', 'click again')
+  return float(numbers[0]), float(numbers[1])
+
+
+class Controls:
+  """What the controls do: each method takes a session and what the control gives, and returns the session after it,
+  or that and something to say. Mistakes raise InputError, and the session stays.
+
+  Args:
+    engine: of the fit that is explored.
+  """
+
+  def __init__(self, engine: Engine):
+    self.engine = engine
+
+  def begun(self) -> Session:
+    """A session at its start."""
+    return Session(Choice((self.engine.opened.seed,)).at(appearance=self.engine.appearances[0], alpha=0.0))
+
+  def session(self, memory: str | None) -> Session:
+    """The session that came with a request.
+
+    Raises:
+      InputError: it is none, or its edits do not suit these factors.
+    """
+    if not memory:
+      return self.begun()
+    session = Session.from_json(memory)
+    for choice in (session.now, *session.past):
+      for term in choice.terms:
+        if np.ndim(term.alpha):
+          raise InputError('session', '(from the page)', 'it sweeps', 'load the page again')
+        if placed(term):
+          term.edit(self.engine.factors)
+        elif term.direction is None and term.appearance not in self.engine.appearances:
+          raise InputError('session', '(from the page)', 'its appearance is none', 'load the page again')
+    return session
+
+  def picked(self, session: Session, data: Any) -> Session:
+    data = data if isinstance(data, dict) else {}
+    place = point_of([data.get('x'), data.get('y')])
+    found = panels.tile_at(*place, len(session.now.seeds))
+    if found is None:
+      raise InputError('click', None, 'there is no picture there', 'click on one')
+    i, x, y = found
+    refined_of = session.now.seeds[i] if session.now.refined else None
+    return self.with_part(session, self.engine.part_at(x, y, refined_of))
+
+  def with_part(self, session: Session, part: int) -> Session:
+    return self._begun_at(session.with_part(part), session)
+
+  def painted(self, session: Session, data: Any) -> Session:
+    found = [panels.tile_at(*point, len(session.now.seeds)) for point in points_of(data)]
+    tile = next((place[0] for place in found if place is not None), None)
+    if tile is None:
+      raise InputError('mask', '(painted)', 'there is no picture there', 'paint on one')
+    points = [place[1:] for place in found if place is not None and place[0] == tile]
+    current = session.now.current
+    mask = self.engine.stroke(points, None if current.part else current.mask)
+    return self._begun_at(session.with_mask(mask), session)
+
+  def uploaded(self, session: Session, data: Any) -> Session:
+    """`data`: name of a file and its content in base 64, None if it is too large."""
+    data = data if isinstance(data, dict) else {}
+    name, content = str(data.get('name', ''))[:80], data.get('content')
+    if not isinstance(content, str) or len(content) > LARGEST_UPLOAD * 4 // 3 + 4:
+      problem = f'the file is larger than {LARGEST_UPLOAD >> 20} MB'
+      raise InputError('mask', name, problem, 'give a PNG of the size of the picture')
+    try:
+      mask = self.engine.read_mask(base64.b64decode(content, validate=True))
+    except binascii.Error as error:
+      raise InputError('mask', name, 'it did not arrive whole', 'send it again') from error
+    except InputError as error:  # by the name that the sender knows
+      raise InputError('mask', name, error.problem, error.remedy) from error
+    return self._begun_at(session.with_mask(mask), session)
+
+  def _begun_at(self, session: Session, before: Session) -> Session:
+    """An edit that acts for the first time has a strength to be seen at."""
+    now = session.now
+    if placed(before.now.current) or now.current.alpha:
+      return session
+    alpha = FIRST_SHARE * self.engine.reach(now.current)
+    return dataclasses.replace(session, now=now.at(alpha=alpha))
+
+  def with_appearance(self, session: Session, appearance: Any) -> Session:
+    return session.with_appearance(appearance)
+
+  def slid(self, session: Session, alpha: Any) -> Session:
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+      raise InputError('alpha', alpha, 'it is not a finite number', 'give one, or move the slider')
+    return session.with_alpha(alpha)
+
+  def from_catalog(self, session: Session, name: Any) -> tuple[Session, str]:
+    found = self.engine.catalog()
+    if name not in found:
+      raise InputError('catalog', name, 'there is no such entry', 'load the page again')
+    entry = found[name]
+    return session.with_terms(self.engine.terms_of(entry)), entry.note
+
+  def with_seeds(self, session: Session, text: Any) -> Session:
+    try:
+      seeds = parsed_numbers(str(text)[:200], 'seeds')
+    except InputError as error:
+      raise InputError('seeds', text, error.problem, 'give some such as 3 or 0-3') from error
+    return session.with_seeds(tuple(seeds))
+
+  def next_seeds(self, session: Session, by: int) -> Session:
+    seeds = session.now.seeds
+    return session.with_seeds(tuple((t + by * len(seeds)) % 2**32 for t in seeds))
+
+  def refined(self, session: Session, on: Any) -> tuple[Session, str]:
+    said = 'Parts are refined for each picture.' if on else 'Parts of the fit.'
+    return session.with_refined(bool(on)), said
+
+  def removed(self, session: Session) -> tuple[Session, str]:
+    term, said = self.engine.removal(session.now)
+    return session.with_terms((*session.now.terms[:-1], term)), said
+
+  def kept(self, session: Session) -> tuple[Session, str]:
+    return session.kept(), 'Kept. Click on the picture to add another edit to it.'
+
+  def undone(self, session: Session) -> tuple[Session, str]:
+    return session.undone(), '' if session.past else 'There is nothing to undo.'
+
+  # What is shown of a session.
+
+  def words(self, choice: Choice) -> str:
+    """What is edited, in words."""
+    said = []
+    for term in choice.complete:
+      where = f'part {" and ".join(map(str, term.part))}' if term.part else 'painted mask'
+      what = 'a direction' if term.direction is not None else f'appearance {term.appearance}'
+      said.append(f'{where} · {what} · {strength(float(f"{float(term.alpha):.3g}"))}')
+    return ' + '.join(said) or 'nothing yet'
+
+  def where(self, choice: Choice) -> str:
+    current = choice.current
+    if current.part:
+      return f'part {" and ".join(map(str, current.part))}{", refined" if choice.refined else ""}'
+    return 'your mask' if current.mask is not None else 'no part chosen'
+
+  def pictures(self, session: Session) -> tuple[str, str]:
+    """HTML of edited and difference."""
+    choice = session.now
+    original, edited = self.engine.originals(choice.seeds), self.engine.edited(choice)
+    return panels.edited_panel(edited, self.words(choice)), panels.difference_panel(original, edited)
+
+  def original(self, session: Session, mode: str) -> str:
+    """HTML of the originals with the outline."""
+    choice, engine = session.now, self.engine
+    return panels.original_panel(
+      engine.originals(choice.seeds),
+      engine.regions(choice),
+      engine.margin,
+      choice.seeds,
+      self.where(choice),
+      'paint' if mode == PAINT else 'pick',
+    )

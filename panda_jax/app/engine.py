@@ -1,0 +1,260 @@
+"""What a choice looks like: pictures of it, quickly, and what a click means.
+
+Letters: N samples, H, W grid, S positions, C channels, R_S parts; images are (h, w, channels) before clipping.
+"""
+
+import dataclasses
+import itertools
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from panda_jax import masks
+from panda_jax.app.choices import Choice, placed
+from panda_jax.edit import AnyEdit, Editor, compose, layer_rms
+from panda_jax.edited import features_of, fit_features
+from panda_jax.errors import InputError
+from panda_jax.opened import Opened
+from panda_jax.overlays import relative
+from panda_jax.refine import refine
+from panda_jax.removal import remove
+from panda_jax.saliency import coordinates
+from panda_jax.zoo import NamedEdit, Spec, read_zoo
+
+KEPT = 32  # samples whose states, and whose refined parts, are at hand
+STATISTICS = 64  # samples of the fit that rules and units are taken from
+PROXIMAL = 0.03  # of refinement: holds parts to what they were
+FAR = 4.0  # times the root mean square of a coordinate: where strengths end
+BRUSH = 16  # brush strokes across the picture
+CATALOG = 'catalog/catalog.json'
+
+
+class _Sample(NamedTuple):
+  latents: Any
+  state: Any  # at the layer
+  original: np.ndarray  # (h, w, channels)
+
+
+class Engine:
+  """One for all users of a fit: it keeps nothing but what follows from a seed, and one compiled `Editor`.
+
+  Samples are resumed one at a time, so that any number of seeds, and any edit of up to four terms, is one program.
+
+  Args:
+    opened: a fit with a generator.
+
+  Raises:
+    InputError: it has none, or no part is alive.
+  """
+
+  def __init__(self, opened: Opened):
+    self.opened, self.factors = opened, opened.factors
+    self.editor = Editor(opened.needed_generator(), opened.layer)
+    self.size, self.margin = opened.image_size(), opened.margin
+    self.parts = [int(k) for k in np.flatnonzero(self.factors.parts.max(axis=0) > 0)]
+    self.appearances = [int(j) for j in np.flatnonzero(np.linalg.norm(self.factors.appearances, axis=0) > 0)]
+    if not self.parts or not self.appearances:
+      raise InputError('workdir', opened.folder, 'its fit has no live part or appearance', 'fit again')
+    self._relative = relative(self.factors.part_maps())  # (R_S, H, W)
+    self._samples: OrderedDict[Hashable, _Sample] = OrderedDict()
+    self._refined: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+    self._statistics: np.ndarray | None = None
+    self._lengths: np.ndarray | None = None
+    self._lock = threading.RLock()  # requests come in threads
+
+  def _remembered(self, store: OrderedDict, key: Hashable, make: Callable[[], Any]):
+    if key not in store:
+      store[key] = make()
+      if len(store) > KEPT:
+        store.popitem(last=False)
+    store.move_to_end(key)
+    return store[key]
+
+  def _sample(self, seed: int) -> _Sample:
+    def make():
+      latents = self.opened.latents([seed])
+      state = self.editor.state(latents)
+      nothing = Spec((self.parts[0],), self.appearances[0], 0.0).edit(self.factors)
+      return _Sample(latents, state, np.asarray(self.editor.resumed(latents, state, nothing)[0], np.float32))
+
+    return self._remembered(self._samples, seed, make)
+
+  def _parts_of(self, seed: int) -> np.ndarray:
+    """(S, R_S), refined for a sample."""
+
+    def make():
+      features = np.asarray(self._sample(seed).state.features, np.float32)
+      return refine(features, self.factors, proximal=PROXIMAL).parts[0]
+
+    return self._remembered(self._refined, seed, make)
+
+  def _edit(self, terms: Sequence[Spec], parts: np.ndarray | None) -> AnyEdit:
+    edits = [term.edit(self.factors, parts if term.part else None) for term in terms]
+    return edits[0] if len(edits) == 1 else compose(edits)
+
+  def originals(self, seeds: Sequence[int]) -> np.ndarray:
+    """(N, h, w, channels)."""
+    with self._lock:
+      return np.stack([self._sample(seed).original for seed in seeds])
+
+  def edited(self, choice: Choice, alphas: Sequence[float] | None = None) -> np.ndarray:
+    """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the current term.
+
+    Raises:
+      InputError: an edit does not suit the factors.
+    """
+    versions = [choice] if alphas is None else [choice.at(alpha=float(alpha)) for alpha in alphas]
+    rows = []
+    with self._lock:
+      for seed in choice.seeds:
+        sample, parts = self._sample(seed), self._parts_of(seed) if choice.refined else None
+        row = [self._one(sample, version, parts) for version in versions]
+        rows.append([np.asarray(picture, np.float32) for picture in row])  # the device is through with all by now
+    stacked = np.stack([np.stack(row) for row in rows], axis=1)
+    return stacked[0] if alphas is None else stacked
+
+  def _one(self, sample: _Sample, choice: Choice, parts: np.ndarray | None):
+    terms = [term for term in choice.complete if np.any(term.alpha)]
+    if not terms:
+      return sample.original
+    return self.editor.resumed(sample.latents, sample.state, self._edit(terms, parts))[0]
+
+  def regions(self, choice: Choice) -> np.ndarray:
+    """Where the current term acts, (N, H, W), each divided by its maximum; zeros where it acts nowhere."""
+    N, grid = len(choice.seeds), self.factors.grid
+    if not placed(choice.current):
+      return np.zeros((N, *grid), np.float32)
+    with self._lock:
+      own = [self._parts_of(seed) if choice.refined else None for seed in choice.seeds]
+      found = [np.abs(np.asarray(self._edit([choice.current], parts).mask)) for parts in own]
+    return relative(np.stack(found).reshape(N, *grid))
+
+  def cell(self, x: float, y: float) -> tuple[int, int]:
+    """(row, column) of the feature grid under a point of a picture, x and y in [0, 1]."""
+    inner = [n - 2 * self.margin for n in self.factors.grid]
+    return tuple(self.margin + min(n - 1, max(0, int(place * n))) for place, n in zip((y, x), inner, strict=True))
+
+  def part_at(self, x: float, y: float, seed: int | None = None) -> int:
+    """The part that is strongest at a point of a picture, each divided by its maximum; of a seed, of its refined ones.
+
+    Raises:
+      InputError: no part is there.
+    """
+    maps = self._relative
+    if seed is not None:
+      with self._lock:
+        maps = relative(self._parts_of(seed).T.reshape(-1, *self.factors.grid))
+    row, column = self.cell(x, y)
+    here = maps[:, row, column]
+    if here.max() <= 0:
+      raise InputError('click', f'row {row}, column {column}', 'no part is there', 'click elsewhere')
+    return int(np.argmax(here))
+
+  def stroke(self, points: Sequence[tuple[float, float]], mask: Sequence[float] | None = None) -> np.ndarray:
+    """A mask (S,) of 1 under a brush that went through points (x, y) in [0, 1], added to another."""
+    grid = self.factors.grid
+    painted = np.zeros(grid, np.float32) if mask is None else masks.as_mask(mask, grid).reshape(grid).copy()
+    reach = max(grid) / BRUSH / 2
+    rows, columns = np.indices(grid)
+    for row, column in {self.cell(x, y) for x, y in _between(points, 2 * max(grid))}:
+      painted[np.hypot(rows - row, columns - column) <= reach] = 1
+    return painted.reshape(-1)
+
+  def read_mask(self, content: bytes) -> np.ndarray:
+    """A mask (S,) from the bytes of a PNG, see `masks.read_mask`.
+
+    Raises:
+      InputError: it is none, has another size, or is black.
+    """
+    with tempfile.TemporaryDirectory(prefix='.mask-', dir=self.opened.folder) as folder:
+      path = Path(folder) / 'mask.png'
+      path.write_bytes(content)
+      mask = masks.read_mask(path, self.factors.grid, self.size, self.margin)
+    if not mask.any():
+      raise InputError('mask', None, 'it is black everywhere', 'draw white where to edit')
+    return mask
+
+  def features(self) -> np.ndarray:
+    """(n, H, W, C) of the first samples of the fit."""
+    with self._lock:
+      if self._statistics is None:
+        self._statistics = fit_features(self.opened, STATISTICS)
+      return self._statistics
+
+  def reach(self, term: Spec) -> float:
+    """Where the slider of a term ends: some times what its appearance's coordinate is on samples of the fit."""
+    with self._lock:
+      if self._lengths is None:
+        latents = self.opened.latents(range(self.opened.seed, self.opened.seed + 16))
+        features = features_of(self.opened, latents, 16)
+        found = coordinates(features, self.factors, self.appearances)
+        found = found - found.mean(axis=(0, 1, 2), keepdims=True)
+        lengths = np.linalg.norm(self.factors.appearances[:, self.appearances], axis=0)
+        self._lengths = np.full(self.factors.appearances.shape[1], layer_rms(features), np.float32)
+        self._lengths[self.appearances] = found.std(axis=(0, 1, 2)) / lengths
+    length = float(self._lengths.mean()) if term.direction is not None else float(self._lengths[term.appearance or 0])
+    return rounded_up(max(FAR * length, abs(float(term.alpha)), 1e-6))
+
+  def removal(self, choice: Choice) -> tuple[Spec, str]:
+    """The current term turned into the one that removes its part, and what is said of it.
+
+    Raises:
+      InputError: no part is chosen.
+    """
+    if not choice.current.part:
+      raise InputError('part', None, 'only parts can be removed, and none is chosen', 'click on the picture first')
+    found = remove(self.features(), self.factors, list(choice.current.part), margin=self.margin)
+    before, after = found.covered.mean(axis=1)
+    term = Spec(choice.current.part, found.appearance, float(found.edit.alpha))
+    said = (
+      f'Background is appearance {found.appearance}; {before:.0%} of the part counted as background, now {after:.0%}.'
+    )
+    return term, said
+
+  def catalog(self) -> dict[str, NamedEdit]:
+    """Entries of the catalog in the workdir that were made on these factors; none where there is no catalog.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    path = self.opened.folder / CATALOG
+    if not path.is_file():
+      return {}
+    return {name: entry for name, entry in read_zoo(path).items() if entry.factors == self.opened.digest_factors}
+
+  def terms_of(self, entry: NamedEdit) -> tuple[Spec, ...]:
+    """Its edits with one strength each, in feature units: of a sweep the one farthest from 0."""
+    terms = []
+    for term in entry.terms:
+      alpha = float(max(np.atleast_1d(term.alpha), key=abs))
+      if term.alpha_unit == 'rms':
+        alpha *= layer_rms(self.features()) if term.rms is None else term.rms
+      terms.append(dataclasses.replace(term, alpha=alpha, alpha_unit='feature', rms=None))
+    return tuple(terms)
+
+  def warm(self) -> None:
+    """Compiles what the first click needs."""
+    first = Choice((self.opened.seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
+    jax.block_until_ready(self.edited(first))
+    self.reach(first.current)
+
+
+def rounded_up(value: float) -> float:
+  """The next number of the form 1, 2, 3, 4, 5, 6 or 8 times a power of ten."""
+  unit = 10.0 ** np.floor(np.log10(value))
+  return float(next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-6)))
+
+
+def _between(points: Sequence[tuple[float, float]], steps: int) -> list[tuple[float, float]]:
+  """The points of a line through points, none farther than 1 / steps from the next."""
+  line = [tuple(points[0])]
+  for start, end in itertools.pairwise(points):
+    count = max(1, int(np.ceil(steps * max(abs(end[0] - start[0]), abs(end[1] - start[1])))))
+    line += [tuple(s + (e - s) * i / count for s, e in zip(start, end, strict=True)) for i in range(1, count + 1)]
+  return line

@@ -1,0 +1,224 @@
+"""The page of the explorer: controls of Gradio, wired to controls.py.
+
+Whoever imports this module imports Gradio; `server.prepared` comes first.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from panda_jax.app import panels
+from panda_jax.app.choices import Session
+from panda_jax.app.controls import HINT, PAINT, PICK, Controls, hint, sentence
+from panda_jax.app.engine import Engine
+from panda_jax.app.saved import save
+from panda_jax.errors import InputError
+from panda_jax.strips import ALPHA
+
+# Ends of the slider that Gradio checks. The page sets others at once, and keeps them when the server is restarted.
+WIDEST = 1e9
+
+CSS = """
+.panda { margin: 0 } .panda h3 { margin: 0 0 4px; font-size: 1rem }
+.panda figcaption { min-height: 1.4em; font-size: .85rem; opacity: .8 }
+.panda-picture { position: relative; line-height: 0 } .panda-picture img { width: 100%; user-select: none }
+.panda-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none }
+.panda.of .panda-picture { cursor: crosshair } .panda[data-mode=paint] .panda-picture { touch-action: none }
+.panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
+.panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
+.panda-error, .panda-note { margin: 0; overflow-wrap: anywhere }
+@media (max-width: 700px) {
+  #panda-panels { display: grid; grid-template-columns: 1fr 1fr } #panda-panels > :first-child { grid-column: 1 / 3 }
+}
+"""
+
+# The first argument of a trigger is the event; the places are fractions of the picture's width and height.
+POINTER = """
+const place = (event, box) => {
+  const r = box.getBoundingClientRect(), within = (v) => Math.min(1, Math.max(0, v));
+  return [within((event.clientX - r.left) / r.width), within((event.clientY - r.top) / r.height)];
+};
+const box = (event) => event.target.closest('.panda-picture');
+const painting = (found) => found.closest('figure').dataset.mode === 'paint';
+let stroke = null;
+element.addEventListener('click', (event) => {
+  const found = box(event);
+  if (!found || painting(found)) return;
+  const [x, y] = place(event, found);
+  trigger('picked', {x, y});
+});
+element.addEventListener('pointerdown', (event) => {
+  const found = box(event);
+  if (!found || event.button || !painting(found)) return;
+  event.preventDefault();
+  found.setPointerCapture(event.pointerId);
+  const canvas = document.createElement('canvas');
+  canvas.width = found.clientWidth; canvas.height = found.clientHeight;
+  found.append(canvas);
+  const pen = canvas.getContext('2d');
+  pen.strokeStyle = 'rgba(255, 120, 0, 0.7)'; pen.lineWidth = canvas.width / 20; pen.lineCap = pen.lineJoin = 'round';
+  stroke = {found, pen, canvas, points: [place(event, found)]};
+});
+element.addEventListener('pointermove', (event) => {
+  if (!stroke || stroke.points.length >= 4000) return;
+  const last = stroke.points.at(-1), next = place(event, stroke.found);
+  stroke.points.push(next);
+  stroke.pen.beginPath();
+  stroke.pen.moveTo(last[0] * stroke.canvas.width, last[1] * stroke.canvas.height);
+  stroke.pen.lineTo(next[0] * stroke.canvas.width, next[1] * stroke.canvas.height);
+  stroke.pen.stroke();
+});
+const ended = () => { if (stroke) { trigger('painted', {points: stroke.points}); stroke = null; } };
+element.addEventListener('pointerup', ended);
+element.addEventListener('pointercancel', ended);
+"""
+
+# Files are read by the browser and sent like a click: Gradio's own uploads would leave them in a folder, and take the
+# path of any other file for one.
+CHOOSER = '<label class="panda-file">Mask from a PNG: <input type="file" accept="image/png"></label>'
+READER = """
+element.addEventListener('change', (event) => {
+  const input = event.target, file = input.files[0], reader = new FileReader();
+  if (!file) return;
+  const told = (content) => { trigger('uploaded', {name: file.name, content}); input.value = ''; };
+  reader.onload = () => told(reader.result.slice(reader.result.indexOf(',') + 1));
+  reader.onerror = () => told('');
+  if (file.size > 8388608) told(null); else reader.readAsDataURL(file);
+});
+"""
+
+
+@contextlib.contextmanager
+def _on_page(engine: Engine, title: str) -> Iterator[gr.Blocks]:
+  with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
+    folder = engine.opened.folder.name
+    gr.Markdown(
+      f'## PandA explorer: {folder}\n{len(engine.parts)} parts, {len(engine.appearances)} appearances, '
+      f'layer {engine.opened.layer}'
+    )
+    yield blocks
+
+
+def build(engine: Engine) -> gr.Blocks:
+  """The page of a fit."""
+  controls = Controls(engine)
+  entries = list(_catalog(engine))
+  with _on_page(engine, 'PandA explorer') as blocks:
+    memory = gr.Textbox(visible='hidden', elem_id='panda-memory')
+    with gr.Row(elem_id='panda-panels'):
+      options = {'apply_default_css': False}
+      with gr.Column(min_width=150):
+        original = gr.HTML(js_on_load=POINTER, elem_id='panda-original', **options)
+      with gr.Column(min_width=150):
+        edited = gr.HTML(elem_id='panda-edited', js_on_load=None, **options)
+      with gr.Column(min_width=150):
+        difference = gr.HTML(elem_id='panda-difference', js_on_load=None, **options)
+    alpha = gr.Slider(-WIDEST, WIDEST, 0, step=0.01, label=f'strength {ALPHA}', elem_id='panda-alpha', buttons=[])
+    status = gr.HTML(panels.message(HINT), elem_id='panda-status', js_on_load=None, apply_default_css=False)
+    with gr.Row():
+      part = gr.Dropdown(engine.parts, label='part', value=None, elem_id='panda-part', min_width=120)
+      appearance = gr.Dropdown(engine.appearances, label='appearance', elem_id='panda-appearance', min_width=120)
+      catalog = gr.Dropdown(
+        entries, label='from the catalog', value=None, visible=bool(entries), elem_id='panda-catalog', min_width=240
+      )
+      mode = gr.Radio([PICK, PAINT], value=PICK, label='on the left picture', elem_id='panda-mode', min_width=240)
+    with gr.Row():
+      remove = gr.Button('Remove the part', elem_id='panda-remove', size='sm', min_width=120)
+      keep = gr.Button('Keep, and add another', elem_id='panda-keep', size='sm', min_width=120)
+      undo = gr.Button('Undo', elem_id='panda-undo', size='sm', min_width=120)
+      upload = gr.HTML(CHOOSER, js_on_load=READER, elem_id='panda-upload', apply_default_css=False, min_width=200)
+      refine = gr.Checkbox(label='parts refined for each picture', elem_id='panda-refine', min_width=200)
+    with gr.Row():
+      seeds = gr.Textbox(label='seeds, such as 3 or 0-3', elem_id='panda-seeds', max_lines=1, min_width=160)
+      back = gr.Button('Previous', elem_id='panda-back', size='sm', min_width=100)
+      forth = gr.Button('Next', elem_id='panda-next', size='sm', min_width=100)
+      name = gr.Textbox(label='name to save as (optional)', elem_id='panda-name', max_lines=1, min_width=160)
+      keeper = gr.Button('Save PNG, GIF and JSON', variant='primary', elem_id='panda-save', min_width=160)
+
+    live = [memory, edited, difference, status]
+    everything = [*live, original, alpha, part, appearance, seeds, refine]
+
+    def shown(session: Session, said: str, at: str, kind: str = 'note') -> list:
+      choice = session.now
+      term, reach = choice.current, engine.reach(choice.current)
+      return [
+        session.to_json(),
+        *controls.pictures(session),
+        panels.message(said or hint(choice), kind),
+        controls.original(session, at),
+        gr.update(minimum=-reach, maximum=reach, step=reach / 100, value=float(term.alpha)),
+        term.part[0] if len(term.part) == 1 else None,
+        None if term.direction is not None else term.appearance,
+        ','.join(map(str, choice.seeds)),
+        choice.refined,
+      ]
+
+    def told(text: str, at: str, act: Callable[[Session], Any]) -> list:
+      """Everything after an action; what it raises is said, and the session stays as it was."""
+      try:
+        session = controls.session(text)
+      except InputError as error:
+        return shown(controls.begun(), sentence(error), at, 'error')
+      try:
+        after = act(session)
+        after, said = after if isinstance(after, tuple) else (after, '')
+        return shown(after, said, at)
+      except InputError as error:
+        return shown(session, sentence(error), at, 'error')
+
+    def on(listener, act: Callable, *inputs, **options) -> None:
+      def handle(text, at, *given):
+        return told(text, at, lambda session: act(session, *given))
+
+      listener(handle, [memory, mode, *inputs], everything, api_visibility='private', show_progress='hidden', **options)
+
+    def picked(text, at, event: gr.EventData):
+      return told(text, at, lambda session: controls.picked(session, event._data))
+
+    def painted(text, at, event: gr.EventData):
+      return told(text, at, lambda session: controls.painted(session, event._data))
+
+    def uploaded(text, at, event: gr.EventData):
+      return told(text, at, lambda session: controls.uploaded(session, event._data))
+
+    def slid(text, strength):
+      try:
+        session = controls.slid(controls.session(text), strength)
+        return [session.to_json(), *controls.pictures(session), panels.message(hint(session.now))]
+      except InputError as error:
+        return [gr.skip(), gr.skip(), gr.skip(), panels.message(sentence(error), 'error')]
+
+    def saved(text, chosen_name):
+      try:
+        return panels.saved_message(save(engine, controls.session(text).now, (chosen_name or '').strip()))
+      except InputError as error:
+        return panels.message(sentence(error), 'error')
+
+    private = {'api_visibility': 'private', 'show_progress': 'hidden'}
+    original.picked(picked, [memory, mode], everything, **private)
+    original.painted(painted, [memory, mode], everything, **private)
+    upload.uploaded(uploaded, [memory, mode], everything, **private)
+    alpha.input(slid, [memory, alpha], live, trigger_mode='always_last', **private)
+    on(part.input, controls.with_part, part)
+    on(appearance.input, controls.with_appearance, appearance)
+    on(catalog.input, controls.from_catalog, catalog)
+    on(mode.input, lambda session: session)
+    on(refine.input, controls.refined, refine)
+    on(remove.click, controls.removed)
+    on(keep.click, controls.kept)
+    on(undo.click, controls.undone)
+    on(seeds.submit, controls.with_seeds, seeds)
+    on(back.click, lambda session: controls.next_seeds(session, -1))
+    on(forth.click, lambda session: controls.next_seeds(session, 1))
+    keeper.click(saved, [memory, name], status, **private)
+    blocks.load(lambda at: told('', at, lambda session: session), mode, everything, **private)
+  return blocks.queue(default_concurrency_limit=4, max_size=200)
+
+
+def _catalog(engine: Engine) -> list[str]:
+  try:
+    return list(engine.catalog())
+  except InputError:  # a damaged one is no reason not to open the page
+    return []

@@ -1,0 +1,138 @@
+"""What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from panda_jax import strips
+from panda_jax.app.choices import Choice
+from panda_jax.app.engine import Engine
+from panda_jax.errors import InputError
+from panda_jax.pictures import draw_images
+from panda_jax.zoo import NamedEdit, Spec, write_zoo
+
+FOLDER = 'app'
+FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
+LONGEST_NAME = 60
+MOST_OF_A_NAME = 1000  # folders name, name-2, ... that are tried
+FRAMES = 9  # of sweep.gif
+
+
+class Saved(NamedTuple):
+  """A folder that `save` wrote.
+
+  Attributes:
+    name: of the folder and of the edit in edit.json.
+    folder: in WORKDIR/app.
+    command: that makes the same pictures.
+  """
+
+  name: str
+  folder: Path
+  command: str
+
+
+def folder_of(workdir: Path) -> Path:
+  """WORKDIR/app.
+
+  Raises:
+    InputError: it is a link to somewhere else.
+  """
+  folder = Path(workdir).resolve() / FOLDER
+  if folder.resolve() != folder:
+    raise InputError('workdir', workdir, f'its folder {FOLDER} is a link', 'remove the link')
+  return folder
+
+
+def checked_name(name: str) -> str:
+  """A name for a folder.
+
+  Raises:
+    InputError: it is empty, too long, or has other characters than letters, digits, dot, dash and underscore.
+  """
+  if not isinstance(name, str) or not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name) or len(name) > LONGEST_NAME:
+    shown = str(name)[:LONGEST_NAME]
+    remedy = f'give letters, digits, dots, dashes and underscores, {LONGEST_NAME} at most, a letter or digit first'
+    raise InputError('name', shown, 'it cannot be the name of a folder', remedy)
+  return name
+
+
+def default_name(term: Spec) -> str:
+  """Such as part3-appearance12-alpha2.5."""
+  where = f'part{"+".join(map(str, term.part))}'.replace('+', '-') if term.part else 'mask'
+  what = 'direction' if term.direction is not None else f'appearance{term.appearance}'
+  return f'{where}-{what}-alpha{float(term.alpha):g}'.replace('+', '')[:LONGEST_NAME]
+
+
+def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
+  """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
+
+  Args:
+    engine: of the fit.
+    choice: with one edit or more.
+    name: of the folder; made up if empty. One that is taken gets a number.
+    note: kept in edit.json.
+
+  Raises:
+    InputError: there is nothing to save, no such name can be had, or the disk refuses.
+  """
+  if not choice.complete:
+    raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
+  choice = dataclasses.replace(choice, terms=choice.complete)
+  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
+  original, edited = engine.originals(choice.seeds), engine.edited(choice)
+  names = [f'seed {seed}' for seed in choice.seeds]
+  try:
+    strips.draw_difference(
+      folder / 'strip.png',
+      original,
+      edited,
+      region=engine.regions(choice),
+      margin=engine.margin,
+      names=names,
+      title=folder.name,
+    )
+    draw_images(folder / 'edited.png', edited)
+    alphas = np.linspace(0, float(choice.current.alpha), FRAMES)
+    frames = engine.edited(choice, alphas)[:, :4]
+    strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
+  except OSError as error:
+    raise InputError('workdir', folder, f'a picture could not be written ({error.strerror})', 'free space') from error
+  named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
+  write_zoo(folder / 'edit.json', {folder.name: named})
+  return Saved(folder.name, folder, _command(engine, choice, folder))
+
+
+def _claimed(parent: Path, name: str) -> Path:
+  """A new folder of this name, or of this name and a number: making it is what claims it."""
+  try:
+    parent.mkdir(exist_ok=True)
+    for number in range(1, MOST_OF_A_NAME):
+      folder = parent / (name if number == 1 else f'{name}-{number}')
+      try:
+        folder.mkdir()
+        return folder
+      except FileExistsError:
+        continue
+  except OSError as error:
+    raise InputError('workdir', parent, f'it cannot be written ({error.strerror})', 'free space') from error
+  raise InputError('name', name, f'it is taken {MOST_OF_A_NAME} times', 'choose another')
+
+
+def _command(engine: Engine, choice: Choice, folder: Path) -> str:
+  arguments = [f'--workdir={engine.opened.folder}', f'--zoo={folder / "edit.json"}', f'--name={folder.name}']
+  arguments += [f'--seeds={",".join(map(str, choice.seeds))}', *(['--refined'] if choice.refined else [])]
+  return shlex.join(['python', 'run.py', 'edit', *arguments])
+
+
+def readable(workdir: Path, name: str, file: str) -> Path | None:
+  """A saved file that may be shown, or None."""
+  try:
+    path = folder_of(workdir) / checked_name(name) / file
+  except InputError:
+    return None
+  return path if file in FILES and path.is_file() and path.resolve() == path else None

@@ -1,0 +1,255 @@
+"""The explorer as a person meets it, in headless chromium: clicks, strokes, slides, files, two users, a restart."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panda_jax.zoo import read_zoo
+from tests.app.servers import Server, need, until
+
+pytestmark = pytest.mark.slow
+DESKTOP, PHONE = (1280, 1000), (390, 844)
+
+
+@pytest.fixture(scope='module')
+def server(fitted, tmp_path_factory):
+  need('gradio')
+  workdir = tmp_path_factory.mktemp('browsed') / 'fit'
+  shutil.copytree(fitted, workdir)
+  running = Server(workdir)
+  running.start()
+  yield running
+  running.stop()
+
+
+class Browser:
+  """A page of the explorer in a browser of its own."""
+
+  def __init__(self):
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which('chromium')
+    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-component-update'):
+      options.add_argument(f'--{argument}')
+    options.set_capability('goog:loggingPrefs', {'performance': 'ALL', 'browser': 'ALL'})
+    service = webdriver.ChromeService(shutil.which('chromedriver'))
+    self.driver = webdriver.Chrome(options=options, service=service)
+
+  def open(self, url, size=DESKTOP):
+    self.driver.set_window_size(*size)
+    self.driver.get(url)
+    until(lambda: self.all('#panda-original img') and 'click a part' in self.text('original').lower(), 60)
+
+  def all(self, selector):
+    return self.driver.find_elements('css selector', selector)
+
+  def one(self, name):
+    return self.all(f'#panda-{name}')[0]
+
+  def text(self, name):
+    return self.one(name).text
+
+  def source(self, panel):
+    return self.driver.execute_script(f"return document.querySelector('#panda-{panel} img').src")
+
+  def changed(self, panel, act):
+    """Does something, and waits until a picture has become another one."""
+    before = self.source(panel)
+    act()
+    return until(lambda: self.source(panel) != before)
+
+  def click_at(self, x, y):
+    """On the original, at fractions of its width and height."""
+    from selenium.webdriver import ActionChains
+
+    picture = self.all('#panda-original img')[0]
+    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    size = picture.size
+    offset = round((x - 0.5) * size['width']), round((y - 0.5) * size['height'])
+    ActionChains(self.driver).move_to_element_with_offset(picture, *offset).click().perform()
+
+  def slide(self, steps):
+    from selenium.webdriver import Keys
+
+    self.all('#panda-alpha input[type=range]')[0].send_keys(
+      (Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT) * abs(steps)
+    )
+
+  def press(self, name):
+    self.driver.execute_script('arguments[0].click()', self.one(name))
+
+  def write(self, name, text):
+    from selenium.webdriver import Keys
+
+    field = self.all(f'#panda-{name} input, #panda-{name} textarea')[0]
+    field.send_keys(Keys.CONTROL + 'a')
+    field.send_keys(text)
+
+  def strength(self):
+    return float(self.all('#panda-alpha input[type=range]')[0].get_attribute('value'))
+
+  def upload(self, path):
+    self.all('#panda-upload input[type=file]')[0].send_keys(str(path))
+
+  def says(self, words):
+    return until(lambda: words in self.text('status') and self.text('status'))
+
+
+@pytest.fixture(scope='module')
+def drivers():
+  need('gradio', 'selenium')
+  if not shutil.which('chromium') or not shutil.which('chromedriver'):
+    pytest.skip('chromium is not installed: apt-get install chromium chromium-driver')
+  made = []
+  yield made
+  for browser in made:
+    browser.driver.quit()
+
+
+@pytest.fixture(scope='module')
+def browsers(drivers):
+  """Two browsers that know nothing of each other."""
+  drivers += [Browser(), Browser()]
+  return drivers
+
+
+@pytest.fixture
+def browser(browsers, server):
+  browsers[0].open(server.url)
+  return browsers[0]
+
+
+def test_click_slide_and_save(browser, server):
+  assert 'nothing is changed' in browser.text('difference')
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
+  assert 'part 1' in browser.text('original')
+  first = browser.strength()
+  assert first > 0
+  browser.changed('edited', lambda: browser.slide(10))
+  assert browser.strength() > first
+  until(lambda: f'= {browser.strength():.3g}' in browser.text('edited').replace('\N{MINUS SIGN}', '-'))
+  browser.write('name', 'mine')
+  browser.press('save')
+  assert 'app/mine' in browser.says('Saved as')
+  browser.press('save')
+  browser.says('app/mine-2')
+  saved = read_zoo(server.workdir / 'app' / 'mine' / 'edit.json')['mine']
+  assert saved.terms[0].part == (1,)
+  assert saved.terms[0].alpha == pytest.approx(browser.strength())
+  link = browser.all('#panda-status a')[0].get_attribute('href')
+  fetched = browser.driver.execute_async_script(
+    'fetch(arguments[0]).then((r) => r.blob()).then((b) => arguments[1](b.size))', link
+  )
+  assert fetched == (server.workdir / 'app' / 'mine-2' / 'strip.png').stat().st_size
+
+
+def test_undo_goes_back_to_the_same_pictures(browser):
+  start = browser.source('edited')
+  browser.changed('edited', lambda: browser.click_at(0.1, 0.9))
+  clicked = browser.source('edited')
+  browser.changed('edited', lambda: browser.slide(-20))
+  time.sleep(0.5)  # the last of the slide
+  browser.press('undo')
+  until(lambda: browser.source('edited') == clicked)
+  browser.press('undo')
+  until(lambda: browser.source('edited') == start)
+  browser.press('undo')
+  browser.says('nothing to undo')
+
+
+def test_paint_remove_refine_and_seeds(browser):
+  from selenium.webdriver import ActionChains
+
+  browser.all('#panda-mode input')[1].click()
+  until(lambda: 'paint' in browser.text('original'))
+  picture = browser.all('#panda-original img')[0]
+  chain = ActionChains(browser.driver).move_to_element_with_offset(picture, -100, -100).click_and_hold()
+  browser.changed('edited', lambda: chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform())
+  assert 'your mask' in browser.text('original')
+  browser.press('remove')
+  browser.says('only parts can be removed')
+  browser.all('#panda-mode input')[0].click()
+  until(lambda: 'click a part' in browser.text('original'))
+  browser.changed('original', lambda: browser.click_at(0.9, 0.9))
+  browser.changed('edited', lambda: browser.press('remove'))
+  browser.says('Background is appearance')
+  browser.all('#panda-refine input')[0].click()
+  browser.says('refined for each picture')
+  browser.changed('original', lambda: browser.write('seeds', '4-7\n'))
+  browser.write('seeds', 'many\n')
+  browser.says('give some such as 3 or 0-3')
+  browser.changed('original', lambda: browser.press('next'))
+  until(lambda: browser.all('#panda-seeds input, #panda-seeds textarea')[0].get_attribute('value') == '8,9,10,11')
+
+
+def test_wrong_uploads_are_sentences_and_a_right_one_a_mask(browser, tmp_path):
+  (tmp_path / 'a.png').write_text('no picture')
+  Image.new('L', (17, 16), 255).save(tmp_path / 'b.png')
+  Image.new('L', (16, 16), 0).save(tmp_path / 'c.png')
+  (tmp_path / 'd.png').write_bytes(bytes(9 << 20))
+  wrong = {'a': 'it is not a PNG', 'b': 'it has 17x16 pixels', 'c': 'it is black everywhere', 'd': 'larger than 8 MB'}
+  for name, said in wrong.items():
+    browser.upload(tmp_path / f'{name}.png')
+    assert str(tmp_path) not in browser.says(said)
+  drawn = np.zeros((8, 8), np.uint8)
+  drawn[2:5] = 255
+  Image.fromarray(drawn).save(tmp_path / 'e.png')
+  browser.changed('edited', lambda: browser.upload(tmp_path / 'e.png'))
+  assert 'your mask' in browser.text('original')
+
+
+def test_two_users_do_not_meet(browser, browsers, server):
+  other = browsers[1]
+  other.open(server.url)
+  browser.changed('edited', lambda: browser.click_at(0.1, 0.1))
+  other.changed('edited', lambda: other.click_at(0.9, 0.9))
+  assert 'part 0' in browser.text('original')
+  assert 'part 3' in other.text('original')
+  mine = browser.source('edited')
+  other.changed('edited', lambda: other.slide(-30))
+  browser.press('keep')
+  browser.says('Kept')
+  assert browser.source('edited') == mine
+
+
+def test_on_a_phone(browser, server):
+  browser.open(server.url, PHONE)
+  wide, shown = browser.driver.execute_script('return [document.documentElement.scrollWidth, window.innerWidth]')
+  assert wide <= shown
+  assert browser.all('#panda-original img')[0].size['width'] > 250
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  assert 'part 3' in browser.text('original')
+  browser.changed('edited', lambda: browser.slide(5))
+
+
+def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server):
+  browser.driver.get_log('browser')  # what other tests left
+  browser.open(server.url)
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  messages = [json.loads(entry['message'])['message'] for entry in browser.driver.get_log('performance')]
+  asked = [m['params']['request']['url'] for m in messages if m['method'] == 'Network.requestWillBeSent']
+  assert any(address.startswith(server.url) for address in asked)
+  assert [a for a in asked if not a.startswith((server.url, 'data:', 'blob:'))] == []
+  assert [entry for entry in browser.driver.get_log('browser') if entry['level'] == 'SEVERE'] == []
+
+
+def test_a_page_left_open_goes_on_after_a_restart(browser, server):
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  browser.changed('edited', lambda: browser.slide(10))
+  time.sleep(0.5)  # the last of the slide
+  strength, picture = browser.strength(), browser.source('edited')
+  assert server.stop() == 0
+  server.start()
+  browser.changed('edited', lambda: browser.slide(-5))
+  assert 'part 3' in browser.text('original')
+  assert strength != browser.strength()
+  assert picture != browser.source('edited')
+  time.sleep(0.5)
+  browser.changed('edited', lambda: browser.press('undo'))  # what was before the restart is not forgotten
+  browser.press('undo')
+  until(lambda: 'nothing is changed' in browser.text('difference'))

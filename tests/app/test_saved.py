@@ -1,0 +1,72 @@
+"""Saved edits: complete, of names that nobody takes twice, inside the workdir, and run again by the command."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panda_jax.app.choices import Choice
+from panda_jax.app.saved import FILES, checked_name, default_name, readable, save
+from panda_jax.errors import InputError
+from panda_jax.zoo import Spec, read_zoo
+
+CHOICE = Choice((3, 7), (Spec((2,), 0, -2.0), Spec((1,), 2, 3.0), Spec(appearance=1)))
+
+
+def test_what_is_saved_is_what_was_chosen(engine):
+  saved = save(engine, CHOICE, 'mine')
+  assert saved.folder == engine.opened.folder / 'app' / 'mine'
+  assert {path.name for path in saved.folder.iterdir()} == set(FILES)
+  entry = read_zoo(saved.folder / 'edit.json')['mine']
+  assert entry.terms == CHOICE.complete
+  edit = entry.edit(engine.factors, engine.opened.digest_factors)
+  assert len(edit.terms) == 2
+  with Image.open(saved.folder / 'sweep.gif') as moving:
+    assert moving.n_frames > 2
+    first = np.asarray(moving.convert('RGB'), int)
+    moving.seek(8)
+    assert np.abs(np.asarray(moving.convert('RGB'), int) - first).max() > 20
+  assert '--name=mine --seeds=3,7' in saved.command
+
+
+def test_a_name_is_not_taken_twice(engine):
+  names = [save(engine, CHOICE, 'mine').name for _ in range(3)]
+  assert names == ['mine', 'mine-2', 'mine-3']
+  for name in names:
+    assert list(read_zoo(engine.opened.folder / 'app' / name / 'edit.json')) == [name]
+
+
+def test_names_that_are_made_up(engine):
+  assert save(engine, CHOICE).name == 'part1-appearance2-alpha3'
+  assert default_name(Spec(appearance=1, alpha=-0.25, mask=(1.0,))) == 'mask-appearance1-alpha-0.25'
+  assert checked_name(default_name(Spec(tuple(range(50)), 1, 1e-30)))
+
+
+@pytest.mark.parametrize('name', ['../x', '/etc/x', 'a/b', '..', '.hidden', 'a\\b', 'a b', 'a\0', 'ü', 'x' * 61, 'a\n'])
+def test_no_name_leads_elsewhere(engine, name):
+  with pytest.raises(InputError, match='name='):
+    save(engine, CHOICE, name)
+  assert not (engine.opened.folder / 'app').exists()
+
+
+def test_nothing_chosen_is_nothing_saved(engine):
+  with pytest.raises(InputError, match='nothing is edited'):
+    save(engine, Choice(), 'mine')
+  assert not (engine.opened.folder / 'app').exists()
+
+
+def test_a_link_is_not_followed(engine, tmp_path):
+  (tmp_path / 'elsewhere').mkdir()
+  (engine.opened.folder / 'app').symlink_to(tmp_path / 'elsewhere')
+  with pytest.raises(InputError, match='is a link'):
+    save(engine, CHOICE, 'mine')
+  assert not any((tmp_path / 'elsewhere').iterdir())
+
+
+def test_only_saved_files_can_be_read(engine):
+  saved, workdir = save(engine, CHOICE, 'mine'), engine.opened.folder
+  assert readable(workdir, 'mine', 'edit.json') == saved.folder / 'edit.json'
+  (saved.folder / 'secret.txt').write_text('x')
+  (saved.folder / 'strip.png').unlink()
+  (saved.folder / 'strip.png').symlink_to('/etc/passwd')
+  wrong = [('mine', 'secret.txt'), ('mine', 'strip.png'), ('..', 'edit.json'), ('.', 'edit.json'), ('no', 'edit.json')]
+  assert [readable(workdir, *names) for names in wrong] == [None] * len(wrong)
