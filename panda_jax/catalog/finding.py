@@ -8,6 +8,7 @@ Letters: N samples, R_S parts, R_C appearances, (h, w) pixels.
 import dataclasses
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from panda_jax.opened import Opened
 
 SIMILAR = 0.8  # cosine of two edits' changes, from which on they are the same edit to look at
 MAP, MAPPED = 16, 8  # changes are compared on a grid of so many cells a side, of so many samples
+AT_ONCE = 8  # edits whose pictures are held at once
 SHOWN, FRAMES = 3, 9  # samples whose pictures are kept, and strengths from 0 to the edit's own
 
 
@@ -36,10 +38,10 @@ class Settings:
     random: pairs of a part drawn at random, for comparison.
   """
 
-  screened: int = 64
-  measured: int = 32
-  heldout: int = 48
-  unedited: int = 512
+  screened: int = 48
+  measured: int = 16
+  heldout: int = 32
+  unedited: int = 256
   pairs: int = 20
   top: int = 10
   random: int = 3
@@ -142,6 +144,27 @@ def diverse(candidates: Sequence[Candidate], top: int, similar: float = SIMILAR)
   return kept
 
 
+class _Sweep(NamedTuple):
+  """An edit at growing strengths: (alpha, scores, map) of each."""
+
+  appearance: int
+  sign: int
+  steps: list[tuple[float, Scores, np.ndarray]]
+
+  def turned(self) -> Turned:
+    return measuring.turned_up([alpha for alpha, *_ in self.steps], [scores for _, scores, _ in self.steps])
+
+  def ended(self) -> bool:
+    return bool(self.steps) and self.turned().reach != 'sweep'
+
+  def candidate(self, part: int) -> Candidate:
+    alphas, scores, maps = zip(*self.steps, strict=True)
+    turned = self.turned()
+    nearest = int(np.argmin(np.abs(np.array(alphas) - turned.alpha)))
+    at_best = measuring.at_strength(turned.alpha, alphas, scores)
+    return Candidate(part, self.appearance, self.sign, turned, at_best, maps[nearest])
+
+
 class Finder:
   """What all pairs are measured with: one Editor, samples, and the space of realism.
 
@@ -161,8 +184,7 @@ class Finder:
       self.bench(sets['unedited'][first : first + self._batch]).original
       for first in range(0, len(sets['unedited']), self._batch)
     ]
-    rows = min(settings.measured, settings.heldout)
-    self.space = measuring.space_of(np.concatenate(unedited), rows)
+    self.space = measuring.space_of(np.concatenate(unedited))
     self._bench = self.bench(sets['measured'])
     self._judge = Judge(self._bench, self.space)
 
@@ -172,19 +194,26 @@ class Finder:
     nothing = Edit(np.zeros(C, np.float32), np.zeros(S, np.float32), np.float32(0))
     return Bench(self.editor, self._opened.latents(seeds), self._batch).start(nothing)
 
-  def measured(self, part: int, appearance: int, strength: float) -> list[Candidate]:
-    """Both signs of a pair; `strength` is its change per alpha, from screening."""
-    edit = make_edit(self._opened.factors, part, appearance)
-    alphas, found = [level / strength for level in measuring.LEVELS], []
-    for sign in (1, -1):
-      edited = self._bench.edited([edit.replace(alpha=np.float32(sign * alpha)) for alpha in alphas])
-      scores = self._judge.scores(edited, self.regions[part])
-      turned = measuring.turned_up(alphas, scores)
-      nearest = int(np.argmin(np.abs(np.array(alphas) - turned.alpha)))
-      change = edited[nearest, :MAPPED] - self._bench.original[:MAPPED]
-      at_best = measuring.at_strength(turned.alpha, alphas, scores)
-      found.append(Candidate(part, appearance, sign, turned, at_best, coarse(change)))
-    return found
+  def measured(self, part: int, appearances: Sequence[int], strengths: Sequence[float]) -> list[Candidate]:
+    """Both signs of pairs, strength by strength until more is of no use; `strengths` are changes per alpha."""
+    sweeps = [_Sweep(appearance, sign, []) for appearance in appearances for sign in (1, -1)]
+    scale = {appearance: 1 / strength for appearance, strength in zip(appearances, strengths, strict=True)}
+    edits = {appearance: make_edit(self._opened.factors, part, appearance) for appearance in appearances}
+    for level in measuring.LEVELS:
+      going = [sweep for sweep in sweeps if not sweep.ended()]
+      for first in range(0, len(going), AT_ONCE):
+        some = going[first : first + AT_ONCE]
+        alphas = [level * scale[sweep.appearance] for sweep in some]
+        edited = self._bench.edited(
+          [
+            edits[sweep.appearance].replace(alpha=np.float32(sweep.sign * alpha))
+            for sweep, alpha in zip(some, alphas, strict=True)
+          ]
+        )
+        scores = self._judge.scores(edited, self.regions[part])
+        for sweep, alpha, images, one in zip(some, alphas, edited, scores, strict=True):
+          sweep.steps.append((alpha, one, coarse(images[:MAPPED] - self._bench.original[:MAPPED])))
+    return [sweep.candidate(part) for sweep in sweeps]
 
   def judged(self, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The same with held-out scores and frames."""
@@ -225,8 +254,7 @@ def find(
   """
   factors, sets = opened.factors, sample_sets(opened, settings)
   live = np.flatnonzero(factors.parts.max(axis=0) > 0)
-  usable = np.flatnonzero(np.any(factors.appearances != 0, axis=0))
-  if not len(live) or not len(usable):
+  if not len(live) or not factors.appearances.any():
     raise InputError(
       'workdir', opened.folder, 'all parts or all appearances are dead', 'run the fit with other settings'
     )
@@ -241,13 +269,13 @@ def find(
   drawn: list[Candidate] = []
   for number, part in enumerate(live.tolist()):
     on_progress(f'measuring edits of part {part}, {number + 1} of {len(live)}')
-    for appearance in screened.best(part, settings.pairs):
-      candidates += finder.measured(part, appearance, screened.strength[part, appearance])
-    for appearance in rng.choice(usable, min(settings.random, len(usable)), replace=False).tolist():
-      sign = int(rng.choice([1, -1]))
-      if screened.strength[part, appearance] > 0:
-        both = finder.measured(part, appearance, screened.strength[part, appearance])
-        drawn.append(next(one for one in both if one.sign == sign))
+    best = screened.best(part, settings.pairs)
+    candidates += finder.measured(part, best, screened.strength[part, best])
+    changing = np.flatnonzero(screened.strength[part] > 0)
+    random = rng.choice(changing, min(settings.random, len(changing)), replace=False).tolist()
+    signs = rng.choice([1, -1], len(random)).tolist()
+    both = finder.measured(part, random, screened.strength[part, random])
+    drawn += [one for one in both if (one.appearance, one.sign) in zip(random, signs, strict=True)]
   on_progress('measuring the best on held-out samples')
   chosen = finder.judged([*diverse(candidates, settings.top), *drawn])
   edits, drawn = chosen[: len(chosen) - len(drawn)], chosen[len(chosen) - len(drawn) :]

@@ -17,7 +17,7 @@ from panda_jax.catalog.screening import SIZE
 from panda_jax.edit import AnyEdit, Editor
 from panda_jax.realism import SMALLEST, Embedding, embedding, frechet_distance
 
-LEVELS = 0.05, 0.1, 0.2, 0.3, 0.45, 0.65  # predicted root mean square change of a part: the strengths that are tried
+LEVELS = 0.06, 0.12, 0.22, 0.36, 0.6  # predicted root mean square change of a part: the strengths that are tried
 LIMIT = 0.02  # of realism: farther from unedited images than this an edit is no longer useful
 FLAT = 0.25  # of the first slope: where the change grows less per alpha than that, more strength is of no use
 REACHES = {
@@ -157,9 +157,9 @@ class Judge:
     return Scores(float(np.sqrt(total / inside.size)), float(total / whole), float(alike), distance)
 
 
-def space_of(images: np.ndarray, rows: int) -> Embedding | None:
-  """The space of realism of unedited images (N, h, w, channels), for sets of so many; None for too small images."""
-  dimensions = min(64, len(images) // 2, rows // 2)
+def space_of(images: np.ndarray) -> Embedding | None:
+  """The space of realism of unedited images (N, h, w, channels); None for too small images."""
+  dimensions = min(64, len(images) // 2)
   if min(images.shape[1:3]) < SMALLEST or dimensions < 2:
     return None
   return embedding(images, dimensions)

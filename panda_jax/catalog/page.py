@@ -64,8 +64,8 @@ SCREENED = (
   'in catalog.json and, of all pairs, in screened.npz.'
 )
 RANDOM = (
-  'An appearance and a sign drawn at random for the part, its strength set and its scores measured like those of all '
-  'others.'
+  'An appearance, of those that change anything, and a sign drawn at random for the part; its strength set and its '
+  'scores measured like those of all others.'
 )
 
 
@@ -196,8 +196,10 @@ def _section(part: int, found: Found, cards: str) -> str:
   told = f'{len(edits)} edit{"s" * (len(edits) != 1)}'
   if edits and random:
     means = (np.mean([one.heldout.score for one in some]) for some in (edits, random))
-    told += ', score {} on average; {} random pairs: {}'.format(
-      said('score', next(means)), len(random), said('score', next(means))
+    told += ', score {} on average; {}: {}'.format(
+      said('score', next(means)),
+      '1 random pair' if len(random) == 1 else f'{len(random)} random pairs',
+      said('score', next(means)),
     )
   return (
     f'<section class=part data-part={part} aria-labelledby=part-{part}><div class=head>'

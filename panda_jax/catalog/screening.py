@@ -22,7 +22,7 @@ from panda_jax.responses import Responses
 
 SIZE = 128  # longer side of the images that are compared
 REGION = 0.25  # of a part's largest entry: pixels from there on are its region
-PROBES, GROUP = 4, 4  # per sample; and samples that share them
+PROBES, GROUP = 2, 4  # per sample; and samples that share them
 SEED = 20261123
 
 

@@ -11,9 +11,9 @@ from panda_jax.factors import write_atomically
 from panda_jax.opened import Opened
 from panda_jax.overlays import outlined
 from panda_jax.pictures import to_bytes
-from panda_jax.sheets import Page, resized
+from panda_jax.sheets import Page, resized, wrapped
 
-TILE, GAP, CAPTION, HEAD, BORDER = 96, 5, 18, 16, 14  # pixels
+TILE, GAP, CAPTION, TEXT, HEAD, BORDER = 96, 5, 18, 13, 16, 14  # pixels
 MOST_PARTS, ACROSS = 32, 10  # rows of parts, and edits in one
 
 
@@ -32,14 +32,15 @@ def draw_sheet(path: str | os.PathLike, found: Found, opened: Opened) -> None:
   left, pitch = BORDER + 58, size[1] + GAP
   randoms = left + (across + 1) * pitch + 2 * GAP
   width, row = randoms + size[1] + BORDER, size[0] + CAPTION + GAP
-  top = BORDER + 3 * HEAD
-  sheet = Page(width, top + row * max(len(parts), 1) + BORDER, 13)
   titles = [
     f'Edits of {len(parts)} parts, each at its largest useful strength, on a sample that none was chosen on',
     'First the part; then its edits, the best held-out score first (a: appearance, with its sign); last a random pair',
   ]
-  for i, words in enumerate(titles):
-    sheet.text((BORDER, BORDER + i * HEAD), words)
+  lines = [line for words in titles for line in wrapped(words, TEXT, width - 2 * BORDER)]
+  top = BORDER + (len(lines) + 1) * HEAD
+  sheet = Page(width, top + row * max(len(parts), 1) + BORDER, TEXT)
+  for i, line in enumerate(lines):
+    sheet.text((BORDER, BORDER + i * HEAD), line)
   for number, part in enumerate(parts):
     y = top + number * row
     sheet.text((BORDER, y + size[0] / 2), f'part {part}', 'lm')
