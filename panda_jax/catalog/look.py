@@ -14,7 +14,7 @@ header, main, footer { max-width: 1320px; margin: 0 auto; padding: 0 18px; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 26px 0 4px; overflow-wrap: anywhere; }
 h2 { font-size: 1.2rem; margin: 0; }
 h3 { font-size: 0.98rem; margin: 0 0 6px; overflow-wrap: anywhere; }
-p { margin: 6px 0 10px; max-width: 80ch; }
+p { margin: 6px 0 10px; max-width: 80ch; overflow-wrap: anywhere; }
 .soft { color: var(--soft); }
 :focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; }
 details { margin: 10px 0; }
