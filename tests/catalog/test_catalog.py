@@ -37,7 +37,7 @@ def opened():
 
 @pytest.fixture(scope='module')
 def screened(opened):
-  return screening.screen(opened, opened.latents(range(100, 116)))
+  return screening.screen(opened, opened.latents(range(100, 148)))
 
 
 @pytest.fixture(scope='module')
@@ -93,7 +93,7 @@ def test_screening_puts_the_planted_pairs_first_and_the_dead_last(screened):
     assert screened.consistency[part, channel] > 0.8
     assert screened.best(part, 1) == [channel]
     others = np.delete(np.arange(CHANNELS), [channel, SILENT])
-    assert np.abs(screened.consistency[part, others]).max() < 0.5  # unrelated signs, 24 pairs of samples
+    assert np.abs(screened.consistency[part, others]).max() < 0.5  # unrelated signs, 72 pairs of samples
   assert not screened.score[:, SILENT].any()
   assert not screened.score[DEAD].any()
   assert screened.best(DEAD, 10) == []
@@ -104,7 +104,7 @@ def test_screening_compiles_nothing_for_other_factors(opened, screened):
   before = responses.compilations()
   rotated = np.linalg.qr(np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS)))[0]
   other = opened_with(opened.generator, rotated)
-  screening.screen(other, other.latents(range(300, 316)))
+  screening.screen(other, other.latents(range(300, 348)))
   assert responses.compilations() == before
 
 
