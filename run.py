@@ -261,6 +261,26 @@ def report() -> None:
   print(write_report(flags.FLAGS.workdir))
 
 
+def catalog() -> None:
+  """python run.py catalog --workdir=DIR"""
+  from panda_jax import requests
+  from panda_jax.catalog import catalog_into
+
+  options = flags.FLAGS
+  opened = requests.given_fit(options)
+  with Progress() as progress:
+    written = catalog_into(
+      Path(options.out or Path(options.workdir) / 'catalog'),
+      opened,
+      overwrite=options.overwrite,
+      command=command(),
+      on_progress=progress.now,
+    )
+  print_written(Path(options.out or Path(options.workdir) / 'catalog'), {}, *written.files)
+  record = written.record
+  print(f'{record["kept_edits"]} edits from {record["pairs"]} pairs in {record["seconds"]:.0f} s')
+
+
 def discover() -> None:
   """python run.py discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --out=DIR"""
   from panda_jax.rivals import discovered
@@ -317,6 +337,7 @@ COMMANDS = {
   'refine': refine,
   'saliency': saliency,
   'report': report,
+  'catalog': catalog,
   'discover': discover,
   'compare': compare,
 }

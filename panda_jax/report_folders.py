@@ -137,6 +137,7 @@ CAPTIONS = {
   'refined.png': 'Parts of all samples, and as refined for each; the parts that change most.',
   'saliency.png': 'Coordinates, white at the threshold.',
   'masks.png': 'Where coordinates reach the threshold.',
+  'catalog.png': 'A row for each part: where it is, its edits at full strength, and a random pair.',
   'cutouts.png': 'The samples inside the masks, and outside.',
 }
 

@@ -70,9 +70,9 @@ class _Split:
     return nnx.merge(self.graphdef, jax.tree.unflatten(self.treedef, arrays))
 
   def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
-    """Change of the images at the compared size by adding (S, C) to the features, and that of the attribute."""
+    """Change of the images at the compared size by adding (S, C), or (n, S, C), and that of the attribute."""
     latents, state, original = batch
-    features = state.features + added.reshape(1, *state.features.shape[1:]).astype(state.features.dtype)
+    features = state.features + added.reshape(-1, *state.features.shape[1:]).astype(state.features.dtype)
     images = self.module(arrays).run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
     gained = jnp.zeros(len(images)) if self.attribute is None else self.attribute(images) - self.attribute(original)
     return metrics.downsampled(images.astype(jnp.float32) - original.astype(jnp.float32), self.size), gained
@@ -114,6 +114,26 @@ def _grams(split: _Split, arrays, batch, mask, direction, tiles, basis, inside):
   return gram(inside), gram(1 - inside), slopes
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _probed(split: _Split, arrays, batch, probes, masks, directions, regions):
+  """probes (n, q, h, w, channels), masks (S, K), directions (C, r), regions (K, h, w): see `Responses.probed`."""
+  n, (S, C) = len(probes), (len(masks), len(directions))
+  _, pull = jax.vjp(lambda added: split.changed(arrays, batch, added)[0], jnp.zeros((n, S, C)))
+
+  def scored(probe, where):
+    (back,) = pull(probe)
+    return jnp.einsum('nsc,sk,cj->nkj', back, where, directions, precision=HIGHEST)
+
+  def of_probe(probe):
+    def of_part(part):
+      where, region = part
+      return scored(probe * region[None, :, :, None], where[:, None])[:, 0]
+
+    return scored(probe, masks), jnp.moveaxis(jax.lax.map(of_part, (masks.T, regions)), 0, 1)
+
+  return [jnp.moveaxis(found, 0, 1) for found in jax.lax.map(of_probe, jnp.moveaxis(probes, 1, 0))]
+
+
 class Responses:
   """Samples of a generator, split at a layer, and a region of their images; what is asked of them is compiled once.
 
@@ -132,6 +152,7 @@ class Responses:
     channels, grid: C and (H, W) of the layer.
     features: (N, S, C) float32 of the samples.
     inside: (h, w) bool, the region.
+    image_channels: of the images.
     entries: pixels inside times channels at the compared size.
 
   Raises:
@@ -170,6 +191,7 @@ class Responses:
     if attribute is not None and (scores := jax.eval_shape(attribute, images)).shape != shape[:1]:
       text = f'shape {scores.shape} for {len(images)} images'
       raise InputError('attribute', text, 'it does not give one number for each image', 'return shape (n,)')
+    self.image_channels = shape[-1]
     self.inside = np.zeros(shape[1:3], bool) if region is None else metrics.region_mask(region, shape[1:3])
     self._inside = metrics.compared_mask(self.inside, size)
     self.entries = metrics.entries(self.inside, size) * shape[-1]
@@ -238,7 +260,38 @@ class Responses:
         raise NonFiniteError('derivatives', where, f'the change of the {name} is not finite', 'leave the sample out')
     return Grams(inside, outside, None if self._attribute is None else gained)
 
+  def probed(
+    self, masks: np.ndarray, directions: np.ndarray, regions: np.ndarray, probes: Callable[[int], np.ndarray]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """<e, D> and <R_k e, D> of probes e with the first-order change D by each mask_k direction_j', from vector-Jacobian
+    products alone: one of them, contracted with all masks and directions, serves all pairs.
+
+    Args:
+      masks: (S, K).
+      directions: (C, r).
+      regions: (K, h, w) at the compared size, R_k, what counts as inside for mask k.
+      probes: sample number to its probes (q, h, w, channels).
+
+    Returns:
+      Two arrays (N, q, K, r) float32.
+
+    Raises:
+      NonFiniteError: a derivative is not finite.
+    """
+    args, found = [np.asarray(x, np.float32) for x in (masks, directions, regions)], []
+    n = len(self._batches[0][2])
+    for b, batch in enumerate(self._batches):
+      numbers = np.minimum(b * n + np.arange(n), self.samples - 1)
+      drawn = np.stack([np.asarray(probes(int(i)), np.float32) for i in numbers])
+      found.append([np.asarray(x) for x in _probed(self._split, self._arrays, batch, drawn, *args)])
+    whole, inside = (np.concatenate(x)[: self.samples] for x in zip(*found, strict=True))
+    finite = np.isfinite(whole).reshape(len(whole), -1).all(axis=1)
+    if not finite.all():
+      where = f'sample {int(np.argmin(finite))}'
+      raise NonFiniteError('derivatives', where, 'they are not finite', 'leave the sample out')
+    return whole, inside
+
 
 def compilations() -> int:
   """How often this process has compiled what is above: other samples, regions, masks and directions add nothing."""
-  return sum(program._cache_size() for program in (_start, _energies, _grams))
+  return sum(program._cache_size() for program in (_start, _energies, _grams, _probed))

@@ -109,12 +109,14 @@ class NamedEdit:
     layer: of these, or None.
     terms: edits that are added up.
     note: what it is said to do.
+    scores: what was measured of it, JSON values; kept as they are.
   """
 
   factors: str
   layer: int | None
   terms: tuple[Spec, ...]
   note: str = ''
+  scores: Mapping[str, Any] | None = None
 
   def check(self, digest: str, name: str = '') -> None:
     """Raises InputError unless `digest` is that of its factors."""
@@ -152,7 +154,8 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
       raise InputError(
         'zoo', path, f'{name!r}: {error.argument}={error.value}: {error.problem}', error.remedy
       ) from error
-    zoo[name] = NamedEdit(str(entry.get('factors', '')), entry.get('layer'), terms, str(entry.get('note', '')))
+    scores = entry.get('scores') if isinstance(entry.get('scores'), dict) else None
+    zoo[name] = NamedEdit(str(entry.get('factors', '')), entry.get('layer'), terms, str(entry.get('note', '')), scores)
   return zoo
 
 
@@ -163,6 +166,8 @@ def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
     edits[name] = {'factors': named.factors, 'layer': named.layer, 'terms': [spec.to_json() for spec in named.terms]}
     if named.note:
       edits[name]['note'] = named.note
+    if named.scores:
+      edits[name]['scores'] = dict(named.scores)
   text = json.dumps({'format': FORMAT, 'edits': edits}, indent=2, allow_nan=False) + '\n'
   write_atomically(path, text.encode())
 
