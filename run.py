@@ -268,15 +268,10 @@ def catalog() -> None:
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
+  out = Path(options.out or Path(options.workdir) / 'catalog')
   with Progress() as progress:
-    written = catalog_into(
-      Path(options.out or Path(options.workdir) / 'catalog'),
-      opened,
-      overwrite=options.overwrite,
-      command=command(),
-      on_progress=progress.now,
-    )
-  print_written(Path(options.out or Path(options.workdir) / 'catalog'), {}, *written.files)
+    written = catalog_into(out, opened, overwrite=options.overwrite, command=command(), on_progress=progress.now)
+  print_written(out, {}, *written.files)
   record = written.record
   print(f'{record["kept_edits"]} edits from {record["pairs"]} pairs in {record["seconds"]:.0f} s')
 

@@ -18,7 +18,8 @@ import numpy as np
 from absl import app, flags
 
 import panda_jax
-from panda_jax import clock, joint, moments
+from panda_jax import joint, moments
+from panda_jax.clock import forget_programs
 from panda_jax.fitting import versions
 from panda_jax.generators import load_generator
 from panda_jax.generators.source import GeneratorSource
@@ -77,14 +78,12 @@ def emulated(case: Case):
   try:
     for module in (moments, joint):
       module.jnp = Rounding(case)
-    clock._programs.clear()
-    jax.clear_caches()
+    forget_programs()
     yield
   finally:
     for module in (moments, joint):
       module.jnp = jnp
-    clock._programs.clear()
-    jax.clear_caches()
+    forget_programs()
 
 
 def true_error(features: np.ndarray, factors) -> float:

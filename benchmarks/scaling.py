@@ -24,8 +24,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import model
-from panda_jax import clock as clock_module
-from panda_jax.clock import Clock
+from panda_jax.clock import Clock, compiled_programs
 from panda_jax.features import FeatureSource, limited
 from panda_jax.fitting import fit, versions
 from panda_jax.layout import AXIS, data_mesh
@@ -93,9 +92,7 @@ def peak_bytes() -> int:
 def numbers_sent() -> dict[str, list[int]]:
   """Of each program compiled for a fit that sends anything: how many numbers each of its all-reduces carries."""
   found = {}
-  for (program, _, _, static, _), compiled in clock_module._programs.items():
-    function = dict(static).get('function')
-    name = program.__name__ if function is None else function.__name__
+  for name, compiled in compiled_programs():
     results = re.findall(r'= (.*?) all-reduce(?:-start)?\(', compiled.as_text())
     sizes = [sum(math.prod(map(int, dims.split(','))) for dims in re.findall(r'\[([\d,]+)\]', r)) for r in results]
     if sizes:

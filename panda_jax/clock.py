@@ -77,3 +77,17 @@ class Clock:
 def programs_compiled() -> int:
   """How many programs this process has compiled for fits: unchanged by a second fit of the same shapes."""
   return len(_programs)
+
+
+def compiled_programs() -> list[tuple[str, jax.stages.Compiled]]:
+  """What was compiled for fits: the name of the function, or of the `function` that it was given to apply, and it."""
+  found = []
+  for (program, _, _, static, _), compiled in _programs.items():
+    found.append((dict(static).get('function', program).__name__, compiled))
+  return found
+
+
+def forget_programs() -> None:
+  """The next fit compiles anew, for those who replace what programs are made of."""
+  _programs.clear()
+  jax.clear_caches()

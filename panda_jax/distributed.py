@@ -22,14 +22,13 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from panda_jax.errors import InputError, Lost
-from panda_jax.supervision import tell_joined
+from panda_jax.supervision import GIST, tell_joined
 
 JOIN_SECONDS = 40  # for all processes to have found the first one
 HEARTBEAT_SECONDS = 25  # after which a process that says nothing counts as dead, and ends all others
 SHUTDOWN_SECONDS = 300  # that a process which is done waits for the others
 LINGER_SECONDS = 3
 TRANSPORTS = 'Gloo', 'NCCL', 'gRPC', 'coordination service', 'UNAVAILABLE'  # named by errors of a sum that broke off
-GIST = 200  # characters of such an error that are shown
 GRAINS = 4096  # shares of samples begin at multiples of N / GRAINS, so that hashes of grains do not depend on them
 
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
-from panda_jax.errors import InputError
 from panda_jax.factors import write_atomically
 from panda_jax.fitting import versions
+from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
 from panda_jax.refine import refine
@@ -245,7 +245,15 @@ def _write(
     'noise': options.noise,
     'drop_rgb': options.drop_rgb,
   }
-  _claim(out, json.loads(json.dumps(settings)), options.overwrite)
+  claim(
+    out,
+    RECORD,
+    settings,
+    'another edit is',
+    options.overwrite,
+    marker='edited.npy',
+    replaced=(RECORD, *PICTURES),  # this one may draw fewer pictures
+  )
   listed = list(edits.values())
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
@@ -272,21 +280,3 @@ def _write(
   record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
   write_atomically(out / RECORD, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
   return shapes
-
-
-def _claim(out: Path, settings: dict, overwrite: bool) -> None:
-  """Makes the folder, unless edits with other settings are there already."""
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    there = json.loads((out / RECORD).read_text()).get('settings') if (out / RECORD).exists() else None
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  except (ValueError, AttributeError):
-    there = {}
-  if there is None and (out / 'edited.npy').exists():
-    there = {}
-  if there is not None and there != settings:
-    if not overwrite:
-      raise InputError('out', out, 'another edit is there', 'choose another folder with --out, or use --overwrite')
-    for name in (RECORD, *PICTURES):  # this one may draw fewer pictures
-      (out / name).unlink(missing_ok=True)

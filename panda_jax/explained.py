@@ -23,6 +23,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import npy_bytes, write_atomically
 from panda_jax.features import as_source
 from panda_jax.fitting import versions
+from panda_jax.folders import claim
 from panda_jax.opened import Opened
 
 REFINE_RECORD, SALIENCY_RECORD = 'refine.json', 'statistics.json'
@@ -190,7 +191,7 @@ def refine_into(
     'steps': steps,
     'tolerance': tolerance,
   }
-  _claim(out, REFINE_RECORD, 'errors.npy', settings, options.overwrite)
+  _claim(out, REFINE_RECORD, settings, options.overwrite, 'errors.npy')
   found, shown, seconds = [], [], 0.0
   for batch in given.batches('refine', options.on_samples, SHOWN):
     if not found:  # the program is compiled before the clock runs
@@ -278,7 +279,7 @@ def saliency_into(
     'samples': N if given.size is None else int(statistics),
     'given_masks': None if given_masks is None else hashlib.sha256(npy_bytes(given_masks)).hexdigest(),
   }
-  _claim(out, SALIENCY_RECORD, 'coordinates.npy', settings, options.overwrite)
+  _claim(out, SALIENCY_RECORD, settings, options.overwrite, 'coordinates.npy')
 
   gathered = saliency.Statistics()
   values, shown = [], []
@@ -374,20 +375,5 @@ def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, comm
   write_atomically(out / name, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
 
 
-def _claim(out: Path, record: str, marker: str, settings: dict, overwrite: bool) -> None:
-  """Makes the folder, unless results of other settings are there; without them their record and pictures go."""
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / record
-    there = json.loads(path.read_text()).get('settings') if path.exists() else None
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  except (ValueError, AttributeError):
-    there = {}
-  if there is None and (out / marker).exists():
-    there = {}
-  if there is not None and there != json.loads(json.dumps(settings)):
-    if not overwrite:
-      raise InputError('out', out, 'other results are there', 'choose another folder with --out, or use --overwrite')
-    for old in (path, *out.glob('cutouts*.png')):
-      old.unlink(missing_ok=True)
+def _claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str) -> None:
+  claim(out, record, settings, 'other results are', overwrite, marker=marker, replaced=(record, 'cutouts*.png'))

@@ -14,6 +14,7 @@ from flax import nnx
 from panda_jax import pictures
 from panda_jax.errors import InputError
 from panda_jax.factors import write_atomically
+from panda_jax.folders import claim
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.source import weights_digest
 
@@ -137,22 +138,6 @@ def writing(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
       file.discard()
 
 
-def _claim(out: Path, settings: dict, overwrite: bool) -> None:
-  """Makes the folder, unless samples of other settings are there already."""
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    record = out / RECORD
-    there = json.loads(record.read_text()) if record.exists() else None
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  except ValueError:
-    there = {}
-  if there is None and (out / 'images.npy').exists():
-    there = {}
-  if there is not None and there != settings and not overwrite:
-    raise InputError('out', out, 'other samples are there', 'choose another folder or use --overwrite')
-
-
 def sample_into(
   out: str | os.PathLike,
   generator,
@@ -217,7 +202,7 @@ def sample_into(
     'layer': layer,
     'drop_rgb': drop_rgb,
   }
-  _claim(out, settings, overwrite)
+  claim(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
   run = Compiled(generator) if isinstance(generator, nnx.Module) else generator
   mapped = bool(getattr(generator, 'w_dim', 0))
   drawn = jax.random.key(noise_seed) if noise == 'random' else noise

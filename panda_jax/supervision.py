@@ -15,7 +15,7 @@ DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # how the dump of a fatal error begins
 CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # of libraries; the sentence says it
 # Tracebacks of library threads, such as those whose write failed; unless nothing else says what went wrong.
 TRACE = re.compile(rb'Traceback \(most recent|Exception (in thread|ignored)|During handling of|The above exception')
-GIST = 200  # characters of a dump that are shown
+GIST = 200  # characters of a dump, or of another error that is not ours, that are shown
 JOINED = b'\x1fjoined '  # begins the line with which the child tells its number
 
 

@@ -1,6 +1,7 @@
-"""Explore a fit in the browser.
+"""Explore fits in the browser.
 
 python -m panda_jax.app --workdir=runs/cats64                    on http://127.0.0.1:7860/
+python -m panda_jax.app --workdir runs/cats64 runs/other         a choice between fits, on the page
 python -m panda_jax.app --workdir=DIR --port=8000 --generator=DIR --host=0.0.0.0
 
 Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 anybody who reaches it can use it.
@@ -24,7 +25,8 @@ def parsed(argv: list[str]) -> argparse.Namespace:
     InputError: unknown, malformed, or --workdir is missing.
   """
   parser = _Parser('python -m panda_jax.app', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--workdir', help='of a finished fit through a generator', required=True)
+  workdirs = {'nargs': '+', 'action': 'extend', 'required': True, 'metavar': 'DIR'}
+  parser.add_argument('--workdir', help='of a finished fit through a generator, one or more', **workdirs)
   parser.add_argument('--generator', help='where it is now, if it has moved')
   parser.add_argument('--host', default='127.0.0.1', help='address to listen on')
   parser.add_argument('--port', type=int, default=7860, help='0 takes any that is free')
@@ -34,11 +36,13 @@ def parsed(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
   try:
     flags = parsed(argv)
-    from panda_jax.app.engine import Engine
+    from panda_jax.app.fits import Fits
     from panda_jax.app.server import serve
     from panda_jax.opened import open_workdir
 
-    serve(Engine(open_workdir(flags.workdir, flags.generator)), flags.host, flags.port)
+    if flags.generator and len(flags.workdir) > 1:
+      raise InputError('generator', flags.generator, 'given for several fits', 'give one --workdir')
+    serve(Fits([open_workdir(folder, flags.generator) for folder in flags.workdir]), flags.host, flags.port)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

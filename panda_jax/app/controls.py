@@ -159,6 +159,14 @@ class Controls:
       raise InputError('seeds', text, error.problem, 'give some such as 3 or 0-3') from error
     return session.with_seeds(tuple(seeds))
 
+  def with_seeds_of(self, session: Session, memory: str | None) -> Session:
+    """On the seeds that a session of another fit showed."""
+    try:
+      seeds = Session.from_json(memory).now.seeds
+    except InputError:
+      return session
+    return dataclasses.replace(session, now=dataclasses.replace(session.now, seeds=seeds))
+
   def next_seeds(self, session: Session, by: int) -> Session:
     seeds = session.now.seeds
     return session.with_seeds(tuple((t + by * len(seeds)) % 2**32 for t in seeds))

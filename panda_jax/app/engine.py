@@ -20,6 +20,7 @@ from panda_jax.app.choices import Choice, placed
 from panda_jax.edit import AnyEdit, Editor, compose, layer_rms
 from panda_jax.edited import features_of, fit_features
 from panda_jax.errors import InputError
+from panda_jax.factors import Factors
 from panda_jax.opened import Opened
 from panda_jax.overlays import relative
 from panda_jax.refine import refine
@@ -33,6 +34,25 @@ PROXIMAL = 0.03  # of refinement: holds parts to what they were
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 BRUSH = 16  # brush strokes across the picture
 CATALOG = 'catalog/catalog.json'
+
+
+def alive(factors: Factors) -> tuple[list[int], list[int]]:
+  """Numbers of the parts and of the appearances that are not all zero."""
+  found = factors.parts.max(axis=0) > 0, np.linalg.norm(factors.appearances, axis=0) > 0
+  parts, appearances = (np.flatnonzero(some).tolist() for some in found)
+  return parts, appearances
+
+
+def catalog_of(opened: Opened) -> dict[str, NamedEdit]:
+  """Entries of the catalog in the workdir that were made on these factors; none where there is no catalog.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  path = Path(opened.folder) / CATALOG
+  if not path.is_file():
+    return {}
+  return {name: entry for name, entry in read_zoo(path).items() if entry.factors == opened.digest_factors}
 
 
 class _Sample(NamedTuple):
@@ -57,8 +77,7 @@ class Engine:
     self.opened, self.factors = opened, opened.factors
     self.editor = Editor(opened.needed_generator(), opened.layer)
     self.size, self.margin = opened.image_size(), opened.margin
-    self.parts = [int(k) for k in np.flatnonzero(self.factors.parts.max(axis=0) > 0)]
-    self.appearances = [int(j) for j in np.flatnonzero(np.linalg.norm(self.factors.appearances, axis=0) > 0)]
+    self.parts, self.appearances = alive(self.factors)
     if not self.parts or not self.appearances:
       raise InputError('workdir', opened.folder, 'its fit has no live part or appearance', 'fit again')
     self._relative = relative(self.factors.part_maps())  # (R_S, H, W)
@@ -218,15 +237,8 @@ class Engine:
     return term, said
 
   def catalog(self) -> dict[str, NamedEdit]:
-    """Entries of the catalog in the workdir that were made on these factors; none where there is no catalog.
-
-    Raises:
-      InputError: it cannot be read.
-    """
-    path = self.opened.folder / CATALOG
-    if not path.is_file():
-      return {}
-    return {name: entry for name, entry in read_zoo(path).items() if entry.factors == self.opened.digest_factors}
+    """See `catalog_of`."""
+    return catalog_of(self.opened)
 
   def terms_of(self, entry: NamedEdit) -> tuple[Spec, ...]:
     """Its edits with one strength each, in feature units: of a sweep the one farthest from 0."""

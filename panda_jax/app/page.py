@@ -13,6 +13,7 @@ from panda_jax.app import panels
 from panda_jax.app.choices import Session
 from panda_jax.app.controls import HINT, PAINT, PICK, Controls, hint, sentence
 from panda_jax.app.engine import Engine
+from panda_jax.app.fits import Fits
 from panda_jax.app.saved import save
 from panda_jax.errors import InputError
 from panda_jax.strips import ALPHA
@@ -90,22 +91,22 @@ element.addEventListener('change', (event) => {
 """
 
 
+def _head(engine: Engine) -> str:
+  count = f'{len(engine.parts)} parts, {len(engine.appearances)} appearances, layer {engine.opened.layer}'
+  return f'## PandA explorer: {engine.opened.folder.name}\n{count}'
+
+
 @contextlib.contextmanager
-def _on_page(engine: Engine, title: str) -> Iterator[gr.Blocks]:
+def _on_page(title: str) -> Iterator[gr.Blocks]:
   with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
-    folder = engine.opened.folder.name
-    gr.Markdown(
-      f'## PandA explorer: {folder}\n{len(engine.parts)} parts, {len(engine.appearances)} appearances, '
-      f'layer {engine.opened.layer}'
-    )
     yield blocks
 
 
-def build(engine: Engine) -> gr.Blocks:
-  """The page of a fit."""
-  controls = Controls(engine)
-  entries = list(_catalog(engine))
-  with _on_page(engine, 'PandA explorer') as blocks:
+def build(fits: Fits) -> gr.Blocks:
+  """The page of some fits, of which the first is shown first."""
+  parts, appearances, entries = fits.all_values()  # of which Gradio takes values; the page shows those of one fit
+  with _on_page('PandA explorer') as blocks:
+    head = gr.Markdown(elem_id='panda-head')
     memory = gr.Textbox(visible='hidden', elem_id='panda-memory')
     with gr.Row(elem_id='panda-panels'):
       options = {'apply_default_css': False}
@@ -118,8 +119,8 @@ def build(engine: Engine) -> gr.Blocks:
     alpha = gr.Slider(-WIDEST, WIDEST, 0, step=0.01, label=f'strength {ALPHA}', elem_id='panda-alpha', buttons=[])
     status = gr.HTML(panels.message(HINT), elem_id='panda-status', js_on_load=None, apply_default_css=False)
     with gr.Row():
-      part = gr.Dropdown(engine.parts, label='part', value=None, elem_id='panda-part', min_width=120)
-      appearance = gr.Dropdown(engine.appearances, label='appearance', elem_id='panda-appearance', min_width=120)
+      part = gr.Dropdown(parts, label='part', value=None, elem_id='panda-part', min_width=120)
+      appearance = gr.Dropdown(appearances, label='appearance', elem_id='panda-appearance', min_width=120)
       catalog = gr.Dropdown(
         entries, label='from the catalog', value=None, visible=bool(entries), elem_id='panda-catalog', min_width=240
       )
@@ -131,17 +132,23 @@ def build(engine: Engine) -> gr.Blocks:
       upload = gr.HTML(CHOOSER, js_on_load=READER, elem_id='panda-upload', apply_default_css=False, min_width=200)
       refine = gr.Checkbox(label='parts refined for each picture', elem_id='panda-refine', min_width=200)
     with gr.Row():
+      several = len(fits.names) > 1
+      fit = gr.Dropdown(
+        fits.names, value=fits.names[0], label='fit', visible=several, elem_id='panda-fit', min_width=160
+      )
       seeds = gr.Textbox(label='seeds, such as 3 or 0-3', elem_id='panda-seeds', max_lines=1, min_width=160)
       back = gr.Button('Previous', elem_id='panda-back', size='sm', min_width=100)
       forth = gr.Button('Next', elem_id='panda-next', size='sm', min_width=100)
       name = gr.Textbox(label='name to save as (optional)', elem_id='panda-name', max_lines=1, min_width=160)
       keeper = gr.Button('Save PNG, GIF and JSON', variant='primary', elem_id='panda-save', min_width=160)
 
+    given = [fit, memory]
     live = [memory, edited, difference, status]
     everything = [*live, original, alpha, part, appearance, seeds, refine]
+    private = {'api_visibility': 'private', 'show_progress': 'hidden'}
 
-    def shown(session: Session, said: str, at: str, kind: str = 'note') -> list:
-      choice = session.now
+    def shown(controls: Controls, session: Session, said: str, at: str, kind: str = 'note') -> list:
+      choice, engine = session.now, controls.engine
       term, reach = choice.current, engine.reach(choice.current)
       return [
         session.to_json(),
@@ -149,76 +156,90 @@ def build(engine: Engine) -> gr.Blocks:
         panels.message(said or hint(choice), kind),
         controls.original(session, at),
         gr.update(minimum=-reach, maximum=reach, step=reach / 100, value=float(term.alpha)),
-        term.part[0] if len(term.part) == 1 else None,
-        None if term.direction is not None else term.appearance,
+        gr.update(choices=engine.parts, value=term.part[0] if len(term.part) == 1 else None),
+        gr.update(choices=engine.appearances, value=None if term.direction is not None else term.appearance),
         ','.join(map(str, choice.seeds)),
         choice.refined,
       ]
 
-    def told(text: str, at: str, act: Callable[[Session], Any]) -> list:
+    def refused(error: InputError, count: int) -> list:
+      """Nothing changes but what is said."""
+      return [panels.message(sentence(error), 'error') if i == len(live) - 1 else gr.skip() for i in range(count)]
+
+    def told(fit: str, text: str, at: str, act: Callable[[Controls, Session], Any]) -> list:
       """Everything after an action; what it raises is said, and the session stays as it was."""
+      try:
+        controls = fits.controls(fit)
+      except InputError as error:
+        return refused(error, len(everything))
       try:
         session = controls.session(text)
       except InputError as error:
-        return shown(controls.begun(), sentence(error), at, 'error')
+        return shown(controls, controls.begun(), sentence(error), at, 'error')
       try:
-        after = act(session)
+        after = act(controls, session)
         after, said = after if isinstance(after, tuple) else (after, '')
-        return shown(after, said, at)
+        return shown(controls, after, said, at)
       except InputError as error:
-        return shown(session, sentence(error), at, 'error')
+        return shown(controls, session, sentence(error), at, 'error')
 
-    def on(listener, act: Callable, *inputs, **options) -> None:
-      def handle(text, at, *given):
-        return told(text, at, lambda session: act(session, *given))
+    def on(listener, act: Callable, *inputs) -> None:
+      def handle(fit, text, at, *values):
+        return told(fit, text, at, lambda controls, session: act(controls, session, *values))
 
-      listener(handle, [memory, mode, *inputs], everything, api_visibility='private', show_progress='hidden', **options)
+      listener(handle, [*given, mode, *inputs], everything, **private)
 
-    def picked(text, at, event: gr.EventData):
-      return told(text, at, lambda session: controls.picked(session, event._data))
+    def picked(fit, text, at, event: gr.EventData):
+      return told(fit, text, at, lambda controls, session: controls.picked(session, event._data))
 
-    def painted(text, at, event: gr.EventData):
-      return told(text, at, lambda session: controls.painted(session, event._data))
+    def painted(fit, text, at, event: gr.EventData):
+      return told(fit, text, at, lambda controls, session: controls.painted(session, event._data))
 
-    def uploaded(text, at, event: gr.EventData):
-      return told(text, at, lambda session: controls.uploaded(session, event._data))
+    def uploaded(fit, text, at, event: gr.EventData):
+      return told(fit, text, at, lambda controls, session: controls.uploaded(session, event._data))
 
-    def slid(text, strength):
+    def slid(fit, text, strength):
       try:
+        controls = fits.controls(fit)
         session = controls.slid(controls.session(text), strength)
         return [session.to_json(), *controls.pictures(session), panels.message(hint(session.now))]
       except InputError as error:
-        return [gr.skip(), gr.skip(), gr.skip(), panels.message(sentence(error), 'error')]
+        return refused(error, len(live))
 
-    def saved(text, chosen_name):
+    def saved(fit, text, chosen_name):
       try:
-        return panels.saved_message(save(engine, controls.session(text).now, (chosen_name or '').strip()))
+        controls = fits.controls(fit)
+        written = save(controls.engine, controls.session(text).now, (chosen_name or '').strip())
+        return panels.saved_message(written, fits.number(fit))
       except InputError as error:
         return panels.message(sentence(error), 'error')
 
-    private = {'api_visibility': 'private', 'show_progress': 'hidden'}
-    original.picked(picked, [memory, mode], everything, **private)
-    original.painted(painted, [memory, mode], everything, **private)
-    upload.uploaded(uploaded, [memory, mode], everything, **private)
-    alpha.input(slid, [memory, alpha], live, trigger_mode='always_last', **private)
-    on(part.input, controls.with_part, part)
-    on(appearance.input, controls.with_appearance, appearance)
-    on(catalog.input, controls.from_catalog, catalog)
-    on(mode.input, lambda session: session)
-    on(refine.input, controls.refined, refine)
-    on(remove.click, controls.removed)
-    on(keep.click, controls.kept)
-    on(undo.click, controls.undone)
-    on(seeds.submit, controls.with_seeds, seeds)
-    on(back.click, lambda session: controls.next_seeds(session, -1))
-    on(forth.click, lambda session: controls.next_seeds(session, 1))
-    keeper.click(saved, [memory, name], status, **private)
-    blocks.load(lambda at: told('', at, lambda session: session), mode, everything, **private)
+    def chosen(fit, text, at):
+      """Another fit: its parts, appearances and catalog, on the seeds that were shown."""
+      try:
+        controls = fits.controls(fit)
+      except InputError as error:
+        return [*refused(error, len(everything)), gr.skip(), gr.skip()]
+      entries = fits.entries(fit)
+      begun = told(fit, '', at, lambda controls, session: controls.with_seeds_of(session, text))
+      return [*begun, _head(controls.engine), gr.update(choices=entries, value=None, visible=bool(entries))]
+
+    original.picked(picked, [*given, mode], everything, **private)
+    original.painted(painted, [*given, mode], everything, **private)
+    upload.uploaded(uploaded, [*given, mode], everything, **private)
+    alpha.input(slid, [*given, alpha], live, trigger_mode='always_last', **private)
+    fit.input(chosen, [*given, mode], [*everything, head, catalog], **private)
+    on(part.input, Controls.with_part, part)
+    on(appearance.input, Controls.with_appearance, appearance)
+    on(catalog.input, Controls.from_catalog, catalog)
+    on(mode.input, lambda controls, session: session)
+    on(refine.input, Controls.refined, refine)
+    on(remove.click, Controls.removed)
+    on(keep.click, Controls.kept)
+    on(undo.click, Controls.undone)
+    on(seeds.submit, Controls.with_seeds, seeds)
+    on(back.click, lambda controls, session: controls.next_seeds(session, -1))
+    on(forth.click, lambda controls, session: controls.next_seeds(session, 1))
+    keeper.click(saved, [*given, name], status, **private)
+    blocks.load(lambda fit, at: chosen(fit, '', at), [fit, mode], [*everything, head, catalog], **private)
   return blocks.queue(default_concurrency_limit=4, max_size=200)
-
-
-def _catalog(engine: Engine) -> list[str]:
-  try:
-    return list(engine.catalog())
-  except InputError:  # a damaged one is no reason not to open the page
-    return []

@@ -112,9 +112,10 @@ def message(text: str, kind: str = 'note') -> str:
   return f'<p class="panda-{kind}" role="{"alert" if kind == "error" else "status"}">{html.escape(text)}</p>'
 
 
-def saved_message(saved: Saved) -> str:
-  """Where it is, with links to the files."""
-  links = ', '.join(f'<a href="saved/{saved.name}/{file}" download="{saved.name}-{file}">{file}</a>' for file in FILES)
+def saved_message(saved: Saved, fit: int) -> str:
+  """Where it is, with links to the files; `fit`: its number in addresses."""
+  address = f'saved/{fit}/{saved.name}'
+  links = ', '.join(f'<a href="{address}/{file}" download="{saved.name}-{file}">{file}</a>' for file in FILES)
   return (
     f'<p class="panda-note" role="status">Saved as {html.escape(str(saved.folder))}: {links}<br>'
     f'<code>{html.escape(saved.command)}</code></p>'

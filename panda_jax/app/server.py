@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from panda_jax.app.engine import Engine
+from panda_jax.app.fits import Fits
 from panda_jax.app.saved import folder_of, readable
 from panda_jax.errors import InputError
 
@@ -24,7 +24,7 @@ LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 _API = '/gradio_api/'
 ALLOWED = {
   'GET': re.compile(
-    r'/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static)/[\w./@+-]+|/saved/[\w.-]+/[\w.-]+|'
+    r'/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static)/[\w./@+-]+|/saved/\d+/[\w.-]+/[\w.-]+|'
     rf'{_API}(queue/data|heartbeat/\w+|app_id/?|startup-events|info/?|theme\.css)'
   ),
   'POST': re.compile(rf'{_API}(queue/join|cancel|reset)/?'),
@@ -135,14 +135,14 @@ def prepared(workdir: Path) -> None:
   }
 
 
-def application(engine: Engine, hosts: tuple[str, ...] | None = LOOPBACK) -> Guard:
-  """The page of a fit as an ASGI application.
+def application(fits: Fits, hosts: tuple[str, ...] | None = LOOPBACK) -> Guard:
+  """The page of some fits as an ASGI application.
 
   Raises:
     InputError: Gradio is not installed.
   """
-  workdir = Path(engine.opened.folder)
-  prepared(workdir)
+  workdirs = list(fits.folders.values())
+  prepared(workdirs[0])
   try:
     import fastapi
     import gradio as gr
@@ -152,9 +152,9 @@ def application(engine: Engine, hosts: tuple[str, ...] | None = LOOPBACK) -> Gua
 
   app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
-  @app.get('/saved/{name}/{file}')
-  def saved(name: str, file: str):
-    path = readable(workdir, name, file)
+  @app.get('/saved/{fit}/{name}/{file}')
+  def saved(fit: int, name: str, file: str):
+    path = readable(workdirs[fit], name, file) if fit < len(workdirs) else None
     if path is None:
       raise fastapi.HTTPException(404)
     return fastapi.responses.FileResponse(path)
@@ -162,7 +162,7 @@ def application(engine: Engine, hosts: tuple[str, ...] | None = LOOPBACK) -> Gua
   fonts = ['ui-sans-serif', 'system-ui', 'sans-serif']
   app = gr.mount_gradio_app(
     app,
-    page.build(engine),
+    page.build(fits),
     path='/',
     footer_links=[],
     run_history=False,
@@ -191,18 +191,19 @@ def listening(host: str, port: int) -> socket.socket:
     raise InputError('port', port, f'{host} cannot be listened on ({said})', 'give another --port or --host') from error
 
 
-def serve(engine: Engine, host: str = '127.0.0.1', port: int = 7860) -> None:
+def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860) -> None:
   """Serves until interrupted.
 
   Raises:
     InputError: as of `application` and `listening`.
   """
   connection = listening(host, port)
-  app = application(engine, LOOPBACK if host in LOOPBACK else None)
+  app = application(fits, LOOPBACK if host in LOOPBACK else None)
   import uvicorn
 
-  engine.warm()
+  fits.controls(fits.names[0]).engine.warm()
   shown = f'[{host}]' if ':' in host else host
-  print(f'http://{shown}:{connection.getsockname()[1]}/ explores {engine.opened.folder}; Ctrl-C ends it', flush=True)
+  folders = ', '.join(map(str, fits.folders.values()))
+  print(f'http://{shown}:{connection.getsockname()[1]}/ explores {folders}; Ctrl-C ends it', flush=True)
   # Open pages hold connections; they find the server again when it is back.
   uvicorn.Server(uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)).run(sockets=[connection])

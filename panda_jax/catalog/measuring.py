@@ -17,8 +17,8 @@ from panda_jax.catalog.screening import SIZE
 from panda_jax.edit import AnyEdit, Editor
 from panda_jax.realism import SMALLEST, Embedding, embedding, frechet_distance
 
-LEVELS = 0.06, 0.12, 0.22, 0.36, 0.6  # predicted root mean square change of a part: the strengths that are tried
-LIMIT = 0.02  # of realism: farther from unedited images than this an edit is no longer useful
+LEVELS = 0.08, 0.16, 0.28, 0.45, 0.75  # predicted root mean square change of a part: the strengths that are tried
+LIMIT = 0.04  # of realism: farther from unedited images than this an edit is no longer useful
 FLAT = 0.25  # of the first slope: where the change grows less per alpha than that, more strength is of no use
 REACHES = {
   'realism': 'more looks less real',

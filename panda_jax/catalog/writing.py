@@ -16,9 +16,9 @@ from panda_jax.catalog.finding import DEFAULTS, SIMILAR, Candidate, Found, Setti
 from panda_jax.catalog.measuring import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.errors import InputError
 from panda_jax.factors import write_atomically
 from panda_jax.fitting import versions
+from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
 from panda_jax.zoo import NamedEdit, Spec, write_zoo
@@ -75,7 +75,7 @@ def catalog_into(
     'region': screening.REGION,
     'probes': screening.PROBES,
   }
-  _claim(out, fixed, overwrite)
+  claim(out, RECORD, fixed, 'another catalog is', overwrite, marker=ZOO)
   found = find(opened, settings, on_progress)
   on_progress('writing')
   zoo = {one.name: _named(one, found, opened) for one in found.edits}
@@ -126,18 +126,3 @@ def _plain(scores: Scores) -> dict[str, float | None]:
 
 def _digits(x: float | None) -> float | None:
   return None if x is None else float(f'{float(x):.4g}')
-
-
-def _claim(out: Path, settings: dict[str, Any], overwrite: bool) -> None:
-  """Makes the folder, unless a catalog with other settings is there already."""
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    there = json.loads((out / RECORD).read_text()).get('settings') if (out / RECORD).exists() else None
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  except (ValueError, AttributeError):
-    there = {}
-  if there is None and (out / ZOO).exists():
-    there = {}  # edits that somebody keeps there under the name
-  if there is not None and there != json.loads(json.dumps(settings)) and not overwrite:
-    raise InputError('out', out, 'another catalog is there', 'choose another folder with --out, or use --overwrite')

@@ -5,7 +5,6 @@ Letters: k directions, d latent size, N samples, K strengths.
 
 import contextlib
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ import numpy as np
 from flax import nnx
 
 from panda_jax import strips
-from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.errors import NonFiniteError
 from panda_jax.fitting import versions
+from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.rivals import METHODS
 from panda_jax.rivals.directions import ARRAY, RECORD, Directions
@@ -26,6 +26,7 @@ from panda_jax.rivals.jacobian import area_weights, one_of, reduced_size, refere
 from panda_jax.rivals.moving import Mover
 from panda_jax.rivals.traced import plain
 
+SETTINGS = 'provenance', 'discovery', 'settings'  # where they are in the record of directions
 STRIP = 'strip.png'
 SHOWN = 5  # directions on the strip
 VISIBLE = 0.1  # root mean square change of images in [-1, 1] that the larger strength of a strip aims at
@@ -118,14 +119,7 @@ def _discovered(
 def _claimed(out: Path, settings: dict, overwrite: bool) -> Iterator[None]:
   """Makes the folder, unless other directions are there; one that was made for nothing goes away again."""
   new = not out.exists()
-  try:
-    out.mkdir(parents=True, exist_ok=True)
-    text = (out / RECORD).read_text() if (out / RECORD).exists() else None
-    there = text is not None or (out / ARRAY).exists()
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'choose another folder') from error
-  if there and not overwrite and _settings_in(text) != settings:
-    raise InputError('out', out, 'other directions are there', 'choose another folder or use --overwrite')
+  claim(out, RECORD, settings, 'other directions are', overwrite, marker=ARRAY, keys=SETTINGS)
   try:
     yield
   except BaseException:
@@ -133,13 +127,6 @@ def _claimed(out: Path, settings: dict, overwrite: bool) -> Iterator[None]:
       with contextlib.suppress(OSError):
         out.rmdir()
     raise
-
-
-def _settings_in(record: str | None) -> dict | None:
-  try:
-    return json.loads(record or '')['provenance']['discovery']['settings']
-  except (ValueError, KeyError, TypeError):
-    return None
 
 
 def _json(value):

@@ -1,6 +1,5 @@
 """The explorer as a person meets it, in headless chromium: clicks, strokes, slides, files, two users, a restart."""
 
-import json
 import shutil
 import time
 
@@ -8,45 +7,42 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panda_jax.catalog import Settings, catalog_into
+from panda_jax.factors import Factors
+from panda_jax.opened import open_workdir
 from panda_jax.zoo import read_zoo
-from tests.app.servers import Server, need, until
+from tests.app.servers import Server
+from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 
 pytestmark = pytest.mark.slow
-DESKTOP, PHONE = (1280, 1000), (390, 844)
+FEW = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=1, top=1, random=1)
 
 
 @pytest.fixture(scope='module')
 def server(fitted, tmp_path_factory):
+  """Of a fit with a catalog, and of another one that has fewer parts."""
   need('gradio')
-  workdir = tmp_path_factory.mktemp('browsed') / 'fit'
-  shutil.copytree(fitted, workdir)
-  running = Server(workdir)
+  need_chromium()
+  folder = tmp_path_factory.mktemp('browsed')
+  workdir, other = folder / 'fit', folder / 'other'
+  for copy in (workdir, other):
+    shutil.copytree(fitted, copy)
+  factors = Factors.load(other / 'factors.npz')
+  parts = np.ascontiguousarray(factors.parts[:, [3, 1]])
+  Factors(factors.appearances, parts, factors.grid, factors.provenance).save(other / 'factors.npz')
+  catalog_into(workdir / 'catalog', open_workdir(workdir), FEW)
+  running = Server(workdir, other)
   running.start()
   yield running
   running.stop()
 
 
-class Browser:
-  """A page of the explorer in a browser of its own."""
-
-  def __init__(self):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which('chromium')
-    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-component-update'):
-      options.add_argument(f'--{argument}')
-    options.set_capability('goog:loggingPrefs', {'performance': 'ALL', 'browser': 'ALL'})
-    service = webdriver.ChromeService(shutil.which('chromedriver'))
-    self.driver = webdriver.Chrome(options=options, service=service)
+class Explorer(Browser):
+  """A browser with the page of the explorer."""
 
   def open(self, url, size=DESKTOP):
-    self.driver.set_window_size(*size)
-    self.driver.get(url)
-    until(lambda: self.all('#panda-original img') and 'click a part' in self.text('original').lower(), 60)
-
-  def all(self, selector):
-    return self.driver.find_elements('css selector', selector)
+    super().open(url, size)
+    until(lambda: self.all('#panda-original img') and 'click a part' in self.text('original').lower())
 
   def one(self, name):
     return self.all(f'#panda-{name}')[0]
@@ -55,7 +51,7 @@ class Browser:
     return self.one(name).text
 
   def source(self, panel):
-    return self.driver.execute_script(f"return document.querySelector('#panda-{panel} img').src")
+    return self.script(f"return document.querySelector('#panda-{panel} img').src")
 
   def changed(self, panel, act):
     """Does something, and waits until a picture has become another one."""
@@ -65,13 +61,7 @@ class Browser:
 
   def click_at(self, x, y):
     """On the original, at fractions of its width and height."""
-    from selenium.webdriver import ActionChains
-
-    picture = self.all('#panda-original img')[0]
-    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
-    size = picture.size
-    offset = round((x - 0.5) * size['width']), round((y - 0.5) * size['height'])
-    ActionChains(self.driver).move_to_element_with_offset(picture, *offset).click().perform()
+    self.move_to(self.all('#panda-original img')[0], x, y).click().perform()
 
   def slide(self, steps):
     from selenium.webdriver import Keys
@@ -81,14 +71,23 @@ class Browser:
     )
 
   def press(self, name):
-    self.driver.execute_script('arguments[0].click()', self.one(name))
+    self.script('arguments[0].click()', self.one(name))
+
+  def field(self, name):
+    return self.all(f'#panda-{name} input, #panda-{name} textarea')[0]
 
   def write(self, name, text):
-    from selenium.webdriver import Keys
+    self.type_over(self.field(name), text)
 
-    field = self.all(f'#panda-{name} input, #panda-{name} textarea')[0]
-    field.send_keys(Keys.CONTROL + 'a')
-    field.send_keys(text)
+  def options(self, name):
+    """Opens a list; its options by their texts."""
+    self.script("arguments[0].scrollIntoView({block: 'center'})", self.one(name))
+    self.field(name).click()
+    found = until(lambda: self.all(f'#panda-{name} [role=option]') or self.all('ul[role=listbox] [role=option]'))
+    return {option.get_attribute('aria-label') or option.text: option for option in found}
+
+  def choose(self, name, text):
+    self.options(name)[text].click()
 
   def strength(self):
     return float(self.all('#panda-alpha input[type=range]')[0].get_attribute('value'))
@@ -102,9 +101,8 @@ class Browser:
 
 @pytest.fixture(scope='module')
 def drivers():
-  need('gradio', 'selenium')
-  if not shutil.which('chromium') or not shutil.which('chromedriver'):
-    pytest.skip('chromium is not installed: apt-get install chromium chromium-driver')
+  need('gradio')
+  need_chromium()
   made = []
   yield made
   for browser in made:
@@ -114,7 +112,7 @@ def drivers():
 @pytest.fixture(scope='module')
 def browsers(drivers):
   """Two browsers that know nothing of each other."""
-  drivers += [Browser(), Browser()]
+  drivers += [Explorer(), Explorer()]
   return drivers
 
 
@@ -142,6 +140,7 @@ def test_click_slide_and_save(browser, server):
   assert saved.terms[0].part == (1,)
   assert saved.terms[0].alpha == pytest.approx(browser.strength())
   link = browser.all('#panda-status a')[0].get_attribute('href')
+  assert link.startswith(f'{server.url}saved/0/mine-2/')
   fetched = browser.driver.execute_async_script(
     'fetch(arguments[0]).then((r) => r.blob()).then((b) => arguments[1](b.size))', link
   )
@@ -219,8 +218,7 @@ def test_two_users_do_not_meet(browser, browsers, server):
 
 def test_on_a_phone(browser, server):
   browser.open(server.url, PHONE)
-  wide, shown = browser.driver.execute_script('return [document.documentElement.scrollWidth, window.innerWidth]')
-  assert wide <= shown
+  assert browser.fits_its_width()
   assert browser.all('#panda-original img')[0].size['width'] > 250
   browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
   assert 'part 3' in browser.text('original')
@@ -228,17 +226,53 @@ def test_on_a_phone(browser, server):
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server):
-  browser.driver.get_log('browser')  # what other tests left
+  browser.complaints()  # of other tests
+  browser.asked_for()
   browser.open(server.url)
   browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
-  messages = [json.loads(entry['message'])['message'] for entry in browser.driver.get_log('performance')]
-  asked = [m['params']['request']['url'] for m in messages if m['method'] == 'Network.requestWillBeSent']
+  asked = browser.asked_for()
   assert any(address.startswith(server.url) for address in asked)
   assert [a for a in asked if not a.startswith((server.url, 'data:', 'blob:'))] == []
-  assert [entry for entry in browser.driver.get_log('browser') if entry['level'] == 'SEVERE'] == []
+  assert browser.complaints() == []
+
+
+def test_entries_of_the_catalog_are_there_to_choose(browser, server):
+  zoo = read_zoo(server.workdir / 'catalog' / 'catalog.json')
+  options = browser.options('catalog')
+  assert list(options) == list(zoo)
+  name, entry = next(iter(zoo.items()))
+  (term,) = entry.terms
+  browser.changed('edited', options[name].click)
+  until(lambda: f'= {term.alpha:.3g}' in browser.text('edited').replace('\N{MINUS SIGN}', '-'))
+  assert f'part {term.part[0]}' in browser.text('original')
+  assert f'appearance {term.appearance}' in browser.text('edited')
+  assert int(browser.field('part').get_attribute('value')) == term.part[0]
+  browser.changed('edited', lambda: browser.press('undo'))
+
+
+def test_another_fit_has_its_own_parts_and_no_entries(browser, server):
+  browser.write('seeds', '3\n')
+  until(lambda: 'seeds 3;' in browser.all('#panda-original img')[0].get_attribute('alt'))
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  assert 'part 3' in browser.text('original')
+  browser.choose('fit', 'other')
+  until(lambda: 'no part chosen' in browser.text('original'))
+  until(lambda: 'explorer: other' in browser.text('head') and '2 parts' in browser.text('head'))
+  assert 'seeds 3;' in browser.all('#panda-original img')[0].get_attribute('alt')
+  assert not [found for found in browser.all('#panda-catalog') if found.is_displayed()]
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  assert 'part 0' in browser.text('original')
+  browser.press('save')
+  browser.says('other/app/part0')
+  saved = list((server.others[0] / 'app').glob('part0*/edit.json'))
+  assert len(saved) == 1
+  link = browser.all('#panda-status a')[0].get_attribute('href')
+  assert link.startswith(f'{server.url}saved/1/part0')
 
 
 def test_a_page_left_open_goes_on_after_a_restart(browser, server):
+  browser.choose('fit', 'other')
+  until(lambda: 'explorer: other' in browser.text('head'))
   browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
   browser.changed('edited', lambda: browser.slide(10))
   time.sleep(0.5)  # the last of the slide
@@ -246,7 +280,7 @@ def test_a_page_left_open_goes_on_after_a_restart(browser, server):
   assert server.stop() == 0
   server.start()
   browser.changed('edited', lambda: browser.slide(-5))
-  assert 'part 3' in browser.text('original')
+  assert 'part 0' in browser.text('original')
   assert strength != browser.strength()
   assert picture != browser.source('edited')
   time.sleep(0.5)

@@ -10,7 +10,8 @@ import pytest
 
 from panda_jax.app.server import LOOPBACK, Guard, harmless, listening
 from panda_jax.errors import InputError
-from tests.app.servers import ROOT, Server, need
+from tests.app.servers import ROOT, Server
+from tests.browser import need
 
 
 def refusal(method='GET', path='/', hosts=LOOPBACK, **headers):
@@ -20,7 +21,7 @@ def refusal(method='GET', path='/', hosts=LOOPBACK, **headers):
 
 
 def test_what_the_page_needs_is_let_through():
-  for path in ('/', '/config', '/assets/a-B_1.js', '/gradio_api/queue/data', '/saved/x/strip.png'):
+  for path in ('/', '/config', '/assets/a-B_1.js', '/gradio_api/queue/data', '/saved/0/x/strip.png'):
     assert refusal(path=path) is None
   assert refusal('HEAD') is None
   assert refusal('POST', '/gradio_api/queue/join', origin='http://127.0.0.1:7860') is None
@@ -36,7 +37,9 @@ REFUSED = [
   '/gradio_api/runs',
   '/gradio_api/upload',
   '/monitoring',
-  '/saved/../factors.npz',
+  '/saved/0/../factors.npz',
+  '/saved/x/strip.png',
+  '/saved/-1/x/strip.png',
   '/assets/../../secret',
   '/docs',
 ]
@@ -68,6 +71,7 @@ def test_a_port_in_use_is_a_sentence():
     ((), 'the following arguments are required: --workdir'),
     (('--workdir=none',), 'workdir=none: there is no such folder'),
     (('--workdir=none', '--port=x'), 'argument --port'),
+    (('--workdir=none', '--workdir=nothing', '--generator=g'), 'generator=g: given for several fits; give one'),
     (('--workdir=none', '--shrae'), 'unrecognized arguments: --shrae'),
   ],
 )
@@ -104,7 +108,7 @@ def ask(server, method, path, body=None, **headers):
 
 
 def event(server, wanted, data):
-  """What comes of an event whose inputs are a hidden memory and more, by the name of the component that it is of."""
+  """What comes of an event whose inputs are the fit, a hidden memory and more, by the name of its component."""
   config = json.loads(ask(server, 'GET', '/config')[2])
   ids = {c['props'].get('elem_id'): c['id'] for c in config['components']}
   which = next(d['id'] for d in config['dependencies'] if any(t[0] == ids[wanted] for t in d['targets']))
@@ -130,9 +134,15 @@ def test_the_page_names_no_other_host_and_is_told_to_load_nothing(server):
 
 @pytest.mark.slow
 def test_no_file_can_be_read(server):
-  for path in ('/gradio_api/file=/etc/passwd', f'/gradio_api/file={server.workdir}/factors.npz', '/saved/x/edit.json'):
+  for path in (
+    '/gradio_api/file=/etc/passwd',
+    f'/gradio_api/file={server.workdir}/factors.npz',
+    '/saved/0/x/edit.json',
+    '/saved/1/x/edit.json',
+    '/saved/99999999999999999999/x/edit.json',
+  ):
     assert ask(server, 'GET', path)[0] == 404
-  for path in ('/saved/..%2f..%2ffit/factors.npz', '/static/..%2f..%2f..%2fetc/passwd', '/assets/%2e%2e/%2e%2e/x'):
+  for path in ('/saved/0/..%2f..%2ffit/factors.npz', '/static/..%2f..%2f..%2fetc/passwd', '/assets/%2e%2e/%2e%2e/x'):
     assert ask(server, 'GET', path)[0] in (403, 404)
 
 
@@ -149,7 +159,7 @@ def test_values_are_numbers_and_texts(data):
 @pytest.mark.slow
 def test_no_path_or_address_is_taken_for_a_value(server):
   for path in ('/etc/passwd', str(server.workdir / 'factors.npz'), f'{server.url}config'):
-    for data in ([FILE | {'path': path}, 'choose parts'], ['', FILE | {'path': path}]):
+    for data in (['fit', FILE | {'path': path}, 'choose parts'], ['', FILE | {'path': path}]):
       body = json.dumps({'data': data, 'fn_index': 0, 'session_hash': 'x'})
       status, _, _ = ask(server, 'POST', '/gradio_api/queue/join', body, **{'Content-Type': 'application/json'})
       assert status == 400
@@ -160,7 +170,7 @@ def test_no_path_or_address_is_taken_for_a_value(server):
 @pytest.mark.slow
 def test_a_session_made_up_by_others_is_a_sentence(server):
   for text in ('{', '{"now": {}, "past": [], "sliding": false}'):
-    done = event(server, 'panda-undo', [text, 'choose parts'])
+    done = event(server, 'panda-undo', ['fit', text, 'choose parts'])
     assert done['success'] is True
     assert 'it cannot be read' in json.dumps(done['output'])
 

@@ -1,0 +1,73 @@
+"""The fits between which a user of the explorer can choose: those named when it was started, and no others."""
+
+import threading
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from panda_jax.app.controls import Controls
+from panda_jax.app.engine import Engine, alive, catalog_of
+from panda_jax.errors import InputError
+from panda_jax.opened import Opened
+
+
+class Fits:
+  """Fits by name; each loads its generator when it is first chosen.
+
+  Args:
+    opened: one or more, of different folders.
+
+  Attributes:
+    folders: {name: folder}; a fit is named by its folder, or by the whole path where that is not enough.
+
+  Raises:
+    InputError: a folder is given twice, or the first fit cannot be explored.
+  """
+
+  def __init__(self, opened: Sequence[Opened]):
+    folders = [Path(one.folder).resolve() for one in opened]
+    for number, folder in enumerate(folders):
+      if folder in folders[:number]:
+        raise InputError('workdir', folder, 'it is given twice', 'give it once')
+    bare = [folder.name for folder in folders]
+    names = [str(folder) if bare.count(folder.name) > 1 else folder.name for folder in folders]
+    self.folders = dict(zip(names, folders, strict=True))
+    self._opened = dict(zip(names, opened, strict=True))
+    self._controls: dict[str, Controls] = {}
+    self._lock = threading.Lock()
+    self.controls(self.names[0])
+
+  @property
+  def names(self) -> list[str]:
+    return list(self.folders)
+
+  def controls(self, name: Any) -> Controls:
+    """Those of a fit.
+
+    Raises:
+      InputError: there is no such fit, or it cannot be explored.
+    """
+    if not isinstance(name, str) or name not in self._opened:
+      raise InputError('fit', str(name)[:200], 'it is not one of those that this server was started with', 'load again')
+    with self._lock:
+      if name not in self._controls:
+        self._controls[name] = Controls(Engine(self._opened[name]))
+      return self._controls[name]
+
+  def number(self, name: str) -> int:
+    """Of a fit, in addresses."""
+    return self.names.index(name)
+
+  def entries(self, name: str) -> list[str]:
+    """Names of the catalog's edits of a fit; a damaged catalog has none, which is no reason not to open the page."""
+    try:
+      return list(catalog_of(self._opened[name]))
+    except InputError:
+      return []
+
+  def all_values(self) -> tuple[list[int], list[int], list[str]]:
+    """Parts, appearances and entries that any of the fits has: all that a page may send that was open before."""
+    parts, appearances = zip(*(alive(one.factors) for one in self._opened.values()), strict=True)
+    entries = dict.fromkeys(entry for name in self.names for entry in self.entries(name))
+    return sorted({*chain(*parts)}), sorted({*chain(*appearances)}), list(entries)
