@@ -1,7 +1,8 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
-What takes long to compile is kept while the tests run, in a folder of its own: many start processes that run it too.
+Most of a test's time is compilation. So LLVM optimises nothing here, which halves that time; processes that tests start
+run as users run them. And what takes long to compile is kept while the tests run, in folders of their own.
 """
 
 import os
@@ -10,12 +11,18 @@ import tempfile
 import jax
 import pytest
 
+from tests.simulated import UNOPTIMISED
+
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
-jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
+# Another folder than that of the processes that tests start: theirs are optimised.
+jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'] + '/unoptimised')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+with pytest.MonkeyPatch.context() as patched:
+  patched.setenv('XLA_FLAGS', f'{os.environ.get("XLA_FLAGS", "")} {UNOPTIMISED}')
+  jax.devices()  # it is read once
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 

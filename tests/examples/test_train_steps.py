@@ -1,10 +1,6 @@
 """The steps of the trainer against the losses they stand for, written down plainly."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +21,7 @@ from panda_jax.generators.layers import LAYOUT
 from panda_jax.generators.stylegan2 import StyleGAN2
 from panda_jax.layout import data_mesh
 from tests.examples.pictures import made
-
-ROOT = Path(__file__).parents[2]
+from tests.simulated import run_with_devices
 
 
 def test_strided_convolution():
@@ -240,11 +235,7 @@ print(json.dumps([jax.device_count(), {k: float(v) for k, v in metrics.items()},
 
 
 def test_two_devices_train_as_one(training, reals):
-  environment = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=2', 'JAX_PLATFORMS': 'cpu'}
-  done = subprocess.run(
-    [sys.executable, '-c', SHARDED], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-  )
-  devices, metrics, sums = json.loads(done.stdout.splitlines()[-1])
+  devices, metrics, sums = json.loads(run_with_devices(2, SHARDED).splitlines()[-1])
   assert devices == 2
   state, expected = training.adversarial(training.begin(), reals)
   for name, value in metrics.items():
