@@ -294,6 +294,12 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
     right.set_ylabel('eigenvalue')
 
 
+def middling(images: np.ndarray) -> int:
+  """Which of (N, h, w, channels) is of middling brightness: in a very dark or light image edits do not show."""
+  brightness = images.mean(axis=(1, 2, 3))
+  return int(np.argmin(np.abs(brightness - np.median(brightness))))
+
+
 def to_bytes(images: np.ndarray) -> np.ndarray:
   """Images (N, H, W, channels) in [-1, 1], clipped, as uint8 (N, H, W, 3); grey ones are repeated, alpha is dropped."""
   images = np.asarray(images, np.float32)

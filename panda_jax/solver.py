@@ -353,7 +353,8 @@ class Solver:
         P, tried, mapped = mapped[-1], [], []
         continue
       X = moved_X
-      stalled = len(errors) > 2 and errors[-3] - error <= GRAM_STALL * max(error, 1e-6)
+      before = errors[-GRAM_MEMORY - 1] if len(errors) > GRAM_MEMORY else np.inf  # extrapolation gains in jumps
+      stalled = before - error <= GRAM_STALL * max(error, 1e-6)
       errors.append(error)
       fresh = joint.begin(P, np.asarray(X))
       state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))

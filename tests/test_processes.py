@@ -166,7 +166,7 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     # A sample alone leaves the factors undetermined: the fit ends by stalling, where rounding decides.
     if name != 'one':
       planted.assert_same_factors(one.factors, two, **(LOOSE if name == 'few' else {}))
-    close = 1e-4 if name == 'one' else 1e-5
+    close = 2e-5 if name == 'one' else 1e-5
     assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=close), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
 

@@ -21,7 +21,7 @@ from panda_jax.errors import InputError
 from panda_jax.metrics import area_weights
 from panda_jax.opened import Opened
 
-SIMILAR = 0.8  # cosine of two edits' changes, from which on they are the same edit to look at
+SIMILAR = 0.7  # cosine of two edits' changes, from which on they are the same edit to look at
 MAP, MAPPED = 16, 8  # changes are compared on a grid of so many cells a side, of so many samples
 AT_ONCE = 8  # edits whose pictures are held at once
 SHOWN, FRAMES = 3, 9  # samples whose pictures are kept, and strengths from 0 to the edit's own

@@ -16,7 +16,7 @@ from panda_jax.catalog.measuring import FLAT, LIMIT, REACHES
 from panda_jax.catalog.screening import REGION
 from panda_jax.catalog.sheet import where
 from panda_jax.opened import Opened
-from panda_jax.pictures import to_bytes
+from panda_jax.pictures import middling, to_bytes
 from panda_jax.sheets import resized, written
 from panda_jax.strips import ALPHA
 from panda_jax.zoo import NamedEdit
@@ -192,7 +192,7 @@ def _plain(value: float | None) -> str:
 
 def _section(part: int, found: Found, cards: str) -> str:
   edits, random = ([one for one in some if one.part == part] for some in (found.edits, found.random))
-  source = pages.address(pages.png_of(where(found, part, _part_size(found))[0]), 'png')
+  source = pages.address(pages.png_of(where(found, part, _part_size(found), middling(found.original))), 'png')
   told = f'{len(edits)} edit{"s" * (len(edits) != 1)}'
   if edits and random:
     means = (np.mean([one.heldout.score for one in some]) for some in (edits, random))

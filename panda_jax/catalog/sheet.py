@@ -10,7 +10,7 @@ from panda_jax.catalog.finding import Candidate, Found
 from panda_jax.factors import write_atomically
 from panda_jax.opened import Opened
 from panda_jax.overlays import outlined
-from panda_jax.pictures import to_bytes
+from panda_jax.pictures import middling, to_bytes
 from panda_jax.sheets import Page, resized, wrapped
 
 TILE, GAP, CAPTION, TEXT, HEAD, BORDER = 96, 5, 18, 13, 16, 14  # pixels
@@ -18,7 +18,7 @@ MOST_PARTS, ACROSS = 32, 10  # rows of parts, and edits in one
 
 
 def draw_sheet(path: str | os.PathLike, found: Found, opened: Opened) -> None:
-  """Draws the catalog's edits on the first held-out sample, those by random pairs last in their rows.
+  """Draws the catalog's edits on one of the shown samples, those by random pairs last in their rows.
 
   Args:
     path: the PNG to write, 256 colours.
@@ -29,6 +29,7 @@ def draw_sheet(path: str | os.PathLike, found: Found, opened: Opened) -> None:
   across = min(ACROSS, max([1, *(sum(one.part == k for one in found.edits) for k in parts)]))
   h, w = found.original.shape[1:3]
   size = max(1, round(TILE * h / max(h, w))), max(1, round(TILE * w / max(h, w)))
+  sample = middling(found.original)
   left, pitch = BORDER + 58, size[1] + GAP
   randoms = left + (across + 1) * pitch + 2 * GAP
   width, row = randoms + size[1] + BORDER, size[0] + CAPTION + GAP
@@ -44,28 +45,28 @@ def draw_sheet(path: str | os.PathLike, found: Found, opened: Opened) -> None:
   for number, part in enumerate(parts):
     y = top + number * row
     sheet.text((BORDER, y + size[0] / 2), f'part {part}', 'lm')
-    sheet.paste(where(found, part, size)[0], left, y)
+    sheet.paste(where(found, part, size, sample), left, y)
     edits = [one for one in found.edits if one.part == part][:across]
     for j, one in enumerate(edits):
-      _tile(sheet, one, left + (j + 1) * pitch, y, size)
+      _tile(sheet, one, sample, left + (j + 1) * pitch, y, size)
     for one in [one for one in found.random if one.part == part][:1]:
-      _tile(sheet, one, randoms, y, size)
+      _tile(sheet, one, sample, randoms, y, size)
   _save(path, sheet)
 
 
-def where(found: Found, part: int, size: tuple[int, int], count: int = 1) -> np.ndarray:
-  """uint8 (count, h, w, 3): shown samples with the region of a part outlined."""
-  pixels = resized(to_bytes(found.original[:count]), size)
+def where(found: Found, part: int, size: tuple[int, int], sample: int) -> np.ndarray:
+  """uint8 (h, w, 3): a shown sample with the region of a part outlined."""
+  pixels = resized(to_bytes(found.original[sample : sample + 1]), size)
   region = resized(np.repeat(found.regions[part][None, ..., None], 3, axis=-1).astype(np.uint8) * 255, size)
-  return outlined(pixels, np.repeat(region[..., 0] >= 128, len(pixels), axis=0))
+  return outlined(pixels, region[..., 0] >= 128)[0]
 
 
 def short(one: Candidate) -> str:
   return f'a{one.appearance} {"+" if one.sign > 0 else chr(0x2212)}'
 
 
-def _tile(sheet: Page, one: Candidate, x: int, y: int, size: Sequence[int]) -> None:
-  sheet.paste(resized(to_bytes(one.frames[-1, :1]), tuple(size))[0], x, y)
+def _tile(sheet: Page, one: Candidate, sample: int, x: int, y: int, size: Sequence[int]) -> None:
+  sheet.paste(resized(to_bytes(one.frames[-1, sample : sample + 1]), tuple(size))[0], x, y)
   sheet.text((x + size[1] / 2, y + size[0] + CAPTION / 2), short(one), 'mm')
 
 

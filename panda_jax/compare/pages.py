@@ -14,7 +14,7 @@ from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
 from panda_jax.factors import write_atomically
 from panda_jax.overlays import outlined
-from panda_jax.pictures import FAINT, SERIES, saved_figure, to_bytes
+from panda_jax.pictures import FAINT, SERIES, middling, saved_figure, to_bytes
 from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
 
 CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
@@ -223,9 +223,7 @@ def draw_regions(path: Path, originals: np.ndarray, mean: np.ndarray, masks: Map
 def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
   """One test sample under every method, a row for each; for each region the edited image and what the edit changed."""
   regions = list(masks)
-  # Of those that were kept, the one of middling brightness: in a very dark or light image edits do not show.
-  brightness = originals.mean(axis=(1, 2, 3))
-  shown = int(np.argmin(np.abs(brightness - np.median(brightness))))
+  shown = middling(originals)
   original = originals[shown]
   size = tile_size(originals.shape[1:3], 2 * len(regions))
   gain = 1 / (CHANGE_RANGE * table['config']['target'])
