@@ -506,7 +506,7 @@ def main(argv: list[str]) -> int:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except Interrupted:
-    print('stopped by SIGTERM; the state is saved, and the same command goes on from it', file=sys.stderr)
+    print('stopped by SIGTERM; the same command goes on from the last checkpoint, if there is one yet', file=sys.stderr)
     return 143
   except Lost as error:
     print(

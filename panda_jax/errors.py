@@ -26,7 +26,7 @@ class NonFiniteError(InputError):
 
 
 class Interrupted(Exception):
-  """A signal asked the fit to stop; its state has been handed to the checkpoint first. `shared`: in all processes."""
+  """A signal asked to stop; what state there was has been handed to the checkpoint. `shared`: in all processes."""
 
   shared = False
 

@@ -198,7 +198,7 @@ def fit_into(
 
   Raises:
     InputError: an argument cannot be used, or files cannot be written.
-    Interrupted: SIGTERM came; the state is saved.
+    Interrupted: SIGTERM came; what state there was is saved.
   """
   clock = clock or Clock()
   workdir = Path(workdir)

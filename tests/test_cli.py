@@ -12,6 +12,10 @@ import numpy as np
 import pytest
 
 import panda_jax
+from panda_jax.config import default_config
+from panda_jax.errors import Interrupted
+from panda_jax.features import NpySource
+from panda_jax.workdir import fit_into
 from tests import planted
 
 ROOT = Path(__file__).parents[1]
@@ -169,6 +173,26 @@ def test_killed_or_terminated_goes_on_to_the_same_factors(tmp_path):
     assert again.returncode == 0, again.stderr
     assert 'going on from' in again.stderr
     planted.assert_same_factors(expected, panda_jax.Factors.load(workdir / 'factors.npz'))
+
+
+def test_sigterm_while_features_are_scanned_stops_at_once_and_leaves_the_way_free(tmp_path, monkeypatch):
+  config = default_config()
+  config.features, config.parts = str(tmp_path / 'z.npy'), 3
+  np.save(config.features, planted.structured(30, (4, 4), 6))
+  plain, blocks = NpySource._read, []
+
+  def terminated(self, file, count):
+    blocks.append(count)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return plain(self, file, count)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(NpySource, '_read', terminated)
+    with pytest.raises(Interrupted):
+      fit_into(tmp_path / 'w', config)
+  assert len(blocks) <= 2  # one may have been read ahead
+  assert not (tmp_path / 'w' / 'checkpoints').exists()
+  assert fit_into(tmp_path / 'w', config)['counts']['samples'] == 30
 
 
 @pytest.mark.slow
