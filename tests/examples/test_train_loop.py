@@ -1,6 +1,7 @@
 """The trainer as its user runs it: killed and resumed, refused, diverging; and the evaluation of what it made."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from panda_jax.generators.disk import leaves, read_description
 from panda_jax.generators.stylegan2 import StyleGAN2
 from panda_jax.progress import Progress
 from tests.examples.pictures import folder, made, zipped
+from tests.simulated import UNOPTIMISED
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +77,10 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
     *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0', *settings),
   ]
-  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, stderr=subprocess.DEVNULL)
+  environment = os.environ | {'XLA_FLAGS': UNOPTIMISED}  # as here, since both must agree to the last bit
+  process = subprocess.Popen(
+    [*command, '--config.images=100000'], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+  )
   deadline = time.monotonic() + 300
   while not finished(tmp_path / 'run') and time.monotonic() < deadline:
     time.sleep(0.02)

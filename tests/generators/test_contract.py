@@ -208,7 +208,8 @@ def test_samples_do_not_see_each_other(named):
   name, _, generator = named
   latents = generator.map(*draws(generator, 3))
   one = jax.tree.map(lambda a: a[1:2], latents)
-  np.testing.assert_allclose(generator(latents)[1:2], generator(one), atol=max(1e-5, CASES[name].bound))
+  # Random weights reach beyond 10, where sums of another batch size round to some 1e-6 of the value.
+  np.testing.assert_allclose(generator(latents)[1:2], generator(one), rtol=2e-6, atol=max(1e-5, CASES[name].bound))
 
 
 def test_vmap_over_a_leading_axis(named):

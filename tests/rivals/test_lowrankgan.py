@@ -47,12 +47,12 @@ def test_published_directions_from_our_jacobian(stored, published_grams, case):
   weight, relax = CASES[case]
   generator, grams = references.generator('stylegan2'), published_grams[case.split('_')[0].rstrip('0123456789')]
   found = discover(generator, region=REGION, published=True, grams=grams, lam=1 / weight, relax=relax)
-  # The Gram is that of a Jacobian in float32, 4e-7 off, and the iteration neither damps nor amplifies that; but mean60
+  # The Gram is that of a Jacobian in float32, up to 1e-6 off, and the iteration neither damps nor amplifies that; but mean60
   # ends outside with 524 in place of 525 steps, which the fixture's README allows, and far from an optimum.
-  assert_same_span(found.vectors, stored[f'{case}__F_projected'], 3e-4 if case == 'mean60' else 1e-5)
+  assert_same_span(found.vectors, stored[f'{case}__F_projected'], 3e-4 if case == 'mean60' else 2e-5)
   if f'{case}__F_principal' in stored:
     raw = discover(generator, region=REGION, published=True, grams=grams, lam=1 / weight, relax=relax, project=False)
-    assert_same_span(raw.vectors, stored[f'{case}__F_principal'], 1e-5)
+    assert_same_span(raw.vectors, stored[f'{case}__F_principal'], 2e-5)
   if case == 'mean60':
     told = found.provenance['robust_pca']
     assert abs(told['inside']['iterations'] - 1317) <= 1
