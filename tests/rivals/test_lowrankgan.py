@@ -47,8 +47,8 @@ def test_published_directions_from_our_jacobian(stored, published_grams, case):
   weight, relax = CASES[case]
   generator, grams = references.generator('stylegan2'), published_grams[case.split('_')[0].rstrip('0123456789')]
   found = discover(generator, region=REGION, published=True, grams=grams, lam=1 / weight, relax=relax)
-  # The Gram is that of a Jacobian in float32, up to 1e-6 off, and the iteration neither damps nor amplifies that; but mean60
-  # ends outside with 524 in place of 525 steps, which the fixture's README allows, and far from an optimum.
+  # The Gram is that of a Jacobian in float32, up to 1e-6 off, and the iteration neither damps nor amplifies that; but
+  # mean60 ends outside with 524 in place of 525 steps, which the fixture's README allows, and far from an optimum.
   assert_same_span(found.vectors, stored[f'{case}__F_projected'], 3e-4 if case == 'mean60' else 2e-5)
   if f'{case}__F_principal' in stored:
     raw = discover(generator, region=REGION, published=True, grams=grams, lam=1 / weight, relax=relax, project=False)
