@@ -28,6 +28,7 @@ CSS = """
 .panda-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none }
 .panda.of .panda-picture { cursor: crosshair } .panda[data-mode=paint] .panda-picture { touch-action: none }
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
+#panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
 .panda-error, .panda-note { margin: 0; overflow-wrap: anywhere }
 @media (max-width: 700px) {

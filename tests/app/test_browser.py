@@ -219,6 +219,11 @@ def test_two_users_do_not_meet(browser, browsers, server):
 def test_on_a_phone(browser, server):
   browser.open(server.url, PHONE)
   assert browser.fits_its_width()
+  for name in ('original', 'alpha', 'part', 'catalog', 'mode', 'remove', 'upload', 'refine', 'fit', 'seeds', 'save'):
+    box = browser.one(name).rect
+    assert box['width'] > 80, name
+    assert box['x'] >= 0, name
+    assert box['x'] + box['width'] <= PHONE[0], name
   assert browser.all('#panda-original img')[0].size['width'] > 250
   browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
   assert 'part 3' in browser.text('original')
