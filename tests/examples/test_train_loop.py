@@ -78,9 +78,7 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0', *settings),
   ]
   environment = os.environ | {'XLA_FLAGS': UNOPTIMISED}  # as here, since both must agree to the last bit
-  process = subprocess.Popen(
-    [*command, '--config.images=100000'], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
-  )
+  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
   deadline = time.monotonic() + 300
   while not finished(tmp_path / 'run') and time.monotonic() < deadline:
     time.sleep(0.02)
