@@ -24,6 +24,7 @@ from tests.examples.pictures import folder, made, zipped
 from tests.simulated import UNOPTIMISED
 
 ROOT = Path(__file__).parents[2]
+AS_HERE = os.environ | {'XLA_FLAGS': UNOPTIMISED}  # trainings must agree to the last bit with those of this process
 
 
 @pytest.fixture(scope='module')
@@ -77,8 +78,7 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
     *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0', *settings),
   ]
-  environment = os.environ | {'XLA_FLAGS': UNOPTIMISED}  # as here, since both must agree to the last bit
-  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, env=AS_HERE, stderr=subprocess.DEVNULL)
   deadline = time.monotonic() + 300
   while not finished(tmp_path / 'run') and time.monotonic() < deadline:
     time.sleep(0.02)
@@ -105,7 +105,7 @@ def test_sigterm_saves_and_says_so(images, tmp_path):
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.images=1000000'),
     *('--config.r1_every=1000', '--config.path_weight=0.0'),
   ]
-  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  process = subprocess.Popen(command, cwd=ROOT, env=AS_HERE, stderr=subprocess.PIPE, text=True)
   deadline = time.monotonic() + 300
   while not (tmp_path / 'run' / 'metrics.jsonl').exists() and time.monotonic() < deadline:
     time.sleep(0.02)
