@@ -3,8 +3,7 @@
 Whoever imports this module imports Gradio; `server.prepared` comes first.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -97,16 +96,10 @@ def _head(engine: Engine) -> str:
   return f'## PandA explorer: {engine.opened.folder.name}\n{count}'
 
 
-@contextlib.contextmanager
-def _on_page(title: str) -> Iterator[gr.Blocks]:
-  with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 600)) as blocks:
-    yield blocks
-
-
 def build(fits: Fits) -> gr.Blocks:
   """The page of some fits, of which the first is shown first."""
   parts, appearances, entries = fits.all_values()  # of which Gradio takes values; the page shows those of one fit
-  with _on_page('PandA explorer') as blocks:
+  with gr.Blocks(title='PandA explorer', analytics_enabled=False, delete_cache=(600, 600)) as blocks:
     head = gr.Markdown(elem_id='panda-head')
     memory = gr.Textbox(visible='hidden', elem_id='panda-memory')
     with gr.Row(elem_id='panda-panels'):
