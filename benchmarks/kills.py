@@ -1,8 +1,11 @@
 """kill -9 of a fit at random moments, in one process and in several: every rerun must end with the same factors.
 
 python -m benchmarks.kills --moments=20 --processes=1,2        some 20 minutes on two quiet cores
+
+What was compiled is kept between runs, so that most of a run is the fit and its checkpoints, not compilation.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +21,7 @@ from absl import app, flags
 import panda_jax
 from tests import planted
 from tests.processes import ended, start, start_fits
+from tests.test_cli import wait_for_checkpoint
 
 
 def begin(arguments: list[str], workdir: Path, processes: int) -> list[subprocess.Popen]:
@@ -27,18 +31,38 @@ def begin(arguments: list[str], workdir: Path, processes: int) -> list[subproces
   return start_fits([command] * processes)
 
 
+def checked(done: list[tuple[int, str]]) -> None:
+  assert all(status == 0 for status, _ in done), '\n'.join(text for _, text in done)
+
+
 def finished(arguments: list[str], workdir: Path, processes: int) -> panda_jax.Factors:
   """The factors of a run that nobody disturbs, whatever it finds in the workdir."""
-  done = ended(begin(arguments, workdir, processes))
-  assert all(status == 0 for status, _ in done), '\n'.join(text for _, text in done)
+  checked(ended(begin(arguments, workdir, processes)))
   return panda_jax.Factors.load(workdir / 'factors.npz')
 
 
-def killed(arguments: list[str], workdir: Path, processes: int, moment: float, victim: int) -> dict:
-  """Kills process `victim` `moment` seconds after the start and runs again; what was there, and the factors."""
+def timed(arguments: list[str], workdir: Path, processes: int) -> dict[str, float]:
+  """Seconds that a run lasts from its start, and from its first checkpoint."""
+  began = time.monotonic()
   running = begin(arguments, workdir, processes)
+  wait_for_checkpoint(running[0], workdir)
+  saved = time.monotonic()
+  checked(ended(running))
+  return {'start': time.monotonic() - began, 'checkpoint': time.monotonic() - saved}
+
+
+def killed(arguments: list[str], workdir: Path, processes: int, since: str, moment: float, victim: int) -> dict:
+  """Kills process `victim` `moment` seconds after the start, or after the first checkpoint, and runs again.
+
+  Returns:
+    What was there, and the factors.
+  """
+  running = begin(arguments, workdir, processes)
+  if since == 'checkpoint':
+    wait_for_checkpoint(running[0], workdir)
   time.sleep(moment)
-  os.killpg(running[victim].pid, signal.SIGKILL)
+  with contextlib.suppress(ProcessLookupError):  # it was quicker this time
+    os.killpg(running[victim].pid, signal.SIGKILL)
   began = time.monotonic()
   ended(running)  # the others end by themselves
   seconds = time.monotonic() - began
@@ -48,15 +72,16 @@ def killed(arguments: list[str], workdir: Path, processes: int, moment: float, v
 
 
 def random_moments(arguments: list[str], folder: Path, processes: int, moments: int, rng) -> list[dict]:
-  """So many kills, spread at random over the time that a run takes; each compared with the undisturbed run."""
-  began = time.monotonic()
-  expected = finished(arguments, folder / 'whole', processes)
-  whole = time.monotonic() - began
+  """So many kills, each compared with the undisturbed run: every other one at random over the time that a run takes,
+  and those between over the time that is left after its first checkpoint."""
+  whole = timed(arguments, folder / 'whole', processes)
+  expected = panda_jax.Factors.load(folder / 'whole' / 'factors.npz')
   rows = []
   for k in range(moments):
-    moment, victim = float(rng.uniform(0, whole)), int(rng.integers(processes))
-    row = {'processes': processes, 'moment': moment, 'of': whole, 'victim': victim}
-    found = killed(arguments, folder / str(k), processes, moment, victim)
+    since = ('checkpoint', 'start')[k % 2]
+    moment, victim = float(rng.uniform(0, whole[since])), int(rng.integers(processes))
+    row = {'processes': processes, 'since': since, 'moment': moment, 'of': whole[since], 'victim': victim}
+    found = killed(arguments, folder / str(k), processes, since, moment, victim)
     try:
       planted.assert_same_factors(expected, found.pop('factors'))
     except AssertionError as error:
@@ -70,12 +95,17 @@ def main(argv) -> None:
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
+    kept = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    os.environ.update(kept)
     np.save(folder / 'z.npy', np.concatenate([planted.structured(500, (24, 24), 32, seed) for seed in range(3)]))
     arguments = [f'--features={folder / "z.npy"}', '--parts=12', '--config.checkpoint_seconds=0']
     rng = np.random.default_rng(flags.FLAGS.seed)
     for processes in map(int, flags.FLAGS.processes):
+      finished(arguments, folder / f'compiling{processes}', processes)
       rows += random_moments(arguments, folder / f'of{processes}', processes, flags.FLAGS.moments, rng)
-      print(f'{processes} processes: {flags.FLAGS.moments} kills, the same factors each time')
+      going_on = sum(bool(row['checkpoints']) for row in rows if row['processes'] == processes)
+      said = f'{flags.FLAGS.moments} kills, the same factors each time; {going_on} went on from a checkpoint'
+      print(f'{processes} processes: {said}', flush=True)
   print(json.dumps(rows, indent=2))
 
 
