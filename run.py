@@ -526,5 +526,4 @@ if __name__ == '__main__':
   if code:
     # The message above is the last word: after a failed write, Orbax's threads would add their tracebacks at exit.
     sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os._exit(code)

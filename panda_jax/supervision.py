@@ -13,8 +13,6 @@ import threading
 
 DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # how the dump of a fatal error begins
 CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # of libraries; the sentence says it
-# Tracebacks of library threads, such as those whose write failed; unless nothing else says what went wrong.
-TRACE = re.compile(rb'Traceback \(most recent|Exception (in thread|ignored)|During handling of|The above exception')
 GIST = 200  # characters of a dump, or of another error that is not ours, that are shown
 JOINED = b'\x1fjoined '  # begins the line with which the child tells its number
 
@@ -66,16 +64,11 @@ def _pass_on(said: int) -> tuple[str, bytes, bool]:
   Returns:
     The child's name, the dump that was held back, and whether a sentence of the child said what went wrong.
   """
-  name, dump, traces, explained, tracing = 'this process', b'', b'', False, False
+  name, dump, explained = 'this process', b'', False
   with os.fdopen(said, 'rb') as lines:
     for line in lines:
-      # A traceback ends with its first line that is not indented, which names the exception.
-      begins, goes_on = bool(TRACE.match(line)), tracing
-      tracing = begins or (tracing and line[:1] in b' \n')
       if dump or DUMP.match(line):
         dump += line
-      elif begins or goes_on:
-        traces += line
       elif line.startswith(JOINED):
         name = line[len(JOINED) :].decode().strip()
       elif line.startswith(b'error: '):
@@ -84,8 +77,6 @@ def _pass_on(said: int) -> tuple[str, bytes, bool]:
           os.write(2, line)
       elif not CHATTER.match(line):
         os.write(2, line)
-  if not explained and not dump:
-    os.write(2, traces)
   return name, dump, explained
 
 

@@ -185,25 +185,3 @@ def test_a_dump_becomes_a_sentence():
   assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end in an exit, not in a signal
   assert 'runs out of memory' in supervision._sentence('process 1 of 2', -signal.SIGKILL, b'')
   assert '11 (SIGSEGV)' in supervision._sentence('this process', -signal.SIGSEGV, b'')
-
-
-SAID = b"""seen
-Traceback (most recent call last):
-  File "thread.py", line 1, in run
-    write()
-RuntimeError: Event loop is closed
-going on
-"""
-
-
-@pytest.mark.parametrize('ending', [b'', b'error: workdir=w: it is full; free space\n'])
-def test_tracebacks_of_threads_are_shown_only_if_nothing_explains(capfd, ending):
-  said, say = os.pipe()
-  os.write(say, SAID + ending)
-  os.close(say)
-  assert supervision._pass_on(said) == ('this process', b'', bool(ending))
-  shown = capfd.readouterr().err
-  assert ('RuntimeError: Event loop is closed' in shown) == (not ending)
-  assert ('Traceback' in shown) == (not ending)
-  assert 'seen' in shown
-  assert 'going on' in shown
