@@ -19,7 +19,7 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.3'
 # Another folder than that of the processes that tests start: theirs are optimised.
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'] + '/unoptimised')
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)  # thousands of small ones, met by many files
 with pytest.MonkeyPatch.context() as patched:
   patched.setenv('XLA_FLAGS', f'{os.environ.get("XLA_FLAGS", "")} {UNOPTIMISED}')
   jax.devices()  # it is read once
