@@ -1,8 +1,8 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
-Most of a test's time is compilation. So LLVM optimises nothing here, which halves that time; processes that tests start
-run as users run them. And what takes long to compile is kept while the tests run, in folders of their own.
+Most of a test's time is compilation. So LLVM optimises nothing here, which halves that of large programs; commands that
+tests start run as users run them. And what was compiled is kept while the tests run, in folders of their own.
 """
 
 import os
