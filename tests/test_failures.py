@@ -70,7 +70,7 @@ def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   processes[1].send_signal(signal.SIGTERM)
   began = time.monotonic()
   done = ended(processes)
-  assert time.monotonic() - began < 30  # 10 s, and more on a machine that does other things too
+  assert time.monotonic() - began < 10
   assert [status for status, _ in done] == [143, 143], done
   assert not (tmp_path / 'w' / 'summary.json').exists()
   # One process alone goes on from what two have saved, and knows the features again.
