@@ -9,6 +9,7 @@ import difflib  # noqa: E402
 import os  # noqa: E402
 import shlex  # noqa: E402
 import sys  # noqa: E402
+import threading  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 if __name__ == '__main__' and {'--distributed', '--distributed=true'} & {*sys.argv}:
@@ -26,6 +27,7 @@ from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 HERE = Path(__file__).parent
+INTERRUPTED = 130  # exit status after Ctrl-C
 HELP = {'--help', '-help', '-h', 'help'}
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
 UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
@@ -517,13 +519,32 @@ def main(argv: list[str]) -> int:
     return 1
   except KeyboardInterrupt:
     print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
-    return 130
+    return INTERRUPTED
   return 0
 
 
+def explained(argv: list[str]) -> int:
+  """`main`, and then what its threads died of, unless one sentence said what went wrong.
+
+  After a failed write those of Orbax go on to fail, of nothing that the sentence does not tell.
+  """
+  died = []
+  threading.excepthook = lambda args: died.append(lambda: threading.__excepthook__(args))
+  sys.unraisablehook = lambda args: died.append(lambda: sys.__unraisablehook__(args))
+  said = False
+  try:
+    code = main(argv)
+    said = code not in (0, INTERRUPTED)
+  finally:
+    if not said:
+      for show in died:
+        show()
+  return code
+
+
 if __name__ == '__main__':
-  code = main(sys.argv)
+  code = explained(sys.argv)
   if code:
-    # The message above is the last word: after a failed write, Orbax's threads would add their tracebacks at exit.
     sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the message above is the last word, of other threads too
     os._exit(code)

@@ -21,18 +21,17 @@ from panda_jax.solver import SolverState
 
 @contextlib.contextmanager
 def silent_threads() -> Iterator[None]:
-  """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway.
-
-  After an error they stay silent: some go on to fail later, while the process says its one sentence and ends.
-  """
+  """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway."""
   hooks = threading.excepthook, sys.unraisablehook
   logger = logging.getLogger('asyncio')
   level = logger.level
   threading.excepthook = sys.unraisablehook = lambda _: None
   logger.setLevel(logging.CRITICAL)
-  yield
-  threading.excepthook, sys.unraisablehook = hooks
-  logger.setLevel(level)
+  try:
+    yield
+  finally:
+    threading.excepthook, sys.unraisablehook = hooks
+    logger.setLevel(level)
 
 
 def _structure() -> joint.JointState:

@@ -78,6 +78,16 @@ class Factors:
         'give H,W of that size',
       )
 
+  @property
+  def live_parts(self) -> list[int]:
+    """Numbers of the parts that are not all zero."""
+    return np.flatnonzero(self.parts.max(axis=0) > 0).tolist()
+
+  @property
+  def live_appearances(self) -> list[int]:
+    """Numbers of the appearances that are not all zero."""
+    return np.flatnonzero(self.appearances.any(axis=0)).tolist()
+
   def part_maps(self) -> np.ndarray:
     """Parts as maps, (R_S, H, W)."""
     return self.parts.T.reshape(-1, *self.grid)

@@ -4,6 +4,7 @@ Letters: N samples, H, W grid, S = H*W positions row by row, R_S parts. A mask i
 its own (refined parts); its entries are the feature change at a position, relative to that where it is 1.
 """
 
+import io
 import math
 import numbers
 import os
@@ -182,32 +183,51 @@ def read_mask(
   Raises:
     InputError: no such PNG, or one of another size.
   """
-  from PIL import Image, UnidentifiedImageError
-
-  remedy = f'draw a PNG of {grid[1]}x{grid[0]} pixels' + (f' or {size[1]}x{size[0]}' if size else '')
   path = Path(path)
   try:
-    if path.stat().st_size > LARGEST_PICTURE:
-      raise InputError('mask', path, 'the file is too large for a mask', remedy)
+    too_large = path.stat().st_size > LARGEST_PICTURE
+    content = b'' if too_large else path.read_bytes()
+  except OSError as error:
+    raise InputError('mask', path, f'it cannot be read ({error.strerror})', _drawn(grid, size)) from error
+  if too_large:
+    raise InputError('mask', path, 'the file is too large for a mask', _drawn(grid, size))
+  return mask_of_png(content, path, grid, size, margin)
+
+
+def mask_of_png(
+  content: bytes,
+  name: str | os.PathLike,
+  grid: tuple[int, int],
+  size: tuple[int, int] | None = None,
+  margin: int = 0,
+) -> np.ndarray:
+  """As `read_mask`, from what such a file holds; `name` is for errors."""
+  from PIL import Image, UnidentifiedImageError
+
+  remedy = _drawn(grid, size)
+  try:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # its size is looked at before it is decoded
-      with Image.open(path, formats=['PNG']) as picture:
+      with Image.open(io.BytesIO(content), formats=['PNG']) as picture:
         height, width = picture.size[1], picture.size[0]
         if (height, width) not in (grid, size):
-          raise InputError('mask', path, f'it has {width}x{height} pixels (width x height)', remedy)
+          raise InputError('mask', name, f'it has {width}x{height} pixels (width x height)', remedy)
         levels = _levels(picture)
   except InputError:
     raise
   except UnidentifiedImageError as error:
-    raise InputError('mask', path, 'it is not a PNG', remedy) from error
+    raise InputError('mask', name, 'it is not a PNG', remedy) from error
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-    said = getattr(error, 'strerror', None) or error
-    raise InputError('mask', path, f'it cannot be read ({said})', remedy) from error
+    raise InputError('mask', name, f'it cannot be read ({error})', remedy) from error
   if (height, width) == tuple(grid):
     return levels.reshape(-1)
   inner = grid[0] - 2 * margin, grid[1] - 2 * margin
   cells = Image.fromarray(levels).resize((inner[1], inner[0]), Image.Resampling.BOX)
   return np.clip(np.pad(np.asarray(cells, np.float32), margin, mode='edge'), 0, 1).reshape(-1)
+
+
+def _drawn(grid: tuple[int, int], size: tuple[int, int] | None) -> str:
+  return f'draw a PNG of {grid[1]}x{grid[0]} pixels' + (f' or {size[1]}x{size[0]}' if size else '')
 
 
 def _levels(picture) -> np.ndarray:

@@ -211,7 +211,7 @@ def commands(workdir: Path, config: dict, factors: Factors, found: list[Path]) -
   lines = [fit_command(workdir, config)]
   lines += [str(said['command']) for said in map(records, found) if said.get('command')]
   place = shlex.quote(f'--workdir={workdir}')
-  live = int(np.flatnonzero(factors.parts.max(axis=0) > 0)[0]) if factors.parts.any() else 0
+  live = next(iter(factors.live_parts), 0)
   strength = f'--part={live} --appearance=0'
   drawn = [
     f'python run.py edit {place} {strength} --alpha=10 --seeds=0,1,2',

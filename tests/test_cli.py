@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import panda_jax
+import run as commands
 from panda_jax.config import default_config
 from panda_jax.errors import Interrupted
 from panda_jax.features import NpySource
@@ -173,6 +175,22 @@ def test_killed_or_terminated_goes_on_to_the_same_factors(tmp_path):
     assert again.returncode == 0, again.stderr
     assert 'going on from' in again.stderr
     planted.assert_same_factors(expected, panda_jax.Factors.load(workdir / 'factors.npz'))
+
+
+@pytest.mark.parametrize('code', [0, 2, 130])
+def test_what_threads_die_of_is_shown_unless_a_sentence_explains(code, monkeypatch, capsys):
+  def main(argv):
+    thread = threading.Thread(target=lambda: {}['gone'])
+    thread.start()
+    thread.join()
+    assert not capsys.readouterr().err
+    return code
+
+  for module, hook in ((threading, 'excepthook'), (sys, 'unraisablehook')):
+    monkeypatch.setattr(module, hook, getattr(module, hook))  # put back afterwards
+  monkeypatch.setattr(commands, 'main', main)
+  assert commands.explained([]) == code
+  assert ("KeyError: 'gone'" in capsys.readouterr().err) == (code != 2)
 
 
 def test_sigterm_while_features_are_scanned_stops_at_once_and_leaves_the_way_free(tmp_path, monkeypatch):

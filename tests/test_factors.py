@@ -68,6 +68,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
   assert os.listdir(tmp_path) == ['x']
 
 
+def test_live_columns_are_those_that_are_not_zero():
+  appearances, parts = np.eye(4, 3, dtype=np.float32), np.zeros((6, 4), np.float32)
+  appearances[:, 1] *= -1
+  appearances[:, 2] = 0
+  parts[2, 1] = parts[0, 3] = 1e-30
+  factors = panda_jax.Factors(appearances, parts, (2, 3))
+  assert (factors.live_parts, factors.live_appearances) == ([1, 3], [0, 1])
+
+
 def test_error_of_given_factors_by_its_definition():
   Z = RNG.standard_normal((4, 12, 5))
   A, P = FACTORS.appearances.astype(float), FACTORS.parts.astype(float)

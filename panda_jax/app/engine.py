@@ -5,7 +5,6 @@ Letters: N samples, H, W grid, S positions, C channels, R_S parts; images are (h
 
 import dataclasses
 import itertools
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -17,10 +16,10 @@ import numpy as np
 
 from panda_jax import masks
 from panda_jax.app.choices import Choice, placed
+from panda_jax.catalog.writing import ZOO
 from panda_jax.edit import AnyEdit, Editor, compose, layer_rms
 from panda_jax.edited import features_of, fit_features
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.opened import Opened
 from panda_jax.overlays import relative
 from panda_jax.refine import refine
@@ -33,14 +32,7 @@ STATISTICS = 64  # samples of the fit that rules and units are taken from
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 BRUSH = 16  # brush strokes across the picture
-CATALOG = 'catalog/catalog.json'
-
-
-def alive(factors: Factors) -> tuple[list[int], list[int]]:
-  """Numbers of the parts and of the appearances that are not all zero."""
-  found = factors.parts.max(axis=0) > 0, np.linalg.norm(factors.appearances, axis=0) > 0
-  parts, appearances = (np.flatnonzero(some).tolist() for some in found)
-  return parts, appearances
+CATALOG = f'catalog/{ZOO}'
 
 
 def catalog_of(opened: Opened) -> dict[str, NamedEdit]:
@@ -77,7 +69,7 @@ class Engine:
     self.opened, self.factors = opened, opened.factors
     self.editor = Editor(opened.needed_generator(), opened.layer)
     self.size, self.margin = opened.image_size(), opened.margin
-    self.parts, self.appearances = alive(self.factors)
+    self.parts, self.appearances = self.factors.live_parts, self.factors.live_appearances
     if not self.parts or not self.appearances:
       raise InputError('workdir', opened.folder, 'its fit has no live part or appearance', 'fit again')
     self._relative = relative(self.factors.part_maps())  # (R_S, H, W)
@@ -186,15 +178,12 @@ class Engine:
     return painted.reshape(-1)
 
   def read_mask(self, content: bytes) -> np.ndarray:
-    """A mask (S,) from the bytes of a PNG, see `masks.read_mask`.
+    """A mask (S,) from the bytes of a PNG, see `masks.mask_of_png`.
 
     Raises:
       InputError: it is none, has another size, or is black.
     """
-    with tempfile.TemporaryDirectory(prefix='.mask-', dir=self.opened.folder) as folder:
-      path = Path(folder) / 'mask.png'
-      path.write_bytes(content)
-      mask = masks.read_mask(path, self.factors.grid, self.size, self.margin)
+    mask = masks.mask_of_png(content, 'mask.png', self.factors.grid, self.size, self.margin)
     if not mask.any():
       raise InputError('mask', None, 'it is black everywhere', 'draw white where to edit')
     return mask

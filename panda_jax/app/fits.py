@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from panda_jax.app.controls import Controls
-from panda_jax.app.engine import Engine, alive, catalog_of
+from panda_jax.app.engine import Engine, catalog_of
 from panda_jax.errors import InputError
 from panda_jax.opened import Opened
 
@@ -68,6 +68,7 @@ class Fits:
 
   def all_values(self) -> tuple[list[int], list[int], list[str]]:
     """Parts, appearances and entries that any of the fits has: all that a page may send that was open before."""
-    parts, appearances = zip(*(alive(one.factors) for one in self._opened.values()), strict=True)
+    found = [one.factors for one in self._opened.values()]
+    parts, appearances = (one.live_parts for one in found), (one.live_appearances for one in found)
     entries = dict.fromkeys(entry for name in self.names for entry in self.entries(name))
     return sorted({*chain(*parts)}), sorted({*chain(*appearances)}), list(entries)

@@ -10,7 +10,7 @@ import gradio as gr
 
 from panda_jax.app import panels
 from panda_jax.app.choices import Session
-from panda_jax.app.controls import HINT, PAINT, PICK, Controls, hint, sentence
+from panda_jax.app.controls import HINT, LARGEST_UPLOAD, PAINT, PICK, Controls, hint, sentence
 from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.saved import save
@@ -86,9 +86,9 @@ element.addEventListener('change', (event) => {
   const told = (content) => { trigger('uploaded', {name: file.name, content}); input.value = ''; };
   reader.onload = () => told(reader.result.slice(reader.result.indexOf(',') + 1));
   reader.onerror = () => told('');
-  if (file.size > 8388608) told(null); else reader.readAsDataURL(file);
+  if (file.size > LARGEST) told(null); else reader.readAsDataURL(file);
 });
-"""
+""".replace('LARGEST', str(LARGEST_UPLOAD))
 
 
 def _head(engine: Engine) -> str:

@@ -253,8 +253,8 @@ def find(
     NonFiniteError: features, images or derivatives are not finite.
   """
   factors, sets = opened.factors, sample_sets(opened, settings)
-  live = np.flatnonzero(factors.parts.max(axis=0) > 0)
-  if not len(live) or not factors.appearances.any():
+  live = factors.live_parts
+  if not live or not factors.live_appearances:
     raise InputError(
       'workdir', opened.folder, 'all parts or all appearances are dead', 'run the fit with other settings'
     )
@@ -267,7 +267,7 @@ def find(
   rng = np.random.default_rng(SEED)
   candidates: list[Candidate] = []
   drawn: list[Candidate] = []
-  for number, part in enumerate(live.tolist()):
+  for number, part in enumerate(live):
     on_progress(f'measuring edits of part {part}, {number + 1} of {len(live)}')
     best = screened.best(part, settings.pairs)
     candidates += finder.measured(part, best, screened.strength[part, best])

@@ -52,10 +52,9 @@ class Screened(NamedTuple):
 
 def unit_masks(factors: Factors) -> np.ndarray:
   """(S, R_S): parts divided by their largest entry, as edits of the unit convention use them; zeros for dead ones."""
-  live = np.flatnonzero(factors.parts.max(axis=0) > 0)
   found = np.zeros_like(factors.parts)
-  for k in live:
-    found[:, k] = masks.part_mask(factors.parts, int(k))
+  for k in factors.live_parts:
+    found[:, k] = masks.part_mask(factors.parts, k)
   return found
 
 

@@ -85,7 +85,7 @@ def catalog_into(
     'pairs': R_S * R_C,
     'measured_edits': found.measured,
     'kept_edits': len(found.edits),
-    'dead_parts': np.flatnonzero(opened.factors.parts.max(axis=0) <= 0).tolist(),
+    'dead_parts': sorted({*range(R_S)} - {*opened.factors.live_parts}),
     'compilations': found.compilations,
     'seeds': {name: f'{first} to {first + count - 1}' for name, (first, count) in found.seeds.items()},
     'random': {one.name: _scores(one, found) for one in found.random},
