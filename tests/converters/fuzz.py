@@ -40,7 +40,7 @@ class Figures:
     slowest: processor seconds of the slowest case.
     growth: bytes by which the process's peak exceeded its memory at the start.
     largest: bytes of the largest case.
-    seconds: of the whole run.
+    seconds: of the whole run, by the clock.
   """
 
   outcomes: Counter
