@@ -15,7 +15,7 @@ import numpy as np
 from flax import serialization
 
 from panda_jax import distributed, joint
-from panda_jax.errors import InputError
+from panda_jax.errors import refusal
 from panda_jax.solver import SolverState
 
 
@@ -115,12 +115,7 @@ class Checkpoints:
         manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
         manager.wait_until_finished()
     except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
-      raise InputError(
-        'workdir',
-        self._folder.parent,
-        f'the checkpoint could not be written ({str(error).splitlines()[0][:160]})',
-        'free space or choose another folder; the last whole checkpoint is kept',
-      ) from error
+      raise refusal('workdir', self._folder.parent, 'the checkpoint could not be written', error) from error
     self._last = time.monotonic()
 
   def restore(self) -> SolverState | None:
@@ -141,9 +136,8 @@ class Checkpoints:
         args=ocp.args.Composite(inner=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()),
       )
     except Exception as error:
-      raise InputError(
-        'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({error})', 'use --overwrite to start anew'
-      ) from error
+      remedy = 'use --overwrite to start anew'
+      raise refusal('workdir', self._folder.parent, f'checkpoint {step} cannot be read', error, remedy) from error
     self._last = time.monotonic()
     return _joined(saved['inner'], saved['info'])
 

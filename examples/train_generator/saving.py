@@ -8,7 +8,7 @@ import numpy as np
 
 from examples.train_generator.steps import TrainState
 from panda_jax.checkpoint import silent_threads
-from panda_jax.errors import InputError
+from panda_jax.errors import refusal
 
 KEPT = 2
 
@@ -40,10 +40,7 @@ class Checkpoints:
         self._manager.save(int(state.images), args=ocp.args.PyTreeSave(arrays), force=True)
         self._manager.wait_until_finished()
     except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
-      said = str(error).splitlines()[0][:160]
-      raise InputError(
-        'workdir', self._folder.parent, f'the checkpoint could not be written ({said})', 'free space or rights'
-      ) from error
+      raise refusal('workdir', self._folder.parent, 'the checkpoint could not be written', error) from error
 
   def restore(self, like: TrainState) -> TrainState | None:
     """The last state, with the structure and the devices of `like`; None if there is none.
@@ -66,10 +63,8 @@ class Checkpoints:
       if any(array.shape != leaf.shape for array, leaf in zip(saved, leaves, strict=True)):
         raise ValueError('it is of another size')
     except Exception as error:
-      said = str(error).splitlines()[0][:160]
-      raise InputError(
-        'workdir', self._folder.parent, f'checkpoint {step} cannot be read ({said})', 'use --overwrite to start anew'
-      ) from error
+      remedy = 'use --overwrite to start anew'
+      raise refusal('workdir', self._folder.parent, f'checkpoint {step} cannot be read', error, remedy) from error
     placed = [
       jax.device_put(array.astype(leaf.dtype), leaf.sharding) for array, leaf in zip(saved, leaves, strict=True)
     ]
