@@ -85,6 +85,7 @@ def info() -> None:
 def sample() -> None:
   """python run.py sample --generator=DIR --seeds=0,1,2 --out=DIR"""
   from panda_jax import sampling
+  from panda_jax.arrays import read_npy
   from panda_jax.generators import seeds
 
   options = flags.FLAGS
@@ -97,9 +98,9 @@ def sample() -> None:
   if options.latents is None:
     z = seeds.draws(generator, sampling.parsed_numbers(options.seeds, 'seeds'))
   else:
-    z = sampling.read_array(options.latents, 'latents', (2,))
-  transform = options.transform and sampling.read_array(options.transform, 'transform', (2,))
-  features = options.features and sampling.read_array(options.features, 'features', (4,))
+    z = read_npy(options.latents, 'latents', (2,))
+  transform = options.transform and read_npy(options.transform, 'transform', (2,))
+  features = options.features and read_npy(options.features, 'features', (4,), kinds='fiubV')
   with Progress(len(z)) as progress:
     shapes = sampling.sample_into(
       options.out,
@@ -232,8 +233,8 @@ def refine() -> None:
 def saliency() -> None:
   """python run.py saliency --workdir=DIR --appearance=0"""
   from panda_jax import requests
+  from panda_jax.arrays import read_npy
   from panda_jax.explained import STATISTICS, saliency_into
-  from panda_jax.sampling import read_array
 
   options = flags.FLAGS
   opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
@@ -249,7 +250,7 @@ def saliency() -> None:
       features=features,
       threshold=requests.parsed_method(options.threshold),
       statistics=STATISTICS if options.samples is None else options.samples,
-      given_masks=None if options.masks is None else read_array(options.masks, 'masks', (3,)),
+      given_masks=None if options.masks is None else read_npy(options.masks, 'masks', (3,)),
     )
   print_written(out, shapes, 'saliency.png', 'masks.png', 'statistics.json')
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
-from panda_jax.factors import write_atomically
+from panda_jax.files import claim, write_atomically
 from panda_jax.fitting import versions
-from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
 from panda_jax.refine import refine

@@ -17,13 +17,13 @@ import jax
 import numpy as np
 
 from panda_jax import maps, refine, saliency
+from panda_jax.arrays import npy_bytes
 from panda_jax.edit import BATCH_PIXELS, Editor
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
-from panda_jax.factors import npy_bytes, write_atomically
 from panda_jax.features import as_source
+from panda_jax.files import claim, write_atomically
 from panda_jax.fitting import versions
-from panda_jax.folders import claim
 from panda_jax.opened import Opened
 
 REFINE_RECORD, SALIENCY_RECORD = 'refine.json', 'statistics.json'

@@ -1,48 +1,37 @@
 """Factors: the parts and appearances of one fit, with where they came from, and their files."""
 
 import dataclasses
-import io
 import json
 import os
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from panda_jax.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.errors import InputError
+from panda_jax.files import parsed_json, write_atomically
 
-
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-  """Writes a file so that it is either whole or not there, and an old one survives a failure."""
-  path = Path(path)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
-  except OSError as error:
-    temporary.unlink(missing_ok=True)
-    raise InputError(
-      'workdir',
-      path.parent,
-      f'{path.name} could not be written ({error.strerror})',
-      'free space or choose another folder',
-    ) from error
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-  buffer = io.BytesIO()
-  np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-  return buffer.getvalue()
-
-
-def _loaded(path: str | os.PathLike, argument: str) -> np.ndarray:
-  try:
-    return np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(
-      argument, path, f'it cannot be read as numpy data ({error})', 'give a file written by a fit'
-    ) from error
+REMEDY = 'give a file written by a fit'
+# What is read of a provenance; other entries are kept as they are.
+PROVENANCE = {
+  'layer?': (int, str, None),
+  'sha256?': (str, None),
+  'samples?': (int, None),
+  'source?': (str, None),
+  'generator?': (
+    None,
+    {
+      'path?': (str, None),
+      'layer?': (int, None),
+      'seed?': int,
+      'samples?': (int, None),
+      'labels?': ([int], None),
+      'truncation?': (float, None),
+      'truncation_layers?': (int, None),
+    },
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +58,10 @@ class Factors:
       if array.ndim != 2:
         raise InputError(name, f'shape {array.shape}', 'a factor is a matrix', 'give (C, R_C) and (S, R_S)')
       object.__setattr__(self, name, array)
-    object.__setattr__(self, 'grid', (int(self.grid[0]), int(self.grid[1])))
-    if self.grid[0] * self.grid[1] != self.parts.shape[0]:
-      raise InputError(
-        'grid',
-        f'{self.grid[0]},{self.grid[1]}',
-        f'the parts have {self.parts.shape[0]} positions',
-        'give H,W of that size',
-      )
+    object.__setattr__(self, 'grid', _checked_grid(self.grid, len(self.parts)))
+    if self.mean is not None and np.shape(self.mean) not in ((n, len(self.appearances)) for n in (1, len(self.parts))):
+      problem = f'there are {len(self.parts)} positions and {len(self.appearances)} channels'
+      raise InputError('mean', f'shape {np.shape(self.mean)}', problem, 'give (S, C) or (1, C)')
 
   @property
   def live_parts(self) -> list[int]:
@@ -109,24 +94,40 @@ class Factors:
       'appearances': self.appearances,
       'parts': self.parts,
       'grid': np.asarray(self.grid, np.int64),
-      'provenance': np.asarray(json.dumps(self.provenance)),
+      'provenance': np.asarray(self._record()),
     }
     if self.mean is not None:
       arrays['mean'] = np.asarray(self.mean, np.float32)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, npz_bytes(**arrays))
+
+  def _record(self) -> str:
+    """The provenance as JSON that `load` takes."""
+    try:
+      text = json.dumps(self.provenance, allow_nan=False)
+      parsed_json(text, PROVENANCE)
+    except (TypeError, ValueError, RecursionError) as error:
+      raise InputError('provenance', 'given', f'it is no record of JSON values ({error})', 'give others') from error
+    return text
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Factors':
-    """Reads what `save` wrote."""
-    data = _loaded(path, 'factors')
-    names = getattr(data, 'files', ())
-    missing = {'appearances', 'parts', 'grid', 'provenance'} - set(names)
-    if missing:
-      raise InputError('factors', path, f'it lacks {", ".join(sorted(missing))}', 'give a factors.npz written by a fit')
-    mean = data['mean'] if 'mean' in names else None
-    return cls(data['appearances'], data['parts'], data['grid'], json.loads(str(data['provenance'])), mean)
+    """Reads what `save` wrote.
+
+    Raises:
+      InputError: it is missing or damaged, or holds what no fit writes.
+    """
+    names = 'appearances', 'parts', 'grid', 'provenance'
+    data = read_npz(path, 'factors', names, optional=['mean'], texts=['provenance'], packed=False, remedy=REMEDY)
+    try:
+      for name in {*data} - {'provenance'}:
+        checked_array(data[name], name, 'array')
+      if (data['parts'] < 0).any():
+        raise InputError('parts', 'array', 'it has negative entries', 'give others')
+      provenance = parsed_json(str(data['provenance']), PROVENANCE)
+      return cls(data['appearances'], data['parts'], data['grid'], provenance, data.get('mean'))
+    except ValueError as error:
+      said = f'{error.argument}: {error.problem}' if isinstance(error, InputError) else f'provenance: {error}'
+      raise InputError('factors', path, f'it is damaged ({said})', REMEDY) from error
 
   def save_published(self, folder: str | os.PathLike, name: str, layer: int) -> tuple[Path, Path]:
     """Writes the authors' pair Uc-name_...npy (C, R_C) and Us-name_...npy (S, R_S); returns both paths."""
@@ -149,7 +150,7 @@ class Factors:
       us_path: (S, R_S), row-major positions.
       grid: (H, W); square if left out, as the published code assumes.
     """
-    A, P = _loaded(uc_path, 'uc_path'), _loaded(us_path, 'us_path')
+    A, P = read_npy(uc_path, 'uc_path', [2]), read_npy(us_path, 'us_path', [2])
     if grid is None:
       side = round(np.sqrt(len(P)))
       if side * side != len(P):
@@ -160,3 +161,14 @@ class Factors:
     if found:
       provenance |= {'name': found[1], 'layer': int(found[2])}
     return cls(A, P, grid, provenance)
+
+
+def _checked_grid(grid, positions: int) -> tuple[int, int]:
+  """(H, W) of so many positions."""
+  numbers = np.asarray(grid)
+  if numbers.shape != (2,) or numbers.dtype.kind not in 'iu' or (numbers < 1).any():
+    raise InputError('grid', str(grid)[:40], 'it is not two positive whole numbers', 'give H,W')
+  height, width = (int(x) for x in numbers)
+  if height * width != positions:
+    raise InputError('grid', f'{height},{width}', f'the parts have {positions} positions', 'give H,W of that size')
+  return height, width

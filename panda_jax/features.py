@@ -14,7 +14,9 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from panda_jax.errors import InputError
+from panda_jax.arrays import NUMBERS, SAVED, read_header
+from panda_jax.errors import InputError, refusal
+from panda_jax.files import open_regular
 
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 
@@ -162,42 +164,26 @@ class NpySource(FeatureSource):
 
   def __init__(self, path: str | os.PathLike, grid: tuple[int, int] | None = None, samples: int | None = None):
     self.path = Path(path)
-    if not self.path.is_file():
+    if not os.path.exists(path):
       raise InputError('features', path, 'there is no such file', 'give the path of a .npy file')
-    try:
-      with self.path.open('rb') as file:
-        version = np.lib.format.read_magic(file)
-        reader = {
-          (1, 0): np.lib.format.read_array_header_1_0,
-          (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if reader is None:
-          raise ValueError(f'.npy version {version}')
-        shape, fortran, dtype = reader(file)
-        self._offset = file.tell()
+    with open_regular(path, 'features', SAVED) as file:
+      self._state = self._found()
+      try:
+        header = read_header(file, self._state[0], NUMBERS + 'V')
+        self._offset = header.offset
         file.seek(0)
         self._header = file.read(self._offset)
-    except OSError as error:
-      raise InputError(
-        'features', path, f'it cannot be read ({error.strerror})', 'check the path and its rights'
-      ) from error
-    except (ValueError, EOFError, SyntaxError) as error:
-      raise InputError('features', path, f'it is not a .npy array ({error})', 'write it with numpy.save') from error
-    self.dtype = _checked_dtype(dtype, 'features')
+      except (OSError, ValueError) as error:
+        raise refusal('features', path, 'it cannot be read', error, SAVED) from error
+    self.dtype = _checked_dtype(header.dtype, 'features')
     if not self.dtype.isnative:
       raise InputError('features', path, 'its bytes are in the other order', 'save it in native byte order')
-    if fortran:
+    if header.fortran:
       raise InputError(
         'features', path, 'it is stored in Fortran order', 'save numpy.ascontiguousarray(features) instead'
       )
-    N, H, W, C = _checked_shape(shape, grid, 'features')
+    N, H, W, C = _checked_shape(header.shape, grid, 'features')
     self.grid, self.channels = (H, W), C
-    self._state = self._found()
-    held, needed = self._state[0] - self._offset, N * self.sample_bytes
-    if held < needed:
-      raise InputError(
-        'features', path, f'it is cut short: {held} of {needed} bytes of data', 'copy or write the file again'
-      )
     self.samples = _checked_samples(samples, N)
 
   def name(self):

@@ -2,19 +2,18 @@
 
 import functools
 import hashlib
-import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from panda_jax.config import record_form
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
+from panda_jax.files import read_json
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
 
@@ -190,29 +189,6 @@ class Opened:
       )
 
 
-def read_factors(path: str | os.PathLike) -> Factors:
-  """Factors from a factors.npz, finite and P >= 0.
-
-  Raises:
-    InputError: it is missing or damaged.
-  """
-  try:
-    content = io.BytesIO(Path(path).read_bytes())  # a damaged file that numpy opens itself stays open
-    factors = Factors.load(content)
-  except OSError as error:
-    raise InputError('factors', path, f'it cannot be read ({error.strerror})', 'give the folder of a fit') from error
-  except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    said = error.problem if isinstance(error, InputError) else error
-    raise InputError('factors', path, f'it is damaged ({said})', 'run the fit again') from error
-  if not isinstance(factors.provenance, dict):
-    raise InputError('factors', path, 'its provenance is no record', 'run the fit again')
-  for name in ('appearances', 'parts'):
-    matrix = getattr(factors, name)
-    if not np.isfinite(matrix).all() or (name == 'parts' and (matrix < 0).any()):
-      raise InputError('factors', path, f'its {name} hold entries that no fit writes', 'run the fit again')
-  return factors
-
-
 def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
   """The fit in a folder that `run.py fit` wrote.
 
@@ -225,14 +201,10 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
     InputError: there is no finished fit, or the generator is another one.
   """
   workdir = Path(workdir)
-  if not (workdir / FACTORS).is_file():
+  if not os.path.isfile(workdir / FACTORS):
     problem = f'there is no {FACTORS} in it' if workdir.is_dir() else 'there is no such folder'
     raise InputError('workdir', workdir, problem, 'give the folder of a finished fit')
-  factors = read_factors(workdir / FACTORS)
-  config = {}
-  if (workdir / CONFIG).is_file():
-    try:
-      config = json.loads((workdir / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-      raise InputError('workdir', workdir, f'{CONFIG} cannot be read ({error})', 'run the fit again') from error
+  factors, config = Factors.load(workdir / FACTORS), {}
+  if os.path.lexists(workdir / CONFIG):
+    config = read_json(workdir / CONFIG, 'workdir', record_form(), 'run the fit again')
   return Opened(factors, generator, config=config, folder=workdir)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.errors import InputError
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 
 DPI = 150
 # Pale to black, its lightness falling evenly, so that it keeps its order on a grey printer; exact zeros are white.

@@ -10,8 +10,9 @@ import numpy as np
 from panda_jax import pages
 from panda_jax.config import FLAGS, default_config
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, write_atomically
-from panda_jax.opened import digest_of, read_factors
+from panda_jax.factors import Factors
+from panda_jax.files import write_atomically
+from panda_jax.opened import digest_of
 from panda_jax.pictures import COLOURS
 from panda_jax.report_folders import folders, left_out, made_from, number, read_record, records, short, told_apart
 
@@ -40,7 +41,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
   summary, config = read_record(workdir / 'summary.json'), read_record(workdir / 'config.json')
   if summary is None:
     raise InputError('workdir', workdir, 'its summary.json cannot be read', 'run the fit again with --overwrite')
-  factors = read_factors(workdir / 'factors.npz')
+  factors = Factors.load(workdir / 'factors.npz')
   config = config or {}
   found, stale = told_apart(folders(workdir), digest_of(factors))
   edits = [folder for folder in found if folder.parent.name == 'edits']

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from panda_jax import masks, zoo
+from panda_jax.arrays import read_npy
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.opened import Opened, digest_of, open_workdir
-from panda_jax.sampling import parsed_labels, parsed_numbers, read_array
+from panda_jax.sampling import parsed_labels, parsed_numbers
 from panda_jax.zoo import NamedEdit, Spec
 
 SEEDS = '0,1,2,3'  # of samples that are edited where none are given
@@ -111,7 +112,7 @@ def given_samples(options: Any) -> Samples:
     return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds')), labels=labels)
   if options.seeds is not None:
     raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
-  return Samples(z=read_array(options.latents, 'latents', (2,)), labels=labels)
+  return Samples(z=read_npy(options.latents, 'latents', (2,)), labels=labels)
 
 
 def given_to_explain(options: Any) -> tuple[Samples | None, str | None]:
@@ -192,7 +193,7 @@ def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], st
     most = opened.factors.appearances.shape[1] - 1
     raise InputError('appearance', None, 'not given', f'give one from 0 to {most}')
   if options.directions is not None:
-    rows = read_array(options.directions, 'directions', (2,))
+    rows = read_npy(options.directions, 'directions', (2,))
   parts = [parsed_part(piece) for piece in options.part.split(BETWEEN)] if options.part is not None else [()]
   indices = [parsed_index(piece, 'appearance') for piece in options.appearance.split(BETWEEN)]
   E = max(len(parts), len(indices))

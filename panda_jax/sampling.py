@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -12,9 +12,9 @@ import numpy as np
 from flax import nnx
 
 from panda_jax import pictures
+from panda_jax.arrays import read_npy
 from panda_jax.errors import InputError
-from panda_jax.factors import write_atomically
-from panda_jax.folders import claim
+from panda_jax.files import claim, write_atomically
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.source import weights_digest
 
@@ -45,29 +45,6 @@ def described(generator) -> str:
   return '\n'.join(lines)
 
 
-def read_array(path: str | os.PathLike, argument: str, dimensions: Sequence[int]) -> np.ndarray:
-  """A small numeric .npy file, finite, of one of these numbers of dimensions.
-
-  Raises:
-    InputError: named `argument`: it is missing, no such array, or holds NaN or infinity.
-  """
-  try:
-    array = np.load(path, allow_pickle=False)
-  except OSError as error:
-    raise InputError(argument, path, f'it cannot be read ({error.strerror})', 'give the path of a .npy file') from error
-  except (ValueError, EOFError) as error:
-    raise InputError(argument, path, f'it is not a .npy array ({error})', 'write it with numpy.save') from error
-  if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiub':
-    raise InputError(argument, path, 'it does not hold numbers', 'save floating point or whole numbers')
-  if array.ndim not in dimensions:
-    wanted = ' or '.join(map(str, dimensions))
-    raise InputError(argument, path, f'it has {array.ndim} dimensions, not {wanted}', 'see README.md for the shapes')
-  if not np.isfinite(array).all():
-    where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    raise InputError(argument, path, f'entry {where} is not finite', 'save finite numbers')
-  return array
-
-
 def parsed_numbers(text: str, argument: str) -> list[int]:
   """Whole numbers from '0,1,2', ranges as '0-99' among them."""
   numbers: list[int] = []
@@ -92,7 +69,7 @@ def parsed_labels(text: str | None) -> np.ndarray | None:
   if text is None:
     return None
   if text.endswith('.npy'):
-    labels = read_array(text, 'labels', (1, 2))
+    labels = read_npy(text, 'labels', (1, 2))
     return labels if labels.dtype.kind in 'iuf' else labels.astype(np.int64)
   return np.array(parsed_numbers(text, 'labels'))
 

@@ -8,7 +8,7 @@ from panda_jax import distributed
 from panda_jax.checkpoint import Checkpoints, packed, unpacked
 from panda_jax.clock import Clock
 from panda_jax.errors import Interrupted
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.progress import Progress
 from panda_jax.solver import SolverState
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from panda_jax.errors import InputError
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.overlays import on_image, outlined
 from panda_jax.pictures import to_bytes
 from panda_jax.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, tile_size, written

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import tempfile
@@ -14,10 +15,12 @@ import ml_collections
 import numpy as np
 
 from panda_jax import distributed, overlays, pictures
+from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
+from panda_jax.config import record_form
 from panda_jax.errors import InputError
-from panda_jax.factors import npy_bytes, write_atomically
 from panda_jax.features import FeatureSource, as_source
+from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
 from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.progress import Progress
 from panda_jax.saving import Saving, write_history
@@ -38,21 +41,19 @@ OUTPUTS = (
   'report.html',
 )
 OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
+SUMMARY = {  # what is read of summary.json, which comes last: where it is, a fit is finished
+  'relative_error': float,
+  'reason': str,
+  'warnings': [str],
+  'seconds': dict,
+  'counts': dict,
+  'part_energy?': [float],
+  'versions?': dict,
+  'devices?': [str],
+}
+ANEW = 'use --overwrite to start anew'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
-
-
-def write_json(path: Path, value) -> None:
-  write_atomically(path, (json.dumps(value, indent=2) + '\n').encode())
-
-
-def read_json(path: Path):
-  try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError) as error:
-    raise InputError(
-      'workdir', path.parent, f'{path.name} cannot be read ({error})', 'use --overwrite to start anew'
-    ) from error
 
 
 def parsed_grid(text: str | None) -> tuple[int, int] | None:
@@ -72,7 +73,8 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
   """Makes the folder, or accepts one of the same configuration; empties it of our files with `overwrite`.
 
   Raises:
-    InputError: it cannot be written, or holds a fit of another configuration or files that a fit would replace.
+    InputError: it cannot be written, holds a fit of another configuration or files that a fit would replace, or a
+      symbolic link where a fit writes.
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -80,15 +82,17 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
       pass
   except OSError as error:
     raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+  check_no_links(workdir, (*OUTPUTS, '.*.tmp'))
+  check_no_links_below(workdir, 'checkpoints')
   if overwrite:
     for name in OUTPUTS:
       (workdir / name).unlink(missing_ok=True)
     shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
   record = workdir / 'config.json'
-  if record.exists():
-    agree(workdir, read_json(record), config)
+  if os.path.lexists(record):
+    agree(workdir, read_config(workdir), config)
   else:
-    there = [name for name in (*OUTPUTS, 'checkpoints') if (workdir / name).exists()]
+    there = [name for name in (*OUTPUTS, 'checkpoints') if os.path.lexists(workdir / name)]
     if there:
       raise InputError(
         'workdir',
@@ -96,6 +100,11 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
         f'{there[0]} is there, from no fit that is on record',
         'choose another folder or use --overwrite',
       )
+
+
+def read_config(workdir: Path) -> dict:
+  """The configuration that a fit has on record."""
+  return read_json(workdir / 'config.json', 'workdir', record_form(), ANEW)
 
 
 def agree(workdir: Path, old: dict, new: dict) -> None:
@@ -216,15 +225,16 @@ def fit_into(
 
   def found_before() -> dict:
     """Of an earlier run: the summary if it is finished, and the hash of its source."""
-    sha256 = read_json(record).get('sha256') if record.exists() else None
-    if not (workdir / 'summary.json').exists():
+    sha256 = read_config(workdir).get('sha256') if record.exists() else None
+    if not os.path.lexists(workdir / 'summary.json'):
       return {'sha256': sha256}
+    summary = read_json(workdir / 'summary.json', 'workdir', SUMMARY, ANEW)
     agree(workdir, {'sha256': sha256}, {'sha256': sha256_of(source, like=sha256)})
-    return {'summary': read_json(workdir / 'summary.json')}
+    return {'summary': summary}
 
   def check(sha256: str) -> None:
     if record.exists():
-      agree(workdir, read_json(record), {'sha256': sha256})
+      agree(workdir, read_config(workdir), {'sha256': sha256})
     write_json(record, settings | {'sha256': sha256})
 
   with Progress(source.samples) as progress, terminations() as caught:

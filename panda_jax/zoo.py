@@ -17,7 +17,8 @@ import numpy as np
 
 from panda_jax.edit_values import AnyEdit, compose, make_edit
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, write_atomically
+from panda_jax.factors import Factors
+from panda_jax.files import write_atomically
 
 FORMAT = 1
 LARGEST = 16 << 20  # bytes of a zoo, or of a file of annotated directions

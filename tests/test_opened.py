@@ -13,7 +13,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator, seeds
 from panda_jax.generators.base import Compiled
-from panda_jax.opened import Opened, digest_of, open_workdir, read_factors
+from panda_jax.opened import Opened, digest_of, open_workdir
 from panda_jax.workdir import fit_into
 
 OPTIONS = registry.options_class('stylegan2')(
@@ -79,7 +79,7 @@ def test_a_generator_that_moved_is_known_by_its_hash(workdir, folder, tmp_path):
 def test_a_generator_that_is_gone_is_asked_for(workdir, tmp_path):
   copy = tmp_path / 'fit'
   copy.mkdir()
-  factors = read_factors(workdir / 'factors.npz')
+  factors = Factors.load(workdir / 'factors.npz')
   factors.provenance['generator']['path'] = str(tmp_path / 'gone')
   factors.save(copy / 'factors.npz')
   opened = open_workdir(copy)  # factors are there without it
@@ -88,7 +88,7 @@ def test_a_generator_that_is_gone_is_asked_for(workdir, tmp_path):
 
 
 def test_factors_of_another_layer_are_refused(workdir, folder):
-  factors = read_factors(workdir / 'factors.npz')
+  factors = Factors.load(workdir / 'factors.npz')
   with pytest.raises(InputError, match=r'5 channels on 8x8: layer 1 of this generator has 6 channels on 4x4'):
     Opened(factors, folder, layer=1)
   with pytest.raises(InputError, match='layer=9'):
@@ -129,7 +129,7 @@ def test_the_digest_names_factors():
 
 def test_damaged_factors_cost_one_line(workdir, tmp_path):
   whole = (workdir / 'factors.npz').read_bytes()
-  factors = read_factors(workdir / 'factors.npz')
+  factors = Factors.load(workdir / 'factors.npz')
   broken = {
     'cut': whole[: len(whole) // 2],
     'flipped': whole[:300] + bytes(255 - x for x in whole[300:340]) + whole[340:],
@@ -144,7 +144,7 @@ def test_damaged_factors_cost_one_line(workdir, tmp_path):
   np.savez(tmp_path / 'json.npz', appearances=bad, parts=bad, grid=(8, 8), provenance=np.asarray('{'))
   for path in tmp_path.glob('*.npz'):
     with pytest.raises(InputError) as caught:
-      read_factors(path)
+      Factors.load(path)
     assert str(caught.value).startswith('factors=')
     assert '\n' not in str(caught.value)
 

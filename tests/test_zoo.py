@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from panda_jax import zoo
+from panda_jax.arrays import npy_bytes
 from panda_jax.edit import compose, make_edit, offset
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, npy_bytes
+from panda_jax.factors import Factors
 from panda_jax.opened import digest_of
 from panda_jax.zoo import NamedEdit, Spec
 

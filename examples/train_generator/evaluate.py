@@ -19,7 +19,7 @@ import panda_jax
 from examples.train_generator import data
 from panda_jax import realism
 from panda_jax.errors import InputError
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.seeds import draws
 from panda_jax.pictures import draw_images

@@ -15,7 +15,7 @@ import numpy as np
 from examples.train_generator import data, steps
 from examples.train_generator.saving import Checkpoints
 from panda_jax.errors import InputError, Interrupted, NonFiniteError
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.fitting import versions
 from panda_jax.generators.disk import save_generator
 from panda_jax.layout import data_mesh

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from panda_jax.catalog.finding import Candidate, Found
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.opened import Opened
 from panda_jax.overlays import outlined
 from panda_jax.pictures import middling, to_bytes

@@ -16,9 +16,8 @@ from panda_jax.catalog.finding import DEFAULTS, SIMILAR, Candidate, Found, Setti
 from panda_jax.catalog.measuring import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.factors import write_atomically
+from panda_jax.files import claim, write_atomically
 from panda_jax.fitting import versions
-from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
 from panda_jax.zoo import NamedEdit, Spec, write_zoo

@@ -14,7 +14,7 @@ import numpy as np
 
 from panda_jax import metrics
 from panda_jax.compare.protocol import Bench, Candidate, Samples
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.realism import Embedding, frechet_distance
 
 SHOWN = 6  # samples whose edited images are kept for the strips

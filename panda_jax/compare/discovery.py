@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 
 COST = 'cost.json'
 POLL_SECONDS = 0.2

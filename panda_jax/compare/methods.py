@@ -17,7 +17,8 @@ from panda_jax import fitting
 from panda_jax.compare.protocol import Candidate
 from panda_jax.edit import Edit, make_edit
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, write_atomically
+from panda_jax.factors import Factors
+from panda_jax.files import write_atomically
 from panda_jax.generators.source import GeneratorSource
 from panda_jax.regions import best_part, region_edit
 from panda_jax.rivals import directions as found_directions

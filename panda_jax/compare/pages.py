@@ -12,7 +12,7 @@ import numpy as np
 from panda_jax.compare.cells import Cell
 from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.overlays import outlined
 from panda_jax.pictures import FAINT, SERIES, middling, saved_figure, to_bytes
 from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size

@@ -22,7 +22,7 @@ from panda_jax.compare.latency import latencies
 from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.factors import write_atomically
+from panda_jax.files import write_atomically
 from panda_jax.fitting import versions
 from panda_jax.progress import Progress
 from panda_jax.realism import SMALLEST, embedding

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from panda_jax.arrays import npy_bytes
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import npy_bytes, write_atomically
+from panda_jax.files import write_atomically
 
 SPACES = ('w', 'z', 's')
 ARRAY, RECORD = 'directions.npy', 'directions.json'

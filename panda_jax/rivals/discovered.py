@@ -16,8 +16,8 @@ from flax import nnx
 
 from panda_jax import strips
 from panda_jax.errors import NonFiniteError
+from panda_jax.files import claim
 from panda_jax.fitting import versions
-from panda_jax.folders import claim
 from panda_jax.generators.source import weights_digest
 from panda_jax.rivals import METHODS
 from panda_jax.rivals.directions import ARRAY, RECORD, Directions
