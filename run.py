@@ -5,7 +5,6 @@ import time
 STARTED = time.perf_counter()
 
 import contextlib  # noqa: E402
-import difflib  # noqa: E402
 import os  # noqa: E402
 import shlex  # noqa: E402
 import sys  # noqa: E402
@@ -18,26 +17,24 @@ if __name__ == '__main__' and {'--distributed', '--distributed=true'} & {*sys.ar
   supervise()
 
 from absl import flags, logging  # noqa: E402
-from ml_collections import config_flags  # noqa: E402
 
+import panda_jax  # noqa: E402
+from panda_jax import command_line  # noqa: E402
 from panda_jax.clock import Clock  # noqa: E402
 from panda_jax.config import FLAGS, default_config  # noqa: E402
 from panda_jax.errors import InputError, Interrupted, Lost  # noqa: E402
 from panda_jax.progress import Progress  # noqa: E402
+from panda_jax.wording import brief, nearest  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
-HERE = Path(__file__).parent
+DEFAULT = Path(__file__).parent / 'configs' / 'default.py'
 INTERRUPTED = 130  # exit status after Ctrl-C
 HELP = {'--help', '-help', '-h', 'help'}
+VERSION = {'--version', '-version', 'version'}
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
 UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
 EDITING: set[str] = set()  # flags of the others
 DISCOVERING: set[str] = set()  # flags of discover, which has alpha too
-
-
-def nearest(word: str, words) -> str:
-  found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-  return f'did you mean {found[0]}?' if found else f'give one of {", ".join(sorted(words))}'
 
 
 def fit() -> None:
@@ -396,10 +393,16 @@ def define_discover_flags() -> None:
   DISCOVERING.update(set(flags.FLAGS) - before)
 
 
-def define_flags(name: str) -> None:
-  """Defines every flag. Not at import: the configuration's flag reads the command line while it is defined."""
-  default = str(HERE / 'configs' / 'default.py')
-  config_flags.DEFINE_config_file('config', default, 'Configuration file.')
+def define_flags(name: str, words: list[str]) -> list[str]:
+  """Defines every flag; not at import, since which keys of a configuration are flags depends on what was typed.
+
+  Returns:
+    `words` without --config.
+  """
+  if name == 'compare':
+    rest = command_line.define_config(flags.FLAGS, words, None, 'configs/compare_cats64.py')
+  else:
+    rest = command_line.define_config(flags.FLAGS, words, DEFAULT)
   flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
   flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
   if name == 'discover':
@@ -436,6 +439,12 @@ def define_flags(name: str) -> None:
   flags.DEFINE_integer('parts', None, 'R_S, how many parts.')
   flags.DEFINE_integer('appearances', None, 'R_C, how many appearances; all channels if left out.')
   flags.DEFINE_integer('seed', None, 'Seed of the restarts and of the first sample.')
+  return rest
+
+
+def own_flags(name: str) -> set[str]:
+  """Flags of a command, once they are defined."""
+  return command_line.own_flags(flags.FLAGS) - foreign_flags(name) - (set(FLAGS) - known_keys(name))
 
 
 def helped(name: str | None) -> str:
@@ -444,64 +453,42 @@ def helped(name: str | None) -> str:
     return '\n'.join(
       [*(command.__doc__ for command in COMMANDS.values()), '', 'python run.py COMMAND --help: its flags']
     )
-  known = set(flags.FLAGS)
-  define_flags(name)
-  keys = known_keys(name)
-  own = sorted(set(flags.FLAGS) - known - foreign_flags(name) - (set(FLAGS) - keys))
-  lines = [COMMANDS[name].__doc__, '']
-  lines += [f'  --{flag:<19} {" ".join(flags.FLAGS[flag].help.split())}' for flag in own]
-  return '\n'.join([*lines, f'  {"--config.KEY":<21} {", ".join(sorted(keys))}'])
-
-
-def check_config_keys(name: str, arguments: list[str]) -> None:
-  """A wrong key, told before anything is read, with the nearest right one."""
-  known = known_keys(name)
-  for argument in arguments:
-    if argument.startswith(('--config.', '-config.')):
-      key = argument.lstrip('-')[len('config.') :].split('=')[0]
-      if key not in known:
-        raise InputError(f'config.{key}', argument.partition('=')[2], 'there is no such key', nearest(key, known))
+  define_flags(name, [f'--config={DEFAULT}'])
+  lines = [COMMANDS[name].__doc__, '', *command_line.listed(flags.FLAGS, own_flags(name))]
+  return '\n'.join([*lines, f'  {"--config.KEY":<21} {", ".join(sorted(known_keys(name)))}'])
 
 
 def parse(argv: list[str]) -> str:
   """Reads flags and returns the command."""
   if len(argv) < 2 or argv[1].startswith('-'):
     raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', f'give one of {", ".join(COMMANDS)}')
-  if argv[1] not in COMMANDS:
-    raise InputError('command', argv[1], 'unknown', nearest(argv[1], COMMANDS))
-  check_config_keys(argv[1], argv[2:])
-  if argv[1] == 'compare' and not any(argument.lstrip('-').split('=')[0] == 'config' for argument in argv[2:]):
-    raise InputError('config', None, 'not given', 'give --config=configs/compare_cats64.py, or one of your own')
-  try:
-    define_flags(argv[1])
-    rest = flags.FLAGS([argv[0], *argv[2:]])
-    flags.FLAGS.config.to_dict()  # a file that could not be loaded says so only now
-  except flags.UnrecognizedFlagError as error:
-    known = set(flags.FLAGS) - foreign_flags(argv[1])
-    remedy = nearest(error.flagname, known)
-    raise InputError(f'--{error.flagname}', error.flagvalue, 'there is no such flag', remedy) from error
-  except Exception as error:  # a config file may raise anything; its last line says what
-    said = str(error).strip().splitlines()[-1].strip()
-    raise InputError('flags', ' '.join(argv[2:]), said, 'see README.md for flags and config keys') from error
-  if len(rest) > 1:
-    raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
-  foreign = foreign_flags(argv[1])
-  for name in sorted(foreign):
-    if flags.FLAGS[name].present:
-      remedy = nearest(name, set(flags.FLAGS) - foreign)
-      raise InputError(f'--{name}', flags.FLAGS[name].value, f'{argv[1]} has no such flag', remedy)
-  if argv[1] in ('fit', 'compare'):
-    strange = sorted(set(flags.FLAGS.config.keys()) - known_keys(argv[1]))
+  name, words, see = argv[1], argv[2:], f'python run.py {argv[1]} --help lists the flags'
+  if name not in COMMANDS:
+    raise InputError('command', name, 'unknown', nearest(name, COMMANDS))
+  words = define_flags(name, words)
+  own = own_flags(name)
+  command_line.parse(flags.FLAGS, words, see, own)
+  for flag in sorted(foreign_flags(name)):
+    if flags.FLAGS[flag].present:
+      remedy = command_line.nearest_flag(flag, own, see)
+      raise InputError(f'--{flag}', flags.FLAGS[flag].value, f'{name} has no such flag', remedy)
+  config = flags.FLAGS.config
+  if name in ('fit', 'compare'):
+    strange = sorted(set(config.keys()) - known_keys(name))
     if strange:
-      remedy = f'give a configuration of {argv[1]}'
-      raise InputError(f'config.{strange[0]}', flags.FLAGS.config[strange[0]], f'no key of {argv[1]}', remedy)
-  return argv[1]
+      raise InputError(
+        f'config.{strange[0]}', config[strange[0]], f'no key of {name}', f'give a configuration of {name}'
+      )
+  return name
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
   if not HELP.isdisjoint(argv[1:]):
     print(helped(argv[1]))
+    return 0
+  if not VERSION.isdisjoint(argv[1:]):
+    print(f'panda-jax {panda_jax.__version__}')
     return 0
   try:
     COMMANDS[parse(argv)]()
@@ -513,8 +500,8 @@ def main(argv: list[str]) -> int:
     return 143
   except Lost as error:
     print(
-      f'error: the computation across processes broke off ({error}); see what the process said that ended first, then '
-      'start all again: they go on from the last checkpoint',
+      f'error: the computation across processes broke off ({brief(error, 120)}); see what the process said that ended '
+      'first, then start all again: they go on from the last checkpoint',
       file=sys.stderr,
     )
     return 1

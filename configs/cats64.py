@@ -9,6 +9,7 @@ those of a face, and its edits act on them.
 """
 
 from panda_jax.config import default_config
+from panda_jax.errors import InputError
 
 
 def get_config(size: str = 'full'):
@@ -20,5 +21,5 @@ def get_config(size: str = 'full'):
   if size == 'smoke':
     config.samples, config.parts, config.restarts = 32, 4, 8
   elif size != 'full':
-    raise ValueError(f'config=configs/cats64.py:{size}: unknown size; give full or smoke')
+    raise InputError('config', f'configs/cats64.py:{size}', 'unknown size', 'give full or smoke')
   return config

@@ -9,6 +9,7 @@ hand on the mean of 256 samples; regions.png shows them.
 """
 
 from panda_jax.compare.settings import default_config
+from panda_jax.errors import InputError
 
 
 def get_config(size: str = 'full'):
@@ -28,5 +29,5 @@ def get_config(size: str = 'full'):
     config.samples, config.parts, config.candidates = 64, 8, 2
     config.heldout, config.test, config.realism_samples = 8, 8, 128
   elif size != 'full':
-    raise ValueError(f'config=configs/compare_cats64.py:{size}: unknown size; give full or smoke')
+    raise InputError('config', f'configs/compare_cats64.py:{size}', 'unknown size', 'give full or smoke')
   return config

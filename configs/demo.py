@@ -10,6 +10,7 @@ the mouth, 2 forehead, nose and cheeks, 5 the mouth and chin, 1, 6 and 7 the bor
 from pathlib import Path
 
 from panda_jax.config import default_config
+from panda_jax.errors import InputError
 
 
 def get_config(size: str = 'full'):
@@ -20,5 +21,5 @@ def get_config(size: str = 'full'):
   if size == 'smoke':
     config.samples, config.parts, config.restarts = 24, 4, 8
   elif size != 'full':
-    raise ValueError(f'config=configs/demo.py:{size}: unknown size; give full or smoke')
+    raise InputError('config', f'configs/demo.py:{size}', 'unknown size', 'give full or smoke')
   return config

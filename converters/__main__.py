@@ -4,7 +4,6 @@ SOURCE is a .pth, .pt, .bin or .pkl file, or for BigGAN the folder with config.j
 is not needed. DESTINATION is a new folder.
 """
 
-import difflib
 import importlib
 import os
 import signal
@@ -14,12 +13,15 @@ import warnings
 import numpy as np
 from absl import flags, logging
 
+import panda_jax
 from converters import report
 from converters.assemble import assemble
 from converters.limits import shown
 from converters.reading import Checkpoint, Module, read
+from panda_jax import command_line
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import check_free, quiet, save_generator
+from panda_jax.wording import printable
 
 FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
 TERMINATED, INTERRUPTED = 143, 130
@@ -42,6 +44,7 @@ def define_flags() -> flags.FlagValues:
   )
   flags.DEFINE_bool('overwrite', False, 'Replace the generator at DESTINATION.', flag_values=values)
   flags.DEFINE_bool('help', False, 'Say this.', flag_values=values)
+  flags.DEFINE_bool('version', False, 'Say which version of panda-jax this is.', flag_values=values)
   return values
 
 
@@ -52,15 +55,8 @@ def parsed(argv: list[str]) -> tuple[flags.FlagValues, list[str]]:
     InputError: unknown or malformed flags, too few or too many arguments.
   """
   values = define_flags()
-  try:
-    rest = values(argv)[1:]
-  except flags.UnrecognizedFlagError as error:
-    near = difflib.get_close_matches(error.flagname, list(values), n=1, cutoff=0.5)
-    remedy = f'did you mean --{near[0]}?' if near else f'give one of {", ".join(f"--{name}" for name in values)}'
-    raise InputError('flag', f'--{error.flagname}', 'there is no such flag', remedy) from error
-  except flags.Error as error:
-    raise InputError('flags', ' '.join(argv[1:]), str(error), '--help lists the flags') from error
-  if len(rest) != 2 and not values.help:
+  rest = command_line.parse(values, argv[1:], positional=True)
+  if len(rest) != 2 and not (values.help or values.version):
     raise InputError('arguments', ' '.join(rest), f'there are {len(rest)}, not two', 'give SOURCE and DESTINATION')
   return values, rest
 
@@ -105,23 +101,19 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   for name in families:
     if importlib.import_module(f'converters.{name}').recognise(checkpoint):
       return name
-  layouts = (f'{name} ({", ".join(importlib.import_module(f"converters.{name}").DIALECTS)})' for name in families)
   raise InputError(
     'source',
     checkpoint.path,
-    f'it has no known layout of a generator: it holds {_contents(checkpoint)}',
-    f'known are {", ".join(layouts)}',
+    'it has no known layout of a generator; it holds',
+    f'give a {" or ".join(families)} of a layout that README.md lists',
+    _contents(checkpoint.tree),
   )
 
 
-def _contents(checkpoint: Checkpoint, most: int = 6) -> str:
-  tree = checkpoint.tree
+def _contents(tree: object) -> list[str]:
   if not isinstance(tree, dict):
-    return _kind(tree)
-  if not tree:
-    return 'nothing'
-  names = [f'{shown(key, 40)}: {_kind(value)}' for key, value in list(tree.items())[:most]]
-  return ', '.join(names) + (f' and {len(tree) - most} more' if len(tree) > most else '')
+    return [_kind(tree)]
+  return [f'{shown(key, 40)}: {_kind(value)}' for key, value in tree.items()] or ['nothing']
 
 
 def _kind(value: object) -> str:
@@ -160,24 +152,21 @@ def main(argv: list[str]) -> int:
   try:
     values, rest = parsed(argv)
     if values.help:
-      print(f'{__doc__}\n{values.get_help()}')
+      print('\n'.join([__doc__, *command_line.listed(values, command_line.own_flags(values))]))
+    elif values.version:
+      print(f'panda-jax {panda_jax.__version__}')
     else:
       # To the end: after a failed write, threads of Orbax still have something to say. Odd numbers in a file make numpy
       # and JAX warn, and are told of by the checks if they matter.
       with quiet(), warnings.catch_warnings(action='ignore'):
         run(*rest, values)
   except InputError as error:
-    print(f'error: {printable(str(error))}', file=sys.stderr)
+    print(f'error: {error}', file=sys.stderr)
     return 2
   except (Terminated, KeyboardInterrupt) as error:
     print('stopped; whatever is at the destination is whole', file=sys.stderr)
     return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
   return 0
-
-
-def printable(text: str) -> str:
-  """One line without anything that a terminal would act on."""
-  return ''.join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 if __name__ == '__main__':

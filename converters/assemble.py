@@ -75,8 +75,9 @@ def _unfit(conversion: Conversion, source: object, problems: list[str]) -> Input
   return InputError(
     'source',
     source,
-    f'it is no whole {conversion.family} of the {conversion.dialect} layout: {", ".join(problems)}',
+    f'it is no whole {conversion.family} of the {conversion.dialect} layout',
     'give an unaltered checkpoint of a supported network',
+    problems,
   )
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 
+__version__ = '0.1.0'
+
 # Where each public name is. They are imported at their first use: JAX takes a second, and not every use needs it.
 _PLACES = {
   'ArraySource': 'features',

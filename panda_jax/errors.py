@@ -3,14 +3,27 @@
 import errno
 import os
 import re
+from collections.abc import Sequence
 
+from panda_jax.wording import MOST_LISTED, brief, described
+
+LONGEST = 300 - len('error: ')  # characters of a message, so that a command's line has 300
+LONGEST_ARGUMENT, LONGEST_REMEDY, LONGEST_ITEM = 60, 150, 60
 LONGEST_REASON = 160  # characters of what a library says
 
 
 class InputError(ValueError):
   """Something the caller gave cannot be used.
 
-  The text is one line: ``argument=value: what is wrong; what to do``.
+  The text is one line of printable characters, at most `LONGEST`: ``argument=value: what is wrong; what to do``. Long
+  values and problems are shortened in it; the attributes have all.
+
+  Args:
+    argument: its name, as the caller wrote it.
+    value: of any kind, size and content.
+    problem: what is wrong with it.
+    remedy: what to do, in words that fit `LONGEST_REMEDY`.
+    items: several things that are wrong, told after `problem`: as many as there is room for, and how many more.
 
   Attributes:
     shared: of several processes, all raise it at the same point; otherwise this one fails alone.
@@ -18,13 +31,29 @@ class InputError(ValueError):
 
   shared = False
 
-  def __init__(self, argument: str, value: object, problem: str, remedy: str):
+  def __init__(self, argument: str, value: object, problem: str, remedy: str, items: Sequence[str] = ()):
+    self._lead, self._items = problem, tuple(items)
+    problem = f'{problem}: {", ".join(self._items)}' if self._items else problem
     super().__init__(argument, value, problem, remedy)
     self.argument, self.value, self.problem, self.remedy = argument, value, problem, remedy
 
   def __str__(self) -> str:
-    text = f'{self.argument}={self.value}: {self.problem}; {self.remedy}'
-    return ' '.join(text.split())
+    argument, remedy = brief(self.argument, LONGEST_ARGUMENT), brief(self.remedy, LONGEST_REMEDY)
+    room = LONGEST - len(f'{argument}=: ; {remedy}')
+    value, problem = brief(described(self.value), room), brief(self.problem, room)
+    value = brief(value, max(room - len(problem), room // 3))
+    return f'{argument}={value}: {self._shortened(room - len(value))}; {remedy}'
+
+  def _shortened(self, room: int) -> str:
+    whole = brief(self.problem, room + 1)
+    if len(whole) <= room or not self._items:
+      return brief(self.problem, room)
+    items = [brief(item, LONGEST_ITEM) for item in self._items[:MOST_LISTED]]
+    for told in range(len(items), 0, -1):
+      text = brief(f'{self._lead}: {", ".join(items[:told])} and {len(self._items) - told} more', room + 1)
+      if len(text) <= room:
+        return text
+    return brief(f'{self._lead}: {len(self._items)} problems', room)
 
 
 class NonFiniteError(InputError):

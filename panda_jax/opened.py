@@ -202,7 +202,7 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
   """
   workdir = Path(workdir)
   if not os.path.isfile(workdir / FACTORS):
-    problem = f'there is no {FACTORS} in it' if workdir.is_dir() else 'there is no such folder'
+    problem = f'there is no {FACTORS} in it' if os.path.isdir(workdir) else 'there is no such folder'
     raise InputError('workdir', workdir, problem, 'give the folder of a finished fit')
   factors, config = Factors.load(workdir / FACTORS), {}
   if os.path.lexists(workdir / CONFIG):

@@ -35,8 +35,8 @@ def write_report(workdir: str | os.PathLike) -> Path:
     InputError: there is no finished fit in the folder, or the page cannot be written.
   """
   workdir = Path(workdir)
-  if not (workdir / 'summary.json').is_file():
-    problem = 'there is no finished fit in it' if workdir.is_dir() else 'there is no such folder'
+  if not os.path.isfile(workdir / 'summary.json'):
+    problem = 'there is no finished fit in it' if os.path.isdir(workdir) else 'there is no such folder'
     raise InputError('workdir', workdir, problem, 'give the folder that `run.py fit` wrote')
   summary, config = read_record(workdir / 'summary.json'), read_record(workdir / 'config.json')
   if summary is None:

@@ -12,10 +12,12 @@ from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.opened import Opened, digest_of, open_workdir
 from panda_jax.sampling import parsed_labels, parsed_numbers
+from panda_jax.wording import brief
 from panda_jax.zoo import NamedEdit, Spec
 
 SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 BETWEEN = '/'  # several edits
+STRENGTHS = 'give --alpha=3, --alpha=-3,0,3 for a sweep, or --alpha=3/-2 for two edits'
 MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that make an edit anew
 
 
@@ -50,31 +52,44 @@ def parsed_part(text: str | None) -> tuple[int, ...]:
   """Parts joined to one mask, from '3' or '3,4'."""
   if text is None:
     raise InputError('part', None, 'not given', 'give --part=3, or --part=3,4 for both as one')
-  return tuple(parsed_index(piece, 'part') for piece in text.split(','))
+  return _indices(text, 'part', text)
 
 
 def parsed_index(text: str, argument: str) -> int:
   """One 0-based index."""
-  if not text.strip().removeprefix('-').isdecimal() or len(text) > 12:
-    raise InputError(argument, text, 'not a whole number', f'give --{argument}=3')
-  return int(text)
+  return _index(text, argument, text)
+
+
+def _index(piece: str, argument: str, text: str) -> int:
+  """The index in a piece of all that was given."""
+  if not piece.strip().removeprefix('-').isdecimal() or len(piece) > 12:
+    problem = 'not a whole number' if piece == text else f'{brief(piece, 40) or "nothing"} is not a whole number'
+    raise InputError(argument, text, problem, f'give --{argument}=3')
+  return int(piece)
+
+
+def _indices(piece: str, argument: str, text: str) -> tuple[int, ...]:
+  return tuple(_index(one, argument, text) for one in piece.split(','))
 
 
 def parsed_indices(text: str | None, argument: str) -> tuple[int, ...]:
   """0-based indices from '0' or '0,3'."""
   if text is None:
     raise InputError(argument, None, 'not given', f'give --{argument}=0, or --{argument}=0,3')
-  return tuple(parsed_index(piece, argument) for piece in text.split(','))
+  return _indices(text, argument, text)
 
 
-def parsed_alpha(text: str | None) -> float | tuple[float, ...]:
-  """A strength, or a sweep from '-30,0,30'."""
-  if text is None:
-    raise InputError('alpha', None, 'not given', 'give --alpha=30, or --alpha=-30,0,30 for a sweep')
+def parsed_alpha(text: str) -> float | tuple[float, ...]:
+  """A strength, or a sweep from '-3,0,3'."""
+  return _alpha(text, text)
+
+
+def _alpha(piece: str, text: str) -> float | tuple[float, ...]:
   try:
-    found = tuple(float(piece) for piece in text.split(','))
+    found = tuple(float(one) for one in piece.split(','))
   except ValueError:
-    raise InputError('alpha', text, 'not a number, nor a list of them', 'give --alpha=30 or --alpha=-30,0,30') from None
+    problem = 'not a number, nor a list of them' if piece == text else f'{brief(piece, 40) or "nothing"} is no number'
+    raise InputError('alpha', text, problem, STRENGTHS) from None
   if not all(math.isfinite(x) for x in found):
     raise InputError('alpha', text, 'it is not finite', 'give a finite number')
   return found if len(found) > 1 else found[0]
@@ -185,7 +200,9 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[Opened, dict[st
 
 
 def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], str]:
-  alpha, drawn, rows = parsed_alpha(options.alpha), given_mask(options, opened), None
+  if options.alpha is None:
+    raise InputError('alpha', None, 'not given', STRENGTHS)
+  drawn, rows = given_mask(options, opened), None
   drawn = None if drawn is None else tuple(drawn.tolist())
   if drawn is None and options.part is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {opened.factors.parts.shape[1] - 1}, or --mask')
@@ -194,15 +211,9 @@ def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], st
     raise InputError('appearance', None, 'not given', f'give one from 0 to {most}')
   if options.directions is not None:
     rows = read_npy(options.directions, 'directions', (2,))
-  parts = [parsed_part(piece) for piece in options.part.split(BETWEEN)] if options.part is not None else [()]
-  indices = [parsed_index(piece, 'appearance') for piece in options.appearance.split(BETWEEN)]
-  E = max(len(parts), len(indices))
-  if {len(parts), len(indices)} - {1, E}:
-    raise InputError(
-      'appearance', options.appearance, f'{len(indices)} of them for {len(parts)} edits', 'give one, or one for each'
-    )
-  edits = {}
-  for part, index in zip(parts * (E // len(parts)), indices * (E // len(indices)), strict=True):
+  edits: dict[str, list[Spec]] = {}
+  titles, given = [], _each(options)
+  for part, index, alpha in given:
     spec = Spec(
       part,
       index if rows is None else None,
@@ -215,9 +226,30 @@ def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], st
       mask=drawn,
       direction=None if rows is None else _row(rows, index, opened),
     )
-    edits[_title(spec, index, options.directions is not None)] = [spec]
+    titles.append(_title(spec, index, options.directions is not None))
+    name = titles[-1] + _strengths(alpha) * (len({alpha for _, _, alpha in given}) > 1)
+    if name in edits:
+      raise InputError('part', options.part, f'{name} is asked for twice', 'give every edit once')
+    edits[name] = [spec]
   edits = _added(edits) if options.add else edits
-  return edits, _file_name(options.name or _default_name(list(edits), options))
+  return edits, _file_name(options.name or _default_name(titles, options))
+
+
+def _each(options: Any) -> list[tuple[tuple[int, ...], int, float | tuple[float, ...]]]:
+  """(parts, appearance, strengths) of every edit that --part, --appearance and --alpha name: one, or one for each."""
+  pieces = {name: options[name].value for name in ('part', 'appearance', 'alpha')}
+  pieces = {name: None if text is None else text.split(BETWEEN) for name, text in pieces.items()}
+  found = [
+    [()] if options.part is None else [_indices(piece, 'part', options.part) for piece in pieces['part']],
+    [_index(piece, 'appearance', options.appearance) for piece in pieces['appearance']],
+    [_alpha(piece, options.alpha) for piece in pieces['alpha']],
+  ]
+  E = max(map(len, found))
+  for name, values in zip(pieces, found, strict=True):
+    if len(values) not in (1, E):
+      problem = f'there are {len(values)} of them for {E} edits'
+      raise InputError(name, options[name].value, problem, f'give one, or one for each: --{name}=A/B')
+  return list(zip(*(values * (E // len(values)) for values in found), strict=True))
 
 
 def _row(rows, index: int, opened: Opened) -> tuple[float, ...]:
@@ -236,6 +268,10 @@ def _title(spec: Spec, index: int, directed: bool) -> str:
   where = f'part{"s" * (len(spec.part) > 1)} {" and ".join(map(str, spec.part))}' if spec.part else 'drawn mask'
   where += ' inside a drawn mask' if spec.part and spec.mask is not None else ''
   return f'{where}, {"direction" if directed else "appearance"} {index}'
+
+
+def _strengths(alpha: float | tuple[float, ...]) -> str:
+  return f', alpha {", ".join(f"{x:g}" for x in (alpha if isinstance(alpha, tuple) else (alpha,)))}'
 
 
 def _default_name(titles: Sequence[str], options: Any) -> str:

@@ -179,7 +179,7 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
   Raises:
     InputError: another edit has this name and `overwrite` is not set.
   """
-  zoo = read_zoo(path) if Path(path).exists() else {}
+  zoo = read_zoo(path) if os.path.exists(path) else {}
   if name in zoo and zoo[name] != named and not overwrite:
     raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
   write_zoo(path, zoo | {name: named})

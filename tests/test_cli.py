@@ -104,7 +104,7 @@ MISTAKES = [
   (['fit', '--workdir=W', '--features=tests/data/features.npy'], 'parts=None: not given'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=257'], 'parts=257: there are 256 positions'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=two'], 'parts'),
-  (['fit', '--workdir=W', '--partz=2'], 'did you mean parts?'),
+  (['fit', '--workdir=W', '--partz=2'], '--partz=2: there is no such flag; did you mean --parts?'),
   (['fit', '--workdir=W', '--config.partz=2'], 'config.partz=2: there is no such key; did you mean parts?'),
   (['fit', '--workdir=W', '--config.parts=many'], 'parts'),
   (['fit', '--workdir=W', '--config=configs/none.py'], 'configs/none.py'),

@@ -112,6 +112,32 @@ def test_grids_sweeps_and_sums(workdir):
   np.testing.assert_allclose(np.load(workdir / 'edits' / 'sum' / 'edited.npy'), expected.edited, atol=1e-5)
 
 
+def test_every_edit_may_have_a_strength_of_its_own(workdir):
+  opened = open_workdir(workdir)
+  latents, editor = opened.latents([0, 1]), Editor(opened.generator, LAYER)
+
+  def expected(*edits, add):
+    edits = [make_edit(opened.factors, part, index, alpha) for part, index, alpha in edits]
+    return editor.images(latents, edits[0] + edits[1] if add else edits).edited
+
+  for name, given, edits in (
+    ('strengths', ('--part=0/1,2', '--appearance=1/3', '--alpha=3/-2'), ((0, 1, 3), ([1, 2], 3, -2))),
+    ('sweeps', ('--part=0/1', '--appearance=1/3', '--alpha=-2,2/0.5,1'), ((0, 1, [-2, 2]), (1, 3, [0.5, 1]))),
+    ('one-part', ('--part=1', '--appearance=3', '--alpha=3/-2'), ((1, 3, 3), (1, 3, -2))),
+    ('one-appearance', ('--part=0/1', '--appearance=3', '--alpha=2'), ((0, 3, 2), (1, 3, 2))),
+  ):
+    for add in (False, True):
+      given = (*given, f'--name={name}-{add}', '--seeds=0,1', *(['--add'] if add else []))
+      assert call('edit', f'--workdir={workdir}', *given) == 0
+      found = np.load(workdir / 'edits' / f'{name}-{add}' / 'edited.npy')
+      np.testing.assert_allclose(found, expected(*edits, add=add), atol=1e-5)
+      given = given[:3]
+  record = json.loads((workdir / 'edits' / 'strengths-False' / 'edit.json').read_text())
+  assert list(record['settings']['edits']) == ['part 0, appearance 1, alpha 3', 'parts 1 and 2, appearance 3, alpha -2']
+  assert call('edit', f'--workdir={workdir}', '--part=0/1', '--appearance=1', '--alpha=3/-2', '--seeds=0') == 0
+  assert (workdir / 'edits' / 'part0-appearance1-part1-appearance1-alpha3_-2-seeds0').is_dir()
+
+
 def test_masks_directions_units_and_refined_parts(workdir, tmp_path):
   drawn = np.zeros((8, 8), np.uint8)
   drawn[2:5, 1:4] = 255
@@ -217,11 +243,15 @@ MISTAKES = [
   (('edit', 'W', '--part=-1', '--appearance=1', '--alpha=1'), 'part=-1: there are 3 parts'),
   (('edit', 'W', '--part=one', '--appearance=1', '--alpha=1'), 'part=one: not a whole number'),
   (('edit', 'W', '--part=0', '--appearance=5', '--alpha=1'), 'appearance=5: there are 5 appearances; give one from 0'),
-  (('edit', 'W', '--part=0/1/2', '--appearance=1/2', '--alpha=1'), 'appearance=1/2: 2 of them for 3 edits'),
+  (('edit', 'W', '--part=0/1/2', '--appearance=1/2', '--alpha=1'), 'appearance=1/2: there are 2 of them for 3 edits'),
   (('edit', 'W', '--part=0', '--appearance=1', '--alpha=nan'), 'alpha=nan: it is not finite'),
   (('edit', 'W', '--part=0', '--appearance=1', '--alpha=1,inf'), 'alpha=1,inf: it is not finite'),
   (('edit', 'W', '--part=0', '--appearance=1', '--alpha=much'), 'alpha=much: not a number'),
   (('edit', 'W', *EDIT, '--seeds=0,x'), 'seeds=0,x: not a list of whole numbers'),
+  (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=1/2/3'), 'part=0/1: there are 2 of them for 3 edits'),
+  (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=3/x'), 'alpha=3/x: x is no number; give --alpha=3'),
+  (('edit', 'W', '--part=0/', '--appearance=1', '--alpha=3'), 'part=0/: nothing is not a whole number'),
+  (('edit', 'W', '--part=1/1', '--appearance=2', '--alpha=3'), 'part=1/1: part 1, appearance 2 is asked for twice'),
   (('edit', 'W', *EDIT, '--seeds=5-3'), 'seeds=5-3'),
   (('edit', 'W', *EDIT, '--seeds=0-99999999999'), 'seeds=0-99999999999: more than 10,000,000 of them'),
   (('edit', 'W', *EDIT, f'--seeds=0-{10**30}'), 'not a list of whole numbers'),
@@ -237,8 +267,8 @@ MISTAKES = [
   (('edit', 'W', *EDIT, '--zoo=none.json'), 'part=1: the edit comes from the zoo'),
   (('edit', 'W', '--zoo=none.json', '--name=x'), 'zoo=none.json: it cannot be read'),
   (('edit', 'W', *EDIT, '--annotate=x'), 'annotate=x: there is no zoo to write to'),
-  (('edit', 'W', *EDIT, '--alhpa=3'), 'did you mean alpha?'),
-  (('fit', 'W', '--part=3'), '--part=3: fit has no such flag; did you mean parts?'),
+  (('edit', 'W', *EDIT, '--alhpa=3'), 'did you mean --alpha?'),
+  (('fit', 'W', '--part=3'), '--part=3: fit has no such flag; did you mean --parts?'),
   (('sample', '--alpha=3'), '--alpha=3: sample has no such flag'),
   (('remove', 'W'), 'part=None: not given'),
   (('remove', 'W', '--part=7'), 'part=7: there are 3 parts'),

@@ -8,33 +8,38 @@ import sys
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from examples.train_generator.train import train_into
+from panda_jax import command_line
 from panda_jax.errors import InputError, Interrupted
 
-flags.DEFINE_string('data', None, 'Zip file or folder of square images of one size.')
-flags.DEFINE_string('workdir', None, 'Folder of the training; an interrupted one goes on.')
-flags.DEFINE_bool('overwrite', False, 'Drop what an earlier training left in the folder.')
+DEFAULT = Path(__file__).parent / 'configs' / 'cats64_cpu.py'
+SEE = 'see the README beside this module'
+
+
+def parsed(words: list[str]) -> flags.FlagValues:
+  """The flags.
+
+  Raises:
+    InputError: unknown or malformed flags, or a configuration that cannot be used.
+  """
+  values = flags.FlagValues()
+  flags.DEFINE_string('data', None, 'Zip file or folder of square images of one size.', values)
+  flags.DEFINE_string('workdir', None, 'Folder of the training; an interrupted one goes on.', values)
+  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier training left in the folder.', values)
+  rest = command_line.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
+  command_line.parse(values, rest, SEE)
+  for name in ('data', 'workdir'):
+    if not values[name].value:
+      raise InputError(name, None, 'not given', f'give --{name}=PATH')
+  return values
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
   try:
-    default = Path(__file__).parent / 'configs' / 'cats64_cpu.py'
-    try:
-      config_flags.DEFINE_config_file('config', str(default), 'Configuration file.')
-      rest = flags.FLAGS(argv)
-      config = flags.FLAGS.config
-    except Exception as error:  # a config file may raise anything; its last line says what
-      said = str(error).strip().splitlines()[-1].strip()
-      raise InputError('flags', ' '.join(argv[1:]), said, 'see the README beside this module') from error
-    if len(rest) > 1:
-      raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
-    for name in ('data', 'workdir'):
-      if not flags.FLAGS[name].value:
-        raise InputError(name, None, 'not given', f'give --{name}=PATH')
-    folder = train_into(Path(flags.FLAGS.workdir), config, flags.FLAGS.data, flags.FLAGS.overwrite)
+    given = parsed(argv[1:])
+    folder = train_into(Path(given.workdir), given.config, given.data, given.overwrite)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -9,9 +9,11 @@ from pathlib import Path
 from absl import flags, logging
 
 import panda_jax
+from panda_jax import command_line
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import read_description, save_generator
 
+SEE = 'see the README beside this module'
 KEPT = ('training', 'source')  # what the new folder says of where it comes from
 
 
@@ -27,17 +29,27 @@ def embed(generator: str, out: Path, overwrite: bool) -> int:
   return sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
 
 
+def parsed(words: list[str]) -> flags.FlagValues:
+  """The flags.
+
+  Raises:
+    InputError: unknown or malformed flags.
+  """
+  values = flags.FlagValues()
+  flags.DEFINE_string('generator', None, 'Folder of the trained generator.', values)
+  flags.DEFINE_string('out', None, 'Folder to write.', values)
+  flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.', values)
+  command_line.parse(values, words, SEE)
+  for name in ('generator', 'out'):
+    if not values[name].value:
+      raise InputError(name, None, 'not given', f'give --{name}=DIR')
+  return values
+
+
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
-  options = flags.FLAGS
   try:
-    try:
-      options(argv)
-    except flags.Error as error:
-      raise InputError('flags', ' '.join(argv[1:]), str(error), 'see the README beside this module') from error
-    for name in ('generator', 'out'):
-      if not options[name].value:
-        raise InputError(name, None, 'not given', f'give --{name}=DIR')
+    options = parsed(argv[1:])
     size = embed(options.generator, Path(options.out), options.overwrite)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -47,7 +59,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('generator', None, 'Folder of the trained generator.')
-  flags.DEFINE_string('out', None, 'Folder to write.')
-  flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.')
   sys.exit(main(sys.argv))

@@ -17,7 +17,7 @@ from absl import flags, logging
 
 import panda_jax
 from examples.train_generator import data
-from panda_jax import realism
+from panda_jax import command_line, realism
 from panda_jax.errors import InputError
 from panda_jax.files import write_atomically
 from panda_jax.generators.base import Compiled
@@ -25,6 +25,7 @@ from panda_jax.generators.seeds import draws
 from panda_jax.pictures import draw_images
 from panda_jax.progress import Progress
 
+SEE = 'see the README beside this module'
 TRUNCATIONS = (0.5, 0.7, 0.85, 1.0)
 FIT_IMAGES = 4000
 BATCH = 32
@@ -146,19 +147,28 @@ def table(result: dict) -> str:
   return '\n'.join(lines)
 
 
+def parsed(words: list[str]) -> flags.FlagValues:
+  """The flags.
+
+  Raises:
+    InputError: unknown or malformed flags.
+  """
+  values = flags.FlagValues()
+  flags.DEFINE_multi_string('generator', None, 'Folder or name of a generator; may be given several times.', values)
+  flags.DEFINE_string('data', None, 'Zip file or folder of the images it was trained on.', values)
+  flags.DEFINE_string('out', None, 'Folder for the results.', values)
+  flags.DEFINE_integer('samples', 2000, 'Images to draw from each generator.', lower_bound=256, flag_values=values)
+  command_line.parse(values, words, SEE)
+  for name in ('generator', 'data', 'out'):
+    if not values[name].value:
+      raise InputError(name, None, 'not given', f'give --{name}=PATH')
+  return values
+
+
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
   try:
-    try:
-      rest = flags.FLAGS(argv)
-    except flags.Error as error:
-      raise InputError('flags', ' '.join(argv[1:]), str(error), 'see the README beside this module') from error
-    if len(rest) > 1:
-      raise InputError('argument', rest[1], 'not a flag', 'write --name=value')
-    for name in ('generator', 'data', 'out'):
-      if not flags.FLAGS[name].value:
-        raise InputError(name, None, 'not given', f'give --{name}=PATH')
-    options = flags.FLAGS
+    options = parsed(argv[1:])
     with Progress() as progress:
       result = evaluate(options.generator, options.data, Path(options.out), options.samples, progress)
   except InputError as error:
@@ -170,8 +180,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_multi_string('generator', None, 'Folder or name of a generator; may be given several times.')
-  flags.DEFINE_string('data', None, 'Zip file or folder of the images it was trained on.')
-  flags.DEFINE_string('out', None, 'Folder for the results.')
-  flags.DEFINE_integer('samples', 2000, 'Images to draw from each generator.', lower_bound=256)
   sys.exit(main(sys.argv))

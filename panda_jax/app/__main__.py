@@ -7,42 +7,52 @@ python -m panda_jax.app --workdir=DIR --port=8000 --generator=DIR --host=0.0.0.0
 Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 anybody who reaches it can use it.
 """
 
-import argparse
 import sys
 
+from absl import flags
+
+import panda_jax
+from panda_jax import command_line
 from panda_jax.errors import InputError
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str):
-    raise InputError('flags', ' '.join(sys.argv[1:]), message, '--help lists the flags')
-
-
-def parsed(argv: list[str]) -> argparse.Namespace:
-  """The flags.
+def parsed(argv: list[str]) -> flags.FlagValues:
+  """The flags; `workdir` is a list.
 
   Raises:
     InputError: unknown, malformed, or --workdir is missing.
   """
-  parser = _Parser('python -m panda_jax.app', description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  workdirs = {'nargs': '+', 'action': 'extend', 'required': True, 'metavar': 'DIR'}
-  parser.add_argument('--workdir', help='of a finished fit through a generator, one or more', **workdirs)
-  parser.add_argument('--generator', help='where it is now, if it has moved')
-  parser.add_argument('--host', default='127.0.0.1', help='address to listen on')
-  parser.add_argument('--port', type=int, default=7860, help='0 takes any that is free')
-  return parser.parse_args(argv)
+  values = flags.FlagValues()
+  given = {'flag_values': values}
+  flags.DEFINE_multi_string('workdir', [], 'Of a finished fit through a generator, one or more.', **given)
+  flags.DEFINE_string('generator', None, 'Where it is now, if it has moved.', **given)
+  flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on.', **given)
+  flags.DEFINE_integer('port', 7860, '0 takes any that is free.', lower_bound=0, upper_bound=65535, **given)
+  flags.DEFINE_bool('help', False, 'Say this.', short_name='h', **given)
+  flags.DEFINE_bool('version', False, 'Say which version of panda-jax this is.', **given)
+  more = command_line.parse(values, argv, positional=True)
+  values.workdir = values.workdir + more
+  if not (values.workdir or values.help or values.version):
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit through a generator')
+  return values
 
 
 def main(argv: list[str]) -> int:
   try:
-    flags = parsed(argv)
+    given = parsed(argv)
+    if given.help:
+      print('\n'.join([__doc__, *command_line.listed(given, command_line.own_flags(given) - {'h'})]))
+      return 0
+    if given.version:
+      print(f'panda-jax {panda_jax.__version__}')
+      return 0
     from panda_jax.app.fits import Fits
     from panda_jax.app.server import serve
     from panda_jax.opened import open_workdir
 
-    if flags.generator and len(flags.workdir) > 1:
-      raise InputError('generator', flags.generator, 'given for several fits', 'give one --workdir')
-    serve(Fits([open_workdir(folder, flags.generator) for folder in flags.workdir]), flags.host, flags.port)
+    if given.generator and len(given.workdir) > 1:
+      raise InputError('generator', given.generator, 'given for several fits', 'give one --workdir')
+    serve(Fits([open_workdir(folder, given.generator) for folder in given.workdir]), given.host, given.port)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -105,7 +105,7 @@ def embedded() -> dict[str, Path]:
 def folder_of(generator: str | os.PathLike) -> Path:
   """The folder that is meant by a path, or by the name of an embedded generator where there is no such path."""
   path = Path(generator)
-  return path if path.exists() else embedded().get(str(generator), path)
+  return path if os.path.exists(path) else embedded().get(str(generator), path)
 
 
 def load_generator(folder: str | os.PathLike):
@@ -149,7 +149,7 @@ def read_description(folder: str | os.PathLike) -> dict:
   folder = folder_of(folder)
   path = folder / DESCRIPTION
   remedy = f'give a folder that `python -m converters` wrote, or one of {", ".join(embedded())}'
-  if not folder.exists():
+  if not os.path.exists(folder):  # of a name that no folder can have it is False, too
     raise InputError('generator', folder, 'there is no such folder', remedy)
   if not path.is_file():
     raise InputError('generator', folder, f'there is no {DESCRIPTION} in it', remedy)

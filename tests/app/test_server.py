@@ -68,11 +68,11 @@ def test_a_port_in_use_is_a_sentence():
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    ((), 'the following arguments are required: --workdir'),
+    ((), 'workdir=None: not given; give --workdir=DIR'),
     (('--workdir=none',), 'workdir=none: there is no such folder'),
-    (('--workdir=none', '--port=x'), 'argument --port'),
+    (('--workdir=none', '--port=x'), 'port=x: it is not a whole number from 0 to 65535'),
     (('--workdir=none', '--workdir=nothing', '--generator=g'), 'generator=g: given for several fits; give one'),
-    (('--workdir=none', '--shrae'), 'unrecognized arguments: --shrae'),
+    (('--workdir=none', '--shrae'), 'flag=--shrae: there is no such flag'),
   ],
 )
 def test_mistakes_cost_one_line(arguments, said, capsys):

@@ -65,12 +65,15 @@ MISTAKES = [
   ([], 'there are 0, not two; give SOURCE and DESTINATION'),
   (['S'], 'there are 1, not two'),
   (['S', 'D', 'more'], 'there are 3, not two'),
-  (['S', 'D', '--famly=biggan'], 'flag=--famly: there is no such flag; did you mean --family?'),
+  (['S', 'D', '--famly=biggan'], '--famly=biggan: there is no such flag; did you mean --family?'),
   (['S', 'D', '--zzz'], 'flag=--zzz: there is no such flag; give one of --'),
-  (['S', 'D', '--family=vae'], 'should be one of <auto|progan|stylegan|stylegan2|stylegan3|biggan>'),
-  (['S', 'D', '--family'], 'Missing value for flag --family'),
-  (['S', 'D', '--weights=best'], 'should be one of <ema|raw>'),
-  (['S', 'D', '--overwrite=perhaps'], 'overwrite'),
+  (
+    ['S', 'D', '--family=vae'],
+    'family=vae: there is no such choice; give one of auto, progan, stylegan, stylegan2, stylegan3, biggan',
+  ),
+  (['S', 'D', '--family'], 'family=: its value is missing'),
+  (['S', 'D', '--weights=best'], 'weights=best: there is no such choice; give one of ema, raw'),
+  (['S', 'D', '--overwrite=perhaps'], 'overwrite=perhaps: it is neither true nor false'),
   (['S', 'D', '--option=final_tanh'], '--option=final_tanh: it is not key=value'),
   (['S', 'D', '--option=a=1', '--option=a=2'], '--option=a=2: this key is given twice'),
   (['S', 'D', '--option=colour=red'], 'colour'),
@@ -125,7 +128,9 @@ def test_other_networks_are_told_by_what_they_hold(said, tmp_path):
   path.write_bytes(write_zip(state_dict(arrays_like_a_checkpoint())))
   text = said(path, tmp_path / 'out')
   assert 'layer0.weight: an array (3, 2, 3, 3)' in text
-  assert 'known are progan (genforce), stylegan (genforce)' in text
+  assert text.endswith(
+    '; give a progan or stylegan or stylegan2 or stylegan3 or biggan of a layout that README.md lists\n'
+  )
 
 
 def test_a_destination_is_not_overwritten_unasked(said, converted, tmp_path):

@@ -87,7 +87,7 @@ MISTAKES = [
   (('--method=sefa', '--generator=G', '--out=O', '--alpha=1,1e39'), 'it is not finite'),
   (('--method=sefa', '--generator=G', '--out=O', '--labels=1'), 'this generator is unconditional'),
   (('--method=sefa', '--generator=G', '--out=O', '--part=1'), '--part=1: discover has no such flag'),
-  (('--method=sefa', '--generator=G', '--out=O', '--metod=1'), 'did you mean method?'),
+  (('--method=sefa', '--generator=G', '--out=O', '--metod=1'), 'did you mean --method?'),
   (('--method=sefa', '--generator=G', '--out=/proc/nowhere'), 'out=/proc/nowhere: it cannot be written'),
   (('--method=sefa', '--generator=none', '--out=O'), 'generator=none: there is no such folder'),
 ]
