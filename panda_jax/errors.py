@@ -89,7 +89,7 @@ REMEDIES = {
   errno.ELOOP: 'remove the symbolic links on the way to it, or give another path',
 }
 MISPLACED = {  # the path is wrong, or has become so
-  errno.ENOENT: 'it was removed or renamed meanwhile: leave it in place and start again',
+  errno.ENOENT: 'check that nothing removes it meanwhile and start again, or give another path',
   errno.ENOTDIR: 'there is a file where a folder should be: remove it, or give another path',
   errno.EISDIR: 'there is a folder where a file should be: remove it, or give another path',
   errno.EEXIST: 'there is a file where a folder should be: remove it, or give another path',

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,11 @@ from panda_jax import distributed, overlays, pictures
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
 from panda_jax.config import record_form
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
 from panda_jax.fitting import FitResult, fit, versions
+from panda_jax.lock import locked
 from panda_jax.progress import Progress
 from panda_jax.saving import Saving, write_history
 from panda_jax.scan import sha256_of
@@ -70,24 +70,22 @@ def parsed_grid(text: str | None) -> tuple[int, int] | None:
 
 
 def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
-  """Makes the folder, or accepts one of the same configuration; empties it of our files with `overwrite`.
+  """Accepts a locked folder that is empty or of the same configuration; empties it of our files with `overwrite`.
 
   Raises:
     InputError: it cannot be written, holds a fit of another configuration or files that a fit would replace, or a
       symbolic link where a fit writes.
   """
-  try:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=workdir):
-      pass
-  except OSError as error:
-    raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
   check_no_links(workdir, (*OUTPUTS, '.*.tmp'))
   check_no_links_below(workdir, 'checkpoints')
   if overwrite:
-    for name in OUTPUTS:
-      (workdir / name).unlink(missing_ok=True)
-    shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
+    try:
+      for name in OUTPUTS:
+        (workdir / name).unlink(missing_ok=True)
+      if (workdir / 'checkpoints').exists():
+        shutil.rmtree(workdir / 'checkpoints')
+    except OSError as error:
+      raise refusal('workdir', workdir, 'what an earlier fit left cannot be removed', error) from error
   record = workdir / 'config.json'
   if os.path.lexists(record):
     agree(workdir, read_config(workdir), config)
@@ -206,7 +204,7 @@ def fit_into(
     The content of summary.json.
 
   Raises:
-    InputError: an argument cannot be used, or files cannot be written.
+    InputError: an argument cannot be used, files cannot be written, or another process writes there.
     Interrupted: SIGTERM came; what state there was is saved.
   """
   clock = clock or Clock()
@@ -220,8 +218,21 @@ def fit_into(
     raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
   if distributed.several():
     distributed.agree({'features' if source.kind == 'file' else 'generator': source.digest().hexdigest()})
-  record = workdir / 'config.json'
-  distributed.on_first(lambda: prepare(workdir, settings, overwrite))
+
+  def take() -> None:
+    held.enter_context(locked(workdir))
+    prepare(workdir, settings, overwrite)
+
+  with contextlib.ExitStack() as held:
+    distributed.on_first(take)
+    return _fit_into(workdir, config, source, published, clock)
+
+
+def _fit_into(
+  workdir: Path, config: ml_collections.ConfigDict, source: FeatureSource, published: str | None, clock: Clock
+) -> dict:
+  """The fit itself, in a folder that is locked and prepared."""
+  settings, record = config.to_dict(), workdir / 'config.json'
 
   def found_before() -> dict:
     """Of an earlier run: the summary if it is finished, and the hash of its source."""
@@ -321,9 +332,7 @@ def write_results(
       if source.kind == 'generator':
         draw_on_samples(workdir, result, source)
     except OSError as error:
-      raise InputError(
-        'workdir', workdir, f'a picture could not be written ({error.strerror})', 'free space'
-      ) from error
+      raise refusal('workdir', workdir, 'a picture could not be written', error) from error
   seconds = clock.summary()
   summary = {
     'relative_error': result.relative_error,

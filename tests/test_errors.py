@@ -34,4 +34,4 @@ def test_a_wrong_path_and_an_unknown_reason_leave_the_remedy_to_the_caller():
     said = refusal('mask', 'm.png', 'it cannot be read', error, 'draw a PNG')
     assert (said.problem, said.remedy) == (f'it cannot be read ({reason})', 'draw a PNG')
   gone = refusal('workdir', 'w', 'no checkpoint', ValueError('Checkpoint directory does not exist: /w/2.'))
-  assert 'removed' in gone.remedy
+  assert 'removes' in gone.remedy

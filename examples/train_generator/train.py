@@ -14,11 +14,12 @@ import numpy as np
 
 from examples.train_generator import data, steps
 from examples.train_generator.saving import Checkpoints
-from panda_jax.errors import InputError, Interrupted, NonFiniteError
+from panda_jax.errors import InputError, Interrupted, NonFiniteError, refusal
 from panda_jax.files import write_atomically
 from panda_jax.fitting import versions
 from panda_jax.generators.disk import save_generator
 from panda_jax.layout import data_mesh
+from panda_jax.lock import LOCK, locked
 from panda_jax.pictures import draw_images
 from panda_jax.progress import Progress
 
@@ -69,19 +70,19 @@ def train_into(
         'sha256': found.sha256,
       },
     }
-    _claim(workdir, record, overwrite)
-    batches = data.Batches(found.pixels, index, config.batch, config.seed)
-    run = _Run(workdir, config, steps.prepare(config, mesh), batches, record, progress)
-    try:
-      return run.to_the_end()
-    finally:
-      run.checkpoints.close()
+    with locked(workdir):
+      _claim(workdir, record, overwrite)
+      batches = data.Batches(found.pixels, index, config.batch, config.seed)
+      run = _Run(workdir, config, steps.prepare(config, mesh), batches, record, progress)
+      try:
+        return run.to_the_end()
+      finally:
+        run.checkpoints.close()
 
 
 def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
-  """Makes the folder, and refuses one that holds another training."""
+  """Takes a locked folder, unless it holds another training."""
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / RECORD
     if overwrite:
       for name in (RECORD, METRICS, SAMPLES, SNAPSHOTS, RESULT, 'checkpoints'):
@@ -99,11 +100,11 @@ def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
         raise InputError(
           'workdir', workdir, f'it holds a training with another {differing[0]}', 'choose another or use --overwrite'
         )
-    elif any(workdir.iterdir()):
+    elif {*os.listdir(workdir)} - {LOCK}:
       raise InputError('workdir', workdir, 'it holds something else', 'choose another folder or use --overwrite')
     write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
   except OSError as error:
-    raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+    raise refusal('workdir', workdir, 'it cannot be written', error) from error
   except InputError:  # which is a ValueError too
     raise
   except (ValueError, KeyError) as error:

@@ -21,9 +21,10 @@ from panda_jax.compare.discovery import cost_of, discover_apart, discover_here, 
 from panda_jax.compare.latency import latencies
 from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
-from panda_jax.errors import InputError, Interrupted
+from panda_jax.errors import InputError, Interrupted, refusal
 from panda_jax.files import write_atomically
 from panda_jax.fitting import versions
+from panda_jax.lock import LOCK, locked
 from panda_jax.progress import Progress
 from panda_jax.realism import SMALLEST, embedding
 from panda_jax.workdir import terminations
@@ -75,26 +76,26 @@ def seeds_of(config: dict) -> tuple[range, range]:
 
 
 def claim(workdir: Path, config: dict, overwrite: bool) -> None:
-  """Makes the folder; with `overwrite`, without what an earlier comparison left.
+  """Takes a locked folder; with `overwrite`, without what an earlier comparison left.
 
   Raises:
     InputError: it cannot be written, or other things are there.
   """
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
     if overwrite:
       for name in OURS:
-        shutil.rmtree(workdir / name, ignore_errors=True)
+        if (workdir / name).exists():
+          shutil.rmtree(workdir / name)
       for name in FILES:
         (workdir / name).unlink(missing_ok=True)
     record = workdir / 'config.json'
-    if not overwrite and not record.exists() and any(workdir.iterdir()):
-      found = min(workdir.iterdir()).name
-      problem = f'{found} is there, from no comparison that is on record'
+    there = sorted({*os.listdir(workdir)} - {LOCK})
+    if not overwrite and not record.exists() and there:
+      problem = f'{there[0]} is there, from no comparison that is on record'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
     write_atomically(record, (json.dumps(config, indent=2) + '\n').encode())
   except OSError as error:
-    raise InputError('workdir', workdir, f'it cannot be written ({error.strerror})', 'choose another folder') from error
+    raise refusal('workdir', workdir, 'it cannot be written', error) from error
 
 
 def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrite: bool = False, command: str = ''):
@@ -119,8 +120,8 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
   config = checked(config.to_dict() if hasattr(config, 'to_dict') else dict(config))
   if generator is None and config['generator'] is None:
     raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
-  claim(workdir, config, overwrite)
-  with terminations() as caught, Progress() as progress:
+  with locked(workdir), terminations() as caught, Progress() as progress:
+    claim(workdir, config, overwrite)
     comparison = _Comparison(workdir, config, generator, caught, progress)
     comparison.discover()
     comparison.measure()
@@ -272,8 +273,7 @@ class _Comparison:
     try:
       pages.write_pages(self.workdir, table, self.found, self._originals(), self._mean(), self.task.masks)
     except OSError as error:
-      problem = f'a picture could not be written ({error.strerror})'
-      raise InputError('workdir', self.workdir, problem, 'free space; the same command goes on') from error
+      raise refusal('workdir', self.workdir, 'a picture could not be written', error) from error
     write_atomically(self.workdir / TABLE, (json.dumps(table, indent=2, allow_nan=False) + '\n').encode())
     return table
 

@@ -9,6 +9,7 @@ import pytest
 from panda_jax.compare import compare_into, running
 from panda_jax.compare.running import checked, seeds_of
 from panda_jax.errors import InputError, Interrupted
+from panda_jax.lock import locked
 from tests.compare.conftest import is_png, recorded, small_config
 
 METHODS = ('panda', 'panda_refined', 'panda_region', 'pca_parts', 'random_direction', 'random_part', 'stylespace')
@@ -133,3 +134,12 @@ def test_a_stopped_run_goes_on(generator, tmp_path, monkeypatch):
     compare_into(tmp_path / 'run', config, generator=generator)
   compare_into(tmp_path / 'run', config, generator=generator)
   assert sorted(measured) == ['lower', 'upper left']
+
+
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_two_at_once_in_one_folder_are_refused(finished, generator, overwrite):
+  folder, _ = finished
+  before = sorted(folder.rglob('*'))
+  with locked(folder), pytest.raises(InputError, match='in use by process'):
+    compare_into(folder, small_config(methods=METHODS), generator=generator, overwrite=overwrite)
+  assert sorted(folder.rglob('*')) == before

@@ -19,6 +19,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import save_generator
 from panda_jax.generators.disk import leaves, read_description
 from panda_jax.generators.stylegan2 import StyleGAN2
+from panda_jax.lock import locked
 from panda_jax.progress import Progress
 from tests.examples.pictures import folder, made, zipped
 from tests.simulated import UNOPTIMISED
@@ -125,6 +126,8 @@ def test_another_training_is_not_overwritten(whole, images, config, tmp_path):
     train.train_into(workdir, other, images)
   with pytest.raises(InputError, match=r'another data'):
     train.train_into(workdir, config, folder(tmp_path / 'others', made(64, 16, seed=5)))
+  with locked(workdir), pytest.raises(InputError, match='in use by process'):
+    train.train_into(workdir, config, images, overwrite=True)
   (tmp_path / 'mine').mkdir()
   (tmp_path / 'mine' / 'thesis.txt').write_text('precious')
   with pytest.raises(InputError, match='something else'):

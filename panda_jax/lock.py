@@ -1,0 +1,173 @@
+"""A lock on a folder that is written for long: one process at a time, and the next one is told whose it is.
+
+The operating system holds the lock (flock), so that it ends with its process, however that ends. A file says who holds
+it. A server of network files tells all its hosts of such a lock only where its lock service runs; so what a process of
+another host has left is believed there until somebody removes it. On a disk of this machine the system knows better.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from panda_jax.errors import InputError, refusal
+
+try:
+  import fcntl
+except ImportError:  # not on Windows, where the file alone must do
+  fcntl = None
+
+LOCK = '.panda-jax.lock'
+LARGEST = 1000  # bytes of it that are read
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+DISKS = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'tmpfs', 'overlay')  # systems of files of one machine
+_FLAGS = ('O_CLOEXEC', 'O_NOFOLLOW', 'O_NONBLOCK')
+
+
+class Owner(NamedTuple):
+  """Who holds a lock.
+
+  Attributes:
+    process: its number.
+    host: its machine's name.
+    kernel: of that machine since it was started, the same in all its containers; '' where the system does not tell.
+    since: date and time.
+  """
+
+  process: int
+  host: str
+  kernel: str
+  since: str
+
+  def __str__(self) -> str:
+    return f'process {self.process} on {self.host}, since {self.since}'
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[None]:
+  """Makes a folder, if need be, and keeps other processes from doing the same until the block ends.
+
+  Raises:
+    InputError: named `argument`: another process has it, which the text names; or it cannot be written.
+  """
+  folder = Path(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _taken(folder, argument)
+  except OSError as error:
+    raise refusal(argument, folder, 'it cannot be written', error) from error
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):
+      if _is_at(file, folder / LOCK):  # not one that came there after ours was removed
+        os.unlink(folder / LOCK)
+    os.close(file)
+
+
+def _taken(folder: Path, argument: str) -> int:
+  """The descriptor that holds the lock."""
+  flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in _FLAGS)
+  while True:
+    file = os.open(folder / LOCK, flags, 0o666)
+    try:
+      status = os.fstat(file)
+      if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise InputError(argument, folder, f'{LOCK} in it is not a file of its own', 'remove it')
+      free = _flocked(file)
+      if _is_at(file, folder / LOCK):
+        _check_free(folder, argument, file, free)
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(_me()._asdict()).encode(), 0)
+        return file
+    except BaseException:
+      os.close(file)
+      raise
+    os.close(file)  # its owner has ended and removed it between two of our steps
+
+
+def _flocked(file: int) -> bool | None:
+  """Whether the lock is ours now; None where the system has no locks."""
+  if fcntl is None:
+    return None
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError as error:
+    if error.errno in NO_LOCKS:
+      return None
+    raise
+  return True
+
+
+def _check_free(folder: Path, argument: str, file: int, free: bool | None) -> None:
+  owner = _owner(file)
+  if free is False:
+    who = f'by {owner}' if owner else 'by another process'
+    raise InputError(argument, folder, f'it is in use {who}', 'wait until that ends, or choose another folder')
+  if owner is None:
+    return
+  me = _me()
+  here = me.host == owner.host or (me.kernel and me.kernel == owner.kernel)
+  # Where locks work, ours tells that an owner on this machine has ended.
+  ended = free if here or _on_disk(folder) else False
+  if not ended and not (here and not _runs(owner.process)):
+    remedy = f'choose another folder, or remove {LOCK} there if that process has ended'
+    raise InputError(argument, folder, f'it is in use by {owner}', remedy)
+
+
+def _owner(file: int) -> Owner | None:
+  """What the file says; None where it says nothing, as the locks of other programs do."""
+  try:
+    owner = Owner(**json.loads(os.pread(file, LARGEST, 0)))
+    return owner if isinstance(owner.process, int) and all(isinstance(x, str) for x in owner[1:]) else None
+  except (OSError, ValueError, TypeError, RecursionError):
+    return None
+
+
+def _me() -> Owner:
+  try:
+    kernel = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+  except OSError:
+    kernel = ''
+  return Owner(os.getpid(), socket.gethostname(), kernel, time.strftime('%Y-%m-%d %H:%M:%S %Z'))
+
+
+def _runs(process: int) -> bool:
+  """Whether this machine has a process of this number, which may be a later one."""
+  try:
+    os.kill(process, 0)
+  except (ProcessLookupError, OverflowError):
+    return False
+  except PermissionError:
+    pass
+  return True
+
+
+def _on_disk(folder: Path) -> bool:
+  """Whether a folder is on a disk of this machine, not on one that several machines write to."""
+  try:
+    device = os.stat(folder).st_dev
+    wanted = f'{os.major(device)}:{os.minor(device)}'
+    for line in Path('/proc/self/mountinfo').read_text().splitlines():
+      fields, _, rest = line.partition(' - ')
+      if fields.split()[2] == wanted:
+        return rest.split()[0] in DISKS
+  except (OSError, IndexError):
+    pass
+  return False
+
+
+def _is_at(file: int, path: Path) -> bool:
+  """Whether the open file is the one that has this name now."""
+  try:
+    return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
+  except FileNotFoundError:
+    return False
