@@ -137,10 +137,18 @@ def how_edited(progress):
   )
 
 
+def inside(workdir: str, name: str | Path) -> Path:
+  """A folder below a workdir, to be written into."""
+  from panda_jax.files import check_no_link
+
+  check_no_link(workdir, name)
+  return Path(workdir) / name
+
+
 def edits_folder(name: str) -> Path:
   options = flags.FLAGS
   if options.out or options.workdir:
-    return Path(options.out or Path(options.workdir) / 'edits' / name)
+    return Path(options.out) if options.out else inside(options.workdir, Path('edits') / name)
   raise InputError('out', None, 'not given', 'give --out=DIR')
 
 
@@ -201,7 +209,7 @@ def explained_folder(command: str, numbers) -> Path:
   from panda_jax.explained import folder_name
 
   options = flags.FLAGS
-  return Path(options.out or Path(options.workdir) / (options.name or folder_name(command, numbers)))
+  return Path(options.out) if options.out else inside(options.workdir, options.name or folder_name(command, numbers))
 
 
 def how_explained(progress):
@@ -268,7 +276,7 @@ def catalog() -> None:
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
-  out = Path(options.out or Path(options.workdir) / 'catalog')
+  out = Path(options.out) if options.out else inside(options.workdir, 'catalog')
   with Progress() as progress:
     written = catalog_into(out, opened, overwrite=options.overwrite, command=command(), on_progress=progress.now)
   print_written(out, {}, *written.files)

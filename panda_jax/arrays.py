@@ -290,8 +290,8 @@ def npy_bytes(array: np.ndarray) -> bytes:
   return buffer.getvalue()
 
 
-def npz_bytes(**arrays: np.ndarray) -> bytes:
-  """What numpy.savez writes of arrays: members that are stored."""
+def npz_bytes(packed: bool = False, **arrays: np.ndarray) -> bytes:
+  """What numpy.savez writes of arrays: members that are stored, or `packed` ones."""
   buffer = io.BytesIO()
-  np.savez(buffer, **arrays)
+  (np.savez_compressed if packed else np.savez)(buffer, **arrays)
   return buffer.getvalue()

@@ -47,9 +47,3 @@ def default_config() -> ml_collections.ConfigDict:
       'checkpoint_seconds': 30.0,
     }
   )
-
-
-def record_form() -> dict:
-  """The form of config.json, for `files.read_json`: the keys of a configuration, and the hash of what was fitted."""
-  config = default_config()
-  return {f'{key}?': (config.get_type(key), None) for key in config} | {'sha256?': (str, None)}

@@ -5,7 +5,6 @@ Letters: N samples, E edits, K strengths, h, w image.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
-from panda_jax.files import claim, write_atomically
+from panda_jax.files import claim, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
@@ -277,5 +276,5 @@ def _write(
     draw = draw_removal if content['kind'] == 'removal' else draw_edits
     record = {'settings': settings, **more, 'command': options.command, 'pictures': draw(out, sheet)}
   record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
-  write_atomically(out / RECORD, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+  write_json(out / RECORD, record)
   return shapes

@@ -6,7 +6,6 @@ Letters: N samples, H, W grid, S positions, C channels, R_S parts, k appearances
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from panda_jax.edit import BATCH_PIXELS, Editor
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.features import as_source
-from panda_jax.files import claim, write_atomically
+from panda_jax.files import claim, write_atomically, write_json
 from panda_jax.fitting import versions
 from panda_jax.opened import Opened
 
@@ -372,7 +371,7 @@ def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, comm
   record = {'settings': settings, **told, 'command': command}
   record['pictures'] = sorted(path.name for path in out.glob('*.png'))
   record |= {'arrays': {name: list(array.shape) for name, array in arrays.items()}, 'versions': versions()}
-  write_atomically(out / name, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+  write_json(out / name, record)
 
 
 def _claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str) -> None:

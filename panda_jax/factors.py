@@ -11,27 +11,9 @@ import numpy as np
 from panda_jax.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.errors import InputError
 from panda_jax.files import parsed_json, write_atomically
+from panda_jax.records import PROVENANCE
 
 REMEDY = 'give a file written by a fit'
-# What is read of a provenance; other entries are kept as they are.
-PROVENANCE = {
-  'layer?': (int, str, None),
-  'sha256?': (str, None),
-  'samples?': (int, None),
-  'source?': (str, None),
-  'generator?': (
-    None,
-    {
-      'path?': (str, None),
-      'layer?': (int, None),
-      'seed?': int,
-      'samples?': (int, None),
-      'labels?': ([int], None),
-      'truncation?': (float, None),
-      'truncation_layers?': (int, None),
-    },
-  ),
-}
 
 
 @dataclasses.dataclass(frozen=True)

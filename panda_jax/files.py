@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 from panda_jax.errors import InputError, refusal
 
-RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*')  # what commands write into their folders
+# Files that commands write into their folders.
+RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*.partial')
 LARGEST_JSON = 16 << 20  # bytes of a JSON file
 MOST_CONTAINERS = 1_000_000  # lists and objects in it, of 64 bytes at least; a fit of 2000 iterations has 2000
 DEEPEST = 32  # of lists and objects inside each other
@@ -52,9 +53,9 @@ def open_regular(path: str | os.PathLike, argument: str, remedy: str, largest: i
 
 def _check_regular(found: os.stat_result, path, argument: str, remedy: str, largest: int | None) -> None:
   if stat.S_ISDIR(found.st_mode):
-    raise InputError(argument, path, 'it is a folder, not a file', remedy)
+    raise InputError(argument, path, 'it cannot be read (a folder, not a file)', remedy)
   if not stat.S_ISREG(found.st_mode):
-    raise InputError(argument, path, 'it is no regular file, but a pipe, a socket or a device', remedy)
+    raise InputError(argument, path, 'it cannot be read (a pipe, a socket or a device, not a file)', remedy)
   if largest is not None and found.st_size > largest:
     raise InputError(argument, path, f'it is larger than {largest >> 20} MB', remedy)
 
@@ -75,21 +76,18 @@ def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int
   return content
 
 
-def read_json(
-  path: str | os.PathLike, argument: str, form: Any = dict, remedy: str = 'write it again', largest: int = LARGEST_JSON
-) -> Any:
+def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: str = 'write it again') -> Any:
   """The value in a JSON file, of the form that is wanted.
 
   Args:
     path: of a regular file.
     argument, remedy: of the InputError.
     form: see `misfit`.
-    largest: bytes.
 
   Raises:
     InputError: it cannot be read, is no JSON, or of another form.
   """
-  content = read_bytes(path, argument, remedy, largest)
+  content = read_bytes(path, argument, remedy, LARGEST_JSON)
   try:
     return parsed_json(content, form)
   except ValueError as error:
@@ -112,7 +110,7 @@ def parsed_json(content: bytes | str, form: Any = dict) -> Any:
       json.dumps(value, ensure_ascii=False).encode()  # raises for half a character, which nobody could print
   except (ValueError, RecursionError) as error:
     said = 'too many lists inside each other' if isinstance(error, RecursionError) else str(error)
-    raise ValueError(f'it is no JSON that can be read ({said[:120]})') from error
+    raise ValueError(f'it is not JSON ({said[:120]})') from error
   level, depth = [value], 0
   while level:
     depth += 1
@@ -153,12 +151,17 @@ def misfit(value: Any, form: Any, name: str = 'it') -> str | None:
   Args:
     value: of `json.loads`.
     form: a type (`float` is any number, `object` anything); None; a tuple of forms, one of which must fit; `[form]` for
-      a list of such; or a dict of forms by key. A key with a question mark may be missing; others may be there.
+      a list of such; or a dict of forms by key, where a key with a question mark may be missing and others may be
+      there, or by `str`, for a dict of values that are all of one form.
     name: of the value, in the sentence.
   """
   if isinstance(form, tuple):
     return None if any(misfit(value, one) is None for one in form) else f'{name} is not {_words(form)}'
   if isinstance(form, dict) and isinstance(value, dict):
+    if str in form:
+      return next(
+        (wrong for key, one in value.items() if (wrong := misfit(one, form[str], f'{key[:40]} of {name}'))), None
+      )
     for key, inner in form.items():
       bare = key.removesuffix('?')
       if bare not in value:
@@ -234,24 +237,29 @@ def check_no_links_below(folder: str | os.PathLike, name: str, argument: str = '
       check_no_link(folder, (Path(place) / inner).relative_to(folder), argument)
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
+def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'workdir') -> None:
   """Writes a file so that it is either whole or not there, and an old one survives a failure.
+
+  Args:
+    path: of the file.
+    data: all that it holds.
+    argument: of the InputError.
 
   Raises:
     InputError: it cannot be written, or a symbolic link is there.
   """
   path = Path(path)
-  check_no_link(path.parent, path.name)
+  check_no_link(path.parent, path.name, argument)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
-    check_no_link(path.parent, temporary.name)
+    check_no_link(path.parent, temporary.name, argument)
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     with open(temporary, 'xb') as file:  # never through what is there
       file.write(data)
     os.replace(temporary, path)
   except OSError as error:
     temporary.unlink(missing_ok=True)
-    raise refusal('workdir', path.parent, f'{path.name} could not be written', error) from error
+    raise refusal(argument, path.parent, f'{path.name} could not be written', error) from error
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -10,11 +10,11 @@ import numbers
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.files import read_bytes
 
 CONVENTIONS = ('unit', 'paper', 'published')
 COMBINATIONS = ('union', 'sum')
@@ -183,14 +183,7 @@ def read_mask(
   Raises:
     InputError: no such PNG, or one of another size.
   """
-  path = Path(path)
-  try:
-    too_large = path.stat().st_size > LARGEST_PICTURE
-    content = b'' if too_large else path.read_bytes()
-  except OSError as error:
-    raise InputError('mask', path, f'it cannot be read ({error.strerror})', _drawn(grid, size)) from error
-  if too_large:
-    raise InputError('mask', path, 'the file is too large for a mask', _drawn(grid, size))
+  content = read_bytes(path, 'mask', _drawn(grid, size), LARGEST_PICTURE)
   return mask_of_png(content, path, grid, size, margin)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax.config import record_form
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files import read_json
+from panda_jax.records import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
 
@@ -206,5 +206,5 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
     raise InputError('workdir', workdir, problem, 'give the folder of a finished fit')
   factors, config = Factors.load(workdir / FACTORS), {}
   if os.path.lexists(workdir / CONFIG):
-    config = read_json(workdir / CONFIG, 'workdir', record_form(), 'run the fit again')
+    config = read_json(workdir / CONFIG, 'workdir', config_form(), 'run the fit again')
   return Opened(factors, generator, config=config, folder=workdir)

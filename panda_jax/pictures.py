@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,13 +51,9 @@ def saved_figure(path: str | os.PathLike, width: float, height: float, **options
   figure = Figure(figsize=(width, height), dpi=DPI, facecolor='white', **options)
   canvas = FigureCanvasAgg(figure)
   yield figure
-  path = Path(path)
-  unfinished = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    canvas.print_png(unfinished)
-    os.replace(unfinished, path)
-  finally:
-    unfinished.unlink(missing_ok=True)
+  buffer = io.BytesIO()
+  canvas.print_png(buffer)
+  write_atomically(path, buffer.getvalue())
 
 
 class PartsLayout(NamedTuple):

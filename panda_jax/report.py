@@ -11,9 +11,10 @@ from panda_jax import pages
 from panda_jax.config import FLAGS, default_config
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.files import write_atomically
+from panda_jax.files import read_json, write_atomically
 from panda_jax.opened import digest_of
 from panda_jax.pictures import COLOURS
+from panda_jax.records import SUMMARY, config_form
 from panda_jax.report_folders import folders, left_out, made_from, number, read_record, records, short, told_apart
 
 REPORT = 'report.html'
@@ -38,11 +39,10 @@ def write_report(workdir: str | os.PathLike) -> Path:
   if not os.path.isfile(workdir / 'summary.json'):
     problem = 'there is no finished fit in it' if os.path.isdir(workdir) else 'there is no such folder'
     raise InputError('workdir', workdir, problem, 'give the folder that `run.py fit` wrote')
-  summary, config = read_record(workdir / 'summary.json'), read_record(workdir / 'config.json')
-  if summary is None:
-    raise InputError('workdir', workdir, 'its summary.json cannot be read', 'run the fit again with --overwrite')
+  anew = 'run the fit again with --overwrite'
+  summary = read_json(workdir / 'summary.json', 'workdir', SUMMARY, anew)
+  config = read_record(workdir / 'config.json', config_form()) or {}
   factors = Factors.load(workdir / 'factors.npz')
-  config = config or {}
   found, stale = told_apart(folders(workdir), digest_of(factors))
   edits = [folder for folder in found if folder.parent.name == 'edits']
   others = [folder for folder in found if folder not in edits]

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from panda_jax import pages
+from panda_jax.errors import InputError
+from panda_jax.files import read_json
 from panda_jax.sheets import written
 from panda_jax.strips import ALPHA
 
@@ -17,13 +17,12 @@ MOST_ROWS = 80  # of the table of one record
 PICTURES = ('.png', '.gif', '.jpg', '.webp')
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
-  """A JSON object from a file; None where there is none."""
+def read_record(path: Path, form: Any = dict) -> dict[str, Any] | None:
+  """A JSON object of a form from a file; None where there is none."""
   try:
-    content = json.loads(path.read_text())
-  except (OSError, ValueError):
+    return read_json(path, 'workdir', form)
+  except InputError:
     return None
-  return content if isinstance(content, dict) else None
 
 
 def number(value: Any, digits: int = 5) -> str:
@@ -32,7 +31,8 @@ def number(value: Any, digits: int = 5) -> str:
 
 def _numbers(value: Any) -> str:
   """A number, or several, with proper minus signs."""
-  return ', '.join(written(x) if isinstance(x, int | float) else str(x) for x in np.atleast_1d(value).tolist())
+  values = value if isinstance(value, list) else [value]
+  return ', '.join(written(x) if isinstance(x, int | float) else short(x) for x in values)
 
 
 def short(value: Any, most: int = 200) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from flax import nnx
 from panda_jax import pictures
 from panda_jax.arrays import read_npy
 from panda_jax.errors import InputError
-from panda_jax.files import claim, write_atomically
+from panda_jax.files import claim, write_json
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.source import weights_digest
 
@@ -217,7 +216,7 @@ def sample_into(
       add('images.npy', images, count)
       on_samples('sample', first + count)
     pictures.draw_images(out / 'images.png', np.concatenate(shown))
-    write_atomically(out / RECORD, (json.dumps(settings, indent=2) + '\n').encode())
+    write_json(out / RECORD, settings)
   return shapes
 
 

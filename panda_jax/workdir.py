@@ -16,13 +16,13 @@ import numpy as np
 from panda_jax import distributed, overlays, pictures
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
-from panda_jax.config import record_form
 from panda_jax.errors import InputError, refusal
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
 from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.lock import locked
 from panda_jax.progress import Progress
+from panda_jax.records import SUMMARY, config_form
 from panda_jax.saving import Saving, write_history
 from panda_jax.scan import sha256_of
 
@@ -41,16 +41,6 @@ OUTPUTS = (
   'report.html',
 )
 OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
-SUMMARY = {  # what is read of summary.json, which comes last: where it is, a fit is finished
-  'relative_error': float,
-  'reason': str,
-  'warnings': [str],
-  'seconds': dict,
-  'counts': dict,
-  'part_energy?': [float],
-  'versions?': dict,
-  'devices?': [str],
-}
 ANEW = 'use --overwrite to start anew'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
@@ -102,7 +92,7 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
 
 def read_config(workdir: Path) -> dict:
   """The configuration that a fit has on record."""
-  return read_json(workdir / 'config.json', 'workdir', record_form(), ANEW)
+  return read_json(workdir / 'config.json', 'workdir', config_form(), ANEW)
 
 
 def agree(workdir: Path, old: dict, new: dict) -> None:

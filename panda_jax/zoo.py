@@ -9,6 +9,7 @@ import binascii
 import dataclasses
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -18,10 +19,16 @@ import numpy as np
 from panda_jax.edit_values import AnyEdit, compose, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.files import write_atomically
+from panda_jax.files import misfit, read_bytes, read_json, write_atomically
 
 FORMAT = 1
-LARGEST = 16 << 20  # bytes of a zoo, or of a file of annotated directions
+ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
+  'format': int,
+  'edits': {
+    str: {'terms': [dict], 'factors?': str, 'layer?': (int, str, None), 'note?': str, 'scores?': (dict, None)},
+  },
+}
+LARGEST = 1 << 20  # bytes of a file of annotated directions, of which parsing takes some hundred times as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +90,9 @@ class Spec:
     if not isinstance(values, dict) or set(values) - names:
       unknown = ', '.join(sorted(map(str, set(values) - names))) if isinstance(values, dict) else type(values).__name__
       raise InputError('zoo', unknown, 'no part of an edit', f'an edit has {", ".join(sorted(names))}')
+    for name in ('convention', 'alpha_unit', 'combine'):
+      if not isinstance(values.get(name, ''), str | None):
+        raise InputError(name, str(values[name])[:20], 'it is no text', 'write it with --annotate')
     values = dict(values)
     for name in ('mask', 'direction'):
       if name in values:
@@ -139,24 +149,23 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
   Raises:
     InputError: it is missing, too large, or no zoo.
   """
-  try:
-    content = json.loads(_text(path))
-  except (ValueError, RecursionError) as error:
-    raise InputError('zoo', path, f'it is not JSON ({error})', 'give a file that --annotate wrote') from error
-  if not isinstance(content, dict) or content.get('format') != FORMAT or not isinstance(content.get('edits'), dict):
-    raise InputError('zoo', path, 'it is no zoo of edits', 'give a file that --annotate wrote')
+  remedy = 'give a file that --annotate wrote'
+  content = read_json(path, 'zoo', object, remedy)
+  wrong = misfit(content, ZOO) or (content['format'] != FORMAT and f'its format is not {FORMAT}')
+  if wrong:
+    raise InputError('zoo', path, f'it is no zoo of edits ({wrong})', remedy)
   zoo = {}
   for name, entry in content['edits'].items():
-    if not isinstance(entry, dict) or not isinstance(entry.get('terms'), list) or not entry['terms']:
-      raise InputError('zoo', path, f'{name!r} is no edit', 'write it with --annotate')
+    if not entry['terms']:
+      raise InputError('zoo', path, f'{name[:60]!r} is no edit', 'write it with --annotate')
     try:
       terms = tuple(Spec.from_json(term) for term in entry['terms'])
     except InputError as error:
       raise InputError(
-        'zoo', path, f'{name!r}: {error.argument}={error.value}: {error.problem}', error.remedy
+        'zoo', path, f'{name[:60]!r}: {error.argument}={str(error.value)[:60]}: {error.problem}', error.remedy
       ) from error
-    scores = entry.get('scores') if isinstance(entry.get('scores'), dict) else None
-    zoo[name] = NamedEdit(str(entry.get('factors', '')), entry.get('layer'), terms, str(entry.get('note', '')), scores)
+    layer, scores = entry.get('layer'), entry.get('scores')
+    zoo[name] = NamedEdit(entry.get('factors', ''), layer, terms, entry.get('note', ''), scores)
   return zoo
 
 
@@ -170,7 +179,7 @@ def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
     if named.scores:
       edits[name]['scores'] = dict(named.scores)
   text = json.dumps({'format': FORMAT, 'edits': edits}, indent=2, allow_nan=False) + '\n'
-  write_atomically(path, text.encode())
+  write_atomically(path, text.encode(), 'zoo')
 
 
 def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bool = False) -> None:
@@ -179,7 +188,7 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
   Raises:
     InputError: another edit has this name and `overwrite` is not set.
   """
-  zoo = read_zoo(path) if os.path.exists(path) else {}
+  zoo = read_zoo(path) if os.path.lexists(path) else {}
   if name in zoo and zoo[name] != named and not overwrite:
     raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
   write_zoo(path, zoo | {name: named})
@@ -249,8 +258,10 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
     InputError: it is too large, no Python, or holds no such directions.
   """
   remedy = 'give a file of annotated directions: generator -> name -> {parameters, layer, ranks, checkpoints_path}'
+  content = read_bytes(path, 'zoo', remedy, LARGEST)
   try:
-    body = ast.parse(_text(path)).body
+    with warnings.catch_warnings(action='ignore'):  # of strange escapes, which are none of ours
+      body = ast.parse(content.decode()).body
     nodes = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
     nodes = [node for node in nodes if isinstance(node, ast.Dict)]
     literals = []
@@ -269,7 +280,7 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
     for generator, names in literal.items():
       for name, entry in names.items() if isinstance(names, dict) else ():
         if isinstance(entry, dict) and 'parameters' in entry:
-          found[f'{generator}/{name}'] = _annotated(entry, name, path)
+          found[f'{generator}/{name}'] = _annotated(entry, str(name), path)
   if not found:
     raise InputError('zoo', path, 'there are no annotated directions in it', remedy)
   return found
@@ -290,13 +301,14 @@ def _annotated(entry: dict, name: str, path) -> Annotated:
     us, uc = (str(x) for x in entry['checkpoints_path'])
     if len(ranks) != 2 or not terms:
       raise ValueError('ranks')
+    f'{name}{us}{uc}'.encode()  # raises for half a character, which nobody could print
     return Annotated(_whole_numbers([entry['layer']], 'layer')[0], ranks, tuple(terms), us, uc)
   except (KeyError, TypeError, ValueError) as error:
     said = f'{error.argument}={error.value}' if isinstance(error, InputError) else str(error)
     raise InputError(
       'zoo',
       path,
-      f'{name!r} is not as expected ({said})',
+      f'{name[:60]!r} is not as expected ({said[:100]})',
       'give parameters [part, appearance, alpha], layer, ranks [R_C, R_S] and checkpoints_path [Us, Uc]',
     ) from error
 
@@ -306,20 +318,9 @@ def _found(folder: str | os.PathLike, name: str) -> Path:
   tried = [Path(folder) / relative.name] if relative.is_absolute() else [Path(folder) / relative]
   tried.append(Path(folder) / relative.name)
   for path in tried:
-    if path.is_file():
+    if os.path.isfile(path):
       return path
   raise InputError('zoo', name, f'there is no such file in {folder}', 'put the Us and Uc files beside the annotations')
-
-
-def _text(path: str | os.PathLike) -> str:
-  try:
-    if Path(path).stat().st_size > LARGEST:
-      raise InputError('zoo', path, f'it is larger than {LARGEST >> 20} MB', 'give a file of named edits')
-    return Path(path).read_text(encoding='utf-8')
-  except OSError as error:
-    raise InputError('zoo', path, f'it cannot be read ({error.strerror})', 'give the path of a zoo') from error
-  except UnicodeDecodeError as error:
-    raise InputError('zoo', path, 'it is no text', 'give the path of a zoo') from error
 
 
 def _packed(numbers) -> str:
@@ -328,9 +329,12 @@ def _packed(numbers) -> str:
 
 def _unpacked(text: Any, name: str) -> tuple[float, ...]:
   try:
-    return tuple(np.frombuffer(base64.b64decode(text, validate=True), '<f4').tolist())
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), '<f4')
+    if not np.isfinite(numbers).all():
+      raise ValueError
+    return tuple(numbers.tolist())
   except (TypeError, ValueError, binascii.Error) as error:
-    raise InputError(name, str(text)[:20], 'it is not packed float32', 'write it with --annotate') from error
+    raise InputError(name, str(text)[:20], 'it is not packed float32, finite', 'write it with --annotate') from error
 
 
 def _is_number(x) -> bool:

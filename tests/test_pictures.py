@@ -1,5 +1,6 @@
 """Pictures are whole PNG files, right for every shape, and show each part where it is."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -181,8 +182,8 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
   def full(source, target):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(pictures.os, 'replace', full)
-  with pytest.raises(OSError, match='No space'):
+  monkeypatch.setattr(os, 'replace', full)
+  with pytest.raises(InputError, match='No space'):
     pictures.draw_parts(path, np.ones((4, 1)), (2, 2))
   assert path.read_bytes() == b'old'
   assert list(tmp_path.iterdir()) == [path]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from panda_jax import zoo
+from panda_jax import files, zoo
 from panda_jax.arrays import npy_bytes
 from panda_jax.edit import compose, make_edit, offset
 from panda_jax.errors import InputError
@@ -74,7 +74,7 @@ DAMAGED = [
   ('[' * 100_000, 'it is not JSON'),
   ('[]', 'it is no zoo'),
   ('{"format": 2, "edits": {}}', 'it is no zoo'),
-  ('{"format": 1, "edits": {"x": 3}}', "'x' is no edit"),
+  ('{"format": 1, "edits": {"x": 3}}', 'x of edits is not an object'),
   ('{"format": 1, "edits": {"x": {"terms": []}}}', "'x' is no edit"),
   (term(part=['0']), 'part='),
   (term(part=[True]), 'part='),
@@ -82,8 +82,8 @@ DAMAGED = [
   (term(appearance=None), 'appearance='),
   (term(alpha='strong'), 'alpha=strong'),
   (term(alpha=[1, None]), 'alpha='),
-  (term(alpha=10**400), 'alpha='),
-  ('{"format": 1, "edits": {"x": {"terms": [{"part": 0, "appearance": 0, "alpha": NaN}]}}}', 'alpha=nan'),
+  (term(alpha=10**400), 'too large a number'),
+  ('{"format": 1, "edits": {"x": {"terms": [{"part": 0, "appearance": 0, "alpha": NaN}]}}}', 'NaN is no number'),
   (term(rms='1'), 'rms='),
   (term(mask='!'), 'packed float32'),
   (term(mask=[1.0]), 'packed float32'),
@@ -105,10 +105,10 @@ def test_a_damaged_zoo_costs_one_line(tmp_path, content, said):
 
 def test_no_zoo(tmp_path, monkeypatch):
   (tmp_path / 'binary').write_bytes(b'\xff\xfe\x00\x81')
-  for name, said in (('none', 'cannot be read'), ('.', 'cannot be read'), ('binary', 'it is no text')):
+  for name, said in (('none', 'cannot be read'), ('.', 'cannot be read'), ('binary', 'it is not JSON')):
     with pytest.raises(InputError, match=said):
       zoo.read_zoo(tmp_path / name)
-  monkeypatch.setattr(zoo, 'LARGEST', 3)
+  monkeypatch.setattr(files, 'LARGEST_JSON', 3)
   with pytest.raises(InputError, match='it is larger'):
     zoo.read_zoo(tmp_path / 'binary')
 

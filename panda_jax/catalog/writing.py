@@ -1,8 +1,6 @@
 """What `run.py catalog` writes: edits by name, scores of all pairs, a sheet, a page and a record."""
 
 import dataclasses
-import io
-import json
 import os
 import time
 from collections.abc import Callable
@@ -11,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from panda_jax.arrays import npz_bytes
 from panda_jax.catalog import measuring, screening
 from panda_jax.catalog.finding import DEFAULTS, SIMILAR, Candidate, Found, Settings, find
 from panda_jax.catalog.measuring import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.files import claim, write_atomically
+from panda_jax.files import claim, write_atomically, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
@@ -93,12 +92,11 @@ def catalog_into(
     'versions': versions(),
   }
   write_zoo(out / ZOO, zoo)
-  buffer = io.BytesIO()
-  np.savez(buffer, **{name: x.astype(np.float32) for name, x in found.screened._asdict().items()})
-  write_atomically(out / SCREENED, buffer.getvalue())
+  screened = {name: x.astype(np.float32) for name, x in found.screened._asdict().items()}
+  write_atomically(out / SCREENED, npz_bytes(**screened))
   draw_sheet(out / SHEET, found, opened)
   write_atomically(out / PAGE, page(found, opened, record, zoo, out / ZOO).encode())
-  write_atomically(out / RECORD, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+  write_json(out / RECORD, record)
   return Written(found, record, (ZOO, PAGE, SHEET, SCREENED, RECORD))
 
 

@@ -4,8 +4,6 @@ Letters: N samples, h, w image.
 """
 
 import dataclasses
-import io
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,28 @@ from typing import Any
 import numpy as np
 
 from panda_jax import metrics
+from panda_jax.arrays import npz_bytes, read_npz
 from panda_jax.compare.protocol import Bench, Candidate, Samples
-from panda_jax.files import write_atomically
+from panda_jax.errors import InputError
+from panda_jax.files import read_json, write_atomically, write_json
 from panda_jax.realism import Embedding, frechet_distance
 
 SHOWN = 6  # samples whose edited images are kept for the strips
 SIGNS = 1, -1
+# Of the record of a cell.
+CELL = {
+  'settings?': dict,
+  'region': str,
+  'label': str,
+  'alpha': float,
+  'reached': bool,
+  'heldout': {'change': float},
+  'test': {'change': float},
+  'roir': {'flagged': int, **dict.fromkeys(('mean', 'std', 'median', 'low', 'high'), (float, None))},
+  'untrimmed': {'change': float, 'roir': (float, None)},
+  'realism': (float, None),
+  'curve': [{'change': float, 'roir': (float, None)}],
+}
 TRIMMED = 0.01  # relative, to which strengths are matched on test samples
 
 
@@ -105,19 +119,16 @@ class Cell:
   def save(self, folder: Path, name: str) -> None:
     """The arrays first: where the record is, the cell is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **self.arrays)
-    write_atomically(folder / f'{name}.npz', buffer.getvalue())
-    write_atomically(folder / f'{name}.json', (json.dumps(self.record, indent=2, allow_nan=False) + '\n').encode())
+    write_atomically(folder / f'{name}.npz', npz_bytes(packed=True, **self.arrays))
+    write_json(folder / f'{name}.json', self.record)
 
 
 def load_cell(folder: Path, name: str) -> Cell | None:
   """A cell that was saved; None where there is none, or no whole one."""
   try:
-    record = json.loads((folder / f'{name}.json').read_text())
-    with np.load(folder / f'{name}.npz', allow_pickle=False) as arrays:
-      return Cell(record, dict(arrays))
-  except (OSError, ValueError, EOFError):
+    record = read_json(folder / f'{name}.json', 'workdir', CELL)
+    return Cell(record, read_npz(folder / f'{name}.npz', 'workdir', ('roir', 'leakage', 'edited')))
+  except InputError:
     return None
 
 

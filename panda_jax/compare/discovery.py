@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.files import write_atomically
+from panda_jax.files import read_json, write_json
 
 COST = 'cost.json'
+FORM = {  # of it
+  'settings': dict,
+  'weights': str,
+  'undefined': (str, None),
+  'cost': (
+    None,
+    {'seconds': float, 'compile_seconds': float, 'peak_bytes': (int, None), 'device_peak_bytes': (int, None)},
+  ),
+}
 POLL_SECONDS = 0.2
 
 
@@ -54,8 +63,8 @@ def is_done(folder: Path, settings: dict) -> bool:
     InputError: it holds what was found with others.
   """
   try:
-    found = json.loads((folder / COST).read_text())['settings']
-  except (OSError, ValueError, KeyError):
+    found = read_json(folder / COST, 'workdir', FORM)['settings']
+  except InputError:
     return False
   differing = sorted(name for name in settings if found.get(name) != settings[name])
   if differing:
@@ -67,8 +76,13 @@ def is_done(folder: Path, settings: dict) -> bool:
 
 def cost_of(folder: Path) -> tuple[Cost | None, str | None]:
   """The cost on record, and why the method is not defined, if it is not."""
-  record = json.loads((folder / COST).read_text())
+  record = read_json(folder / COST, 'workdir', FORM)
   return (Cost(**record['cost']) if record['cost'] else None), record['undefined']
+
+
+def weights_of(folder: Path) -> str:
+  """The hash of the generator's weights on record."""
+  return read_json(folder / COST, 'workdir', FORM)['weights']
 
 
 def record_cost(folder: Path, settings: dict, digest: str, cost: Cost | None, undefined: str | None = None) -> None:
@@ -76,7 +90,7 @@ def record_cost(folder: Path, settings: dict, digest: str, cost: Cost | None, un
   folder.mkdir(parents=True, exist_ok=True)
   record = {'settings': settings, 'weights': digest, 'undefined': undefined}
   record['cost'] = None if cost is None else dataclasses.asdict(cost)
-  write_atomically(folder / COST, (json.dumps(record, indent=2) + '\n').encode())
+  write_json(folder / COST, record)
 
 
 class Stopwatch:

@@ -6,19 +6,18 @@ Letters: S positions, C channels, d latent size.
 """
 
 import dataclasses
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from panda_jax import fitting
+from panda_jax.arrays import npz_bytes, read_npz
 from panda_jax.compare.protocol import Candidate
 from panda_jax.edit import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.files import write_atomically
+from panda_jax.files import read_json, write_atomically, write_json
 from panda_jax.generators.source import GeneratorSource
 from panda_jax.regions import best_part, region_edit
 from panda_jax.rivals import directions as found_directions
@@ -193,19 +192,18 @@ def _for_region(task: Task, method: str, region: str) -> None:
   )
   folder = task.folder(method, region)
   folder.mkdir(parents=True, exist_ok=True)
-  buffer = io.BytesIO()
-  np.savez(buffer, direction=found.edit.direction, mask=found.edit.mask, alpha=found.edit.alpha)
-  write_atomically(folder / 'edit.npz', buffer.getvalue())
+  arrays = {'direction': found.edit.direction, 'mask': found.edit.mask, 'alpha': found.edit.alpha}
+  write_atomically(folder / 'edit.npz', npz_bytes(**arrays))
   scores = {name: float(x) if np.isfinite(x) else None for name, x in found.scores.items()}
   record = {'part': part, 'reached': found.reached, 'scores': scores, 'history': [float(x) for x in found.history]}
-  write_atomically(folder / 'edit.json', (json.dumps(record, indent=2) + '\n').encode())
+  write_json(folder / 'edit.json', record)
 
 
 def _found_for_region(task: Task, method: str, region: str) -> list[Candidate]:
   folder = task.folder(method, region)
-  with np.load(folder / 'edit.npz') as arrays:
-    edit = Edit(arrays['direction'], arrays['mask'], np.float32(1))
-  part = json.loads((folder / 'edit.json').read_text())['part']
+  arrays = read_npz(folder / 'edit.npz', 'workdir', ('direction', 'mask'))
+  edit = Edit(arrays['direction'], arrays['mask'], np.float32(1))
+  part = read_json(folder / 'edit.json', 'workdir', {'part': int})['part']
   return [Candidate(f'part {part}' if method == 'panda_region' else 'a mask of its own', edit=edit)]
 
 
@@ -236,9 +234,8 @@ def _pca_parts(task: Task) -> None:
   appearances = np.linalg.eigh(C)[1][:, ::-1]
   folder = task.folder('pca_parts')
   folder.mkdir(parents=True, exist_ok=True)
-  buffer = io.BytesIO()
-  np.savez(buffer, parts=parts.astype(np.float32), appearances=appearances.astype(np.float32))
-  write_atomically(folder / 'factors.npz', buffer.getvalue())
+  arrays = {'parts': parts.astype(np.float32), 'appearances': appearances.astype(np.float32)}
+  write_atomically(folder / 'factors.npz', npz_bytes(**arrays))
 
 
 def candidates(task: Task, method: str, region: str) -> list[Candidate]:
@@ -258,8 +255,8 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
     offered = _panda(task, factors, mask)
     return [dataclasses.replace(candidate, refined=(part, factors)) for candidate in offered]
   if method == 'pca_parts':
-    with np.load(task.folder(method) / 'factors.npz') as arrays:
-      parts, appearances = arrays['parts'], arrays['appearances']
+    arrays = read_npz(task.folder(method) / 'factors.npz', 'workdir', ('parts', 'appearances'))
+    parts, appearances = arrays['parts'], arrays['appearances']
     part = best_part(np.abs(parts), task.grid(), mask, task.margin())
     where = parts[:, part] / np.abs(parts[:, part]).max()
     return [

@@ -17,19 +17,27 @@ import jax
 import numpy as np
 
 from panda_jax.compare import cells, pages
-from panda_jax.compare.discovery import cost_of, discover_apart, discover_here, is_done, settings_of, task_of
+from panda_jax.compare.discovery import (
+  cost_of,
+  discover_apart,
+  discover_here,
+  is_done,
+  settings_of,
+  task_of,
+  weights_of,
+)
 from panda_jax.compare.latency import latencies
 from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
 from panda_jax.errors import InputError, Interrupted, refusal
-from panda_jax.files import write_atomically
+from panda_jax.files import check_no_links, check_no_links_below, write_json
 from panda_jax.fitting import versions
 from panda_jax.lock import LOCK, locked
 from panda_jax.progress import Progress
 from panda_jax.realism import SMALLEST, embedding
 from panda_jax.workdir import terminations
 
-TABLE = 'table.json'
+TABLE, RECORD = 'table.json', 'config.json'
 OURS = ('discovered', 'cells')
 FILES = (TABLE, 'table.md', 'curves.png', 'strips.png', 'regions.png', 'leakage.png')
 REALISM_SEED = 2_000_000  # of the unedited images that span the guard's space
@@ -82,18 +90,21 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
     InputError: it cannot be written, or other things are there.
   """
   try:
+    check_no_links(workdir, (*FILES, RECORD, '.*.tmp'))
+    for name in OURS:
+      check_no_links_below(workdir, name)
     if overwrite:
       for name in OURS:
         if (workdir / name).exists():
           shutil.rmtree(workdir / name)
       for name in FILES:
         (workdir / name).unlink(missing_ok=True)
-    record = workdir / 'config.json'
+    record = workdir / RECORD
     there = sorted({*os.listdir(workdir)} - {LOCK})
-    if not overwrite and not record.exists() and there:
+    if not overwrite and not os.path.lexists(record) and there:
       problem = f'{there[0]} is there, from no comparison that is on record'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
-    write_atomically(record, (json.dumps(config, indent=2) + '\n').encode())
+    write_json(record, config)
   except OSError as error:
     raise refusal('workdir', workdir, 'it cannot be written', error) from error
 
@@ -165,8 +176,7 @@ class _Comparison:
         discover_here(self.task, method, settings, self.digest)
     self._load()
     for method in self.methods:
-      record = json.loads((self._root / method / 'cost.json').read_text())
-      if record['weights'] != self.digest:
+      if weights_of(self._root / method) != self.digest:
         problem = f'{method} was discovered on other weights'
         raise InputError('workdir', self.workdir, problem, 'choose another folder or use --overwrite')
 
@@ -184,8 +194,9 @@ class _Comparison:
       self._stop()
       fingerprint = self._fingerprint(region, method)
       cell = cells.load_cell(self._cells, f'{method}-{region}')
-      if cell is not None and cell.record['settings'] != fingerprint:
-        differing = [k for k in fingerprint if cell.record['settings'].get(k) != fingerprint[k]]
+      measured = {} if cell is None else cell.record.get('settings', {})
+      if cell is not None and measured != fingerprint:
+        differing = [k for k in fingerprint if measured.get(k) != fingerprint[k]]
         problem = f'{method} on {region} was measured with other {", ".join(differing)}'
         raise InputError('workdir', self.workdir, problem, 'choose another folder or use --overwrite')
       offered = [] if cell or cost_of(self._root / method)[1] else candidates(task, method, region)
@@ -274,7 +285,7 @@ class _Comparison:
       pages.write_pages(self.workdir, table, self.found, self._originals(), self._mean(), self.task.masks)
     except OSError as error:
       raise refusal('workdir', self.workdir, 'a picture could not be written', error) from error
-    write_atomically(self.workdir / TABLE, (json.dumps(table, indent=2, allow_nan=False) + '\n').encode())
+    write_json(self.workdir / TABLE, table)
     return table
 
   def _originals(self) -> np.ndarray:

@@ -4,18 +4,26 @@ Letters: k directions of d numbers each; L rows of w+.
 """
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
-from panda_jax.arrays import npy_bytes
+from panda_jax.arrays import npy_bytes, read_npy
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.files import write_atomically
+from panda_jax.files import read_json, write_atomically, write_json
 
 SPACES = ('w', 'z', 's')
 ARRAY, RECORD = 'directions.npy', 'directions.json'
+FORM = {  # of the record
+  'method': str,
+  'space': str,
+  'layers': ([int], None),
+  'units': [float],
+  'unit': str,
+  'scores': {str: [float]},
+  'provenance': dict,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Directions:
       'provenance': self.provenance,
     }
     write_atomically(folder / ARRAY, npy_bytes(self.vectors))
-    write_atomically(folder / RECORD, (json.dumps(record, indent=2, allow_nan=False) + '\n').encode())
+    write_json(folder / RECORD, record)
 
 
 def load(folder: str | os.PathLike) -> Directions:
@@ -98,10 +106,8 @@ def load(folder: str | os.PathLike) -> Directions:
   """
   folder = Path(folder)
   try:
-    vectors = np.load(folder / ARRAY, allow_pickle=False)
-    record = json.loads((folder / RECORD).read_text())
-    fields = {name: record[name] for name in ('method', 'space', 'layers', 'units', 'unit', 'scores', 'provenance')}
-  except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
-    problem = f'no directions can be read there ({error})'
+    vectors, record = read_npy(folder / ARRAY, 'directions', [2]), read_json(folder / RECORD, 'directions', FORM)
+    return Directions(vectors=vectors, **{name: record[name] for name in FORM})
+  except InputError as error:
+    problem = f'no directions can be read there ({error.problem})'
     raise InputError('directions', folder, problem, 'give a folder that `run.py discover` wrote') from error
-  return Directions(vectors=vectors, **fields)

@@ -1,0 +1,219 @@
+"""Records that anybody may have written, folders that are claimed, and links, through which nothing is written."""
+
+import json
+import os
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from panda_jax import files
+from panda_jax.compare.running import claim as claim_comparison
+from panda_jax.config import default_config
+from panda_jax.errors import InputError
+from panda_jax.files import check_no_link, claim, misfit, parsed_json, read_json, write_atomically, write_json
+from panda_jax.records import PROVENANCE, SUMMARY, config_form
+from panda_jax.workdir import OUTPUTS, fit_into, prepare
+from run import inside
+from tests import planted
+
+HOSTILE = {
+  'empty': ('', 'not JSON'),
+  'cut': ('{"a": 1', 'not JSON'),
+  'no text': (b'\xff\xfe{}', 'not JSON'),
+  'list': ('[]', 'it is not an object'),
+  'null': ('null', 'it is not an object'),
+  'number': ('7', 'it is not an object'),
+  'deep': ('[' * 200_000, 'inside each other'),
+  'deep and closed': ('{"a":' * 500 + '1' + '}' * 500, 'more than 32 deep'),
+  'many': ('{"a": [' + '[],' * 1_100_000 + '1]}', 'lists and objects'),
+  'NaN': ('{"a": NaN}', 'NaN is no number'),
+  'infinity': ('{"a": -Infinity}', '-Infinity is no number'),
+  'beyond': ('{"a": 1e400}', 'beyond all numbers'),
+  'large': (f'{{"a": {10**400}}}', 'too large a number'),
+  'larger': (f'{{"a": {"9" * 100_000}}}', 'not JSON'),
+  'half a character': ('{"a": "\\ud800"}', 'not JSON'),
+}
+
+
+@pytest.mark.parametrize('name', HOSTILE)
+def test_a_hostile_record_costs_one_sentence_and_nothing_else(name, tmp_path):
+  content, said = HOSTILE[name]
+  path = tmp_path / 'x.json'
+  path.write_bytes(content if isinstance(content, bytes) else content.encode())
+  tracemalloc.start()
+  began = time.process_time()
+  try:
+    with pytest.raises(InputError, match=said) as caught:
+      read_json(path, 'workdir')
+    assert tracemalloc.get_traced_memory()[1] < 32 << 20
+  finally:
+    tracemalloc.stop()
+  assert time.process_time() - began < 5
+  assert str(caught.value).startswith(f'workdir={path}: ')
+  assert len(caught.value.problem) < 200
+  assert '\n' not in str(caught.value)
+
+
+def test_records_are_regular_files_of_bounded_size(tmp_path, monkeypatch):
+  os.mkfifo(tmp_path / 'pipe')
+  (tmp_path / 'device').symlink_to('/dev/zero')
+  (tmp_path / 'x').mkdir()
+  for name in ('pipe', 'device', 'x', 'none', 'y' * 5000, 'zero\0byte'):
+    with pytest.raises(InputError, match='cannot be read'):
+      read_json(tmp_path / name, 'workdir')
+  (tmp_path / 'large').write_text('[' + ' ' * 2000 + ']')
+  assert read_json(tmp_path / 'large', 'workdir', list) == []
+  monkeypatch.setattr(files, 'LARGEST_JSON', 1000)
+  with pytest.raises(InputError, match='it is larger'):
+    read_json(tmp_path / 'large', 'workdir', list)
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+  value = {'a': [1, -2.5, None, True, 'é😀\u2028'], 'b': {'c': {}}, 'n': 2**53}
+  write_json(tmp_path / 'x.json', value)
+  assert read_json(tmp_path / 'x.json', 'workdir') == value
+  assert parsed_json(json.dumps(value, ensure_ascii=False), object) == value
+  with pytest.raises(ValueError, match='not JSON compliant'):
+    write_json(tmp_path / 'x.json', {'a': float('nan')})
+
+
+FITTING = {'relative_error': 0, 'reason': 'x', 'warnings': [], 'seconds': {'total': 1}, 'counts': {'parts': 3}}
+
+
+@pytest.mark.parametrize(
+  ('value', 'form', 'said'),
+  [
+    ([], SUMMARY, 'it is not an object'),
+    ({}, SUMMARY, 'it lacks relative_error'),
+    (FITTING, SUMMARY, None),
+    (FITTING | {'relative_error': '0.1'}, SUMMARY, 'relative_error is not a number'),
+    (FITTING | {'relative_error': True}, SUMMARY, 'relative_error is not a number'),
+    (FITTING | {'warnings': 'none'}, SUMMARY, 'warnings is not a list'),
+    (FITTING | {'warnings': [1]}, SUMMARY, 'an entry of warnings is not a text'),
+    (FITTING | {'seconds': {'total': 'long'}}, SUMMARY, 'total of seconds is not a number'),
+    (FITTING | {'counts': {'parts': 1.5}}, SUMMARY, 'parts of counts is not a whole number'),
+    ({'layer': 3, 'generator': None, 'note': [[]]}, PROVENANCE, None),
+    ({'generator': {'seed': 'a'}}, PROVENANCE, 'generator is not null or an object'),
+    ({'generator': [1]}, PROVENANCE, 'generator is not null or an object'),
+    ({'layer': []}, PROVENANCE, 'layer is not a whole number or a text or null'),
+    (default_config().to_dict() | {'sha256': 'a'}, config_form(), None),
+    ({'parts': '3'}, config_form(), 'parts is not a whole number or null'),
+    ({'joint': 1}, config_form(), 'joint is not yes or no or null'),
+  ],
+)
+def test_forms_say_what_does_not_fit(value, form, said):
+  assert misfit(value, form) == said
+
+
+# Links: `outside` holds what must never be touched.
+
+
+@pytest.fixture
+def outside(tmp_path):
+  folder = tmp_path / 'outside'
+  (folder / 'inner').mkdir(parents=True)
+  (folder / 'kept').write_text('kept')
+  (folder / 'inner' / 'kept').write_text('kept')
+  yield folder
+  assert sorted(os.listdir(folder)) == ['inner', 'kept']
+  assert os.listdir(folder / 'inner') == ['kept']
+  assert (folder / 'kept').read_text() == (folder / 'inner' / 'kept').read_text() == 'kept'
+
+
+def refused(action, *arguments, **options) -> None:
+  with pytest.raises(InputError, match='is a symbolic link, and nothing is written or deleted through one; remove'):
+    action(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+  'name', [*OUTPUTS, 'checkpoints', 'checkpoints/1', 'checkpoints/1/inner', '.config.json.7.tmp']
+)
+@pytest.mark.parametrize('overwrite', [False, True])
+@pytest.mark.parametrize('target', ['outside', 'outside/kept', 'nowhere'])
+def test_a_fit_neither_writes_nor_deletes_through_links(name, overwrite, target, tmp_path, outside):
+  link = tmp_path / 'w' / name
+  link.parent.mkdir(parents=True)
+  link.symlink_to(tmp_path / target)
+  refused(prepare, tmp_path / 'w', default_config().to_dict(), overwrite)
+  assert link.is_symlink()
+
+
+def test_a_workdir_may_be_a_link_and_have_links_that_a_fit_has_no_use_for(tmp_path, outside):
+  (tmp_path / 'real').mkdir()
+  (tmp_path / 'real' / 'features.npy').symlink_to(outside / 'kept')
+  (tmp_path / 'w').symlink_to(tmp_path / 'real')
+  prepare(tmp_path / 'w', default_config().to_dict(), True)
+  assert os.listdir(tmp_path / 'real') == ['features.npy']
+
+
+@pytest.mark.parametrize('name', ['edit.json', 'edited.npy', 'strip.png', '.images.npy.partial', '.strip.png.9.tmp'])
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_claimed_folder_has_no_links_in_place_of_results(name, overwrite, tmp_path, outside):
+  out = tmp_path / 'out'
+  out.mkdir()
+  (out / name).symlink_to(outside / 'kept')
+  refused(claim, out, 'edit.json', {}, 'others are', overwrite, marker='edited.npy', replaced=('strip.png',))
+  assert (out / name).is_symlink()
+  (out / name).unlink()
+  (out / 'latest').symlink_to(outside)
+  claim(out, 'edit.json', {}, 'others are', overwrite, marker='edited.npy')
+
+
+@pytest.mark.parametrize('name', ['discovered', 'cells', 'discovered/sefa', 'table.json', 'config.json'])
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_a_comparison_neither_writes_nor_deletes_through_links(name, overwrite, tmp_path, outside):
+  link = tmp_path / 'w' / name
+  link.parent.mkdir(parents=True)
+  link.symlink_to(outside)
+  refused(claim_comparison, tmp_path / 'w', {}, overwrite)
+
+
+def test_a_file_is_not_written_in_place_of_a_link(tmp_path, outside):
+  (tmp_path / 'x').symlink_to(outside / 'kept')
+  refused(write_atomically, tmp_path / 'x', b'written')
+  (tmp_path / f'.y.{os.getpid()}.tmp').symlink_to(outside / 'kept')
+  refused(write_atomically, tmp_path / 'y', b'written')
+  (tmp_path / f'.z.{os.getpid()}.tmp').write_text('of a process that was killed')
+  write_atomically(tmp_path / 'z', b'written')
+  assert (tmp_path / 'z').read_bytes() == b'written'
+
+
+def test_folders_of_results_are_not_links(tmp_path, outside):
+  (tmp_path / 'edits').symlink_to(outside)
+  refused(inside, str(tmp_path), 'edits/eyes')
+  refused(check_no_link, tmp_path, 'edits')
+  (tmp_path / 'w').symlink_to(outside)
+  assert inside(str(tmp_path / 'w'), 'edits/eyes') == tmp_path / 'w' / 'edits' / 'eyes'
+
+
+# A finished fit, damaged.
+
+
+@pytest.fixture(scope='module')
+def fitted(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('fitted')
+  np.save(folder / 'z.npy', planted.structured(N=6, grid=(4, 4), C=5))
+  config = default_config()
+  config.update({'features': str(folder / 'z.npy'), 'parts': 2, 'restarts': 2, 'max_iterations': 3})
+  fit_into(folder / 'w', config)
+  return folder / 'w', config
+
+
+@pytest.mark.parametrize('name', ['config.json', 'summary.json'])
+@pytest.mark.parametrize('content', ['[]', 'null', '"a"', '{}', '[' * 100_000, '{"reason": 1, "seed": "a"}', 'pipe'])
+def test_a_damaged_record_is_no_finished_fit(name, content, fitted):
+  workdir, config = fitted
+  path, whole = workdir / name, (workdir / name).read_bytes()
+  path.unlink()
+  if content == 'pipe':
+    os.mkfifo(path)
+  else:
+    path.write_text(content)
+  try:
+    with pytest.raises(InputError, match=f'workdir={workdir}.*use --overwrite'):
+      fit_into(workdir, config)
+  finally:
+    path.unlink()
+    path.write_bytes(whole)
