@@ -53,11 +53,13 @@ def part_mask(
     (S,), or (N, S), float32. A sample in which refinement left a chosen part empty gets zeros.
 
   Raises:
-    InputError: an index out of range, an unknown convention or combination; a part that is dead (all zero; under
-      'published' constant), which is named rather than divided by.
+    InputError: an index out of range or named twice, an unknown convention or combination; a part that is dead (all
+      zero; under 'published' constant), which is named rather than divided by.
   """
   parts = np.asarray(parts, np.float32)
   columns = [chosen] if isinstance(chosen, numbers.Integral) else list(chosen)
+  if len(columns) > parts.shape[-1] or len(set(columns)) < len(columns):
+    raise InputError('part', f'{len(columns)} of them', 'one is named twice', 'name each once')
   columns = [checked_index('part', k, parts.shape[-1], 'parts') for k in columns]
   if not columns:
     raise InputError('part', chosen, 'no part is chosen', f'give one or more from 0 to {parts.shape[-1] - 1}')

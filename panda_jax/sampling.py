@@ -44,15 +44,19 @@ def described(generator) -> str:
   return '\n'.join(lines)
 
 
-def parsed_numbers(text: str, argument: str) -> list[int]:
-  """Whole numbers from '0,1,2', ranges as '0-99' among them."""
+def parsed_numbers(text: str, argument: str, most: int = MOST_NUMBERS) -> list[int]:
+  """Whole numbers from '0,1,2', ranges as '0-99' among them.
+
+  Raises:
+    InputError: it is no such list, or there are more than `most`.
+  """
   numbers: list[int] = []
   try:
     for piece in text.split(','):
       first, dash, last = piece.strip().partition('-')
       more = range(int(first), int(last) + 1) if dash else [int(first)]
-      if len(more) > MOST_NUMBERS:
-        raise InputError(argument, text, f'more than {MOST_NUMBERS:,} of them', 'give fewer')
+      if len(numbers) + len(more) > most:
+        raise InputError(argument, text, f'more than {most:,} of them', 'give fewer')
       numbers += more
   except (ValueError, OverflowError) as error:
     if isinstance(error, InputError):

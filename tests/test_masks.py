@@ -185,3 +185,9 @@ def test_pictures_that_are_none(tmp_path):
       masks.read_mask(tmp_path / name, GRID, (32, 48))
     assert said in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('chosen', [[0, 0], [0, 1, 2, 1], [0] * 10**6])
+def test_a_part_is_named_once(parts, chosen):
+  with pytest.raises(InputError, match=f'part={len(chosen)} of them: one is named twice'):
+    masks.part_mask(parts, chosen)

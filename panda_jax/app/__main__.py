@@ -2,9 +2,10 @@
 
 python -m panda_jax.app --workdir=runs/cats64                    on http://127.0.0.1:7860/
 python -m panda_jax.app --workdir runs/cats64 runs/other         a choice between fits, on the page
-python -m panda_jax.app --workdir=DIR --port=8000 --generator=DIR --host=0.0.0.0
+python -m panda_jax.app --workdir=DIR --port=8000 --generator=DIR --host=0.0.0.0 --name=cats.example.org
 
-Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 anybody who reaches it can use it.
+Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 anybody who reaches it can use it. Pages
+reach it by its address or its host's name; by another, such as that of a proxy, if --name gives it.
 """
 
 import sys
@@ -27,6 +28,7 @@ def parsed(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_multi_string('workdir', [], 'Of a finished fit through a generator, one or more.', **given)
   flags.DEFINE_string('generator', None, 'Where it is now, if it has moved.', **given)
   flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on.', **given)
+  flags.DEFINE_multi_string('name', [], 'By which else pages reach it, such as that of a proxy.', **given)
   flags.DEFINE_integer('port', 7860, '0 takes any that is free.', lower_bound=0, upper_bound=65535, **given)
   flags.DEFINE_bool('help', False, 'Say this.', short_name='h', **given)
   flags.DEFINE_bool('version', False, 'Say which version of panda-jax this is.', **given)
@@ -52,7 +54,7 @@ def main(argv: list[str]) -> int:
 
     if given.generator and len(given.workdir) > 1:
       raise InputError('generator', given.generator, 'given for several fits', 'give one --workdir')
-    serve(Fits([open_workdir(folder, given.generator) for folder in given.workdir]), given.host, given.port)
+    serve(Fits([open_workdir(folder, given.generator) for folder in given.workdir]), given.host, given.port, given.name)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

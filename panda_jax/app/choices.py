@@ -2,22 +2,27 @@
 
 A session travels with the page, as JSON, and comes back with every request. So the server keeps nothing of anybody,
 two users cannot meet, and a page that was left open goes on where it was when the server has been restarted. What
-comes back is checked like any input.
+comes back may have been made up by anybody: `from_json` takes nothing but what `to_json` gives, of a bounded size, and
+`check` nothing but what a fit has.
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.factors import Factors
 from panda_jax.zoo import Spec
 
 MOST_SEEDS = 9  # pictures at a time
 MOST_STEPS = 30  # that can be undone
 MOST_TERMS = 8  # edits at a time
-LARGEST = 8 << 20  # characters of a session
+LARGEST = 4 << 20  # characters of a session: older steps are forgotten rather than more
+MOST_VALUES = 100_000  # in it; a value takes far more memory than its characters
+LARGEST_NUMBER = 1e30  # strengths and masks; what is added to features stays finite in float32
 REMEDY = 'load the page again'
 
 
@@ -58,12 +63,28 @@ class Choice:
     Raises:
       InputError: it is no such dict.
     """
-    if not isinstance(values, dict) or set(values) != {'seeds', 'terms', 'refined'}:
-      raise InputError('session', type(values).__name__, 'it is no choice', REMEDY)
-    seeds, terms = values['seeds'], values['terms']
+    seeds, terms, refined = fields(values, 'seeds', 'terms', 'refined')
     if not isinstance(seeds, list) or not isinstance(terms, list) or not 1 <= len(terms) <= MOST_TERMS:
       raise InputError('session', 'seeds and terms', 'they are no lists, or too long', REMEDY)
-    return cls(checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), values['refined'] is True)
+    return cls(checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), yes_or_no(refined))
+
+  def check(self, factors: Factors) -> None:
+    """Raises InputError unless each term is one that the page makes of these factors."""
+    S, C = factors.parts.shape[0], factors.appearances.shape[0]
+    for term in self.terms:
+      for name, given, offered in (
+        ('part', term.part, factors.live_parts),
+        ('appearance', () if term.direction is not None else (term.appearance,), factors.live_appearances),
+      ):
+        for index in checked_distinct(name, given, len(offered)):
+          checked_choice(name, index, offered)
+      for name, numbers, count in (('mask', term.mask, S), ('direction', term.direction, C)):
+        if numbers is not None and (len(numbers) != count or not all(abs(x) <= LARGEST_NUMBER for x in numbers)):
+          raise InputError(name, name, f'it does not hold {count} finite numbers', REMEDY)
+      if np.ndim(term.alpha) or not abs(term.alpha) <= LARGEST_NUMBER:
+        raise InputError('alpha', term.alpha, f'it is not one number up to {LARGEST_NUMBER:g}', REMEDY)
+      if term.alpha_unit != 'feature' or term.rms is not None:
+        raise InputError('alpha_unit', term.alpha_unit, 'it is not that of features', REMEDY)
 
 
 def placed(term: Spec) -> bool:
@@ -71,17 +92,64 @@ def placed(term: Spec) -> bool:
   return bool(term.part) or term.mask is not None
 
 
+def checked_choice(argument: str, index: Any, offered: Sequence[int]) -> int:
+  """An index that is among those offered.
+
+  Raises:
+    InputError: it is not.
+  """
+  if not isinstance(index, int) or isinstance(index, bool) or index not in offered:
+    listed = ', '.join(map(str, offered[:20])) + (', …' if len(offered) > 20 else '')
+    raise InputError(argument, index, 'there is no such one that is alive', f'give one of {listed}')
+  return index
+
+
+def checked_distinct(argument: str, values: Sequence, most: int) -> Sequence:
+  """Values of which there are at most so many, none of them twice.
+
+  Raises:
+    InputError: there are more, or one comes twice.
+  """
+  if len(values) > most:
+    raise InputError(argument, f'{len(values)} of them', f'there are {most} at most', 'give fewer')
+  if len(set(values)) < len(values):
+    raise InputError(argument, f'{len(values)} of them', 'one is named twice', 'name each once')
+  return values
+
+
+def fields(values: Any, *names: str) -> list[Any]:
+  """The values of a dict that has these keys and no other.
+
+  Raises:
+    InputError: it is none.
+  """
+  if not isinstance(values, dict) or set(values) != set(names):
+    raise InputError('session', type(values).__name__, f'it does not hold {", ".join(names)}', REMEDY)
+  return [values[name] for name in names]
+
+
+def yes_or_no(value: Any) -> bool:
+  """True or False as they are.
+
+  Raises:
+    InputError: it is neither.
+  """
+  if not isinstance(value, bool):
+    raise InputError('session', type(value).__name__, 'it is neither true nor false', REMEDY)
+  return value
+
+
 def checked_seeds(seeds) -> tuple[int, ...]:
   """Seeds of pictures to show.
 
   Raises:
-    InputError: none, too many, or no seeds.
+    InputError: none, too many, no seeds, or one comes twice.
   """
   if not all(isinstance(t, int) and not isinstance(t, bool) and 0 <= t < 2**32 for t in seeds):
     raise InputError('seeds', seeds, 'a seed is a whole number from 0 to 2**32 - 1', 'give others, such as 0-3')
   if not 1 <= len(seeds) <= MOST_SEEDS:
     raise InputError('seeds', f'{len(seeds)} of them', f'{MOST_SEEDS} pictures are shown at most', 'give fewer')
-  return tuple(seeds)
+  return tuple(checked_distinct('seeds', seeds, MOST_SEEDS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +223,13 @@ class Session:
     return self.with_terms((*self.now.terms, fresh))
 
   def to_json(self) -> str:
+    """A text of at most `LARGEST` characters: the oldest steps are left out of a longer one."""
     past = [choice.to_json() for choice in self.past]
-    return json.dumps({'now': self.now.to_json(), 'past': past, 'sliding': self.sliding}, allow_nan=False)
+    while True:
+      text = json.dumps({'now': self.now.to_json(), 'past': past, 'sliding': self.sliding}, allow_nan=False)
+      if fits(text) or not past:
+        return text
+      past = past[len(past) // 2 + 1 :]
 
   @classmethod
   def from_json(cls, text: Any) -> 'Session':
@@ -168,13 +241,26 @@ class Session:
     if text is None or text == '':
       return cls()
     try:
-      if not isinstance(text, str) or len(text) > LARGEST:
-        raise ValueError('no text, or too long a one')
-      values = json.loads(text)
-      if not isinstance(values['past'], list) or len(values['past']) > MOST_STEPS:
-        raise ValueError('its past is no list, or too long')
-      past = tuple(Choice.from_json(choice) for choice in values['past'])
-      return cls(Choice.from_json(values['now']), past, values['sliding'] is True)
+      if not isinstance(text, str) or not fits(text):
+        raise InputError('session', type(text).__name__, 'it is no text, or too long a one', REMEDY)
+      now, past, sliding = fields(json.loads(text), 'now', 'past', 'sliding')
+      if not isinstance(past, list) or len(past) > MOST_STEPS:
+        raise InputError('session', 'past', 'its past is no list, or too long', REMEDY)
+      return cls(Choice.from_json(now), tuple(map(Choice.from_json, past)), yes_or_no(sliding))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
       said = error.problem if isinstance(error, InputError) else type(error).__name__
       raise InputError('session', '(from the page)', f'it cannot be read ({said})', REMEDY) from error
+
+  def check(self, factors: Factors) -> None:
+    """Raises InputError unless what is shown, and all before it, is what the page makes of these factors."""
+    try:
+      for choice in (self.now, *self.past):
+        choice.check(factors)
+    except InputError as error:
+      said = f'it does not suit this fit ({error.argument}: {error.problem})'
+      raise InputError('session', '(from the page)', said, REMEDY) from error
+
+
+def fits(text: str) -> bool:
+  """Whether a session of this text is small enough to be read: of its characters, and of the values in it."""
+  return len(text) <= LARGEST and sum(map(text.count, ',[{')) <= MOST_VALUES

@@ -1,15 +1,12 @@
 """What each control of the explorer does to a session, and what is shown of one; Gradio is not needed for it."""
 
 import base64
-import binascii
 import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
 from panda_jax.app import panels
-from panda_jax.app.choices import Choice, Session, placed
+from panda_jax.app.choices import LARGEST_NUMBER, MOST_SEEDS, Choice, Session, checked_choice, placed
 from panda_jax.app.engine import Engine
 from panda_jax.errors import InputError
 from panda_jax.sampling import parsed_numbers
@@ -52,9 +49,14 @@ def point_of(pair: Any) -> tuple[float, float]:
     InputError: they are none.
   """
   numbers = list(pair) if isinstance(pair, list | tuple) else []
-  if len(numbers) != 2 or not all(isinstance(n, int | float) and 0 <= n <= 1 for n in numbers):
+  if len(numbers) != 2 or not all(is_number(n) and 0 <= n <= 1 for n in numbers):
     raise InputError('click', '(from the page)', 'it is no place on the picture', 'click again')
   return float(numbers[0]), float(numbers[1])
+
+
+def is_number(x: Any) -> bool:
+  """Whether it is one, and finite."""
+  return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < math.inf
 
 
 class Controls:
@@ -81,14 +83,7 @@ class Controls:
     if not memory:
       return self.begun()
     session = Session.from_json(memory)
-    for choice in (session.now, *session.past):
-      for term in choice.terms:
-        if np.ndim(term.alpha):
-          raise InputError('session', '(from the page)', 'it sweeps', 'load the page again')
-        if placed(term):
-          term.edit(self.engine.factors)
-        elif term.direction is None and term.appearance not in self.engine.appearances:
-          raise InputError('session', '(from the page)', 'its appearance is none', 'load the page again')
+    session.check(self.engine.factors)
     return session
 
   def picked(self, session: Session, data: Any) -> Session:
@@ -101,8 +96,8 @@ class Controls:
     refined_of = session.now.seeds[i] if session.now.refined else None
     return self.with_part(session, self.engine.part_at(x, y, refined_of))
 
-  def with_part(self, session: Session, part: int) -> Session:
-    return self._begun_at(session.with_part(part), session)
+  def with_part(self, session: Session, part: Any) -> Session:
+    return self._begun_at(session.with_part(checked_choice('part', part, self.engine.parts)), session)
 
   def painted(self, session: Session, data: Any) -> Session:
     found = [panels.tile_at(*point, len(session.now.seeds)) for point in points_of(data)]
@@ -118,15 +113,15 @@ class Controls:
     """`data`: name of a file and its content in base 64, None if it is too large."""
     data = data if isinstance(data, dict) else {}
     name, content = str(data.get('name', ''))[:80], data.get('content')
-    if not isinstance(content, str) or len(content) > LARGEST_UPLOAD * 4 // 3 + 4:
+    if content is None or len(content := str(content)) > LARGEST_UPLOAD * 4 // 3 + 4:
       problem = f'the file is larger than {LARGEST_UPLOAD >> 20} MB'
       raise InputError('mask', name, problem, 'give a PNG of the size of the picture')
     try:
       mask = self.engine.read_mask(base64.b64decode(content, validate=True))
-    except binascii.Error as error:
-      raise InputError('mask', name, 'it did not arrive whole', 'send it again') from error
     except InputError as error:  # by the name that the sender knows
       raise InputError('mask', name, error.problem, error.remedy) from error
+    except ValueError as error:  # no base 64
+      raise InputError('mask', name, 'it did not arrive whole', 'send it again') from error
     return self._begun_at(session.with_mask(mask), session)
 
   def _begun_at(self, session: Session, before: Session) -> Session:
@@ -138,23 +133,27 @@ class Controls:
     return dataclasses.replace(session, now=now.at(alpha=alpha))
 
   def with_appearance(self, session: Session, appearance: Any) -> Session:
-    return session.with_appearance(appearance)
+    return session.with_appearance(checked_choice('appearance', appearance, self.engine.appearances))
 
   def slid(self, session: Session, alpha: Any) -> Session:
-    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if not is_number(alpha):
       raise InputError('alpha', alpha, 'it is not a finite number', 'give one, or move the slider')
+    if abs(alpha) > LARGEST_NUMBER:
+      raise InputError('alpha', alpha, f'it is beyond {LARGEST_NUMBER:g}', 'give a smaller one, or move the slider')
     return session.with_alpha(alpha)
 
   def from_catalog(self, session: Session, name: Any) -> tuple[Session, str]:
     found = self.engine.catalog()
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
       raise InputError('catalog', name, 'there is no such entry', 'load the page again')
     entry = found[name]
-    return session.with_terms(self.engine.terms_of(entry)), entry.note
+    after = session.with_terms(self.engine.terms_of(entry))
+    after.check(self.engine.factors)
+    return after, entry.note
 
   def with_seeds(self, session: Session, text: Any) -> Session:
     try:
-      seeds = parsed_numbers(str(text)[:200], 'seeds')
+      seeds = parsed_numbers(str(text)[:200], 'seeds', MOST_SEEDS)
     except InputError as error:
       raise InputError('seeds', text, error.problem, 'give some such as 3 or 0-3') from error
     return session.with_seeds(tuple(seeds))
@@ -172,8 +171,8 @@ class Controls:
     return session.with_seeds(tuple((t + by * len(seeds)) % 2**32 for t in seeds))
 
   def refined(self, session: Session, on: Any) -> tuple[Session, str]:
-    said = 'Parts are refined for each picture.' if on else 'Parts of the fit.'
-    return session.with_refined(bool(on)), said
+    said = 'Parts are refined for each picture.' if on is True else 'Parts of the fit.'
+    return session.with_refined(on is True), said
 
   def removed(self, session: Session) -> tuple[Session, str]:
     term, said = self.engine.removal(session.now)

@@ -118,7 +118,7 @@ class Engine:
     """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the current term.
 
     Raises:
-      InputError: an edit does not suit the factors.
+      InputError: an edit does not suit the factors, or it is so strong that no picture comes of it.
     """
     versions = [choice] if alphas is None else [choice.at(alpha=float(alpha)) for alpha in alphas]
     rows = []
@@ -126,7 +126,7 @@ class Engine:
       for seed in choice.seeds:
         sample, parts = self._sample(seed), self._parts_of(seed) if choice.refined else None
         row = [self._one(sample, version, parts) for version in versions]
-        rows.append([np.asarray(picture, np.float32) for picture in row])  # the device is through with all by now
+        rows.append([_finite(np.asarray(picture, np.float32)) for picture in row])  # by now the device is through
     stacked = np.stack([np.stack(row) for row in rows], axis=1)
     return stacked[0] if alphas is None else stacked
 
@@ -244,6 +244,12 @@ class Engine:
     first = Choice((self.opened.seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reach(first.current)
+
+
+def _finite(picture: np.ndarray) -> np.ndarray:
+  if not np.isfinite(picture).all():
+    raise InputError('alpha', None, 'so strong an edit leaves no picture (not finite)', 'move the slider towards 0')
+  return picture
 
 
 def rounded_up(value: float) -> float:

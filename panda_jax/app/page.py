@@ -17,8 +17,7 @@ from panda_jax.app.saved import save
 from panda_jax.errors import InputError
 from panda_jax.strips import ALPHA
 
-# Ends of the slider that Gradio checks. The page sets others at once, and keeps them when the server is restarted.
-WIDEST = 1e9
+WIDEST = 1e9  # ends of the slider before the page sets others
 
 CSS = """
 .panda { margin: 0 } .panda h3 { margin: 0 0 4px; font-size: 1rem }
@@ -29,7 +28,12 @@ CSS = """
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
 #panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
-.panda-error, .panda-note { margin: 0; overflow-wrap: anywhere }
+.panda-busy::before {
+  content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .5em; border: 2px solid;
+  border-right-color: transparent; border-radius: 50%; animation: panda-turn 1s linear infinite;
+}
+@keyframes panda-turn { to { transform: rotate(360deg) } }
+.panda-error, .panda-note, .panda-busy { margin: 0; overflow-wrap: anywhere }
 @media (max-width: 700px) {
   #panda-panels { display: grid; grid-template-columns: 1fr 1fr } #panda-panels > :first-child { grid-column: 1 / 3 }
 }
@@ -139,7 +143,14 @@ def build(fits: Fits) -> gr.Blocks:
     given = [fit, memory]
     live = [memory, edited, difference, status]
     everything = [*live, original, alpha, part, appearance, seeds, refine]
-    private = {'api_visibility': 'private', 'show_progress': 'hidden'}
+    # What comes is checked by controls.py alone: Gradio's own checks end in tracebacks.
+    private = {
+      'api_visibility': 'private',
+      'show_progress': 'hidden',
+      'preprocess': False,
+      'concurrency_id': 'page',
+      'concurrency_limit': 4,  # of all together
+    }
 
     def shown(controls: Controls, session: Session, said: str, at: str, kind: str = 'note') -> list:
       choice, engine = session.now, controls.engine
@@ -156,32 +167,43 @@ def build(fits: Fits) -> gr.Blocks:
         choice.refined,
       ]
 
-    def refused(error: InputError, count: int) -> list:
+    def saying(message: str, count: int) -> list:
       """Nothing changes but what is said."""
-      return [panels.message(sentence(error), 'error') if i == len(live) - 1 else gr.skip() for i in range(count)]
+      return [message if i == len(live) - 1 else gr.skip() for i in range(count)]
+
+    def refused(error: InputError, count: int) -> list:
+      return saying(panels.message(sentence(error), 'error'), count)
 
     def told(fit: str, text: str, at: str, act: Callable[[Controls, Session], Any]) -> list:
-      """Everything after an action; what it raises is said, and the session stays as it was."""
+      """Everything after an action. What it raises is said over the session as it was, or over a new one where that
+      cannot be shown either."""
       try:
         controls = fits.controls(fit)
       except InputError as error:
         return refused(error, len(everything))
+      session, said = controls.begun(), None
       try:
         session = controls.session(text)
-      except InputError as error:
-        return shown(controls, controls.begun(), sentence(error), at, 'error')
-      try:
         after = act(controls, session)
-        after, said = after if isinstance(after, tuple) else (after, '')
-        return shown(controls, after, said, at)
+        return shown(controls, *(after if isinstance(after, tuple) else (after, '')), at)
       except InputError as error:
-        return shown(controls, session, sentence(error), at, 'error')
+        said = sentence(error)
+      try:
+        return shown(controls, session, said, at, 'error')
+      except InputError:
+        return shown(controls, controls.begun(), said, at, 'error')
 
-    def on(listener, act: Callable, *inputs) -> None:
+    def on(listener, act: Callable, *inputs, busy: str = '') -> None:
+      """`busy`: what is said meanwhile, of what takes seconds when it is done for the first time."""
+
       def handle(fit, text, at, *values):
         return told(fit, text, at, lambda controls, session: act(controls, session, *values))
 
-      listener(handle, [*given, mode, *inputs], everything, **private)
+      def slowly(*values):
+        yield saying(panels.message(busy, 'busy'), len(everything))
+        yield handle(*values)
+
+      listener(slowly if busy else handle, [*given, mode, *inputs], everything, **private)
 
     def picked(fit, text, at, event: gr.EventData):
       return told(fit, text, at, lambda controls, session: controls.picked(session, event._data))
@@ -201,22 +223,30 @@ def build(fits: Fits) -> gr.Blocks:
         return refused(error, len(live))
 
     def saved(fit, text, chosen_name):
+      yield panels.message('Saving …', 'busy')
       try:
         controls = fits.controls(fit)
-        written = save(controls.engine, controls.session(text).now, (chosen_name or '').strip())
-        return panels.saved_message(written, fits.number(fit))
+        chosen_name = chosen_name.strip() if isinstance(chosen_name, str) else chosen_name
+        written = save(controls.engine, controls.session(text).now, chosen_name or '')
+        yield panels.saved_message(written, fits.number(fit))
       except InputError as error:
-        return panels.message(sentence(error), 'error')
+        yield panels.message(sentence(error), 'error')
 
     def chosen(fit, text, at):
       """Another fit: its parts, appearances and catalog, on the seeds that were shown."""
+      count = len(everything) + 2
+      yield saying(panels.message('Loading …', 'busy'), count)
       try:
         controls = fits.controls(fit)
       except InputError as error:
-        return [*refused(error, len(everything)), gr.skip(), gr.skip()]
+        yield refused(error, count)
+        return
       entries = fits.entries(fit)
       begun = told(fit, '', at, lambda controls, session: controls.with_seeds_of(session, text))
-      return [*begun, _head(controls.engine), gr.update(choices=entries, value=None, visible=bool(entries))]
+      yield [*begun, _head(controls.engine), gr.update(choices=entries, value=None, visible=bool(entries))]
+
+    def loaded(fit, at):
+      yield from chosen(fit, '', at)
 
     original.picked(picked, [*given, mode], everything, **private)
     original.painted(painted, [*given, mode], everything, **private)
@@ -227,13 +257,14 @@ def build(fits: Fits) -> gr.Blocks:
     on(appearance.input, Controls.with_appearance, appearance)
     on(catalog.input, Controls.from_catalog, catalog)
     on(mode.input, lambda controls, session: session)
-    on(refine.input, Controls.refined, refine)
-    on(remove.click, Controls.removed)
+    on(refine.input, Controls.refined, refine, busy='Refining …')
+    on(remove.click, Controls.removed, busy='Removing the part …')
     on(keep.click, Controls.kept)
     on(undo.click, Controls.undone)
     on(seeds.submit, Controls.with_seeds, seeds)
     on(back.click, lambda controls, session: controls.next_seeds(session, -1))
     on(forth.click, lambda controls, session: controls.next_seeds(session, 1))
     keeper.click(saved, [*given, name], status, **private)
-    blocks.load(lambda fit, at: chosen(fit, '', at), [fit, mode], [*everything, head, catalog], **private)
-  return blocks.queue(default_concurrency_limit=4, max_size=200)
+    blocks.load(loaded, [fit, mode], [*everything, head, catalog], **private)
+  blocks.state_session_capacity = 16  # the page holds what is chosen; Gradio would keep every page's last pictures
+  return blocks.queue(max_size=200)

@@ -108,7 +108,7 @@ def difference_panel(original: np.ndarray, edited: np.ndarray) -> str:
 
 
 def message(text: str, kind: str = 'note') -> str:
-  """A line that is read out; kind 'note' or 'error'."""
+  """A line that is read out; kind 'note', 'error', or 'busy' for what is at work."""
   return f'<p class="panda-{kind}" role="{"alert" if kind == "error" else "status"}">{html.escape(text)}</p>'
 
 

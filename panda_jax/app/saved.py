@@ -1,8 +1,14 @@
-"""What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else."""
+"""What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else.
+
+Whoever reaches the page can save. So there is a limit to how many edits, and to how many bytes, a workdir takes.
+"""
 
 import dataclasses
+import os
 import re
 import shlex
+import shutil
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +17,17 @@ import numpy as np
 from panda_jax import strips
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 from panda_jax.pictures import draw_images
 from panda_jax.zoo import NamedEdit, Spec, write_zoo
 
 FOLDER = 'app'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
 LONGEST_NAME = 60
-MOST_OF_A_NAME = 1000  # folders name, name-2, ... that are tried
+MOST_SAVED = 1000  # folders in WORKDIR/app
+MOST_BYTES = 2 << 30  # of all of them together
 FRAMES = 9  # of sweep.gif
+MOVING = 4  # samples in it
 
 
 class Saved(NamedTuple):
@@ -78,49 +86,70 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     note: kept in edit.json.
 
   Raises:
-    InputError: there is nothing to save, no such name can be had, or the disk refuses.
+    InputError: there is nothing to save, no such name can be had, WORKDIR/app is full, or the disk refuses. Then
+      nothing is left of it.
   """
   if not choice.complete:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
   choice = dataclasses.replace(choice, terms=choice.complete)
   folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
-  original, edited = engine.originals(choice.seeds), engine.edited(choice)
-  names = [f'seed {seed}' for seed in choice.seeds]
   try:
+    original, edited = engine.originals(choice.seeds), engine.edited(choice)
     strips.draw_difference(
       folder / 'strip.png',
       original,
       edited,
       region=engine.regions(choice),
       margin=engine.margin,
-      names=names,
+      names=[f'seed {seed}' for seed in choice.seeds],
       title=folder.name,
     )
     draw_images(folder / 'edited.png', edited)
     alphas = np.linspace(0, float(choice.current.alpha), FRAMES)
-    frames = engine.edited(choice, alphas)[:, :4]
+    frames = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:MOVING]), alphas)
     strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
-  except OSError as error:
-    raise InputError('workdir', folder, f'a picture could not be written ({error.strerror})', 'free space') from error
-  named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
-  write_zoo(folder / 'edit.json', {folder.name: named})
+    named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
+    write_zoo(folder / 'edit.json', {folder.name: named})
+  except BaseException as error:
+    shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(error, OSError):
+      raise refusal('workdir', folder, 'the edit could not be saved', error) from error
+    raise
   return Saved(folder.name, folder, _command(engine, choice, folder))
 
 
+_claiming = threading.Lock()
+
+
 def _claimed(parent: Path, name: str) -> Path:
-  """A new folder of this name, or of this name and a number: making it is what claims it."""
+  """A new folder of this name, or of this name and a number: making it is what claims it.
+
+  Raises:
+    InputError: the parent is full, or cannot be written.
+  """
   try:
-    parent.mkdir(exist_ok=True)
-    for number in range(1, MOST_OF_A_NAME):
-      folder = parent / (name if number == 1 else f'{name}-{number}')
-      try:
-        folder.mkdir()
-        return folder
-      except FileExistsError:
-        continue
+    with _claiming:
+      parent.mkdir(exist_ok=True)
+      _check_room(parent)
+      for number in range(1, MOST_SAVED + 2):  # one of them is free
+        folder = parent / (name if number == 1 else f'{name}-{number}')
+        try:
+          folder.mkdir()
+          return folder
+        except FileExistsError:
+          continue
   except OSError as error:
-    raise InputError('workdir', parent, f'it cannot be written ({error.strerror})', 'free space') from error
-  raise InputError('name', name, f'it is taken {MOST_OF_A_NAME} times', 'choose another')
+    raise refusal('workdir', parent, 'it cannot be written', error) from error
+  raise InputError('name', name, f'it is taken {MOST_SAVED} times', 'choose another')
+
+
+def _check_room(parent: Path) -> None:
+  """Raises InputError where a folder holds as many saved edits, or as many bytes, as it may."""
+  folders = [entry for entry in os.scandir(parent) if not entry.name.startswith('.') and entry.is_dir()]
+  used = sum(file.stat(follow_symlinks=False).st_size for folder in folders for file in os.scandir(folder))
+  if len(folders) >= MOST_SAVED or used >= MOST_BYTES:
+    said = f'it holds {len(folders)} edits of {used >> 20} MB; {MOST_SAVED} and {MOST_BYTES >> 20} MB are the most'
+    raise InputError('workdir', parent, said, 'move some elsewhere, or delete them, and save again')
 
 
 def _command(engine: Engine, choice: Choice, folder: Path) -> str:

@@ -1,12 +1,14 @@
 """Sessions: every change is one step back, a slide is one step, and what comes from a page is checked."""
 
 import json
+import time
 
 import numpy as np
 import pytest
 
-from panda_jax.app.choices import MOST_STEPS, MOST_TERMS, Choice, Session, checked_seeds
+from panda_jax.app.choices import LARGEST, MOST_STEPS, MOST_TERMS, Choice, Session, checked_seeds
 from panda_jax.errors import InputError
+from panda_jax.factors import Factors
 from panda_jax.zoo import Spec
 
 
@@ -73,6 +75,18 @@ def test_a_session_survives_the_way_through_a_page():
   assert Session.from_json('') == Session.from_json(None) == Session()
 
 
+def test_a_session_is_never_larger_than_what_is_read():
+  rng, session = np.random.default_rng(0), Session()
+  for _ in range(MOST_STEPS):
+    session = session.with_mask(rng.random(256 * 256))
+  text = session.to_json()
+  assert len(text) <= LARGEST
+  read = Session.from_json(text)
+  assert read.now == session.now
+  assert 0 < len(read.past) < len(session.past)
+  assert read.past == session.past[-len(read.past) :]
+
+
 GOOD = {'now': Choice().to_json(), 'past': [], 'sliding': False}
 BAD = {
   'no JSON': '{',
@@ -87,6 +101,14 @@ BAD = {
   'unknown field of a term': json.dumps(GOOD | {'now': GOOD['now'] | {'terms': [{'appearance': 0, 'file': 'x'}]}}),
   'NaN': json.dumps(GOOD | {'now': GOOD['now'] | {'terms': [{'appearance': 0, 'alpha': float('nan')}]}}),
   'many seeds': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': list(range(10))}}),
+  'much': json.dumps(GOOD | {'past': [[]] * 10**6}),
+  'a seed twice': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': [1, 1]}}),
+  'no seed': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': []}}),
+  'seeds of lists': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': [[0]]}}),
+  'refined or not': json.dumps(GOOD | {'now': GOOD['now'] | {'refined': 1}}),
+  'sliding or not': json.dumps(GOOD | {'sliding': 'yes'}),
+  'more': json.dumps(GOOD | {'path': 'x'}),
+  'many digits': json.dumps(GOOD).replace('[0]', '[' + '9' * 5000 + ']'),
   'a seed that is none': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': ['0']}}),
 }
 
@@ -97,7 +119,61 @@ def test_what_is_no_session_is_refused_in_a_sentence(text):
     Session.from_json(text)
 
 
-@pytest.mark.parametrize('seeds', [(), (-1,), (2**32,), (True,), (0.5,), tuple(range(10))])
+@pytest.mark.parametrize('seeds', [(), (-1,), (2**32,), (True,), (0.5,), tuple(range(10)), (3, 3)])
 def test_seeds(seeds):
   with pytest.raises(InputError, match='seeds='):
     checked_seeds(seeds)
+
+
+@pytest.fixture
+def factors():
+  """Of a grid of 2 x 2 and 3 channels; part 1 and appearance 2 are dead."""
+  return Factors(np.eye(3) * [1, 1, 0], np.array([[1, 0, 1]] * 4, float), (2, 2))
+
+
+def of(**changes):
+  return Session(Choice(terms=(Spec(**{'part': (0,), 'appearance': 1, 'alpha': 2.0} | changes),)))
+
+
+def test_what_the_page_makes_of_a_fit_suits_it(factors):
+  for good in (of(), of(part=(0, 2)), of(part=(), mask=(0.0, 1.0, 0.5, 1.0)), of(alpha=-1e30)):
+    good.check(factors)
+  of(appearance=None, direction=(0.0, 1.0, -2.0)).check(factors)
+
+
+UNSUITABLE = {
+  'a part that is dead': {'part': (1,)},
+  'a part beyond': {'part': (3,)},
+  'a part before': {'part': (-1,)},
+  'a part twice': {'part': (0, 0)},
+  'many parts': {'part': tuple(range(1000))},
+  'an appearance that is dead': {'appearance': 2},
+  'no appearance': {'appearance': None},
+  'a long mask': {'part': (), 'mask': (1.0,) * 5},
+  'a mask of infinity': {'part': (), 'mask': (1.0, 1.0, 1.0, float('inf'))},
+  'a mask of NaN': {'part': (), 'mask': (1.0, 1.0, 1.0, float('nan'))},
+  'a large mask': {'part': (), 'mask': (1.0, 1.0, 1.0, 3e38)},
+  'a short direction': {'direction': (1.0, 1.0)},
+  'a direction of NaN': {'direction': (1.0, 1.0, float('nan'))},
+  'a sweep': {'alpha': (1.0, 2.0)},
+  'no strength': {'alpha': ()},
+  'near the end of float32': {'alpha': 2.9e38},
+  'another unit': {'alpha_unit': 'rms', 'rms': 1.0},
+  'a unit of its own': {'rms': 1e38},
+}
+
+
+@pytest.mark.parametrize('changes', UNSUITABLE.values(), ids=UNSUITABLE)
+def test_what_does_not_suit_a_fit_is_refused_also_in_the_past(factors, changes):
+  for session in (of(**changes), Session(Choice(), (of(**changes).now,))):
+    with pytest.raises(InputError, match='it does not suit this fit'):
+      session.check(factors)
+
+
+@pytest.mark.parametrize('size', [3000, 10**6])
+def test_a_long_list_costs_nothing(factors, size):
+  text = json.dumps(GOOD | {'now': GOOD['now'] | {'terms': [{'part': [0] * size, 'appearance': 0}]}})
+  start = time.process_time()
+  with pytest.raises(InputError, match='session='):
+    Session.from_json(text).check(factors)
+  assert time.process_time() - start < 1

@@ -2,6 +2,10 @@
 
 import base64
 import io
+import struct
+import time
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -71,9 +75,12 @@ def test_an_uploaded_mask(controls):
     ({'name': 'mine.png', 'content': 'A' * (LARGEST_UPLOAD * 4 // 3 + 8)}, 'larger than 8 MB'),
     ({'name': 'mine.png', 'content': '!'}, 'did not arrive whole'),
     ({'name': 'mine.png', 'content': ''}, 'it is not a PNG'),
+    ({'name': 'mine.png', 'content': 'ü☃'}, 'did not arrive whole'),
+    ({'name': 'ü☃.png', 'content': '!'}, 'did not arrive whole'),
+    ({'name': [1], 'content': 3}, 'did not arrive whole'),
     ('/etc/passwd', 'larger than'),
   ],
-  ids=range(8),
+  ids=range(11),
 )
 def test_wrong_uploads(controls, given, said):
   with pytest.raises(InputError, match=said) as raised:
@@ -81,10 +88,33 @@ def test_wrong_uploads(controls, given, said):
   assert str(controls.engine.opened.folder) not in str(raised.value)
 
 
-NONSENSE = [None, {}, [], {'x': 'a', 'y': 0}, {'x': -1, 'y': 0}, {'x': float('nan'), 'y': 0}, {'points': [[0.5]]}]
+def test_a_picture_that_claims_to_be_large_is_not_unpacked(controls):
+  def chunk(kind, data):
+    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+  def drawn(width, height, *more):
+    sizes = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0))
+    data = b'\x89PNG\r\n\x1a\n' + sizes + b''.join(more) + chunk(b'IDAT', zlib.compress(bytes(100 << 20)))
+    return {'name': 'x', 'content': base64.b64encode(data).decode()}
+
+  text = chunk(b'zTXt', b'a\0\0' + zlib.compress(bytes(100 << 20)))
+  tracemalloc.start()
+  for given in (drawn(60000, 60000), drawn(2**31 - 1, 2**31 - 1), drawn(8, 8), drawn(8, 8, text)):
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    with pytest.raises(InputError, match='mask='):
+      controls.uploaded(controls.begun(), given)
+    assert tracemalloc.get_traced_memory()[1] - before < 20 << 20
+  tracemalloc.stop()
 
 
-@pytest.mark.parametrize('data', [*NONSENSE, {'points': [[0, 0]] * 5000}], ids=range(8))
+NONSENSE = [
+  *(None, {}, [], {'x': 'a', 'y': 0}, {'x': -1, 'y': 0}, {'x': float('nan'), 'y': 0}, {'points': [[0.5]]}),
+  {'x': True, 'y': False, 'points': [[True, 0]]},
+]
+
+
+@pytest.mark.parametrize('data', [*NONSENSE, {'points': [[0, 0]] * 5000}], ids=range(9))
 def test_clicks_that_are_none(controls, data):
   for act in (controls.picked, controls.painted):
     with pytest.raises(InputError, match='again'):
@@ -102,12 +132,31 @@ def test_a_session_that_does_not_suit_the_factors_is_refused(controls):
 
 
 def test_strengths_and_seeds_that_are_none(controls):
-  for alpha in (float('inf'), float('nan'), None, 'x'):
+  for alpha in (float('inf'), float('nan'), None, 'x', True, [1]):
     with pytest.raises(InputError, match='not a finite number'):
       controls.slid(controls.begun(), alpha)
+  for alpha in (3e38, -3e38, 10**400):
+    with pytest.raises(InputError, match='it is beyond'):
+      controls.slid(controls.begun(), alpha)
+  start = time.process_time()
+  for text in ('0-9', ','.join(['0-9999999'] * 18), '1,1'):
+    with pytest.raises(InputError, match='seeds='):
+      controls.with_seeds(controls.begun(), text)
+  assert time.process_time() - start < 1
   with pytest.raises(InputError, match='such as 3 or 0-3') as raised:
     controls.with_seeds(controls.begun(), 'many')
   assert sentence(raised.value).startswith('seeds: not a list of whole numbers; give some')
+
+
+@pytest.mark.parametrize('index', [4, 99, -1, 10**30, True, 1.0, '1', None, [1]])
+def test_parts_and_appearances_that_are_not_offered(controls, index):
+  for act in (controls.with_part, controls.with_appearance):
+    if act == controls.with_part or index != 4:
+      with pytest.raises(InputError, match='there is no such one'):
+        act(controls.begun(), index)
+  with pytest.raises(InputError, match='no such entry'):
+    controls.from_catalog(controls.begun(), index)
+  assert controls.refined(controls.begun(), index)[0].now.refined is (index is True)
 
 
 def test_what_is_written_on_a_page_is_escaped(controls):

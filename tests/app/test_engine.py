@@ -38,6 +38,13 @@ def test_nothing_is_exactly_the_original(engine):
     np.testing.assert_array_equal(engine.edited(Choice((3,), terms)), original)
 
 
+def test_an_edit_that_leaves_no_picture_is_a_sentence(engine):
+  wild = Spec((1,), 2, 1e30, mask=(3e38,) * 64)
+  for alphas in (None, [0.0, 1e30]):
+    with pytest.raises(InputError, match='so strong an edit leaves no picture'):
+      engine.edited(Choice((0,), (wild,)), alphas)
+
+
 def test_refined_parts_are_those_of_each_sample(engine):
   choice = Choice((3, 7), (FIRST,), refined=True)
   latents = engine.opened.latents([3, 7])

@@ -1,9 +1,12 @@
 """Saved edits: complete, of names that nobody takes twice, inside the workdir, and run again by the command."""
 
+import errno
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from panda_jax.app import saved
 from panda_jax.app.choices import Choice
 from panda_jax.app.saved import FILES, checked_name, default_name, readable, save
 from panda_jax.errors import InputError
@@ -60,6 +63,35 @@ def test_a_link_is_not_followed(engine, tmp_path):
   with pytest.raises(InputError, match='is a link'):
     save(engine, CHOICE, 'mine')
   assert not any((tmp_path / 'elsewhere').iterdir())
+
+
+def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch):
+  folder = engine.opened.folder / 'app'
+  monkeypatch.setattr(saved, 'MOST_SAVED', 2)
+  save(engine, CHOICE, 'mine')
+  (folder / '.gradio').mkdir()  # no saved edit
+  save(engine, CHOICE, 'mine')
+  with pytest.raises(InputError, match=r'it holds 2 edits of .*; move some elsewhere, or delete them, and save again'):
+    save(engine, CHOICE, 'mine')
+  monkeypatch.setattr(saved, 'MOST_SAVED', 9)
+  monkeypatch.setattr(saved, 'MOST_BYTES', 1000)
+  with pytest.raises(InputError, match='move some elsewhere'):
+    save(engine, CHOICE, 'mine')
+  assert sorted(path.name for path in folder.iterdir()) == ['.gradio', 'mine', 'mine-2']
+
+
+def test_of_a_save_that_fails_nothing_is_left(engine, monkeypatch):
+  wild = Choice((3,), (Spec((1,), 2, 1.0, mask=(3e38,) * 64),))
+  with pytest.raises(InputError, match='leaves no picture'):
+    save(engine, Choice((3,), (*wild.terms, Spec((1,), 2, 1e30, mask=(3e38,) * 64))), 'mine')
+
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  monkeypatch.setattr(saved.strips, 'save_gif', full)
+  with pytest.raises(InputError, match=r'could not be saved \(No space left on device\); free space there'):
+    save(engine, CHOICE, 'mine')
+  assert not list((engine.opened.folder / 'app').iterdir())
 
 
 def test_only_saved_files_can_be_read(engine):

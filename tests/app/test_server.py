@@ -3,59 +3,27 @@
 import http.client
 import json
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from panda_jax.app.server import LOOPBACK, Guard, harmless, listening
+from panda_jax.app.__main__ import parsed
+from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK
+from panda_jax.app.server import listening, names_of
 from panda_jax.errors import InputError
 from tests.app.servers import ROOT, Server
 from tests.browser import need
 
 
-def refusal(method='GET', path='/', hosts=LOOPBACK, **headers):
-  headers = {'host': '127.0.0.1:7860'} | headers
-  scope = {'type': 'http', 'method': method, 'path': path}
-  return Guard(None, hosts).refusal(scope | {'headers': [(k.encode(), v.encode()) for k, v in headers.items()]})
-
-
-def test_what_the_page_needs_is_let_through():
-  for path in ('/', '/config', '/assets/a-B_1.js', '/gradio_api/queue/data', '/saved/0/x/strip.png'):
-    assert refusal(path=path) is None
-  assert refusal('HEAD') is None
-  assert refusal('POST', '/gradio_api/queue/join', origin='http://127.0.0.1:7860') is None
-
-
-REFUSED = [
-  '/gradio_api/file=/etc/passwd',
-  '/file=/etc/passwd',
-  '/gradio_api/proxy=http://example.com',
-  '/gradio_api/vibe-code',
-  '/gradio_api/process_recording',
-  '/gradio_api/component_server',
-  '/gradio_api/runs',
-  '/gradio_api/upload',
-  '/monitoring',
-  '/saved/0/../factors.npz',
-  '/saved/x/strip.png',
-  '/saved/-1/x/strip.png',
-  '/assets/../../secret',
-  '/docs',
-]
-
-
-@pytest.mark.parametrize('path', REFUSED)
-def test_everything_else_is_not(path):
-  assert [refusal(method, path) for method in ('GET', 'POST', 'PUT', 'DELETE')] == [404] * 4
-
-
-def test_other_sites_are_refused():
-  assert refusal(host='attacker.example') == 400
-  assert refusal(host='attacker.example', hosts=None) is None
-  assert refusal('POST', '/gradio_api/queue/join', origin='http://attacker.example') == 403
-  assert refusal('POST', '/gradio_api/reset', origin='null') == 403
-  assert Guard(None, None).refusal({'type': 'websocket', 'path': '/'}) == 404
+def test_names_that_a_server_goes_by():
+  for host in LOOPBACK:
+    assert names_of(host) == LOOPBACK
+  assert ANY_ADDRESS in names_of('0.0.0.0')
+  assert 'cats.example' in names_of('Cats.example')
+  assert ANY_ADDRESS not in names_of('10.0.0.7')
+  assert parsed(['--workdir=x', '--name=a.example', '--name=b.example']).name == ['a.example', 'b.example']
 
 
 def test_a_port_in_use_is_a_sentence():
@@ -149,13 +117,6 @@ def test_no_file_can_be_read(server):
 FILE = {'path': '/etc/passwd', 'meta': {'_type': 'gradio.FileData'}, 'orig_name': 'x'}
 
 
-@pytest.mark.parametrize('data', [[FILE], [[FILE]], [{}], ['', [1]], FILE, 'x', None])
-def test_values_are_numbers_and_texts(data):
-  assert harmless(json.dumps({'data': ['', 1, 0.5, True, None], 'event_data': {'x': 0.5, 'y': 1}}).encode())
-  assert not harmless(json.dumps({'data': data}).encode())
-  assert not any(map(harmless, (None, b'', b'[]', b'x', b'[' * 100_000)))
-
-
 @pytest.mark.slow
 def test_no_path_or_address_is_taken_for_a_value(server):
   for path in ('/etc/passwd', str(server.workdir / 'factors.npz'), f'{server.url}config'):
@@ -163,8 +124,8 @@ def test_no_path_or_address_is_taken_for_a_value(server):
       body = json.dumps({'data': data, 'fn_index': 0, 'session_hash': 'x'})
       status, _, _ = ask(server, 'POST', '/gradio_api/queue/join', body, **{'Content-Type': 'application/json'})
       assert status == 400
-  status, _, _ = ask(server, 'POST', '/gradio_api/queue/join', b'[' + b'1,' * (13 << 20) + b'1]')
-  assert status == 400
+  large = b'[' + b'1,' * (13 << 20) + b'1]'
+  assert ask(server, 'POST', '/gradio_api/queue/join', large, **{'Content-Type': 'application/json'})[0] == 413
 
 
 @pytest.mark.slow
@@ -173,6 +134,75 @@ def test_a_session_made_up_by_others_is_a_sentence(server):
     done = event(server, 'panda-undo', ['fit', text, 'choose parts'])
     assert done['success'] is True
     assert 'it cannot be read' in json.dumps(done['output'])
+
+
+HEAD = 'Host: 127.0.0.1:{port}\r\n'
+JOIN = '/gradio_api/queue/join'
+CHUNKED = 'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n'
+HOSTILE = [  # requests, and the statuses that may come of them
+  ('GET / HTTP/1.1\r\nHost: [\r\n\r\n', {400}),
+  ('GET / HTTP/1.1\r\nHost: attacker.example\r\n\r\n', {400}),
+  (f'GET /gradio_api/queue/data?session_hash=nobody HTTP/1.1\r\n{HEAD}\r\n', {404}),
+  (f'GET /gradio_api/queue/data HTTP/1.1\r\n{HEAD}\r\n', {404}),
+  (f'GET /assets/{"a" * 5000} HTTP/1.1\r\n{HEAD}\r\n', {404}),
+  (f'GET /static/img HTTP/1.1\r\n{HEAD}\r\n', {403, 404}),
+  (f'GET /saved/0/x/strip.png HTTP/1.1\r\n{HEAD}Range: bytes=9-0,x\r\n\r\n', {404}),
+  (f'GET / HTTP/1.1\r\n{HEAD}Origin: http://attacker.example\r\n\r\n', {403}),
+  (f'GET / HTTP/1.1\r\n{HEAD}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n', {200, 400}),
+  (f'POST {JOIN} HTTP/1.1\r\n{HEAD}{CHUNKED}', {400}),
+  (f'POST /x HTTP/1.1\r\n{HEAD}{CHUNKED}', {400, 404}),
+  (f'BREW / HTTP/1.1\r\n{HEAD}\r\n', {404}),
+  ('\x16\x03\x01\x02\x00\x01\r\n\r\n', {400}),
+  ('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', {400}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('sent', 'statuses'), HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_request_is_refused(server, sent, statuses):
+  with socket.create_connection(('127.0.0.1', server.port), timeout=60) as connection:
+    connection.sendall(sent.replace('{port}', str(server.port)).encode('latin-1'))
+    assert int(connection.recv(1000).split()[1]) in statuses
+  assert server.said() == ''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('change', [{'fn_index': 99999}, {'fn_index': -1}, {'data': ['fit']}, {'session_hash': ''}])
+def test_a_message_that_no_control_sends_is_refused(server, change):
+  body = {'data': ['fit', '', 'choose parts'], 'fn_index': 0, 'session_hash': 'x'} | change
+  assert ask(server, 'POST', JOIN, json.dumps(body), **{'Content-Type': 'application/json'})[0] == 400
+  assert server.said() == ''
+
+
+def made_up(**changes):
+  """A session of one term."""
+  choice = {'seeds': [0], 'terms': [{'part': [1], 'appearance': 2, 'alpha': 3.0} | changes], 'refined': False}
+  return json.dumps({'now': choice, 'past': [], 'sliding': False})
+
+
+CONTROLS = [  # what is sent to a control, and what is said of it
+  ('part', [made_up(part=[0] * 10**6), 'choose parts', 1], 'it is no text, or too long a one'),
+  ('part', [made_up(part=[0] * 10**4), 'choose parts', 1], 'it does not suit this fit'),
+  ('part', ['', 'choose parts', 99], 'there is no such one'),
+  ('part', ['', 'choose parts', 'x' * 1000], 'there is no such one'),
+  ('appearance', ['', 'choose parts', True], 'there is no such one'),
+  ('seeds', ['', 'choose parts', '0-9999999,' * 15], 'more than 9 of them'),
+  ('alpha', [made_up(), 3e38], 'it is beyond 1e+30'),
+  ('alpha', [made_up(), 'x'], 'it is not a finite number'),
+  ('alpha', [made_up(alpha=2.9e38), 1.0], 'it does not suit this fit'),
+  ('undo', ['', 'nonsense'], 'nothing to undo'),
+  ('save', [made_up(), 3], 'it cannot be the name of a folder'),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('control', 'values', 'said'), CONTROLS, ids=range(len(CONTROLS)))
+def test_a_value_that_no_control_has_is_a_sentence(server, control, values, said):
+  for fit, told in (('fit', said), ('../..', 'it is not one of those')):
+    done = event(server, f'panda-{control}', [fit, *values])
+    assert done['success'] is True
+    assert told in json.dumps(done['output'])
+  assert server.said() == ''
 
 
 @pytest.mark.slow
