@@ -1,20 +1,26 @@
 """Commands of panda-jax: `python run.py COMMAND --flag=value ...`. Flags and configs here, the work in the library."""
 
+import sys
 import time
 
 STARTED = time.perf_counter()
-
-import contextlib  # noqa: E402
-import os  # noqa: E402
-import shlex  # noqa: E402
-import sys  # noqa: E402
-import threading  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 if __name__ == '__main__' and {'--distributed', '--distributed=true'} & {*sys.argv}:
   from panda_jax.supervision import supervise
 
   supervise()
+
+from panda_jax import signals  # noqa: E402
+
+if __name__ == '__main__':
+  signals.listen()
+
+import contextlib  # noqa: E402
+import os  # noqa: E402
+import shlex  # noqa: E402
+import signal  # noqa: E402
+import threading  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 from absl import flags, logging  # noqa: E402
 
@@ -28,7 +34,6 @@ from panda_jax.wording import brief, nearest  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
 
 DEFAULT = Path(__file__).parent / 'configs' / 'default.py'
-INTERRUPTED = 130  # exit status after Ctrl-C
 HELP = {'--help', '-help', '-h', 'help'}
 VERSION = {'--version', '-version', 'version'}
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
@@ -499,23 +504,22 @@ def main(argv: list[str]) -> int:
     print(f'panda-jax {panda_jax.__version__}')
     return 0
   try:
-    COMMANDS[parse(argv)]()
+    with signals.keeping(lambda: 'nothing was written'), signals.raising():
+      COMMANDS[parse(argv)]()
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except Interrupted:
-    print('stopped by SIGTERM; the same command goes on from the last checkpoint, if there is one yet', file=sys.stderr)
-    return 143
+  except Interrupted as stopped:
+    print(signals.sentence(stopped.number, stopped.kept), file=sys.stderr)
+    return signals.exit_code(stopped.number)
   except Lost as error:
+    again = f'start all again: {error.kept}' if error.kept else 'start all again'
     print(
       f'error: the computation across processes broke off ({brief(error, 120)}); see what the process said that ended '
-      'first, then start all again: they go on from the last checkpoint',
+      f'first, then {again}',
       file=sys.stderr,
     )
     return 1
-  except KeyboardInterrupt:
-    print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
-    return INTERRUPTED
   return 0
 
 
@@ -530,7 +534,7 @@ def explained(argv: list[str]) -> int:
   said = False
   try:
     code = main(argv)
-    said = code not in (0, INTERRUPTED)
+    said = code not in (0, signals.exit_code(signal.SIGINT))
   finally:
     if not said:
       for show in died:
@@ -540,6 +544,7 @@ def explained(argv: list[str]) -> int:
 
 if __name__ == '__main__':
   code = explained(sys.argv)
+  signals.ignore()
   if code:
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the message above is the last word, of other threads too

@@ -4,9 +4,13 @@ SOURCE is a .pth, .pt, .bin or .pkl file, or for BigGAN the folder with config.j
 is not needed. DESTINATION is a new folder.
 """
 
+from panda_jax import signals
+
+if __name__ == '__main__':
+  signals.listen()
+
 import importlib
 import os
-import signal
 import sys
 import warnings
 
@@ -19,16 +23,11 @@ from converters.assemble import assemble
 from converters.limits import shown
 from converters.reading import Checkpoint, Module, read
 from panda_jax import command_line
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, Interrupted
 from panda_jax.generators.disk import check_free, quiet, save_generator
 from panda_jax.wording import printable
 
 FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
-TERMINATED, INTERRUPTED = 143, 130
-
-
-class Terminated(BaseException):
-  """SIGTERM, made an exception so that what is half written is cleared away."""
 
 
 def define_flags() -> flags.FlagValues:
@@ -144,11 +143,6 @@ def run(source: str, destination: str, values: flags.FlagValues) -> None:
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
-
-  def terminate(number, frame):
-    raise Terminated
-
-  signal.signal(signal.SIGTERM, terminate)
   try:
     values, rest = parsed(argv)
     if values.help:
@@ -158,19 +152,20 @@ def main(argv: list[str]) -> int:
     else:
       # To the end: after a failed write, threads of Orbax still have something to say. Odd numbers in a file make numpy
       # and JAX warn, and are told of by the checks if they matter.
-      with quiet(), warnings.catch_warnings(action='ignore'):
+      with signals.raising(), quiet(), warnings.catch_warnings(action='ignore'):
         run(*rest, values)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except (Terminated, KeyboardInterrupt) as error:
+  except Interrupted as stopped:
     print('stopped; whatever is at the destination is whole', file=sys.stderr)
-    return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    return signals.exit_code(stopped.number)
   return 0
 
 
 if __name__ == '__main__':
   code = main(sys.argv)
+  signals.ignore()
   if code:
     # The message above is the last word, for the same threads as well.
     sys.stderr.flush()

@@ -130,7 +130,9 @@ def joined(
     yield
   except BaseException as error:
     if several() and _broke_off(error):
-      raise Lost(str(error).strip().splitlines()[0][:GIST]) from error
+      lost = Lost(str(error).strip().splitlines()[0][:GIST])
+      lost.kept = getattr(error, 'kept', None)
+      raise lost from error
     if getattr(error, 'shared', False):
       jax.distributed.shutdown()
     elif first():

@@ -60,14 +60,31 @@ class NonFiniteError(InputError):
   """Features or an iterate contain NaN or infinity; the text says where."""
 
 
-class Interrupted(Exception):
-  """A signal asked to stop; what state there was has been handed to the checkpoint. `shared`: in all processes."""
+class Interrupted(KeyboardInterrupt):
+  """A signal asked to stop.
 
+  Attributes:
+    number: of the signal.
+    kept: a sentence that tells what there is to go on from; None where nothing tells.
+    shared: it is raised in all of several processes.
+  """
+
+  kept: str | None = None
   shared = False
+
+  def __init__(self, number: int):
+    super().__init__(number)
+    self.number = number
 
 
 class Lost(RuntimeError):
-  """A sum over several processes broke off, as it does when one of them has ended; the text is JAX's own."""
+  """A sum over several processes broke off, as it does when one of them has ended; the text is JAX's own.
+
+  Attributes:
+    kept: as of `Interrupted`.
+  """
+
+  kept: str | None = None
 
 
 REMEDIES = {

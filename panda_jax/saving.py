@@ -4,15 +4,28 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from panda_jax import distributed
+from panda_jax import distributed, signals
 from panda_jax.checkpoint import Checkpoints, packed, unpacked
 from panda_jax.clock import Clock
 from panda_jax.errors import Interrupted
 from panda_jax.files import write_atomically
 from panda_jax.progress import Progress
 from panda_jax.solver import SolverState
+from panda_jax.supervision import tell_kept
 
 ALONE = 'generate', 'scan'  # passes in which processes are not in step
+
+
+def checkpointed(workdir: Path) -> bool:
+  """Whether there is a whole checkpoint."""
+  return any(path.name.isdigit() for path in workdir.glob('checkpoints/*'))
+
+
+def kept(saved: bool) -> str:
+  """What becomes of a fit that stops."""
+  if saved:
+    return 'the same command goes on from the last checkpoint'
+  return 'there is no checkpoint yet: the same command starts from the beginning'
 
 
 class Saving:
@@ -22,6 +35,7 @@ class Saving:
     workdir: of the fit.
     seconds: between checkpoints.
     caught: signals so far; one in any process stops all at the same point.
+    saved: whether there is a checkpoint of an earlier run.
     check: called in process 0 with the source's hash before anything is restored; raises if it is another source.
     clock, progress: of this process.
   """
@@ -31,6 +45,7 @@ class Saving:
     workdir: Path,
     seconds: float,
     caught: list[int],
+    saved: bool,
     check: Callable[[str], None],
     clock: Clock,
     progress: Progress,
@@ -38,6 +53,15 @@ class Saving:
     self._workdir, self._caught, self._check = workdir, caught, check
     self._clock, self._progress = clock, progress
     self._checkpoints, self._last = Checkpoints(workdir / 'checkpoints', seconds), None
+    self._note(saved)
+
+  def _note(self, saved: bool) -> None:
+    self._saved = saved
+    tell_kept(kept(saved))
+
+  def kept(self) -> str:
+    """What becomes of the fit if it stops now."""
+    return kept(self._saved)
 
   def resume(self, sha256: str) -> SolverState | None:
     """The last state that was saved, or None."""
@@ -66,14 +90,14 @@ class Saving:
         write_history(self._workdir, state.history)
 
     distributed.on_first(write)
+    self._note(True)
 
   def on_state(self, state: SolverState) -> None:
     self._last = state
     self._progress.state(state)
     due = distributed.first() and self._checkpoints.due()
-    stop, due = distributed.any_of(bool(self._caught), due)
-    if stop:
-      self._stop()
+    *asked, due = distributed.any_of(*self._asked(), due)
+    self._stop(asked)
     if due:
       self.save(state)
 
@@ -81,21 +105,30 @@ class Saving:
     self._progress.samples_done(name, done)
     if name in ALONE:
       if self._caught:
-        raise Interrupted
-    elif distributed.any_of(bool(self._caught))[0]:
-      self._stop()
+        raise Interrupted(self._caught[0])
+    else:
+      self._stop(distributed.any_of(*self._asked()))
 
-  def _stop(self) -> None:
+  def _asked(self) -> list[bool]:
+    """For each signal, whether this process has caught it."""
+    return [number in self._caught for number in signals.NAMES]
+
+  def _stop(self, asked) -> None:
+    """Saves and raises where a signal has asked any process to."""
+    if not any(asked):
+      return
     if self._last is not None:
       self.save(self._last)
-    stopped = Interrupted()
+    stopped = Interrupted([*signals.NAMES][[*asked].index(True)])
     stopped.shared = distributed.several()
     raise stopped
 
   def finish(self) -> None:
     if self._last is not None:  # a run resumed at its last iteration has nothing new
       self.save(self._last)
+    self._last = None
     self._checkpoints.close()
+    self._stop(distributed.any_of(*self._asked()))
 
 
 def write_history(workdir: Path, history: list[dict]) -> None:

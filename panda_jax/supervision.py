@@ -15,21 +15,38 @@ DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # how the dump of a fatal error begins
 CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # of libraries; the sentence says it
 GIST = 200  # characters of a dump, or of another error that is not ours, that are shown
 JOINED = b'\x1fjoined '  # begins the line with which the child tells its number
+KEPT = b'\x1fkept '  # and the one with which it tells what becomes of the work if it ends
 
 
 def tell_joined(text: str) -> None:
   """Tells the parent, if there is one, which process this is: 'process 1 of 2'."""
+  _tell(JOINED, text)
+
+
+def tell_kept(text: str) -> None:
+  """Tells the parent, if there is one, what there is to go on from."""
+  _tell(KEPT, text)
+
+
+def _tell(what: bytes, text: str) -> None:
   if os.environ.get('PANDA_JAX_PARENT') == str(os.getppid()):
-    os.write(2, JOINED + text.encode() + b'\n')
+    os.write(2, what + text.encode() + b'\n')
 
 
 def supervise() -> None:
-  """Returns in a child, which goes on as the program; the parent stays here and ends as the child does."""
+  """Returns in a child, which goes on as the program; the parent stays here and ends as the child does.
+
+  The child is in a process group of its own, so that each signal reaches it once, through the parent: a terminal sends
+  Ctrl-C to a whole group. They wait until it listens, see `signals.listen`.
+  """
+  numbers = signal.SIGINT, signal.SIGTERM
+  signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
   alive, beat = os.pipe()
   said, say = os.pipe()
   parent = os.getpid()
   child = os.fork()
   if not child:
+    os.setpgid(0, 0)
     os.close(beat)
     os.close(said)
     os.environ['PANDA_JAX_PARENT'] = str(parent)
@@ -41,14 +58,15 @@ def supervise() -> None:
     return
   os.close(alive)
   os.close(say)
-  signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child too
-  name, dump, explained = _pass_on(said)
+  for number in numbers:
+    signal.signal(number, lambda number, frame: os.kill(child, number))
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+  name, kept, dump, explained = _pass_on(said)
   _, status = os.waitpid(child, 0)
   code = os.waitstatus_to_exitcode(status)
   if code < 0 or dump:
     if not explained:
-      print(f'error: {_sentence(name, code, dump)}', file=sys.stderr, flush=True)
+      print(f'error: {_sentence(name, code, dump, kept)}', file=sys.stderr, flush=True)
     code = 1 if dump or code == -signal.SIGABRT else 128 - code
   os._exit(code)
 
@@ -58,30 +76,33 @@ def _end_with_parent(alive: int) -> None:
   os._exit(1)
 
 
-def _pass_on(said: int) -> tuple[str, bytes, bool]:
+def _pass_on(said: int) -> tuple[str, str, bytes, bool]:
   """Copies lines to stderr until the child has closed its end.
 
   Returns:
-    The child's name, the dump that was held back, and whether a sentence of the child said what went wrong.
+    The child's name, what there is to go on from, the dump that was held back, and whether a sentence of the child said
+    what went wrong.
   """
-  name, dump, explained = 'this process', b'', False
+  name, kept, dump, explained = 'this process', '', b'', False
   with os.fdopen(said, 'rb') as lines:
     for line in lines:
       if dump or DUMP.match(line):
         dump += line
       elif line.startswith(JOINED):
         name = line[len(JOINED) :].decode().strip()
+      elif line.startswith(KEPT):
+        kept = line[len(KEPT) :].decode().strip()
       elif line.startswith(b'error: '):
         if line.endswith(b'\n'):  # the runtime may have ended the child in the middle of it
           explained = True
           os.write(2, line)
       elif not CHATTER.match(line):
         os.write(2, line)
-  return name, dump, explained
+  return name, kept, dump, explained
 
 
-def _sentence(name: str, code: int, dump: bytes) -> str:
-  again = 'start all processes again, they go on from the last checkpoint'
+def _sentence(name: str, code: int, dump: bytes, kept: str = '') -> str:
+  again = f'start all processes again: {kept}' if kept else 'start all processes again'
   if dump or code == -signal.SIGABRT:
     text = dump.decode(errors='replace')
     status = (text.partition('absl::Status: ')[2] or text).split('\n')[0]

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from panda_jax import distributed, overlays, pictures
+from panda_jax import distributed, overlays, pictures, signals
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, refusal
@@ -23,7 +21,7 @@ from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.lock import locked
 from panda_jax.progress import Progress
 from panda_jax.records import SUMMARY, config_form
-from panda_jax.saving import Saving, write_history
+from panda_jax.saving import Saving, checkpointed, kept, write_history
 from panda_jax.scan import sha256_of
 
 OUTPUTS = (
@@ -40,6 +38,7 @@ OUTPUTS = (
   'saliency.png',
   'report.html',
 )
+FINISHED = 'the fit is finished'
 OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
 ANEW = 'use --overwrite to start anew'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
@@ -105,21 +104,6 @@ def agree(workdir: Path, old: dict, new: dict) -> None:
         f'it holds a fit of another configuration ({key} was {old[key]}, now {new[key]})',
         'choose another folder or use --overwrite',
       )
-
-
-@contextlib.contextmanager
-def terminations() -> Iterator[list[int]]:
-  """A list that SIGTERM adds itself to, instead of ending the process in the middle of something."""
-  caught: list[int] = []
-  try:
-    before = signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
-  except ValueError:  # not in the main thread: somebody else's signals
-    yield caught
-    return
-  try:
-    yield caught
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
@@ -195,7 +179,7 @@ def fit_into(
 
   Raises:
     InputError: an argument cannot be used, files cannot be written, or another process writes there.
-    Interrupted: SIGTERM came; what state there was is saved.
+    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   clock = clock or Clock()
   workdir = Path(workdir)
@@ -213,7 +197,12 @@ def fit_into(
     held.enter_context(locked(workdir))
     prepare(workdir, settings, overwrite)
 
-  with contextlib.ExitStack() as held:
+  def told() -> str | None:
+    if not distributed.first():  # it may not see the folder
+      return None
+    return FINISHED if os.path.lexists(workdir / 'summary.json') else kept(checkpointed(workdir))
+
+  with contextlib.ExitStack() as held, signals.keeping(told, FINISHED):
     distributed.on_first(take)
     return _fit_into(workdir, config, source, published, clock)
 
@@ -225,10 +214,10 @@ def _fit_into(
   settings, record = config.to_dict(), workdir / 'config.json'
 
   def found_before() -> dict:
-    """Of an earlier run: the summary if it is finished, and the hash of its source."""
+    """Of an earlier run: the summary if it is finished, or the hash of its source and whether it has saved."""
     sha256 = read_config(workdir).get('sha256') if record.exists() else None
     if not os.path.lexists(workdir / 'summary.json'):
-      return {'sha256': sha256}
+      return {'sha256': sha256, 'saved': checkpointed(workdir)}
     summary = read_json(workdir / 'summary.json', 'workdir', SUMMARY, ANEW)
     agree(workdir, {'sha256': sha256}, {'sha256': sha256_of(source, like=sha256)})
     return {'summary': summary}
@@ -238,38 +227,41 @@ def _fit_into(
       agree(workdir, read_config(workdir), {'sha256': sha256})
     write_json(record, settings | {'sha256': sha256})
 
-  with Progress(source.samples) as progress, terminations() as caught:
+  with Progress(source.samples) as progress:
     before = json_of_first(distributed.on_first(found_before))
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
       return before['summary']
-    saving = Saving(workdir, config.checkpoint_seconds, caught, check, clock, progress)
-    result = fit(
-      source,
-      parts=config.parts,
-      appearances=config.appearances,
-      seed=config.seed,
-      restarts=config.restarts,
-      joint=config.joint,
-      orthonormal=config.orthonormal,
-      center=config.center,
-      rotation=config.rotation,
-      precision=config.precision,
-      store=config.store,
-      storage=config.storage,
-      batch=config.batch,
-      max_iterations=config.max_iterations,
-      provenance=provenance_of(config, source),
-      clock=clock,
-      resume=saving.resume,
-      like=before['sha256'],
-      on_plan=lambda plan: progress.say(str(plan)),
-      on_state=saving.on_state,
-      on_samples=saving.on_samples,
-    )
-    saving.finish()
-    write = partial(write_results, workdir, result, clock, published, config.layer, source)
-    summary = json_of_first(distributed.on_first(write))
+    with signals.caught() as caught:
+      saving = Saving(workdir, config.checkpoint_seconds, caught, before['saved'], check, clock, progress)
+      with signals.keeping(saving.kept):
+        result = fit(
+          source,
+          parts=config.parts,
+          appearances=config.appearances,
+          seed=config.seed,
+          restarts=config.restarts,
+          joint=config.joint,
+          orthonormal=config.orthonormal,
+          center=config.center,
+          rotation=config.rotation,
+          precision=config.precision,
+          store=config.store,
+          storage=config.storage,
+          batch=config.batch,
+          max_iterations=config.max_iterations,
+          provenance=provenance_of(config, source),
+          clock=clock,
+          resume=saving.resume,
+          like=before['sha256'],
+          on_plan=lambda plan: progress.say(str(plan)),
+          on_state=saving.on_state,
+          on_samples=saving.on_samples,
+        )
+        saving.finish()
+    with signals.keeping(saving.kept):
+      write = partial(write_results, workdir, result, clock, published, config.layer, source)
+      summary = json_of_first(distributed.on_first(write))
     for warning in result.warnings:
       progress.say(f'note: {warning}')
     progress.say(

@@ -62,6 +62,19 @@ def test_a_process_that_dies_ends_the_other_and_the_rerun_goes_on(features, tmp_
   planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
 
 
+def test_ctrl_c_in_the_terminals_of_both_saves_and_stops_both(features, tmp_path):
+  command = [*features[0], f'--workdir={tmp_path / "w"}']
+  processes = start_fits([command, command])
+  wait_for_checkpoint(processes[0], tmp_path / 'w')
+  for process in processes:
+    os.killpg(process.pid, signal.SIGINT)
+  for status, text in ended(processes):
+    assert status == 130, text
+    assert 'stopped by Ctrl-C; the same command goes on from the last checkpoint' in text
+    assert 'Traceback' not in text
+  assert not (tmp_path / 'w' / 'summary.json').exists()
+
+
 def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   arguments, expected = features
   command = [*arguments, f'--workdir={tmp_path / "w"}']
@@ -183,5 +196,8 @@ def test_a_dump_becomes_a_sentence():
   assert 'process 1 of 2 lost the others' in said
   assert '(UNAVAILABLE: gone)' in said
   assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end in an exit, not in a signal
+  assert said.endswith('then start all processes again')
+  kept = 'there is no checkpoint yet'
+  assert supervision._sentence('process 1 of 2', 1, dump, kept).endswith(f'start all processes again: {kept}')
   assert 'runs out of memory' in supervision._sentence('process 1 of 2', -signal.SIGKILL, b'')
   assert '11 (SIGSEGV)' in supervision._sentence('this process', -signal.SIGSEGV, b'')

@@ -3,6 +3,11 @@
 python -m examples.train_generator --config=examples/train_generator/configs/NAME.py --data=DATA --workdir=DIR
 """
 
+from panda_jax import signals
+
+if __name__ == '__main__':
+  signals.listen()
+
 import os
 import sys
 from pathlib import Path
@@ -38,20 +43,22 @@ def parsed(words: list[str]) -> flags.FlagValues:
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
   try:
-    given = parsed(argv[1:])
-    folder = train_into(Path(given.workdir), given.config, given.data, given.overwrite)
+    with signals.keeping(lambda: 'nothing was written'), signals.raising():
+      given = parsed(argv[1:])
+      folder = train_into(Path(given.workdir), given.config, given.data, given.overwrite)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except Interrupted:
-    print('stopped; the state is saved, and the same command goes on from it', file=sys.stderr)
-    return 143
+  except Interrupted as stopped:
+    print(signals.sentence(stopped.number, stopped.kept), file=sys.stderr)
+    return signals.exit_code(stopped.number)
   print(f'{folder}  the averaged generator')
   return 0
 
 
 if __name__ == '__main__':
   code = main(sys.argv)
+  signals.ignore()
   sys.stderr.flush()
   if code:
     os._exit(code)  # after a failed write, Orbax's threads would add their tracebacks at exit

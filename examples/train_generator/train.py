@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from examples.train_generator import data, steps
 from examples.train_generator.saving import Checkpoints
+from panda_jax import signals
 from panda_jax.errors import InputError, Interrupted, NonFiniteError, refusal
 from panda_jax.files import write_atomically
 from panda_jax.fitting import versions
@@ -22,6 +21,7 @@ from panda_jax.layout import data_mesh
 from panda_jax.lock import LOCK, locked
 from panda_jax.pictures import draw_images
 from panda_jax.progress import Progress
+from panda_jax.saving import checkpointed, kept
 
 RECORD, METRICS, SAMPLES, SNAPSHOTS, RESULT = 'training.json', 'metrics.jsonl', 'samples', 'snapshots', 'generator'
 SHOWN = 64
@@ -47,7 +47,7 @@ def train_into(
   Raises:
     InputError: the configuration, the images or the folder cannot be used.
     NonFiniteError: a loss, a gradient or a weight is NaN or infinite. The last checkpoint is from before.
-    Interrupted: SIGTERM or SIGINT came; the state is saved.
+    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   mesh = data_mesh()
   steps.check(config, mesh.size)
@@ -70,7 +70,8 @@ def train_into(
         'sha256': found.sha256,
       },
     }
-    with locked(workdir):
+    finished = 'the training is finished'
+    with locked(workdir), signals.keeping(lambda: kept(checkpointed(workdir)), finished):
       _claim(workdir, record, overwrite)
       batches = data.Batches(found.pixels, index, config.batch, config.seed)
       run = _Run(workdir, config, steps.prepare(config, mesh), batches, record, progress)
@@ -119,7 +120,6 @@ class _Run:
     self.record, self.progress = record, progress
     self.checkpoints = Checkpoints(workdir / 'checkpoints')
     self.pending: list[dict] = []  # metrics still on the device
-    self.stopping = threading.Event()
     z = np.random.default_rng(config.seed).standard_normal((SHOWN, config.z_dim))
     self.z = z.astype(np.float32)
 
@@ -133,11 +133,8 @@ class _Run:
     self._drop_later_lines(images)
     self.progress.say(f'training on {jax.device_count()} {jax.devices()[0].platform} device(s) from image {images}')
     self.logged, self.told, self.saved = images, time.monotonic(), time.monotonic()
-    handlers = {}
-    if threading.current_thread() is threading.main_thread():
-      handlers = {s: signal.signal(s, lambda *_: self.stopping.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-      while images < config.images and not self.stopping.is_set():
+    with signals.caught() as caught:
+      while images < config.images and not caught:
         step = images // config.batch
         reals = jax.device_put(self.batches[step], training.batches)
         state, metrics = training.adversarial(state, reals)
@@ -157,12 +154,9 @@ class _Run:
           self._export(state, images, self.workdir / SNAPSHOTS / f'{images:08d}')
         if time.monotonic() - self.saved >= config.checkpoint_seconds:
           self._save(state, images)
-    finally:
-      for number, handler in handlers.items():
-        signal.signal(number, handler)
-    self._save(state, images)
-    if self.stopping.is_set():
-      raise Interrupted
+      self._save(state, images)
+    if caught:
+      raise Interrupted(caught[0])
     self._show(state, images)
     return self._export(state, images, self.workdir / RESULT)
 

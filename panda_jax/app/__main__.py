@@ -8,13 +8,19 @@ Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 an
 reach it by its address or its host's name; by another, such as that of a proxy, if --name gives it.
 """
 
+from panda_jax import signals
+
+if __name__ == '__main__':
+  signals.listen()
+
+import signal
 import sys
 
 from absl import flags
 
 import panda_jax
 from panda_jax import command_line
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, Interrupted
 
 
 def parsed(argv: list[str]) -> flags.FlagValues:
@@ -54,14 +60,19 @@ def main(argv: list[str]) -> int:
 
     if given.generator and len(given.workdir) > 1:
       raise InputError('generator', given.generator, 'given for several fits', 'give one --workdir')
-    serve(Fits([open_workdir(folder, given.generator) for folder in given.workdir]), given.host, given.port, given.name)
+    with signals.raising():
+      fits = Fits([open_workdir(folder, given.generator) for folder in given.workdir])
+      serve(fits, given.host, given.port, given.name)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  except KeyboardInterrupt:
-    pass
+  except Interrupted as stopped:
+    if stopped.number != signal.SIGINT:  # which is how it is ended
+      return signals.exit_code(stopped.number)
   return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  code = main(sys.argv[1:])
+  signals.ignore()
+  sys.exit(code)

@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from panda_jax import signals
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.files import read_json, write_json
 
@@ -164,12 +167,19 @@ def discover_here(task, method: str, settings: dict, digest: str, isolated: bool
 
 def _in_child(config: dict, root: str, method: str, failure: str) -> None:
   """The body of a discovery's own process. What goes wrong is left in a file."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
   try:
     task, digest = task_of(config, Path(root))
     discover_here(task, method, settings_of(config, method), digest, isolated=True)
   except InputError as error:
     Path(failure).write_text(json.dumps([error.argument, str(error.value), error.problem, error.remedy]))
     sys.exit(2)
+
+
+def _end_with_parent() -> None:
+  """A comparison that is killed leaves nobody behind who writes into its folder."""
+  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+  os._exit(1)
 
 
 def task_of(config: dict, root: Path, generator=None):
@@ -216,12 +226,13 @@ def discover_apart(config: dict, root: Path, method: str, caught: Sequence[int])
   root.mkdir(parents=True, exist_ok=True)
   arguments = (config, str(root), method, str(failure))
   process = multiprocessing.get_context('spawn').Process(target=_in_child, args=arguments, daemon=True)
-  process.start()
+  with signals.withheld():  # a terminal sends Ctrl-C to both, and this one stops the other
+    process.start()
   try:
     while process.is_alive():
       process.join(POLL_SECONDS)
       if caught:
-        raise Interrupted
+        raise Interrupted(caught[0])
   finally:
     if process.is_alive():
       process.terminate()

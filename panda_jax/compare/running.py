@@ -10,12 +10,14 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from panda_jax import signals
 from panda_jax.compare import cells, pages
 from panda_jax.compare.discovery import (
   cost_of,
@@ -35,7 +37,6 @@ from panda_jax.fitting import versions
 from panda_jax.lock import LOCK, locked
 from panda_jax.progress import Progress
 from panda_jax.realism import SMALLEST, embedding
-from panda_jax.workdir import terminations
 
 TABLE, RECORD = 'table.json', 'config.json'
 OURS = ('discovered', 'cells')
@@ -109,6 +110,16 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
     raise refusal('workdir', workdir, 'it cannot be written', error) from error
 
 
+def kept(workdir: Path) -> str:
+  """What becomes of a comparison that stops."""
+  if (workdir / TABLE).exists():
+    return 'the table is whole'
+  cells, discoveries = (len([*workdir.glob(pattern)]) for pattern in ('cells/*.json', 'discovered/*/cost.json'))
+  if not cells + discoveries:
+    return 'nothing is done yet: the same command starts from the beginning'
+  return f'{discoveries} of the discoveries and {cells} of the cells are kept: the same command goes on with the rest'
+
+
 def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrite: bool = False, command: str = ''):
   """Runs a comparison and writes table.md, table.json, curves.png, strips.png, regions.png and leakage.png.
 
@@ -125,13 +136,18 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
 
   Raises:
     InputError: the configuration does not fit, the folder holds work of other settings, or an image is not finite.
-    Interrupted: by SIGTERM; the same call goes on.
+    Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
   """
   workdir = Path(workdir)
   config = checked(config.to_dict() if hasattr(config, 'to_dict') else dict(config))
   if generator is None and config['generator'] is None:
     raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
-  with locked(workdir), terminations() as caught, Progress() as progress:
+  with (
+    locked(workdir),
+    signals.keeping(partial(kept, workdir), 'the comparison is whole'),
+    signals.caught() as caught,
+    Progress() as progress,
+  ):
     claim(workdir, config, overwrite)
     comparison = _Comparison(workdir, config, generator, caught, progress)
     comparison.discover()
@@ -153,7 +169,7 @@ class _Comparison:
 
   def _stop(self) -> None:
     if self._caught:
-      raise Interrupted
+      raise Interrupted(self._caught[0])
 
   def _load(self) -> Task:
     if self.task is None:

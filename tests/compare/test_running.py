@@ -119,19 +119,22 @@ def test_a_folder_of_something_else_is_left_alone(generator, tmp_path):
   assert (tmp_path / 'thesis.txt').read_text() == 'all of it'
 
 
-def test_a_stopped_run_goes_on(generator, tmp_path, monkeypatch):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_goes_on(generator, tmp_path, monkeypatch, number):
   config = small_config(methods=('random_direction',))
   measured, original = [], running.cells.measure
 
   def measure(*arguments):
     measured.append(arguments[4].region)
     if len(measured) == 1:
-      os.kill(os.getpid(), signal.SIGTERM)
+      os.kill(os.getpid(), number)
     return original(*arguments)
 
   monkeypatch.setattr(running.cells, 'measure', measure)
-  with pytest.raises(Interrupted):
+  with pytest.raises(Interrupted) as caught:
     compare_into(tmp_path / 'run', config, generator=generator)
+  assert caught.value.number == number
+  assert caught.value.kept.startswith('1 of the discoveries and 1 of the cells are kept: the same command goes on')
   compare_into(tmp_path / 'run', config, generator=generator)
   assert sorted(measured) == ['lower', 'upper left']
 

@@ -100,7 +100,8 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
     np.testing.assert_array_equal(value, expected[name])
 
 
-def test_sigterm_saves_and_says_so(images, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_so(images, tmp_path, number):
   command = [
     *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.images=1000000'),
@@ -108,13 +109,17 @@ def test_sigterm_saves_and_says_so(images, tmp_path):
   ]
   process = subprocess.Popen(command, cwd=ROOT, env=AS_HERE, stderr=subprocess.PIPE, text=True)
   deadline = time.monotonic() + 300
-  while not (tmp_path / 'run' / 'metrics.jsonl').exists() and time.monotonic() < deadline:
+  seen = {signal.SIGTERM: 'metrics.jsonl', signal.SIGINT: 'training.json'}[number]  # after some steps; before the first
+  while not (tmp_path / 'run' / seen).exists() and time.monotonic() < deadline:
     time.sleep(0.02)
-  process.terminate()
+  process.send_signal(number)
   _, said = process.communicate(timeout=120)
-  assert process.returncode == 143
-  assert 'the same command goes on' in said
-  assert len(finished(tmp_path / 'run')) == 1
+  assert process.returncode == 128 + number
+  assert 'Traceback' not in said
+  saved = 'the same command goes on from the last checkpoint' in said
+  assert saved != ('there is no checkpoint yet' in said)
+  assert len(finished(tmp_path / 'run')) == saved
+  assert saved or number == signal.SIGINT
 
 
 def test_another_training_is_not_overwritten(whole, images, config, tmp_path):
