@@ -30,6 +30,7 @@ MOST_DIMENSIONS = 32
 MOST_MEMBERS = 256
 LONGEST_NAME = 200  # characters of a member's name
 LARGEST_TEXT = 16 << 20  # characters of a text
+FLOAT32 = float(np.finfo(np.float32).max)  # what is read becomes float32 somewhere
 SAVED = 'write it with numpy.save'
 
 _VALUE = r"'[^'\\]{0,40}'|True|False|\(\s*(?:-?\d{1,30}L?\s*,?\s*){0,64}\)|\[.*\]"
@@ -179,7 +180,7 @@ def checked_array(array: np.ndarray, argument: str, name, dimensions: Sequence[i
   """The same array.
 
   Raises:
-    InputError: it has another number of dimensions, or an entry that is NaN or infinite.
+    InputError: it has another number of dimensions, or an entry that is NaN, or infinite in float32.
   """
   if dimensions is not None and array.ndim not in dimensions:
     wanted = ' or '.join(map(str, dimensions))
@@ -188,11 +189,14 @@ def checked_array(array: np.ndarray, argument: str, name, dimensions: Sequence[i
     step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))  # rows at a time, since a mask of all takes memory
     rows = np.atleast_1d(array)
     for first in range(0, len(rows), step):
-      wrong = ~np.isfinite(rows[first : first + step])
+      some = rows[first : first + step]
+      wrong = ~np.isfinite(some) if some.itemsize < 8 else ~(np.abs(some) <= FLOAT32)  # nor is NaN
       if wrong.any():
         where = np.argwhere(wrong)[0]
         where[0] += first
-        raise InputError(argument, name, f'entry {tuple(where.tolist())} is not finite', 'save finite numbers')
+        raise InputError(
+          argument, name, f'entry {tuple(where.tolist())} is not finite in float32', 'save finite numbers'
+        )
   return array
 
 

@@ -1,7 +1,13 @@
 """The configuration of a fit: every key there is, with its default."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import ml_collections
 from ml_collections.config_dict import placeholder
+
+from panda_jax.errors import InputError
+from panda_jax.files import misfit
 
 # Keys that have a flag of their own.
 FLAGS = (
@@ -47,3 +53,25 @@ def default_config() -> ml_collections.ConfigDict:
       'checkpoint_seconds': 30.0,
     }
   )
+
+
+def forms(defaults: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The form of each value of a configuration, as JSON has it, see `files.misfit`: that of its default."""
+
+  def form(key: str) -> Any:
+    kind, value = defaults.get_type(key), defaults[key]
+    if kind is tuple:
+      return [type(value[0])]
+    return dict if kind is ml_collections.ConfigDict else kind if value is not None else (kind, None)
+
+  return {key: form(key) for key in defaults}
+
+
+def check_values(values: Mapping[str, Any], defaults: ml_collections.ConfigDict) -> None:
+  """Raises InputError unless a configuration has a value of its own type for every key that there is."""
+  for key, form in forms(defaults).items():
+    if key not in values:
+      raise InputError(f'config.{key}', None, 'not given', 'begin with default_config() and change values of it')
+    wrong = misfit(values[key], form)
+    if wrong:
+      raise InputError(f'config.{key}', values[key], wrong, f'the default is {defaults[key]}')

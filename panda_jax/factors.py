@@ -36,14 +36,16 @@ class Factors:
 
   def __post_init__(self):
     for name in ('appearances', 'parts'):
-      array = np.asarray(getattr(self, name), np.float32)
-      if array.ndim != 2:
+      array = _as_float32(getattr(self, name))
+      if array.ndim != 2 or 0 in array.shape:
         raise InputError(name, f'shape {array.shape}', 'a factor is a matrix', 'give (C, R_C) and (S, R_S)')
       object.__setattr__(self, name, array)
     object.__setattr__(self, 'grid', _checked_grid(self.grid, len(self.parts)))
     if self.mean is not None and np.shape(self.mean) not in ((n, len(self.appearances)) for n in (1, len(self.parts))):
       problem = f'there are {len(self.parts)} positions and {len(self.appearances)} channels'
       raise InputError('mean', f'shape {np.shape(self.mean)}', problem, 'give (S, C) or (1, C)')
+    if self.mean is not None:
+      object.__setattr__(self, 'mean', _as_float32(self.mean))
 
   @property
   def live_parts(self) -> list[int]:
@@ -79,7 +81,7 @@ class Factors:
       'provenance': np.asarray(self._record()),
     }
     if self.mean is not None:
-      arrays['mean'] = np.asarray(self.mean, np.float32)
+      arrays['mean'] = self.mean
     write_atomically(path, npz_bytes(**arrays))
 
   def _record(self) -> str:
@@ -143,6 +145,11 @@ class Factors:
     if found:
       provenance |= {'name': found[1], 'layer': int(found[2])}
     return cls(A, P, grid, provenance)
+
+
+def _as_float32(array) -> np.ndarray:
+  with np.errstate(over='ignore'):  # what is too large becomes infinity, which is told where it matters
+    return np.asarray(array, np.float32)
 
 
 def _checked_grid(grid, positions: int) -> tuple[int, int]:

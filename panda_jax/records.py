@@ -1,6 +1,6 @@
 """The forms of the JSON records that a fit writes and others read: what `files.read_json` takes, see `files.misfit`."""
 
-from panda_jax.config import default_config
+from panda_jax.config import default_config, forms
 
 # What a factors.npz says of where its factors came from. Other entries are kept as they are.
 PROVENANCE = {
@@ -37,5 +37,4 @@ SUMMARY = {
 
 def config_form() -> dict:
   """The form of config.json: keys of a configuration, and the hash of what was fitted."""
-  config = default_config()
-  return {f'{key}?': (config.get_type(key), None) for key in config} | {'sha256?': (str, None)}
+  return {f'{key}?': form for key, form in forms(default_config()).items()} | {'sha256?': (str, None)}

@@ -14,6 +14,7 @@ import numpy as np
 from panda_jax import distributed, overlays, pictures, signals
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
+from panda_jax.config import check_values, default_config
 from panda_jax.errors import InputError, refusal
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
@@ -184,6 +185,7 @@ def fit_into(
   clock = clock or Clock()
   workdir = Path(workdir)
   settings = config.to_dict()
+  check_values(settings, default_config())
   distributed.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
   source = distributed.together(lambda: source_of(config))
   if config.parts is None:

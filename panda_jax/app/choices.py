@@ -15,6 +15,7 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
+from panda_jax.files import parsed_json
 from panda_jax.zoo import Spec
 
 MOST_SEEDS = 9  # pictures at a time
@@ -243,7 +244,7 @@ class Session:
     try:
       if not isinstance(text, str) or not fits(text):
         raise InputError('session', type(text).__name__, 'it is no text, or too long a one', REMEDY)
-      now, past, sliding = fields(json.loads(text), 'now', 'past', 'sliding')
+      now, past, sliding = fields(parsed_json(text, object), 'now', 'past', 'sliding')
       if not isinstance(past, list) or len(past) > MOST_STEPS:
         raise InputError('session', 'past', 'its past is no list, or too long', REMEDY)
       return cls(Choice.from_json(now), tuple(map(Choice.from_json, past)), yes_or_no(sliding))

@@ -80,7 +80,8 @@ def is_done(folder: Path, settings: dict) -> bool:
 def cost_of(folder: Path) -> tuple[Cost | None, str | None]:
   """The cost on record, and why the method is not defined, if it is not."""
   record = read_json(folder / COST, 'workdir', FORM)
-  return (Cost(**record['cost']) if record['cost'] else None), record['undefined']
+  values = record['cost'] and {field.name: record['cost'][field.name] for field in dataclasses.fields(Cost)}
+  return (Cost(**values) if values else None), record['undefined']
 
 
 def weights_of(folder: Path) -> str:

@@ -31,6 +31,8 @@ from panda_jax.compare.discovery import (
 from panda_jax.compare.latency import latencies
 from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
+from panda_jax.compare.settings import default_config
+from panda_jax.config import check_values
 from panda_jax.errors import InputError, Interrupted, refusal
 from panda_jax.files import check_no_links, check_no_links_below, write_json
 from panda_jax.fitting import versions
@@ -51,7 +53,12 @@ def checked(config: dict) -> dict:
   Raises:
     InputError: a key is missing or out of range.
   """
-  config = json.loads(json.dumps(config))
+  try:
+    config = json.loads(json.dumps(config))
+  except (TypeError, ValueError, RecursionError) as error:
+    problem = f'its values cannot be recorded ({error})'
+    raise InputError('config', type(config).__name__, problem, 'give numbers, texts and lists of them') from error
+  check_values(config, default_config())
   remedy = 'see configs/compare_cats64.py'
   if not config['regions']:
     raise InputError('config.regions', '{}', 'there is nothing to compare on', remedy)

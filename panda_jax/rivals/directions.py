@@ -52,7 +52,8 @@ class Directions:
   provenance: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    vectors, units = np.asarray(self.vectors, np.float32), np.asarray(self.units, np.float32)
+    with np.errstate(over='ignore'):  # what is too large becomes infinity, which is told below
+      vectors, units = np.asarray(self.vectors, np.float32), np.asarray(self.units, np.float32)
     if self.space not in SPACES:
       raise InputError('space', self.space, 'there is no such space', f'give one of {", ".join(SPACES)}')
     if vectors.ndim != 2 or units.shape != vectors.shape[:1]:

@@ -13,41 +13,18 @@ import os
 import pickletools
 import random
 import tempfile
-import time
 import zipfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from converters.reading import Module, read
 from panda_jax.errors import InputError
-from tests.converters.measure import resident
 from tests.converters.test_reading import generator_module
 from tests.converters.writers import Call, arrays_like_a_checkpoint, state_dict, write_legacy, write_nvlabs, write_zip
+from tests.mutations import BYTES, Figures, flipped, run
 
 FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # any other is a gap in the checks
-LENGTHS = (0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 47) - 1, (1 << 63) - 1, (1 << 64) - 1)
-WIDTHS = (1, 2, 4, 8)
-
-
-@dataclasses.dataclass
-class Figures:
-  """What a run of the fuzzer found.
-
-  Attributes:
-    outcomes: how often each kind of message, or 'read', came out.
-    slowest: processor seconds of the slowest case.
-    growth: bytes by which the process's peak exceeded its memory at the start.
-    largest: bytes of the largest case.
-    seconds: of the whole run, by the clock.
-  """
-
-  outcomes: Counter
-  slowest: float
-  growth: int
-  largest: int
-  seconds: float
 
 
 def seeds() -> list[bytes]:
@@ -56,33 +33,6 @@ def seeds() -> list[bytes]:
   harm = {'G': Call('posix', 'system', ('touch PWNED',)), 'x': np.ones(2, np.float32)}
   both = [write(value) for write in (write_zip, write_legacy, write_nvlabs) for value in (tree, harm)]
   return [*both, write_zip(tree, order='big'), write_nvlabs({'G': None, 'G_ema': generator_module()})]
-
-
-def flipped(raw: bytes, rng: random.Random) -> bytes:
-  changed = bytearray(raw)
-  for _ in range(rng.choice((1, 1, 2, 4, 16))):
-    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-  return bytes(changed)
-
-
-def cut(raw: bytes, rng: random.Random) -> bytes:
-  return raw[: rng.randrange(len(raw))]
-
-
-def lengthened(raw: bytes, rng: random.Random) -> bytes:
-  """A number somewhere becomes a large one."""
-  width, place = rng.choice(WIDTHS), rng.randrange(len(raw))
-  value = rng.choice(LENGTHS) & ((1 << 8 * width) - 1)
-  return raw[:place] + value.to_bytes(width, 'little') + raw[place + width :]
-
-
-def spliced(raw: bytes, rng: random.Random) -> bytes:
-  """A piece is left out, repeated, or put somewhere else."""
-  start = rng.randrange(len(raw))
-  piece = raw[start : start + rng.choice((1, 2, 8, 64))]
-  rest = raw[:start] + raw[start + len(piece) :] if rng.random() < 0.5 else raw
-  place = rng.randrange(len(rest) + 1)
-  return rest[:place] + piece * rng.choice((0, 1, 1, 2, 50)) + rest[place:]
 
 
 def operations(raw: bytes) -> list[tuple[int, int]]:
@@ -120,7 +70,7 @@ def reordered(raw: bytes, rng: random.Random) -> bytes:
   return raw
 
 
-MUTATIONS = (flipped, cut, lengthened, spliced, reordered)
+MUTATIONS = (*BYTES, reordered)
 
 
 def repacked(raw: bytes, change, rng: random.Random) -> bytes:
@@ -162,30 +112,18 @@ def fuzz(count: int, seed: int, folder: Path, originals: list[bytes]) -> Figures
     Exception: whatever reading raised that is no InputError, with the case in a note.
     AssertionError: something was run.
   """
-  rng, path = random.Random(seed), folder / 'case'
-  before, started = resident('VmRSS'), time.perf_counter()
-  Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
-  figures = Figures(Counter(), 0.0, 0, 0, 0.0)
-  for number in range(count):
-    raw = damaged_copy(rng.choice(originals), rng)
-    path.write_bytes(raw)
-    begun = time.process_time()
+  rng = random.Random(seed)
+
+  def outcome(path: Path) -> str:
     try:
       walked(read(path).tree)
-      outcome = 'read'
+      return 'read'
     except InputError as error:
-      outcome = ' '.join(error.problem.split('(')[-1].split()[:2])
-      assert not outcome.endswith(' while') or outcome.startswith(FORESEEN), (number, outcome, raw[:5000])
-    except Exception as error:
-      error.add_note(f'case {number} of seed {seed}, {len(raw)} bytes: {raw[:5000]!r}')
-      raise
-    figures.outcomes[outcome] += 1
-    figures.slowest = max(figures.slowest, time.process_time() - begun)
-    figures.largest = max(figures.largest, len(raw))
-  assert os.listdir(folder) == [path.name], 'something was written'
-  path.unlink()
-  figures.growth, figures.seconds = resident('VmHWM') - before, time.perf_counter() - started
-  return figures
+      said = ' '.join(error.problem.split('(')[-1].split()[:2])
+      assert not said.endswith(' while') or said.startswith(FORESEEN), said
+      return said
+
+  return run(count, folder / 'case', lambda: damaged_copy(rng.choice(originals), rng), outcome)
 
 
 def main() -> None:

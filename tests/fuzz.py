@@ -1,0 +1,327 @@
+"""Damages every kind of file that the tool reads: only an InputError, or something that is right, may come of it.
+
+Checkpoints have a fuzzer of their own, `tests/converters/fuzz.py`. By hand, as many as wanted (`nice` is polite):
+
+    nice python -m tests.fuzz --count=100000 --seed=1 [--only=factors,zoo]
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+import ml_dtypes
+import numpy as np
+from PIL import Image
+
+from panda_jax import masks, report, report_folders, zoo
+from panda_jax.app.choices import Choice, Session
+from panda_jax.arrays import npy_bytes, npz_bytes, read_npy, read_npz
+from panda_jax.compare import cells, discovery
+from panda_jax.compare.running import checked
+from panda_jax.compare.settings import default_config as comparison
+from panda_jax.config import check_values, default_config
+from panda_jax.errors import LONGEST, InputError
+from panda_jax.factors import Factors
+from panda_jax.features import NpySource
+from panda_jax.files import read_json
+from panda_jax.fitting import check_settings
+from panda_jax.generators import disk, registry
+from panda_jax.lock import LOCK, locked
+from panda_jax.opened import open_workdir
+from panda_jax.records import SUMMARY, config_form
+from panda_jax.rivals import directions
+from panda_jax.sampling import parsed_labels
+from panda_jax.workdir import source_of
+from panda_jax.zoo import NamedEdit, Spec
+from tests.mutations import json_or_bytes, literal_or_bytes, npy_or_bytes, npz_or_bytes, of_bytes, other_json, run
+
+GRID, CHANNELS = (4, 3), 5
+WHOLE = Factors(
+  np.linspace(-1, 1, CHANNELS * 3).reshape(CHANNELS, 3),
+  np.linspace(0, 1, 24).reshape(12, 2),
+  GRID,
+  {
+    'layer': 3,
+    'sha256': 'a' * 64,
+    'source': 'generator',
+    'samples': 10,
+    'history': [{'iteration': 1, 'error': 0.5}],
+    'generator': {'path': None, 'layer': 3, 'seed': 0, 'samples': 10, 'labels': [1, 2], 'truncation': 0.7},
+  },
+  np.ones((1, CHANNELS), np.float32),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A kind of file.
+
+  Attributes:
+    originals: whole ones.
+    damage: makes another one of one.
+    read: does with a file whatever a command would do with it first.
+  """
+
+  originals: tuple[bytes, ...]
+  damage: Callable[[bytes, random.Random], bytes]
+  read: Callable[[Path], Any]
+
+
+def placed(path: Path, name: str) -> Path:
+  """The folder in which the case is found under the name that its reader looks for."""
+  folder = path.parent / 'placed'
+  if not (folder / name).exists():
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    os.link(path, folder / name)  # the next case is written into the same file
+  return folder
+
+
+def read_workdir(path: Path) -> None:
+  opened = open_workdir(placed(path, 'factors.npz'))
+  opened.factors.part_maps()
+  opened.labels_of([0, 3])
+  report.title_of(path.parent, {}, opened.factors)
+
+
+def read_published(path: Path) -> None:
+  other = path.parent / 'placed' / 'other.npy'
+  other.parent.mkdir(exist_ok=True)
+  other.write_bytes(npy_bytes(WHOLE.appearances))
+  for pair in ((other, path), (path, other)):
+    with contextlib.suppress(InputError):
+      Factors.load_published(*pair, grid=GRID)
+  Factors.load_published(other, path, grid=GRID)
+
+
+def read_features(path: Path) -> None:
+  source = NpySource(path, GRID)
+  source.take(np.arange(source.samples)[:2])
+  assert sum(map(len, source.blocks(3))) == source.samples
+
+
+def read_fit_record(path: Path) -> None:
+  config = read_json(path, 'workdir', config_form())
+  report.fit_command(path.parent, config)
+  report.title_of(path.parent, config, WHOLE)
+
+
+def read_summary(path: Path) -> None:
+  summary = read_json(path, 'workdir', SUMMARY)
+  report.heading(summary, WHOLE)
+  report.settings(summary, {}, WHOLE)
+
+
+def read_edit_record(path: Path) -> None:
+  folder = placed(path, 'edit.json')
+  report_folders.told_apart([folder], 'a')
+  report_folders.made_from([folder], folder.parent)
+
+
+def read_zoo(path: Path) -> None:
+  for name, named in zoo.read_zoo(path).items():
+    try:
+      edit = named.edit(WHOLE, named.factors, name)
+      assert np.isfinite(edit.mask).all()
+    except InputError:
+      pass
+    assert all(Spec.from_json(spec.to_json()) == spec for spec in named.terms)
+
+
+def read_annotated(path: Path) -> None:
+  for entry in zoo.read_annotated(path).values():
+    entry.named('a')
+    with contextlib.suppress(InputError):
+      entry.factors(path.parent)
+
+
+def read_session(path: Path) -> None:
+  session = Session.from_json(path.read_bytes().decode('utf-8', 'surrogateescape'))
+  session.check(WHOLE)
+  assert Session.from_json(session.to_json()) == session
+
+
+def read_directions(path: Path) -> None:
+  folder = placed(path, directions.RECORD)
+  (folder / directions.ARRAY).write_bytes(npy_bytes(np.eye(3, 4)))
+  directions.load(folder)
+
+
+def read_cost(path: Path) -> None:
+  folder = placed(path, discovery.COST)
+  if discovery.is_done(folder, {}):
+    discovery.cost_of(folder)
+    discovery.weights_of(folder)
+
+
+def read_cell(path: Path) -> None:
+  folder = placed(path, 'cell.json')
+  (folder / 'cell.npz').write_bytes(npz_bytes(**dict.fromkeys(('roir', 'leakage', 'edited'), np.zeros(2))))
+  cells.load_cell(folder, 'cell')
+
+
+def read_description(path: Path) -> None:
+  description = disk.read_description(placed(path, disk.DESCRIPTION))
+  registry.options_from_json(description['family'], description['options'])
+
+
+def read_lock(path: Path) -> None:
+  folder = path.parent / 'placed'
+  folder.mkdir(exist_ok=True)
+  (folder / LOCK).write_bytes(path.read_bytes())
+  with locked(folder):
+    pass
+
+
+def values_of(path: Path) -> dict:
+  """What a configuration file of a user's own might give, which is Python and no business of ours."""
+  try:
+    values = json.loads(path.read_bytes())
+  except (ValueError, RecursionError):
+    values = None
+  return values if isinstance(values, dict) else {}
+
+
+def read_config(path: Path) -> None:
+  values = values_of(path)
+  check_values(values, default_config())
+  config = ml_collections.ConfigDict(values | {'features': str(path.parent / 'placed' / 'features.npy')})
+  if not os.path.exists(config.features):
+    np.save(config.features, np.ones((2, 4, 3, 5), np.float32))
+  source = source_of(config)
+  names = 'parts', 'appearances', 'restarts', 'batch', 'rotation', 'precision', 'max_iterations'
+  check_settings(source, *(config[name] for name in names))
+
+
+def read_comparison(path: Path) -> None:
+  checked(values_of(path))
+
+
+def text(value: Any) -> bytes:
+  return json.dumps(value).encode()
+
+
+def png(mode: str, size: tuple[int, int]) -> bytes:
+  buffer = io.BytesIO()
+  Image.new(mode, size, 1).save(buffer, 'PNG')
+  return buffer.getvalue()
+
+
+def formats() -> dict[str, Format]:
+  """Every kind by name."""
+  with tempfile.TemporaryDirectory() as folder:
+    WHOLE.save(Path(folder) / 'f.npz')
+    factors = (Path(folder) / 'f.npz').read_bytes()
+    edits = (
+      Spec((0, 1), 1, 2.5, threshold=0.5),
+      Spec((), 0, (1.0, -1.0), mask=(1.0,) * 12),
+      Spec((1,), None, 1.0, direction=(0.5,) * 5),
+    )
+    zoo.write_zoo(Path(folder) / 'z.json', {f'edit{i}': NamedEdit('a', 3, (x,), 'note') for i, x in enumerate(edits)})
+    edits_file = (Path(folder) / 'z.json').read_bytes()
+    directions.Directions('sefa', 'w', (1, 2), np.eye(3, 4), np.ones(3), 'length', {'value': np.ones(3)}).save(folder)
+    found = (Path(folder) / directions.RECORD).read_bytes()
+  floats = [npy_bytes(np.ones(shape, dtype)) for shape in ((2, 12, 5), (2, 4, 3, 5)) for dtype in ('f2', 'f4', 'f8')]
+  small = tuple(npy_bytes(np.ones(shape)) for shape in ((3, 4), (2,), (2, 2, 2), ()))
+  literal = {'parameters': [1, 2, 10.0], 'layer': 5, 'ranks': [5, 2], 'checkpoints_path': ['Us.npy', 'Uc.npy']}
+  annotated = (
+    f'annotated = { ({"ffhq": {"smile": literal, "eyes": literal | {"parameters": [[0, 1], [1, 2], [3, 4]]}}})!r}'
+  )
+  annotated = annotated.replace('[[0, 1], [1, 2], [3, 4]]', '[[0, 1], [1, 2], [3.0, 4.0]]')
+  choice = Choice((0, 5), (Spec((0,), 1, 2.0), Spec((), 1, 1.0, mask=(1.0,) * 12)))
+  session = Session(choice, (Choice(), choice)).to_json().encode()
+  cell = {
+    'region': 'eyes',
+    'label': 'a',
+    'alpha': 1.0,
+    'reached': True,
+    'heldout': {'change': 1.0},
+    'test': {'change': 1},
+  }
+  cell |= {'roir': dict.fromkeys(('n', 'flagged', 'mean', 'std', 'median', 'low', 'high'), 1), 'realism': None}
+  cell |= {'untrimmed': {'change': 1.0, 'roir': None}, 'curve': [{'change': 1.0, 'roir': 2.0}], 'settings': {}}
+  cost = {'seconds': 1.0, 'compile_seconds': 0.5, 'peak_bytes': 7, 'device_peak_bytes': None}
+  cost = {'settings': {}, 'weights': 'a', 'undefined': None, 'cost': cost}
+  summary = {'relative_error': 0.5, 'reason': 'converged', 'warnings': ['a'], 'seconds': {'total': 1.0}}
+  summary |= {'counts': {'samples': 3}, 'part_energy': [0.5, 0.5], 'versions': {'jax': '1'}, 'devices': ['cpu']}
+  record = {'settings': {'factors': 'a', 'kind': 'removal', 'edits': {'x': [{'part': [0], 'alpha': [1, -2.5]}]}}}
+  record |= {'removal': {'appearance': 0, 'alpha': 2.5, 'covered_before': 0.1, 'covered_after': 0.8}, 'command': 'x'}
+  record |= {'relative_error': {'global': 0.5, 'refined': 0.4}, 'arrays': {'a': [1, 2]}}
+  owner = {'process': 1, 'host': 'a', 'kernel': 'b', 'since': '2026-01-01'}
+  description = (disk.folder_of('cats64') / disk.DESCRIPTION).read_bytes()
+  compared = json.loads(json.dumps(comparison().to_dict() | {'regions': {'eyes': [1, 2, 3, 4]}, 'generator': 'x'}))
+  archive = npz_bytes(w=np.ones((1, 4, 3), np.float32)), npz_bytes(packed=True, w=np.ones(50), b=np.arange(3))
+  return {
+    'factors': Format((factors,), npz_or_bytes, read_workdir),
+    'published': Format((npy_bytes(WHOLE.parts),), npy_or_bytes, read_published),
+    'features': Format((*floats, npy_bytes(np.ones((2, 12, 5), ml_dtypes.bfloat16))), npy_or_bytes, read_features),
+    'latents': Format(small, npy_or_bytes, lambda path: read_npy(path, 'latents', (2, 3))),
+    'labels': Format(small, npy_or_bytes, lambda path: parsed_labels(str(path))),
+    'archive': Format(archive, npz_or_bytes, lambda path: read_npz(path, 'latents')),
+    'mask': Format(
+      tuple(png(mode, GRID[::-1]) for mode in ('L', 'RGBA', 'P', 'I;16', '1', 'LA')),
+      of_bytes,
+      lambda path: masks.read_mask(path, GRID, (8, 6)),
+    ),
+    'config.json': Format((text(default_config().to_dict() | {'sha256': 'a'}),), json_or_bytes, read_fit_record),
+    'summary.json': Format((text(summary),), json_or_bytes, read_summary),
+    'edit.json': Format((text(record),), json_or_bytes, read_edit_record),
+    'zoo': Format((edits_file,), json_or_bytes, read_zoo),
+    'annotated': Format((annotated.encode(),), literal_or_bytes, read_annotated),
+    'session': Format((session,), json_or_bytes, read_session),
+    'directions': Format((found,), json_or_bytes, read_directions),
+    'cost': Format((text(cost),), json_or_bytes, read_cost),
+    'cell': Format((text(cell),), json_or_bytes, read_cell),
+    'generator.json': Format((description,), json_or_bytes, read_description),
+    'lock': Format((text(owner),), json_or_bytes, read_lock),
+    'config': Format((text(default_config().to_dict() | {'parts': 2}),), other_json, read_config),
+    'comparison': Format((text(compared),), other_json, read_comparison),
+  }
+
+
+def outcome_of(name: str, read: Callable[[Path], Any]) -> Callable[[Path], str]:
+  def outcome(path: Path) -> str:
+    try:
+      read(path)
+      return f'{name}: read'
+    except InputError as error:
+      said = str(error)
+      assert len(said) <= LONGEST, said
+      assert said.isprintable(), said
+      return f'{name}: refused'
+
+  return outcome
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--count', type=int, default=10_000, help='of all kinds together')
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--only', default='', help='kinds, with commas between')
+  options = parser.parse_args()
+  kinds = {name: kind for name, kind in formats().items() if name in (options.only or name).split(',')}
+  for name, kind in kinds.items():
+    figures = fuzz(name, kind, options.count // len(kinds), options.seed)
+    shown = dataclasses.asdict(figures) | {'outcomes': dict(figures.outcomes.most_common())}
+    print(json.dumps(shown), flush=True)
+
+
+def fuzz(name: str, kind: Format, count: int, seed: int):
+  """Damages and reads so many files of a kind, in a folder of their own."""
+  rng = random.Random(f'{name} {seed}')
+  with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / 'case' / 'case.npy'
+    (path.parent / 'placed').mkdir(parents=True)
+    return run(count, path, lambda: kind.damage(rng.choice(kind.originals), rng), outcome_of(name, kind.read))
+
+
+if __name__ == '__main__':
+  main()
