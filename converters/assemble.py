@@ -41,8 +41,8 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
     source: named by the error.
 
   Raises:
-    InputError: lists every problem of the conversion, and every array of the generator that is missing, unknown, of
-      another shape, not of floating point or not finite, with its key in the file.
+    InputError: lists the first problems of the conversion, and arrays of the generator that are missing, unknown, of
+      another shape, not of floating point or not finite, with their keys in the file; and counts the rest.
   """
   import jax.numpy as jnp
   from flax import nnx

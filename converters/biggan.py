@@ -4,13 +4,14 @@ The spectral norms are folded here: each weight is divided by u^T W v with the s
 code does in evaluation. The exact norm of the matrix would be another number.
 """
 
+import reprlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from converters.assemble import Conversion
 from converters.reading import Checkpoint
-from converters.tables import TRANSFORMS, Entry, Table, chosen_options
+from converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
 from panda_jax.generators.biggan import BigGANOptions
 
@@ -68,13 +69,13 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
 
 def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str], list[str]]:
   problems, notes, values = [], [], {}
+  stored = indices(tree, r'generator\.layers\.(\d+)\..*')
   for name, default in DEFAULTS.items():
-    value = config.get(name, default)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-    if not number or value < 0 or (name != 'eps' and int(value) != value):
-      problems.append(f'config.json: {name} is {value!r}')
+    try:
+      values[name] = number(config.get(name, default), whole=name != 'eps')
+    except ValueError:
+      problems.append(f'config.json: {name} is {reprlib.repr(config[name])}')
       continue
-    values[name] = float(value) if name == 'eps' else int(value)
     if name not in config:
       notes.append(f'config.json does not tell {name}: {default}, as in the published code')
   blocks = config.get('layers')
@@ -82,20 +83,11 @@ def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str],
     problems.append('config.json: layers is missing, which tells where the blocks double their size')
   elif not isinstance(blocks, list) or not blocks or not all(_is_block(block) for block in blocks):
     problems.append('config.json: layers is not a list of [up, in, out]')
+  elif len(blocks) > len(stored):
+    problems.append(f'config.json: layers has {len(blocks)} blocks, but the file has {len(stored)} entries of arrays')
   if problems:
     return None, problems, notes
   blocks = tuple((bool(up), int(inputs), int(outputs)) for up, inputs, outputs in blocks)
-  width = FIRST_WIDTH
-  for up, inputs, outputs in blocks:
-    if inputs != width or outputs not in (inputs, inputs // 2):
-      problems.append(f'config.json: the block {[up, inputs, outputs]} does not continue one of width {width}')
-    width = outputs
-  if width != 1:
-    problems.append(f'config.json: the last block should have the width 1, not {width}')
-  if values['n_stats'] < 2:
-    problems.append(f'config.json: n_stats is {values["n_stats"]}, but truncations 0 and 1 need two')
-  if problems:
-    return None, problems, notes
   network = BigGANOptions(
     z_dim=values['z_dim'],
     num_classes=values['num_classes'],
@@ -104,11 +96,17 @@ def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str],
     attention_position=values['attention_layer_position'],
     n_stats=values['n_stats'],
     eps=values['eps'],
-    image_channels=min(IMAGE_CHANNELS, values['channel_width']),
+    image_channels=max(1, min(IMAGE_CHANNELS, values['channel_width'])),
   )
-  size = 4 * 2 ** sum(up for up, _, _ in blocks)
+  if not fits(network, problems):
+    return None, [f'config.json: {problem}' for problem in problems], notes
+  if (blocks[0][1], blocks[-1][2]) != (FIRST_WIDTH, 1):
+    problems.append(f'config.json: layers must lead from the width {FIRST_WIDTH} to 1')
+    return None, problems, notes
+  size = network.resolution
   if config.get('output_dim', size) != size:
-    notes.append(f'config.json tells an output_dim of {config["output_dim"]}, but its layers make {size} pixels')
+    told = reprlib.repr(config['output_dim'])
+    notes.append(f'config.json tells an output_dim of {told}, but its layers make {size} pixels')
   return network, problems, notes
 
 

@@ -19,13 +19,28 @@ def damaged(detail: str) -> Refused:
   return Refused(f'the file is truncated or corrupt ({detail})', 'download or copy it again')
 
 
+NUMBERS = (int, float, bool)
+MOST_LISTED = 8
+
+
 def shown(text: object, length: int = 120) -> str:
-  """What a file says as an error message may carry it: on one line, printable, not long; of an object its type."""
+  """What a file says as an error message may carry it: on one line, printable, not long; of an object its type.
+
+  The text of a small object may be a giant, as of a list that holds one long text many times.
+  """
   if not isinstance(text, str):
-    text = str(text) if type(text) in (int, float, bool, bytes) else f'a {type(text).__name__}'
+    short = type(text) is list and len(text) < MOST_LISTED and all(type(item) in NUMBERS for item in text)
+    plain = short or text is None or type(text) in (*NUMBERS, bytes)
+    text = str(text) if plain else f'a {type(text).__name__}'
   if len(text) > length:
     text = f'{text[: length - 3]}...'
   return text if text.isprintable() else text.encode('unicode_escape').decode('ascii')
+
+
+def listed(texts: list[str]) -> str:
+  """The first of many texts, each as `shown`, and how many more there are."""
+  more = len(texts) - MOST_LISTED
+  return ', '.join(shown(text, 160) for text in texts[:MOST_LISTED]) + (f', and {more} more' if more > 0 else '')
 
 
 class Budget:

@@ -6,9 +6,11 @@ from converters import genforce
 from converters.assemble import Conversion
 from converters.reading import Checkpoint
 from converters.tables import (
+  MOST_BLOCKS,
   Entry,
   Table,
   chosen_options,
+  fits,
   indices,
   parsed_bool,
   parsed_count,
@@ -55,7 +57,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   table.notes += [*notes, *(f'{name}={choices[name]}: not in the file' for name in ('final_tanh', 'label_size'))]
   layers = max(indices(arrays, r'layer(\d+)\..*'), default=-1)
   blocks = max(layers // 2, *indices(arrays, r'output(\d+)\..*'), -1) + 1
-  if not 2 <= blocks <= 13:
+  if not 2 <= blocks <= MOST_BLOCKS:
     table.lacks('layer3.weight', 4)
     return table.conversion(FAMILY, 'genforce', None)
   last = f'output{blocks - 1}'
@@ -83,6 +85,8 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     num_classes=choices['label_size'],
     final_tanh=choices['final_tanh'],
   )
+  if not fits(made, table.problems):
+    return table.conversion(FAMILY, 'genforce', None)
   table.take([Entry('layer0.weight', 'first.weight', (widths[0], inputs, 4, 4), 'kernel turned')])
   table.take([Entry('layer0.bias', 'first.bias', (widths[0],))])
   for i in range(1, 2 * blocks):

@@ -6,10 +6,12 @@ from converters import genforce
 from converters.assemble import Conversion
 from converters.reading import Checkpoint
 from converters.tables import (
+  MOST_BLOCKS,
   Entry,
   Table,
   chosen_options,
   common_taps,
+  fits,
   indices,
   parsed_bool,
   parsed_positive,
@@ -61,7 +63,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
   layers = max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1)
   blocks = max(layers // 2, *indices(arrays, r'synthesis\.output(\d+)\..*'), -1) + 1
-  if not 2 <= blocks <= 13:
+  if not 2 <= blocks <= MOST_BLOCKS:
     table.lacks('synthesis.layer3.weight', 4)
     return table.conversion(FAMILY, 'genforce', None)
   if 'synthesis.layer0.weight' in arrays:
@@ -91,10 +93,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     final_tanh=choices['final_tanh'],
     **mapping,
   )
-  try:
-    made.check()
-  except InputError as error:
-    table.problems.append(str(error))
+  if not fits(made, table.problems):
     return table.conversion(FAMILY, 'genforce', None)
   table.take(genforce.mapping_entries(made))
   genforce.take_mean(table, made)

@@ -10,8 +10,8 @@ import re
 from converters import genforce, stylegan2_nvlabs, stylegan2_rosinality
 from converters.assemble import Conversion
 from converters.reading import Checkpoint
-from converters.stylegan2_tables import Layout, entries, fits, rgb_blocks, rows_of, sizes
-from converters.tables import Table, chosen_options, common_taps, indices, parsed_bool, parsed_positive
+from converters.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from converters.tables import Table, chosen_options, common_taps, fits, indices, parsed_bool, parsed_positive
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 GENFORCE = Layout(
@@ -106,7 +106,7 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
     **found,
     **mapping,
   )
-  if not fits(table, options):
+  if not fits(options, table.problems):
     return table.conversion('stylegan2', 'genforce', None)
   table.take(genforce.mapping_entries(options))
   genforce.take_mean(table, options)

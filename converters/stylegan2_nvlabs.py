@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterable
 
 from converters.assemble import Conversion
+from converters.limits import listed, shown
 from converters.reading import Checkpoint, Module
-from converters.stylegan2_tables import Layout, entries, fits, rgb_blocks, sizes
-from converters.tables import Entry, Table, chosen_options, common_taps, indices, size_of
+from converters.stylegan2_tables import Layout, entries, rgb_blocks, sizes
+from converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, size_of
 from panda_jax.errors import InputError
+from panda_jax.generators.bounds import LARGEST_RESOLUTION
 from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
@@ -86,7 +88,8 @@ class Hyperparameters:
     if not found:
       return MISSING
     first, value = next(iter(found.items()))
-    self.problems += [f'{name}={other}: {first} is {value}' for name, other in found.items() if other != value]
+    odd = {name: other for name, other in found.items() if other != value}
+    self.problems += [f'{name}={shown(other)}: {first} is {shown(value)}' for name, other in odd.items()]
     return value
 
   def value(self, attributes: Iterable[str], arguments: dict, name: str, default: object) -> object:
@@ -96,7 +99,7 @@ class Hyperparameters:
     if value is MISSING:
       return default if given is MISSING else given
     if given is not MISSING and given != value:
-      self.problems.append(f'{name}={given} in the arguments of the constructor: its layers have {value}')
+      self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its layers have {shown(value)}')
     return value
 
   def compare(self, **told: object) -> None:
@@ -104,7 +107,7 @@ class Hyperparameters:
     for name, value in told.items():
       given = self.arguments.get(name, MISSING)
       if given is not MISSING and given != value:
-        self.problems.append(f'{name}={given} in the arguments of the constructor: its tensors make it {value}')
+        self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its tensors make it {value}')
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
@@ -122,8 +125,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   table.notes += notes
   block_sizes = indices(arrays, r'synthesis\.b(\d+)\..*')
   resolution = max(block_sizes, default=0)
-  if resolution < 8 or resolution & (resolution - 1) or resolution > 1 << 14:
-    table.problems.append(f'synthesis.b*: blocks of sizes {", ".join(map(str, block_sizes))} make no generator')
+  if resolution < 8 or resolution & (resolution - 1) or resolution > LARGEST_RESOLUTION:
+    table.problems.append(f'synthesis.b*: blocks of sizes {listed(list(map(str, block_sizes)))} make no generator')
     return table.conversion('stylegan2', 'nvlabs', None)
   rows = 2 * (resolution.bit_length() - 1) - 2
   blocks = [4 * 2**k for k in range(rows // 2)]
@@ -134,7 +137,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     architecture = 'skip' if any(size < resolution for size in rgbs) else 'orig'
   stated = told.value([f'synthesis.b{size}.architecture' for size in blocks], told.synthesis, 'architecture', 'skip')
   if stated != architecture:
-    table.problems.append(f'architecture={stated}: the keys are those of {architecture}')
+    table.problems.append(f'architecture={shown(stated)}: the keys are those of {architecture}')
   found = sizes(table, arrays, LAYOUT, rows, rgb_blocks(architecture, rows))
   filters = [f'synthesis.b{size}.conv0.resample_filter' for size in blocks[1:]]
   if architecture == 'skip':
@@ -178,7 +181,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     **found,
     **mapping,
   )
-  if not fits(table, options):
+  if not fits(options, table.problems):
     return table.conversion('stylegan2', 'nvlabs', None)
   table.take(_mapping_entries(options))
   table.take(entries(options, LAYOUT))
@@ -191,13 +194,13 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
 
 def _check_numbers(told: Hyperparameters, clamp, activation, mapping: dict) -> None:
   if clamp is not None and (isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < 1e30):
-    told.problems.append(f'conv_clamp={clamp}: not a positive number')
+    told.problems.append(f'conv_clamp={shown(clamp)}: not a positive number')
   for value in (activation, mapping['mapping_activation']):
     if not isinstance(value, str) or value not in ACTIVATIONS:
-      told.problems.append(f'activation={value}: not one of {", ".join(ACTIVATIONS)}')
+      told.problems.append(f'activation={shown(value)}: not one of {", ".join(ACTIVATIONS)}')
   lr = mapping['mapping_lr_multiplier']
   if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < 1e30:
-    told.problems.append(f'lr_multiplier={lr}: not a positive number')
+    told.problems.append(f'lr_multiplier={shown(lr)}: not a positive number')
 
 
 def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]) -> dict:

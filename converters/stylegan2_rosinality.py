@@ -6,8 +6,18 @@ import numpy as np
 
 from converters.assemble import Conversion
 from converters.reading import Checkpoint
-from converters.stylegan2_tables import Layout, entries, fits, rgb_blocks, rows_of, sizes
-from converters.tables import Entry, Table, chosen_options, common_taps, indices, parsed_positive, shape_of, size_of
+from converters.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from converters.tables import (
+  Entry,
+  Table,
+  chosen_options,
+  common_taps,
+  fits,
+  indices,
+  parsed_positive,
+  shape_of,
+  size_of,
+)
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
@@ -100,7 +110,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     final_tanh=False,
     **sized,
   )
-  if not fits(table, options):
+  if not fits(options, table.problems):
     return table.conversion('stylegan2', 'rosinality', None)
   width = options.z_dim
   for i, out in enumerate(widths):

@@ -5,9 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from converters.tables import Entry, Table, shape_of, size_of
-from panda_jax.errors import InputError
-from panda_jax.generators.stylegan2 import StyleGAN2Options
+from converters.tables import MOST_BLOCKS, Entry, Table, shape_of, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +42,7 @@ class Layout:
 def rows_of(last_conv: int, last_rgb: int) -> int | None:
   """Rows of w+ from the highest numbers of a convolution and of a ToRGB; None if there is no network of that size."""
   blocks = max((last_conv + 1) // 2, last_rgb) + 1
-  return 2 * blocks if 2 <= blocks <= 13 else None
-
-
-def fits(table: Table, options: StyleGAN2Options) -> bool:
-  """Whether the options fit together; what does not is noted."""
-  try:
-    options.check()
-  except InputError as error:
-    table.problems.append(str(error))
-    return False
-  return True
+  return 2 * blocks if 2 <= blocks <= MOST_BLOCKS else None
 
 
 def rgb_blocks(architecture: str, rows: int) -> list[int]:

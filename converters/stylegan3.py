@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from converters.assemble import Conversion
+from converters.limits import listed, shown
 from converters.reading import Checkpoint, Module
-from converters.tables import Entry, Table, chosen_options
+from converters.tables import Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan3_geometry import (
   LayerGeometry,
@@ -84,7 +85,8 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   module = modules[wanted]
   found, problems, notes = _hyperparameters(module)
   names = _layer_names(module, problems)
-  network = _options(found, names, problems, notes) if not problems else None
+  mapping_layers = len(indices(module.state_dict, r'mapping\.fc(\d+)\..*'))
+  network = _options(found, names, mapping_layers, problems, notes) if not problems else None
   if network is None:
     return Conversion('stylegan3', 'nvlabs', None, {}, {}, problems=problems, notes=notes)
   layers = layer_geometry(network)
@@ -101,21 +103,16 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
 
 
 def _typed(value: object, kind) -> object:
-  """The value as int, float, bool or None, or ValueError. Numbers of numpy are numbers too."""
+  """The value as int, float, bool or None, or ValueError."""
+  if kind == 'float or None' and value is None:
+    return None
+  if kind is not bool:
+    return number(value, whole=kind is int)
   if isinstance(value, np.ndarray) and value.shape == ():
     value = value.item()
-  if kind == 'float or None':
-    if value is None:
-      return None
-    kind = float
-  if kind is bool:
-    if isinstance(value, bool):
-      return value
-  elif isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
-    value = int(value) if int(value) == value else value  # 256.0 and 256 are the same network
-    if kind is float or isinstance(value, int):
-      return value
-  raise ValueError
+  if not isinstance(value, bool):
+    raise ValueError
+  return value
 
 
 def _hyperparameters(module: Module) -> tuple[dict[str, object], list[str], list[str]]:
@@ -133,7 +130,7 @@ def _hyperparameters(module: Module) -> tuple[dict[str, object], list[str], list
   for prefix, arguments, table, ignored in tables:
     for name in arguments:
       if name not in table and name not in ignored:
-        problems.append(f'the constructor was given {prefix}{name}, which no StyleGAN3 has')
+        problems.append(f'the constructor was given {prefix}{shown(name)}, which no StyleGAN3 has')
     for name, (kind, default, attribute) in table.items():
       told = [arguments[name]] if name in arguments else []
       attribute = attribute and attribute.format(first=first)
@@ -164,20 +161,21 @@ def _layer_names(module: Module, problems: list[str]) -> list[tuple[str, int, in
       names[match.group(1)] = int(match.group(2)), int(match.group(3)), int(match.group(4))
   ordered = sorted(names.items(), key=lambda item: item[1])
   if [place for _, (place, _, _) in ordered] != list(range(len(ordered))):
-    problems.append(f'the layers are not numbered one by one: {", ".join(name for name, _ in ordered)}')
+    problems.append(f'the layers are not numbered one by one: {listed([name for name, _ in ordered])}')
   return [(name, size, channels) for name, (_, size, channels) in ordered]
 
 
-def _options(found: dict, names: list, problems: list[str], notes: list[str]) -> StyleGAN3Options | None:
+def _options(
+  found: dict, names: list, mapping_layers: int, problems: list[str], notes: list[str]
+) -> StyleGAN3Options | None:
   """The options, or None and more problems if the arguments fit no network or not the layers' names."""
   if len(names) != found['num_layers'] + 1:
     problems.append(f'num_layers={found["num_layers"]}, but there are {len(names)} layers, that to the image included')
     return None
-  positive = ('img_resolution', 'img_channels', 'w_dim', 'conv_kernel', 'filter_size', 'lrelu_upsampling')
-  positive += ('first_cutoff', 'first_stopband', 'last_stopband_rel')
-  problems += [f'{name}: {found[name]} is not positive' for name in positive if found[name] <= 0]
-  counts = ('z_dim', 'c_dim', 'margin_size', 'mapping.num_layers', 'num_critical', 'conv_clamp')
-  problems += [f'{name}: {found[name]} is negative' for name in counts if (found[name] or 0) < 0]
+  if found['mapping.num_layers'] != mapping_layers:
+    problems.append(f'mapping.num_layers={found["mapping.num_layers"]}, but there are {mapping_layers} such layers')
+  rule = ('channel_base', 'channel_max')
+  problems += [f'{name}={found[name]}: it must be from 1 to 1e9' for name in rule if not 1 <= found[name] <= 1e9]
   most = max(size for _, size, _ in names)
   if found['img_resolution'] > most:
     problems.append(f'img_resolution={found["img_resolution"]}, but the largest layer has {most}')
@@ -204,6 +202,8 @@ def _options(found: dict, names: list, problems: list[str], notes: list[str]) ->
     use_radial_filters=found['use_radial_filters'],
     conv_clamp=found['conv_clamp'],
   )
+  if not fits(network, problems):
+    return None
   try:
     layers = layer_geometry(network)
     rule = published_widths(
@@ -241,10 +241,10 @@ def _disagreements(module: Module, layers: tuple[LayerGeometry, ...]) -> list[st
     for name, value in expected.items() if layer.to_image else (expected | {'conv_kernel': layer.kernel}).items():
       found = module.attributes.get(f'synthesis.{layer.name}.{name}', value)
       if found != value:
-        problems.append(f'synthesis.{layer.name}.{name} is {found}, but {value} by the arguments of the constructor')
+        problems.append(f'synthesis.{layer.name}.{name} is {shown(found)}, but {value} by the constructor')
   clamps = {layer.name: module.attributes.get(f'synthesis.{layer.name}.conv_clamp', 'none') for layer in layers}
-  if len(set(map(str, clamps.values()))) > 1:
-    problems.append(f'conv_clamp differs between layers: {", ".join(f"{k} {v}" for k, v in clamps.items())}')
+  if any(clamp != clamps[layers[0].name] for clamp in clamps.values()):
+    problems.append(f'conv_clamp differs between layers: {listed([f"{k} {shown(v)}" for k, v in clamps.items()])}')
   return problems
 
 

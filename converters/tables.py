@@ -5,6 +5,7 @@ that the user sees all of it at once.
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -13,9 +14,12 @@ import numpy as np
 
 from converters.assemble import Conversion
 from panda_jax.errors import InputError
+from panda_jax.generators.bounds import LARGEST_RESOLUTION
 
 LARGEST_FILTER = 32 * 32
-LARGEST_NUMBER = 4096  # of a layer, or in the name of a block its resolution
+LARGEST_NUMBER = LARGEST_RESOLUTION  # in the name of a block; layers have less
+
+MOST_BLOCKS = LARGEST_RESOLUTION.bit_length() - 2  # from 4x4 on, each doubles the resolution
 
 # name: from the layout in the file to ours. Kernels are (out, in, k, k) in files and (k, k, in, out) here.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -100,6 +104,33 @@ class Table:
     problems = self.problems + ([f'{key}: unknown key' for key in left] if options is not None else [])
     problems = list(dict.fromkeys(problems))
     return Conversion(family, dialect, options, self.tensors, self.sources, self.unused, problems, self.notes)
+
+
+def number(value: object, whole: bool = False) -> int | float:
+  """A number that a file tells, as Python's own; those of numpy are numbers too, and 256.0 is the whole 256.
+
+  Raises:
+    ValueError: it is none, not finite, or not whole where it must be.
+  """
+  if isinstance(value, np.ndarray) and value.shape == ():
+    value = value.item()
+  if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+    raise ValueError
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  if whole and not isinstance(value, int):
+    raise ValueError
+  return value
+
+
+def fits(options: object, problems: list[str]) -> bool:
+  """Whether options are of a network that can be, with which tables are made; what is wrong is noted."""
+  try:
+    options.check()
+  except InputError as error:
+    problems.append(f'{error.argument}={error.value}: {error.problem}')
+    return False
+  return True
 
 
 def shape_of(arrays: Mapping[str, object], key: str, rank: int) -> tuple[int, ...] | None:

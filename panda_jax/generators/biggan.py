@@ -8,6 +8,7 @@ Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, one 
 import dataclasses
 import math
 import numbers
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
+from panda_jax.generators import bounds
 from panda_jax.generators.base import Buffer, checked_features, checked_layer, checked_z, label_rows
+from panda_jax.generators.bounds import LARGEST_RESOLUTION, Repeated, Size, SizeOrZero, Within
 from panda_jax.generators.layers import conv, matmul, per_channel
 from panda_jax.generators.protocol import State
 
@@ -36,14 +39,37 @@ class BigGANOptions:
     image_channels: kept of the last convolution.
   """
 
-  z_dim: int
-  num_classes: int
-  channel_width: int
-  blocks: tuple[tuple[bool, int, int], ...]
-  attention_position: int
-  n_stats: int
-  eps: float
-  image_channels: int = 3
+  z_dim: Size
+  num_classes: Annotated[int, Within(1, 1 << 20)]
+  channel_width: Size
+  blocks: Annotated[tuple[tuple[bool, Size, Size], ...], Repeated(1, 128)]
+  attention_position: SizeOrZero
+  n_stats: Annotated[int, Within(2, 1024)]
+  eps: Annotated[float, Within(0, 1)]
+  image_channels: Size = 3
+
+  @property
+  def resolution(self) -> int:
+    """Of the image."""
+    return 4 * 2 ** sum(up for up, _, _ in self.blocks)
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    bounds.check(self)
+    width = self.blocks[0][1]
+    for up, inputs, outputs in self.blocks:
+      if inputs != width or outputs not in (inputs, inputs // 2):
+        raise InputError(
+          'blocks',
+          (up, inputs, outputs),
+          f'it does not continue the width {width} of the block before, and keep or halve it',
+          'give (up, in, out) of each block in order',
+        )
+      width = outputs
+    if self.resolution > LARGEST_RESOLUTION:
+      raise InputError(
+        'blocks', f'{len(self.blocks)} of them', 'they double the grid too often', f'make {LARGEST_RESOLUTION} at most'
+      )
 
 
 def deep_options(resolution: int = 256, channel_width: int = 128, num_classes: int = 1000) -> BigGANOptions:
@@ -217,11 +243,11 @@ class BigGAN(nnx.Module):
   w_dim = 0
 
   def __init__(self, options: BigGANOptions, rngs: nnx.Rngs):
-    _check(options)
+    options.check()
     self.options = options
     self.z_dim, self.num_classes = options.z_dim, options.num_classes
     self.image_channels = options.image_channels
-    self.resolution = 4 * 2 ** sum(up for up, _, _ in options.blocks)
+    self.resolution = options.resolution
     ch, first = options.channel_width, options.channel_width * options.blocks[0][1]
     self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.z_dim))
     self.gen_z = nnx.Param(_normal(rngs, 2 * options.z_dim, 16 * first))
@@ -325,22 +351,3 @@ class BigGAN(nnx.Module):
     z_key, label_key = jax.random.split(key)
     z = jax.random.truncated_normal(z_key, -2.0, 2.0, (n, self.z_dim))
     return z, jax.random.randint(label_key, (n,), 0, self.num_classes)
-
-
-def _check(options: BigGANOptions) -> None:
-  if not options.blocks:
-    raise InputError('blocks', options.blocks, 'there must be at least one', 'give (up, in, out) of each')
-  if options.n_stats < 2:
-    raise InputError(
-      'n_stats', options.n_stats, 'statistics are stored for truncation 0 and 1 at least', 'give 2 or more'
-    )
-  width = options.blocks[0][1]
-  for up, inputs, outputs in options.blocks:
-    if inputs != width or outputs not in (inputs, inputs // 2):
-      raise InputError(
-        'blocks',
-        (up, inputs, outputs),
-        f'a block continues with the {width} of the one before, and keeps or halves it',
-        'give (up, in, out) of each block in order',
-      )
-    width = outputs

@@ -129,7 +129,10 @@ def load_generator(folder: str | os.PathLike):
     options = registry.options_from_json(description['family'], description['options'])
     abstract = registry.abstract(description['family'], options)
   except InputError as error:
-    raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
+    if error.argument in ('family', 'options'):
+      raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
+    field = f'{error.argument}={error.value}'
+    raise _damaged(folder, f'options in {DESCRIPTION}: {field}: {error.problem}') from error
   except Exception as error:  # options that were altered may fail anywhere
     raise _damaged(folder, f'options in {DESCRIPTION}: {error}') from error
   graphdef, state = nnx.split(abstract)

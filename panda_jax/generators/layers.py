@@ -24,14 +24,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from panda_jax.generators.bounds import Taps
+
 # One place for all products, so that TF32 never replaces float32 on a GPU. Of no effect on a CPU.
 PRECISION = lax.Precision.HIGHEST
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
 # From this size and these channels on a 4x4 transposed convolution is the faster way to double pixels and convolve.
 SMEAR_SIZE, SMEAR_CHANNELS = 16, 64
-
-Taps = tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
 def leaky(x: jax.Array) -> jax.Array:

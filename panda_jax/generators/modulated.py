@@ -16,7 +16,8 @@ from flax import nnx
 from jax import lax
 
 from panda_jax.generators.base import Buffer
-from panda_jax.generators.layers import ACTIVATIONS, PRECISION, Dense, Taps, conv, conv_up, per_channel
+from panda_jax.generators.bounds import Taps
+from panda_jax.generators.layers import ACTIVATIONS, PRECISION, Dense, conv, conv_up, per_channel
 
 NOISES = ('spatial', 'channel', 'none')
 

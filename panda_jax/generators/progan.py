@@ -12,6 +12,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
+from panda_jax.generators import bounds
 from panda_jax.generators.base import (
   checked_features,
   checked_layer,
@@ -22,6 +23,7 @@ from panda_jax.generators.base import (
   label_rows,
   sample_normal,
 )
+from panda_jax.generators.bounds import Classes, Resolution, Size, Sizes
 from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
 
@@ -39,11 +41,11 @@ class ProGANOptions:
     final_tanh: whether the image goes through tanh.
   """
 
-  resolution: int
-  widths: tuple[int, ...]
-  z_dim: int
-  image_channels: int = 3
-  num_classes: int = 0
+  resolution: Resolution
+  widths: Sizes
+  z_dim: Size
+  image_channels: Size = 3
+  num_classes: Classes = 0
   final_tanh: bool = False
 
   @property
@@ -53,6 +55,7 @@ class ProGANOptions:
 
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
+    bounds.check(self)
     checked_resolution(self.resolution)
     if len(self.widths) != self.count:
       raise InputError(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from panda_jax.errors import InputError
+from panda_jax.generators import bounds
 
 
 class Family(NamedTuple):
@@ -56,7 +57,8 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
   """The hyper-parameters from what `options_to_json` gave; lists become tuples.
 
   Raises:
-    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default.
+    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default; a value that
+      is not of its type, or beyond what any network has.
   """
   cls = options_class(family)
   if not isinstance(values, dict):
@@ -69,10 +71,12 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
     problems += [f'{", ".join(map(str, unknown))} unknown'] * bool(unknown)
     raise InputError('options', family, ' and '.join(problems), f'{cls.__name__} has {", ".join(names)}')
 
-  def frozen(value):
-    return tuple(frozen(item) for item in value) if isinstance(value, list | tuple) else value
+  def frozen(value, depth=2):  # no deeper than options are; what is deeper stays a list, which the check refuses
+    return tuple(frozen(item, depth - 1) for item in value) if depth and isinstance(value, list | tuple) else value
 
-  return cls(**{name: frozen(values[name]) for name in names})
+  options = cls(**{name: frozen(values[name]) for name in names})
+  bounds.check(options)
+  return options
 
 
 def _made(family: str, options: Any, rngs: nnx.Rngs) -> Any:

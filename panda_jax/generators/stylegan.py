@@ -14,6 +14,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
+from panda_jax.generators import bounds
 from panda_jax.generators.base import (
   Buffer,
   WPlus,
@@ -28,7 +29,8 @@ from panda_jax.generators.base import (
   sample_normal,
   truncated,
 )
-from panda_jax.generators.layers import Dense, Taps, conv, conv_nearest, fir, matmul, per_channel
+from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
+from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, per_channel
 from panda_jax.generators.mapping import Mapping, MappingOptions
 from panda_jax.generators.modulated import noise_map, per_sample
 from panda_jax.generators.protocol import State
@@ -52,16 +54,16 @@ class StyleGANOptions:
     final_tanh: whether the image goes through tanh.
   """
 
-  resolution: int
-  widths: tuple[int, ...]
-  z_dim: int
-  w_dim: int
-  mapping_widths: tuple[int, ...]
-  image_channels: int = 3
-  num_classes: int = 0
-  embed_dim: int = 0
+  resolution: Resolution
+  widths: Sizes
+  z_dim: SizeOrZero
+  w_dim: Size
+  mapping_widths: Sizes
+  image_channels: Size = 3
+  num_classes: Classes = 0
+  embed_dim: SizeOrZero = 0
   label_input: str = 'none'
-  mapping_lr_multiplier: float = 0.01
+  mapping_lr_multiplier: Scale = 0.01
   blur_filter: Taps = (0.25, 0.5, 0.25)
   noise: str = 'spatial'
   final_tanh: bool = False
@@ -85,6 +87,7 @@ class StyleGANOptions:
 
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
+    bounds.check(self)
     checked_resolution(self.resolution)
     if len(self.widths) != self.rows:
       raise InputError(

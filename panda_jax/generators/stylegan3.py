@@ -152,6 +152,7 @@ class StyleGAN3(nnx.Module):
   family = 'stylegan3'
 
   def __init__(self, options: StyleGAN3Options, rngs: nnx.Rngs):
+    options.check()
     self.options = options
     self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
     self.resolution, self.image_channels = options.resolution, options.image_channels

@@ -5,11 +5,16 @@ are in cycles per image, rates in samples per image.
 """
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.generators import bounds
+from panda_jax.generators.bounds import MOST_TAPS, Classes, Count, Resolution, Scale, Size, SizeOrZero, Sizes, Within
 from panda_jax.generators.filtered import centred_padding
+
+Frequency = Annotated[float, Within(1e-3, 1e4)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,25 +43,29 @@ class StyleGAN3Options:
     conv_clamp: largest magnitude behind each leaky ReLU, or None.
   """
 
-  z_dim: int
-  w_dim: int
-  num_classes: int
-  resolution: int
-  image_channels: int
-  widths: tuple[int, ...]
-  mapping_layers: int
-  mapping_rate: float
-  num_critical: int
-  first_cutoff: float
-  first_stopband: float
-  last_stopband_rel: float
-  margin_size: int
-  output_scale: float
-  conv_kernel: int
-  filter_size: int
-  lrelu_upsampling: int
+  z_dim: SizeOrZero
+  w_dim: Size
+  num_classes: Classes
+  resolution: Resolution
+  image_channels: Size
+  widths: Sizes
+  mapping_layers: Count
+  mapping_rate: Scale
+  num_critical: Count
+  first_cutoff: Frequency
+  first_stopband: Frequency
+  last_stopband_rel: Frequency
+  margin_size: Annotated[int, Within(0, 128)]
+  output_scale: Scale
+  conv_kernel: Annotated[int, Within(1, 15)]
+  filter_size: Annotated[int, Within(1, 64)]
+  lrelu_upsampling: Annotated[int, Within(1, 16)]
   use_radial_filters: bool
-  conv_clamp: float | None
+  conv_clamp: Scale | None
+
+  def check(self) -> None:
+    """Raises InputError where an option is not of its type or range; `layer_geometry` does where they do not fit."""
+    bounds.check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +176,8 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
   exponents = np.minimum(np.arange(N + 1) / (N - options.num_critical), 1)
   stopband = options.first_stopband * (last_stopband / options.first_stopband) ** exponents
   rate = np.exp2(np.ceil(np.log2(np.minimum(2 * stopband, resolution)))).astype(int)
+  if rate.min() < 1:
+    raise InputError('first_stopband', options.first_stopband, 'a layer would have no samples', 'give a larger one')
   half_width = np.maximum(stopband, rate / 2) - cutoff
   size = rate + 2 * options.margin_size
   size[-2:] = resolution
@@ -179,6 +190,13 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
     up, down = inner // int(rate[before]), inner // int(rate[i])
     kernel = 1 if to_image else options.conv_kernel
     taps = tuple(1 if to_image or factor == 1 else options.filter_size * factor for factor in (up, down))
+    if max(taps) > MOST_TAPS:
+      raise InputError(
+        'filter_size',
+        options.filter_size,
+        f'a filter would have {max(taps)} taps',
+        f'give one that makes at most {MOST_TAPS}',
+      )
     layers.append(
       LayerGeometry(
         name=f'L{i}_{size[i]}_{channels[i]}',

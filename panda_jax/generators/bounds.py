@@ -1,0 +1,100 @@
+"""What the options of a generator may be: the types of their fields, with room around every published network.
+
+Options come from files that nobody vouches for, and each may drive a loop, an allocation or the design of a filter. So
+the type of a field says how large it may be, and `check` compares before anything is made of it.
+"""
+
+import functools
+import numbers
+import sys
+import types
+import typing
+from typing import Annotated, Any, NamedTuple
+
+from panda_jax.errors import InputError
+
+LARGEST_RESOLUTION = 4096  # pixels; the largest published have 1024
+MOST_TAPS = 256  # of a filter along an axis; published have up to 24
+
+
+class Within(NamedTuple):
+  """A number from `least` to `most`, or a tuple of so many entries."""
+
+  least: float
+  most: float
+
+
+class Repeated(NamedTuple):
+  """The same for parts of the network, each of which stores arrays: their count, or a tuple with an entry for each."""
+
+  least: int
+  most: int
+
+
+Size = Annotated[int, Within(1, 1 << 16)]  # channels, or numbers in a vector
+Sizes = Annotated[tuple[Size, ...], Repeated(0, 128)]
+SizeOrZero = Annotated[int, Within(0, 1 << 16)]  # a size that may be 0
+Classes = Annotated[int, Within(0, 1 << 20)]
+Resolution = Annotated[int, Within(4, LARGEST_RESOLUTION)]
+Count = Annotated[int, Repeated(0, 128)]
+Scale = Annotated[float, Within(1e-30, 1e30)]
+Row = Annotated[tuple[Annotated[float, Within(-1e6, 1e6)], ...], Within(1, 32)]
+Taps = Row | Annotated[tuple[Row, ...], Within(1, 32)]
+
+KINDS = {
+  bool: (lambda value: isinstance(value, bool), 'true or false'),
+  str: (lambda value: isinstance(value, str), 'a text'),
+  int: (lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool), 'an integer'),
+  float: (
+    lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max,
+    'a finite number',
+  ),
+  types.NoneType: (lambda value: value is None, 'null'),
+}
+
+
+def check(options: Any) -> None:
+  """Raises InputError where a field of an options dataclass is not of its type, or out of its range."""
+  for name, hint in _hints(type(options)).items():
+    problem = _problem(getattr(options, name), hint)
+    if problem:
+      raise InputError(name, getattr(options, name), problem, 'give what a network of this family has')
+
+
+def check_stored(options: Any, arrays: int) -> None:
+  """Raises InputError where options that `check` has passed tell of more parts than there are arrays stored for."""
+  for name, hint in _hints(type(options)).items():
+    value = getattr(options, name)
+    if any(isinstance(rule, Repeated) for rule in getattr(hint, '__metadata__', ())):
+      count = len(value) if isinstance(value, tuple) else value
+      if count > arrays:
+        raise InputError(name, value, f'only {arrays} arrays are stored', 'give what is stored')
+
+
+@functools.cache
+def _hints(options: type) -> dict[str, Any]:
+  return typing.get_type_hints(options, include_extras=True)
+
+
+def _problem(value: object, hint: Any) -> str | None:
+  """What keeps a value from being of a type, None if nothing does. Lengths are looked at before entries."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin is Annotated:
+    kind, (least, most) = arguments
+    if typing.get_origin(kind) is tuple:
+      fits = not isinstance(value, tuple) or least <= len(value) <= most
+      return _problem(value, kind) if fits else f'it has {len(value)} entries, and must have from {least} to {most}'
+    return _problem(value, kind) or (None if least <= value <= most else f'it must be from {least} to {most}')
+  if origin in (types.UnionType, typing.Union):
+    problems = [_problem(value, one) for one in arguments]
+    return None if None in problems else problems[0]
+  if origin is tuple:
+    if not isinstance(value, tuple):
+      return 'it must be a list'
+    kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+    if len(kinds) != len(value):
+      return f'it must have {len(kinds)} entries'
+    problems = (_problem(entry, kind) for entry, kind in zip(value, kinds, strict=True))
+    return next((f'an entry of it: {problem}' for problem in problems if problem), None)
+  fits, what = KINDS[hint]
+  return None if fits(value) else f'it must be {what}'
