@@ -24,7 +24,8 @@ from converters.limits import shown
 from converters.reading import Checkpoint, Module, read
 from panda_jax import command_line
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.generators.disk import check_free, quiet, save_generator
+from panda_jax.generators.disk import check_free, save_generator
+from panda_jax.generators.weights import quiet
 from panda_jax.wording import printable
 
 FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')

@@ -15,6 +15,7 @@ import numpy as np
 from converters.assemble import Conversion
 from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
+from panda_jax.wording import described
 
 LARGEST_FILTER = 32 * 32
 LARGEST_NUMBER = LARGEST_RESOLUTION  # in the name of a block; layers have less
@@ -128,7 +129,7 @@ def fits(options: object, problems: list[str]) -> bool:
   try:
     options.check()
   except InputError as error:
-    problems.append(f'{error.argument}={error.value}: {error.problem}')
+    problems.append(f'{error.argument}={described(error.value)}: {error.problem}')
     return False
   return True
 

@@ -3,24 +3,22 @@
 Flax and Orbax are imported at the first use; they take most of a second.
 """
 
-import contextlib
 import json
-import logging
 import math
 import os
-import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.files import parsed_json, read_bytes
+from panda_jax.generators import bounds, weights
 from panda_jax.generators.folders import appearing
+from panda_jax.wording import brief, described
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
-LARGEST_DESCRIPTION = 16 << 20  # bytes
+LARGEST_DESCRIPTION = 4 << 20  # bytes; of the largest published networks it has 100 kB
 MOST_TOLD = 8  # leaves that an error names
 
 
@@ -62,12 +60,14 @@ def save_generator(
     **(description or {}),
   }
   text = json.dumps(entries, indent=2, allow_nan=False) + '\n'
+  if len(text) > LARGEST_DESCRIPTION:
+    raise InputError('description', f'{len(text)} bytes', 'it could not be read again', 'save less with the generator')
   try:
     with appearing(Path(folder), replace=overwrite) as partial:
-      _write_arrays(partial / WEIGHTS, arrays)
+      weights.write(partial / WEIGHTS, arrays)
       (partial / DESCRIPTION).write_text(text)
   except OSError as error:
-    said = error.strerror or _told(error)
+    said = error.strerror or weights.told(error)
     raise InputError(
       'destination', folder, f'it could not be written ({said})', 'free space or choose another folder'
     ) from error
@@ -121,26 +121,48 @@ def load_generator(folder: str | os.PathLike):
   import jax.numpy as jnp
   from flax import nnx
 
-  from panda_jax.generators import registry
-
   folder = folder_of(folder)
   description = read_description(folder)
+  weights_folder = folder / WEIGHTS
+  if not weights_folder.is_dir():
+    raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
+  try:
+    stored = weights.stored(weights_folder)
+    abstract = _abstract(folder, description, len(stored))
+    graphdef, state = nnx.split(abstract)
+    variables = {_dotted(path): (path, variable) for path, variable in nnx.to_flat_state(state)}
+    expected = {name: weights.Kind(tuple(v.shape), np.dtype(v.dtype)) for name, (_, v) in variables.items()}
+    _compare(folder, expected, stored)
+    arrays = weights.read(weights_folder, variables)
+  except ValueError as error:
+    if isinstance(error, InputError):
+      raise
+    raise _damaged(folder, f'the weights cannot be read ({error})') from error
+  flat = [(path, v.replace(jnp.asarray(arrays.pop(name), v.dtype))) for name, (path, v) in variables.items()]
+  return nnx.merge(graphdef, nnx.from_flat_state(flat))
+
+
+def _abstract(folder: Path, description: dict, arrays: int):
+  """The generator that a description promises, with shapes in place of arrays.
+
+  Args:
+    folder: named by errors.
+    description: of `read_description`.
+    arrays: how many are stored, which bounds how many parts there can be.
+  """
+  from panda_jax.generators import registry
+
   try:
     options = registry.options_from_json(description['family'], description['options'])
-    abstract = registry.abstract(description['family'], options)
+    bounds.check_stored(options, arrays)
+    return registry.abstract(description['family'], options)
   except InputError as error:
     if error.argument in ('family', 'options'):
       raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
-    field = f'{error.argument}={error.value}'
+    field = f'{error.argument}={brief(described(error.value), 60)}'
     raise _damaged(folder, f'options in {DESCRIPTION}: {field}: {error.problem}') from error
   except Exception as error:  # options that were altered may fail anywhere
     raise _damaged(folder, f'options in {DESCRIPTION}: {error}') from error
-  graphdef, state = nnx.split(abstract)
-  variables = dict(nnx.to_flat_state(state))
-  expected = {_dotted(path): variable for path, variable in variables.items()}
-  arrays = _read_arrays(folder, {name: (tuple(v.shape), np.dtype(v.dtype)) for name, v in expected.items()})
-  flat = [(path, variable.replace(jnp.asarray(arrays.pop(_dotted(path))))) for path, variable in variables.items()]
-  return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
 def read_description(folder: str | os.PathLike) -> dict:
@@ -154,18 +176,13 @@ def read_description(folder: str | os.PathLike) -> dict:
   remedy = f'give a folder that `python -m converters` wrote, or one of {", ".join(embedded())}'
   if not os.path.exists(folder):  # of a name that no folder can have it is False, too
     raise InputError('generator', folder, 'there is no such folder', remedy)
-  if not path.is_file():
+  if not os.path.lexists(path):
     raise InputError('generator', folder, f'there is no {DESCRIPTION} in it', remedy)
+  content = read_bytes(path, 'generator', 'convert or copy it again', LARGEST_DESCRIPTION)
   try:
-    if path.stat().st_size > LARGEST_DESCRIPTION:
-      raise ValueError('too large')
-    description = json.loads(path.read_bytes())
-  except OSError as error:
-    raise InputError('generator', path, f'it cannot be read ({error.strerror})', 'check its rights') from error
-  except (ValueError, RecursionError) as error:
-    raise _damaged(folder, f'{DESCRIPTION} is not JSON ({error})') from error
-  if not isinstance(description, dict) or 'format' not in description:
-    raise _damaged(folder, f'{DESCRIPTION} does not describe a generator')
+    description = parsed_json(content, {'format': object})
+  except ValueError as error:
+    raise _damaged(folder, f'{DESCRIPTION}: {error}') from error
   if description['format'] != FORMAT:
     raise InputError(
       'generator', folder, f'it is of format {description["format"]!r}, not {FORMAT}', 'use the version that wrote it'
@@ -215,107 +232,21 @@ def _storable(name: str, value, storage: str) -> np.ndarray:
   return value.astype(np.float16)
 
 
-def _nested(flat: dict[str, object]) -> dict:
-  tree: dict = {}
-  for name, value in flat.items():
-    *parents, last = name.split('.')
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = value
-  return tree
-
-
-def _flattened(tree: object, prefix: str = '') -> dict[str, object]:
-  if not isinstance(tree, dict):
-    return {prefix: tree}
-  flat = {}
-  for name, value in tree.items():
-    flat |= _flattened(value, f'{prefix}.{name}' if prefix else str(name))
-  return flat
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-  """Keeps Orbax and TensorStore from printing the errors that they raise to us anyway."""
-  from panda_jax.checkpoint import silent_threads
-
-  logger = logging.getLogger('absl')
-  level, hook = logger.level, sys.excepthook
-  logger.setLevel(logging.CRITICAL)
-  sys.excepthook = lambda *_: None  # TensorStore's threads report to it
-  try:
-    with silent_threads():
-      yield
-  finally:
-    sys.excepthook = hook
-    logger.setLevel(level)
-
-
-def _write_arrays(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-  import orbax.checkpoint as ocp
-
-  try:
-    with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-      checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
-    # It holds this machine's path, and nothing reads it.
-    (folder / 'commit_success.txt').unlink(missing_ok=True)
-  except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
-    raise OSError(_told(error)) from error
-
-
-def _read_arrays(folder: Path, expected: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, np.ndarray]:
-  """The stored arrays. Only when their names, shapes and dtypes are those expected is any of them read."""
-  import jax
-  import orbax.checkpoint as ocp
-
-  weights = (folder / WEIGHTS).absolute()
-  if not weights.is_dir():
-    raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
-  with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    try:
-      metadata = checkpointer.metadata(weights).item_metadata.tree
-      stored = {name: (tuple(m.shape), np.dtype(m.dtype)) for name, m in _flattened(metadata).items()}
-    except Exception as error:
-      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
-    _compare(folder, expected, stored)
-    try:
-      as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _nested(dict.fromkeys(expected, 0)))
-      arrays = _flattened(checkpointer.restore(weights, args=ocp.args.PyTreeRestore(restore_args=as_numpy)))
-    except Exception as error:
-      raise _damaged(folder, f'the weights cannot be read ({_told(error)})') from error
-  _compare(folder, expected, {name: (array.shape, array.dtype) for name, array in arrays.items()})
-  return {name: array.astype(expected[name][1]) for name, array in arrays.items()}
-
-
 def _compare(folder: Path, expected: dict, stored: dict) -> None:
   """Raises InputError unless both have the same names with the same (shape, dtype)."""
   wrong = [f'{name} is missing' for name in expected if name not in stored]
   wrong += [f'{name} is none of it' for name in stored if name not in expected]
   for name in expected:
     if name in stored and stored[name] not in (expected[name], _halved(expected[name])):
-      wrong.append(f'{name}: expected {_kind(expected[name])}, found {_kind(stored[name])}')
+      wrong.append(f'{name}: expected {expected[name]}, found {stored[name]}')
   if wrong:
     more = f', and {len(wrong) - MOST_TOLD} more' if len(wrong) > MOST_TOLD else ''
     raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
 
 
-def _halved(kind: tuple[tuple[int, ...], np.dtype]) -> tuple[tuple[int, ...], np.dtype]:
+def _halved(kind: weights.Kind) -> weights.Kind:
   """What `storage='float16'` makes of a leaf."""
-  shape, dtype = kind
-  return shape, np.dtype(np.float16) if dtype == np.float32 else dtype
-
-
-def _kind(kind: tuple[tuple[int, ...], np.dtype]) -> str:
-  shape, dtype = kind
-  return f'{dtype} {shape}'
-
-
-def _told(error: Exception) -> str:
-  """What an error of Orbax or TensorStore comes down to: the system's reason if it gives one, else its first line."""
-  reason = re.search(r'([^:\n]+) \[os_error_code', str(error))
-  lines = [reason.group(1)] if reason else str(error).strip().splitlines() or [type(error).__name__]
-  return lines[0].strip()[:160]
+  return kind._replace(dtype=np.dtype(np.float16)) if kind.dtype == np.float32 else kind
 
 
 __all__ = [
@@ -325,7 +256,6 @@ __all__ = [
   'folder_of',
   'leaves',
   'load_generator',
-  'quiet',
   'read_description',
   'save_generator',
 ]

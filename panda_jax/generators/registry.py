@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from panda_jax.errors import InputError
@@ -99,6 +100,13 @@ def create(family: str, options: Any, rngs: nnx.Rngs | None = None) -> Any:
   return _made(family, options, nnx.Rngs(0) if rngs is None else rngs)
 
 
+class _Keys:
+  """Stands for nnx.Rngs where no number is drawn: counting draws takes time that grows with their square."""
+
+  def params(self) -> jax.Array:
+    return jax.random.key(0)
+
+
 def abstract(family: str, options: Any) -> Any:
   """The generator with shapes in place of arrays, at no cost: what `nnx.eval_shape` makes of `create`."""
-  return nnx.eval_shape(lambda: _made(family, options, nnx.Rngs(0)))
+  return nnx.eval_shape(lambda: _made(family, options, _Keys()))
