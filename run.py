@@ -53,7 +53,14 @@ def fit() -> None:
       config[name] = options[name].value
   clock = Clock(STARTED)
   with in_processes():
-    fit_into(Path(options.workdir), config, overwrite=options.overwrite, published=options.published, clock=clock)
+    fit_into(
+      Path(options.workdir),
+      config,
+      overwrite=options.overwrite,
+      published=options.published,
+      verbose=options.verbose,
+      clock=clock,
+    )
 
 
 def in_processes() -> contextlib.AbstractContextManager:
@@ -163,7 +170,7 @@ def print_written(folder: Path, shapes: dict, *more: str) -> None:
 
 
 def edit() -> None:
-  """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=30, or with --zoo=FILE --name=NAME"""
+  """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=3, or with --zoo=FILE --name=NAME"""
   from panda_jax import requests
   from panda_jax.edited import edit_into
 
@@ -362,7 +369,7 @@ def known_keys(name: str) -> set[str]:
 
 def foreign_flags(name: str) -> set[str]:
   """Flags that only other commands have."""
-  joining = set() if name == 'fit' else {'distributed', *JOINING}
+  joining = set() if name == 'fit' else {'distributed', 'verbose', *JOINING}
   if name == 'discover':
     return EDITING - {'alpha'} | joining
   return (EDITING if name in UNFITTED else set()) | DISCOVERING | joining
@@ -373,7 +380,7 @@ def define_edit_flags() -> None:
   before = set(flags.FLAGS)
   flags.DEFINE_string('part', None, 'Parts that are edited: 3, or 3,4 joined; 3/4,5 for two edits.')
   flags.DEFINE_string('appearance', None, 'Appearances: 12, or 12/5 for two edits; in saliency 0,3.')
-  flags.DEFINE_string('alpha', None, 'Strength of an edit, or a sweep: -30,0,30.')
+  flags.DEFINE_string('alpha', None, 'Strength of an edit, or a sweep: -3,0,3; 3/-2 for two edits.')
   flags.DEFINE_enum('convention', 'unit', ['unit', 'paper', 'published'], 'What a strength multiplies, see README.md.')
   flags.DEFINE_enum('alpha_unit', 'feature', ['feature', 'rms'], 'Unit of --alpha.')
   flags.DEFINE_enum('combine', None, ['union', 'sum'], 'How several parts of an edit are joined.')
@@ -429,6 +436,7 @@ def define_flags(name: str, words: list[str]) -> list[str]:
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")
   flags.DEFINE_bool('drop_rgb', False, 'Forget the RGB made before --layer, as published PandA does.')
   define_edit_flags()
+  flags.DEFINE_bool('verbose', False, 'Say all that was weighed when it was chosen where features live.')
   flags.DEFINE_bool('distributed', False, 'One of several processes that fit together, see docs/scaling.md.')
   flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0; detected in Slurm, Open MPI, Kubernetes, on TPUs.')
   flags.DEFINE_integer('process_id', None, 'Number of this process, from 0; detected likewise.')

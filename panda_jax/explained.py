@@ -49,7 +49,7 @@ class Options:
 
 class Batch(NamedTuple):
   features: np.ndarray  # (n, H, W, C)
-  images: np.ndarray | None  # (n, h, w, channels) in [-1, 1], where they were asked for and can be made
+  images: np.ndarray | None  # (n, h, w, channels), not clipped, where they were asked for and can be made
 
 
 class Given:
@@ -307,7 +307,7 @@ def saliency_into(
   arrays = {'coordinates.npy': values[..., 0] if one else values, 'masks.npy': inside[..., 0] if one else inside}
   images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(N, SHOWN))
   _write_arrays(out, arrays)
-  _draw(out, given, chosen, images, values, inside, thresholds, gathered)
+  _draw(out, given, chosen, images, values, inside, thresholds, gathered, threshold)
   _finish(out, SALIENCY_RECORD, settings, told, arrays, options.command)
   return {name: array.shape for name, array in arrays.items()}, told
 
@@ -329,7 +329,15 @@ def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks
   return said
 
 
-def _draw(out, given, chosen, images, values, inside, thresholds, gathered) -> None:
+def _shown(given: Given, chosen: Sequence[int], method: str | float, samples: int) -> tuple[str, str]:
+  """Whose coordinates a picture shows, and what its white is."""
+  whose = 'appearance' if len(chosen) == 1 else 'appearances'
+  of = f'{samples} samples of the fit' if given.size else f'these {samples} samples'
+  white = {'mean': f'the mean over {of}', 'otsu': f"Otsu's threshold of {of}"}.get(method, 'the threshold given')
+  return f'{whose} {", ".join(map(str, chosen))}', white
+
+
+def _draw(out, given, chosen, images, values, inside, thresholds, gathered, method) -> None:
   n, labels = len(images), [f'appearance {a}' for a in chosen]
   common = {'names': given.names[:n]}
   on_grid = given.margin if given.size is None else 0  # masks at the images' size have no margin
@@ -342,6 +350,7 @@ def _draw(out, given, chosen, images, values, inside, thresholds, gathered) -> N
       limits=list(zip(gathered.low, gathered.high, strict=True)),
       labels=labels,
       margin=given.margin,
+      title=saliency.title(*_shown(given, chosen, method, gathered.samples)),
       **common,
     )
     maps.draw_masks(out / 'masks.png', images, inside[:n], labels=labels, margin=on_grid, **common)

@@ -12,7 +12,8 @@ from panda_jax.sheets import Bar, Row, Swatch, draw_rows, ramp, resized, tile_si
 from panda_jax.strips import sample_names
 
 MOST_SAMPLES = 8  # columns of one page
-MOST_MAPS = 8  # appearances on one page
+MOST_MAPS = 12  # appearances on one page
+MOST_BARS = 4  # so many appearances at most have a colour bar each, with their own numbers
 LINES = 2  # so many appearances at most have their level lines drawn over the images as well
 HEAT = 'RdBu_r'  # blue below the threshold, white at it, red above; its lightness tells them from it too
 ROUNDING = 0.36  # of a mask's pixel: the width of the blur that rounds its steps off
@@ -58,7 +59,7 @@ def draw_saliency(
 
   Args:
     path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
+    images: (N, h, w, channels), clipped to [-1, 1].
     coordinates: (N, H, W), or (N, H, W, k) of several appearances.
     thresholds: one for each appearance, or one for all.
     limits: (least, greatest) of each appearance over the dataset, where the colours end; of these samples if left out.
@@ -78,7 +79,8 @@ def draw_saliency(
   heads = sample_names(len(images), names)[:shown]
   palette = ramp(colormaps[HEAT])
   rows = [Row('', list(pixels))]
-  bars = []
+  bars: list[Bar] = []
+  ends = np.array([-1, -0.5, 0, 0.5, 1])
   for j in range(min(k, MOST_MAPS)):
     fine = on_image(maps[:shown, :, :, j], pixels.shape[1:3], margin)
     low, high = (maps[..., j].min(), maps[..., j].max()) if limits is None else limits[j]
@@ -92,11 +94,14 @@ def draw_saliency(
     rows.append(Row(labels[j], list(heat)))
     if k <= LINES:
       rows.append(Row('', list(outlined(pixels, above))))
-    ends = np.array([-1, -0.5, 0, 0.5, 1])
     values = thresholds[j] + reach * np.sign(ends) * np.abs(ends) ** (1 / SPREAD)
     ticks = {float(p): written(float(v), 3) for p, v in zip((ends + 1) / 2, values, strict=True)}
     name = f'coordinate of {labels[j]}' if labels[j] else 'coordinate'
-    bars.append(Bar(f'{name}; white: {thresholds[j]:.3g}', palette, ticks))
+    bars.append(Bar(f'{name}; white: {written(float(thresholds[j]), 3)}', palette, ticks))
+  if k > MOST_BARS:
+    values = np.sign(ends) * np.abs(ends) ** (1 / SPREAD)
+    ticks = {float(p): written(float(v), 2) for p, v in zip((ends + 1) / 2, values, strict=True)}
+    bars = [Bar('difference from white, as a fraction of the largest of that appearance', palette, ticks)]
   draw_rows(path, rows, heads if any(heads) else (), title=title, bars=bars, note=note)
 
 
@@ -135,7 +140,7 @@ def draw_masks(
 
   Args:
     path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
+    images: (N, h, w, channels), clipped to [-1, 1].
     masks: (N, H, W), or (N, H, W, k) for several rows; on the feature grid or at the images' size.
     labels: k names.
     names: one for each sample.
@@ -179,7 +184,7 @@ def draw_cutouts(
 
   Args:
     path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
+    images: (N, h, w, channels), clipped to [-1, 1].
     masks: (N, H, W), on the feature grid or at the images' size.
     names: one for each sample.
     margin: as of `draw_masks`.
@@ -216,7 +221,7 @@ def draw_refined(
 
   Args:
     path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
+    images: (N, h, w, channels), clipped to [-1, 1].
     parts: (S, R_S), the global ones.
     refined: (N, S, R_S).
     grid: (H, W).

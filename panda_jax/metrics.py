@@ -18,7 +18,7 @@ import numpy as np
 
 from panda_jax.errors import InputError
 
-LEAST_CHANGE = 1e-6  # root mean square inside a region below which nothing was changed there: rounding of [-1, 1]
+LEAST_CHANGE = 1e-6  # root mean square inside a region below which nothing was changed there: rounding
 
 
 def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What factors mean on images: parts laid over samples, and where on them an appearance is strong.
+"""Where parts are on images: they are laid over samples.
 
 A position of the feature grid covers the same share of the image everywhere; of a StyleGAN3, whose maps reach beyond
 the image, `margin` cells are cut at each edge first.
@@ -11,17 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from panda_jax.pictures import INK, to_bytes
-from panda_jax.sheets import Bar, Row, Swatch, draw_rows, font, resized, tile_size, written
+from panda_jax.sheets import Row, Swatch, draw_rows, font, resized, tile_size
 
 SAMPLES = 5  # images across a page
-MOST_APPEARANCES = 24  # on one page
 MOST_ROWS = 10  # groups of parts below each other before they share rows
 # Found by a search around Okabe and Ito's colours: no two closer than 25 in CIELAB for readers without any one kind
 # of cone, twice that for others.
 PART_COLOURS = ((230, 138, 14), (0, 107, 196), (232, 240, 113), (170, 87, 151), (0, 131, 81), (2, 203, 255))
 PALE = 110, 250  # the greys of an image below opaque colours
-PALER = 175, 255  # below a map that covers it
-POSITIVE, NEGATIVE = (213, 94, 0), (0, 92, 178)
 OUTLINE = 0.5  # of a part's maximum: where its outline runs
 NUMBER = 16  # pixels, height of the numbers on parts
 CAPTION = 27  # pixels of a line of text above a tile
@@ -150,7 +147,7 @@ def draw_overlay(
 
   Args:
     path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
+    images: (N, h, w, channels), clipped to [-1, 1].
     parts: (S, R_S) non-negative; each is divided by its maximum.
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
@@ -181,51 +178,3 @@ def draw_overlay(
     for first in range(0, len(blocks), across)
   ]
   draw_rows(path, rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())
-
-
-def draw_coordinates(
-  path: str | os.PathLike,
-  images: np.ndarray,
-  features: np.ndarray,
-  appearances: np.ndarray,
-  count: int = 12,
-  margin: int = 0,
-) -> None:
-  """Where the first appearances are strong on images: the coordinates a_j'z of each position, laid over them.
-
-  Orange is above zero, blue below; each row is divided by its largest magnitude over the images.
-
-  Args:
-    path: the PNG to write.
-    images: (N, h, w, channels) in [-1, 1].
-    features: (N, H, W, C) of the same samples; less the mean that the factors were fitted without, if any.
-    appearances: (C, R_C).
-    count: how many.
-    margin: as of `draw_overlay`.
-  """
-  pixels = to_bytes(images[:SAMPLES])
-  pixels = resized(pixels, tile_size(pixels.shape[1:3], SAMPLES))
-  chosen = np.asarray(appearances)[:, : min(count, MOST_APPEARANCES)]
-  coordinates = np.einsum('nhwc,cr->rnhw', np.asarray(features[:SAMPLES], np.float32), chosen)
-  rows = [Row('', list(pixels))]
-  for j, maps in enumerate(coordinates):
-    scaled = maps / max(float(np.abs(maps).max()), np.finfo(np.float32).tiny)
-    rows.append(Row(f'appearance {j}', list(signed(pixels, on_image(scaled, pixels.shape[1:3], margin)))))
-  draw_rows(path, rows, bars=[signed_bar('coordinate, as a fraction of the largest of its row', written(-1), '0', '1')])
-
-
-def signed(images: np.ndarray, strength: np.ndarray) -> np.ndarray:
-  """uint8 images (N, h, w, 3) greyed, with strength (N, h, w) in [-1, 1] as colour: orange above zero, blue below."""
-  return np.rint(greyed(images, PALER) * (signed_colours(strength) / 255)).astype(np.uint8)
-
-
-def signed_colours(strength: np.ndarray) -> np.ndarray:
-  """Strength (...) in [-1, 1] as colours (..., 3) in 0 to 255: white at zero, orange above, blue below."""
-  full = np.where(strength[..., None] > 0, np.array(POSITIVE, np.float32), np.array(NEGATIVE, np.float32))
-  return 255 + (full - 255) * np.clip(np.abs(strength), 0, 1)[..., None] ** 0.8
-
-
-def signed_bar(label: str, low: str, middle: str, high: str) -> Bar:
-  """The colours of `signed` where an image is lightest."""
-  colours = np.rint(signed_colours(np.linspace(-1, 1, 256, dtype=np.float32))).astype(np.uint8)
-  return Bar(label, colours, {0.0: low, 0.5: middle, 1.0: high})

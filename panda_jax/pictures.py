@@ -199,47 +199,68 @@ def _logarithmic(axis, values: np.ndarray, unit: str = '') -> None:
 
 
 def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> None:
-  """Draws relative error against seconds, one series for each phase and number of samples.
+  """Draws relative error against seconds: of all samples, a line through the phases.
 
-  An error measured on a subset of the samples is that subset's own; the legend says how many there were.
+  A fit may begin on subsets. An error of a subset is that subset's own, mostly lower than that of all samples, so it is
+  drawn apart, above, and faintly.
 
   Args:
     path: the PNG to write.
     history: one mapping per outer iteration with iteration, phase, samples, seconds and relative_error.
   """
   rows = [row for row in history if math.isfinite(row['relative_error']) and math.isfinite(row['seconds'])]
-  series = {}
-  for row in rows:
-    series.setdefault((row['phase'], row['samples']), []).append((row['seconds'], row['relative_error']))
   most = max((row['samples'] for row in rows), default=0)
-  seconds = np.array([row['seconds'] for row in rows])
-  errors = np.array([row['relative_error'] for row in rows])
+  whole, subsets = ([row for row in rows if (row['samples'] == most) == which] for which in (True, False))
 
-  with saved_figure(path, 8, 5, layout='constrained') as figure:
-    axes = figure.add_subplot()
-    _plain(axes, 'Convergence of the fit')
+  with saved_figure(path, 8, 6.6 if subsets else 5, layout='constrained') as figure:
+    if subsets:
+      above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
+      _plain(above, 'First on subsets: errors of their own samples only')
+      above.set_ylabel('error of a subset', color=FAINT)
+      above.tick_params(colors=FAINT)
+      _draw_errors(above, subsets, ('samples', 'phase'), faint=True)
+    else:
+      axes = figure.add_subplot()
+    _plain(axes, f'Relative error of all {most} samples' if rows else 'Relative error')
     axes.set_xlabel('seconds since the fit started')
     axes.set_ylabel('relative error')
     if not rows:
       axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
       return
-    for ((phase, samples), points), (colour, marker) in zip(series.items(), cycle(SERIES), strict=False):
-      subset = ', error on these' if samples < most else ''
-      x, y = np.transpose(points)
-      every = max(1, len(points) // 25)
-      style = {'color': colour, 'marker': marker, 'markersize': 5, 'markevery': every, 'linewidth': 1.4}
-      axes.plot(x, y, label=f'{phase}, {samples} samples{subset}', **style)
-    axes.ticklabel_format(useOffset=False)
+    x, y = np.transpose([(row['seconds'], row['relative_error']) for row in whole])
+    axes.plot(x, y, color=INK, linewidth=1.8, zorder=2)
+    _draw_errors(axes, whole, ('phase',))
+    seconds = np.array([row['seconds'] for row in rows])
     if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
       _logarithmic(axes.xaxis, seconds)
-    if errors.min() > 0 and errors.max() > 10 * errors.min():
-      _logarithmic(axes.yaxis, errors)
-    last = rows[-1]
-    where = last['seconds'], last['relative_error']
     offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': INK}
-    axes.annotate(f'{last["relative_error"]:.5g}', where, **offset)
-    axes.margins(0.06, 0.12)
-    axes.legend(fontsize=9, frameon=False)
+    axes.annotate(f'{y[-1]:.5g}', (x[-1], y[-1]), **offset)
+
+
+def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool = False) -> None:
+  """Errors against seconds, in a series for each value of these keys: markers, and lines too where they are faint."""
+  series: dict[tuple, list] = {}
+  for row in rows:
+    series.setdefault(tuple(row[key] for key in keys), []).append((row['seconds'], row['relative_error']))
+  told = set()
+  for (named, points), (colour, marker) in zip(series.items(), cycle(SERIES), strict=False):
+    x, y = np.transpose(points)
+    style = {'marker': marker, 'markevery': max(1, len(points) // 25)}
+    if faint:
+      axes.plot(x, y, color=FAINT, markersize=3.5, linewidth=1, **style)
+      where = {'xytext': (4, 4), 'textcoords': 'offset points', 'fontsize': 8, 'color': FAINT}
+      if named[0] not in told:
+        axes.annotate(f'{named[0]} samples', (x[0], y[0]), **where)
+      told.add(named[0])
+    else:
+      axes.plot(x, y, color=colour, markersize=6, linestyle='none', zorder=3, label=named[0], **style)
+  errors = np.array([row['relative_error'] for row in rows])
+  axes.ticklabel_format(axis='y', useOffset=False)
+  if errors.min() > 0 and errors.max() > 10 * errors.min():
+    _logarithmic(axes.yaxis, errors)
+  axes.margins(0.06, 0.18 if faint else 0.12)
+  if not faint:
+    axes.legend(fontsize=9, frameon=False, title='phase', title_fontsize=9)
 
 
 def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalues_W: Sequence[float]) -> None:
@@ -259,6 +280,7 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
 
   with saved_figure(path, 11, 4.6, layout='constrained') as figure:
     left, right = figure.subplots(1, 2)
+    figure.get_layout_engine().set(wspace=0.08)  # the axis between them has a label of its own
     _plain(left, 'Energy of the appearances')
     live = shares > 0
     marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
@@ -279,13 +301,13 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
 
     _plain(right, 'Eigenvalues of W = A Aᵀ')
     marker['linestyle'] = '-'
-    right.plot(np.arange(1, len(values) + 1), values, dot, color=green, linewidth=1, **marker)
+    right.plot(values, dot, color=green, linewidth=1, **marker)
     right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
     right.legend(fontsize=9, frameon=False)
     right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
     right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    right.set_xlim(0.4 - 0.02 * len(values), 1.02 * len(values) + 0.6)
-    right.set_xlabel('rank, from the largest')
+    right.set_xlim(-0.6 - 0.02 * len(values), 1.02 * len(values) - 0.4)
+    right.set_xlabel('rank (0-based), from the largest')
     right.set_ylabel('eigenvalue')
 
 
@@ -296,7 +318,7 @@ def middling(images: np.ndarray) -> int:
 
 
 def to_bytes(images: np.ndarray) -> np.ndarray:
-  """Images (N, H, W, channels) in [-1, 1], clipped, as uint8 (N, H, W, 3); grey ones are repeated, alpha is dropped."""
+  """Images (N, H, W, channels), clipped to [-1, 1], as uint8 (N, H, W, 3); grey ones are repeated, alpha is dropped."""
   images = np.asarray(images, np.float32)
   images = np.repeat(images, 3, axis=-1) if images.shape[-1] < 3 else images[..., :3]
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
@@ -310,7 +332,7 @@ def save_picture(path: str | os.PathLike, picture) -> None:
 
 
 def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
-  """A sheet of the first `MOST_IMAGES` images (N, H, W, channels) in [-1, 1], row by row."""
+  """A sheet of the first `MOST_IMAGES` images (N, H, W, channels), clipped to [-1, 1], row by row."""
   from PIL import Image
 
   pixels = to_bytes(images[:MOST_IMAGES])

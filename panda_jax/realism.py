@@ -56,7 +56,8 @@ def _activations(images: jax.Array, kernels: list[jax.Array]) -> jax.Array:
 
 
 def activations(images: np.ndarray) -> np.ndarray:
-  """What the random convolutions make of images (N, H, W, channels), in [-1, 1] or uint8: (N, many) float32.
+  """What the random convolutions make of images (N, H, W, channels), clipped to [-1, 1], or uint8: (N, many)
+  float32.
 
   Raises:
     InputError: the images are smaller than 32 pixels, or no images.

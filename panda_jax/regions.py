@@ -44,7 +44,7 @@ from panda_jax.errors import InputError
 from panda_jax.region_search import Natural
 from panda_jax.responses import Responses
 
-TARGET = 0.1  # root mean square change inside the region, images in [-1, 1]
+TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 3
@@ -125,7 +125,7 @@ def region_edit(
     region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1).
     mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
     joint: also choose the mask, starting from the given one or from the region's own positions, whichever is better.
-    target: median root mean square change inside the region, images in [-1, 1]; the strength that is returned.
+    target: median root mean square change inside the region, black to white being 2; the strength that is returned.
     coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
     margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
     weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
@@ -189,7 +189,7 @@ def attribute_edit(
   """The appearance at a part or mask that raises an attribute of the image most per change of the rest.
 
   Args:
-    attribute: images (n, h, w, channels) in [-1, 1] before clipping to scores (n,), differentiable by JAX.
+    attribute: images (n, h, w, channels) before clipping to scores (n,), differentiable by JAX.
     mask: (S,) or (H, W).
     target: median gain of the score; the strength that is returned.
     region: the rest is what is outside of it; the whole image if left out.

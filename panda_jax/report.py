@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax import pages
+from panda_jax import pages, suggestions
 from panda_jax.config import FLAGS, default_config
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
@@ -53,7 +53,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
     ('appearances', 'Appearances', appearances(workdir, factors)),
     ('edits', 'Edits', made_from(edits, workdir)),
     ('maps', 'Refinement, saliency and more', made_from(others, workdir) + left_out(stale, workdir)),
-    ('commands', 'Commands', commands(workdir, config, factors, found)),
+    ('commands', 'Commands', commands(workdir, config, factors, found, summary.get('strength'))),
   ]
   path = workdir / REPORT
   page = pages.page(title_of(workdir, config, factors), heading(summary, factors), sections, foot())
@@ -121,7 +121,7 @@ def error_curve(workdir: Path, summary: dict) -> str:
   return pages.figure(
     workdir / 'convergence.png',
     f'Relative error against seconds, ending at {error}',
-    'Relative error against seconds, compilation not counted. An error on some of the samples is of these only.',
+    'Relative error against seconds, compilation not counted. Errors of subsets, which fits begin on, stand apart.',
     PLOT,
   )
 
@@ -190,7 +190,7 @@ def appearances(workdir: Path, factors: Factors) -> str:
       pages.figure(
         workdir / 'saliency.png',
         'Coordinates of the first appearances over samples',
-        'Where on samples each of the first appearances is positive (orange) or negative (blue).',
+        'Where on samples each of the first appearances is above (red) or below (blue) its mean over them.',
       ),
     ]
   )
@@ -207,22 +207,15 @@ def fit_command(workdir: Path, config: dict) -> str:
   return shlex.join([*words, f'--workdir={workdir}'])
 
 
-def commands(workdir: Path, config: dict, factors: Factors, found: list[Path]) -> str:
+def commands(workdir: Path, config: dict, factors: Factors, found: list[Path], strength: object) -> str:
   """What to type to make everything on the page again, and to go on."""
+  usable = isinstance(strength, int | float) and strength is not True and 0 < strength < np.inf
+  strength = strength if usable else suggestions.USUAL
   lines = [fit_command(workdir, config)]
   lines += [str(said['command']) for said in map(records, found) if said.get('command')]
-  place = shlex.quote(f'--workdir={workdir}')
-  live = next(iter(factors.live_parts), 0)
-  strength = f'--part={live} --appearance=0'
-  drawn = [
-    f'python run.py edit {place} {strength} --alpha=10 --seeds=0,1,2',
-    f'python run.py remove {place} --part={live}',
-    f'python run.py refine {place} --seeds=0,1,2',
-    f'python run.py saliency {place} --appearance=0',
-  ]
-  again = pages.paragraph('To make what is on this page again:') + pages.command(
-    [*lines, f'python run.py report {place}']
-  )
+  following = suggestions.commands(workdir, factors, strength)
+  report = following.pop('report')
+  again = pages.paragraph('To make what is on this page again:') + pages.command([*lines, report])
   if factors.provenance.get('generator') is None:
     return again
-  return again + pages.paragraph('To go on from here:') + pages.command(drawn)
+  return again + pages.paragraph('To go on from here:') + pages.command([*following.values()])

@@ -135,7 +135,7 @@ CAPTIONS = {
   'difference.png': 'Before, after, and the change of each pixel.',
   'sweep.gif': 'All strengths, one after the other.',
   'refined.png': 'Parts of all samples, and as refined for each; the parts that change most.',
-  'saliency.png': 'Coordinates, white at the threshold.',
+  'saliency.png': 'Coordinates: red above, blue below the threshold.',
   'masks.png': 'Where coordinates reach the threshold.',
   'catalog.png': 'A row for each part: where it is, its edits at full strength, and a random pair.',
   'cutouts.png': 'The samples inside the masks, and outside.',

@@ -143,7 +143,7 @@ class Responses:
     latents: of N samples, as of `generator.map`.
     layer: where features are edited.
     region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1); None for one with nothing inside.
-    attribute: images (n, h, w, channels) in [-1, 1] before clipping to (n,), differentiable; or None.
+    attribute: images (n, h, w, channels) before clipping to (n,), differentiable; or None.
     size: images are averaged down to this longer side before their changes are measured.
     noise: 'const' or 'none'.
 

@@ -60,6 +60,11 @@ def _products(Z, A, mean):
   return jnp.matmul(Z - mean, A, precision='highest')
 
 
+def title(whose: str, white: str) -> str:
+  """What stands over heat maps of coordinates, so that two such pictures are not taken for the same."""
+  return f'Coordinates of {whose}: red is above, blue below {white}.'
+
+
 def coordinates(features: np.ndarray, factors: Factors, appearances: int | Sequence[int]) -> np.ndarray:
   """Coordinates a_j'z of each position of each sample.
 
@@ -219,7 +224,7 @@ def masks(values: np.ndarray, threshold: float, size: tuple[int, int] | None = N
 
 
 def cut_outs(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
-  """Images (N, h, w, channels) in [-1, 1] with white wherever `inside` (N, h, w) is False.
+  """Images (N, h, w, channels), -1 black and 1 white, with white wherever `inside` (N, h, w) is False.
 
   Raises:
     InputError: masks of another size than the images.

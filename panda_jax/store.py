@@ -21,6 +21,7 @@ from panda_jax.scan import BLOCK_BYTES, Scan, block_size, prefetched
 
 STORES = ('auto', 'device', 'host', 'source')
 STORAGES = ('float32', 'bfloat16')
+WAYS = {'device': 'on the devices', 'host': 'in host memory', 'source': 'nowhere (read again for each pass)'}
 IN_FLIGHT = 4  # pieces that are read and moved ahead of the sums over them
 
 
@@ -77,10 +78,14 @@ class Plan:
   dtype: str = 'float32'
   seconds: dict[str, float] | None = None
 
+  def brief(self) -> str:
+    """What was chosen."""
+    return f'features held {WAYS[self.store]}, {self.needs[self.store] / 1e6:,.0f} MB'
+
   def __str__(self) -> str:
-    ways = {'device': 'on the devices', 'host': 'in host memory', 'source': 'nowhere (read again for each pass)'}
-    sizes = ', '.join(f'{ways[k]} {v / 1e6:,.0f} MB' for k, v in self.needs.items())
-    text = f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {ways[self.store]}'
+    """What was chosen, and all that was weighed."""
+    sizes = ', '.join(f'{WAYS[k]} {v / 1e6:,.0f} MB' for k, v in self.needs.items())
+    text = f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {WAYS[self.store]}'
     if self.seconds:
       text += f' ({rates.PASSES} passes: ' + ', '.join(f'{k} {v:,.1f} s' for k, v in self.seconds.items()) + ')'
     return text

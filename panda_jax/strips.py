@@ -75,7 +75,7 @@ def draw_strip(
 
   Args:
     path: the PNG to write.
-    original: (N, h, w, channels) in [-1, 1].
+    original: (N, h, w, channels), clipped to [-1, 1].
     edited: (N, K, h, w, channels), or (N, h, w, channels) for one strength.
     alphas: (K,) or a number.
     names: one for each sample, such as 'seed 3'.
@@ -104,7 +104,7 @@ def draw_grid(
 
   Args:
     path: the PNG to write.
-    original: (N, h, w, channels) in [-1, 1].
+    original: (N, h, w, channels), clipped to [-1, 1].
     edited: (N, E, K, h, w, channels).
     alphas: (K,) or a number.
     edits: E names.
@@ -140,7 +140,7 @@ def draw_grid(
 
 
 def difference(original: np.ndarray, edited: np.ndarray) -> np.ndarray:
-  """Change of each pixel (N, h, w): the root mean square over channels, of images (N, h, w, channels) in [-1, 1]."""
+  """Change of each pixel (N, h, w): the root mean square over channels, of images (N, h, w, channels)."""
   change = np.clip(edited, -1, 1) - np.clip(original, -1, 1)
   return np.sqrt(np.mean(np.square(np.asarray(change, np.float64)), axis=-1))
 
@@ -161,7 +161,7 @@ def draw_difference(
 
   Args:
     path: the PNG to write.
-    original, edited: (N, h, w, channels) in [-1, 1].
+    original, edited: (N, h, w, channels), clipped to [-1, 1].
     region: (H, W) or (N, H, W) on the feature grid, the mask of the edit; its border at half its maximum is drawn.
     margin: cells of that grid beyond the image at each edge (StyleGAN3).
     names: one for each sample.
@@ -213,7 +213,7 @@ def save_gif(
 
   Args:
     path: the GIF to write.
-    frames: (T, h, w, channels) in [-1, 1], or (T, N, h, w, channels) for several samples side by side.
+    frames: (T, h, w, channels), clipped to [-1, 1], or (T, N, h, w, channels) for several samples side by side.
     labels: one for each frame, such as 'α = 10'.
     seconds: from the first frame to the last.
     back: return through the frames in reverse order.

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import jax
 import ml_collections
-import numpy as np
 
-from panda_jax import distributed, overlays, pictures, signals
+from panda_jax import distributed, signals, suggestions
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
 from panda_jax.config import check_values, default_config
 from panda_jax.errors import InputError, refusal
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
+from panda_jax.fit_pictures import draw_fit, draw_on_samples
 from panda_jax.fitting import FitResult, fit, versions
 from panda_jax.lock import locked
 from panda_jax.progress import Progress
@@ -163,6 +163,7 @@ def fit_into(
   *,
   overwrite: bool = False,
   published: str | None = None,
+  verbose: bool = False,
   clock: Clock | None = None,
 ) -> dict:
   """Runs the fit that `config` describes and writes every file of design section 7 into `workdir`.
@@ -173,6 +174,7 @@ def fit_into(
     config: see `config.default_config`.
     overwrite: drop what an earlier fit left there.
     published: a name; also write the authors' pair of .npy files under it.
+    verbose: say all that was weighed when it was chosen where features live.
     clock: running since the process started, for honest totals.
 
   Returns:
@@ -206,11 +208,16 @@ def fit_into(
 
   with contextlib.ExitStack() as held, signals.keeping(told, FINISHED):
     distributed.on_first(take)
-    return _fit_into(workdir, config, source, published, clock)
+    return _fit_into(workdir, config, source, published, verbose, clock)
 
 
 def _fit_into(
-  workdir: Path, config: ml_collections.ConfigDict, source: FeatureSource, published: str | None, clock: Clock
+  workdir: Path,
+  config: ml_collections.ConfigDict,
+  source: FeatureSource,
+  published: str | None,
+  verbose: bool,
+  clock: Clock,
 ) -> dict:
   """The fit itself, in a folder that is locked and prepared."""
   settings, record = config.to_dict(), workdir / 'config.json'
@@ -256,7 +263,7 @@ def _fit_into(
           clock=clock,
           resume=saving.resume,
           like=before['sha256'],
-          on_plan=lambda plan: progress.say(str(plan)),
+          on_plan=lambda plan: progress.say(str(plan) if verbose else plan.brief()),
           on_state=saving.on_state,
           on_samples=saving.on_samples,
         )
@@ -270,26 +277,15 @@ def _fit_into(
       f'relative error {result.relative_error:.5f} ({result.reason}), {summary["seconds"]["total"]:.1f} s in all; '
       f'results in {workdir}'
     )
+    following = suggestions.commands(workdir, result.factors, summary.get('strength', suggestions.USUAL))
+    progress.say(f'next: {following.get("edit") or following["saliency"]}')
+    progress.say(f'  or: {following["report"]}')
   return summary
 
 
 def json_of_first(value: dict | None) -> dict:
   """JSON values that process 0 has, in all of them."""
   return json.loads(distributed.from_first(json.dumps(value).encode())) if distributed.several() else value
-
-
-def draw_on_samples(workdir: Path, result: FitResult, source) -> None:
-  """overlay.png and saliency.png: parts and appearances on the first samples of a generator."""
-  latents = source.latents(np.arange(min(overlays.SAMPLES, source.samples)))
-  state = source.generator.run_to(latents, source.layer)
-  images = np.asarray(source.generator.run_from(latents, state, source.layer), np.float32)
-  factors, margin = result.factors, getattr(source.generator, 'margins', {}).get(source.layer, 0)
-  features = np.asarray(state.features, np.float32)
-  if factors.mean is not None:
-    full = np.broadcast_to(factors.mean, (source.positions, source.channels))
-    features = features - full.reshape(1, *source.grid, source.channels)
-  overlays.draw_overlay(workdir / 'overlay.png', images, factors.parts, factors.grid, margin)
-  overlays.draw_coordinates(workdir / 'saliency.png', images, features, factors.appearances, margin=margin)
 
 
 def write_results(
@@ -308,13 +304,12 @@ def write_results(
   if published is not None:
     factors.save_published(workdir, published, 0 if layer is None else layer)
   write_history(workdir, result.history)
+  strength = None
   with clock.phase('draw'):
     try:
-      pictures.draw_parts(workdir / 'parts.png', factors.parts, factors.grid, result.part_energy)
-      pictures.draw_convergence(workdir / 'convergence.png', result.history)
-      pictures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
+      draw_fit(workdir, result)
       if source.kind == 'generator':
-        draw_on_samples(workdir, result, source)
+        strength = suggestions.strength_for(draw_on_samples(workdir, result, source))
     except OSError as error:
       raise refusal('workdir', workdir, 'a picture could not be written', error) from error
   seconds = clock.summary()
@@ -336,5 +331,7 @@ def write_results(
     'devices': [str(device.device_kind) for device in jax.devices()],
     'processes': jax.process_count(),
   }
+  if strength is not None:
+    summary['strength'] = strength
   write_json(workdir / 'summary.json', summary)
   return summary

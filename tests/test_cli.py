@@ -68,7 +68,8 @@ def test_fit_writes_every_file(finished):
   assert factors.provenance['source'] == 'features.npy'
   history = [json.loads(line) for line in (workdir / 'history.jsonl').read_text().splitlines()]
   assert history == factors.provenance['history']
-  assert 'chosen: on the devices' in done.stderr
+  assert 'features held on the devices, 1 MB\n' in done.stderr
+  assert 'budget' not in done.stderr
   assert str(ROOT) not in (workdir / 'summary.json').read_text()
 
 
@@ -238,7 +239,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
 def test_a_source_larger_than_the_budget_is_streamed(tmp_path):
   features = tmp_path / 'z.npy'
   np.save(features, planted.structured(60, (8, 8), 16))
-  options = ('--config.store=source', '--config.batch=16', '--parts=5')
+  options = ('--config.store=source', '--config.batch=16', '--parts=5', '--verbose')
   done = run('fit', f'--features={features}', f'--workdir={tmp_path / "w"}', *options)
   assert done.returncode == 0, done.stderr
   assert 'chosen: nowhere (read again for each pass)' in done.stderr

@@ -1,6 +1,9 @@
 """`run.py edit` and `remove` as a user meets them: files, records, the zoo, and what is said of mistakes."""
 
+import html
 import json
+import re
+import shlex
 import shutil
 import sys
 import warnings
@@ -14,6 +17,7 @@ from flax import nnx
 from PIL import Image
 
 import run as program
+from panda_jax import maps
 from panda_jax.edit import Editor, make_edit, offset
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
@@ -286,6 +290,72 @@ def test_a_mistake_costs_one_line(fitted, capsys, arguments, said):
   assert [line for line in lines if line.startswith('error: ')] == [lines[-1]]
   assert said in lines[-1]
   assert sorted(path.name for path in fitted.iterdir()) == there
+
+
+def shown_on(page):
+  return html.unescape(re.sub('<[^>]*>', '', page.read_text()))
+
+
+def test_a_fit_ends_with_what_to_do_next_and_the_report_says_the_same(folder, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr('rich.console.Console.is_terminal', False)
+  path = tmp_path / "a fit of o'cats"
+  given = (f'--generator={folder}', f'--layer={LAYER}', '--samples=8', f'--parts={PARTS}', '--config.restarts=2')
+  assert call('fit', f'--workdir={path}', *given) == 0
+  lines = capsys.readouterr().err.splitlines()
+  assert [line for line in lines if 'budget' in line] == []
+  assert [line for line in lines if line.startswith('features held on the devices, ')] == lines[:1]
+  following = [line.partition(': ')[2] for line in lines[-2:]]
+  assert [line[:5] for line in lines[-2:]] == ['next:', '  or:']
+  for line in following:
+    python, run_py, *words = shlex.split(line)
+    assert (python, run_py) == ('python', 'run.py')
+    assert call(*words) == 0
+  page = shown_on(path / 'report.html')
+  assert following[0] in page
+  assert following[1] in page
+  features = Editor(open_workdir(path).generator, LAYER).state(open_workdir(path).latents(range(5))).features
+  usual = np.sqrt(np.square(features).sum(axis=-1).mean())
+  strength = json.loads((path / 'summary.json').read_text())['strength']
+  assert 1.2 * usual < strength < 2 * usual  # what the generator's own features are, not a number for all
+  assert f'--alpha=-{strength:g},0,{strength:g} ' in following[0]
+  record = json.loads(next(path.glob('edits/*/edit.json')).read_text())
+  assert record['settings']['edits']['part 0, appearance 0'][0]['alpha'] == [-strength, 0, strength]
+
+
+@pytest.mark.parametrize('said', ['much', None, True, [3], -1.0, 0])
+def test_a_report_of_a_fit_without_a_usable_strength(workdir, said):
+  summary = json.loads((workdir / 'summary.json').read_text())
+  summary['strength'] = said
+  (workdir / 'summary.json').write_text(json.dumps(summary))
+  assert call('report', f'--workdir={workdir}') == 0
+  assert '--alpha=-3,0,3 ' in shown_on(workdir / 'report.html')
+
+
+def test_pictures_of_coordinates_look_alike_and_say_what_they_show(folder, tmp_path, monkeypatch):
+  drawn, plain = [], maps.draw_saliency
+
+  def kept(path, images, coordinates, **options):
+    drawn.append((coordinates, options))
+    plain(path, images, coordinates, **options)
+
+  monkeypatch.setattr(maps, 'draw_saliency', kept)
+  path = tmp_path / 'fit'
+  given = (f'--generator={folder}', f'--layer={LAYER}', '--samples=8', f'--parts={PARTS}', '--config.restarts=2')
+  assert call('fit', f'--workdir={path}', *given) == 0
+  assert call('saliency', f'--workdir={path}', '--appearance=0,2', '--seeds=0-4', '--samples=5') == 0
+  assert call('saliency', f'--workdir={path}', '--appearance=1', '--seeds=3', '--threshold=otsu', '--samples=5') == 0
+  assert call('saliency', f'--workdir={path}', '--appearance=1', '--threshold=0.5', '--name=half', '--samples=5') == 0
+  (whole, of_fit), (some, of_some), (_, of_otsu), (_, of_half) = drawn
+  np.testing.assert_allclose(whole[..., [0, 2]], some, atol=1e-5)  # the same samples, the same numbers
+  np.testing.assert_allclose(np.take(of_fit['thresholds'], [0, 2]), of_some['thresholds'], atol=1e-5)
+  assert of_fit['names'] == of_some['names'] == [f'seed {t}' for t in range(5)]
+  for options, whose, white in (
+    (of_fit, 'the first appearances', 'the mean over these samples'),
+    (of_some, 'appearances 0, 2', 'the mean over 5 samples of the fit'),
+    (of_otsu, 'appearance 1', "Otsu's threshold of 5 samples of the fit"),
+    (of_half, 'appearance 1', 'the threshold given'),
+  ):
+    assert options['title'] == f'Coordinates of {whose}: red is above, blue below {white}.'
 
 
 @pytest.mark.slow

@@ -158,25 +158,6 @@ def test_numbers_are_on_the_pieces_of_their_part():
   assert overlays._places(np.zeros((5, 5))) == []
 
 
-def test_coordinates_are_those_of_the_appearance(tmp_path):
-  rng = np.random.default_rng(0)
-  images = np.zeros((2, 32, 32, 1), np.float32)
-  features = np.zeros((2, 4, 4, 6), np.float32)
-  a = rng.standard_normal((6, 2)).astype(np.float32)
-  features[0, 3, 3] = a[:, 0]  # strong in the lower right corner of the first sample only
-  a[:, 1] = -a[:, 0]
-  overlays.draw_coordinates(tmp_path / 'saliency.png', images, features, a)
-  size = sheets.tile_size((32, 32), overlays.SAMPLES)
-  plain, first, second = tiles_of(tmp_path / 'saliency.png', size, 2)[:3]
-  assert plain[0].std() == 0
-  corner, centre = first[0][-20:, -20:].mean(axis=(0, 1)), first[0][:100, :100].mean(axis=(0, 1))
-  assert corner[0] > corner[2] + 100  # orange
-  assert np.ptp(centre) < 2
-  assert np.ptp(first[1], axis=-1).max() == 0
-  corner = second[0][-20:, -20:].mean(axis=(0, 1))
-  assert corner[2] > corner[0] + 50  # blue
-
-
 def test_an_even_image_stays_even():
   images = np.full((1, 8, 8, 3), 255, np.uint8)
   assert overlays.greyed(images).std() == 0

@@ -1,5 +1,6 @@
 """Pictures are whole PNG files, right for every shape, and show each part where it is."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -158,6 +159,60 @@ HISTORIES = {
 def test_convergence(tmp_path, name):
   pictures.draw_convergence(tmp_path / 'convergence.png', HISTORIES[name])
   opened(tmp_path / 'convergence.png')
+
+
+@pytest.fixture
+def figures(monkeypatch):
+  """The figures that are drawn, after they were saved."""
+  drawn, plain = [], pictures.saved_figure
+
+  @contextlib.contextmanager
+  def kept(*arguments, **options):
+    with plain(*arguments, **options) as figure:
+      yield figure
+    drawn.append(figure)
+
+  monkeypatch.setattr(pictures, 'saved_figure', kept)
+  return drawn
+
+
+def points_of(axes):
+  return {(float(x), float(y)) for line in axes.lines for x, y in zip(*line.get_data(), strict=True)}
+
+
+def test_errors_of_subsets_stand_apart_from_those_of_all_samples(tmp_path, figures):
+  history = HISTORIES['phases'][1:]
+  wanted = {most: {(r['seconds'], r['relative_error']) for r in history if r['samples'] == most} for most in (64, 400)}
+  pictures.draw_convergence(tmp_path / 'convergence.png', history)
+  above, below = figures[0].axes
+  assert points_of(above) == wanted[64]
+  assert points_of(below) == wanted[400]
+  assert below.get_title(loc='left') == 'Relative error of all 400 samples'
+  assert 'subset' in above.get_title(loc='left')
+  assert 'subset' in above.get_ylabel()
+  assert max(line.get_linewidth() for line in above.lines) < max(line.get_linewidth() for line in below.lines)
+  pictures.draw_convergence(tmp_path / 'convergence.png', history[8:])
+  assert len(figures[1].axes) == 1
+
+
+@pytest.mark.parametrize(('count', 'smallest'), [(1, 0.5), (4, 0.0), (96, 1e-6), (512, 1e-9)])
+def test_spectra_count_from_0_and_no_words_overlap(tmp_path, figures, count, smallest):
+  energies = np.maximum(np.geomspace(1, max(smallest, 1e-12), count), smallest)
+  pictures.draw_spectrum(tmp_path / 'spectrum.png', energies, np.linspace(2, 0, count))
+  left, right, total = figures[0].axes
+  for axes in (left, right, total):
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), np.arange(count))
+    low, high = axes.get_xlim()
+    assert low < 0
+    assert high > count - 1
+  between = right.yaxis.label.get_window_extent().x0 - total.yaxis.label.get_window_extent().x1
+  assert between > 20  # pixels
+  ticks = [
+    label.get_window_extent() for axis in (left.yaxis, right.yaxis, total.yaxis) for label in axis.get_ticklabels()
+  ]
+  labels = [axes.yaxis.label.get_window_extent() for axes in (left, right, total)]
+  assert not [1 for tick in ticks for label in labels if tick.overlaps(label)]
+  assert '0-based' in right.get_xlabel()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Screened(NamedTuple):
   """What first derivatives say of each pair, (R_S, R_C) each; zeros where part or appearance is dead.
 
   Attributes:
-    strength: root mean square change of the part's pixels per unit of alpha, images in [-1, 1].
+    strength: root mean square change of the part's pixels per unit of alpha, where -1 is black and 1 white.
     locality: energy of the change inside the part's region, as a share of all.
     consistency: mean product of two samples' changes inside, as a share of their mean energy: 1 for the same change in
       all samples, 0 for unrelated ones. Estimated, so that it may lie a little beyond.

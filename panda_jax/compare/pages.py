@@ -51,7 +51,7 @@ def written_table(table: dict) -> str:
     '# ROIR: change outside a region per change inside',
     '',
     f'Mean ± standard deviation (median) over {n} test samples, lower is better. Every edit is as strong as it takes '
-    f'for a median change of {target:g} inside the region (root mean square, images in [-1, 1]). Of each method the '
+    f'for a median change of {target:g} inside the region (root mean square; black to white is 2). Of each method the '
     f'best of at most {table["config"]["candidates"]} candidates and both signs is shown, chosen on '
     f'{table["config"]["heldout"]} held-out samples at the strengths that match there. "not reached": no strength of '
     'any candidate changes the region that much.',

@@ -73,7 +73,7 @@ def checked(config: dict) -> dict:
     if not isinstance(config[name], int) or config[name] < low:
       raise InputError(f'config.{name}', config[name], 'too small', f'give a whole number from {low}')
   if not isinstance(config['target'], int | float) or not 0 < config['target'] < 2:
-    raise InputError('config.target', config['target'], 'images are in [-1, 1]', 'give a change such as 0.1')
+    raise InputError('config.target', config['target'], 'black and white are 2 apart', 'give a change such as 0.1')
   if 1.0 not in config['curve'] or min(config['curve']) <= 0:
     raise InputError('config.curve', config['curve'], 'multiples of the matched strength', 'give some above 0, and 1')
   low, high = config['seed'], config['seed'] + config['heldout'] + config['test']

@@ -26,7 +26,7 @@ def default_config() -> ml_collections.ConfigDict:
       'truncation_layers': placeholder(int),
       'methods': METHODS + ABLATIONS + CONTROLS,
       'regions': ml_collections.ConfigDict({}, convert_dict=False),  # {name: (r0, r1, c0, c1)} in the image's pixels
-      'target': 0.1,  # median root mean square change inside the region, images in [-1, 1]
+      'target': 0.1,  # median root mean square change inside the region, where -1 is black and 1 white
       'candidates': 5,  # of each method, among which the held-out samples choose
       'heldout': 64,  # samples that choose a direction, its sign and its strength
       'test': 256,  # samples that every number of the table is of

@@ -33,7 +33,9 @@ class State:
 
 @runtime_checkable
 class Generator(Protocol):
-  """The protocol of an image generator; images are (N, H, W, channels) in [-1, 1] before clipping.
+  """The protocol of an image generator; images are (N, H, W, channels), -1 black and 1 white.
+
+  They are not clipped: values may lie beyond, and whoever draws them clips.
 
   `noise` chooses the per-layer noise of the families that have it: 'const' (the stored maps), 'none', or a PRNG key,
   from which the noise of layer i is drawn with `jax.random.fold_in(key, i)`, so that `run_to` and `run_from` agree.

@@ -29,7 +29,7 @@ from panda_jax.rivals.traced import plain
 SETTINGS = 'provenance', 'discovery', 'settings'  # where they are in the record of directions
 STRIP = 'strip.png'
 SHOWN = 5  # directions on the strip
-VISIBLE = 0.1  # root mean square change of images in [-1, 1] that the larger strength of a strip aims at
+VISIBLE = 0.1  # root mean square change of images, black to white being 2, that the larger strength of a strip aims at
 TILE = 256  # pixels of a side that are kept of the strip's images
 LARGEST = 2.0**12  # strength; directions that still change nothing are drawn with it
 

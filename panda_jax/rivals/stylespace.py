@@ -73,7 +73,7 @@ def discover(
       one is after truncation.
     rgb: whether styles of the ToRGBs are candidates too.
     probes: T, for each sample; not as published.
-    target: root mean square change inside of the region, of images in [-1, 1], that shall be within reach; not as
+    target: root mean square change inside of the region, black to white being 2, that shall be within reach; not as
       published.
     cells: g of the published maps; None for 32, or the image's side where that is less.
     published: rank by the published votes.

@@ -1,0 +1,32 @@
+"""What to type next: commands that make sense for a finished fit, as a shell takes them."""
+
+import os
+import shlex
+
+import numpy as np
+
+from panda_jax.factors import Factors
+
+SHARE = 1.5  # of the usual length of a fibre: on the embedded generator an edit is plain then, and not yet saturated
+USUAL = 3.0  # that strength on the embedded generator, where a fit has none on record
+
+
+def strength_for(features: np.ndarray) -> float:
+  """A strength at which edits of features (N, H, W, C) are plain, to one digit; in feature units."""
+  squares = np.square(np.asarray(features, np.float64)).sum(axis=-1)
+  return float(f'{SHARE * np.sqrt(squares.mean()):.0e}') or USUAL
+
+
+def commands(workdir: str | os.PathLike, factors: Factors, strength: float = USUAL) -> dict[str, str]:
+  """{name: command} to go on with a fit; edits and removals only where it has a generator."""
+  part = next(iter(factors.live_parts), 0)
+  given = {
+    'edit': [f'--part={part}', '--appearance=0', f'--alpha={-strength:g},0,{strength:g}', '--seeds=0-3'],
+    'remove': [f'--part={part}', '--seeds=0-3'],
+    'refine': ['--seeds=0-3'],
+    'saliency': ['--appearance=0'],
+    'report': [],
+  }
+  if factors.provenance.get('generator') is None:
+    given = {'refine': [], 'saliency': given['saliency'], 'report': []}
+  return {name: shlex.join(['python', 'run.py', name, f'--workdir={workdir}', *flags]) for name, flags in given.items()}
