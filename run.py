@@ -27,7 +27,7 @@ from absl import flags, logging  # noqa: E402
 import panda_jax  # noqa: E402
 from panda_jax import command_line  # noqa: E402
 from panda_jax.clock import Clock  # noqa: E402
-from panda_jax.config import FLAGS, default_config  # noqa: E402
+from panda_jax.config import FLAGS, check_values, default_config  # noqa: E402
 from panda_jax.errors import InputError, Interrupted, Lost  # noqa: E402
 from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.wording import brief, nearest  # noqa: E402
@@ -358,13 +358,18 @@ COMMANDS = {
 }
 
 
-def known_keys(name: str) -> set[str]:
-  """The keys of a command's configuration."""
+def defaults_of(name: str):
+  """The configuration of a command before anything is changed in it."""
   if name == 'compare':
     from panda_jax.compare import default_config as comparison
 
-    return set(comparison().keys())
-  return set(default_config().keys())
+    return comparison()
+  return default_config()
+
+
+def known_keys(name: str) -> set[str]:
+  """The keys of a command's configuration."""
+  return set(defaults_of(name).keys())
 
 
 def foreign_flags(name: str) -> set[str]:
@@ -500,6 +505,7 @@ def parse(argv: list[str]) -> str:
       raise InputError(
         f'config.{strange[0]}', config[strange[0]], f'no key of {name}', f'give a configuration of {name}'
       )
+    check_values(config.to_dict(), defaults_of(name))  # a file may give what it likes
   return name
 
 
@@ -520,6 +526,9 @@ def main(argv: list[str]) -> int:
   except Interrupted as stopped:
     print(signals.sentence(stopped.number, stopped.kept), file=sys.stderr)
     return signals.exit_code(stopped.number)
+  except MemoryError as error:
+    print(f'error: there is not enough memory ({brief(error, 120)}); give fewer or smaller samples', file=sys.stderr)
+    return 2
   except Lost as error:
     again = f'start all again: {error.kept}' if error.kept else 'start all again'
     print(

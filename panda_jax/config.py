@@ -72,6 +72,7 @@ def check_values(values: Mapping[str, Any], defaults: ml_collections.ConfigDict)
   for key, form in forms(defaults).items():
     if key not in values:
       raise InputError(f'config.{key}', None, 'not given', 'begin with default_config() and change values of it')
-    wrong = misfit(values[key], form)
+    value = values[key]
+    wrong = misfit(list(value) if isinstance(value, tuple) else value, form)
     if wrong:
-      raise InputError(f'config.{key}', values[key], wrong, f'the default is {defaults[key]}')
+      raise InputError(f'config.{key}', value, wrong, f'the default is {defaults[key]}')

@@ -14,6 +14,7 @@ from panda_jax.files import parsed_json, write_atomically
 from panda_jax.records import PROVENANCE
 
 REMEDY = 'give a file written by a fit'
+LONGEST_NAME = 100  # bytes, of factors in the names of published files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Factors:
 
   def save_published(self, folder: str | os.PathLike, name: str, layer: int) -> tuple[Path, Path]:
     """Writes the authors' pair Uc-name_...npy (C, R_C) and Us-name_...npy (S, R_S); returns both paths."""
-    folder = Path(folder)
+    folder, name = Path(folder), checked_name(name)
     paths = []
     for letter, array in (('c', self.appearances), ('s', self.parts)):
       path = folder / f'U{letter}-name_{name}-layer_{layer}-rank_{array.shape[1]}.npy'
@@ -145,6 +146,18 @@ class Factors:
     if found:
       provenance |= {'name': found[1], 'layer': int(found[2])}
     return cls(A, P, grid, provenance)
+
+
+def checked_name(name: str) -> str:
+  """A name for factors that can be part of the names of the authors' files.
+
+  Raises:
+    InputError: it is none.
+  """
+  if not name or '/' in name or '\0' in name or len(os.fsencode(name)) > LONGEST_NAME:
+    remedy = f'give letters and digits, {LONGEST_NAME} at most'
+    raise InputError('published', name, 'it cannot be part of the name of a file', remedy)
+  return name
 
 
 def _as_float32(array) -> np.ndarray:

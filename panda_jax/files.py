@@ -4,6 +4,7 @@ Arrays are read by `arrays`, with what is here. Nothing that is read is trusted:
 are bounded before anything is allocated, and what is found is of the expected form, or an InputError says why not.
 """
 
+import contextlib
 import fnmatch
 import json
 import math
@@ -258,7 +259,8 @@ def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'work
       file.write(data)
     os.replace(temporary, path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # of a name that no file can have
+      temporary.unlink(missing_ok=True)
     raise refusal(argument, path.parent, f'{path.name} could not be written', error) from error
 
 

@@ -4,16 +4,23 @@ import base64
 import html
 import io
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.files import read_bytes
 
 LARGE_PICTURE = 200_000  # bytes of a PNG, above which it goes in as WebP
 QUALITY = 88
 WIDTH = 1080  # pixels across of the page's content
 TALL = 680, 900  # pixels across and down that a picture has at least before its height is limited
 LARGEST_GIF = 12_000_000  # bytes; larger ones are named only
+LARGEST_PICTURE = 64 << 20  # bytes
+MOST_PIXELS = 50_000_000
+FORMATS = 'PNG', 'GIF', 'JPEG', 'WEBP'
 
 STYLE = """
 :root { color-scheme: light; --ink: #1d1f24; --soft: #5b606b; --line: #dfe2e8; --back: #f6f7f9; --mark: #005cb2; }
@@ -138,9 +145,16 @@ def _inlined(path: Path) -> tuple[str, tuple[int, int]]:
   """The data URL of a picture, and its size across and down; large PNGs become WebP, as good to look at."""
   from PIL import Image
 
-  data = path.read_bytes()
-  with Image.open(io.BytesIO(data)) as picture:
+  data = read_bytes(path, 'workdir', 'draw it again', LARGEST_PICTURE)
+  try:
+    with warnings.catch_warnings(action='ignore', category=Image.DecompressionBombWarning):
+      picture = Image.open(io.BytesIO(data), formats=FORMATS)  # which decodes nothing yet
+  except Image.DecompressionBombError as error:
+    raise ValueError('it has too many pixels') from error
+  with picture:
     size, kind = picture.size, picture.format.lower()
+    if size[0] * size[1] > MOST_PIXELS:
+      raise ValueError(f'it has {size[0]}x{size[1]} pixels')
     if kind == 'png' and len(data) > LARGE_PICTURE:
       buffer = io.BytesIO()
       picture.convert('RGB').save(buffer, 'WEBP', quality=QUALITY, method=4)
@@ -159,14 +173,15 @@ def figure(path: str | os.PathLike, alternative: str, caption: str = '', most: i
     most: pixels across.
   """
   path = Path(path)
-  if not path.is_file():
+  if not os.path.isfile(path):
     return ''
   if path.stat().st_size > LARGEST_GIF and path.suffix == '.gif':
     return paragraph(f'{path.name} is too large to be put into this page.', soft=True)
   try:
     source, (width, height) = _inlined(path)
-  except (OSError, ValueError) as error:
-    return paragraph(f'{path.name} cannot be read ({error}).', soft=True)
+  except (OSError, ValueError, SyntaxError) as error:
+    said = error.problem if isinstance(error, InputError) else str(error)[:200]
+    return paragraph(f'{path.name} cannot be read ({said}).', soft=True)
   wide = ' class=wide' if width > 700 else ''
   across = min(width, most, max(TALL[0], TALL[1] * width // height))
   narrow = f' style="width: {across}px"' if across < min(width, WIDTH) else ''

@@ -15,6 +15,7 @@ from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
 from panda_jax.config import check_values, default_config
 from panda_jax.errors import InputError, refusal
+from panda_jax.factors import checked_name
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.files import check_no_links, check_no_links_below, read_json, write_atomically, write_json
 from panda_jax.fit_pictures import draw_fit, draw_on_samples
@@ -188,6 +189,8 @@ def fit_into(
   workdir = Path(workdir)
   settings = config.to_dict()
   check_values(settings, default_config())
+  if published is not None:
+    checked_name(published)
   distributed.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
   source = distributed.together(lambda: source_of(config))
   if config.parts is None:

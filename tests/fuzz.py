@@ -22,7 +22,7 @@ import ml_dtypes
 import numpy as np
 from PIL import Image
 
-from panda_jax import masks, report, report_folders, zoo
+from panda_jax import masks, pages, report, report_folders, zoo
 from panda_jax.app.choices import Choice, Session
 from panda_jax.arrays import npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.compare import cells, discovery
@@ -126,6 +126,12 @@ def read_edit_record(path: Path) -> None:
   report_folders.made_from([folder], folder.parent)
 
 
+def read_picture(path: Path) -> None:
+  shown = pages.figure(path, 'a')
+  if shown and 'cannot be read' not in shown:
+    assert '<img' in shown
+
+
 def read_zoo(path: Path) -> None:
   for name, named in zoo.read_zoo(path).items():
     try:
@@ -215,6 +221,12 @@ def png(mode: str, size: tuple[int, int]) -> bytes:
   return buffer.getvalue()
 
 
+def picture(kind: str) -> bytes:
+  buffer = io.BytesIO()
+  Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(buffer, kind)
+  return buffer.getvalue()
+
+
 def formats() -> dict[str, Format]:
   """Every kind by name."""
   with tempfile.TemporaryDirectory() as folder:
@@ -271,6 +283,7 @@ def formats() -> dict[str, Format]:
       of_bytes,
       lambda path: masks.read_mask(path, GRID, (8, 6)),
     ),
+    'picture': Format(tuple(map(picture, ('PNG', 'GIF', 'JPEG', 'WEBP'))), of_bytes, read_picture),
     'config.json': Format((text(default_config().to_dict() | {'sha256': 'a'}),), json_or_bytes, read_fit_record),
     'summary.json': Format((text(summary),), json_or_bytes, read_summary),
     'edit.json': Format((text(record),), json_or_bytes, read_edit_record),

@@ -83,3 +83,71 @@ def test_error_of_given_factors_by_its_definition():
   X = Z.transpose(0, 2, 1)
   right = sum(np.sum((x - A @ A.T @ x @ P @ P.T) ** 2) for x in X) / np.sum(X**2)
   assert FACTORS.relative_error(Z) == pytest.approx(right)
+
+
+WHOLE = {
+  'appearances': np.eye(5, 3, dtype=np.float32),
+  'parts': np.ones((12, 2), np.float32),
+  'grid': np.array([3, 4]),
+  'provenance': np.asarray('{}'),
+}
+DAMAGED = {
+  'no array': ({'parts': np.float32(1)}, 'a factor is a matrix'),
+  'empty': ({'appearances': np.ones((5, 0))}, 'a factor is a matrix'),
+  'complex': ({'appearances': np.eye(5, 3) * 1j}, 'complex numbers'),
+  'dates': ({'parts': np.ones((12, 2), 'M8[s]')}, 'dates'),
+  'fields': ({'grid': np.zeros(2, [('a', 'i4')])}, 'several fields'),
+  'not finite': ({'parts': np.full((12, 2), np.nan)}, 'not finite'),
+  'too large': ({'appearances': np.full((5, 3), 1e300)}, 'not finite'),
+  'below zero': ({'parts': np.full((12, 2), -1.0)}, 'negative'),
+  'scalar grid': ({'grid': np.asarray(12)}, 'not two positive whole numbers'),
+  'empty grid': ({'grid': np.zeros(0, int)}, 'not two positive whole numbers'),
+  'negative grid': ({'grid': np.array([-3, -4])}, 'not two positive whole numbers'),
+  'broken grid': ({'grid': np.array([3.0, 4.0])}, 'not two positive whole numbers'),
+  'three sides': ({'grid': np.array([3, 2, 2])}, 'not two positive whole numbers'),
+  'another grid': ({'grid': np.array([3, 5])}, '12 positions'),
+  'text as grid': ({'grid': np.asarray('3,4')}, 'holds text'),
+  'mean of NaN': ({'mean': np.full((1, 5), np.nan)}, 'mean: entry'),
+  'mean of text': ({'mean': np.asarray('none')}, 'holds text'),
+  'mean of another shape': ({'mean': np.zeros((2, 5))}, 'mean: there are 12 positions and 5 channels'),
+  'record of numbers': ({'provenance': np.zeros(3)}, 'cannot be read'),
+  'list of records': ({'provenance': np.asarray(['{}', '{}'])}, 'a text in it is a list'),
+  'no JSON': ({'provenance': np.asarray('{')}, 'provenance: it is not JSON'),
+  'list': ({'provenance': np.asarray('[]')}, 'provenance: it is not an object'),
+  'deep': ({'provenance': np.asarray('[' * 100_000 + ']' * 100_000)}, 'provenance: it is not JSON'),
+  'infinite': ({'provenance': np.asarray('{"generator": {"seed": 1e400}}')}, 'provenance: it is not JSON'),
+  'wrong types': ({'provenance': np.asarray('{"generator": [1]}')}, 'generator is not null or an object'),
+  'wrong labels': ({'provenance': np.asarray('{"generator": {"labels": ["a"]}}')}, 'generator is not'),
+}
+
+
+@pytest.mark.parametrize('name', DAMAGED)
+def test_factors_that_no_fit_writes_cost_one_sentence(name, tmp_path):
+  changes, said = DAMAGED[name]
+  np.savez(tmp_path / 'whole.npz', **WHOLE)
+  panda_jax.Factors.load(tmp_path / 'whole.npz')
+  np.savez(tmp_path / 'f.npz', **WHOLE | changes)
+  with pytest.raises(panda_jax.InputError, match=said) as caught:
+    panda_jax.Factors.load(tmp_path / 'f.npz')
+  assert str(caught.value).startswith(f'factors={tmp_path}')
+
+
+def test_factors_are_stored_not_compressed(tmp_path):
+  np.savez_compressed(tmp_path / 'f.npz', **WHOLE)
+  with pytest.raises(panda_jax.InputError, match='compressed'):
+    panda_jax.Factors.load(tmp_path / 'f.npz')
+
+
+@pytest.mark.parametrize('provenance', [{'a': float('nan')}, {'a': {1, 2}}, {'generator': 3}, [1], {'sha256': 5}])
+def test_a_provenance_that_could_not_be_read_again_is_not_written(provenance, tmp_path):
+  factors = panda_jax.Factors(FACTORS.appearances, FACTORS.parts, (3, 4), provenance)
+  with pytest.raises(panda_jax.InputError, match='provenance='):
+    factors.save(tmp_path / 'f.npz')
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['', '../x', 'a/b', 'x' * 300])
+def test_names_of_published_files_are_those_of_files(name, tmp_path):
+  with pytest.raises(panda_jax.InputError, match='published='):
+    FACTORS.save_published(tmp_path, name, 3)
+  assert not os.listdir(tmp_path)

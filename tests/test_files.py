@@ -5,11 +5,14 @@ import os
 import time
 import tracemalloc
 
+import ml_collections
 import numpy as np
 import pytest
 
 from panda_jax import files
+from panda_jax.compare.running import checked
 from panda_jax.compare.running import claim as claim_comparison
+from panda_jax.compare.settings import default_config as comparison
 from panda_jax.config import default_config
 from panda_jax.errors import InputError
 from panda_jax.files import check_no_link, claim, misfit, parsed_json, read_json, write_atomically, write_json
@@ -100,7 +103,7 @@ FITTING = {'relative_error': 0, 'reason': 'x', 'warnings': [], 'seconds': {'tota
     ({'layer': []}, PROVENANCE, 'layer is not a whole number or a text or null'),
     (default_config().to_dict() | {'sha256': 'a'}, config_form(), None),
     ({'parts': '3'}, config_form(), 'parts is not a whole number or null'),
-    ({'joint': 1}, config_form(), 'joint is not yes or no or null'),
+    ({'joint': 1}, config_form(), 'joint is not yes or no'),
   ],
 )
 def test_forms_say_what_does_not_fit(value, form, said):
@@ -217,3 +220,33 @@ def test_a_damaged_record_is_no_finished_fit(name, content, fitted):
   finally:
     path.unlink()
     path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'parts': 'two'}, 'config.parts=two: it is not a whole number or null'),
+    ({'joint': 1}, 'config.joint=1: it is not yes or no'),
+    ({'checkpoint_seconds': [1]}, 'it is not a number'),
+    ({'features': 7}, 'config.features=7: it is not a text or null'),
+    ({'restarts': None}, 'config.restarts=None: it is not a whole number; the default is 64'),
+    ('layer', 'config.layer=None: not given; begin with default_config()'),
+  ],
+)
+def test_values_of_a_configuration_have_the_types_of_their_defaults(change, said, tmp_path):
+  values = default_config().to_dict()
+  values = {k: v for k, v in values.items() if k != change} if isinstance(change, str) else values | change
+  with pytest.raises(InputError) as caught:
+    fit_into(tmp_path / 'w', ml_collections.ConfigDict(values))
+  assert said in str(caught.value)
+  assert not (tmp_path / 'w').exists()
+
+
+def test_values_of_a_comparison_have_the_types_of_their_defaults():
+  values = comparison().to_dict() | {'regions': {'eyes': (0, 1, 0, 1)}}
+  assert checked(values)['regions'] == {'eyes': [0, 1, 0, 1]}
+  for change in ({'methods': [1]}, {'curve': 'a'}, {'regions': [1]}, {'rows': [1.5]}, {'target': '1'}, {'test': None}):
+    with pytest.raises(InputError, match=f'config.{next(iter(change))}='):
+      checked(values | change)
+  with pytest.raises(InputError, match='cannot be recorded'):
+    checked(values | {'target': {1, 2}})

@@ -8,7 +8,7 @@ from tests.fuzz import formats, fuzz
 
 CASES = 100  # of each kind
 FORMATS = formats()
-NEVER_REFUSED = 'edit.json', 'cost', 'cell', 'lock'  # what is damaged counts as absent
+NEVER_REFUSED = 'picture', 'edit.json', 'cost', 'cell', 'lock'  # what is damaged counts as absent
 
 
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')

@@ -118,7 +118,7 @@ def _discovered(
 @contextlib.contextmanager
 def _claimed(out: Path, settings: dict, overwrite: bool) -> Iterator[None]:
   """Makes the folder, unless other directions are there; one that was made for nothing goes away again."""
-  new = not out.exists()
+  new = not os.path.lexists(out)
   claim(out, RECORD, settings, 'other directions are', overwrite, marker=ARRAY, keys=SETTINGS)
   try:
     yield
