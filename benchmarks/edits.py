@@ -15,10 +15,8 @@ edits-NAME-layer.json.
 """
 
 import dataclasses
-import datetime
 import json
 import os
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -29,10 +27,11 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import published
+from benchmarks.machine import machine
 from panda_jax.edit import Editor, make_edit
 from panda_jax.explained import likeness
 from panda_jax.factors import Factors
-from panda_jax.fitting import fit, versions
+from panda_jax.fitting import fit
 from panda_jax.generators import load_generator, registry, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
@@ -55,18 +54,6 @@ PULL = 0.03
 
 def log(text: str) -> None:
   print(text, flush=True)
-
-
-def machine() -> dict:
-  device = jax.devices()[0]
-  return {
-    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-    'versions': versions(),
-    'system': f'{platform.system()} {platform.machine()}',
-    'cpus': os.cpu_count(),
-    'device': f'{device.platform}: {device.device_kind}',
-    'load_average': {'before': os.getloadavg()},  # a busy machine makes the seconds worthless
-  }
 
 
 def random_stylegan2():

@@ -9,7 +9,7 @@ comes back may have been made up by anybody: `from_json` takes nothing but what 
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -69,23 +69,33 @@ class Choice:
       raise InputError('session', 'seeds and terms', 'they are no lists, or too long', REMEDY)
     return cls(checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), yes_or_no(refined))
 
-  def check(self, factors: Factors) -> None:
-    """Raises InputError unless each term is one that the page makes of these factors."""
-    S, C = factors.parts.shape[0], factors.appearances.shape[0]
+  def check(self, offered: 'Offered') -> None:
+    """Raises InputError unless each term is one that the page makes of what a fit offers."""
     for term in self.terms:
-      for name, given, offered in (
-        ('part', term.part, factors.live_parts),
-        ('appearance', () if term.direction is not None else (term.appearance,), factors.live_appearances),
-      ):
-        for index in checked_distinct(name, given, len(offered)):
-          checked_choice(name, index, offered)
-      for name, numbers, count in (('mask', term.mask, S), ('direction', term.direction, C)):
-        if numbers is not None and (len(numbers) != count or not all(abs(x) <= LARGEST_NUMBER for x in numbers)):
-          raise InputError(name, name, f'it does not hold {count} finite numbers', REMEDY)
+      appearances = () if term.direction is not None else (term.appearance,)
+      for name, given, live in (('part', term.part, offered.parts), ('appearance', appearances, offered.appearances)):
+        for index in checked_distinct(name, given, len(live)):
+          checked_choice(name, index, live)
+      for name, given, count in (('mask', term.mask, offered.S), ('direction', term.direction, offered.C)):
+        if given is not None and (len(given) != count or not all(abs(x) <= LARGEST_NUMBER for x in given)):
+          raise InputError(name, '…', f'it does not hold {count} finite numbers', REMEDY)
       if np.ndim(term.alpha) or not abs(term.alpha) <= LARGEST_NUMBER:
         raise InputError('alpha', term.alpha, f'it is not one number up to {LARGEST_NUMBER:g}', REMEDY)
       if term.alpha_unit != 'feature' or term.rms is not None:
         raise InputError('alpha_unit', term.alpha_unit, 'it is not that of features', REMEDY)
+
+
+class Offered(NamedTuple):
+  """What can be chosen of a fit: parts and appearances that are alive, masks of S numbers, directions of C."""
+
+  parts: list[int]
+  appearances: list[int]
+  S: int
+  C: int
+
+  @classmethod
+  def of(cls, factors: Factors) -> 'Offered':
+    return cls(factors.live_parts, factors.live_appearances, factors.parts.shape[0], factors.appearances.shape[0])
 
 
 def placed(term: Spec) -> bool:
@@ -254,9 +264,10 @@ class Session:
 
   def check(self, factors: Factors) -> None:
     """Raises InputError unless what is shown, and all before it, is what the page makes of these factors."""
+    offered = Offered.of(factors)
     try:
       for choice in (self.now, *self.past):
-        choice.check(factors)
+        choice.check(offered)
     except InputError as error:
       said = f'it does not suit this fit ({error.argument}: {error.problem})'
       raise InputError('session', '(from the page)', said, REMEDY) from error

@@ -170,12 +170,18 @@ class Engine:
   def stroke(self, points: Sequence[tuple[float, float]], mask: Sequence[float] | None = None) -> np.ndarray:
     """A mask (S,) of 1 under a brush that went through points (x, y) in [0, 1], added to another."""
     grid = self.factors.grid
-    painted = np.zeros(grid, np.float32) if mask is None else masks.as_mask(mask, grid).reshape(grid).copy()
+    painted = np.zeros(grid, bool)
+    inner = np.array(grid) - 2 * self.margin
+    cells = self.margin + np.clip((_between(points, 2 * max(grid))[:, ::-1] * inner).astype(int), 0, inner - 1)
+    painted[tuple(cells.T)] = True
     reach = max(grid) / BRUSH / 2
-    rows, columns = np.indices(grid)
-    for row, column in {self.cell(x, y) for x, y in _between(points, 2 * max(grid))}:
-      painted[np.hypot(rows - row, columns - column) <= reach] = 1
-    return painted.reshape(-1)
+    wide = int(reach)
+    around = np.pad(painted, wide)
+    for row, column in itertools.product(range(2 * wide + 1), repeat=2):
+      if np.hypot(row - wide, column - wide) <= reach:
+        painted |= around[row : row + grid[0], column : column + grid[1]]
+    before = np.zeros(grid, np.float32) if mask is None else masks.as_mask(mask, grid).reshape(grid)
+    return np.where(painted, np.float32(1), before).reshape(-1)
 
   def read_mask(self, content: bytes) -> np.ndarray:
     """A mask (S,) from the bytes of a PNG, see `masks.mask_of_png`.
@@ -258,10 +264,11 @@ def rounded_up(value: float) -> float:
   return float(next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-6)))
 
 
-def _between(points: Sequence[tuple[float, float]], steps: int) -> list[tuple[float, float]]:
-  """The points of a line through points, none farther than 1 / steps from the next."""
-  line = [tuple(points[0])]
-  for start, end in itertools.pairwise(points):
-    count = max(1, int(np.ceil(steps * max(abs(end[0] - start[0]), abs(end[1] - start[1])))))
-    line += [tuple(s + (e - s) * i / count for s, e in zip(start, end, strict=True)) for i in range(1, count + 1)]
-  return line
+def _between(points: Sequence[tuple[float, float]], steps: int) -> np.ndarray:
+  """The points (n, 2) of a line through points, none farther than 1 / steps from the next."""
+  places = np.asarray(points, np.float64)
+  ways = np.diff(places, axis=0)
+  counts = np.maximum(1, np.ceil(steps * np.abs(ways).max(axis=1))).astype(int)
+  done = 1 + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 1 to count, on each way
+  shares = (done / np.repeat(counts, counts))[:, None]
+  return np.concatenate([places[:1], np.repeat(places[:-1], counts, axis=0) + shares * np.repeat(ways, counts, axis=0)])

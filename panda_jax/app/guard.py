@@ -83,11 +83,13 @@ class Visit:
 
   Attributes:
     events: {what Gradio calls it: bytes of its request}.
+    joining: requests that are being accepted.
     fetching: it is there and takes what comes.
     timer: throws away what is not fetched.
   """
 
   events: dict[str, int] = dataclasses.field(default_factory=dict)
+  joining: int = 0
   fetching: bool = False
   timer: asyncio.TimerHandle | None = None
 
@@ -164,21 +166,20 @@ class Guard:
       name, size = message['session_hash'], len(body)
       visit = self._visit(name)
       body = json.dumps(message, ensure_ascii=False).encode()
-      said = bytearray()
 
       async def told(answer):
-        said.extend(answer.get('body', b'')[:1000])
+        event = _event_in(answer.get('body', b''))
+        if event is not None:
+          self.held += size  # until it is completed, or thrown away
+          visit.events[event] = size
         await send(answer)
 
-      await self.app(scope | {'headers': [*scope['headers'], _JSON]}, _replayed(body, receive), told)
-      event = _event_in(said)
-      if event is not None:
-        self.held += size  # until it is completed, or thrown away
-        visit.events[event] = size
-      if not visit.events:
-        self._forget(name)
-      elif not visit.fetching:
-        self._expect(name)
+      visit.joining += 1
+      try:
+        await self.app(scope | {'headers': [*scope['headers'], _JSON]}, _replayed(body, receive), told)
+      finally:
+        visit.joining -= 1
+        self._settle(name)
 
   @contextlib.contextmanager
   def _holding(self):
@@ -199,7 +200,8 @@ class Guard:
 
   def _visit(self, name: str) -> Visit:
     visit = self.visits.get(name)
-    if len(self.visits if visit is None else visit.events) >= (MOST_VISITS if visit is None else MOST_EVENTS):
+    many = len(self.visits) >= MOST_VISITS if visit is None else len(visit.events) + visit.joining >= MOST_EVENTS
+    if many:
       raise Refused(503)
     return self.visits.setdefault(name, Visit())
 
@@ -218,36 +220,34 @@ class Guard:
       chunk = answer.get('body', b'')
       found = _COMPLETED.match(chunk)
       self.held -= visit.events.pop(found[1].decode(), 0) if found else 0
-      closed = closed or chunk.startswith(_CLOSED)
+      if chunk.startswith(_CLOSED):  # from now on the page may fetch again
+        closed, visit.fetching = True, False
+        self._settle(name)
       await send(answer)
 
     try:
       await self.app(scope | {'query_string': f'session_hash={name}'.encode()}, receive, told)
     finally:
-      visit.fetching = False
-      if closed and visit.events:  # joined in the moment of closing
-        self._expect(name)
-      else:
-        self._forget(name)
+      if not closed:  # it is gone, and Gradio has dropped what waited for it
+        visit.fetching = False
+        self.held -= sum(visit.events.values())
+        visit.events.clear()
+        self._settle(name)
 
-  def _expect(self, name: str) -> None:
-    """Throws away what waits for a page, if that does not fetch it in time."""
-
-    def throw():
-      task = asyncio.ensure_future(self._fetch(_HEAD_OF_FETCH, f'session_hash={name}'.encode(), _gone, _nowhere))
-      self._throwing.add(task)
-      task.add_done_callback(self._throwing.discard)
-
+  def _settle(self, name: str) -> None:
+    """Forgets a page for which nothing is left; throws away what is, if the page does not fetch it in time."""
     visit = self.visits[name]
     if visit.timer:
       visit.timer.cancel()
-    visit.timer = asyncio.get_running_loop().call_later(FETCH_SECONDS, throw)
+    if visit.events and not visit.fetching:
+      visit.timer = asyncio.get_running_loop().call_later(FETCH_SECONDS, self._throw, name)
+    elif not (visit.events or visit.fetching or visit.joining):
+      del self.visits[name]
 
-  def _forget(self, name: str) -> None:
-    visit = self.visits.pop(name)
-    self.held -= sum(visit.events.values())
-    if visit.timer:
-      visit.timer.cancel()
+  def _throw(self, name: str) -> None:
+    task = asyncio.ensure_future(self._fetch(_HEAD_OF_FETCH, f'session_hash={name}'.encode(), _gone, _nowhere))
+    self._throwing.add(task)
+    task.add_done_callback(self._throwing.discard)
 
 
 _JSON = (b'content-type', b'application/json')

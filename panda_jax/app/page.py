@@ -28,6 +28,9 @@ CSS = """
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
 #panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
+/* What is said stays in view wherever the button is; with overflow: hidden around it, it would not. */
+.gradio-container { overflow: clip !important }
+#panda-status { position: sticky; top: 0; bottom: 0; z-index: 99; background: var(--body-background-fill) }
 .panda-busy::before {
   content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .5em; border: 2px solid;
   border-right-color: transparent; border-radius: 50%; animation: panda-turn 1s linear infinite;

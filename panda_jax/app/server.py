@@ -21,6 +21,7 @@ def prepared(workdir: Path) -> None:
   """Settings that Gradio reads when it is imported: silence, and where its own folders go."""
   os.environ |= {
     'GRADIO_ANALYTICS_ENABLED': 'False',
+    'GRADIO_ANALYTICS_MAX_EVENTS': '100',  # it keeps a record of each, which nobody sees
     'HF_HUB_DISABLE_TELEMETRY': '1',
     'GRADIO_RUN_HISTORY': 'False',
     'GRADIO_TEMP_DIR': str(folder_of(workdir) / '.gradio'),

@@ -95,6 +95,18 @@ class Explorer(Browser):
   def upload(self, path):
     self.all('#panda-upload input[type=file]')[0].send_keys(str(path))
 
+  def listen(self):
+    """What is said from now on, for `heard`."""
+    self.script("""
+      const status = document.querySelector('#panda-status');
+      window.heard = [];
+      new MutationObserver(() => window.heard.push(status.textContent)).observe(
+        status, {subtree: true, childList: true, characterData: true});
+    """)
+
+  def heard(self):
+    return ' | '.join(self.script('return window.heard'))
+
   def says(self, words):
     return until(lambda: words in self.text('status') and self.text('status'))
 
@@ -145,6 +157,17 @@ def test_click_slide_and_save(browser, server):
     'fetch(arguments[0]).then((r) => r.blob()).then((b) => arguments[1](b.size))', link
   )
   assert fetched == (server.workdir / 'app' / 'mine-2' / 'strip.png').stat().st_size
+
+
+def test_what_takes_long_says_so_and_then_what_it_did(browser):
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
+  for name, busy, done in (('remove', 'Removing the part', 'Background is'), ('save', 'Saving', 'Saved as')):
+    browser.listen()
+    browser.press(name)
+    browser.says(done)
+    assert busy in browser.heard()
+    assert busy not in browser.text('status')
+    assert not browser.all('#panda-status .panda-busy')
 
 
 def test_undo_goes_back_to_the_same_pictures(browser):
@@ -228,6 +251,11 @@ def test_on_a_phone(browser, server):
   browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
   assert 'part 3' in browser.text('original')
   browser.changed('edited', lambda: browser.slide(5))
+  browser.script("arguments[0].scrollIntoView({block: 'end'})", browser.one('save'))
+  browser.press('save')
+  browser.says('Saved as')
+  box = "const box = document.querySelector('#panda-status').getBoundingClientRect();"
+  assert browser.script(f'{box} return box.top >= 0 && box.bottom <= window.innerHeight')
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server):

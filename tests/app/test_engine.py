@@ -1,6 +1,7 @@
 """Pictures of a choice are those of the library, and a click means the part that is strongest there."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,18 @@ def test_a_stroke_covers_the_cells_it_goes_through_and_adds_up(engine):
   np.testing.assert_array_equal(mask, [[1] * 8] + [[0] * 8] * 7)
   more = engine.stroke([(0.05, 0.95)], mask.reshape(-1)).reshape(8, 8)
   assert (more.sum(), more[7, 0]) == (9, 1)
+
+
+def test_a_long_stroke_over_a_fine_grid_is_quick(engine, monkeypatch):
+  monkeypatch.setattr(engine, 'factors', SimpleNamespace(grid=(256, 256)))
+  points = np.random.default_rng(0).random((4000, 2)).tolist()
+  start = time.process_time()
+  mask = engine.stroke(points)
+  assert time.process_time() - start < 5
+  assert mask.reshape(256, 256)[tuple((np.array(points)[:, ::-1] * 256).astype(int).T)].all()
+  alone = engine.stroke([(0.5, 0.5)]).reshape(256, 256)
+  rows, columns = np.indices(alone.shape)
+  np.testing.assert_array_equal(alone, np.hypot(rows - 128, columns - 128) <= 8)
 
 
 def test_regions(engine):

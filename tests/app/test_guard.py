@@ -122,7 +122,8 @@ class Gradio:
 
   def __init__(self, status=200):
     self.status, self.seen, self.joined, self.ended = status, [], 0, []
-    self.release = asyncio.Event()
+    self.release, self.lingering = asyncio.Event(), asyncio.Event()
+    self.lingering.set()
 
   async def __call__(self, scope, receive, send):
     self.seen.append((scope, await receive() if scope['method'] == 'POST' else None))
@@ -142,7 +143,9 @@ class Gradio:
       for k in range(self.joined):
         said = f'data: {{"msg":"process_completed","event_id":"e{k + 1}"}}'.encode()
         await send({'type': 'http.response.body', 'body': said, 'more_body': True})
+      self.joined = 0
       await send({'type': 'http.response.body', 'body': b'data: {"msg":"close_stream"}', 'more_body': True})
+      await self.lingering.wait()  # nothing comes any more, but it takes its time to end
     await send({'type': 'http.response.body', 'body': b''})
 
 
@@ -205,6 +208,46 @@ def test_what_is_done_is_fetched_and_then_nothing_is_held():
     assert await fetching == 200
     assert (around.held, around.visits) == (0, {})
     assert await client.fetch() == 404
+
+  ran(run)
+
+
+def test_a_page_goes_on_while_what_it_has_fetched_is_ending():
+  async def run(app, around):
+    app.release.set()
+    app.lingering.clear()
+    first, then = Client(around), Client(around)
+    assert await first.join() == 200
+    ending = asyncio.ensure_future(first.fetch())
+    while app.ended != ['released']:
+      await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert await then.join() == 200
+    fetching = asyncio.ensure_future(then.fetch())
+    await asyncio.sleep(0)
+    app.lingering.set()
+    assert [await ending, await fetching] == [200, 200]
+    assert (around.held, around.visits) == (0, {})
+
+  ran(run)
+
+
+def test_what_is_asked_for_while_a_page_goes_away_is_not_lost_from_view():
+  async def run(app, around):
+    going, coming = Client(around), Client(around)
+    assert await going.join() == 200
+    fetching = asyncio.ensure_future(going.fetch())
+    await asyncio.sleep(0)
+    visit = around.visits['p']
+    visit.joining += 1
+    going.gone.set()
+    await fetching
+    assert around.visits == {'p': visit}
+    visit.joining -= 1
+    assert await coming.join() == 200
+    app.release.set()
+    assert await coming.fetch() == 200
+    assert (around.held, around.visits) == (0, {})
 
   ran(run)
 

@@ -167,6 +167,22 @@ def test_a_hostile_request_is_refused(server, sent, statuses):
 
 
 @pytest.mark.slow
+def test_one_page_after_the_other_over_one_connection(server):
+  config = json.loads(ask(server, 'GET', '/config')[2])
+  parts = next(c['id'] for c in config['components'] if c['props'].get('elem_id') == 'panda-part')
+  control = next(d['id'] for d in config['dependencies'] if d['targets'][0][0] == parts)
+  connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=60)
+  for part in range(4):
+    body = {'data': ['fit', '', 'choose parts', part], 'fn_index': control, 'session_hash': 'same'}
+    connection.request('POST', JOIN, json.dumps(body), {'Content-Type': 'application/json'})
+    assert connection.getresponse().read().startswith(b'{"event_id"')
+    connection.request('GET', '/gradio_api/queue/data?session_hash=same')
+    assert f'part {part}'.encode() in connection.getresponse().read()
+  connection.close()
+  assert server.said() == ''
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('change', [{'fn_index': 99999}, {'fn_index': -1}, {'data': ['fit']}, {'session_hash': ''}])
 def test_a_message_that_no_control_sends_is_refused(server, change):
   body = {'data': ['fit', '', 'choose parts'], 'fn_index': 0, 'session_hash': 'x'} | change
