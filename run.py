@@ -38,6 +38,14 @@ HELP = {'--help', '-help', '-h', 'help'}
 VERSION = {'--version', '-version', 'version'}
 JOINING = 'coordinator', 'process_id', 'processes'  # flags of --distributed
 UNFITTED = 'fit', 'info', 'sample', 'discover', 'compare'  # commands that need no finished fit
+TAKEN, TRUNCATED = ('seeds', 'latents', 'space', 'labels'), ('truncation', 'truncation_layers')  # flags of samples
+DRAWN = {  # those of them that a command has; edits are of samples with the truncation of the fit
+  **dict.fromkeys(('edit', 'remove', 'refine', 'saliency'), TAKEN),
+  'sample': TAKEN + TRUNCATED,
+  'discover': ('seeds', 'labels', *TRUNCATED),
+  'fit': ('labels', *TRUNCATED),
+  'compare': TRUNCATED,
+}
 EDITING: set[str] = set()  # flags of the others
 DISCOVERING: set[str] = set()  # flags of discover, which has alpha too
 
@@ -93,9 +101,8 @@ def info() -> None:
 
 def sample() -> None:
   """python run.py sample --generator=DIR --seeds=0,1,2 --out=DIR"""
-  from panda_jax import sampling
+  from panda_jax import requests, sampling
   from panda_jax.arrays import read_npy
-  from panda_jax.generators import seeds
 
   options = flags.FLAGS
   if not options.out:
@@ -104,18 +111,16 @@ def sample() -> None:
     problem = 'not given' if options.seeds is None else 'given together with --latents'
     raise InputError('seeds', options.seeds, problem, 'give either --seeds=0,1,2 or --latents=FILE.npy')
   generator = given_generator()
-  if options.latents is None:
-    z = seeds.draws(generator, sampling.parsed_numbers(options.seeds, 'seeds'))
-  else:
-    z = read_npy(options.latents, 'latents', (2,))
+  latents = requests.given_latents(options, generator) or requests.drawn(options, generator)
   transform = options.transform and read_npy(options.transform, 'transform', (2,))
   features = options.features and read_npy(options.features, 'features', (4,), kinds='fiubV')
-  with Progress(len(z)) as progress:
+  with Progress(len(latents.array)) as progress:
     shapes = sampling.sample_into(
       options.out,
       generator,
-      z,
+      latents.array,
       sampling.parsed_labels(options.labels),
+      space=latents.space,
       truncation=1.0 if options.truncation is None else options.truncation,
       truncation_layers=options.truncation_layers,
       noise=options.noise,
@@ -175,7 +180,8 @@ def edit() -> None:
   from panda_jax.edited import edit_into
 
   options = flags.FLAGS
-  request, samples = requests.requested(options), requests.given_samples(options)
+  request = requests.requested(options)
+  samples = requests.given_samples(options, request.opened)
   out = edits_folder(request.name)
   with Progress(len(samples.names())) as progress:
     shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress), refined=options.refined)
@@ -190,7 +196,8 @@ def remove() -> None:
   from panda_jax.edited import STATISTICS, remove_into
 
   options = flags.FLAGS
-  opened, samples = requests.given_fit(options), requests.given_samples(options)
+  opened = requests.given_fit(options)
+  samples = requests.given_samples(options, opened)
   part = requests.parsed_part(options.part)
   appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
   mask = {'combine': options.combine, 'feather': options.feather}
@@ -233,10 +240,11 @@ def how_explained(progress):
 def refine() -> None:
   """python run.py refine --workdir=DIR --seeds=19"""
   from panda_jax import requests
-  from panda_jax.explained import refine_into
+  from panda_jax.explained import first_seeds, refine_into
 
   options = flags.FLAGS
-  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  opened = requests.given_fit(options)
+  samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
   out = explained_folder('refine', samples.seeds if samples else None)
   with Progress() as progress:
     shapes, told = refine_into(
@@ -251,10 +259,11 @@ def saliency() -> None:
   """python run.py saliency --workdir=DIR --appearance=0"""
   from panda_jax import requests
   from panda_jax.arrays import read_npy
-  from panda_jax.explained import STATISTICS, saliency_into
+  from panda_jax.explained import STATISTICS, first_seeds, saliency_into
 
   options = flags.FLAGS
-  opened, (samples, features) = requests.given_fit(options), requests.given_to_explain(options)
+  opened = requests.given_fit(options)
+  samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
   chosen = requests.parsed_indices(options.appearance, 'appearance')
   out = explained_folder('saliency', chosen)
   with Progress() as progress:
@@ -375,9 +384,10 @@ def known_keys(name: str) -> set[str]:
 def foreign_flags(name: str) -> set[str]:
   """Flags that only other commands have."""
   joining = set() if name == 'fit' else {'distributed', 'verbose', *JOINING}
+  drawing = {*TAKEN, *TRUNCATED} - {*DRAWN.get(name, ())}
   if name == 'discover':
-    return EDITING - {'alpha'} | joining
-  return (EDITING if name in UNFITTED else set()) | DISCOVERING | joining
+    return EDITING - {'alpha'} | joining | drawing
+  return (EDITING if name in UNFITTED else set()) | DISCOVERING | joining | drawing
 
 
 def define_edit_flags() -> None:
@@ -435,7 +445,8 @@ def define_flags(name: str, words: list[str]) -> list[str]:
   else:
     flags.DEFINE_string('published', None, "Also write the authors' Uc-name_*.npy, Us-name_*.npy, by this name.")
   flags.DEFINE_string('out', None, 'Folder of sample and of discover.')
-  flags.DEFINE_string('latents', None, 'z of sample, a .npy file (N, z_dim), before truncation.')
+  flags.DEFINE_string('latents', None, 'Samples, in place of seeds: a .npy file of z, w or w+, or a projected_w.npz.')
+  flags.DEFINE_enum('space', None, ['z', 'w', 'wplus'], 'What --latents holds, where neither file nor shape says it.')
   flags.DEFINE_string('seeds', None, 'Seeds of samples: 0,1,2 or 0-99.')
   flags.DEFINE_enum('noise', 'const', ['const', 'none', 'random'], 'Noise of the layers; random is drawn by --seed.')
   flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).")

@@ -35,7 +35,7 @@ SAVED = 'write it with numpy.save'
 
 _VALUE = r"'[^'\\]{0,40}'|True|False|\(\s*(?:-?\d{1,30}L?\s*,?\s*){0,64}\)|\[.*\]"
 _ENTRY = rf"\s*'(descr|fortran_order|shape)'\s*:\s*({_VALUE})\s*"
-_HEADER = re.compile(rf'\s*\{{{_ENTRY},{_ENTRY},{_ENTRY},?\s*\}}\s*', re.DOTALL)
+_HEADER = re.compile(rf'\s*\{{{_ENTRY},{_ENTRY},{_ENTRY},?\s*\}}\s*(?:#([^\n]{{0,80}})\n)?', re.DOTALL)
 _TYPE = re.compile(r"'([<>|=]?)([a-zA-Z?])(\d{0,9})(\[[^\]']*\])?'")
 _KINDS = {'c': 'complex numbers', 'O': 'Python objects', 'M': 'dates', 'm': 'times', 'U': 'text', 'S': 'bytes'}
 _SIZES = {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1, 2, 4, 8), 'b': (1,)}
@@ -51,12 +51,14 @@ class Header(NamedTuple):
     shape, dtype: as stored; bfloat16 for two opaque bytes, which is how numpy writes it.
     fortran: the first index varies fastest.
     offset: bytes before the numbers.
+    comment: after the header's dict, which is a Python literal; numpy writes none, and reads past it.
   """
 
   shape: tuple[int, ...]
   dtype: np.dtype
   fortran: bool
   offset: int
+  comment: str = ''
 
   @property
   def nbytes(self) -> int:
@@ -88,11 +90,12 @@ def read_header(file: BinaryIO, size: int, kinds: str = NUMBERS) -> Header:
   if len(text) < length:
     raise ValueError('it is cut short within its header')
   found = _HEADER.fullmatch(text.decode('latin-1'))
-  entries = dict(zip(found.groups()[::2], found.groups()[1::2], strict=True)) if found else {}
+  *words, comment = found.groups(default='') if found else [None]
+  entries = dict(zip(words[::2], words[1::2], strict=True))
   if len(entries) < 3 or entries['fortran_order'] not in ('True', 'False') or entries['shape'][0] != '(':
     raise ValueError('its header is none that numpy writes')
   shape, dtype = _shape_of(entries['shape']), _dtype_of(entries['descr'], kinds)
-  header = Header(shape, dtype, entries['fortran_order'] == 'True', 8 + width + length)
+  header = Header(shape, dtype, entries['fortran_order'] == 'True', 8 + width + length, comment)
   held = size - header.offset
   if held != header.nbytes:
     what = 'cut short' if held < header.nbytes else 'longer than its header says'

@@ -18,6 +18,7 @@ from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.files import claim, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
+from panda_jax.latents import Latents
 from panda_jax.opened import Opened
 from panda_jax.refine import refine
 from panda_jax.removal import remove
@@ -32,29 +33,31 @@ BATCH = 16  # of them at a time
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """The samples that are edited: by seeds, or by z (N, z_dim); labels as of `Opened.labels_of`."""
+  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `Opened.labels_of`."""
 
   seeds: tuple[int, ...] | None = None
-  z: np.ndarray | None = None
+  given: Latents | None = None
   labels: np.ndarray | None = None
 
   def latents(self, opened: Opened):
-    if self.z is None:
+    if self.given is None:
       return opened.latents(self.seeds, self.labels)
-    numbers = opened.seed + np.arange(len(self.z))
-    return opened.mapped(self.z, opened.labels_of(numbers, self.labels))
+    array, space = self.given
+    labels = self.labels  # of w and w+ there are none: they hold the class
+    if space == 'z':
+      labels = opened.labels_of(opened.seed + np.arange(len(array)), labels, 'samples')
+    return opened.mapped(array, labels, space)
 
   def names(self) -> list[str]:
-    return [f'seed {t}' for t in self.seeds] if self.z is None else [f'sample {i}' for i in range(len(self.z))]
+    if self.given is None:
+      return [f'seed {t}' for t in self.seeds]
+    return [f'sample {i}' for i in range(len(self.given.array))]
 
   def record(self) -> dict[str, Any]:
     """What tells them from others, JSON values."""
-    given = {'seeds': None if self.seeds is None else list(self.seeds)}
-    for name in ('z', 'labels'):
-      array = getattr(self, name)
-      if array is not None:
-        given[name] = _sha256(array)
-    return given
+    record = {'seeds': None if self.seeds is None else list(self.seeds)}
+    arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
+    return record | {name: _sha256(array) for name, array in arrays.items() if array is not None}
 
 
 def fit_features(opened: Opened, count: int = STATISTICS) -> np.ndarray:

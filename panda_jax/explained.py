@@ -79,9 +79,10 @@ class Given:
       self._source = _source(opened, features)
       self.names = [f'sample {i}' for i in range(self._source.samples)]
     else:
-      self._samples = samples or Samples(tuple(range(opened.seed, opened.seed + SHOWN)))
+      self._samples = samples or Samples(first_seeds(opened))
       self.names = self._samples.names()
       self._editor = Editor(opened.needed_generator(), opened.layer)
+      self._latents = self._samples.latents(opened)  # what does not fit is said before anything is written
     self.size = None if self._source else opened.image_size()
     self.margin = 0 if self._source else opened.margin
 
@@ -100,17 +101,22 @@ class Given:
         yield Batch(np.asarray(block, np.float32).reshape(-1, *self._source.grid, self._source.channels), None)
         on_samples(name, done)
       return
-    latents, N = self._samples.latents(self.opened), len(self.names)
+    N = len(self.names)
     size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
     for first in range(0, N, size):
       rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
-      chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents)
+      chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self._latents)
       state, made = self._editor.state(chosen), None
       if first < images:
         made = self.opened.generator.run_from(chosen, state, self.opened.layer, noise=self.opened.noise)
         made = np.asarray(made, np.float32)[: N - first]
       yield Batch(np.asarray(state.features, np.float32)[: N - first], made)
       on_samples(name, min(first + size, N))
+
+
+def first_seeds(opened: Opened) -> tuple[int, ...]:
+  """Those of the samples that are shown where none are given."""
+  return tuple(range(opened.seed, opened.seed + SHOWN))
 
 
 def _source(opened: Opened, features):

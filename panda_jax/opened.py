@@ -13,6 +13,7 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files import read_json
+from panda_jax.labels import each, in_turn
 from panda_jax.records import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
@@ -118,27 +119,25 @@ class Opened:
     generator = self.needed_generator()
     return self.mapped(numbered.draws(generator, seeds), self.labels_of(seeds, labels))
 
-  def mapped(self, z: np.ndarray, labels=None):
-    """Latents of z (N, z_dim) with the fit's truncation."""
-    truncation = {'truncation': self._made.get('truncation', 1.0)}
-    truncation['truncation_layers'] = self._made.get('truncation_layers')
-    return self.needed_generator().map(z, labels, **truncation)
+  def mapped(self, array: np.ndarray, labels=None, space: str = 'z'):
+    """Latents of samples in a space, see `spaces.latents_of`; of z and w with the fit's truncation."""
+    from panda_jax.generators.spaces import latents_of
 
-  def labels_of(self, seeds: Sequence[int], labels=None) -> np.ndarray | None:
+    names = () if space == 'wplus' else ('truncation', 'truncation_layers')
+    truncation = {name: self._made[name] for name in names if name in self._made}
+    return latents_of(self.needed_generator(), array, space, labels, **truncation)
+
+  def labels_of(self, seeds: Sequence[int], labels=None, of: str = 'seeds') -> np.ndarray | None:
     """Labels (N,) or (N, classes) of seeds: those given, one for all or one each; else those the fit gave these seeds.
+
+    `of` is what the samples are called in an error.
 
     Raises:
       InputError: another number of labels.
     """
     if labels is None:
-      own = self._made.get('labels')
-      return None if own is None else np.asarray(own)[(np.asarray(seeds) - self.seed) % len(own)]
-    labels = np.asarray(labels)
-    if len(labels) == 1:
-      return np.repeat(labels, len(seeds), axis=0)
-    if len(labels) != len(seeds):
-      raise InputError('labels', f'{len(labels)} of them', f'there are {len(seeds)} seeds', 'give one, or one per seed')
-    return labels
+      return in_turn(self._made.get('labels'), np.asarray(seeds) - self.seed)
+    return each(labels, len(seeds), of)
 
   @property
   def margin(self) -> int:

@@ -15,7 +15,7 @@ PROVENANCE = {
       'layer?': (int, None),
       'seed?': int,
       'samples?': (int, None),
-      'labels?': ([int], None),
+      'labels?': ([int], [[float]], None),
       'truncation?': (float, None),
       'truncation_layers?': (int, None),
     },

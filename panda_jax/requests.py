@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from panda_jax import masks, zoo
+from panda_jax import latents, masks, zoo
 from panda_jax.arrays import read_npy
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
+from panda_jax.generators.seeds import draws
+from panda_jax.latents import Latents
 from panda_jax.opened import Opened, digest_of, open_workdir
 from panda_jax.sampling import parsed_labels, parsed_numbers
 from panda_jax.wording import brief
@@ -120,22 +122,38 @@ def given_fit(options: Any) -> Opened:
   return open_workdir(options.workdir, options.generator)
 
 
-def given_samples(options: Any) -> Samples:
-  """The samples that --seeds or --latents name, with their --labels."""
+def given_latents(options: Any, generator) -> Latents | None:
+  """What --latents holds, in the --space that it is in; None without it."""
+  if options.latents is not None:
+    if options.seeds is not None:
+      raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
+    return latents.read(options.latents, generator, options.space)
+  if options.space is not None:
+    raise InputError('space', options.space, 'there is no file that it could be of', 'give --latents=FILE too')
+  return None
+
+
+def drawn(options: Any, generator) -> Latents:
+  """z of --seeds."""
+  return Latents(draws(generator, parsed_numbers(options.seeds, 'seeds')), 'z')
+
+
+def given_samples(options: Any, opened: Opened, seeds: Sequence[int] | None = None) -> Samples:
+  """The samples that --seeds or --latents name, with their --labels; without either, `seeds`."""
   labels = parsed_labels(options.labels)
-  if options.latents is None:
-    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds')), labels=labels)
-  if options.seeds is not None:
-    raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
-  return Samples(z=read_npy(options.latents, 'latents', (2,)), labels=labels)
+  if options.latents is None and options.space is None:
+    named = options.seeds is not None or seeds is None
+    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds') if named else seeds), labels=labels)
+  return Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
 
 
-def given_to_explain(options: Any) -> tuple[Samples | None, str | None]:
-  """(samples, features) of --seeds, --latents or --features; None for what is not given."""
-  named = options.seeds is not None or options.latents is not None
+def given_to_explain(options: Any, opened: Opened, seeds: Sequence[int]) -> tuple[Samples | None, str | None]:
+  """(samples, features) of --seeds, --latents, --labels or --features; None for what is not given."""
+  named = [name for name in ('seeds', 'latents', 'space', 'labels') if options[name].value is not None]
   if options.features is not None and named:
-    raise InputError('features', options.features, 'given together with samples', 'give one of --features and --seeds')
-  return (given_samples(options) if named else None), options.features
+    problem = f'given together with --{named[0]}, which is of samples of a generator'
+    raise InputError('features', options.features, problem, 'give one of --features and --seeds')
+  return (given_samples(options, opened, seeds) if named else None), options.features
 
 
 def given_mask(options: Any, opened: Opened):

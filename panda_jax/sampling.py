@@ -16,9 +16,13 @@ from panda_jax.errors import InputError
 from panda_jax.files import claim, write_json
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.source import weights_digest
+from panda_jax.generators.spaces import SPACES, latents_of, shapes
+from panda_jax.labels import checked, each
+from panda_jax.latents import header
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'
+ARRAYS = 'w.npy', 'wplus.npy', 'features.npy'  # that are not always written
 MOST_NUMBERS = 10_000_000  # in a list of seeds or classes
 
 
@@ -68,13 +72,14 @@ def parsed_numbers(text: str, argument: str, most: int = MOST_NUMBERS) -> list[i
 
 
 def parsed_labels(text: str | None) -> np.ndarray | None:
-  """Labels from '207,208', or from a .npy file of class indices (N,) or rows (N, classes); None for None."""
+  """Labels from '207,208', or from a .npy file of class indices (N,) or rows (N, classes); None for None.
+
+  Raises:
+    InputError: they are no labels, of whatever generator.
+  """
   if text is None:
     return None
-  if text.endswith('.npy'):
-    labels = read_npy(text, 'labels', (1, 2))
-    return labels if labels.dtype.kind in 'iuf' else labels.astype(np.int64)
-  return np.array(parsed_numbers(text, 'labels'))
+  return checked(read_npy(text, 'labels', (1, 2)) if text.endswith('.npy') else parsed_numbers(text, 'labels'))
 
 
 class _Rows:
@@ -82,7 +87,13 @@ class _Rows:
 
   def __init__(self, path: Path, shape: tuple[int, ...]):
     self._path, self._partial = path, path.with_name(f'.{path.name}.partial')
-    self._rows = np.lib.format.open_memmap(self._partial, 'w+', np.float32, shape)
+    space = path.stem if path.stem in SPACES else None
+    if space is None:
+      self._rows = np.lib.format.open_memmap(self._partial, 'w+', np.float32, shape)
+    else:
+      start = header(shape, space)
+      self._partial.write_bytes(start)
+      self._rows = np.memmap(self._partial, '<f4', 'r+', len(start), shape)
     self._seen = 0
 
   def add(self, batch: np.ndarray) -> None:
@@ -121,9 +132,10 @@ def writing(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
 def sample_into(
   out: str | os.PathLike,
   generator,
-  z: np.ndarray,
+  array: np.ndarray,
   labels: np.ndarray | None = None,
   *,
+  space: str = 'z',
   truncation: float = 1.0,
   truncation_layers: int | None = None,
   noise: str = 'const',
@@ -141,9 +153,10 @@ def sample_into(
   Args:
     out: folder. One that holds samples made with other settings is refused without `overwrite`.
     generator: see the protocol.
-    z: (N, z_dim), the untruncated draws.
-    labels: (N,) class indices or (N, classes) rows.
-    truncation, truncation_layers: as of `map`.
+    array: samples in a space, see `spaces.latents_of`: for z the untruncated draws (N, z_dim).
+    labels: (N,) class indices or (N, classes) rows; one is that of all samples.
+    space: 'z', 'w' or 'wplus'.
+    truncation, truncation_layers: as of `latents_of`.
     noise: 'const', 'none' or 'random', from `noise_seed`.
     transform: (3, 3), StyleGAN3 only.
     layer: split there: features.npy is written, and the images are those of the resumed run.
@@ -152,15 +165,14 @@ def sample_into(
     batch: samples at a time.
 
   Returns:
-    {file name: shape} of the arrays written: images.npy always, w.npy and wplus.npy with a mapping network,
-    features.npy with `layer`. images.png shows them.
+    {file name: shape} of the arrays written: images.npy always, wplus.npy with a mapping network, and w.npy unless w+
+    was given; features.npy with `layer`. images.png shows them.
 
   Raises:
     InputError: an argument does not fit the generator, or files cannot be written.
   """
-  out, N = Path(out), len(z)
-  if labels is not None and len(labels) == 1 and N > 1:
-    labels = np.repeat(labels, N, axis=0)
+  out, N = Path(out), len(array)
+  labels = each(labels, N)
   if features is not None and layer is None:
     raise InputError('features', 'given', 'the layer they belong to is not', 'give --layer')
   if drop_rgb and layer is None:
@@ -175,7 +187,8 @@ def sample_into(
       features = np.asarray(checked_features(features, N, generator.layers[layer], layer, np.float32))
   settings = {
     'weights': weights_digest(generator).hexdigest(),
-    'inputs': [_sha256(x) for x in (z, labels, transform, features)],
+    'inputs': [_sha256(x) for x in (array, labels, transform, features)],
+    'space': space,
     'truncation': truncation,
     'truncation_layers': truncation_layers,
     'noise': noise if noise != 'random' else f'random {noise_seed}',
@@ -184,19 +197,20 @@ def sample_into(
   }
   claim(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
   run = Compiled(generator) if isinstance(generator, nnx.Module) else generator
-  mapped = bool(getattr(generator, 'w_dim', 0))
+  options = {'truncation': truncation, 'truncation_layers': truncation_layers}
+  mapped = 'w' in shapes(generator)
   drawn = jax.random.key(noise_seed) if noise == 'random' else noise
   batch = min(N, batch or max(1, min(16, BATCH_PIXELS // generator.resolution**2)))
   written: dict[str, _Rows] = {}
-  shapes: dict[str, tuple[int, ...]] = {}
+  written_shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []
   with writing(out) as create:
 
     def add(name: str, rows, count: int):
       rows = np.asarray(rows, np.float32)[:count]
       if name not in written:
-        shapes[name] = (N, *rows.shape[1:])
-        written[name] = create(name, shapes[name])
+        written_shapes[name] = (N, *rows.shape[1:])
+        written[name] = create(name, written_shapes[name])
       written[name].add(rows)
       if name == 'images.npy' and sum(map(len, shown)) < pictures.MOST_IMAGES:
         shown.append(rows)
@@ -204,10 +218,13 @@ def sample_into(
     for first in range(0, N, batch):
       count = min(batch, N - first)
       filled = np.minimum(first + np.arange(batch), N - 1)  # one program serves the last batch too
-      z_batch, labels_batch = z[filled], None if labels is None else labels[filled]
-      latents = run.map(z_batch, labels_batch, truncation=truncation, truncation_layers=truncation_layers)
+      given, labels_batch, there = array[filled], None if labels is None else labels[filled], space
+      if mapped and space == 'z':  # by way of w, so that w.npy gives the same images bit for bit
+        given, labels_batch, there = run.mapping(given, labels_batch), None, 'w'
+      latents = latents_of(run, given, there, labels_batch, **options)
+      if there == 'w':
+        add('w.npy', given, count)
       if mapped:
-        add('w.npy', run.mapping(z_batch, labels_batch), count)
         add('wplus.npy', latents.wplus, count)
       if layer is None:
         images = run(latents, noise=drawn)
@@ -219,9 +236,11 @@ def sample_into(
         images = run.run_from(latents, state, layer, noise=drawn, drop_rgb=drop_rgb)
       add('images.npy', images, count)
       on_samples('sample', first + count)
+    for name in {*ARRAYS} - {*written}:  # of other samples
+      (out / name).unlink(missing_ok=True)
     pictures.draw_images(out / 'images.png', np.concatenate(shown))
     write_json(out / RECORD, settings)
-  return shapes
+  return written_shapes
 
 
 def _sha256(array: np.ndarray | None) -> str | None:

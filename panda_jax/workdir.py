@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from panda_jax import distributed, signals, suggestions
+from panda_jax import distributed, labels, signals, suggestions
 from panda_jax.arrays import npy_bytes
 from panda_jax.clock import Clock
 from panda_jax.config import check_values, default_config
@@ -143,7 +143,7 @@ def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
     config.layer,
     config.samples,
     config.seed,
-    parsed_labels(config.labels),
+    labels.listed(parsed_labels(config.labels), config.samples),
     config.truncation,
     config.truncation_layers,
     config.batch,

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
+from panda_jax.labels import checked as checked_labels
 
 
 class Buffer(nnx.Variable):
@@ -56,6 +57,19 @@ def checked_z(z: ArrayLike, z_dim: int, dtype) -> jax.Array:
   return jnp.asarray(z).astype(dtype)
 
 
+def checked_w(w: ArrayLike, width: int, dtype) -> jax.Array:
+  """w (N, width), as the mapping network gives it, in the generator's dtype.
+
+  Raises:
+    InputError: w has another shape.
+  """
+  shape = np.shape(w)
+  if len(shape) != 2 or shape[1] != width:
+    text = 'x'.join(map(str, shape))
+    raise InputError('w', f'shape {text}', f'w of this generator has {width} numbers', f'give shape (N, {width})')
+  return jnp.asarray(w).astype(dtype)
+
+
 def label_rows(labels: ArrayLike | None, num_classes: int, samples: int, dtype=jnp.float32) -> jax.Array | None:
   """Labels as rows (N, num_classes), from class indices (N,) or from rows; None for an unconditional generator.
 
@@ -69,18 +83,16 @@ def label_rows(labels: ArrayLike | None, num_classes: int, samples: int, dtype=j
   remedy = f'give {samples} class indices from 0 to {num_classes - 1}, or rows of shape ({samples}, {num_classes})'
   if labels is None:
     raise InputError('labels', None, f'this generator has {num_classes} classes', remedy)
-  labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
-  if labels.shape == (samples, num_classes):
+  labels = checked_labels(labels, remedy) if is_concrete(labels) else labels
+  text = 'x'.join(map(str, labels.shape))
+  if len(labels) != samples:
+    raise InputError('labels', f'shape {text}', f'there must be one label per sample, {samples}', remedy)
+  if labels.ndim == 2:
+    if labels.shape[1] != num_classes:
+      raise InputError('labels', f'shape {text}', f'rows of this generator have {num_classes} numbers', remedy)
     return jnp.asarray(labels).astype(dtype)
-  if labels.shape != (samples,):
-    text = 'x'.join(map(str, labels.shape))
-    raise InputError('labels', f'shape {text}', 'there must be one label per sample', remedy)
-  if not jnp.issubdtype(labels.dtype, jnp.integer):
-    raise InputError('labels', f'type {labels.dtype}', 'class indices are integers', remedy)
-  if is_concrete(labels):
-    wrong = [int(label) for label in np.asarray(labels) if not 0 <= label < num_classes]
-    if wrong:
-      raise InputError('labels', wrong[0], 'there is no such class', remedy)
+  if is_concrete(labels) and labels.max() >= num_classes:
+    raise InputError('labels', labels.max(), 'there is no such class', remedy)
   return jax.nn.one_hot(jnp.asarray(labels), num_classes, dtype=dtype)
 
 
@@ -237,6 +249,7 @@ class Compiled:
     self._whole = whole
     self._map = method('map', 'truncation', 'truncation_layers')
     self._mapping = method('mapping')
+    self._wplus = method('wplus', 'truncation', 'truncation_layers')
     self._styles = method('styles')
     self._run_to = method('run_to', 'layer', 'noise')
     self._run_from = method('run_from', 'layer', 'noise', 'drop_rgb')
@@ -267,7 +280,8 @@ class Compiled:
 
   def compilations(self) -> int:
     """How often something was compiled so far."""
-    functions = (self._map, self._mapping, self._styles, self._run_to, self._run_from, self._call)
+    names = 'map', 'mapping', 'wplus', 'styles', 'run_to', 'run_from', 'call'
+    functions = (getattr(self, f'_{name}') for name in names)
     return sum(function._cache_size() for function in functions)
 
   def _labels(self, z, labels):
@@ -280,6 +294,9 @@ class Compiled:
 
   def mapping(self, z, labels=None):
     return self._mapping(self._arrays, z, self._labels(z, labels))
+
+  def wplus(self, w, truncation=1.0, truncation_layers=None):
+    return self._wplus(self._arrays, w, truncation=truncation, truncation_layers=truncation_layers)
 
   def styles(self, latents):
     return self._styles(self._arrays, latents)

@@ -1,12 +1,14 @@
-"""The mapping network of StyleGAN and StyleGAN2: z, and a label where there are classes, to w."""
+"""What the families with a mapping network share: z, and a label where there are classes, to w, and w to w+."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
+from panda_jax.generators.base import WPlus, checked_truncation, checked_w, checked_z, label_rows, truncated
 from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
 
 LABEL_INPUTS = ('none', 'joint', 'separate')
@@ -39,13 +41,16 @@ class MappingOptions:
   activation: str = 'lrelu'
   gain_first: bool = False
 
+  @property
+  def outputs(self) -> int:
+    """Numbers in w."""
+    return self.widths[-1] if self.widths else self.z_dim + self.embed_dim
+
   def check(self, rows: int) -> None:
     """Raises InputError where the options do not fit together."""
-    last = self.widths[-1] if self.widths else self.z_dim + self.embed_dim
-    if last not in (self.w_dim, rows * self.w_dim):
-      raise InputError(
-        'mapping_widths', self.widths, f'the mapping network ends with {last} numbers', f'let it end with {self.w_dim}'
-      )
+    if self.outputs not in (self.w_dim, rows * self.w_dim):
+      problem = f'the mapping network ends with {self.outputs} numbers'
+      raise InputError('mapping_widths', self.widths, problem, f'let it end with {self.w_dim}')
     if self.label_input not in LABEL_INPUTS:
       raise InputError('label_input', self.label_input, 'no such way', f'give one of {", ".join(LABEL_INPUTS)}')
     if (self.label_input == 'none') != (self.num_classes == 0) or (self.num_classes == 0) != (self.embed_dim == 0):
@@ -91,3 +96,42 @@ class Mapping(nnx.Module):
       if self.gain_after != 1:
         x = x * self.gain_after
     return x
+
+
+class Mapped:
+  """Methods of a generator with a mapping network.
+
+  It has `z_dim`, `w_dim`, `num_classes`, `dtype`, `rows` (L, of w+), `mapping_network` and, where the mean of w is
+  known, `w_avg`.
+  """
+
+  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+    """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
+    z = checked_z(z, self.z_dim, self.dtype)
+    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
+
+  def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> WPlus:
+    """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
+
+    Raises:
+      InputError: w of another shape; a truncation that is no number, or one where the mean is not known.
+    """
+    truncation, count = checked_truncation(truncation, truncation_layers, self.rows)
+    w = checked_w(w, self.mapping_network.options.outputs, self.dtype)
+    rows = w.reshape(w.shape[0], w.shape[1] // self.w_dim, self.w_dim)
+    rows = jnp.broadcast_to(rows, (w.shape[0], self.rows, self.w_dim))
+    if truncation == 1 or count == 0:  # exactly the mapping's output
+      return WPlus(rows)
+    if not hasattr(self, 'w_avg'):
+      raise InputError('truncation', truncation, 'the mean of w is not known for this generator', 'give 1')
+    return WPlus(truncated(rows, self.w_avg[...], truncation, count))
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> WPlus:
+    """z (N, z_dim) and labels to w+ (N, L, w_dim): `wplus` of `mapping`."""
+    return self.wplus(self.mapping(z, labels), truncation, truncation_layers)

@@ -1,7 +1,7 @@
 """What a generator is to the rest of the package: a handful of methods, and the state between two layers.
 
-Any class with these methods is a generator (examples/custom_generator.py shows one on a DCGAN). Letters: N samples,
-H, W grid, C channels of a layer, L rows of w+.
+Any class with the methods of `Generator` is one (examples/custom_generator.py shows it on a DCGAN). One that also has
+those of `Mapped` takes w and w+ in place of z. Letters: N samples, H, W grid, C channels of a layer, L rows of w+.
 """
 
 import dataclasses
@@ -71,3 +71,16 @@ class Generator(Protocol):
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
     """n draws from the family's own prior: z (n, z_dim), and class indices (n,) where there are classes, else None."""
+
+
+@runtime_checkable
+class Mapped(Generator, Protocol):
+  """A generator with a mapping network: `map(z)` is `wplus(mapping(z))`, latents are `base.WPlus`."""
+
+  w_dim: int
+
+  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+    """z and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row of w+ has its own w."""
+
+  def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> Latents:
+    """w to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""

@@ -14,6 +14,7 @@ from panda_jax.errors import InputError
 from panda_jax.features import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import Compiled, checked_layer, label_rows
+from panda_jax.labels import checked, in_turn
 
 BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
 
@@ -47,7 +48,7 @@ class GeneratorSource(FeatureSource):
     layer: where it is split.
     samples: N.
     seed: of the first sample.
-    labels: class indices; sample i has labels[i mod len(labels)].
+    labels: class indices or rows; sample i has labels[i mod len(labels)].
     truncation, truncation_layers: as of the generator's `map`.
     batch: samples at a time; by size if left out.
     name: for the provenance.
@@ -75,7 +76,10 @@ class GeneratorSource(FeatureSource):
     self.layer = checked_layer(layer, generator.layers)
     self.generator = Compiled(generator) if isinstance(generator, nnx.Module) else generator
     self.defined = isinstance(generator, nnx.Module)
-    self.samples, self.seed, self.labels = samples, seed, labels
+    self.samples, self.seed = samples, seed
+    self.labels = None if labels is None else checked(labels)
+    if self.labels is not None:
+      label_rows(self.labels, generator.num_classes, len(self.labels))  # all of them, before anything is run
     self._options = {'truncation': truncation, 'truncation_layers': truncation_layers}
     self._name, self._first = name, 0
     channels, height, width = generator.layers[self.layer]
@@ -91,7 +95,7 @@ class GeneratorSource(FeatureSource):
 
   def description(self) -> dict:
     """What the features are made of, JSON values: for the provenance of factors."""
-    labels = None if self.labels is None else [int(label) for label in self.labels]
+    labels = None if self.labels is None else self.labels.tolist()
     return {'layer': self.layer, 'seed': self.seed, 'samples': self.samples, 'labels': labels, **self._options}
 
   def digest(self):
@@ -108,8 +112,7 @@ class GeneratorSource(FeatureSource):
     """z and labels of samples by their number."""
     indices = self._first + indices
     z = seeds.draws(self.generator, (self.seed + int(i) for i in indices))
-    labels = None if self.labels is None else np.asarray(self.labels)[indices % len(self.labels)]
-    return Draws(z, labels)
+    return Draws(z, in_turn(self.labels, indices))
 
   def latents(self, indices: np.ndarray):
     """The generator's latents of samples by their number."""

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
@@ -22,16 +21,12 @@ from panda_jax.generators.base import (
   checked_layer,
   checked_noise,
   checked_resolution,
-  checked_truncation,
   checked_wplus,
-  checked_z,
-  label_rows,
   sample_normal,
-  truncated,
 )
 from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
 from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, per_channel
-from panda_jax.generators.mapping import Mapping, MappingOptions
+from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.modulated import noise_map, per_sample
 from panda_jax.generators.protocol import State
 
@@ -152,7 +147,7 @@ class StyledLayer(nnx.Module):
     return x * per_sample(scale + 1) + per_sample(shift)
 
 
-class StyleGAN(nnx.Module):
+class StyleGAN(Mapped, nnx.Module):
   """A StyleGAN generator under the protocol of protocol.py.
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
@@ -204,28 +199,13 @@ class StyleGAN(nnx.Module):
     return self.options.widths[2 * layer - 5], 2 ** (layer - 1), 2 ** (layer - 1)
 
   @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return self.options.rows
+
+  @property
   def dtype(self):
     return self.const[...].dtype
-
-  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
-    """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
-    z = checked_z(z, self.z_dim, self.dtype)
-    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
-
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> WPlus:
-    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
-    L = self.options.rows
-    truncation, count = checked_truncation(truncation, truncation_layers, L)
-    w = self.mapping(z, labels)
-    rows = w.reshape(w.shape[0], w.shape[1] // self.w_dim, self.w_dim)
-    wplus = jnp.broadcast_to(rows, (w.shape[0], L, self.w_dim))
-    return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
 
   def affine_weights(self) -> dict[str, jax.Array]:
     """{'layer0': (w_dim, 2 C), ...}: the matrices from w to scales and shifts, in the order of the layers."""

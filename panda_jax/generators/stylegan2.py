@@ -11,7 +11,6 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
@@ -22,16 +21,12 @@ from panda_jax.generators.base import (
   checked_layer,
   checked_noise,
   checked_resolution,
-  checked_truncation,
   checked_wplus,
-  checked_z,
-  label_rows,
   sample_normal,
-  truncated,
 )
 from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
-from panda_jax.generators.mapping import Mapping, MappingOptions
+from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.modulated import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
 
@@ -131,7 +126,7 @@ class Styles:
     return dataclasses.replace(self, **changes)
 
 
-class StyleGAN2(nnx.Module):
+class StyleGAN2(Mapped, nnx.Module):
   """A StyleGAN2 generator under the protocol of protocol.py.
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
@@ -196,32 +191,13 @@ class StyleGAN2(nnx.Module):
     return {layer: self._size(layer) for layer in range(1, self.options.rows - 1, step)}
 
   @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return self.options.rows
+
+  @property
   def dtype(self):
     return self.const[...].dtype
-
-  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
-    """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
-    z = checked_z(z, self.z_dim, self.dtype)
-    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
-
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> WPlus:
-    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
-    L = self.options.rows
-    truncation, count = checked_truncation(truncation, truncation_layers, L)
-    w = self.mapping(z, labels)
-    rows = 1 if w.shape[1] == self.w_dim else L
-    wplus = jnp.broadcast_to(w.reshape(w.shape[0], rows, self.w_dim), (w.shape[0], L, self.w_dim))
-    if truncation == 1 or count == 0:
-      return WPlus(wplus)
-    if not self.options.mean_w:
-      raise InputError('truncation', truncation, 'the mean of w is not known for this generator', 'give 1')
-    return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
 
   def styles(self, latents: WPlus | Styles) -> Styles:
     """The style vectors that w+ amounts to."""

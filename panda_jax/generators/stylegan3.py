@@ -20,17 +20,13 @@ from panda_jax.generators.base import (
   WPlus,
   checked_features,
   checked_layer,
-  checked_truncation,
   checked_wplus,
-  checked_z,
   is_concrete,
-  label_rows,
   sample_normal,
-  truncated,
 )
 from panda_jax.generators.filtered import filtered_lrelu, lowpass
 from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, matmul, per_channel
-from panda_jax.generators.mapping import Mapping, MappingOptions
+from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import LayerGeometry, StyleGAN3Options, layer_geometry
 
@@ -135,7 +131,7 @@ class Layer(nnx.Module):
     )
 
 
-class StyleGAN3(nnx.Module):
+class StyleGAN3(Mapped, nnx.Module):
   """The StyleGAN3 generator, following panda_jax.generators.protocol.
 
   Layer l is the output of the first l layers, l = 0 the Fourier input. Feature maps reach `margin_size` samples beyond
@@ -184,6 +180,15 @@ class StyleGAN3(nnx.Module):
     return {layer: (C, size, size) for layer, (C, size) in enumerate(sizes)}
 
   @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return len(self.convs) + 1
+
+  @property
+  def dtype(self):
+    return self.input.weight.dtype
+
+  @property
   def margins(self) -> dict[int, int]:
     """{layer: cells of its feature maps that lie beyond each edge of the image}."""
     geometry = [layer.geometry for layer in self.convs]
@@ -209,26 +214,6 @@ class StyleGAN3(nnx.Module):
     other = nnx.merge(*nnx.split(self))
     other.input.transform = Buffer(jnp.asarray(matrix, self.input.transform.dtype))
     return other
-
-  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
-    """z (N, z_dim) and labels to w (N, w_dim), before truncation; InputError where they do not fit."""
-    dtype = self.input.weight.dtype
-    z = checked_z(z, self.z_dim, dtype)
-    return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], dtype))
-
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> WPlus:
-    """z (N, z_dim) and labels to w+ (N, L, w_dim), truncated; InputError where an argument does not fit."""
-    L = len(self.convs) + 1
-    truncation, count = checked_truncation(truncation, truncation_layers, L)
-    w = self.mapping(z, labels)
-    wplus = jnp.broadcast_to(w[:, None], (w.shape[0], L, w.shape[1]))
-    return WPlus(truncated(wplus, self.w_avg[...], truncation, count))
 
   def affine_weights(self) -> dict[str, jax.Array]:
     """{name: (w_dim, C)} of the input and each layer, in their order: the matrices from w to a style."""

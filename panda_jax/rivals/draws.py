@@ -9,6 +9,7 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.generators.base import label_rows
 from panda_jax.generators.registry import FAMILIES
+from panda_jax.labels import checked, in_turn
 from panda_jax.rivals.traced import plain
 
 Report = Callable[[str, int, int], None]  # what is going on, how much of it is done, how much there is
@@ -53,13 +54,13 @@ class Blocks:
       raise InputError('seed', seed, 'a seed is a number from 0 to 2**32 - 1', 'give another one')
     self.generator, self.samples, self.seed = plain(generator), int(samples), int(seed)
     self.size = min(self.samples, size)
-    self._labels = None if labels is None else np.asarray(labels)
+    self._labels = None if labels is None else checked(labels)
     self._ours = getattr(self.generator, 'family', None) in FAMILIES
     if self._ours or labels is not None:
-      self._rows(0, 1)  # what does not fit is said before anything is run
+      self._rows(0, 1 if labels is None else len(self._labels))  # what does not fit is said before anything is run
 
   def _rows(self, first: int, count: int) -> jax.Array | None:
-    labels = None if self._labels is None else self._labels[np.arange(first, first + count) % len(self._labels)]
+    labels = in_turn(self._labels, range(first, first + count))
     return label_rows(labels, self.generator.num_classes, count)
 
   def _drawn(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:

@@ -111,7 +111,7 @@ def discover(
     'samples': int(samples),
     'seed': int(seed),
     'truncation': float(truncation),
-    'labels': None if labels is None else [int(label) for label in labels],
+    'labels': None if labels is None else np.asarray(labels).tolist(),
     'estimator': estimator,
     'batch': source.size(samples),
     'published': bool(published),

@@ -21,6 +21,7 @@ import numpy as np
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import seeds as numbered
 from panda_jax.generators.source import Draws
+from panda_jax.labels import in_turn
 from panda_jax.rivals.moving import checked_rows, latent_space, moved
 from panda_jax.rivals.traced import Structure, plain, split
 
@@ -77,8 +78,7 @@ def reference_latents(
   """
   if not len(seeds):
     raise InputError('seeds', '()', 'there is no reference image', 'give one seed or more')
-  if labels is not None:
-    labels = np.asarray(labels)[np.arange(len(seeds)) % len(labels)]
+  labels = in_turn(labels, range(len(seeds)))
   z = numbered.draws(generator, seeds)
   return generator.map(z, labels, truncation=truncation, truncation_layers=truncation_layers)
 

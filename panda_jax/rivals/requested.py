@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax import requests, sampling
+from panda_jax import labels, requests, sampling
 from panda_jax.edit_values import checked_alpha
 from panda_jax.errors import InputError
 from panda_jax.rivals import METHODS, NAMES
@@ -23,13 +23,15 @@ def requested(options: Any) -> tuple[dict[str, Any], Strip]:
   Raises:
     InputError: flags that are missing, malformed, or of another method.
   """
-  labels = sampling.parsed_labels(options.labels)
+  classes = sampling.parsed_labels(options.labels)
+  if options.samples is not None:
+    classes = labels.listed(classes, options.samples)
   given = {
     'region': parsed_region(options.region),
     'layers': _numbers(options, 'rows'),
     'k': options.count,
     'seeds': _numbers(options, 'references'),
-    'labels': labels,
+    'labels': classes,
     'published': options.published or None,
     **{name: options[name].value for name in SAME},
   }
@@ -37,7 +39,7 @@ def requested(options: Any) -> tuple[dict[str, Any], Strip]:
   alphas = None if options.alpha is None else np.atleast_1d(checked_alpha(requests.parsed_alpha(options.alpha)))
   strip = Strip(
     tuple(sampling.parsed_numbers(options.seeds or requests.SEEDS, 'seeds')),
-    labels,
+    classes,
     1.0 if options.truncation is None else options.truncation,
     options.truncation_layers,
     None if alphas is None else tuple(alphas.tolist()),

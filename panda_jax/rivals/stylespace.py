@@ -24,6 +24,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from panda_jax.errors import InputError
+from panda_jax.labels import in_turn
 from panda_jax.metrics import region_mask
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
@@ -132,7 +133,7 @@ def discover(
     'seed': int(seed),
     'truncation': float(truncation),
     'truncation_layers': truncation_layers,
-    'labels': None if labels is None else [int(label) for label in labels],
+    'labels': None if labels is None else np.asarray(labels).tolist(),
     'rgb': bool(rgb),
     'published': bool(published),
   } | ({} if published else {'probes': int(probes), 'target': float(target)})
@@ -189,7 +190,7 @@ def attribute(
     raise InputError('positives', f'shape {text}', 'two samples are the least', 'give z (P, z_dim) of 10 to 30')
   mapping = {'truncation': truncation, 'truncation_layers': truncation_layers}
   means, deviations, _ = statistics(style_rows(generator, population, seed, labels=labels, **mapping))
-  own = None if labels is None else np.asarray(labels)[np.arange(len(z)) % len(labels)]
+  own = in_turn(labels, range(len(z)))
   styles = generator.styles(generator.map(z, own, **mapping))
   parts = {'c': iter(styles.convs), 'r': iter(styles.rgbs)}
   rows = np.concatenate([np.asarray(next(parts[name[0]]), np.float64) for name, _ in sizes], axis=1)
@@ -204,7 +205,7 @@ def attribute(
     'channels': [list(name) for name in channel_names(generator, order)],
     'population': int(population),
     'seed': int(seed),
-    'labels': None if labels is None else [int(label) for label in labels],
+    'labels': None if labels is None else np.asarray(labels).tolist(),
     'rgb': bool(rgb),
   } | mapping
   return Directions('stylespace', 's', None, vectors, deviations[order], 'sigma', {'score': score[order]}, provenance)
