@@ -20,6 +20,7 @@ import os  # noqa: E402
 import shlex  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from absl import flags, logging  # noqa: E402
@@ -151,7 +152,13 @@ def how_edited(progress):
     overwrite=options.overwrite,
     command=command(),
     on_samples=progress.samples_done,
+    on_note=partial(noted, progress),
   )
+
+
+def noted(progress, text: str) -> None:
+  """Says what was asked for and comes to nothing."""
+  progress.say(f'note: {text}')
 
 
 def inside(workdir: str, name: str | Path) -> Path:
@@ -234,7 +241,7 @@ def explained_folder(command: str, numbers) -> Path:
 def how_explained(progress):
   from panda_jax.explained import Options
 
-  return Options(flags.FLAGS.overwrite, command(), progress.samples_done)
+  return Options(flags.FLAGS.overwrite, command(), progress.samples_done, partial(noted, progress))
 
 
 def refine() -> None:

@@ -160,8 +160,9 @@ class Editor:
       count = min(n, N - first)
       original, edited = pictures[:n], pictures[n:].reshape(n, len(variants), *pictures.shape[1:])
       for v, (edit, k) in enumerate(variants):  # the resume's rounding may depend on a picture's place in the batch
-        if _adds_nothing(edit, k):
-          edited[:, v] = original
+        for i, sample in enumerate(samples):
+          if _adds_nothing(edit, k, sample):
+            edited[i, v] = original[i]
       yield original[:count], edited[:count].reshape(count, *shape, *pictures.shape[1:])
 
   def _all(self, latents, state, rows: list['_Row']) -> np.ndarray:
@@ -186,8 +187,7 @@ class Editor:
     table = np.zeros((len(rows), -(-most // TERMS) * TERMS, S + self._channels), np.float32)
     for b, row in enumerate(rows):
       for t, term in enumerate(row.edit.terms if row.edit is not None else ()):
-        mask = np.asarray(term.mask)
-        table[b, t, :S] = mask if mask.ndim == 1 else mask[row.number]
+        table[b, t, :S] = _mask(term, row.number)
         np.multiply(term.direction, _strength(term, row.k), out=table[b, t, S:], dtype=np.float32)
     return table
 
@@ -262,8 +262,15 @@ def _strength(term: Edit, k: int | None) -> np.float32:
   return alpha if not alpha.ndim else alpha[k]
 
 
-def _adds_nothing(edit: AnyEdit, k: int) -> bool:
-  return all(_strength(term, k) == 0 or not np.any(term.mask) or not np.any(term.direction) for term in edit.terms)
+def _adds_nothing(edit: AnyEdit, k: int, sample: int) -> bool:
+  return all(
+    _strength(term, k) == 0 or not np.any(_mask(term, sample)) or not np.any(term.direction) for term in edit.terms
+  )
+
+
+def _mask(term: Edit, sample: int) -> np.ndarray:
+  mask = np.asarray(term.mask)
+  return mask if mask.ndim == 1 else mask[sample]
 
 
 def _count(tree) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
+from panda_jax.errors import InputError
 from panda_jax.files import claim, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
@@ -29,6 +30,7 @@ RECORD = 'edit.json'
 SHOWN = 8  # samples on the sheets
 STATISTICS = 64  # samples of the fit that rules and units are taken from
 BATCH = 16  # of them at a time
+UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +44,30 @@ class Samples:
   def latents(self, opened: Opened):
     if self.given is None:
       return opened.latents(self.seeds, self.labels)
+    return opened.mapped(self.given.array, self._classes(opened), self.given.space)
+
+  def _classes(self, opened: Opened) -> np.ndarray | None:
+    """Labels of all that a file holds."""
     array, space = self.given
-    labels = self.labels  # of w and w+ there are none: they hold the class
-    if space == 'z':
-      labels = opened.labels_of(opened.seed + np.arange(len(array)), labels, 'samples')
-    return opened.mapped(array, labels, space)
+    if space != 'z':
+      return self.labels  # w and w+ hold the class: there should be none
+    return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
+
+  def chosen(self, opened: Opened, numbers: Sequence[int]) -> 'Samples':
+    """Some of them: any seeds, with the same labels; or those of these numbers in the file.
+
+    Raises:
+      InputError: the file holds fewer.
+    """
+    if self.given is None:
+      return dataclasses.replace(self, seeds=tuple(numbers))
+    array, space = self.given
+    for number in numbers:
+      if not 0 <= number < len(array):
+        problem = f'the file of latents holds {len(array)} samples'
+        raise InputError('seeds', number, problem, f'give numbers from 0 to {len(array) - 1}')
+    labels, rows = self._classes(opened), list(numbers)
+    return Samples(given=Latents(array[rows], space), labels=None if labels is None else labels[rows])
 
   def names(self) -> list[str]:
     if self.given is None:
@@ -101,6 +122,7 @@ class Options:
     overwrite: replace other edits in the folder.
     command: for the record, to do it again.
     on_samples: told of the samples that are through.
+    on_note: told, in a sentence each, what was asked for and changes nothing.
   """
 
   noise: str = 'const'
@@ -109,6 +131,7 @@ class Options:
   overwrite: bool = False
   command: str = ''
   on_samples: Callable[[str, int], None] = lambda name, n: None
+  on_note: Callable[[str], None] = lambda text: None
 
 
 def edit_into(
@@ -258,11 +281,13 @@ def _write(
   listed = list(edits.values())
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
+  largest: list[np.ndarray] = []  # changes (n, E)
   with writing(out) as create:
     files: dict = {}
     done = 0
     for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
       arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}
+      largest.append(np.abs(arrays['difference.npy']).reshape(len(original), len(listed), -1).max(axis=-1))
       for name, array in arrays.items():
         if name not in files:
           shapes[name] = (len(names), *array.shape[1:])
@@ -277,7 +302,25 @@ def _write(
     edited = edited if edited.ndim == original.ndim + 2 else edited[:, :, None]
     sheet = Sheet(original, edited, edits, more['strengths'], names[:SHOWN], opened.factors.grid, opened.margin)
     draw = draw_removal if content['kind'] == 'removal' else draw_edits
-    record = {'settings': settings, **more, 'command': options.command, 'pictures': draw(out, sheet)}
+    notes = idle(edits, np.concatenate(largest), names)
+    record = {'settings': settings, **more, 'notes': notes, 'command': options.command, 'pictures': draw(out, sheet)}
   record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
   write_json(out / RECORD, record)
+  for note in notes:
+    options.on_note(note)
   return shapes
+
+
+def idle(edits: Mapping[str, AnyEdit], largest: np.ndarray, names: Sequence[str]) -> list[str]:
+  """What changes nothing, a sentence for each edit; `largest`: change of a pixel, (N, E)."""
+  notes = []
+  for (title, edit), changes in zip(edits.items(), largest.T, strict=True):
+    same = [name for name, change in zip(names, changes, strict=True) if change <= UNSEEN]
+    if len(same) == len(names):
+      still = not any(np.any(term.alpha) for term in edit.terms)
+      why = 'alpha is 0' if still else f'no pixel of any sample changes by more than {UNSEEN:g}'
+      notes.append(f'{title} changes nothing: {why}')
+    elif same:
+      more = f' and {len(same) - SHOWN} more' if len(same) > SHOWN else ''
+      notes.append(f'{title} changes nothing in {", ".join(same[:SHOWN])}{more}')
+  return notes

@@ -18,6 +18,7 @@ import numpy as np
 from panda_jax import maps, refine, saliency
 from panda_jax.arrays import npy_bytes
 from panda_jax.edit import BATCH_PIXELS, Editor
+from panda_jax.edit_values import direction_of
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.features import as_source
@@ -40,11 +41,13 @@ class Options:
     overwrite: replace other results in the folder.
     command: for the record, to do it again.
     on_samples: told of the samples that are through, by the name of the pass.
+    on_note: told, in a sentence each, what was found to be empty.
   """
 
   overwrite: bool = False
   command: str = ''
   on_samples: Callable[[str, int], None] = lambda name, n: None
+  on_note: Callable[[str], None] = lambda text: None
 
 
 class Batch(NamedTuple):
@@ -151,6 +154,17 @@ def likeness(parts: np.ndarray, refined: np.ndarray) -> np.ndarray:
   return np.mean(products / np.where(lengths > 0, lengths, 1), axis=0)
 
 
+def emptied(parts: np.ndarray, refined: np.ndarray, names: Sequence[str]) -> list[str]:
+  """Which parts (S, R_S) have nothing left in which samples (N, S, R_S), a sentence for each part."""
+  notes = []
+  for k in np.flatnonzero(parts.any(axis=0)):
+    gone = [name for name, one in zip(names, refined[:, :, k], strict=True) if not one.any()]
+    if gone:
+      more = f' and {len(gone) - SHOWN} more' if len(gone) > SHOWN else ''
+      notes.append(f'nothing of part {k} is left in {", ".join(gone[:SHOWN])}{more}: edits of it change nothing there')
+  return notes
+
+
 def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
   """Where the results of a command go below the workdir unless the user says: 'refine-19', 'saliency-0+3'."""
   if not numbers:
@@ -214,6 +228,7 @@ def refine_into(
     'likeness': [float(x) for x in likeness(opened.factors.parts, parts)],
     'errors': {name: [float(x) for x in row] for name, row in zip(given.names, errors, strict=True)},
     'steps_taken': [int(x) for x in taken],
+    'notes': emptied(opened.factors.parts, parts, given.names),
   }
   images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(len(parts), SHOWN))
   _write_arrays(out, arrays)
@@ -229,7 +244,7 @@ def refine_into(
       names=given.names[:n],
       margin=given.margin,
     )
-  _finish(out, REFINE_RECORD, settings, told, arrays, options.command)
+  _finish(out, REFINE_RECORD, settings, told, arrays, options)
   return {name: array.shape for name, array in arrays.items()}, told
 
 
@@ -268,6 +283,8 @@ def saliency_into(
     InputError: an appearance out of range, features or masks that do not fit, or files cannot be written.
   """
   chosen = saliency.checked_appearances(appearances, opened.factors.appearances.shape[1])
+  for a in chosen:
+    direction_of(opened.factors.appearances, a)  # raises where it is dead
   threshold = saliency.checked_threshold(threshold)
   out, given = Path(out), Given(opened, samples, features)
   if not isinstance(statistics, int | np.integer) or statistics < 1:
@@ -308,13 +325,18 @@ def saliency_into(
     'threshold_method': threshold,
     'samples': gathered.samples,
     'appearances': {str(a): _told(gathered, thresholds, inside[..., j], j, given_masks) for j, a in enumerate(chosen)},
+    'notes': [
+      f'appearance {a} is nowhere above the threshold {thresholds[j]:g}: its masks are empty'
+      for j, a in enumerate(chosen)
+      if not inside[..., j].any()
+    ],
   }
   one = len(chosen) == 1
   arrays = {'coordinates.npy': values[..., 0] if one else values, 'masks.npy': inside[..., 0] if one else inside}
   images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(N, SHOWN))
   _write_arrays(out, arrays)
   _draw(out, given, chosen, images, values, inside, thresholds, gathered, threshold)
-  _finish(out, SALIENCY_RECORD, settings, told, arrays, options.command)
+  _finish(out, SALIENCY_RECORD, settings, told, arrays, options)
   return {name: array.shape for name, array in arrays.items()}, told
 
 
@@ -381,12 +403,14 @@ def _write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(out / name, npy_bytes(array))
 
 
-def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, command: str) -> None:
+def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, options: Options) -> None:
   """The record comes last: where it is, everything else is."""
-  record = {'settings': settings, **told, 'command': command}
+  record = {'settings': settings, **told, 'command': options.command}
   record['pictures'] = sorted(path.name for path in out.glob('*.png'))
   record |= {'arrays': {name: list(array.shape) for name, array in arrays.items()}, 'versions': versions()}
   write_json(out / name, record)
+  for note in told['notes']:
+    options.on_note(note)
 
 
 def _claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str) -> None:

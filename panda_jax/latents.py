@@ -45,6 +45,11 @@ def header(shape: Sequence[int], space: str) -> bytes:
   return _MAGIC + struct.pack('<H', len(text)) + text
 
 
+def npy_bytes(latents: Latents) -> bytes:
+  """A `.npy` file of latents that says what it holds."""
+  return header(latents.array.shape, latents.space) + np.ascontiguousarray(latents.array, '<f4').tobytes()
+
+
 def recorded_space(path: str | os.PathLike) -> str | None:
   """What a whole `.npy` file says it holds, or None."""
   with open_regular(path, 'latents', REMEDY) as file:

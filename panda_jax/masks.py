@@ -74,7 +74,8 @@ def part_mask(
   for k in columns:
     if peaks[k] <= 0:
       live = ', '.join(map(str, np.flatnonzero(peaks > 0))) or 'there is none'
-      raise InputError('part', k, 'it is dead (all zero)', f'choose a live one: {live}')
+      problem = 'it is dead (all zero)' if parts.ndim == 2 else 'refinement left nothing of it in any sample'
+      raise InputError('part', k, problem, f'choose a live one: {live}')
   columns = parts[..., columns]
   if convention == 'unit':
     columns = columns * _reciprocal(columns.max(axis=-2, keepdims=True))
@@ -142,10 +143,19 @@ def shaped(
   """Threshold, then feather, then the intersection with a drawn mask (the product), each if given.
 
   The drawn mask comes last: it is a bound that nothing leaks over.
+
+  Raises:
+    InputError: nothing is left in any sample, so that an edit would change nothing; and what the steps raise.
   """
+  if not mask.any():
+    raise InputError('mask', 'empty', 'it is zero everywhere', 'give one that is positive where to edit')
   mask = mask if threshold is None else thresholded(mask, threshold)
   mask = mask if feather is None else feathered(mask, grid, feather)
-  return mask if drawn is None else mask * as_mask(drawn, grid)
+  mask = mask if drawn is None else mask * as_mask(drawn, grid)
+  if not mask.any():
+    where = 'inside the drawn mask' if drawn is not None else 'above the threshold'
+    raise InputError('mask', 'empty', f'nothing of the part is left {where}', 'choose another threshold or mask')
+  return mask
 
 
 def as_mask(array: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
@@ -183,7 +193,7 @@ def read_mask(
       the value of the nearest cell inside.
 
   Raises:
-    InputError: no such PNG, or one of another size.
+    InputError: no such PNG, one of another size, or one with nothing drawn on it.
   """
   content = read_bytes(path, 'mask', _drawn(grid, size), LARGEST_PICTURE)
   return mask_of_png(content, path, grid, size, margin)
@@ -214,6 +224,9 @@ def mask_of_png(
     raise InputError('mask', name, 'it is not a PNG', remedy) from error
   except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
     raise InputError('mask', name, f'it cannot be read ({error})', remedy) from error
+  if not levels.any():
+    problem = 'it is black everywhere, or transparent where it is not'
+    raise InputError('mask', name, problem, 'draw white, opaque, where to edit')
   if (height, width) == tuple(grid):
     return levels.reshape(-1)
   inner = grid[0] - 2 * margin, grid[1] - 2 * margin

@@ -135,8 +135,6 @@ def remove(
   mask = masks.shaped(
     masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn
   ).astype(np.float64)
-  if not mask.any():
-    raise InputError('mask', 'empty', 'nothing of the part is left', 'choose another threshold or mask')
   found = find_background(features, factors, margin) if appearance is None else None
   index = appearance if found is None else found.appearance
   direction = direction_of(factors.appearances, index)

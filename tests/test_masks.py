@@ -191,3 +191,40 @@ def test_pictures_that_are_none(tmp_path):
 def test_a_part_is_named_once(parts, chosen):
   with pytest.raises(InputError, match=f'part={len(chosen)} of them: one is named twice'):
     masks.part_mask(parts, chosen)
+
+
+EMPTY = {  # grey, opacity, and the mode of the picture
+  'black': (0, 255, 'RGB'),
+  'black bits': (0, 255, '1'),
+  'black of 16 bits': (0, 255, 'I;16'),
+  'transparent white': (255, 0, 'RGBA'),
+  'transparent white of two channels': (255, 0, 'LA'),
+  'black paint on transparency': (0, 128, 'RGBA'),
+}
+
+
+@pytest.mark.parametrize('size', [GRID, (32, 48)])
+@pytest.mark.parametrize('name', EMPTY)
+def test_a_picture_with_nothing_on_it_is_said_to_be_empty(tmp_path, name, size):
+  grey, opacity, mode = EMPTY[name]
+  rgba = np.full((*size, 4), grey, np.uint8)
+  rgba[..., 3] = opacity
+  picture = Image.fromarray(rgba)
+  picture = Image.fromarray(np.zeros(size, np.uint16)) if mode == 'I;16' else picture.convert(mode)
+  picture.save(tmp_path / 'm.png')
+  with pytest.raises(InputError, match=r'mask=.*m\.png: it is black everywhere, or transparent where it is not'):
+    masks.read_mask(tmp_path / 'm.png', GRID, (32, 48))
+
+
+def test_what_leaves_nothing_of_a_mask_is_said():
+  mask, drawn = np.zeros((2, 4), np.float32)
+  mask[:2] = [1, 0.25]
+  with pytest.raises(InputError, match='it is zero everywhere'):
+    masks.shaped(np.zeros(4, np.float32), (2, 2))
+  for options in ({'drawn': drawn}, {'drawn': np.eye(4)[3]}, {'drawn': np.eye(4)[1], 'threshold': 0.5}):
+    with pytest.raises(InputError, match='nothing of the part is left inside the drawn mask'):
+      masks.shaped(mask, (2, 2), **options)
+  several = np.stack([mask, mask[::-1]])  # nothing is left of the second: others are edited
+  np.testing.assert_array_equal(masks.shaped(several, (2, 2), drawn=np.eye(4)[0]), np.stack([np.eye(4)[0], [0] * 4]))
+  with pytest.raises(InputError, match='refinement left nothing of it in any sample'):
+    masks.part_mask(np.zeros((3, 4, 2), np.float32), 1)

@@ -72,7 +72,7 @@ class Controls:
 
   def begun(self) -> Session:
     """A session at its start."""
-    return Session(Choice((self.engine.opened.seed,)).at(appearance=self.engine.appearances[0], alpha=0.0))
+    return Session(Choice((self.engine.first_seed,)).at(appearance=self.engine.appearances[0], alpha=0.0))
 
   def session(self, memory: str | None) -> Session:
     """The session that came with a request.
@@ -168,7 +168,7 @@ class Controls:
 
   def next_seeds(self, session: Session, by: int) -> Session:
     seeds = session.now.seeds
-    return session.with_seeds(tuple((t + by * len(seeds)) % 2**32 for t in seeds))
+    return session.with_seeds(tuple((t + by * len(seeds)) % self.engine.most_seeds for t in seeds))
 
   def refined(self, session: Session, on: Any) -> tuple[Session, str]:
     said = 'Parts are refined for each picture.' if on is True else 'Parts of the fit.'

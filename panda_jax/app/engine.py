@@ -18,7 +18,7 @@ from panda_jax import masks
 from panda_jax.app.choices import Choice, placed
 from panda_jax.catalog.writing import ZOO
 from panda_jax.edit import AnyEdit, Editor, compose, layer_rms
-from panda_jax.edited import features_of, fit_features
+from panda_jax.edited import Samples, features_of, fit_features
 from panda_jax.errors import InputError
 from panda_jax.opened import Opened
 from panda_jax.overlays import relative
@@ -60,13 +60,17 @@ class Engine:
 
   Args:
     opened: a fit with a generator.
+    samples: what the seeds of a choice are: seeds, with these labels if any, or numbers of samples in a file.
 
   Raises:
-    InputError: it has none, or no part is alive.
+    InputError: it has none, no part is alive, or the samples do not fit.
   """
 
-  def __init__(self, opened: Opened):
-    self.opened, self.factors = opened, opened.factors
+  def __init__(self, opened: Opened, samples: Samples | None = None):
+    self.opened, self.factors, self.samples = opened, opened.factors, samples or Samples()
+    given = self.samples.given
+    self.first_seed, self.most_seeds = (opened.seed, 2**32) if given is None else (0, len(given.array))
+    (self.samples if given else self.samples.chosen(opened, [self.first_seed])).latents(opened)  # they fit
     self.editor = Editor(opened.needed_generator(), opened.layer)
     self.size, self.margin = opened.image_size(), opened.margin
     self.parts, self.appearances = self.factors.live_parts, self.factors.live_appearances
@@ -89,7 +93,7 @@ class Engine:
 
   def _sample(self, seed: int) -> _Sample:
     def make():
-      latents = self.opened.latents([seed])
+      latents = self.samples.chosen(self.opened, [seed]).latents(self.opened)
       state = self.editor.state(latents)
       nothing = Spec((self.parts[0],), self.appearances[0], 0.0).edit(self.factors)
       return _Sample(latents, state, np.asarray(self.editor.resumed(latents, state, nothing)[0], np.float32))
@@ -189,10 +193,7 @@ class Engine:
     Raises:
       InputError: it is none, has another size, or is black.
     """
-    mask = masks.mask_of_png(content, 'mask.png', self.factors.grid, self.size, self.margin)
-    if not mask.any():
-      raise InputError('mask', None, 'it is black everywhere', 'draw white where to edit')
-    return mask
+    return masks.mask_of_png(content, 'mask.png', self.factors.grid, self.size, self.margin)
 
   def features(self) -> np.ndarray:
     """(n, H, W, C) of the first samples of the fit."""
@@ -247,7 +248,7 @@ class Engine:
 
   def warm(self) -> None:
     """Compiles what the first click needs."""
-    first = Choice((self.opened.seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
+    first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reach(first.current)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine, catalog_of
+from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.opened import Opened
 
@@ -17,6 +18,7 @@ class Fits:
 
   Args:
     opened: one or more, of different folders.
+    samples: that are shown, see `Engine`; with one fit only.
 
   Attributes:
     folders: {name: folder}; a fit is named by its folder, or by the whole path where that is not enough.
@@ -25,7 +27,8 @@ class Fits:
     InputError: a folder is given twice, or the first fit cannot be explored.
   """
 
-  def __init__(self, opened: Sequence[Opened]):
+  def __init__(self, opened: Sequence[Opened], samples: Samples | None = None):
+    self._samples = samples
     folders = [Path(one.folder).resolve() for one in opened]
     for number, folder in enumerate(folders):
       if folder in folders[:number]:
@@ -52,7 +55,7 @@ class Fits:
       raise InputError('fit', str(name)[:200], 'it is not one of those that this server was started with', 'load again')
     with self._lock:
       if name not in self._controls:
-        self._controls[name] = Controls(Engine(self._opened[name]))
+        self._controls[name] = Controls(Engine(self._opened[name], self._samples))
       return self._controls[name]
 
   def number(self, name: str) -> int:

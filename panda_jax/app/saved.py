@@ -14,14 +14,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax import strips
+from panda_jax import latents, strips
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
+from panda_jax.arrays import npy_bytes
+from panda_jax.edited import Samples
 from panda_jax.errors import InputError, refusal
+from panda_jax.files import write_atomically
 from panda_jax.pictures import draw_images
 from panda_jax.zoo import NamedEdit, Spec, write_zoo
 
 FOLDER = 'app'
+LATENTS, LABELS = 'latents.npy', 'labels.npy'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
 LONGEST_NAME = 60
 MOST_SAVED = 1000  # folders in WORKDIR/app
@@ -79,6 +83,8 @@ def default_name(term: Spec) -> str:
 def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
   """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
 
+  Where the explorer shows samples of a file, or of given classes, also these: latents.npy, labels.npy.
+
   Args:
     engine: of the fit.
     choice: with one edit or more.
@@ -92,6 +98,7 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
   if not choice.complete:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
   choice = dataclasses.replace(choice, terms=choice.complete)
+  shown = engine.samples.chosen(engine.opened, choice.seeds)
   folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
   try:
     original, edited = engine.originals(choice.seeds), engine.edited(choice)
@@ -101,7 +108,7 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
       edited,
       region=engine.regions(choice),
       margin=engine.margin,
-      names=[f'seed {seed}' for seed in choice.seeds],
+      names=[f'{"seed" if shown.given is None else "sample"} {seed}' for seed in choice.seeds],
       title=folder.name,
     )
     draw_images(folder / 'edited.png', edited)
@@ -110,12 +117,16 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
     named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
     write_zoo(folder / 'edit.json', {folder.name: named})
+    if shown.given is not None:
+      write_atomically(folder / LATENTS, latents.npy_bytes(shown.given))
+    if shown.labels is not None:
+      write_atomically(folder / LABELS, npy_bytes(shown.labels))
   except BaseException as error:
     shutil.rmtree(folder, ignore_errors=True)
     if isinstance(error, OSError):
       raise refusal('workdir', folder, 'the edit could not be saved', error) from error
     raise
-  return Saved(folder.name, folder, _command(engine, choice, folder))
+  return Saved(folder.name, folder, _command(engine, choice, shown, folder))
 
 
 _claiming = threading.Lock()
@@ -152,9 +163,11 @@ def _check_room(parent: Path) -> None:
     raise InputError('workdir', parent, said, 'move some elsewhere, or delete them, and save again')
 
 
-def _command(engine: Engine, choice: Choice, folder: Path) -> str:
+def _command(engine: Engine, choice: Choice, shown: Samples, folder: Path) -> str:
   arguments = [f'--workdir={engine.opened.folder}', f'--zoo={folder / "edit.json"}', f'--name={folder.name}']
-  arguments += [f'--seeds={",".join(map(str, choice.seeds))}', *(['--refined'] if choice.refined else [])]
+  seeds = f'--seeds={",".join(map(str, choice.seeds))}'
+  arguments += [seeds if shown.given is None else f'--latents={folder / LATENTS}']
+  arguments += [f'--labels={folder / LABELS}'] * (shown.labels is not None) + ['--refined'] * choice.refined
   return shlex.join(['python', 'run.py', 'edit', *arguments])
 
 

@@ -1,17 +1,26 @@
 """Pictures of a choice are those of the library, and a click means the part that is strongest there."""
 
+import shlex
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from panda_jax import latents
+from panda_jax.app.__main__ import parsed, samples_of
 from panda_jax.app.choices import Choice
-from panda_jax.app.engine import CATALOG, rounded_up
+from panda_jax.app.controls import Controls
+from panda_jax.app.engine import CATALOG, Engine, rounded_up
+from panda_jax.app.saved import save
 from panda_jax.edit import Editor, make_edit
+from panda_jax.edited import Samples
 from panda_jax.errors import InputError
+from panda_jax.latents import Latents
+from panda_jax.opened import open_workdir
 from panda_jax.refine import refine
 from panda_jax.zoo import NamedEdit, Spec, write_zoo
+from tests.test_edit_cli import call
 
 FIRST, SECOND = Spec((1,), 2, 3.0), Spec((2,), 0, -2.0, threshold=0.5)
 
@@ -139,3 +148,49 @@ def test_catalog(engine):
   path.write_text('{}')
   with pytest.raises(InputError, match='no zoo'):
     engine.catalog()
+
+
+def test_samples_of_a_file_in_place_of_seeds(fitted, tmp_path):
+  opened = open_workdir(fitted)
+  wplus = np.asarray(opened.latents([3, 7, 9]).wplus)
+  engine = Engine(opened, Samples(given=Latents(wplus, 'wplus')))
+  controls = Controls(engine)
+  expected = opened.generator(opened.latents([7, 9]))
+  np.testing.assert_allclose(engine.originals((1, 2)), expected, atol=1e-5)
+  assert controls.begun().now.seeds == (0,)
+  assert controls.next_seeds(controls.begun(), -1).now.seeds == (2,)
+  with pytest.raises(InputError, match='seeds=3: the file of latents holds 3 samples; give numbers from 0 to 2'):
+    engine.originals((1, 3))
+  with pytest.raises(InputError, match=r'labels=.*holds the class'):
+    Engine(opened, Samples(given=Latents(wplus, 'wplus'), labels=np.array([0])))
+  opened.folder = tmp_path
+  saved = save(engine, Choice((2, 0), (FIRST,)), 'mine')
+  assert f'--latents={saved.folder / "latents.npy"}' in saved.command
+  assert '--seeds' not in saved.command
+  found = latents.read(saved.folder / 'latents.npy', opened.generator)
+  assert found.space == 'wplus'
+  np.testing.assert_array_equal(found.array, wplus[[2, 0]])
+  arguments = [word for word in shlex.split(saved.command)[2:] if not word.startswith('--workdir=')]
+  assert call(*arguments, f'--workdir={fitted}', f'--out={tmp_path / "again"}') == 0
+  np.testing.assert_allclose(
+    np.load(tmp_path / 'again' / 'edited.npy'), engine.edited(Choice((2, 0), (FIRST,))), atol=1e-5
+  )
+
+
+def test_what_the_command_line_says_of_samples(fitted, tmp_path):
+  opened = open_workdir(fitted)
+
+  def engine(*arguments):
+    return Engine(opened, samples_of(parsed([f'--workdir={fitted}', *arguments]), opened))
+
+  assert engine().first_seed == opened.seed
+  np.save(tmp_path / 'w.npy', np.zeros((4, 8), np.float32))  # z has 7 numbers
+  assert engine(f'--latents={tmp_path / "w.npy"}').samples.given.space == 'w'
+  for arguments, said in (
+    (['--labels=0'], 'this generator is unconditional'),
+    (['--labels=0,1'], '2 of them: there is one sample'),
+    (['--space=w'], 'space=w: there is no file'),
+    ([f'--latents={tmp_path / "w.npy"}', '--space=z'], r'give z as \(N, 7\)'),
+  ):
+    with pytest.raises(InputError, match=said):
+      engine(*arguments)
