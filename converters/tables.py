@@ -117,7 +117,7 @@ def number(value: object, whole: bool = False) -> int | float:
     value = value.item()
   if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
     raise ValueError
-  if isinstance(value, float) and value.is_integer():
+  if isinstance(value, float) and value.is_integer() and abs(value) < 1 << 53:
     value = int(value)
   if whole and not isinstance(value, int):
     raise ValueError

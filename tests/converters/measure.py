@@ -1,16 +1,29 @@
-"""Reads files one after the other and says in JSON what became of each: outcome, processor seconds, peak of memory.
+"""Converts files one after the other, all but the writing, and says in JSON what became of each.
+
+That is its outcome, seconds of the processor, and bytes of memory at the peak.
 
 `python -m tests.converters.measure FILE ...`, a process of its own, so that nothing else is measured. Linux only.
 """
 
 import gc
+import importlib
 import json
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from converters.__main__ import FAMILIES, converted
 from converters.reading import read
 from panda_jax.errors import InputError
+from panda_jax.generators import registry
+from panda_jax.generators.biggan import deep_options
+
+ROOT = Path(__file__).parents[2]
+ON_LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')
 
 
 def resident(field: str) -> int:
@@ -24,7 +37,7 @@ def measured(path: str) -> dict:
   Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
   before, started = resident('VmRSS'), time.process_time()
   try:
-    read(path)
+    converted(read(path), 'auto', 'ema', {})
     said = None
   except InputError as error:
     said = str(error)
@@ -32,6 +45,24 @@ def measured(path: str) -> dict:
   return {'path': path, 'error': said, 'seconds': seconds, 'growth': resident('VmHWM') - before}
 
 
+def prepare() -> None:
+  """Imports what a conversion may need, and makes JAX ready, so that neither is measured."""
+  for family in FAMILIES:
+    importlib.import_module(f'converters.{family}')
+    registry.generator_class(family)
+  registry.abstract('biggan', deep_options(128))
+
+
+def measurements(paths: dict[str, Path]) -> dict[str, dict]:
+  """{name: what a process of its own measures for a file}."""
+  command = [sys.executable, '-m', 'tests.converters.measure', *map(str, paths.values())]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600)
+  assert done.returncode == 0, done.stderr
+  return dict(zip(paths, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
 if __name__ == '__main__':
+  resource.setrlimit(resource.RLIMIT_CPU, (600, 600))  # whatever goes wrong, it ends
+  prepare()
   for name in sys.argv[1:]:
     print(json.dumps(measured(name)), flush=True)

@@ -1,0 +1,104 @@
+"""Sizes that a checkpoint claims and does not hold: told within bounds of time and memory, whatever the claim."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.converters.measure import ON_LINUX, measurements
+from tests.converters.writers import Raw, module, state_dict, text, write_nvlabs, write_zip
+from tests.generators import checkpoints, plain_biggan, plain_stylegan3
+from tests.generators.test_biggan import SMALL as BIGGAN
+from tests.generators.test_stylegan3 import SMALL as STYLEGAN3
+
+MEGABYTE = 1 << 20
+
+
+def stylegan3(**arguments) -> bytes:
+  """A small snapshot with other arguments of its constructor than its arrays are of."""
+  state = plain_stylegan3.random_checkpoint(np.random.default_rng(0), **STYLEGAN3)
+  return write_nvlabs({'G_ema': module('Generator', buffers=state, kwargs=STYLEGAN3 | arguments)})
+
+
+def stylegan2(arrays: dict | None = None, **arguments) -> bytes:
+  """The same of a StyleGAN2, with more arrays."""
+  made = checkpoints.stylegan2_nvlabs(flat=True, attributes=False)
+  kwargs = made.init_kwargs | arguments
+  return write_nvlabs({'G_ema': module('Generator', buffers=made.state_dict | (arrays or {}), kwargs=kwargs)})
+
+
+def biggan(folder: Path, arrays: dict | None = None, **config) -> None:
+  """A small BigGAN with another config.json than its arrays are of."""
+  state = plain_biggan.random_checkpoint(np.random.default_rng(0), BIGGAN)
+  folder.mkdir()
+  (folder / 'pytorch_model.bin').write_bytes(write_zip(state_dict(state | (arrays or {}))))
+  (folder / 'config.json').write_text(json.dumps(BIGGAN | config))
+
+
+def genforce(arrays: dict) -> bytes:
+  return write_zip(state_dict(checkpoints.stylegan2_genforce() | arrays))
+
+
+def held(pattern: str, count: int, shape: tuple = ()) -> dict[str, np.ndarray]:
+  """So many small arrays, which are there indeed."""
+  return {pattern.format(i): np.ones(shape, np.float32) for i in range(count)}
+
+
+NUMBERS = (10**9, 2**20, -(10**9), 10**60, 1e308, 1e-308, float('nan'), float('inf'), 'a' * 100_000, [[0] * 1000] * 100)
+COUNTS = ('num_layers', 'num_critical', 'margin_size', 'conv_kernel', 'filter_size', 'lrelu_upsampling', 'z_dim')
+COUNTS += ('w_dim', 'c_dim', 'img_resolution', 'img_channels')
+REALS = ('first_cutoff', 'first_stopband', 'last_stopband_rel', 'channel_base', 'channel_max', 'output_scale')
+# A list of one long text a hundred times: small in the file and in memory, a giant when it is written out.
+LONG = Raw(b'](' + text('a' * MEGABYTE) + b'q\xff' + b'h\xff' * 99 + b'e')
+KERNEL = np.ones((1, 1, 3, 3), np.float32)
+CLAIMS = {
+  **{f'stylegan3 {name}={n}': {name: n} for name in COUNTS for n in NUMBERS[:2]},
+  **{f'stylegan3 {name}={n}': {name: n} for name in REALS for n in NUMBERS[3:8]},
+  **{f'stylegan3 filter_size={str(n)[:8]}': {'filter_size': n} for n in NUMBERS},
+  **{f'stylegan3 mapping layers={str(n)[:8]}': {'mapping_kwargs': {'num_layers': n}} for n in (30_000, *NUMBERS)},
+  'stylegan3 filters': {'filter_size': 64, 'lrelu_upsampling': 16, 'use_radial_filters': True},
+}
+FILES = {
+  **{name: lambda arguments=arguments: stylegan3(**arguments) for name, arguments in CLAIMS.items()},
+  'stylegan3 layers': lambda: write_nvlabs({'G': module('G', buffers=held('synthesis.L{}_9_9.bias', 5000))}),
+  'stylegan2 conv_clamp': lambda: stylegan2(conv_clamp=10**60),
+  'stylegan2 architecture': lambda: stylegan2(architecture=LONG),
+  'stylegan2 clamp': lambda: stylegan2(conv_clamp=LONG),
+  'stylegan2 img_channels': lambda: stylegan2(img_channels=LONG),
+  'stylegan2 activation': lambda: stylegan2(mapping_kwargs={'activation': LONG}),
+  'stylegan2 taps': lambda: stylegan2({'synthesis.b8.resample_filter': np.ones(10**5, np.float32)}),
+  'stylegan2 blocks': lambda: stylegan2({'synthesis.b4096.conv0.weight': KERNEL}),
+  'stylegan2 mapping': lambda: stylegan2(held('mapping.fc{}.weight', 4000, (8, 8))),
+  'genforce layer': lambda: genforce({'synthesis.layer4000.weight': KERNEL}),
+  'genforce mapping': lambda: genforce({'mapping.dense4096.bias': np.ones(1, np.float32)}),
+  'genforce mapping layers': lambda: genforce(held('mapping.dense{}.weight', 4000, (8, 8))),
+  'genforce keys': lambda: genforce(held('synthesis.layer3.{}', 20_000)),
+}
+CONFIGS = {
+  'blocks': {'layers': [[True, 16, 16]] * 50_000},
+  'blocks that double': {'layers': [[True, 16, 16]] * 5},
+  'deep blocks': {'layers': [[True, 16, [[[[16]]]]]]},
+  **{
+    f'{name}={value}': {name: value}
+    for name in ('z_dim', 'channel_width', 'num_classes', 'n_stats', 'attention_layer_position', 'eps', 'output_dim')
+    for value in (10**9, 10**400, -5, 1e308, float('nan'))
+  },
+}
+
+
+@ON_LINUX
+def test_no_claim_costs_more_than_it_holds(tmp_path):
+  paths = {}
+  for name, make in FILES.items():
+    paths[name] = tmp_path / f'{len(paths)}.pkl'
+    paths[name].write_bytes(make())
+  for name, config in CONFIGS.items():
+    paths[f'biggan {name[:40]}'] = tmp_path / f'{len(paths)}'
+    biggan(tmp_path / f'{len(paths) - 1}', **config)
+  paths['biggan blocks that are there'] = tmp_path / 'held'
+  biggan(tmp_path / 'held', held('generator.layers.{}.bias', 3000), layers=[[True, 16, 16]] * 2000)
+  for name, found in measurements(paths).items():
+    assert found['error'] or 'output_dim' in name, name  # the size that the blocks make is believed, with a note
+    assert len(found['error'] or '') <= 300, name
+    assert found['seconds'] < 5, (name, found)
+    assert found['growth'] < 100 * MEGABYTE, (name, found)
