@@ -16,7 +16,20 @@ from flax import serialization
 
 from panda_jax import distributed, joint
 from panda_jax.errors import refusal
+from panda_jax.files import LARGEST_JSON, parsed_json, read_bytes
+from panda_jax.generators import weights
 from panda_jax.solver import SolverState
+
+COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
+ANEW = 'use --overwrite to start anew'
+INFO = {  # the form of what is saved beside the arrays
+  'level': int,
+  'phase': str,
+  'samples': int,
+  'mode': str,
+  'seconds': float,
+  'history': [{'phase': str, 'samples': int, 'relative_error': float}],
+}
 
 
 @contextlib.contextmanager
@@ -67,14 +80,20 @@ def unpacked(data: bytes) -> SolverState:
   return _joined(found['inner'], json.loads(found['info']))
 
 
+def largest(positions: int, channels: int, parts: int) -> int:
+  """Bytes that the arrays of a state can have together: some copies of P and X, and numbers."""
+  return 8 * (COPIES * positions * parts + 4 * channels * channels) + (1 << 20)
+
+
 class Checkpoints:
   """Saves at most every so many seconds, and whenever asked; keeps the last two.
 
   Orbax is imported at the first use: it takes most of a second.
   """
 
-  def __init__(self, folder: Path, seconds: float):
-    self._folder, self._seconds = folder, seconds
+  def __init__(self, folder: Path, seconds: float, largest: int):
+    """`largest`: bytes of arrays that a state can have."""
+    self._folder, self._seconds, self._largest = folder, seconds, largest
     self._manager, self._last = None, None
 
   def _open(self):
@@ -124,22 +143,27 @@ class Checkpoints:
       return None
     import orbax.checkpoint as ocp
 
-    manager = self._open()
-    step = manager.latest_step()
+    try:
+      manager = self._open()
+      step = manager.latest_step()
+    except Exception as error:  # of names that are no steps
+      raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
     if step is None:
       return None
     structure = serialization.to_state_dict(_structure())
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
     try:
+      weights.stored(self._folder / str(step) / 'inner', self._largest)  # or Orbax would believe what they claim
+      parsed_json(read_bytes(self._folder / str(step) / 'info' / 'metadata', 'workdir', ANEW, LARGEST_JSON), INFO)
       saved = manager.restore(
         step,
         args=ocp.args.Composite(inner=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()),
       )
+      state = _joined(saved['inner'], saved['info'])
     except Exception as error:
-      remedy = 'use --overwrite to start anew'
-      raise refusal('workdir', self._folder.parent, f'checkpoint {step} cannot be read', error, remedy) from error
+      raise refusal('workdir', self._folder.parent, f'checkpoint {step} cannot be read', error, ANEW) from error
     self._last = time.monotonic()
-    return _joined(saved['inner'], saved['info'])
+    return state
 
   def close(self):
     if self._manager is not None:

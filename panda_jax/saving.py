@@ -34,6 +34,7 @@ class Saving:
   Args:
     workdir: of the fit.
     seconds: between checkpoints.
+    largest: bytes of arrays that a checkpoint can hold, see `checkpoint.largest`.
     caught: signals so far; one in any process stops all at the same point.
     saved: whether there is a checkpoint of an earlier run.
     check: called in process 0 with the source's hash before anything is restored; raises if it is another source.
@@ -44,6 +45,7 @@ class Saving:
     self,
     workdir: Path,
     seconds: float,
+    largest: int,
     caught: list[int],
     saved: bool,
     check: Callable[[str], None],
@@ -52,7 +54,7 @@ class Saving:
   ):
     self._workdir, self._caught, self._check = workdir, caught, check
     self._clock, self._progress = clock, progress
-    self._checkpoints, self._last = Checkpoints(workdir / 'checkpoints', seconds), None
+    self._checkpoints, self._last = Checkpoints(workdir / 'checkpoints', seconds, largest), None
     self._note(saved)
 
   def _note(self, saved: bool) -> None:

@@ -18,11 +18,12 @@ from jax.sharding import PartitionSpec as Spec
 from panda_jax import appearances, block, joint, moments
 from panda_jax.clock import Clock
 from panda_jax.distributed import replicated
-from panda_jax.errors import NonFiniteError
+from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.store import IN_FLIGHT, Store
 
+PHASES = 'search', 'joint', 'gram', 'valley'  # in which a fit is saved
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
@@ -382,6 +383,17 @@ class Solver:
         'check the features for extreme values, or use precision=highest',
       )
 
+  def check_resumed(self, state: SolverState) -> None:
+    """Raises InputError unless a state that was saved is one of this fit."""
+    X = (self.C, self.C if self.mode in ('full', 'identity') else self.settings.appearances)
+    mine = joint.begin(np.zeros((self.S, self.settings.parts)), np.zeros(X))
+    same = jax.tree.map(np.shape, state.inner) == jax.tree.map(np.shape, mine)
+    finite = all(np.isfinite(x).all() for x in (state.inner.P, state.inner.X))
+    level = 0 <= state.level < len(self.sizes)
+    if not (same and finite and level and state.phase in PHASES and state.mode == self.mode):
+      problem = 'what was saved is no state of this fit'
+      raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
+
   def entry(self, state: SolverState, iteration: int, seconds: float, error: float) -> dict:
     return {
       'iteration': iteration,
@@ -417,6 +429,8 @@ class Solver:
     Z = None
     if state is None:
       state, Z = self.start()
+    else:
+      self.check_resumed(state)
     while state.phase != 'gram':
       whole = state.level == last and everything
       if Z is None:

@@ -12,6 +12,7 @@ import ml_collections
 
 from panda_jax import distributed, labels, signals, suggestions
 from panda_jax.arrays import npy_bytes
+from panda_jax.checkpoint import largest
 from panda_jax.clock import Clock
 from panda_jax.config import check_values, default_config
 from panda_jax.errors import InputError, refusal
@@ -245,7 +246,8 @@ def _fit_into(
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
       return before['summary']
     with signals.caught() as caught:
-      saving = Saving(workdir, config.checkpoint_seconds, caught, before['saved'], check, clock, progress)
+      most = largest(source.positions, source.channels, config.parts)
+      saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
       with signals.keeping(saving.kept):
         result = fit(
           source,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 import tracemalloc
 
@@ -250,3 +251,74 @@ def test_values_of_a_comparison_have_the_types_of_their_defaults():
       checked(values | change)
   with pytest.raises(InputError, match='cannot be recorded'):
     checked(values | {'target': {1, 2}})
+
+
+# A fit that goes on from a damaged checkpoint.
+
+
+@pytest.fixture
+def unfinished(fitted, tmp_path):
+  """The folder of the last checkpoint of a fit that has not ended."""
+  workdir, config = fitted
+  shutil.copytree(workdir, tmp_path / 'w')
+  (tmp_path / 'w' / 'summary.json').unlink()
+  return max((tmp_path / 'w' / 'checkpoints').iterdir(), key=lambda path: int(path.name)), config
+
+
+def test_an_unfinished_fit_goes_on(unfinished):
+  step, config = unfinished
+  assert fit_into(step.parents[1], config)['counts']['parts'] == 2
+
+
+INFO = {
+  'list': '[]',
+  'null': 'null',
+  'deep': '[' * 100_000,
+  'empty': '{}',
+  'level': {'level': 'a'},
+  'far level': {'level': 99},
+  'level below 0': {'level': -1},
+  'phase': {'phase': 'done'},
+  'phase of a list': {'phase': []},
+  'mode': {'mode': 'x'},
+  'history': {'history': 3},
+  'empty entries': {'history': [{}]},
+  'seconds': {'seconds': '1'},
+  'pipe': None,
+}
+
+
+@pytest.mark.parametrize('name', INFO)
+def test_what_is_saved_beside_a_checkpoint_is_of_its_form(name, unfinished):
+  step, config = unfinished
+  path, change = step / 'info' / 'metadata', INFO[name]
+  if change is None:
+    path.unlink()
+    os.mkfifo(path)
+  else:
+    path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
+  with pytest.raises(InputError, match=r'checkpoint.*; use --overwrite to start anew'):
+    fit_into(step.parents[1], config)
+
+
+@pytest.mark.parametrize('damage', ['cut', 'none', 'pipe', 'other sizes'])
+def test_the_arrays_of_a_checkpoint_are_those_of_the_fit(damage, unfinished):
+  step, config = unfinished
+  arrays = step / 'inner' / 'manifest.ocdbt'
+  if damage == 'other sizes':
+    config = default_config()
+    config.update({**fitted_values(step.parents[1]), 'parts': 3})
+    (step.parents[1] / 'config.json').write_text(json.dumps(config.to_dict()))
+  elif damage == 'cut':
+    arrays.write_bytes(arrays.read_bytes()[:-20])
+  else:
+    arrays.unlink()
+    if damage == 'pipe':
+      os.mkfifo(arrays)
+  with pytest.raises(InputError, match='use --overwrite to start anew'):
+    fit_into(step.parents[1], config)
+
+
+def fitted_values(workdir):
+  values = read_json(workdir / 'config.json', 'workdir', config_form())
+  return {key: value for key, value in values.items() if key != 'sha256' and value is not None}

@@ -77,14 +77,18 @@ def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     raise OSError(told(error)) from error
 
 
-def stored(folder: Path) -> dict[str, Kind]:
+def stored(folder: Path, most: int | None = None) -> dict[str, Kind]:
   """{dotted name: kind} of the arrays in a folder, after looking at every file and claim in it.
+
+  Args:
+    folder: that `write`, or a checkpointer of Orbax, made.
+    most: bytes that the arrays may have together; if left out, what its files can hold of learnt weights.
 
   Raises:
     ValueError: something in it is not as `write` makes it, with what that is.
   """
   try:
-    return _stored(folder)
+    return _stored(folder, most)
   except OSError as error:
     raise ValueError(error.strerror or told(error)) from error
 
@@ -150,7 +154,7 @@ def _flattened(tree: object, prefix: str = '') -> dict[str, object]:
   return flat
 
 
-def _stored(folder: Path) -> dict[str, Kind]:
+def _stored(folder: Path, most: int | None) -> dict[str, Kind]:
   files = _files(folder)
   node = _node(folder, files)
   if len(node) > 2 * MOST_ARRAYS:
@@ -163,7 +167,7 @@ def _stored(folder: Path) -> dict[str, Kind]:
     else:
       chunks[name, part] = entry
   claimed = sum(math.prod(kind.shape) * kind.dtype.itemsize for kind, _ in described.values())
-  if claimed > CLAIMED * sum(files.values()) + CLAIMED_MORE:
+  if claimed > (CLAIMED * sum(files.values()) + CLAIMED_MORE if most is None else most):
     raise ValueError(f'its arrays claim {claimed >> 20} MB, far more than its files hold')
   for name, (kind, compressed) in described.items():
     entry = chunks.pop((name, '.'.join('0' * len(kind.shape)) or '0'), None)
