@@ -34,7 +34,7 @@ from panda_jax.factors import Factors
 from panda_jax.features import NpySource
 from panda_jax.files import read_json
 from panda_jax.fitting import check_settings
-from panda_jax.generators import disk, registry
+from panda_jax.generators import disk
 from panda_jax.lock import LOCK, locked
 from panda_jax.opened import open_workdir
 from panda_jax.records import SUMMARY, config_form
@@ -175,8 +175,10 @@ def read_cell(path: Path) -> None:
 
 
 def read_description(path: Path) -> None:
-  description = disk.read_description(placed(path, disk.DESCRIPTION))
-  registry.options_from_json(description['family'], description['options'])
+  folder = placed(path, disk.DESCRIPTION)
+  if not (folder / disk.WEIGHTS).exists():
+    (folder / disk.WEIGHTS).symlink_to(disk.folder_of('cats64') / disk.WEIGHTS)
+  disk.load_generator(folder)
 
 
 def read_lock(path: Path) -> None:
