@@ -29,7 +29,7 @@ import panda_jax  # noqa: E402
 from panda_jax import command_line  # noqa: E402
 from panda_jax.clock import Clock  # noqa: E402
 from panda_jax.config import FLAGS, check_values, default_config  # noqa: E402
-from panda_jax.errors import InputError, Interrupted, Lost  # noqa: E402
+from panda_jax.errors import InputError, Interrupted, Lost, refusal  # noqa: E402
 from panda_jax.progress import Progress  # noqa: E402
 from panda_jax.wording import brief, nearest  # noqa: E402
 from panda_jax.workdir import fit_into  # noqa: E402
@@ -538,6 +538,12 @@ def main(argv: list[str]) -> int:
   try:
     with signals.keeping(lambda: 'nothing was written'), signals.raising():
       COMMANDS[parse(argv)]()
+      sys.stdout.flush()
+  except BrokenPipeError:  # whoever reads has seen enough, and the work is done
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  except OSError as error:
+    print(f'error: {refusal("file", error.filename, "the system refuses it", error)}', file=sys.stderr)
+    return 2
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -17,7 +17,7 @@ from converters.limits import Budget, Refused, damaged
 from converters.restricted import nvlabs_globals, state_dict_globals
 from converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip
 from converters.trees import Module, finished
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 
 LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
 LARGEST_CONFIG = 1 << 20
@@ -77,7 +77,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
       'source', path, 'it does not fit into memory', 'convert it on a machine with more memory'
     ) from None
   except OSError as error:
-    raise InputError('source', path, f'it cannot be read ({error.strerror})', 'check the path and its rights') from None
+    raise refusal('source', path, 'it cannot be read', error, 'give the path of a checkpoint') from None
   return Checkpoint(container, tree, path, sha256, len(data), config)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from panda_jax.edit import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.edit_pictures import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.errors import InputError
-from panda_jax.files import claim, write_json
+from panda_jax.files import claimed, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.latents import Latents
@@ -269,43 +269,36 @@ def _write(
     'noise': options.noise,
     'drop_rgb': options.drop_rgb,
   }
-  claim(
-    out,
-    RECORD,
-    settings,
-    'another edit is',
-    options.overwrite,
-    marker='edited.npy',
-    replaced=(RECORD, *PICTURES),  # this one may draw fewer pictures
-  )
   listed = list(edits.values())
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
   largest: list[np.ndarray] = []  # changes (n, E)
-  with writing(out) as create:
-    files: dict = {}
-    done = 0
-    for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
-      arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}
-      largest.append(np.abs(arrays['difference.npy']).reshape(len(original), len(listed), -1).max(axis=-1))
-      for name, array in arrays.items():
-        if name not in files:
-          shapes[name] = (len(names), *array.shape[1:])
-          files[name] = create(name, shapes[name])
-        files[name].add(array)
-      if sum(len(x) for x, _ in shown) < SHOWN:
-        shown.append((original, edited))
-      done += len(original)
-      options.on_samples('edit', done)
-    original, edited = (np.concatenate(x)[:SHOWN] for x in zip(*shown, strict=True))
-    edited = edited if len(listed) > 1 else edited[:, None]
-    edited = edited if edited.ndim == original.ndim + 2 else edited[:, :, None]
-    sheet = Sheet(original, edited, edits, more['strengths'], names[:SHOWN], opened.factors.grid, opened.margin)
-    draw = draw_removal if content['kind'] == 'removal' else draw_edits
-    notes = idle(edits, np.concatenate(largest), names)
-    record = {'settings': settings, **more, 'notes': notes, 'command': options.command, 'pictures': draw(out, sheet)}
-  record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
-  write_json(out / RECORD, record)
+  replaced = RECORD, *PICTURES  # this one may draw fewer pictures
+  with claimed(out, RECORD, settings, 'another edit is', options.overwrite, marker='edited.npy', replaced=replaced):
+    with writing(out) as create:
+      files: dict = {}
+      done = 0
+      for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
+        arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}
+        largest.append(np.abs(arrays['difference.npy']).reshape(len(original), len(listed), -1).max(axis=-1))
+        for name, array in arrays.items():
+          if name not in files:
+            shapes[name] = (len(names), *array.shape[1:])
+            files[name] = create(name, shapes[name])
+          files[name].add(array)
+        if sum(len(x) for x, _ in shown) < SHOWN:
+          shown.append((original, edited))
+        done += len(original)
+        options.on_samples('edit', done)
+      original, edited = (np.concatenate(x)[:SHOWN] for x in zip(*shown, strict=True))
+      edited = edited if len(listed) > 1 else edited[:, None]
+      edited = edited if edited.ndim == original.ndim + 2 else edited[:, :, None]
+      sheet = Sheet(original, edited, edits, more['strengths'], names[:SHOWN], opened.factors.grid, opened.margin)
+      draw = draw_removal if content['kind'] == 'removal' else draw_edits
+      notes = idle(edits, np.concatenate(largest), names)
+      record = {'settings': settings, **more, 'notes': notes, 'command': options.command, 'pictures': draw(out, sheet)}
+    record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
+    write_json(out / RECORD, record)
   for note in notes:
     options.on_note(note)
   return shapes

@@ -3,7 +3,6 @@
 Letters: N samples, H, W grid, S positions, C channels, R_S parts, k appearances, (h, w) pixels.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import os
@@ -22,7 +21,7 @@ from panda_jax.edit_values import direction_of
 from panda_jax.edited import Samples
 from panda_jax.errors import InputError
 from panda_jax.features import as_source
-from panda_jax.files import claim, write_atomically, write_json
+from panda_jax.files import claimed, write_atomically, write_json
 from panda_jax.fitting import versions
 from panda_jax.opened import Opened
 
@@ -210,30 +209,29 @@ def refine_into(
     'steps': steps,
     'tolerance': tolerance,
   }
-  _claim(out, REFINE_RECORD, settings, options.overwrite, 'errors.npy')
-  found, shown, seconds = [], [], 0.0
-  for batch in given.batches('refine', options.on_samples, SHOWN):
-    if not found:  # the program is compiled before the clock runs
-      refine.refine(batch.features, opened.factors, proximal, steps=1, tolerance=tolerance)
-    began = time.perf_counter()
-    found.append(refine.refine(batch.features, opened.factors, proximal, steps=steps, tolerance=tolerance))
-    seconds += time.perf_counter() - began
-    if batch.images is not None and sum(map(len, shown)) < SHOWN:
-      shown.append(batch.images)
-  parts, errors, taken = (np.concatenate([getattr(f, name) for f in found]) for name in ('parts', 'errors', 'steps'))
-  arrays = {'parts.npy': parts, 'errors.npy': errors}
-  told = {
-    'relative_error': {'global': float(errors[:, 0].mean()), 'refined': float(errors[:, 1].mean())},
-    'milliseconds_per_sample': round(1e3 * seconds / len(parts), 3),
-    'likeness': [float(x) for x in likeness(opened.factors.parts, parts)],
-    'errors': {name: [float(x) for x in row] for name, row in zip(given.names, errors, strict=True)},
-    'steps_taken': [int(x) for x in taken],
-    'notes': emptied(opened.factors.parts, parts, given.names),
-  }
-  images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(len(parts), SHOWN))
-  _write_arrays(out, arrays)
-  n = len(images)
-  with _drawing(out):
+  with _claimed(out, REFINE_RECORD, settings, options.overwrite, 'errors.npy'):
+    found, shown, seconds = [], [], 0.0
+    for batch in given.batches('refine', options.on_samples, SHOWN):
+      if not found:  # the program is compiled before the clock runs
+        refine.refine(batch.features, opened.factors, proximal, steps=1, tolerance=tolerance)
+      began = time.perf_counter()
+      found.append(refine.refine(batch.features, opened.factors, proximal, steps=steps, tolerance=tolerance))
+      seconds += time.perf_counter() - began
+      if batch.images is not None and sum(map(len, shown)) < SHOWN:
+        shown.append(batch.images)
+    parts, errors, taken = (np.concatenate([getattr(f, name) for f in found]) for name in ('parts', 'errors', 'steps'))
+    arrays = {'parts.npy': parts, 'errors.npy': errors}
+    told = {
+      'relative_error': {'global': float(errors[:, 0].mean()), 'refined': float(errors[:, 1].mean())},
+      'milliseconds_per_sample': round(1e3 * seconds / len(parts), 3),
+      'likeness': [float(x) for x in likeness(opened.factors.parts, parts)],
+      'errors': {name: [float(x) for x in row] for name, row in zip(given.names, errors, strict=True)},
+      'steps_taken': [int(x) for x in taken],
+      'notes': emptied(opened.factors.parts, parts, given.names),
+    }
+    images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(len(parts), SHOWN))
+    _write_arrays(out, arrays)
+    n = len(images)
     maps.draw_refined(
       out / 'refined.png',
       images,
@@ -244,8 +242,8 @@ def refine_into(
       names=given.names[:n],
       margin=given.margin,
     )
-  _finish(out, REFINE_RECORD, settings, told, arrays, options)
-  return {name: array.shape for name, array in arrays.items()}, told
+    _finish(out, REFINE_RECORD, settings, told, arrays, options)
+    return {name: array.shape for name, array in arrays.items()}, told
 
 
 def saliency_into(
@@ -301,43 +299,44 @@ def saliency_into(
     'samples': N if given.size is None else int(statistics),
     'given_masks': None if given_masks is None else hashlib.sha256(npy_bytes(given_masks)).hexdigest(),
   }
-  _claim(out, SALIENCY_RECORD, settings, options.overwrite, 'coordinates.npy')
+  with _claimed(out, SALIENCY_RECORD, settings, options.overwrite, 'coordinates.npy'):
+    gathered = saliency.Statistics()
+    values, shown = [], []
+    for batch in given.batches('saliency', options.on_samples, SHOWN):
+      values.append(saliency.coordinates(batch.features, opened.factors, chosen))
+      if given.size is None:
+        gathered.add(values[-1])
+      if batch.images is not None and sum(map(len, shown)) < SHOWN:
+        shown.append(batch.images)
+    values = np.concatenate(values)
+    if given.size is not None:
+      fit_samples = Given(opened, Samples(tuple(range(opened.seed, opened.seed + int(statistics)))))
+      for batch in fit_samples.batches('statistics', options.on_samples):
+        gathered.add(saliency.coordinates(batch.features, opened.factors, chosen))
 
-  gathered = saliency.Statistics()
-  values, shown = [], []
-  for batch in given.batches('saliency', options.on_samples, SHOWN):
-    values.append(saliency.coordinates(batch.features, opened.factors, chosen))
-    if given.size is None:
-      gathered.add(values[-1])
-    if batch.images is not None and sum(map(len, shown)) < SHOWN:
-      shown.append(batch.images)
-  values = np.concatenate(values)
-  if given.size is not None:
-    fit_samples = Given(opened, Samples(tuple(range(opened.seed, opened.seed + int(statistics)))))
-    for batch in fit_samples.batches('statistics', options.on_samples):
-      gathered.add(saliency.coordinates(batch.features, opened.factors, chosen))
-
-  thresholds = gathered.thresholds(threshold)
-  inside = np.stack(
-    [saliency.masks(values[..., j], t, given.size, given.margin) for j, t in enumerate(thresholds)], axis=-1
-  )
-  told = {
-    'threshold_method': threshold,
-    'samples': gathered.samples,
-    'appearances': {str(a): _told(gathered, thresholds, inside[..., j], j, given_masks) for j, a in enumerate(chosen)},
-    'notes': [
-      f'appearance {a} is nowhere above the threshold {thresholds[j]:g}: its masks are empty'
-      for j, a in enumerate(chosen)
-      if not inside[..., j].any()
-    ],
-  }
-  one = len(chosen) == 1
-  arrays = {'coordinates.npy': values[..., 0] if one else values, 'masks.npy': inside[..., 0] if one else inside}
-  images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(N, SHOWN))
-  _write_arrays(out, arrays)
-  _draw(out, given, chosen, images, values, inside, thresholds, gathered, threshold)
-  _finish(out, SALIENCY_RECORD, settings, told, arrays, options)
-  return {name: array.shape for name, array in arrays.items()}, told
+    thresholds = gathered.thresholds(threshold)
+    inside = np.stack(
+      [saliency.masks(values[..., j], t, given.size, given.margin) for j, t in enumerate(thresholds)], axis=-1
+    )
+    told = {
+      'threshold_method': threshold,
+      'samples': gathered.samples,
+      'appearances': {
+        str(a): _told(gathered, thresholds, inside[..., j], j, given_masks) for j, a in enumerate(chosen)
+      },
+      'notes': [
+        f'appearance {a} is nowhere above the threshold {thresholds[j]:g}: its masks are empty'
+        for j, a in enumerate(chosen)
+        if not inside[..., j].any()
+      ],
+    }
+    one = len(chosen) == 1
+    arrays = {'coordinates.npy': values[..., 0] if one else values, 'masks.npy': inside[..., 0] if one else inside}
+    images = np.concatenate(shown)[:SHOWN] if shown else _blank(given, min(N, SHOWN))
+    _write_arrays(out, arrays)
+    _draw(out, given, chosen, images, values, inside, thresholds, gathered, threshold)
+    _finish(out, SALIENCY_RECORD, settings, told, arrays, options)
+    return {name: array.shape for name, array in arrays.items()}, told
 
 
 def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks) -> dict[str, Any]:
@@ -369,33 +368,23 @@ def _draw(out, given, chosen, images, values, inside, thresholds, gathered, meth
   n, labels = len(images), [f'appearance {a}' for a in chosen]
   common = {'names': given.names[:n]}
   on_grid = given.margin if given.size is None else 0  # masks at the images' size have no margin
-  with _drawing(out):
-    maps.draw_saliency(
-      out / 'saliency.png',
-      images,
-      values[:n],
-      thresholds=thresholds,
-      limits=list(zip(gathered.low, gathered.high, strict=True)),
-      labels=labels,
-      margin=given.margin,
-      title=saliency.title(*_shown(given, chosen, method, gathered.samples)),
-      **common,
-    )
-    maps.draw_masks(out / 'masks.png', images, inside[:n], labels=labels, margin=on_grid, **common)
-    if given.size is None:
-      return
-    for j, a in enumerate(chosen):
-      name = 'cutouts.png' if len(chosen) == 1 else f'cutouts-{a}.png'
-      maps.draw_cutouts(out / name, images, inside[:n, ..., j], title=labels[j], **common)
-
-
-@contextlib.contextmanager
-def _drawing(out: Path) -> Iterator[None]:
-  """What the disk refuses while pictures are drawn becomes an InputError."""
-  try:
-    yield
-  except OSError as error:
-    raise InputError('out', out, f'a picture could not be written ({error.strerror})', 'free space') from error
+  maps.draw_saliency(
+    out / 'saliency.png',
+    images,
+    values[:n],
+    thresholds=thresholds,
+    limits=list(zip(gathered.low, gathered.high, strict=True)),
+    labels=labels,
+    margin=given.margin,
+    title=saliency.title(*_shown(given, chosen, method, gathered.samples)),
+    **common,
+  )
+  maps.draw_masks(out / 'masks.png', images, inside[:n], labels=labels, margin=on_grid, **common)
+  if given.size is None:
+    return
+  for j, a in enumerate(chosen):
+    name = 'cutouts.png' if len(chosen) == 1 else f'cutouts-{a}.png'
+    maps.draw_cutouts(out / name, images, inside[:n, ..., j], title=labels[j], **common)
 
 
 def _write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -413,5 +402,6 @@ def _finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, opti
     options.on_note(note)
 
 
-def _claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str) -> None:
-  claim(out, record, settings, 'other results are', overwrite, marker=marker, replaced=(record, 'cutouts*.png'))
+def _claimed(out: Path, record: str, settings: dict, overwrite: bool, marker: str):
+  replaced = record, 'cutouts*.png'
+  return claimed(out, record, settings, 'other results are', overwrite, marker=marker, replaced=replaced)

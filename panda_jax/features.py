@@ -221,9 +221,8 @@ class NpySource(FeatureSource):
         yield file
       check()
     except OSError as error:
-      raise InputError(
-        'features', self.path, f'it cannot be read any more ({error.strerror})', 'start again once it is back'
-      ) from error
+      remedy = 'start again once it is back'
+      raise refusal('features', self.path, 'it cannot be read any more', error, remedy) from error
 
   def _read(self, file, count: int) -> np.ndarray:
     block = np.empty((count, self.positions, self.channels), self.dtype)

@@ -11,11 +11,13 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from panda_jax import signals
 from panda_jax.errors import InputError, refusal
+from panda_jax.lock import locked
 
 # Files that commands write into their folders.
 RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*.partial')
@@ -255,12 +257,15 @@ def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'work
   try:
     check_no_link(path.parent, temporary.name, argument)
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
-    with open(temporary, 'xb') as file:  # never through what is there
-      file.write(data)
-    os.replace(temporary, path)
+    try:
+      with open(temporary, 'xb') as file:  # never through what is there
+        file.write(data)
+      os.replace(temporary, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+      raise
   except OSError as error:
-    with contextlib.suppress(OSError):  # of a name that no file can have
-      temporary.unlink(missing_ok=True)
     raise refusal(argument, path.parent, f'{path.name} could not be written', error) from error
 
 
@@ -269,7 +274,8 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
   write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + '\n').encode())
 
 
-def claim(
+@contextlib.contextmanager
+def claimed(
   out: Path,
   record: str,
   settings: dict[str, Any],
@@ -279,8 +285,10 @@ def claim(
   marker: str,
   keys: Iterable[str] = ('settings',),
   replaced: Iterable[str] = (),
-) -> None:
-  """Makes a folder that a command writes into, unless results of other settings are there already.
+) -> Iterator[None]:
+  """Makes and locks a folder that a command writes into, unless results of other settings are there already.
+
+  One that is made for nothing goes away again.
 
   Args:
     out: folder.
@@ -293,21 +301,27 @@ def claim(
     replaced: patterns of files that go when others are overwritten: the record, and what may not be written again.
 
   Raises:
-    InputError: other results are there, or a link in place of a result, or the folder cannot be written.
+    InputError: other results are there, or a link in place of a result; another process writes there; or what the block
+      writes cannot be written.
   """
-  path = out / record
+  new = not os.path.lexists(out)
+  dropped = 'nothing of it is kept: the same command starts from the beginning'
   try:
-    out.mkdir(parents=True, exist_ok=True)
-    there = any(os.path.lexists(out / name) for name in (record, marker))
-  except OSError as error:
-    raise refusal('out', out, 'it cannot be written', error) from error
-  check_no_links(out, (record, marker, *replaced, *RESULTS), 'out')
-  if there and _settings_in(path, keys) != json.loads(json.dumps(settings)):
-    if not overwrite:
-      raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
-    for pattern in replaced:
-      for old in out.glob(pattern):
-        old.unlink()
+    with locked(out, 'out'), signals.keeping(lambda: dropped, f'the results are in {out}'):
+      check_no_links(out, (record, marker, *replaced, *RESULTS), 'out')
+      there = any(os.path.lexists(out / name) for name in (record, marker))
+      if there and _settings_in(out / record, keys) != json.loads(json.dumps(settings)):
+        if not overwrite:
+          raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
+        for pattern in replaced:
+          for old in out.glob(pattern):
+            old.unlink()
+      yield
+  except BaseException:
+    if new:
+      with contextlib.suppress(OSError):  # where something was kept
+        out.rmdir()
+    raise
 
 
 def _settings_in(path: Path, keys: Iterable[str]) -> Any:

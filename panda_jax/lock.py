@@ -54,21 +54,22 @@ def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[Non
   """Makes a folder, if need be, and keeps other processes from doing the same until the block ends.
 
   Raises:
-    InputError: named `argument`: another process has it, which the text names; or it cannot be written.
+    InputError: named `argument`: another process has it, which the text names; or the system refuses to write to it,
+      now or in the block.
   """
   folder = Path(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
     file = _taken(folder, argument)
+    try:
+      yield
+    finally:
+      with contextlib.suppress(OSError):
+        if _is_at(file, folder / LOCK):  # not one that came there after ours was removed
+          os.unlink(folder / LOCK)
+      os.close(file)
   except OSError as error:
     raise refusal(argument, folder, 'it cannot be written', error) from error
-  try:
-    yield
-  finally:
-    with contextlib.suppress(OSError):
-      if _is_at(file, folder / LOCK):  # not one that came there after ours was removed
-        os.unlink(folder / LOCK)
-    os.close(file)
 
 
 def _taken(folder: Path, argument: str) -> int:

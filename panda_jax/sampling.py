@@ -13,7 +13,7 @@ from flax import nnx
 from panda_jax import pictures
 from panda_jax.arrays import read_npy
 from panda_jax.errors import InputError
-from panda_jax.files import claim, write_json
+from panda_jax.files import claimed, write_json
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import SPACES, latents_of, shapes
@@ -111,7 +111,7 @@ class _Rows:
 
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
-  """Files under `out`, all of them or none; what the disk refuses becomes an InputError."""
+  """Files under `out`, all of them or none."""
   files: list[_Rows] = []
 
   def create(name: str, shape: tuple[int, ...]) -> _Rows:
@@ -122,8 +122,6 @@ def writing(out: Path) -> Iterator[Callable[[str, tuple[int, ...]], _Rows]]:
     yield create
     for file in files:
       file.finish()
-  except OSError as error:
-    raise InputError('out', out, f'it cannot be written ({error.strerror})', 'free space or choose another') from error
   finally:
     for file in files:
       file.discard()
@@ -195,7 +193,6 @@ def sample_into(
     'layer': layer,
     'drop_rgb': drop_rgb,
   }
-  claim(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
   run = Compiled(generator) if isinstance(generator, nnx.Module) else generator
   options = {'truncation': truncation, 'truncation_layers': truncation_layers}
   mapped = 'w' in shapes(generator)
@@ -204,7 +201,8 @@ def sample_into(
   written: dict[str, _Rows] = {}
   written_shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []
-  with writing(out) as create:
+  claim = claimed(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
+  with claim, writing(out) as create:
 
     def add(name: str, rows, count: int):
       rows = np.asarray(rows, np.float32)[:count]

@@ -1,5 +1,6 @@
 """Records that anybody may have written, folders that are claimed, and links, through which nothing is written."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,8 +16,9 @@ from panda_jax.compare.running import checked
 from panda_jax.compare.running import claim as claim_comparison
 from panda_jax.compare.settings import default_config as comparison
 from panda_jax.config import default_config
-from panda_jax.errors import InputError
-from panda_jax.files import check_no_link, claim, misfit, parsed_json, read_json, write_atomically, write_json
+from panda_jax.errors import InputError, Interrupted
+from panda_jax.files import check_no_link, claimed, misfit, parsed_json, read_json, write_atomically, write_json
+from panda_jax.lock import LOCK, locked
 from panda_jax.records import PROVENANCE, SUMMARY, config_form
 from panda_jax.workdir import OUTPUTS, fit_into, prepare
 from run import inside
@@ -152,6 +154,11 @@ def test_a_workdir_may_be_a_link_and_have_links_that_a_fit_has_no_use_for(tmp_pa
   assert os.listdir(tmp_path / 'real') == ['features.npy']
 
 
+def claim(*arguments, **options):
+  with claimed(*arguments, **options):
+    pass
+
+
 @pytest.mark.parametrize('name', ['edit.json', 'edited.npy', 'strip.png', '.images.npy.partial', '.strip.png.9.tmp'])
 @pytest.mark.parametrize('overwrite', [False, True])
 def test_a_claimed_folder_has_no_links_in_place_of_results(name, overwrite, tmp_path, outside):
@@ -163,6 +170,29 @@ def test_a_claimed_folder_has_no_links_in_place_of_results(name, overwrite, tmp_
   (out / name).unlink()
   (out / 'latest').symlink_to(outside)
   claim(out, 'edit.json', {}, 'others are', overwrite, marker='edited.npy')
+
+
+def test_two_at_once_do_not_mix_and_nothing_is_deleted(tmp_path):
+  (tmp_path / 'edit.json').write_text('{"settings": 1}')
+  arguments = tmp_path, 'edit.json', 2, 'others are', True
+  with locked(tmp_path), pytest.raises(InputError, match=r'out=.* in use by process'):
+    claim(*arguments, marker='edited.npy', replaced=('edit.json',))
+  assert os.listdir(tmp_path) == ['edit.json']
+
+
+def test_a_folder_that_is_made_for_nothing_goes_away(tmp_path):
+  def write(error):
+    with claimed(tmp_path / 'new', 'edit.json', {}, 'others are', False, marker='edited.npy'):
+      assert [*os.listdir(tmp_path / 'new')] == [LOCK]
+      raise error
+
+  full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+  with pytest.raises(InputError, match=r'out=.*: it cannot be written \(No space left on device\); free space'):
+    write(full)
+  with pytest.raises(Interrupted) as caught:
+    write(Interrupted(2))
+  assert caught.value.kept == 'nothing of it is kept: the same command starts from the beginning'
+  assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['discovered', 'cells', 'discovered/sefa', 'table.json', 'config.json'])

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 LARGEST_FILE = 64 << 20  # bytes of one compressed image
@@ -77,7 +77,7 @@ def _names(path: Path) -> list[str]:
       with zipfile.ZipFile(path) as archive:
         found = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile) as error:
-      raise InputError('data', path, f'it is no zip file ({error})', 'give a zip file or a folder') from error
+      raise refusal('data', path, 'it is no zip file', error, 'give a zip file or a folder') from error
   return sorted(name for name in found if name.lower().endswith(ENDINGS) and not Path(name).name.startswith('.'))
 
 
@@ -90,7 +90,7 @@ def _folder(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
       yield name, (path / name).read_bytes()
     except OSError as error:
-      raise InputError('data', path / name, f'it cannot be read ({error.strerror})', 'check its rights') from error
+      raise refusal('data', path / name, 'it cannot be read', error) from error
 
 
 def _zipped(path: Path) -> Iterator[tuple[str, bytes]]:

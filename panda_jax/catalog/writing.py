@@ -15,7 +15,7 @@ from panda_jax.catalog.finding import DEFAULTS, SIMILAR, Candidate, Found, Setti
 from panda_jax.catalog.measuring import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.files import claim, write_atomically, write_json
+from panda_jax.files import claimed, write_atomically, write_json
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.opened import Opened
@@ -73,31 +73,31 @@ def catalog_into(
     'region': screening.REGION,
     'probes': screening.PROBES,
   }
-  claim(out, RECORD, fixed, 'another catalog is', overwrite, marker=ZOO)
-  found = find(opened, settings, on_progress)
-  on_progress('writing')
-  zoo = {one.name: _named(one, found, opened) for one in found.edits}
-  R_S, R_C = found.screened.score.shape
-  record = {
-    'settings': fixed,
-    'pairs': R_S * R_C,
-    'measured_edits': found.measured,
-    'kept_edits': len(found.edits),
-    'dead_parts': sorted({*range(R_S)} - {*opened.factors.live_parts}),
-    'compilations': found.compilations,
-    'seeds': {name: f'{first} to {first + count - 1}' for name, (first, count) in found.seeds.items()},
-    'random': {one.name: _scores(one, found) for one in found.random},
-    'seconds': round(time.perf_counter() - started, 1),
-    'command': command,
-    'versions': versions(),
-  }
-  write_zoo(out / ZOO, zoo)
-  screened = {name: x.astype(np.float32) for name, x in found.screened._asdict().items()}
-  write_atomically(out / SCREENED, npz_bytes(**screened))
-  draw_sheet(out / SHEET, found, opened)
-  write_atomically(out / PAGE, page(found, opened, record, zoo, out / ZOO).encode())
-  write_json(out / RECORD, record)
-  return Written(found, record, (ZOO, PAGE, SHEET, SCREENED, RECORD))
+  with claimed(out, RECORD, fixed, 'another catalog is', overwrite, marker=ZOO, replaced=(RECORD,)):
+    found = find(opened, settings, on_progress)
+    on_progress('writing')
+    zoo = {one.name: _named(one, found, opened) for one in found.edits}
+    R_S, R_C = found.screened.score.shape
+    record = {
+      'settings': fixed,
+      'pairs': R_S * R_C,
+      'measured_edits': found.measured,
+      'kept_edits': len(found.edits),
+      'dead_parts': sorted({*range(R_S)} - {*opened.factors.live_parts}),
+      'compilations': found.compilations,
+      'seeds': {name: f'{first} to {first + count - 1}' for name, (first, count) in found.seeds.items()},
+      'random': {one.name: _scores(one, found) for one in found.random},
+      'seconds': round(time.perf_counter() - started, 1),
+      'command': command,
+      'versions': versions(),
+    }
+    write_zoo(out / ZOO, zoo)
+    screened = {name: x.astype(np.float32) for name, x in found.screened._asdict().items()}
+    write_atomically(out / SCREENED, npz_bytes(**screened))
+    draw_sheet(out / SHEET, found, opened)
+    write_atomically(out / PAGE, page(found, opened, record, zoo, out / ZOO).encode())
+    write_json(out / RECORD, record)
+    return Written(found, record, (ZOO, PAGE, SHEET, SCREENED, RECORD))
 
 
 def _named(one: Candidate, found: Found, opened: Opened) -> NamedEdit:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 from panda_jax.files import parsed_json, read_bytes
 from panda_jax.generators import bounds, weights
 from panda_jax.generators.folders import appearing
@@ -67,10 +67,7 @@ def save_generator(
       weights.write(partial / WEIGHTS, arrays)
       (partial / DESCRIPTION).write_text(text)
   except OSError as error:
-    said = error.strerror or weights.told(error)
-    raise InputError(
-      'destination', folder, f'it could not be written ({said})', 'free space or choose another folder'
-    ) from error
+    raise refusal('destination', folder, 'it could not be written', error) from error
 
 
 def check_free(folder: str | os.PathLike, overwrite: bool) -> None:

@@ -3,11 +3,10 @@
 Letters: k directions, d latent size, N samples, K strengths.
 """
 
-import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from flax import nnx
 
 from panda_jax import strips
 from panda_jax.errors import NonFiniteError
-from panda_jax.files import claim
+from panda_jax.files import claimed
 from panda_jax.fitting import versions
 from panda_jax.generators.source import weights_digest
 from panda_jax.rivals import METHODS
@@ -88,7 +87,7 @@ def discover_into(
     'weights_seen': isinstance(generator, nnx.Module),
     'arguments': {name: _json(value) for name, value in arguments.items()},
   }
-  with _claimed(out, settings, overwrite):
+  with claimed(out, RECORD, settings, 'other directions are', overwrite, marker=ARRAY, keys=SETTINGS):
     return _discovered(out, generator, method, arguments, settings, strip, command, on_progress)
 
 
@@ -113,20 +112,6 @@ def _discovered(
   _draw(out / STRIP, found, strip, *pictures)
   found.save(out)
   return found, {ARRAY: found.vectors.shape}
-
-
-@contextlib.contextmanager
-def _claimed(out: Path, settings: dict, overwrite: bool) -> Iterator[None]:
-  """Makes the folder, unless other directions are there; one that was made for nothing goes away again."""
-  new = not os.path.lexists(out)
-  claim(out, RECORD, settings, 'other directions are', overwrite, marker=ARRAY, keys=SETTINGS)
-  try:
-    yield
-  except BaseException:
-    if new:
-      with contextlib.suppress(OSError):
-        out.rmdir()
-    raise
 
 
 def _json(value):
