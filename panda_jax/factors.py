@@ -26,7 +26,8 @@ class Factors:
     parts: P (S, R_S) float32, non-negative, rows in row-major order of positions.
     grid: (H, W), H * W = S.
     provenance: versions, seed, source and its hash, layer, settings, error, history; JSON values only.
-    mean: what centring subtracted from features, (S, C) or (1, C) float32; None where the fit was not centred.
+    mean: what centring subtracted from features, (S, C) or (1, C) float32, or float64 where that is out of float32's
+      range; None where the fit was not centred.
   """
 
   appearances: np.ndarray
@@ -66,6 +67,7 @@ class Factors:
     """sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 on features (N, H, W, C) or (N, S, C), in float64."""
     Z = np.asarray(features, np.float64).reshape(len(features), *self.parts.shape[:1], -1)
     Z = Z if self.mean is None else Z - self.mean
+    Z = Z / max(np.max(np.abs(Z), initial=0), np.finfo(np.float64).tiny)  # squares stay in range, whatever the unit
     P, A = self.parts.astype(np.float64), self.appearances.astype(np.float64)
     residual = total = 0.0
     for z in Z:

@@ -22,6 +22,7 @@ AXIS = 'data'
 # speed, small enough for temporaries of a group's size not to matter.
 GROUP_COLUMNS, GROUP_BYTES = 32_768, 64 << 20
 CHUNK_BYTES = 64 << 20  # of float32 features that a process places at a time
+ON_DEVICES = 60  # binary orders of magnitude up to which devices scale: an entry they lose is 2^-60 of the rms or less
 
 
 def data_mesh() -> jax.sharding.Mesh:
@@ -150,7 +151,7 @@ def made_on_devices(
   )
   everywhere = NamedSharding(mesh, Spec())
   shift = replicated(np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale), everywhere)
-  factor = replicated(np.float32(scale), everywhere)
+  factor = replicated(np.float32(np.clip(scale, 2.0**-126, 2.0**126)), everywhere)
   return _arrange(batches, live, shift, factor, groups=G // mesh.size, places=m, dtype=layout.dtype, mesh=mesh)
 
 
@@ -160,8 +161,12 @@ def _in_order(x: jax.Array) -> list:
 
 
 def _device_scale(dtype: np.dtype, scale: float) -> tuple[float, float]:
-  """Split of the scale into a factor for the host (float64 sources, before they are rounded) and the device."""
-  return (scale, 1.0) if dtype == np.float64 else (1.0, scale)
+  """Split of the scale into a factor for the host and one for the devices.
+
+  The host scales what devices cannot hold: float64, and values so far from 1 that they or the scale are near the ends
+  of float32's range, where devices take denormal numbers for zero.
+  """
+  return (scale, 1.0) if dtype == np.float64 or abs(math.log2(scale)) > ON_DEVICES else (1.0, scale)
 
 
 def to_devices(
@@ -200,10 +205,10 @@ def to_devices(
     chunks, live = [], []
     for device in devices:
       count = min(step * m, samples - done)
-      chunk = np.zeros((step * m, S, C), np.float32 if dtype == np.float64 else dtype)
+      chunk = np.zeros((step * m, S, C), np.float32 if on_host != 1 or dtype == np.float64 else dtype)
       if count:
         piece = read(done, done + count)
-        chunk[:count] = piece * on_host if on_host != 1 else piece
+        chunk[:count] = piece.astype(np.float64) * on_host if on_host != 1 else piece
       chunks.append(jax.device_put(chunk, device))
       live.append(jax.device_put(np.asarray([count], np.int32), device))
       done += count

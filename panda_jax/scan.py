@@ -5,6 +5,7 @@ Of several processes each scans its own share, and all end with the same result.
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,8 @@ from panda_jax.features import FeatureSource
 CENTERS = ('none', 'position', 'channel')
 BLOCK_BYTES = 64 << 20  # of stored features read at a time
 GRAINED = 'grains-'  # how a hash begins that is one of hashes
+IN_RANGE = 60  # exponents of the largest entry up to which squares, and sums of them, are float32 numbers
+NOTHING = -5000  # exponent of samples that are all zero: below that of any number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +29,12 @@ class Scan:
 
   Attributes:
     samples: N.
-    energies: (N,) float64, ||Z_i||^2 as given, before any centring.
+    energies: (N,) float64, ||Z_i||^2 before any centring, in units of 4^exponent.
     mean: what centring subtracts, (S, C) or (1, C) float64; None without centring.
-    scale: a power of two, about 1 / rms, by which features are multiplied on the devices: exact, and it makes the fit
-      the same for features in any unit.
+    scale: a power of two, about 1 / rms, by which features are multiplied on their way to the devices: exact, and it
+      makes the fit the same for features in any unit.
     sha256: of the source, None if not asked for.
+    exponent: 0, unless the features are so small or large that sums of their squares would leave float64's range.
   """
 
   samples: int
@@ -38,6 +42,7 @@ class Scan:
   mean: np.ndarray | None
   scale: float
   sha256: str | None
+  exponent: int = 0
 
 
 class WholeHash:
@@ -92,13 +97,22 @@ class GrainHash:
     return GRAINED + self._digest.hexdigest()
 
 
-def _energies(block: np.ndarray, first: int) -> np.ndarray:
-  """||Z_i||^2 of (n, S, C) samples, float64; raises on NaN and infinity with the sample's number."""
+def _energies(block: np.ndarray, first: int) -> tuple[np.ndarray, int]:
+  """||Z_i||^2 of (n, S, C) samples as float64, in units of 4^exponent, and that exponent.
+
+  The exponent is 0 where squares stay in range, and `NOTHING` where all samples are zero.
+
+  Raises:
+    NonFiniteError: a value is NaN or infinite; the text says where.
+  """
   rows = block.reshape(len(block), -1)
   rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
   with np.errstate(all='ignore'):
     energies = np.vecdot(rows, rows).astype(np.float64)
-  for i in np.flatnonzero(~(np.isfinite(energies) & (energies > 1e-30))):
+  unsure = np.flatnonzero(~(np.isfinite(energies) & (energies > 1e-30)))
+  if not len(unsure):
+    return energies, 0
+  for i in unsure:
     finite = np.isfinite(rows[i])
     if not finite.all():
       where = int(np.argmin(finite))
@@ -108,8 +122,16 @@ def _energies(block: np.ndarray, first: int) -> np.ndarray:
         f'at position {where // block.shape[2]}, channel {where % block.shape[2]} the value is not finite',
         'remove or repair that sample',
       )
-    energies[i] = np.vecdot(rows[i].astype(np.float64), rows[i].astype(np.float64))
-  return energies
+  largest = float(np.max(np.abs(rows)))
+  exponent = math.frexp(largest)[1] if largest else NOTHING
+  if abs(exponent) <= IN_RANGE:
+    for i in unsure:
+      energies[i] = np.vecdot(rows[i].astype(np.float64), rows[i].astype(np.float64))
+    return energies, 0
+  for i, row in enumerate(rows):
+    row = np.ldexp(row.astype(np.float64), -exponent)
+    energies[i] = np.vecdot(row, row)
+  return energies, exponent
 
 
 def prefetched(iterator: Iterator) -> Iterator:
@@ -177,21 +199,25 @@ def scan(
   grained = is_grained(like) or (several and like is None)
   digest = (GrainHash(source) if grained else WholeHash(source)) if hashed and (grained or not several) else None
   first = Shares.of(source.samples).first if several else 0
-  energies, sums = [np.zeros(0)], np.zeros((source.positions, source.channels))
+  energies, exponents, sums = [np.zeros(0)], [NOTHING], {}  # sums over samples, by the exponent of their unit
 
   def read():
-    nonlocal sums
     done = 0
     for block in prefetched(own.blocks(block_size(source, batch))):
       if digest is not None:
         digest.add(block, first + done)
-      energies.append(_energies(block, first + done))
+      found, exponent = _energies(block, first + done)
+      energies.append(found)
+      exponents.append(exponent)
       if center != 'none':
-        sums = sums + np.sum(block, axis=0, dtype=np.float64)
+        scaled = np.ldexp(block.astype(np.float64), -exponent) if exponent else block
+        sums[exponent] = sums.get(exponent, 0) + np.sum(scaled, axis=0, dtype=np.float64)
       done += len(block)
       on_samples(done)
 
   distributed.together(read)
+  exponent = -distributed.least(-max(exponents))
+  energies = [np.ldexp(found, 2 * (e - exponent)) for found, e in zip(energies, exponents, strict=True)]
   energies = distributed.gathered_array(np.concatenate(energies))
   N = len(energies)
   if not N:
@@ -206,13 +232,15 @@ def scan(
   uncentred = total = float(energies.sum())
   mean = None
   if center != 'none':
-    mean = distributed.gathered_array(sums[None]).sum(axis=0) / N
+    own_sums = sum((np.ldexp(x, e - exponent) for e, x in sums.items()), np.zeros((source.positions, source.channels)))
+    mean = distributed.gathered_array(own_sums[None]).sum(axis=0) / N
     mean = mean if center == 'position' else mean.mean(axis=0, keepdims=True)
     full = np.broadcast_to(mean, (source.positions, source.channels))
     total = uncentred - N * float(np.sum(full * full))
+    mean = np.ldexp(mean, exponent)
   if uncentred == 0 or total <= 1e-12 * uncentred:
     problem = 'all features are zero' if uncentred == 0 else f'with center={center} nothing is left'
     raise InputError('features', source.name(), problem, 'give features that vary')
   rms = np.sqrt(total / (N * size))
-  scale = float(2.0 ** -np.clip(np.round(np.log2(rms)), -120, 120))
-  return Scan(N, energies, mean, scale, sha256)
+  scale = 2.0 ** float(np.clip(-np.round(np.log2(rms)) - exponent, -1022, 1023))
+  return Scan(N, energies, mean, scale, sha256, exponent)

@@ -93,6 +93,34 @@ def test_same_factors_in_any_unit(result, unit):
   planted.assert_same_factors(result.factors, panda_jax.fit(FEATURES * np.float32(unit), parts=5).factors)
 
 
+@pytest.mark.parametrize('center', ['none', 'position'])
+@pytest.mark.parametrize(
+  ('unit', 'dtype'),
+  [
+    (2.0**-126, 'float32'),  # most entries are denormal
+    (2.0**-120, 'bfloat16'),
+    (2.0**120, 'float32'),
+    (2.0**-12, 'float16'),
+    (2.0**-1000, 'float64'),
+    (2.0**1010, 'float64'),
+  ],
+)
+def test_the_unit_of_the_features_does_not_matter(center, unit, dtype):
+  """Powers of two, so that features in range are the same to the last bit, and what rounds is denormal storage."""
+  dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
+  one = FEATURES.astype(dtype).astype(np.float64)
+  scaled = (one * unit).astype(dtype)
+  assert np.isfinite(scaled.astype(np.float64)).all()
+  first, second = (panda_jax.fit(Z, parts=5, center=center) for Z in (one.astype(dtype), scaled))
+  # Denormal numbers keep fewer bits: 2^-149 beside 2^-126, the rms, is a relative 1e-7.
+  assert second.relative_error == pytest.approx(first.relative_error, rel=2e-5)
+  planted.assert_same_factors(first.factors, second.factors)
+  assert second.factors.relative_error(scaled) == pytest.approx(second.relative_error, rel=1e-4)
+  if center == 'position':
+    mean = first.factors.mean.astype(np.float64) * unit
+    np.testing.assert_allclose(second.factors.mean, mean, rtol=0, atol=1e-4 * np.abs(mean).max())
+
+
 @pytest.mark.parametrize('batch', [1, 7, 100])
 def test_same_factors_for_any_batch(result, batch):
   planted.assert_same_factors(result.factors, panda_jax.fit(FEATURES, parts=5, batch=batch).factors)
