@@ -18,7 +18,7 @@ from panda_jax import distributed, joint
 from panda_jax.errors import refusal
 from panda_jax.files import LARGEST_JSON, parsed_json, read_bytes
 from panda_jax.generators import weights
-from panda_jax.solver import SolverState
+from panda_jax.solver import GRAM_MEMORY, SolverState
 
 COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
 ANEW = 'use --overwrite to start anew'
@@ -28,6 +28,9 @@ INFO = {  # the form of what is saved beside the arrays
   'samples': int,
   'mode': str,
   'seconds': float,
+  'store': str,
+  'budget': int,
+  'remembered': int,
   'history': [{'phase': str, 'samples': int, 'relative_error': float}],
 }
 
@@ -60,12 +63,21 @@ def _parts(state: SolverState) -> tuple[dict, dict]:
     'mode': state.mode,
     'seconds': state.seconds,
     'history': state.history,
+    'store': state.store,
+    'budget': state.budget,
+    'remembered': 0 if state.tried is None else len(state.tried),
   }
-  return jax.tree.map(np.asarray, serialization.to_state_dict(state.inner)), info
+  arrays = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
+  memory = np.zeros((2, GRAM_MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
+  if info['remembered']:
+    memory[:, : info['remembered']] = state.tried, state.mapped
+  return arrays | {'remembered': memory}, info
 
 
-def _joined(inner: dict, info: dict) -> SolverState:
-  return SolverState(inner=serialization.from_state_dict(_structure(), jax.tree.map(jnp.asarray, inner)), **info)
+def _joined(arrays: dict, info: dict) -> SolverState:
+  tried, mapped = np.asarray(arrays.pop('remembered'))[:, : info.pop('remembered')]
+  inner = serialization.from_state_dict(_structure(), jax.tree.map(jnp.asarray, arrays))
+  return SolverState(inner=inner, tried=tried, mapped=mapped, **info)
 
 
 def packed(state: SolverState) -> bytes:
@@ -150,7 +162,7 @@ class Checkpoints:
       raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
     if step is None:
       return None
-    structure = serialization.to_state_dict(_structure())
+    structure = serialization.to_state_dict(_structure()) | {'remembered': 0}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
     try:
       weights.stored(self._folder / str(step) / 'inner', self._largest)  # or Orbax would believe what they claim

@@ -170,6 +170,11 @@ def from_first(data: bytes | None) -> bytes:
   return gathered(data if first() else b'')[0]
 
 
+def array_of_first(array: np.ndarray) -> np.ndarray:
+  """The array of process 0, in all of them; theirs has the same shape."""
+  return np.frombuffer(from_first(array.tobytes()), array.dtype).reshape(array.shape) if several() else array
+
+
 def any_of(*flags: bool) -> tuple[bool, ...]:
   """For each flag, whether it is set in any process. Every process must ask at the same point."""
   if not several():

@@ -14,7 +14,7 @@ import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `
 from threadpoolctl import threadpool_limits
 
 from panda_jax import appearances as appearance_block
-from panda_jax import distributed, gauge, moments
+from panda_jax import distributed, gauge, moments, valley
 from panda_jax.block import small_dtype
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, NonFiniteError
@@ -27,6 +27,7 @@ from panda_jax.store import Plan, Store, held_in_memory, plan
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
+WORTH_SAYING = 1e-5  # of the error: a gap that is left
 ROTATION_FIBRES = 20_000  # coordinates that a rotation is computed from
 
 
@@ -37,7 +38,8 @@ class FitResult:
   Attributes:
     factors: canonical float32 factors with provenance.
     relative_error: sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 over all samples, of exactly these factors.
-    reason: why the solver stopped: 'converged', 'max_iterations' or 'stalled' (no gain above rounding).
+    reason: why the solver stopped: 'converged', 'max_iterations' or 'stalled' (steps gain next to nothing each).
+    gap: about how far the relative error would still fall, judged by how its fall slowed down; see `valley.gap`.
     history: one dict per outer iteration: iteration, phase, samples, seconds, relative_error (on that many samples).
     warnings: sentences for a person; `findings` has them as data.
     findings: dead, tied, unsigned, nested factors.
@@ -50,6 +52,7 @@ class FitResult:
   factors: Factors
   relative_error: float
   reason: str
+  gap: float
   history: list[dict]
   warnings: list[str]
   findings: gauge.Findings
@@ -128,7 +131,7 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
   with solver.clock.phase('moments'):
     T = np.asarray(solver.total(moments.channel_scatter, solver.passes('scatter', Z)), np.float64)
   W = np.asarray(state.W, np.float64)
-  if mode == 'full' and solver.settings.joint:
+  if mode == 'full' and solver.settings.joint and state.phase != 'valley':  # there W depends on the parts alone already
     with solver.clock.phase('moments'):
       M, N = solver.total(moments.channel_moments, solver.passes('channels', Z), P.astype(small_dtype()))
       M, N = np.asarray(M, np.float64), np.asarray(N, np.float64)
@@ -174,6 +177,14 @@ def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
   energy = np.einsum('cr,cd,dr->r', A, T, A)
   order = np.argsort(-energy, kind='stable')
   return A[:, order], energy[order]
+
+
+def _stored_mean(mean: np.ndarray | None) -> np.ndarray | None:
+  """The mean as float32, or as it is where float32 has no number for its largest entry."""
+  if mean is None:
+    return None
+  limits = np.finfo(np.float32)
+  return mean.astype(np.float32) if limits.tiny <= np.max(np.abs(mean)) <= limits.max else mean
 
 
 def fit(
@@ -264,13 +275,19 @@ def fit(
       if chosen is None:
         chosen = plan(source, scanned.samples, store, budget, storage)
         on_plan(chosen)
+    state = resume(sha256) if resume else None
+    if state is not None and store == 'auto':  # sums over features that live elsewhere round otherwise
+      chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
+    with clock.phase('features'):
       held = Store(own, scanned, chosen, data_mesh(), batch)
     solver = Solver(held, settings, clock, on_state, on_samples)
-    state, reason, Z = solver.solve(resume(sha256) if resume else None)
+    state, reason, Z = solver.solve(state)
     final = canonical(solver, state, Z, rotation)
-  warnings = final['findings'].sentences()
+  warnings, gap = final['findings'].sentences(), valley.gap(state.errors())
   if reason == 'max_iterations':
     warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
+  elif reason == 'stalled' and gap > WORTH_SAYING * final['error']:
+    warnings.append(f'the error still falls, ever slower, by about {gap:.1g} in all; parts and W change as it does')
   record = {
     'versions': versions(),
     'source': source.name(),
@@ -284,11 +301,11 @@ def fit(
     'warnings': warnings,
     'history': state.history,
   } | (provenance or {})
-  mean = None if scanned.mean is None else scanned.mean.astype(np.float32)
   return FitResult(
-    factors=Factors(final['A'], final['P'], source.grid, record, mean),
+    factors=Factors(final['A'], final['P'], source.grid, record, _stored_mean(scanned.mean)),
     relative_error=final['error'],
     reason=reason,
+    gap=gap,
     history=state.history,
     warnings=warnings,
     findings=final['findings'],

@@ -1,4 +1,4 @@
-"""The solver: restarts on a small subset, then joint steps on growing subsets, then on all samples, then a reason.
+"""The solver: restarts on a small subset, joint steps on growing subsets, then on all samples, and a reason to stop.
 
 Every level starts from the last one's factors, so most steps cost a fraction of a pass over the data, and the full data
 is only asked for the last few digits. Subsets are chosen by content (`store.strata`), so the order of samples does not
@@ -6,6 +6,7 @@ matter.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -15,9 +16,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from panda_jax import appearances, block, joint, moments
+from panda_jax import appearances, block, distributed, joint, moments, valley
 from panda_jax.clock import Clock
-from panda_jax.distributed import replicated
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
@@ -76,12 +76,14 @@ class SolverState:
 
   Attributes:
     level: index into the levels.
-    phase: 'early' (before the restarts: nothing to go on from), 'search', 'joint' or 'gram'.
+    phase: 'early' (before the restarts: nothing to go on from), 'search', 'joint', 'gram' or 'valley'.
     samples: of this level.
     inner: the iterate.
     mode: of the appearances.
     seconds: since the start of the fit, without compilation and watching.
     history: one dict per outer iteration.
+    tried, mapped: points P (k, S, R_S) of the gram phase and their images, from which it extrapolates.
+    store, budget: of the plan of where features live: sums that are streamed round otherwise.
   """
 
   level: int
@@ -91,6 +93,10 @@ class SolverState:
   mode: str
   seconds: float
   history: list[dict]
+  tried: np.ndarray | None = None
+  mapped: np.ndarray | None = None
+  store: str = 'device'
+  budget: int = 0
 
   @property
   def P(self) -> np.ndarray:
@@ -100,6 +106,13 @@ class SolverState:
   def W(self) -> np.ndarray:
     X = np.asarray(self.inner.X)
     return X if self.mode in ('full', 'identity') else X @ X.T
+
+  def errors(self) -> list[float]:
+    """Relative errors of this phase on this level, oldest first: what decides whether it goes on, also when resumed."""
+    own = itertools.takewhile(
+      lambda entry: (entry['phase'], entry['samples']) == (self.phase, self.samples), reversed(self.history)
+    )
+    return [entry['relative_error'] for entry in own][::-1]
 
 
 @partial(jax.jit, static_argnames=('steps',))
@@ -210,6 +223,7 @@ class Solver:
   def report(self, state: SolverState, entries: Iterable[dict] = ()):
     state.history.extend(entries)
     state.seconds = self.clock.elapsed
+    state.store, state.budget = self.store.plan.store, self.store.plan.budget
     with self.clock.phase('callback'):
       self._on_state(state)
 
@@ -284,7 +298,7 @@ class Solver:
   ) -> tuple[joint.JointState, np.ndarray]:
     """Up to so many thin steps: the new iterate and the error after each."""
     with self.clock.phase('solve'):
-      inner = jax.tree.map(partial(replicated, sharding=self._replicated), inner)
+      inner = jax.tree.map(partial(distributed.replicated, sharding=self._replicated), inner)
       done = int(inner.i)
       inner, errors = self.clock.call(
         joint.advance,
@@ -303,30 +317,30 @@ class Solver:
     total = self.sums(energy, Z)
     tolerance = TOLERANCE if last else SUBSET_TOLERANCE
     most = self.settings.max_iterations if last else SUBSET_STEPS
-    errors: list[float] = []
     state.phase, state.samples = 'joint', self.sizes[state.level]
     while True:
-      done = int(state.inner.i)
+      # Before a call, so that a run that is resumed at its end stops there too.
+      done, errors = int(state.inner.i), state.errors()
+      if errors and float(state.inner.stationarity) <= tolerance:
+        return 'converged'
+      window, least = (STALL_STEPS, STALL) if last else (6, 3e-4)
+      fallen = errors[-1 - window] - errors[-1] if len(errors) > window else np.inf
+      if errors and (int(state.inner.stuck) >= 6 or fallen <= least * max(errors[-1], 1e-6)):
+        return 'stalled'
       if done >= most:
         return 'max_iterations'
       before = self.clock.elapsed
       inner, new = self.advance(Z, state.inner, total, min(self.steps_per_call(), most - done), tolerance)
       self.check(new, state, done)
+      if not len(new):  # it stood at a stationary point, or moved no more, before its first step here
+        return 'converged' if float(inner.stationarity) <= tolerance else 'stalled'
       state.inner = inner
       after = self.clock.elapsed
-      times = before + (after - before) * (np.arange(len(new)) + 1) / max(1, len(new))
+      times = before + (after - before) * (np.arange(len(new)) + 1) / len(new)
       self.report(
         state,
         [self.entry(state, done + k + 1, t, e) for k, (t, e) in enumerate(zip(times, new, strict=True))],
       )
-      errors.extend(new)
-      if float(inner.stationarity) <= tolerance:
-        return 'converged'
-      if int(inner.stuck) >= 6 or not len(new):
-        return 'stalled'
-      window, least = (STALL_STEPS, STALL) if last else (6, 3e-4)
-      if len(errors) > window and errors[-1 - window] - errors[-1] <= least * max(errors[-1], 1e-6):
-        return 'stalled'
 
   def gram(self, state: SolverState, Z: jax.Array | None) -> str:
     """Outer iterations on all samples by Gram matrices: two passes and many inner steps each, extrapolated.
@@ -335,31 +349,35 @@ class Solver:
     approached by Anderson's extrapolation; an extrapolated P that raises the error is dropped for the map's own result,
     which cannot.
     """
-    state.phase, state.samples = 'gram', self.N
+    resumed = state.phase == 'gram'
+    if not resumed:
+      state.phase, state.samples = 'gram', self.N
+      state.tried = state.mapped = np.zeros((0, *state.inner.P.shape))
     with self.clock.phase('moments'):
       total = self.total(energy, self.passes('energy', Z))
     P, X = np.asarray(state.inner.P), state.inner.X
-    tried, mapped, errors = [], [], []
     while True:
       i = int(state.inner.i)
-      if i >= self.settings.max_iterations:
-        return 'max_iterations'
-      with self.clock.phase('moments'):
-        M, N = self.total(moments.channel_moments, self.passes('channels', Z), P)
-      with self.clock.phase('solve'):
-        moved_X, value = self.clock.call(_appearances_block, M / total, N / total, X, mode=self.mode)
-        error = float(1 + value)
-      self.check([error], state, i)
-      if errors and len(mapped) > 1 and error > errors[-1] * (1 + 1e-7):
-        P, tried, mapped = mapped[-1], [], []
-        continue
-      X = moved_X
-      before = errors[-GRAM_MEMORY - 1] if len(errors) > GRAM_MEMORY else np.inf  # extrapolation gains in jumps
-      stalled = before - error <= GRAM_STALL * max(error, 1e-6)
-      errors.append(error)
-      fresh = joint.begin(P, np.asarray(X))
-      state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))
-      self.report(state, [self.entry(state, i + 1, self.clock.elapsed, error)])
+      if not resumed:  # a saved state has its W already
+        if i >= self.settings.max_iterations:
+          return 'max_iterations'
+        with self.clock.phase('moments'):
+          M, N = self.total(moments.channel_moments, self.passes('channels', Z), P)
+        with self.clock.phase('solve'):
+          moved_X, value = self.clock.call(_appearances_block, M / total, N / total, X, mode=self.mode)
+          error = float(1 + value)
+        self.check([error], state, i)
+        if len(state.mapped) > 1 and error > state.errors()[-1] * (1 + 1e-7):
+          P, state.tried, state.mapped = state.mapped[-1], state.tried[:0], state.mapped[:0]
+          continue
+        X = moved_X
+        fresh = joint.begin(P, np.asarray(X))
+        state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))
+        self.report(state, [self.entry(state, i + 1, self.clock.elapsed, error)])
+      resumed, errors = False, state.errors()
+      # Extrapolation gains in jumps, so the gain of as many iterations counts as it looks back.
+      before = errors[-GRAM_MEMORY - 2] if len(errors) > GRAM_MEMORY + 1 else np.inf
+      stalled = before - errors[-1] <= GRAM_STALL * max(errors[-1], 1e-6)
       with self.clock.phase('moments'):
         W = appearances.outer(X, self.mode)
         K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
@@ -370,8 +388,42 @@ class Solver:
       if moved <= GRAM_TOLERANCE or stalled:
         state.inner = state.inner.replace(P=best)
         return 'converged' if moved <= GRAM_TOLERANCE else 'stalled'
-      tried, mapped = [*tried, P][-GRAM_MEMORY:], [*mapped, best][-GRAM_MEMORY:]
-      P = extrapolated(tried, mapped)
+      state.tried, state.mapped = (
+        np.concatenate([points, new[None]])[-GRAM_MEMORY:] for points, new in ((state.tried, P), (state.mapped, best))
+      )
+      P = extrapolated([*state.tried], [*state.mapped])
+
+  def valley(self, state: SolverState, Z: jax.Array | None, reason: str) -> str:
+    """Steps in float64 where they are worth it, see `valley`; returns the reason, the one given if they are not."""
+    worth = valley.evaluations(self.N, self.S, self.C, self.settings.parts, self.mode)
+    if not worth or reason == 'max_iterations':
+      return reason
+    Z = self.store.whole() if Z is None else Z
+    samples = distributed.whole_array(Z).astype(np.float64).transpose(1, 0, 2, 3).reshape(self.S, -1, self.C)
+    samples = samples[:, np.any(samples, axis=(0, 2))]  # without places that are left over
+    problem = valley.Problem(
+      samples / np.linalg.norm(samples), self.mode, self.settings.parts, self.settings.appearances
+    )
+    if state.phase != 'valley':
+      state.phase, state.samples = 'valley', self.N
+      state.inner = state.inner.replace(i=np.int32(0))
+    while True:
+      done = int(state.inner.i)
+      if state.errors():
+        before, last = (entry['relative_error'] for entry in state.history[-2:])
+        if before - last <= valley.SETTLED * max(last, 1e-6):
+          return 'converged'
+      if done * valley.ROUND >= worth:
+        return 'stalled'
+      with self.clock.phase('solve'):
+        P, X = (np.asarray(x, np.float64) for x in (state.inner.P, state.inner.X))
+        error, P, X = problem.round(P, X, min(valley.ROUND, worth))
+        # Processes on other kinds of machine round otherwise: all go on with what process 0 found.
+        P, X, error = (distributed.array_of_first(np.asarray(x)) for x in (P, X, error))
+      self.check([error], state, done)
+      P, X, error = (x.astype(block.small_dtype()) for x in (P, X, error))
+      state.inner = joint.begin(P, X).replace(i=np.int32(done + 1), error=error)
+      self.report(state, [self.entry(state, done + 1, self.clock.elapsed, float(error))])
 
   def check(self, errors, state: SolverState, done: int):
     bad = np.flatnonzero(~np.isfinite(errors))
@@ -388,9 +440,11 @@ class Solver:
     X = (self.C, self.C if self.mode in ('full', 'identity') else self.settings.appearances)
     mine = joint.begin(np.zeros((self.S, self.settings.parts)), np.zeros(X))
     same = jax.tree.map(np.shape, state.inner) == jax.tree.map(np.shape, mine)
-    finite = all(np.isfinite(x).all() for x in (state.inner.P, state.inner.X))
-    level = 0 <= state.level < len(self.sizes)
-    if not (same and finite and level and state.phase in PHASES and state.mode == self.mode):
+    finite = all(np.isfinite(x).all() for x in (state.inner.P, state.inner.X, state.tried, state.mapped))
+    known = 0 <= state.level < len(self.sizes) and state.phase in PHASES and state.mode == self.mode
+    told = state.phase == 'search' or (state.errors() and len(state.history) > 1)
+    memory = state.tried.shape[1:] == state.mapped.shape[1:] == mine.P.shape
+    if not (same and finite and known and told and memory):
       problem = 'what was saved is no state of this fit'
       raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
 
@@ -408,20 +462,27 @@ class Solver:
     Z = None if self.store.streamed else self.load(len(self.sizes) - 1)
     P, X, K = self.search(lambda name: self.passes(name, Z), restarts=self.settings.restarts, keep=1)
     with self.clock.phase('solve'):
-      steps = self.settings.max_iterations
-      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(TOLERANCE / 10, K.dtype), steps=steps)
+      steps, tolerance = self.settings.max_iterations, TOLERANCE / 10
+      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(tolerance, K.dtype), steps=steps)
       total = float(self.total(energy, self.passes('energy', Z)))
       error = 1 + float(result.value) * float(jnp.trace(K)) / total
     inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))
     state = SolverState(0, 'search', self.N, inner, self.mode, 0.0, [])
     self.check([error], state, 0)
     self.report(state, [self.entry(state, int(result.i), self.clock.elapsed, error)])
-    return state, ('max_iterations' if int(result.i) >= steps else 'converged'), Z
+    if float(result.stationarity) <= tolerance:
+      return state, 'converged', Z
+    return state, 'max_iterations' if int(result.i) >= steps else 'stalled', Z
 
   def solve(self, state: SolverState | None = None) -> tuple[SolverState, str, jax.Array | None]:
     """From a given state or from the start. Returns the last state, the reason, and all features if held."""
     if not self.settings.joint:
       return self.parts_only()
+    state, reason, Z = self.descend(state)
+    return state, self.valley(state, Z, reason), Z
+
+  def descend(self, state: SolverState | None) -> tuple[SolverState, str, jax.Array | None]:
+    """Levels, then Gram iterations where they are worth it; arguments and results as of `solve`."""
     last = len(self.sizes) - 1
     everything = self.sizes[last] == self.N
     cost = steps_per_outer(self.S, self.C, self.settings.parts)
@@ -431,7 +492,7 @@ class Solver:
       state, Z = self.start()
     else:
       self.check_resumed(state)
-    while state.phase != 'gram':
+    while state.phase not in ('gram', 'valley'):
       whole = state.level == last and everything
       if Z is None:
         Z = self.load(state.level)
@@ -444,10 +505,12 @@ class Solver:
       Z = None  # frees the subset before the next is made
       state.level += 1
       state.inner = joint.begin(state.inner.P, state.inner.X)
-    if state.phase != 'gram':
-      state.inner = joint.begin(state.inner.P, state.inner.X)
     if not everything:
       Z = None
     elif Z is None:
       Z = self.load(last)
+    if state.phase == 'valley':  # resumed there
+      return state, 'stalled', Z
+    if state.phase != 'gram':
+      state.inner = joint.begin(state.inner.P, state.inner.X)
     return state, self.gram(state, Z), Z
