@@ -27,7 +27,7 @@ ROUND = 200  # steps between two scalings of the columns
 PAIRS = 10
 SETTLED = 3e-8  # relative gain of a round at which the descent has converged
 OPERATIONS = 2e10  # that may be spent: a few seconds of one core
-OVERHEAD = 1e6  # of an evaluation, in operations: that of some thirty calls of numpy
+OVERHEAD = 5e5  # of an evaluation, in operations: that of some thirty calls of numpy
 CHEAP, WORTHWHILE = 500, 30  # evaluations that must be affordable: for any problem, and for a flat one
 
 

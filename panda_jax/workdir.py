@@ -321,6 +321,7 @@ def write_results(
   summary = {
     'relative_error': result.relative_error,
     'reason': result.reason,
+    'gap': result.gap,
     'warnings': result.warnings,
     'seconds': {k: round(v, 3) for k, v in seconds.items()},
     'counts': {

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.simulated import UNOPTIMISED
+from tests.simulated import UNOPTIMISED, given_flags
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 600  # for a slow machine; a failure is found sooner
@@ -22,7 +22,7 @@ def free_port() -> int:
 
 def environment(devices: int, flags: str = '') -> dict[str, str]:
   return os.environ | {
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} {flags}',
+    'XLA_FLAGS': f'{given_flags()} --xla_force_host_platform_device_count={devices} {flags}',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
     'PYTHONWARNINGS': 'ignore',

@@ -10,10 +10,15 @@ ROOT = Path(__file__).parents[1]
 UNOPTIMISED = '--xla_backend_optimization_level=0'  # as conftest.py has it, where users' own commands are not the point
 
 
+def given_flags() -> str:
+  """Flags of XLA that the whole run of the tests was started with, as those that leave out instructions."""
+  return os.environ.get('XLA_FLAGS', '')
+
+
 def run_with_devices(count: int, code: str, *arguments: str) -> str:
   """Runs `code` with `count` CPU devices; returns what it printed, and fails with its errors."""
   environment = os.environ | {
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={count} {UNOPTIMISED}',
+    'XLA_FLAGS': f'{given_flags()} --xla_force_host_platform_device_count={count} {UNOPTIMISED}',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
   }

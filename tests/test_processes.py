@@ -113,6 +113,7 @@ OPTIONS = {
 
 
 @pytest.mark.slow
+@pytest.mark.instructions
 def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
   path, out = written(tmp_path), tmp_path / 'out'
   out.mkdir()
@@ -163,11 +164,10 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
     np.testing.assert_allclose(found['K'], K, atol=1e-6 * np.abs(K).max())
   for name, options in OPTIONS.items():
     two, one = panda_jax.Factors.load(out / f'{name}.npz'), panda_jax.fit(path, **options)
-    # A sample alone leaves the factors undetermined: the fit ends by stalling, where rounding decides.
+    # A sample alone leaves the factors undetermined in a valley that is flat to the end, where the error is the same.
     if name != 'one':
       planted.assert_same_factors(one.factors, two, **(LOOSE if name == 'few' else {}))
-    close = 2e-5 if name == 'one' else 1e-5
-    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=close), name
+    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=1e-5), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
 
 

@@ -106,6 +106,7 @@ FLAT = {
 }
 
 
+@pytest.mark.instructions
 @pytest.mark.parametrize('case', FLAT)
 def test_it_ends_where_no_other_solver_goes_on(case):
   Z, options = FLAT[case]
