@@ -47,7 +47,7 @@ def test_checkpoints_keep_every_bit(tmp_path):
     panda_jax.fit(FEATURES, parts=4, on_state=lambda state: states.append((state.phase, packed(state))))
     for k, phase in enumerate(['search', 'joint', 'gram', 'valley']):
       kept = [data for name, data in states if name == phase][-1]
-      checkpoints = Checkpoints(tmp_path / str(k), 0)
+      checkpoints = Checkpoints(tmp_path / str(k), 0, 1 << 30)
       checkpoints.save(unpacked(kept))
       assert packed(checkpoints.restore()) == kept
       checkpoints.close()
