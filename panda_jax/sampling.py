@@ -83,29 +83,35 @@ def parsed_labels(text: str | None) -> np.ndarray | None:
 
 
 class _Rows:
-  """A .npy file (N, ...) that is filled a batch at a time and appears when it is whole."""
+  """A .npy file (N, ...) float32 that is written a batch at a time and appears when it is whole.
+
+  Not mapped into memory: there a disk that fills up ends the process without a word.
+  """
 
   def __init__(self, path: Path, shape: tuple[int, ...]):
     self._path, self._partial = path, path.with_name(f'.{path.name}.partial')
-    space = path.stem if path.stem in SPACES else None
-    if space is None:
-      self._rows = np.lib.format.open_memmap(self._partial, 'w+', np.float32, shape)
+    self._shape, self._file = shape, None
+
+  def _begin(self) -> None:
+    self._file = open(self._partial, 'wb')  # noqa: SIM115  closed by `finish` or `discard`
+    if self._path.stem in SPACES:
+      self._file.write(header(self._shape, self._path.stem))
     else:
-      start = header(shape, space)
-      self._partial.write_bytes(start)
-      self._rows = np.memmap(self._partial, '<f4', 'r+', len(start), shape)
-    self._seen = 0
+      np.lib.format.write_array_header_1_0(self._file, {'descr': '<f4', 'fortran_order': False, 'shape': self._shape})
 
   def add(self, batch: np.ndarray) -> None:
-    self._rows[self._seen : self._seen + len(batch)] = batch
-    self._seen += len(batch)
+    if self._file is None:
+      self._begin()
+    self._file.write(np.ascontiguousarray(batch, '<f4').tobytes())
 
   def finish(self) -> None:
-    self._rows.flush()
-    del self._rows
+    self._file.close()
     os.replace(self._partial, self._path)
 
   def discard(self) -> None:
+    with contextlib.suppress(OSError):  # of what the disk has not taken before
+      if self._file is not None:
+        self._file.close()
     self._partial.unlink(missing_ok=True)
 
 

@@ -1,6 +1,8 @@
 """`run.py info`, `run.py sample` and fits of a generator, on a converted file, as a user runs them."""
 
 import json
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from converters import stylegan2
 from panda_jax import sampling
 from panda_jax.errors import InputError
 from panda_jax.generators import save_generator, seeds
+from panda_jax.sampling import writing
 from tests.generators.checkpoints import DATA, generator
 from tests.test_cli import run
 
@@ -155,3 +158,38 @@ def test_numbers_and_ranges():
   for text in ('', 'a', '3-', '5-2'):
     with pytest.raises(InputError, match='seeds='):
       sampling.parsed_numbers(text, 'seeds')
+
+
+def test_rows_are_written_as_they_come_and_appear_when_all_are_there(tmp_path):
+  rows = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+  with writing(tmp_path) as create:
+    files = [create(f'{name}.npy', rows.shape) for name in ('images', 'wplus')]
+    for part in (rows[:3], rows[3:]):
+      for file in files:
+        file.add(part)
+      assert sorted(os.listdir(tmp_path)) == ['.images.npy.partial', '.wplus.npy.partial']
+  assert sorted(os.listdir(tmp_path)) == ['images.npy', 'wplus.npy']
+  for name in os.listdir(tmp_path):
+    np.testing.assert_array_equal(np.load(tmp_path / name), rows)
+
+
+def test_a_disk_that_fills_up_while_rows_are_written_is_an_error_and_leaves_nothing(tmp_path):
+  """Of a file that is mapped into memory a full disk would kill the process."""
+
+  def fill():
+    with writing(tmp_path) as create:
+      file = create('images.npy', (10, 1000))
+      file.add(np.zeros((1, 1000)))
+      file._file.flush()
+      assert (tmp_path / '.images.npy.partial').stat().st_size < 5000  # no room is taken before it is needed
+      for _ in range(9):
+        file.add(np.zeros((1, 1000)))
+
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+  try:
+    with pytest.raises(OSError, match='too large'):
+      fill()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert not os.listdir(tmp_path)
