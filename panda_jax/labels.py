@@ -30,7 +30,7 @@ def checked(labels: ArrayLike, remedy: str = REMEDY) -> np.ndarray:
     return array
   huge = array.dtype == object and all(isinstance(label, int) for label in array)  # whole numbers beyond int64
   if array.dtype.kind not in 'iu' and not huge:
-    raise InputError('labels', f'type {array.dtype}', 'class indices are whole numbers', remedy)
+    raise InputError('labels', f'type {array.dtype}', 'class indices are integers', remedy)
   for label in (array.min(), array.max()):
     if not 0 <= label < 2**31:
       raise InputError('labels', label, 'there is no such class', remedy)

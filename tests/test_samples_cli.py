@@ -129,7 +129,7 @@ LABEL_FILES = {
   'one row': (np.eye(3, dtype=np.float32)[[1]], (1, 1, 1, 1)),
   'wide rows': (np.eye(4)[[1, 0, 2, 1]], 'labels=shape 4x4: rows of this generator have 3 numbers'),
   'too few rows': (np.eye(3)[:2], '2 of them: there are 4 s'),
-  'floats': (np.array([1.0, 0, 2, 1]), 'labels=type float64: class indices are whole numbers'),
+  'floats': (np.array([1.0, 0, 2, 1]), 'labels=type float64: class indices are integers'),
   'negative': (np.array([1, -1, 2, 1]), 'labels=-1: there is no such class'),
   'not finite': (np.full((4, 3), np.nan), 'not finite'),
   'yes and no': (np.array([True]), 'labels=type bool'),
