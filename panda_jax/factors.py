@@ -47,7 +47,7 @@ class Factors:
       problem = f'there are {len(self.parts)} positions and {len(self.appearances)} channels'
       raise InputError('mean', f'shape {np.shape(self.mean)}', problem, 'give (S, C) or (1, C)')
     if self.mean is not None:
-      object.__setattr__(self, 'mean', _as_float32(self.mean))
+      object.__setattr__(self, 'mean', _kept_mean(np.asarray(self.mean)))
 
   @property
   def live_parts(self) -> list[int]:
@@ -106,8 +106,10 @@ class Factors:
     names = 'appearances', 'parts', 'grid', 'provenance'
     data = read_npz(path, 'factors', names, optional=['mean'], texts=['provenance'], packed=False, remedy=REMEDY)
     try:
-      for name in {*data} - {'provenance'}:
+      for name in {*data} - {'provenance', 'mean'}:
         checked_array(data[name], name, 'array')
+      if 'mean' in data and not np.isfinite(data['mean']).all():  # of features in any unit: float64 may be needed
+        raise InputError('mean', 'array', 'it has entries that are not finite', 'give others')
       if (data['parts'] < 0).any():
         raise InputError('parts', 'array', 'it has negative entries', 'give others')
       provenance = parsed_json(str(data['provenance']), PROVENANCE)
@@ -165,6 +167,12 @@ def checked_name(name: str) -> str:
 def _as_float32(array) -> np.ndarray:
   with np.errstate(over='ignore'):  # what is too large becomes infinity, which is told where it matters
     return np.asarray(array, np.float32)
+
+
+def _kept_mean(mean: np.ndarray) -> np.ndarray:
+  """The mean as float32, or as float64 where float32 has no normal number for its largest entry."""
+  largest, limits = np.max(np.abs(mean), initial=0), np.finfo(np.float32)
+  return mean.astype(np.float64) if 0 < largest < limits.tiny or largest > limits.max else _as_float32(mean)
 
 
 def _checked_grid(grid, positions: int) -> tuple[int, int]:

@@ -179,14 +179,6 @@ def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
   return A[:, order], energy[order]
 
 
-def _stored_mean(mean: np.ndarray | None) -> np.ndarray | None:
-  """The mean as float32, or as it is where float32 has no number for its largest entry."""
-  if mean is None:
-    return None
-  limits = np.finfo(np.float32)
-  return mean.astype(np.float32) if limits.tiny <= np.max(np.abs(mean)) <= limits.max else mean
-
-
 def fit(
   features,
   parts: int,
@@ -302,7 +294,7 @@ def fit(
     'history': state.history,
   } | (provenance or {})
   return FitResult(
-    factors=Factors(final['A'], final['P'], source.grid, record, _stored_mean(scanned.mean)),
+    factors=Factors(final['A'], final['P'], source.grid, record, scanned.mean),
     relative_error=final['error'],
     reason=reason,
     gap=gap,

@@ -107,7 +107,7 @@ DAMAGED = {
   'three sides': ({'grid': np.array([3, 2, 2])}, 'not two positive whole numbers'),
   'another grid': ({'grid': np.array([3, 5])}, '12 positions'),
   'text as grid': ({'grid': np.asarray('3,4')}, 'holds text'),
-  'mean of NaN': ({'mean': np.full((1, 5), np.nan)}, 'mean: entry'),
+  'mean of NaN': ({'mean': np.full((1, 5), np.nan)}, 'mean: it has entries'),
   'mean of text': ({'mean': np.asarray('none')}, 'holds text'),
   'mean of another shape': ({'mean': np.zeros((2, 5))}, 'mean: there are 12 positions and 5 channels'),
   'record of numbers': ({'provenance': np.zeros(3)}, 'cannot be read'),

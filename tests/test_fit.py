@@ -105,7 +105,7 @@ def test_same_factors_in_any_unit(result, unit):
     (2.0**1010, 'float64'),
   ],
 )
-def test_the_unit_of_the_features_does_not_matter(center, unit, dtype):
+def test_the_unit_of_the_features_does_not_matter(center, unit, dtype, tmp_path):
   """Powers of two, so that features in range are the same to the last bit, and what rounds is denormal storage."""
   dtype = np.dtype(getattr(ml_dtypes, dtype, dtype))
   one = FEATURES.astype(dtype).astype(np.float64)
@@ -119,6 +119,8 @@ def test_the_unit_of_the_features_does_not_matter(center, unit, dtype):
   if center == 'position':
     mean = first.factors.mean.astype(np.float64) * unit
     np.testing.assert_allclose(second.factors.mean, mean, rtol=0, atol=1e-4 * np.abs(mean).max())
+    second.factors.save(tmp_path / 'f.npz')
+    np.testing.assert_array_equal(panda_jax.Factors.load(tmp_path / 'f.npz').mean, second.factors.mean)
 
 
 @pytest.mark.parametrize('batch', [1, 7, 100])
