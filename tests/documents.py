@@ -1,0 +1,55 @@
+"""What documents tell a reader to type: commands and snippets of Python, taken out of their text."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r'`([^`]+)`')
+TYPED = re.compile(r'(?:[A-Z_]+=\S+ )*(?:python|make|pip|bash|srun|pytest|run\.py) (?=\S)')
+
+
+class Piece(NamedTuple):
+  document: str  # its path below the root
+  kind: str  # 'command', 'python', or the language of another fence
+  text: str
+
+
+def documents() -> list[Path]:
+  """Markdown that a reader meets, and the configurations, whose headers say what to type."""
+  found = [ROOT / 'README.md', *ROOT.glob('docs/**/*.md'), *ROOT.glob('examples/*/README.md')]
+  found += [*ROOT.glob('panda_jax/assets/*.md'), *ROOT.glob('configs/*.py'), *ROOT.glob('examples/*/configs/*.py')]
+  return sorted(found)
+
+
+def pieces() -> Iterator[Piece]:
+  for path in documents():
+    name, text = str(path.relative_to(ROOT)), path.read_text()
+    if path.suffix == '.py':
+      lines = (ast.get_docstring(ast.parse(text)) or '').splitlines()
+      yield from (Piece(name, 'command', plain(line)) for line in lines if TYPED.match(line))
+      continue
+    for language, body in FENCE.findall(text):
+      if language in ('', 'sh'):
+        yield from (Piece(name, 'command', line) for line in commands(body))
+      else:
+        yield Piece(name, language, body)
+    for code in INLINE.findall(FENCE.sub('', text)):
+      if TYPED.match(' '.join(code.split())):
+        yield Piece(name, 'command', plain(code))
+
+
+def commands(body: str) -> list[str]:
+  """The commands of a fence, without what is said of them; none of a block that is no commands."""
+  lines = [plain(line) for line in body.replace('\\\n', ' ').splitlines()]
+  return [line for line in lines if TYPED.match(line)]
+
+
+def plain(line: str) -> str:
+  """A command without comments, each space once; figures that follow two spaces or more are none of it either."""
+  line = re.split(r'\s#|\s{3,}(?=[a-z0-9]+(?: [a-z]+| s\b))', line.strip())[0]
+  line = ' '.join(line.split())
+  return f'python {line}' if line.startswith('run.py ') else line

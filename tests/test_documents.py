@@ -1,0 +1,329 @@
+"""Whatever a document tells a reader to type works: each command and snippet is run, long ones at smoke sizes.
+
+A command that is new in a document needs a line in `FORMS`, unless it works as it stands. All run in one folder that
+has what documents speak of: checkpoints, generators, feature maps, a fit of cats64.
+"""
+
+import lzma
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import run as program
+from converters.__main__ import main as convert
+from examples.train_generator import __main__ as train
+from examples.train_generator import embed
+from examples.train_generator import evaluate as evaluation
+from panda_jax import catalog
+from panda_jax.catalog import Settings
+from panda_jax.generators.disk import folder_of
+from panda_jax.zoo import read_zoo
+from tests.documents import ROOT, documents, pieces
+from tests.test_edit_cli import call
+
+DATA = ROOT / 'tests' / 'data'
+FEW = ('--samples=16', '--config.restarts=2')
+LONG, READ, OUTSIDE = 'slow', 'read', 'looked at'
+
+
+class Form(NamedTuple):
+  """How a command is run here.
+
+  Attributes:
+    how: '', LONG (in slow tests only), READ (its flags are read and no more: it needs several machines, a GPU or hours,
+      or another test runs it), OUTSIDE (what it names is there).
+    instead: {words: other words}.
+    more: words at its end.
+  """
+
+  how: str = ''
+  instead: Mapping[str, str] = MappingProxyType({})
+  more: tuple[str, ...] = ()
+
+
+FIT, COMPARE = 'python run.py fit', 'python run.py compare --config=configs/compare_cats64.py'
+CATS, DEMO = f'{FIT} --config=configs/cats64.py', f'{FIT} --config=configs/demo.py'
+DISCOVER = 'python run.py discover'
+TRAIN = 'python -m examples.train_generator'
+FORMS = {
+  f'{DEMO}:smoke': Form(READ),  # run below, with a workdir, as the next is
+  CATS: Form(READ),
+  'python run.py saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
+  'python run.py remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
+  'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
+  'python -m converters network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
+  f'{FIT} --features=FILE.npy --grid=16,16 --parts=8 --workdir=DIR': Form('', {'FILE.npy': 'flat.npy'}),
+  f'{DEMO} --config.center=position --workdir=DIR': Form(LONG, {}, FEW),
+  f'{DEMO} --workdir=runs/demo': Form(LONG, {}, FEW),
+  f'{DEMO}:smoke --workdir=runs/smoke': Form(LONG, {'runs/smoke': 'runs/smoke_demo'}),
+  f'{CATS} --workdir=runs/cats64': Form('', {}, FEW),
+  f'{CATS}:smoke --workdir=runs/smoke': Form(LONG),
+  f'{CATS} --parts=16 --workdir=runs/cats16': Form(LONG, {'=16': '=3'}, (*FEW, '--appearances=4')),
+  f'{FIT} --generator=generators/ffhq --layer=5 --samples=1000 --parts=8 --workdir=runs/ffhq': Form(
+    LONG, {'1000': '16'}, FEW[1:]
+  ),
+  f'{FIT} --generator=generators/biggan --layer=6 --samples=500 --labels=207,208 --parts=8 --workdir=runs/dogs': Form(
+    LONG, {'500': '16', '207,208': '1,2', '--layer=6': '--layer=2'}, FEW[1:]
+  ),
+  f'{DISCOVER} --generator=cats64 --region=20,32,10,55 --references=1': Form(READ),
+  f'{DISCOVER} --method=sefa --generator=cats64 --out=DIR': Form(LONG),
+  f'{DISCOVER} --method=lowrankgan --generator=cats64 --region=20,32,10,55 --out=DIR': Form(
+    LONG, {}, ('--references=1',)
+  ),
+  f'{COMPARE}:smoke --workdir=runs/compare_smoke': Form(READ),  # tests/compare/test_command.py runs it
+  'python run.py catalog --workdir=runs/cats16': Form(LONG),
+  'python run.py edit --workdir=runs/cats16 --zoo=runs/cats16/catalog/catalog.json '
+  "--name='part 0 · appearance 16 · -'": Form(LONG, {'part 0 · appearance 16 · -': 'FIRST'}),
+  'python -m panda_jax.app --workdir runs/cats64 runs/cats16': Form(LONG),
+  f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(
+    LONG, {'runs/smoke': 'runs/smoke_train'}
+  ),
+}
+PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in tests of its own
+  'XLA_FLAGS=--xla_force_host_platform_device_count=8 ',
+  COMPARE,
+  'python run.py fit --distributed ',
+  'srun ',
+  f'{TRAIN} --config=examples/train_generator/configs/cats64_',
+  f'{TRAIN}.evaluate ',
+)
+LOOKED_AT = ('make ', 'pip ', 'bash ', 'pytest ', 'python -m benchmarks.')
+
+
+def form_of(command: str) -> Form:
+  if command in FORMS:
+    return FORMS[command]
+  if command.startswith(LOOKED_AT) or re.fullmatch(r'python run\.py \w+', command):
+    return Form(OUTSIDE)
+  return Form(READ) if command.startswith(PARSED) else Form()
+
+
+def unpacked(source: Path, target: Path) -> None:
+  target.parent.mkdir(parents=True, exist_ok=True)
+  target.write_bytes(lzma.decompress(source.read_bytes()) if source.suffix == '.xz' else source.read_bytes())
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+  """A folder with all that documents speak of, and a fit of cats64."""
+  place = tmp_path_factory.mktemp('reader')
+  for name in ('configs', 'tests', 'examples'):
+    (place / name).symlink_to(ROOT / name)
+  rng = np.random.default_rng(0)
+  features = rng.standard_normal((16, 16, 16, 6)).astype(np.float32)
+  for name, array in {
+    'FILE.npy': features,
+    'features.npy': features,
+    'flat.npy': features.reshape(16, 256, 6),
+    'z.npy': rng.standard_normal((3, 128)).astype(np.float32),
+    'Uc-name_….npy': rng.standard_normal((6, 6)).astype(np.float32),
+    'Us-name_….npy': np.abs(rng.standard_normal((256, 3))).astype(np.float32),
+  }.items():
+    np.save(place / name, array)
+  drawn = np.zeros((64, 64), np.uint8)
+  drawn[20:32, 10:55] = 255
+  Image.fromarray(drawn).save(place / 'drawn.png')
+  for source, target in (
+    ('stylegan2_nvlabs/network.pkl.xz', 'network.pkl'),
+    ('pggan/checkpoint.pth.xz', 'pggan.pth'),
+    ('stylegan/checkpoint.pth.xz', 'stylegan.pth'),
+    ('stylegan2/checkpoint.pth.xz', 'stylegan2.pth'),
+    ('stylegan2_rosinality/checkpoint.pt', '550000.pt'),
+    ('stylegan3_r/network.pkl.xz', 'stylegan3-r.pkl'),
+    ('biggan/pytorch_model.bin.xz', 'biggan-deep-256/pytorch_model.bin'),
+    ('biggan/config.json', 'biggan-deep-256/config.json'),
+  ):
+    unpacked(DATA / source, place / target)
+  cats = folder_of('cats64')
+  for name in ('generators/ffhq', 'runs/train_cats64_gpu/snapshots/02000000'):
+    shutil.copytree(cats, place / name)
+  (place / 'FOLDER').mkdir()
+  for i in range(24):
+    pixels = rng.integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(place / 'FOLDER' / f'{i}.png')
+  with pytest.MonkeyPatch.context() as patched:
+    patched.chdir(place)
+    assert call('fit', '--config=configs/cats64.py', '--workdir=runs/cats64', *FEW) == 0
+    assert convert(['converters', 'biggan-deep-256', 'generators/biggan']) == 0
+  return place
+
+
+@pytest.fixture
+def reader(place, monkeypatch):
+  """Somebody in that folder."""
+  monkeypatch.chdir(place)
+  monkeypatch.setattr('panda_jax.app.server.serve', lambda *given: None)
+  small = Settings(screened=8, measured=6, heldout=6, unedited=8, pairs=2, top=3, random=1)
+  plain = catalog.catalog_into
+  monkeypatch.setattr(catalog, 'catalog_into', lambda out, opened, **given: plain(out, opened, small, **given))
+  return place
+
+
+def typed(command: str, form: Form, number: int) -> list[str]:
+  """The words of a command as it is run here."""
+  for old, new in form.instead.items():
+    assert old in command
+    command = command.replace(old, new)
+  words = [word for word in [*shlex.split(command), *form.more] if not re.fullmatch(r'[A-Z_]+=.*', word)]
+  if 'FIRST' in command:
+    words = [word.replace('FIRST', next(iter(read_zoo('runs/cats16/catalog/catalog.json')))) for word in words]
+  return [re.sub(r'(^|=)DIR$', rf'\1runs/dir{number}', word) for word in words]
+
+
+def run(words: list[str]) -> int:
+  match words:
+    case ['python', 'run.py', *given]:
+      return call(*given)
+    case ['python', '-m', 'converters', *given]:
+      return convert(['converters', *given])
+    case ['python', '-m', 'panda_jax.app', *given]:
+      pytest.importorskip('gradio')
+      from panda_jax.app.__main__ import main
+
+      return main(given)
+    case ['python', '-m', 'examples.train_generator', *given]:
+      return train.main(['train', *given])
+    case ['python', '-m', 'examples.train_generator.embed', *given]:
+      return embed.main(['embed', *given])
+  pytest.fail(f'no way to run {shlex.join(words)}')
+
+
+def read_only(words: list[str], monkeypatch) -> int:
+  """Reads the flags of a command, and does nothing."""
+  if words[0] == 'srun':
+    words = words[words.index('python') :]
+  match words:
+    case ['python', 'run.py', name, *given]:
+      monkeypatch.setitem(program.COMMANDS, name, lambda: None)
+      return call(name, *given)
+    case ['python', '-m', 'examples.train_generator', *given]:
+      return 0 if train.parsed(given).config.images else 1
+    case ['python', '-m', 'examples.train_generator.evaluate', *given]:
+      return 0 if evaluation.parsed(given).generator else 1
+  pytest.fail(f'no way to read {shlex.join(words)}')
+
+
+def look_at(command: str) -> None:
+  """Looks for what a command outside of the package names."""
+  words = shlex.split(command)
+  match words:
+    case ['make', target]:
+      done = subprocess.run(['make', '-n', target], cwd=ROOT, capture_output=True, text=True)
+      assert done.returncode == 0, done.stderr
+    case ['pip', 'install', '-e', extras]:
+      listed = (ROOT / 'pyproject.toml').read_text()
+      for name in re.search(r'\[(.*)\]', extras)[1].split(','):
+        assert f'\n{name} = [' in listed
+    case ['bash', file]:
+      assert (ROOT / file).is_file()
+    case ['pytest', '-m', 'not slow']:
+      assert "'slow: " in (ROOT / 'pyproject.toml').read_text()
+    case ['python', 'run.py', name]:
+      assert name in program.COMMANDS
+    case ['python', '-m', module, *given]:
+      source = (ROOT / f'{module.replace(".", "/")}.py').read_text()
+      for word in given:
+        name = word.removeprefix('--').partition('=')[0]
+        assert re.search(rf"DEFINE_\w+\(\s*'{name}'", source), f'{module} has no --{name}'
+    case ['pip', 'install', _]:
+      pass  # of another project
+    case _:
+      pytest.fail(f'no way to look at {command}')
+
+
+COMMANDS = list(dict.fromkeys(piece.text for piece in pieces() if piece.kind == 'command'))
+
+
+def marked(slow: bool) -> list:
+  return [command for command in COMMANDS if (form_of(command).how == LONG) == slow]
+
+
+def check(command: str, monkeypatch, capsys) -> None:
+  form = form_of(command)
+  if form.how == OUTSIDE:
+    return look_at(command)
+  words = typed(command, form, COMMANDS.index(command))
+  code = read_only(words, monkeypatch) if form.how == READ else run(words)
+  assert code == 0, capsys.readouterr().err[-300:]
+
+
+@pytest.mark.parametrize('command', marked(False))
+def test_a_command(command, reader, monkeypatch, capsys):
+  check(command, monkeypatch, capsys)
+
+
+@pytest.mark.slow
+def test_commands_that_take_long(reader, monkeypatch, capsys):
+  """In the order of the documents: some need what others wrote."""
+  order = sorted(marked(True), key=lambda command: ('fit' not in command, 'catalog.json' in command))
+  for command in order:
+    check(command, monkeypatch, capsys)
+    capsys.readouterr()
+
+
+def test_every_form_is_of_a_command_that_is_there():
+  assert not set(FORMS) - {*COMMANDS}
+  for start in (*PARSED, *LOOKED_AT):
+    assert any(command.startswith(start) for command in COMMANDS), start
+
+
+def test_documents_are_found():
+  names = {str(path.relative_to(ROOT)) for path in documents()}
+  assert {'README.md', 'docs/scaling.md', 'configs/demo.py', 'examples/train_generator/README.md'} <= names
+  assert len(COMMANDS) > 50
+  assert {piece.kind for piece in pieces()} == {'command', 'python', 'yaml'}
+
+
+SNIPPETS = [piece.text for piece in pieces() if piece.kind == 'python']
+LONG_SNIPPETS = ('region_edit(',)
+
+
+def run_snippets(names: dict, long: bool) -> int:
+  """Runs snippets, later ones with the names of earlier ones; how many."""
+  some = [text for text in SNIPPETS if long or not any(name in text for name in LONG_SNIPPETS)]
+  for text in some:
+    text = text.replace('range(64)', 'range(4)')
+    exec(compile(text, '<document>', 'exec'), names)
+  return len(some)
+
+
+def test_snippets(reader):
+  names: dict = {}
+  assert run_snippets(names, False) == len(SNIPPETS) - 1
+  assert names['images'].shape == (4, 64, 64, 3)
+  assert names['result'].edited.shape == (8, 2, 2, 64, 64, 3)
+  assert names['heat'].shape == (8, 16, 16, 2)
+
+
+@pytest.mark.slow
+def test_snippets_that_take_long(reader):
+  names: dict = {}
+  assert run_snippets(names, True) == len(SNIPPETS)
+  assert names['found'].scores
+
+
+def test_the_job_of_kubernetes(reader, monkeypatch):
+  (text,) = (piece.text for piece in pieces() if piece.kind == 'yaml')
+  words = re.search(r'command: \[(.*)\]', text)[1].split(', ')
+  assert read_only(words, monkeypatch) == 0
+
+
+@pytest.mark.slow
+def test_the_demo(reader, monkeypatch, capsys):
+  done = subprocess.run(['make', '-n', 'demo'], cwd=ROOT, capture_output=True, text=True, check=True)
+  lines = [line for line in done.stdout.splitlines() if ' run.py ' in line]
+  assert len(lines) == 4
+  for line in lines:
+    words = shlex.split(line)[2:]
+    assert call(*words, *(FEW if words[0] == 'fit' else ())) == 0
+  for name in re.findall(r"echo '  (runs/\S+)", done.stdout):
+    assert Path(name).is_file()
