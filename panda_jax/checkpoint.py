@@ -18,7 +18,7 @@ from panda_jax import distributed, joint
 from panda_jax.errors import refusal
 from panda_jax.files import LARGEST_JSON, parsed_json, read_bytes
 from panda_jax.generators import weights
-from panda_jax.solver import GRAM_MEMORY, SolverState
+from panda_jax.state import MEMORY, SolverState
 
 COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
 ANEW = 'use --overwrite to start anew'
@@ -68,7 +68,7 @@ def _parts(state: SolverState) -> tuple[dict, dict]:
     'remembered': 0 if state.tried is None else len(state.tried),
   }
   arrays = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
-  memory = np.zeros((2, GRAM_MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
+  memory = np.zeros((2, MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
   if info['remembered']:
     memory[:, : info['remembered']] = state.tried, state.mapped
   return arrays | {'remembered': memory}, info

@@ -22,7 +22,8 @@ from panda_jax.factors import Factors
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.layout import data_mesh
 from panda_jax.scan import scan, sha256_of
-from panda_jax.solver import Settings, Solver, SolverState
+from panda_jax.solver import Solver
+from panda_jax.state import Settings, SolverState
 from panda_jax.store import Plan, Store, held_in_memory, plan
 
 ROTATIONS = ('none', 'varimax')

@@ -10,7 +10,7 @@ from panda_jax.clock import Clock
 from panda_jax.errors import Interrupted
 from panda_jax.files import write_atomically
 from panda_jax.progress import Progress
-from panda_jax.solver import SolverState
+from panda_jax.state import SolverState
 from panda_jax.supervision import tell_kept
 
 ALONE = 'generate', 'scan'  # passes in which processes are not in step

@@ -5,8 +5,6 @@ is only asked for the last few digits. Subsets are chosen by content (`store.str
 matter.
 """
 
-import dataclasses
-import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -21,9 +19,9 @@ from panda_jax.clock import Clock
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
+from panda_jax.state import MEMORY, Settings, SolverState
 from panda_jax.store import IN_FLIGHT, Store
 
-PHASES = 'search', 'joint', 'gram', 'valley'  # in which a fit is saved
 TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
 SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
 STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
@@ -42,77 +40,7 @@ SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
 # steps do. Near it, extrapolated, one gains what tens of thin steps do, so it finishes unless it costs more than 20.
 SQUARE_RATE, FAR_GAIN, NEAR_GAIN = 2.0, 4.0, 20.0
 Samples = jax.Array | Iterable[jax.Array]  # all of them on the devices, or one piece after the other
-GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE, GRAM_MEMORY = 100, 1e-7, 2e-5, 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What a user may choose.
-
-  Attributes:
-    parts: R_S.
-    appearances: R_C.
-    seed: of the restarts.
-    restarts: how many starts.
-    joint: refine parts and appearances together; without it A stays at its start and only parts are fitted.
-    orthonormal: keep A'A = I.
-    precision: of products with the data, 'highest', 'high' or 'default' (jax.lax.Precision).
-    max_iterations: at most so many steps on all samples.
-  """
-
-  parts: int
-  appearances: int
-  seed: int = 0
-  restarts: int = 64
-  joint: bool = True
-  orthonormal: bool = False
-  precision: str = 'highest'
-  max_iterations: int = 2000
-
-
-@dataclasses.dataclass
-class SolverState:
-  """Where the solver stands: enough to go on from, together with the data and the settings.
-
-  Attributes:
-    level: index into the levels.
-    phase: 'early' (before the restarts: nothing to go on from), 'search', 'joint', 'gram' or 'valley'.
-    samples: of this level.
-    inner: the iterate.
-    mode: of the appearances.
-    seconds: since the start of the fit, without compilation and watching.
-    history: one dict per outer iteration.
-    tried, mapped: points P (k, S, R_S) of the gram phase and their images, from which it extrapolates.
-    store, budget: of the plan of where features live: sums that are streamed round otherwise.
-  """
-
-  level: int
-  phase: str
-  samples: int
-  inner: joint.JointState
-  mode: str
-  seconds: float
-  history: list[dict]
-  tried: np.ndarray | None = None
-  mapped: np.ndarray | None = None
-  store: str = 'device'
-  budget: int = 0
-
-  @property
-  def P(self) -> np.ndarray:
-    return np.asarray(self.inner.P)
-
-  @property
-  def W(self) -> np.ndarray:
-    X = np.asarray(self.inner.X)
-    return X if self.mode in ('full', 'identity') else X @ X.T
-
-  def errors(self) -> list[float]:
-    """Relative errors of this phase on this level, oldest first: what decides whether it goes on, also when resumed."""
-    own = itertools.takewhile(
-      lambda entry: (entry['phase'], entry['samples']) == (self.phase, self.samples), reversed(self.history)
-    )
-    return [entry['relative_error'] for entry in own][::-1]
+GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE = 100, 1e-7, 2e-5
 
 
 @partial(jax.jit, static_argnames=('steps',))
@@ -376,7 +304,7 @@ class Solver:
         self.report(state, [self.entry(state, i + 1, self.clock.elapsed, error)])
       resumed, errors = False, state.errors()
       # Extrapolation gains in jumps, so the gain of as many iterations counts as it looks back.
-      before = errors[-GRAM_MEMORY - 2] if len(errors) > GRAM_MEMORY + 1 else np.inf
+      before = errors[-MEMORY - 2] if len(errors) > MEMORY + 1 else np.inf
       stalled = before - errors[-1] <= GRAM_STALL * max(errors[-1], 1e-6)
       with self.clock.phase('moments'):
         W = appearances.outer(X, self.mode)
@@ -389,7 +317,7 @@ class Solver:
         state.inner = state.inner.replace(P=best)
         return 'converged' if moved <= GRAM_TOLERANCE else 'stalled'
       state.tried, state.mapped = (
-        np.concatenate([points, new[None]])[-GRAM_MEMORY:] for points, new in ((state.tried, P), (state.mapped, best))
+        np.concatenate([points, new[None]])[-MEMORY:] for points, new in ((state.tried, P), (state.mapped, best))
       )
       P = extrapolated([*state.tried], [*state.mapped])
 
@@ -435,19 +363,6 @@ class Solver:
         'check the features for extreme values, or use precision=highest',
       )
 
-  def check_resumed(self, state: SolverState) -> None:
-    """Raises InputError unless a state that was saved is one of this fit."""
-    X = (self.C, self.C if self.mode in ('full', 'identity') else self.settings.appearances)
-    mine = joint.begin(np.zeros((self.S, self.settings.parts)), np.zeros(X))
-    same = jax.tree.map(np.shape, state.inner) == jax.tree.map(np.shape, mine)
-    finite = all(np.isfinite(x).all() for x in (state.inner.P, state.inner.X, state.tried, state.mapped))
-    known = 0 <= state.level < len(self.sizes) and state.phase in PHASES and state.mode == self.mode
-    told = state.phase == 'search' or (state.errors() and len(state.history) > 1)
-    memory = state.tried.shape[1:] == state.mapped.shape[1:] == mine.P.shape
-    if not (same and finite and known and told and memory):
-      problem = 'what was saved is no state of this fit'
-      raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
-
   def entry(self, state: SolverState, iteration: int, seconds: float, error: float) -> dict:
     return {
       'iteration': iteration,
@@ -490,8 +405,9 @@ class Solver:
     Z = None
     if state is None:
       state, Z = self.start()
-    else:
-      self.check_resumed(state)
+    elif not state.belongs(self.S, self.C, self.settings, self.mode, len(self.sizes)):
+      problem = 'what was saved is no state of this fit'
+      raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
     while state.phase not in ('gram', 'valley'):
       whole = state.level == last and everything
       if Z is None:
