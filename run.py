@@ -181,6 +181,13 @@ def print_written(folder: Path, shapes: dict, *more: str) -> None:
     print(f'{folder / name}  {" x ".join(map(str, shape))}'.rstrip())
 
 
+def drawn(out: Path) -> list[str]:
+  """The pictures of edits that are in a folder: how many there are depends on the edits."""
+  from panda_jax.edit_pictures import PICTURES
+
+  return [name for name in PICTURES if (out / name).exists()]
+
+
 def edit() -> None:
   """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=3, or with --zoo=FILE --name=NAME"""
   from panda_jax import requests
@@ -194,7 +201,7 @@ def edit() -> None:
     shapes = edit_into(out, request.opened, request.edits, samples, how_edited(progress), refined=options.refined)
   if options.annotate:
     request.annotate(options.zoo, options.annotate, options.overwrite)
-  print_written(out, shapes, 'strip.png', 'edit.json')
+  print_written(out, shapes, *drawn(out), 'edit.json')
 
 
 def remove() -> None:
@@ -224,7 +231,7 @@ def remove() -> None:
       mask=mask | {'drawn': requests.given_mask(options, opened)},
       statistics=STATISTICS if options.samples is None else options.samples,
     )
-  print_written(out, shapes, 'strip.png', 'edit.json')
+  print_written(out, shapes, *drawn(out), 'edit.json')
   print(
     f'background is appearance {told["appearance"]} ({told["rule"]}); alpha {told["alpha"]:.4g}; background covers '
     f'{told["covered_after"]:.1%} of the part, before {told["covered_before"]:.1%}'
