@@ -33,7 +33,9 @@ LARGEST_TEXT = 16 << 20  # characters of a text
 FLOAT32 = float(np.finfo(np.float32).max)  # what is read becomes float32 somewhere
 SAVED = 'write it with numpy.save'
 
-_VALUE = r"'[^'\\]{0,40}'|True|False|\(\s*(?:-?\d{1,30}L?\s*,?\s*){0,64}\)|\[.*\]"
+# No text can be matched in two ways, so that what matches nothing is told from its length alone.
+_WHOLE = r'-?\d{1,30}L?\s*'
+_VALUE = rf"'[^'\\]{{0,40}}'|True|False|\(\s*(?:{_WHOLE}(?:,\s*{_WHOLE}){{0,63}}(?:,\s*)?)?\)|\[[^\]]*\]"
 _ENTRY = rf"\s*'(descr|fortran_order|shape)'\s*:\s*({_VALUE})\s*"
 _HEADER = re.compile(rf'\s*\{{{_ENTRY},{_ENTRY},{_ENTRY},?\s*\}}\s*(?:#([^\n]{{0,80}})\n)?', re.DOTALL)
 _TYPE = re.compile(r"'([<>|=]?)([a-zA-Z?])(\d{0,9})(\[[^\]']*\])?'")

@@ -31,7 +31,7 @@ INFO = {  # the form of what is saved beside the arrays
   'store': str,
   'budget': int,
   'remembered': int,
-  'history': [{'phase': str, 'samples': int, 'relative_error': float}],
+  'history': [{'iteration': int, 'phase': str, 'samples': int, 'seconds': float, 'relative_error': float}],
 }
 
 

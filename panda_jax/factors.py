@@ -81,20 +81,11 @@ class Factors:
       'appearances': self.appearances,
       'parts': self.parts,
       'grid': np.asarray(self.grid, np.int64),
-      'provenance': np.asarray(self._record()),
+      'provenance': np.asarray(checked_provenance(self.provenance)),
     }
     if self.mean is not None:
       arrays['mean'] = self.mean
     write_atomically(path, npz_bytes(**arrays))
-
-  def _record(self) -> str:
-    """The provenance as JSON that `load` takes."""
-    try:
-      text = json.dumps(self.provenance, allow_nan=False)
-      parsed_json(text, PROVENANCE)
-    except (TypeError, ValueError, RecursionError) as error:
-      raise InputError('provenance', 'given', f'it is no record of JSON values ({error})', 'give others') from error
-    return text
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Factors':
@@ -162,6 +153,20 @@ def checked_name(name: str) -> str:
     remedy = f'give letters and digits, {LONGEST_NAME} at most'
     raise InputError('published', name, 'it cannot be part of the name of a file', remedy)
   return name
+
+
+def checked_provenance(provenance: dict) -> str:
+  """The provenance as JSON that `Factors.load` takes.
+
+  Raises:
+    InputError: it is no dict, or holds what is no JSON value.
+  """
+  try:
+    text = json.dumps(provenance, allow_nan=False)
+    parsed_json(text, PROVENANCE)
+  except (TypeError, ValueError, RecursionError) as error:
+    raise InputError('provenance', 'given', f'it is no record of JSON values ({error})', 'give others') from error
+  return text
 
 
 def _as_float32(array) -> np.ndarray:

@@ -133,8 +133,14 @@ class ArraySource(FeatureSource):
   kind = 'array'
 
   def __init__(self, features, grid: tuple[int, int] | None = None, samples: int | None = None):
+    if np.ma.is_masked(features):
+      raise InputError(
+        'features', 'masked array', 'entries that are masked have no value', 'fill them, or leave them out'
+      )
     array = np.asarray(features)
     dtype = _checked_dtype(array.dtype, 'features')
+    if not array.dtype.isnative and array.dtype.kind == 'f':
+      array = array.astype(dtype := dtype.newbyteorder('='))
     N, H, W, C = _checked_shape(array.shape, grid, 'features')
     self.samples = _checked_samples(samples, N)
     self.grid, self.channels, self.dtype = (H, W), C, dtype
@@ -313,6 +319,8 @@ class IterableSource(FeatureSource):
 def _checked_samples(samples, available):
   if samples is None:
     return available
+  if isinstance(samples, bool) or not isinstance(samples, int | np.integer):
+    raise InputError('samples', samples, 'it is not a whole number', f'give a number from 1 to {available}')
   if samples < 1 or (samples > available):
     raise InputError('samples', samples, f'{available} are there', 'give a number from 1 to that, or leave it out')
   return samples
@@ -347,6 +355,9 @@ def as_source(features, grid: tuple[int, int] | None = None, samples: int | None
   """
   if isinstance(features, FeatureSource):
     return features
+  whole = isinstance(grid, tuple | list) and all(isinstance(n, int | np.integer) and n is not True for n in grid)
+  if grid is not None and not (whole and len(grid) == 2 and min(grid) > 0):
+    raise InputError('grid', grid, 'it is not two positive whole numbers', 'give (H, W)')
   if isinstance(features, str | os.PathLike):
     return NpySource(features, grid, samples)
   if isinstance(features, np.memmap) and _is_whole_file(features):

@@ -18,13 +18,13 @@ from panda_jax import distributed, gauge, moments, valley
 from panda_jax.block import small_dtype
 from panda_jax.clock import Clock
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
+from panda_jax.factors import Factors, checked_provenance
 from panda_jax.features import FeatureSource, as_source
 from panda_jax.layout import data_mesh
 from panda_jax.scan import scan, sha256_of
 from panda_jax.solver import Solver
 from panda_jax.state import Settings, SolverState
-from panda_jax.store import Plan, Store, held_in_memory, plan
+from panda_jax.store import STORES, Plan, Store, held_in_memory, plan
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
@@ -103,6 +103,17 @@ def _checked_count(argument: str, value, most: int, of: str) -> int:
 def _checked_choice(argument: str, value, choices) -> None:
   if value not in choices:
     raise InputError(argument, value, 'unknown', f'give one of {", ".join(choices)}')
+
+
+def check_record(seed, joint, orthonormal, provenance) -> None:
+  """Checks what needs no source: the seed, the switches, and that the provenance can be saved at the end."""
+  if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**63:
+    raise InputError('seed', seed, 'it is no whole number of 64 bits', 'give one such as 0')
+  for name, value in (('joint', joint), ('orthonormal', orthonormal)):
+    if not isinstance(value, bool | np.bool_):
+      raise InputError(name, value, 'it is neither true nor false', 'give True or False')
+  if provenance is not None:
+    checked_provenance(provenance)
 
 
 def check_settings(
@@ -243,6 +254,7 @@ def fit(
     NonFiniteError: features or an iterate hold NaN or infinity; the text says where.
   """
   clock = clock or Clock()
+  check_record(seed, joint, orthonormal, provenance)
   # Sizes known before a pass are checked before it: a typing mistake should not cost a read of a large file.
   source = as_source(features, grid, samples)
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
@@ -269,7 +281,9 @@ def fit(
         chosen = plan(source, scanned.samples, store, budget, storage)
         on_plan(chosen)
     state = resume(sha256) if resume else None
-    if state is not None and store == 'auto':  # sums over features that live elsewhere round otherwise
+    if (
+      state is not None and store == 'auto' and state.store in STORES
+    ):  # sums over features that live elsewhere round otherwise
       chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
     with clock.phase('features'):
       held = Store(own, scanned, chosen, data_mesh(), batch)

@@ -212,7 +212,7 @@ def mask_of_png(
   remedy = _drawn(grid, size)
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore', Image.DecompressionBombWarning)  # its size is looked at before it is decoded
+      warnings.simplefilter('ignore')  # of large sizes, which are looked at before anything is decoded, and of damages
       with Image.open(io.BytesIO(content), formats=['PNG']) as picture:
         height, width = picture.size[1], picture.size[0]
         if (height, width) not in (grid, size):
@@ -241,7 +241,8 @@ def _drawn(grid: tuple[int, int], size: tuple[int, int] | None) -> str:
 def _levels(picture) -> np.ndarray:
   """Grey level times opacity (h, w) in [0, 1], float32, of a PIL image."""
   if picture.mode.startswith('I'):  # 16 bits
-    return np.asarray(picture, np.float32) / 65535
+    levels = np.asarray(picture, np.float32)
+    return np.where(levels == picture.info.get('transparency'), np.float32(0), levels / 65535)
   grey, opacity = np.moveaxis(np.asarray(picture.convert('RGBA').convert('LA'), np.float32) / 255, -1, 0)
   return np.ascontiguousarray(grey * opacity)
 

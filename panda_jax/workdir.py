@@ -159,6 +159,17 @@ def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> d
   return {} if config.layer is None else {'layer': config.layer}
 
 
+def checked_path(workdir: str | os.PathLike) -> Path:
+  """The path of a workdir, of characters that every library here can write."""
+  try:
+    text = os.fspath(workdir).encode()
+  except UnicodeEncodeError:
+    text = b'\0'
+  if b'\0' in text:
+    raise InputError('workdir', workdir, 'its name holds bytes that are no text', 'choose another name')
+  return Path(workdir)
+
+
 def fit_into(
   workdir: Path,
   config: ml_collections.ConfigDict,
@@ -187,7 +198,7 @@ def fit_into(
     Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   clock = clock or Clock()
-  workdir = Path(workdir)
+  workdir = checked_path(workdir)
   settings = config.to_dict()
   check_values(settings, default_config())
   if published is not None:

@@ -129,7 +129,27 @@ BAD = [
   ({'features': Z, 'precision': 'exact'}, 'precision=exact'),
   ({'features': Z, 'restarts': 0}, 'restarts=0'),
   ({'features': Z, 'batch': 0}, 'batch=0'),
+  ({'features': Z, 'samples': 2.5}, 'samples=2.5: it is not a whole number'),
+  ({'features': Z, 'samples': True}, 'samples=True'),
+  ({'features': Z, 'seed': 2.5}, 'seed=2.5: it is no whole number'),
+  ({'features': Z, 'seed': 'a'}, 'seed=a'),
+  ({'features': Z, 'seed': 10**30}, 'no whole number of 64 bits'),
+  ({'features': Z, 'joint': 'none'}, 'joint=none: it is neither true nor false'),
+  ({'features': Z, 'orthonormal': []}, 'orthonormal=[]'),
+  ({'features': Z, 'provenance': 5}, 'it is no record'),
+  ({'features': Z, 'provenance': {'a': object()}}, 'it is no record of JSON values'),
+  ({'features': Z, 'provenance': {'a': np.nan}}, 'it is no record of JSON values (Out'),
+  ({'features': Z.reshape(23, 12, 5), 'grid': '3,4'}, 'grid=3,4: it is not two positive whole numbers'),
+  ({'features': Z.reshape(23, 12, 5), 'grid': 12}, 'grid=12'),
+  ({'features': Z.reshape(23, 12, 5), 'grid': (12,)}, 'grid=(12,)'),
+  ({'features': Z.reshape(23, 12, 5), 'grid': (-3, -4)}, 'grid=(-3, -4)'),
+  ({'features': Z.reshape(23, 12, 5), 'grid': (3.0, 4.0)}, 'grid=(3.0, 4.0)'),
+  ({'features': np.ma.masked_less(Z, 0)}, 'entries that are masked have no value'),
 ]
+
+
+def test_arrays_of_another_byte_order_are_taken():
+  np.testing.assert_array_equal(next(as_source(Z.astype('>f4')).blocks(99)), Z.reshape(23, 12, 5))
 
 
 @pytest.mark.parametrize(('arguments', 'text'), BAD, ids=[text for _, text in BAD])

@@ -314,6 +314,9 @@ INFO = {
   'history': {'history': 3},
   'empty entries': {'history': [{}]},
   'seconds': {'seconds': '1'},
+  'seconds of entries': {
+    'history': [{'iteration': 1, 'phase': 'gram', 'samples': 9, 'seconds': None, 'relative_error': 0.5}]
+  },
   'pipe': None,
 }
 

@@ -216,6 +216,14 @@ def test_a_picture_with_nothing_on_it_is_said_to_be_empty(tmp_path, name, size):
     masks.read_mask(tmp_path / 'm.png', GRID, (32, 48))
 
 
+def test_opacity_counts_in_16_bits_too(tmp_path):
+  grey = np.zeros(GRID, np.uint16)
+  grey[0] = 65535
+  Image.fromarray(grey).save(tmp_path / 'm.png', transparency=65535)
+  with pytest.raises(InputError, match='transparent where it is not'):
+    masks.read_mask(tmp_path / 'm.png', GRID)
+
+
 def test_what_leaves_nothing_of_a_mask_is_said():
   mask, drawn = np.zeros((2, 4), np.float32)
   mask[:2] = [1, 0.25]

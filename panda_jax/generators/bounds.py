@@ -46,8 +46,12 @@ KINDS = {
   str: (lambda value: isinstance(value, str), 'a text'),
   int: (lambda value: isinstance(value, numbers.Integral) and not isinstance(value, bool), 'an integer'),
   float: (
-    lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max,
-    'a finite number',
+    lambda value: (
+      isinstance(value, numbers.Real)
+      and not isinstance(value, bool)
+      and abs(value) <= (2**31 - 1 if isinstance(value, numbers.Integral) else sys.float_info.max)
+    ),
+    'a finite number, and a whole one below 2^31',  # devices take larger ones for overflows
   ),
   types.NoneType: (lambda value: value is None, 'null'),
 }

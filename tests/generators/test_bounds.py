@@ -69,6 +69,7 @@ def test_every_field_has_its_type_and_range(family):
     ('stylegan2', 'resample_filter', [0.1, float('nan')]),
     ('stylegan2', 'demodulate', 0),
     ('stylegan2', 'clamp', 0),
+    ('stylegan2', 'clamp', 2**62),
     ('stylegan', 'blur_filter', [1.0] * 40),
     ('stylegan', 'widths', [2**40] * 18),
     ('progan', 'z_dim', True),
