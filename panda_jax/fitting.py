@@ -281,9 +281,8 @@ def fit(
         chosen = plan(source, scanned.samples, store, budget, storage)
         on_plan(chosen)
     state = resume(sha256) if resume else None
-    if (
-      state is not None and store == 'auto' and state.store in STORES
-    ):  # sums over features that live elsewhere round otherwise
+    # Sums over features that live elsewhere round otherwise.
+    if state is not None and store == 'auto' and state.store in STORES:
       chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
     with clock.phase('features'):
       held = Store(own, scanned, chosen, data_mesh(), batch)
