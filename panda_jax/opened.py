@@ -197,7 +197,7 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
       generator must have the weights that the fit saw.
 
   Raises:
-    InputError: there is no finished fit, or the generator is another one.
+    InputError: there is no finished fit, its files are of two fits, or the generator is another one.
   """
   workdir = Path(workdir)
   if not os.path.isfile(workdir / FACTORS):
@@ -206,4 +206,8 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
   factors, config = Factors.load(workdir / FACTORS), {}
   if os.path.lexists(workdir / CONFIG):
     config = read_json(workdir / CONFIG, 'workdir', config_form(), 'run the fit again')
+    found = {'sha256': factors.provenance.get('sha256'), 'parts': factors.parts.shape[1]}
+    if any(None not in (config.get(key), value) and config[key] != value for key, value in found.items()):
+      problem = f'its {FACTORS} is not of the fit in its {CONFIG}'
+      raise InputError('workdir', workdir, problem, 'put back what belongs together, or fit again with --overwrite')
   return Opened(factors, generator, config=config, folder=workdir)

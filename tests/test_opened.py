@@ -149,6 +149,16 @@ def test_damaged_factors_cost_one_line(workdir, tmp_path):
     assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('change', [{'sha256': '0' * 64}, {'parts': 3}])
+def test_files_of_two_fits_are_told_apart(workdir, tmp_path, change):
+  for name in ('factors.npz', 'config.json'):
+    shutil.copy(workdir / name, tmp_path)
+  record = json.loads((tmp_path / 'config.json').read_text())
+  (tmp_path / 'config.json').write_text(json.dumps(record | change))
+  with pytest.raises(InputError, match=r'its factors\.npz is not of the fit in its config\.json'):
+    open_workdir(tmp_path)
+
+
 def test_no_fit_there(tmp_path):
   with pytest.raises(InputError, match=r'there is no factors\.npz in it'):
     open_workdir(tmp_path)
