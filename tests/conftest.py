@@ -6,13 +6,18 @@ tests start run as users run them. And what was compiled is kept while the tests
 """
 
 import os
+import signal
 import tempfile
+import threading
 
 import jax
 import pytest
 
 from tests.simulated import UNOPTIMISED
 
+# Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
+if threading.current_thread() is threading.main_thread():
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
