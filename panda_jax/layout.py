@@ -196,6 +196,8 @@ def to_devices(
   most = max(1, min(local, CHUNK_BYTES // (4 * S * m * C * len(devices))))
   step = max(k for k in range(1, most + 1) if local % k == 0)  # chunks of one shape
   on_host, on_device = _device_scale(dtype, scale)
+  # XLA has no float16 on processors without instructions for it.
+  widened = dtype == np.float64 or (dtype == np.float16 and jax.default_backend() == 'cpu')
   everywhere = NamedSharding(mesh, Spec())
   shift = replicated(np.zeros((1, C), np.float32) if mean is None else np.float32(mean * scale), everywhere)
   factor = replicated(np.float32(on_device), everywhere)
@@ -205,7 +207,7 @@ def to_devices(
     chunks, live = [], []
     for device in devices:
       count = min(step * m, samples - done)
-      chunk = np.zeros((step * m, S, C), np.float32 if on_host != 1 or dtype == np.float64 else dtype)
+      chunk = np.zeros((step * m, S, C), np.float32 if on_host != 1 or widened else dtype)
       if count:
         piece = read(done, done + count)
         chunk[:count] = piece.astype(np.float64) * on_host if on_host != 1 else piece

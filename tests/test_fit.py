@@ -189,6 +189,7 @@ def test_same_factors_on_several_devices(result, count, tmp_path):
     assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5), name
 
 
+@pytest.mark.instructions
 @pytest.mark.parametrize('kind', [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_storage_types_agree_to_their_precision(result, kind):
   other = panda_jax.fit(FEATURES.astype(kind), parts=5)
