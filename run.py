@@ -6,11 +6,11 @@ import time
 STARTED = time.perf_counter()
 
 if __name__ == '__main__' and {'--distributed', '--distributed=true'} & {*sys.argv}:
-  from panda_jax.supervision import supervise
+  from panda_jax.distributed.supervision import supervise
 
   supervise()
 
-from panda_jax import signals  # noqa: E402
+from panda_jax.runtime import signals  # noqa: E402
 
 if __name__ == '__main__':
   signals.listen()
@@ -26,13 +26,14 @@ from pathlib import Path  # noqa: E402
 from absl import flags, logging  # noqa: E402
 
 import panda_jax  # noqa: E402
-from panda_jax import command_line  # noqa: E402
-from panda_jax.clock import Clock  # noqa: E402
-from panda_jax.config import FLAGS, check_values, default_config  # noqa: E402
-from panda_jax.errors import InputError, Interrupted, Lost, refusal  # noqa: E402
-from panda_jax.progress import Progress  # noqa: E402
-from panda_jax.wording import brief, nearest  # noqa: E402
-from panda_jax.workdir import fit_into  # noqa: E402
+from panda_jax.commands import parser  # noqa: E402
+from panda_jax.errors import InputError, Interrupted, Lost, brief, nearest, refusal  # noqa: E402
+from panda_jax.files.links import check_no_link  # noqa: E402
+from panda_jax.generators.labels import parsed_labels  # noqa: E402
+from panda_jax.results.fit import fit_into  # noqa: E402
+from panda_jax.runtime.clock import Clock  # noqa: E402
+from panda_jax.runtime.progress import Progress  # noqa: E402
+from panda_jax.workdir.config import FLAGS, check_values, default_config  # noqa: E402
 
 DEFAULT = Path(__file__).parent / 'configs' / 'default.py'
 HELP = {'--help', '-help', '-h', 'help'}
@@ -76,7 +77,7 @@ def in_processes() -> contextlib.AbstractContextManager:
   """Joins the other processes of this fit, if there are to be some."""
   options = flags.FLAGS
   if options.distributed:
-    from panda_jax.distributed import joined
+    from panda_jax.distributed.processes import joined
 
     return joined(options.coordinator, options.process_id, options.processes)
   for name in JOINING:
@@ -95,15 +96,16 @@ def given_generator():
 
 def info() -> None:
   """python run.py info --generator=DIR"""
-  from panda_jax.sampling import described
+  from panda_jax.commands.info import described
 
   print(described(given_generator()))
 
 
 def sample() -> None:
   """python run.py sample --generator=DIR --seeds=0,1,2 --out=DIR"""
-  from panda_jax import requests, sampling
-  from panda_jax.arrays import read_npy
+  from panda_jax.commands import requests
+  from panda_jax.files.arrays import read_npy
+  from panda_jax.results.sample import sample_into
 
   options = flags.FLAGS
   if not options.out:
@@ -116,11 +118,11 @@ def sample() -> None:
   transform = options.transform and read_npy(options.transform, 'transform', (2,))
   features = options.features and read_npy(options.features, 'features', (4,), kinds='fiubV')
   with Progress(len(latents.array)) as progress:
-    shapes = sampling.sample_into(
+    shapes = sample_into(
       options.out,
       generator,
       latents.array,
-      sampling.parsed_labels(options.labels),
+      parsed_labels(options.labels),
       space=latents.space,
       truncation=1.0 if options.truncation is None else options.truncation,
       truncation_layers=options.truncation_layers,
@@ -143,7 +145,7 @@ def command() -> str:
 
 
 def how_edited(progress):
-  from panda_jax.edited import Options
+  from panda_jax.results.edits import Options
 
   options = flags.FLAGS
   return Options(
@@ -163,7 +165,6 @@ def noted(progress, text: str) -> None:
 
 def inside(workdir: str, name: str | Path) -> Path:
   """A folder below a workdir, to be written into."""
-  from panda_jax.files import check_no_link
 
   check_no_link(workdir, name)
   return Path(workdir) / name
@@ -183,15 +184,15 @@ def print_written(folder: Path, shapes: dict, *more: str) -> None:
 
 def drawn(out: Path) -> list[str]:
   """The pictures of edits that are in a folder: how many there are depends on the edits."""
-  from panda_jax.edit_pictures import PICTURES
+  from panda_jax.pictures.edits import PICTURES
 
   return [name for name in PICTURES if (out / name).exists()]
 
 
 def edit() -> None:
   """python run.py edit --workdir=DIR --part=3 --appearance=12 --alpha=3, or with --zoo=FILE --name=NAME"""
-  from panda_jax import requests
-  from panda_jax.edited import edit_into
+  from panda_jax.commands import requests
+  from panda_jax.results.edits import edit_into
 
   options = flags.FLAGS
   request = requests.requested(options)
@@ -206,8 +207,8 @@ def edit() -> None:
 
 def remove() -> None:
   """python run.py remove --workdir=DIR --part=3"""
-  from panda_jax import requests
-  from panda_jax.edited import STATISTICS, remove_into
+  from panda_jax.commands import requests
+  from panda_jax.results.edits import STATISTICS, remove_into
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
@@ -239,22 +240,22 @@ def remove() -> None:
 
 
 def explained_folder(command: str, numbers) -> Path:
-  from panda_jax.explained import folder_name
+  from panda_jax.results.explanations import folder_name
 
   options = flags.FLAGS
   return Path(options.out) if options.out else inside(options.workdir, options.name or folder_name(command, numbers))
 
 
 def how_explained(progress):
-  from panda_jax.explained import Options
+  from panda_jax.results.explanations import Options
 
   return Options(flags.FLAGS.overwrite, command(), progress.samples_done, partial(noted, progress))
 
 
 def refine() -> None:
   """python run.py refine --workdir=DIR --seeds=19"""
-  from panda_jax import requests
-  from panda_jax.explained import first_seeds, refine_into
+  from panda_jax.commands import requests
+  from panda_jax.results.explanations import first_seeds, refine_into
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
@@ -271,9 +272,9 @@ def refine() -> None:
 
 def saliency() -> None:
   """python run.py saliency --workdir=DIR --appearance=0"""
-  from panda_jax import requests
-  from panda_jax.arrays import read_npy
-  from panda_jax.explained import STATISTICS, first_seeds, saliency_into
+  from panda_jax.commands import requests
+  from panda_jax.files.arrays import read_npy
+  from panda_jax.results.explanations import STATISTICS, first_seeds, saliency_into
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
@@ -297,7 +298,7 @@ def saliency() -> None:
 
 def report() -> None:
   """python run.py report --workdir=DIR"""
-  from panda_jax.report import write_report
+  from panda_jax.results.report import write_report
 
   if not flags.FLAGS.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
@@ -306,8 +307,8 @@ def report() -> None:
 
 def catalog() -> None:
   """python run.py catalog --workdir=DIR"""
-  from panda_jax import requests
   from panda_jax.catalog import catalog_into
+  from panda_jax.commands import requests
 
   options = flags.FLAGS
   opened = requests.given_fit(options)
@@ -321,8 +322,8 @@ def catalog() -> None:
 
 def discover() -> None:
   """python run.py discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --out=DIR"""
-  from panda_jax.rivals import discovered
-  from panda_jax.rivals.requested import CALLED, requested
+  from panda_jax.commands.discovery import CALLED, requested
+  from panda_jax.results import directions
 
   options = flags.FLAGS
   if not options.method:
@@ -332,7 +333,7 @@ def discover() -> None:
   arguments, strip = requested(options)
   try:
     with Progress() as progress:
-      found, shapes = discovered.discover_into(
+      found, shapes = directions.discover_into(
         options.out,
         given_generator(),
         options.method,
@@ -340,7 +341,7 @@ def discover() -> None:
         strip,
         overwrite=options.overwrite,
         command=command(),
-        on_progress=discovered.told(progress.now),
+        on_progress=directions.told(progress.now),
       )
   except InputError as error:
     argument = CALLED.get(error.argument, error.argument)
@@ -449,9 +450,9 @@ def define_flags(name: str, words: list[str]) -> list[str]:
     `words` without --config.
   """
   if name == 'compare':
-    rest = command_line.define_config(flags.FLAGS, words, None, 'configs/compare_cats64.py')
+    rest = parser.define_config(flags.FLAGS, words, None, 'configs/compare_cats64.py')
   else:
-    rest = command_line.define_config(flags.FLAGS, words, DEFAULT)
+    rest = parser.define_config(flags.FLAGS, words, DEFAULT)
   flags.DEFINE_string('workdir', None, 'Folder for results and checkpoints.')
   flags.DEFINE_bool('overwrite', False, 'Drop what an earlier run left in the folder.')
   if name == 'discover':
@@ -495,7 +496,7 @@ def define_flags(name: str, words: list[str]) -> list[str]:
 
 def own_flags(name: str) -> set[str]:
   """Flags of a command, once they are defined."""
-  return command_line.own_flags(flags.FLAGS) - foreign_flags(name) - (set(FLAGS) - known_keys(name))
+  return parser.own_flags(flags.FLAGS) - foreign_flags(name) - (set(FLAGS) - known_keys(name))
 
 
 def helped(name: str | None) -> str:
@@ -505,7 +506,7 @@ def helped(name: str | None) -> str:
       [*(command.__doc__ for command in COMMANDS.values()), '', 'python run.py COMMAND --help: its flags']
     )
   define_flags(name, [f'--config={DEFAULT}'])
-  lines = [COMMANDS[name].__doc__, '', *command_line.listed(flags.FLAGS, own_flags(name))]
+  lines = [COMMANDS[name].__doc__, '', *parser.listed(flags.FLAGS, own_flags(name))]
   return '\n'.join([*lines, f'  {"--config.KEY":<21} {", ".join(sorted(known_keys(name)))}'])
 
 
@@ -518,10 +519,10 @@ def parse(argv: list[str]) -> str:
     raise InputError('command', name, 'unknown', nearest(name, COMMANDS))
   words = define_flags(name, words)
   own = own_flags(name)
-  command_line.parse(flags.FLAGS, words, see, own)
+  parser.parse(flags.FLAGS, words, see, own)
   for flag in sorted(foreign_flags(name)):
     if flags.FLAGS[flag].present:
-      remedy = command_line.nearest_flag(flag, own, see)
+      remedy = parser.nearest_flag(flag, own, see)
       raise InputError(f'--{flag}', flags.FLAGS[flag].value, f'{name} has no such flag', remedy)
   config = flags.FLAGS.config
   if name in ('fit', 'compare'):

@@ -28,14 +28,14 @@ from absl import app, flags
 
 from benchmarks import published
 from benchmarks.machine import machine
-from panda_jax.edit import Editor, make_edit
-from panda_jax.explained import likeness
+from panda_jax.editing.editor import Editor, make_edit
+from panda_jax.editing.refine import refine
 from panda_jax.factors import Factors
-from panda_jax.fitting import fit
 from panda_jax.generators import load_generator, registry, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.refine import refine
+from panda_jax.results.explanations import likeness
+from panda_jax.solver.fit import fit
 
 _GENERATOR = flags.DEFINE_string('generator', '', 'Folder of a generator that `python -m converters` wrote.')
 _LAYER = flags.DEFINE_integer('layer', 5, 'Where features are edited.')

@@ -31,7 +31,7 @@ from absl import app, flags
 from benchmarks.machine import machine
 from panda_jax.app.controls import PICK, Controls
 from panda_jax.app.engine import Engine
-from panda_jax.opened import open_workdir
+from panda_jax.workdir.finished_fit import open_workdir
 from tests.app.servers import Server
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a finished fit through a generator.')

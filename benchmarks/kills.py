@@ -20,8 +20,8 @@ from absl import app, flags
 
 import panda_jax
 from tests import planted
+from tests.commands.test_fit import wait_for_checkpoint
 from tests.processes import ended, start, start_fits
-from tests.test_cli import wait_for_checkpoint
 
 
 def begin(arguments: list[str], workdir: Path, processes: int) -> list[subprocess.Popen]:

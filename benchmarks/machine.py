@@ -6,7 +6,7 @@ import platform
 
 import jax
 
-from panda_jax.fitting import versions
+from panda_jax.runtime.environment import versions
 
 
 def machine() -> dict:

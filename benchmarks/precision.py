@@ -18,11 +18,11 @@ import numpy as np
 from absl import app, flags
 
 import panda_jax
-from panda_jax import joint, moments
-from panda_jax.clock import forget_programs
-from panda_jax.fitting import versions
 from panda_jax.generators import load_generator
 from panda_jax.generators.source import GeneratorSource
+from panda_jax.runtime.clock import forget_programs
+from panda_jax.runtime.environment import versions
+from panda_jax.solver import joint, moments
 
 BFLOAT16, TF32 = 7, 10  # bits of the mantissa that are stored
 

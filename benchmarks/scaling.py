@@ -24,11 +24,12 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import model
-from panda_jax.clock import Clock, compiled_programs
-from panda_jax.features import FeatureSource, limited
-from panda_jax.fitting import fit, versions
-from panda_jax.layout import AXIS, data_mesh
-from panda_jax.passes import over_mesh
+from panda_jax.features.sharding import AXIS, data_mesh
+from panda_jax.features.sources import FeatureSource, limited
+from panda_jax.runtime.clock import Clock, compiled_programs
+from panda_jax.runtime.environment import versions
+from panda_jax.solver.fit import fit
+from panda_jax.solver.passes import over_mesh
 from tests.processes import ended, free_port, start
 
 BASE = {'N': 10_000, 'S': 64, 'C': 32, 'R_S': 8, 'R_C': None, 'store': 'auto', 'devices': 1, 'processes': 1}
@@ -122,9 +123,9 @@ def measured(case: dict) -> dict:
   begin = 'from benchmarks import scaling\nimport json, sys\n'
   body = 'print("found", json.dumps(scaling.run_case(json.loads(sys.argv[1]))))'
   if count > 1:
-    begin += 'from panda_jax import distributed\n'
+    begin += 'from panda_jax.distributed import processes\n'
     address = f'127.0.0.1:{free_port()}'
-    codes = [f'{begin}with distributed.joined("{address}", {i}, {count}):\n  {body}' for i in range(count)]
+    codes = [f'{begin}with processes.joined("{address}", {i}, {count}):\n  {body}' for i in range(count)]
   else:
     codes = [begin + body]
   done = ended([start([sys.executable, '-c', code, json.dumps(case)], case['devices']) for code in codes], 7200)

@@ -54,8 +54,8 @@ def log(text: str) -> None:
 
 def lbfgsb_and_block(case, K: np.ndarray, K_seconds: float) -> tuple[Curve, dict]:
   """L-BFGS-B from random starts at W = I as a curve (best so far), and our block solver from the same starts."""
-  from panda_jax import block
-  from panda_jax import starts as starts_of_a_fit
+  from panda_jax.solver import block
+  from panda_jax.solver import starts as starts_of_a_fit
 
   starts = lbfgsb.random_starts(_STARTS.value, len(K), case.parts)
   runs = lbfgsb.minimise(K, starts, _LBFGSB_SECONDS.value)

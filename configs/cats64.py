@@ -8,8 +8,8 @@ the chin, 7 the cheeks, 8 the forehead, the others what surrounds the face. Laye
 those of a face, and its edits act on them.
 """
 
-from panda_jax.config import default_config
 from panda_jax.errors import InputError
+from panda_jax.workdir.config import default_config
 
 
 def get_config(size: str = 'full'):

@@ -3,7 +3,7 @@
 python run.py fit --features=FILE.npy --parts=8 --workdir=DIR
 """
 
-from panda_jax.config import default_config
+from panda_jax.workdir.config import default_config
 
 
 def get_config():

@@ -9,8 +9,8 @@ the mouth, 2 forehead, nose and cheeks, 5 the mouth and chin, 1, 6 and 7 the bor
 
 from pathlib import Path
 
-from panda_jax.config import default_config
 from panda_jax.errors import InputError
+from panda_jax.workdir.config import default_config
 
 
 def get_config(size: str = 'full'):

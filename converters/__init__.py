@@ -1,5 +1,1 @@
-"""From PyTorch checkpoints to Flax generators, without PyTorch and without trusting the file.
-
-`python -m converters SOURCE DESTINATION` is the command. `reading.read` gives what a file holds, one module per family
-turns that into a `Conversion`, and `assemble.assemble` makes the generator of it.
-"""
+"""A door: `python -m converters` in a clone is `panda-jax convert`. The code is in panda_jax/converters/."""

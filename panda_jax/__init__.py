@@ -6,15 +6,15 @@ __version__ = '0.1.0'
 
 # Where each public name is. They are imported at their first use: JAX takes a second, and not every use needs it.
 _PLACES = {
-  'ArraySource': 'features',
+  'ArraySource': 'features.sources',
   'Factors': 'factors',
-  'FeatureSource': 'features',
-  'FitResult': 'fitting',
+  'FeatureSource': 'features.sources',
+  'FitResult': 'solver.fit',
   'InputError': 'errors',
-  'IterableSource': 'features',
+  'IterableSource': 'features.sources',
   'NonFiniteError': 'errors',
-  'NpySource': 'features',
-  'fit': 'fitting',
+  'NpySource': 'features.sources',
+  'fit': 'solver.fit',
   'load_generator': 'generators',
 }
 __all__ = [*_PLACES]

@@ -8,13 +8,33 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.errors import InputError
-from panda_jax.files import parsed_json, write_atomically
-from panda_jax.records import PROVENANCE
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
+from panda_jax.files.records import parsed_json
 
 REMEDY = 'give a file written by a fit'
 LONGEST_NAME = 100  # bytes, of factors in the names of published files
+
+# What a factors.npz says of where its factors came from. Other entries are kept as they are.
+PROVENANCE = {
+  'layer?': (int, str, None),
+  'sha256?': (str, None),
+  'samples?': (int, None),
+  'source?': (str, None),
+  'generator?': (
+    None,
+    {
+      'path?': (str, None),
+      'layer?': (int, None),
+      'seed?': int,
+      'samples?': (int, None),
+      'labels?': ([int], [[float]], None),
+      'truncation?': (float, None),
+      'truncation_layers?': (int, None),
+    },
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)

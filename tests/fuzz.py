@@ -22,26 +22,28 @@ import ml_dtypes
 import numpy as np
 from PIL import Image
 
-from panda_jax import masks, pages, report, report_folders, zoo
 from panda_jax.app.choices import Choice, Session
-from panda_jax.arrays import npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.compare import cells, discovery
-from panda_jax.compare.running import checked
+from panda_jax.compare.run import checked
 from panda_jax.compare.settings import default_config as comparison
-from panda_jax.config import check_values, default_config
+from panda_jax.editing import masks, zoo
+from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import LONGEST, InputError
 from panda_jax.factors import Factors
-from panda_jax.features import NpySource
-from panda_jax.files import read_json
-from panda_jax.fitting import check_settings
+from panda_jax.features.sources import NpySource
+from panda_jax.files.arrays import npy_bytes, npz_bytes, read_npy, read_npz
+from panda_jax.files.lock import LOCK, locked
+from panda_jax.files.records import read_json
 from panda_jax.generators import disk
-from panda_jax.lock import LOCK, locked
-from panda_jax.opened import open_workdir
-from panda_jax.records import SUMMARY, config_form
+from panda_jax.generators.labels import parsed_labels
+from panda_jax.pictures import pages
+from panda_jax.results import report, report_folders
+from panda_jax.results.fit import source_of
 from panda_jax.rivals import directions
-from panda_jax.sampling import parsed_labels
-from panda_jax.workdir import source_of
-from panda_jax.zoo import NamedEdit, Spec
+from panda_jax.solver.fit import check_settings
+from panda_jax.workdir.config import check_values, default_config
+from panda_jax.workdir.finished_fit import open_workdir
+from panda_jax.workdir.records import SUMMARY, config_form
 from tests.mutations import json_or_bytes, literal_or_bytes, npy_or_bytes, npz_or_bytes, of_bytes, other_json, run
 
 GRID, CHANNELS = (4, 3), 5

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax.arrays import npy_bytes
+from panda_jax.files.arrays import npy_bytes
 from tests.converters.measure import resident
 
 LENGTHS = (0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 47) - 1, (1 << 63) - 1, (1 << 64) - 1)

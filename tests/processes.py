@@ -66,10 +66,10 @@ def ended(processes: list[subprocess.Popen], seconds: float = SECONDS) -> list[t
 def run_processes(count: int, code: str, *arguments: str, devices: int = 1) -> list[str]:
   """Runs `code` in so many processes that have joined; returns what each printed, and fails with their errors."""
   port = free_port()
-  joining = 'import sys\nfrom panda_jax import distributed\n'
+  joining = 'import sys\nfrom panda_jax.distributed import processes\n'
   commands = [
     joining
-    + f'with distributed.joined("127.0.0.1:{port}", {i}, {count}):\n'
+    + f'with processes.joined("127.0.0.1:{port}", {i}, {count}):\n'
     + textwrap.indent(textwrap.dedent(code), '  ')
     for i in range(count)
   ]

@@ -19,16 +19,16 @@ import pytest
 from PIL import Image
 
 import run as program
-from converters.__main__ import main as convert
 from examples.train_generator import __main__ as train
 from examples.train_generator import embed
 from examples.train_generator import evaluate as evaluation
 from panda_jax import catalog
 from panda_jax.catalog import Settings
+from panda_jax.converters.command import main as convert
+from panda_jax.editing.zoo import read_zoo
 from panda_jax.generators.disk import folder_of
-from panda_jax.zoo import read_zoo
+from tests.commands.test_edit import call
 from tests.documents import ROOT, documents, pieces
-from tests.test_edit_cli import call
 
 DATA = ROOT / 'tests' / 'data'
 FEW = ('--samples=16', '--config.restarts=2')

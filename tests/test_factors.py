@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import panda_jax
-from panda_jax.files import write_atomically
+from panda_jax.files.access import write_atomically
 
 RNG = np.random.default_rng(0)
 FACTORS = panda_jax.Factors(

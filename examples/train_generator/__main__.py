@@ -3,7 +3,7 @@
 python -m examples.train_generator --config=examples/train_generator/configs/NAME.py --data=DATA --workdir=DIR
 """
 
-from panda_jax import signals
+from panda_jax.runtime import signals
 
 if __name__ == '__main__':
   signals.listen()
@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from examples.train_generator.train import train_into
-from panda_jax import command_line
+from panda_jax.commands import parser
 from panda_jax.errors import InputError, Interrupted
 
 DEFAULT = Path(__file__).parent / 'configs' / 'cats64_cpu.py'
@@ -32,8 +32,8 @@ def parsed(words: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('data', None, 'Zip file or folder of square images of one size.', values)
   flags.DEFINE_string('workdir', None, 'Folder of the training; an interrupted one goes on.', values)
   flags.DEFINE_bool('overwrite', False, 'Drop what an earlier training left in the folder.', values)
-  rest = command_line.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
-  command_line.parse(values, rest, SEE)
+  rest = parser.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
+  parser.parse(values, rest, SEE)
   for name in ('data', 'workdir'):
     if not values[name].value:
       raise InputError(name, None, 'not given', f'give --{name}=PATH')

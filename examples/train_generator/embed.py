@@ -9,7 +9,7 @@ from pathlib import Path
 from absl import flags, logging
 
 import panda_jax
-from panda_jax import command_line
+from panda_jax.commands import parser
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import read_description, save_generator
 
@@ -39,7 +39,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('generator', None, 'Folder of the trained generator.', values)
   flags.DEFINE_string('out', None, 'Folder to write.', values)
   flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.', values)
-  command_line.parse(values, words, SEE)
+  parser.parse(values, words, SEE)
   for name in ('generator', 'out'):
     if not values[name].value:
       raise InputError(name, None, 'not given', f'give --{name}=DIR')

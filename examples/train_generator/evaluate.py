@@ -3,7 +3,7 @@
 python -m examples.train_generator.evaluate --generator=DIR [--generator=DIR2 ...] --data=ZIP|FOLDER --out=DIR
 
 Writes evaluation.json and, for each generator NAME, NAME_samples.png, NAME_truncation.png and NAME_nearest.png. The
-feature space is that of panda_jax/realism.py, fitted to training images; the held-out ones are the trainer's.
+feature space is that of panda_jax/regions/realism.py, fitted to training images; the held-out ones are the trainer's.
 """
 
 import json
@@ -17,13 +17,14 @@ from absl import flags, logging
 
 import panda_jax
 from examples.train_generator import data
-from panda_jax import command_line, realism
+from panda_jax.commands import parser
 from panda_jax.errors import InputError
-from panda_jax.files import write_atomically
+from panda_jax.files.access import write_atomically
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.seeds import draws
-from panda_jax.pictures import draw_images
-from panda_jax.progress import Progress
+from panda_jax.pictures.figures import draw_images
+from panda_jax.regions import realism
+from panda_jax.runtime.progress import Progress
 
 SEE = 'see the README beside this module'
 TRUNCATIONS = (0.5, 0.7, 0.85, 1.0)
@@ -158,7 +159,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   flags.DEFINE_string('data', None, 'Zip file or folder of the images it was trained on.', values)
   flags.DEFINE_string('out', None, 'Folder for the results.', values)
   flags.DEFINE_integer('samples', 2000, 'Images to draw from each generator.', lower_bound=256, flag_values=values)
-  command_line.parse(values, words, SEE)
+  parser.parse(values, words, SEE)
   for name in ('generator', 'data', 'out'):
     if not values[name].value:
       raise InputError(name, None, 'not given', f'give --{name}=PATH')

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from examples.train_generator.steps import TrainState
-from panda_jax.checkpoint import silent_threads
 from panda_jax.errors import refusal
+from panda_jax.files.stores import silent_threads
 
 KEPT = 2
 

@@ -12,16 +12,16 @@ import numpy as np
 
 from examples.train_generator import data, steps
 from examples.train_generator.saving import Checkpoints
-from panda_jax import signals
 from panda_jax.errors import InputError, Interrupted, NonFiniteError, refusal
-from panda_jax.files import write_atomically
-from panda_jax.fitting import versions
+from panda_jax.features.sharding import data_mesh
+from panda_jax.files.access import write_atomically
+from panda_jax.files.lock import LOCK, locked
 from panda_jax.generators.disk import save_generator
-from panda_jax.layout import data_mesh
-from panda_jax.lock import LOCK, locked
-from panda_jax.pictures import draw_images
-from panda_jax.progress import Progress
-from panda_jax.saving import checkpointed, kept
+from panda_jax.pictures.figures import draw_images
+from panda_jax.runtime import signals
+from panda_jax.runtime.environment import versions
+from panda_jax.runtime.progress import Progress
+from panda_jax.workdir.autosave import checkpointed, kept
 
 RECORD, METRICS, SAMPLES, SNAPSHOTS, RESULT = 'training.json', 'metrics.jsonl', 'samples', 'snapshots', 'generator'
 SHOWN = 64

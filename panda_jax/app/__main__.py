@@ -9,7 +9,7 @@ Needs the extra: pip install 'panda-jax[app]'. On another host than 127.0.0.1 an
 reach it by its address or its host's name; by another, such as that of a proxy, if --name gives it.
 """
 
-from panda_jax import signals
+from panda_jax.runtime import signals
 
 if __name__ == '__main__':
   signals.listen()
@@ -20,7 +20,7 @@ import sys
 from absl import flags
 
 import panda_jax
-from panda_jax import command_line
+from panda_jax.commands import parser
 from panda_jax.errors import InputError, Interrupted
 
 
@@ -46,7 +46,7 @@ def parsed(argv: list[str]) -> flags.FlagValues:
   flags.DEFINE_integer('port', 7860, '0 takes any that is free.', lower_bound=0, upper_bound=65535, **given)
   flags.DEFINE_bool('help', False, 'Say this.', short_name='h', **given)
   flags.DEFINE_bool('version', False, 'Say which version of panda-jax this is.', **given)
-  more = command_line.parse(values, argv, positional=True)
+  more = parser.parse(values, argv, positional=True)
   values.workdir = values.workdir + more
   if not (values.workdir or values.help or values.version):
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit through a generator')
@@ -55,10 +55,9 @@ def parsed(argv: list[str]) -> flags.FlagValues:
 
 def samples_of(given: flags.FlagValues, opened):
   """What is shown: samples of seeds, of a class if one is given, or those of a file."""
-  from panda_jax import latents
-  from panda_jax.edited import Samples
-  from panda_jax.labels import each
-  from panda_jax.sampling import parsed_labels
+  from panda_jax.generators import latents
+  from panda_jax.generators.labels import each, parsed_labels
+  from panda_jax.results.edits import Samples
 
   labels = parsed_labels(given.labels)
   if given.latents is not None:
@@ -72,14 +71,14 @@ def main(argv: list[str]) -> int:
   try:
     given = parsed(argv)
     if given.help:
-      print('\n'.join([__doc__, *command_line.listed(given, command_line.own_flags(given) - {'h'})]))
+      print('\n'.join([__doc__, *parser.listed(given, parser.own_flags(given) - {'h'})]))
       return 0
     if given.version:
       print(f'panda-jax {panda_jax.__version__}')
       return 0
     from panda_jax.app.fits import Fits
     from panda_jax.app.server import serve
-    from panda_jax.opened import open_workdir
+    from panda_jax.workdir.finished_fit import open_workdir
 
     for name in ('generator', 'latents', 'labels'):
       if given[name].value and len(given.workdir) > 1:

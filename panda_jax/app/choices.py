@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.files import parsed_json
-from panda_jax.zoo import Spec
+from panda_jax.files.records import parsed_json
 
 MOST_SEEDS = 9  # pictures at a time
 MOST_STEPS = 30  # that can be undone

@@ -9,8 +9,8 @@ from panda_jax.app import panels
 from panda_jax.app.choices import LARGEST_NUMBER, MOST_SEEDS, Choice, Session, checked_choice, placed
 from panda_jax.app.engine import Engine
 from panda_jax.errors import InputError
-from panda_jax.sampling import parsed_numbers
-from panda_jax.strips import strength
+from panda_jax.generators.seeds import parsed_numbers
+from panda_jax.pictures.strips import strength
 
 PICK, PAINT = 'choose parts', 'paint a mask'
 FIRST_SHARE = 0.5  # of the slider's length: the strength at the first click

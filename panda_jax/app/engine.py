@@ -14,18 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from panda_jax import masks
 from panda_jax.app.choices import Choice, placed
-from panda_jax.catalog.writing import ZOO
-from panda_jax.edit import AnyEdit, Editor, compose, layer_rms
-from panda_jax.edited import Samples, features_of, fit_features
+from panda_jax.catalog.output import ZOO
+from panda_jax.editing import masks
+from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
+from panda_jax.editing.refine import refine
+from panda_jax.editing.removal import remove
+from panda_jax.editing.saliency import coordinates
+from panda_jax.editing.zoo import NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
-from panda_jax.opened import Opened
-from panda_jax.overlays import relative
-from panda_jax.refine import refine
-from panda_jax.removal import remove
-from panda_jax.saliency import coordinates
-from panda_jax.zoo import NamedEdit, Spec, read_zoo
+from panda_jax.pictures.overlays import relative
+from panda_jax.results.edits import Samples, features_of, fit_features
+from panda_jax.workdir.finished_fit import Opened
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 STATISTICS = 64  # samples of the fit that rules and units are taken from

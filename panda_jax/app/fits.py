@@ -8,9 +8,9 @@ from typing import Any
 
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine, catalog_of
-from panda_jax.edited import Samples
 from panda_jax.errors import InputError
-from panda_jax.opened import Opened
+from panda_jax.results.edits import Samples
+from panda_jax.workdir.finished_fit import Opened
 
 
 class Fits:

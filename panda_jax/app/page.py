@@ -13,9 +13,9 @@ from panda_jax.app.choices import Session
 from panda_jax.app.controls import HINT, LARGEST_UPLOAD, PAINT, PICK, Controls, hint, sentence
 from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
-from panda_jax.app.saved import save
+from panda_jax.app.saves import save
 from panda_jax.errors import InputError
-from panda_jax.strips import ALPHA
+from panda_jax.pictures.strips import ALPHA
 
 WIDEST = 1e9  # ends of the slider before the page sets others
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from panda_jax import strips
-from panda_jax.app.saved import FILES, Saved
-from panda_jax.overlays import on_image, outlined
-from panda_jax.pictures import to_bytes
-from panda_jax.sheets import ramp, resized
+from panda_jax.app.saves import FILES, Saved
+from panda_jax.pictures import strips
+from panda_jax.pictures.figures import to_bytes
+from panda_jax.pictures.overlays import on_image, outlined
+from panda_jax.pictures.sheets import ramp, resized
 
 SHOWN = 384  # pixels of a tile that carries an outline
 LARGEST = 1536  # pixels of a sheet's side

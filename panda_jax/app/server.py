@@ -1,7 +1,7 @@
 """Serves the page of the explorer, and nothing else: see guard.py for what is let through to it.
 
 What a client can cost is bounded in connections.py (connections), guard.py (requests), messages.py (what is in them),
-choices.py (sessions) and saved.py (files).
+choices.py (sessions) and saves.py (files).
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from panda_jax.app.fits import Fits
 from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard
-from panda_jax.app.saved import folder_of, readable
+from panda_jax.app.saves import folder_of, readable
 from panda_jax.errors import InputError
 
 BACKLOG = 100  # connections that wait to be accepted

@@ -1,10 +1,10 @@
 """Edits that find themselves: all pairs of a part and an appearance looked through, the best laid out.
 
-screening.py scores every pair by first derivatives, measuring.py makes edits for real, finding.py chooses, writing.py
+screening.py scores every pair by first derivatives, measurement.py makes edits for real, search.py chooses, output.py
 writes catalog.json and what goes with it, sheet.py and page.py lay it out.
 """
 
-from panda_jax.catalog.finding import Found, Settings, find
-from panda_jax.catalog.writing import catalog_into
+from panda_jax.catalog.output import catalog_into
+from panda_jax.catalog.search import Found, Settings, find
 
 __all__ = ['Found', 'Settings', 'catalog_into', 'find']

@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax import pages
-from panda_jax.catalog.finding import FRAMES, Candidate, Found
-from panda_jax.catalog.look import SCRIPT, STYLE
-from panda_jax.catalog.measuring import FLAT, LIMIT, REACHES
+from panda_jax.catalog.measurement import FLAT, LIMIT, REACHES
 from panda_jax.catalog.screening import REGION
+from panda_jax.catalog.search import FRAMES, Candidate, Found
 from panda_jax.catalog.sheet import where
-from panda_jax.opened import Opened
-from panda_jax.pictures import middling, to_bytes
-from panda_jax.sheets import resized, written
-from panda_jax.strips import ALPHA
-from panda_jax.zoo import NamedEdit
+from panda_jax.catalog.style import SCRIPT, STYLE
+from panda_jax.editing.zoo import NamedEdit
+from panda_jax.pictures import pages
+from panda_jax.pictures.figures import middling, to_bytes
+from panda_jax.pictures.sheets import resized, written
+from panda_jax.pictures.strips import ALPHA
+from panda_jax.workdir.finished_fit import Opened
 
 LARGEST = 14_000_000  # bytes of the page, pictures as text among them
 # Longest side of a frame, samples, and WebP quality: the first that fits.

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax import masks
+from panda_jax.editing import masks
 from panda_jax.factors import Factors
-from panda_jax.metrics import compared_size
-from panda_jax.opened import Opened
-from panda_jax.overlays import on_image, relative
-from panda_jax.responses import Responses
+from panda_jax.pictures.overlays import on_image, relative
+from panda_jax.regions.metrics import compared_size
+from panda_jax.regions.responses import Responses
+from panda_jax.workdir.finished_fit import Opened
 
 SIZE = 128  # longer side of the images that are compared
 REGION = 0.25  # of a part's largest entry: pixels from there on are its region

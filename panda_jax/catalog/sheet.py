@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from panda_jax.catalog.finding import Candidate, Found
-from panda_jax.files import write_atomically
-from panda_jax.opened import Opened
-from panda_jax.overlays import outlined
-from panda_jax.pictures import middling, to_bytes
-from panda_jax.sheets import Page, resized, wrapped
+from panda_jax.catalog.search import Candidate, Found
+from panda_jax.files.access import write_atomically
+from panda_jax.pictures.figures import middling, to_bytes
+from panda_jax.pictures.overlays import outlined
+from panda_jax.pictures.sheets import Page, resized, wrapped
+from panda_jax.workdir.finished_fit import Opened
 
 TILE, GAP, CAPTION, TEXT, HEAD, BORDER = 96, 5, 18, 13, 16, 14  # pixels
 MOST_PARTS, ACROSS = 32, 10  # rows of parts, and edits in one

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax import metrics
-from panda_jax.arrays import npz_bytes, read_npz
 from panda_jax.compare.protocol import Bench, Candidate, Samples
 from panda_jax.errors import InputError
-from panda_jax.files import read_json, write_atomically, write_json
-from panda_jax.realism import Embedding, frechet_distance
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npz_bytes, read_npz
+from panda_jax.files.records import read_json, write_json
+from panda_jax.regions import metrics
+from panda_jax.regions.realism import Embedding, frechet_distance
 
 SHOWN = 6  # samples whose edited images are kept for the strips
 SIGNS = 1, -1

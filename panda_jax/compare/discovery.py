@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax import signals
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.files import read_json, write_json
+from panda_jax.files.records import read_json, write_json
+from panda_jax.runtime import signals
 
 COST = 'cost.json'
 FORM = {  # of it
@@ -191,7 +191,7 @@ def task_of(config: dict, root: Path, generator=None):
   from panda_jax.generators import load_generator
   from panda_jax.generators.base import Compiled
   from panda_jax.generators.source import weights_digest
-  from panda_jax.metrics import region_mask
+  from panda_jax.regions.metrics import region_mask
 
   generator = load_generator(config['generator']) if generator is None else generator
   plain = generator.generator if isinstance(generator, Compiled) else generator

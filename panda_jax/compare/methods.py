@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax import fitting
-from panda_jax.arrays import npz_bytes, read_npz
 from panda_jax.compare.protocol import Candidate
-from panda_jax.edit import Edit, make_edit
+from panda_jax.editing.editor import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.files import read_json, write_atomically, write_json
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npz_bytes, read_npz
+from panda_jax.files.records import read_json, write_json
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.regions import best_part, region_edit
+from panda_jax.regions.edits import best_part, region_edit
 from panda_jax.rivals import directions as found_directions
-from panda_jax.rivals.moving import checked_rows, latent_space
+from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.reference import References, reference_grams
+from panda_jax.solver import fit
 
 RANDOM_SEED = 0
 PUBLISHED_CHANNELS = {'lowrankgan': 'mean', 'resefa': 'sum'}  # how the published codes join colours
@@ -109,7 +110,7 @@ def discover(task: Task, method: str) -> None:
     InputError: it is not defined on this generator.
   """
   if method in FITS:
-    result = fitting.fit(task.features(), task.settings['parts'], **FITS[method])
+    result = fit.fit(task.features(), task.settings['parts'], **FITS[method])
     task.folder(method).mkdir(parents=True, exist_ok=True)
     result.factors.save(task.folder(method) / 'factors.npz')
   elif method == 'pca_parts':

@@ -12,10 +12,10 @@ import numpy as np
 from panda_jax.compare.cells import Cell
 from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
-from panda_jax.files import write_atomically
-from panda_jax.overlays import outlined
-from panda_jax.pictures import FAINT, SERIES, middling, saved_figure, to_bytes
-from panda_jax.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
+from panda_jax.files.access import write_atomically
+from panda_jax.pictures.figures import FAINT, SERIES, middling, saved_figure, to_bytes
+from panda_jax.pictures.overlays import outlined
+from panda_jax.pictures.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
 
 CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
 LEAK_PALETTE = 'inferno'
@@ -119,9 +119,9 @@ def _realism(table: dict, regions: list[str], by_place: dict) -> list[str]:
     '',
     '## Realism',
     '',
-    'Squared Fréchet distance of the edited test samples to the unedited ones, in the space of panda_jax/realism.py '
-    '(random convolutions, principal components of unedited images, total variance 1); 0 is no change. It grows with '
-    'any change that all samples share, and more where they leave what the generator makes.',
+    'panda_jax/regions/realism.py (random convolutions, principal components of unedited images, total variance 1); '
+    '0 is no change. It grows with any change that all samples share, and more where they leave what the generator '
+    'makes.',
     '',
     '| method | ' + ' | '.join(regions) + ' |',
     '|---|' + '---|' * len(regions),

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from panda_jax import metrics
-from panda_jax.edit import Edit, Editor
+from panda_jax.editing.editor import Edit, Editor
 from panda_jax.generators import seeds
-from panda_jax.rivals.moving import Mover
+from panda_jax.regions import metrics
+from panda_jax.rivals.movement import Mover
 
 KEPT_IMAGES = 1024  # sets of at most so many samples keep originals and states, larger ones make them anew
 
@@ -79,8 +79,8 @@ class Samples:
 
   def masks(self, first: int, candidate: Candidate, latents, editor: Editor) -> np.ndarray:
     """(size, S), the candidate's part refined for each sample of a batch."""
-    from panda_jax.masks import part_mask
-    from panda_jax.refine import refine
+    from panda_jax.editing.masks import part_mask
+    from panda_jax.editing.refine import refine
 
     part, factors = candidate.refined
 

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
-from panda_jax.labels import checked as checked_labels
+from panda_jax.generators.labels import checked as checked_labels
 
 
 class Buffer(nnx.Variable):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.errors import InputError, refusal
-from panda_jax.files import parsed_json, read_bytes
-from panda_jax.generators import bounds, weights
+from panda_jax.errors import InputError, brief, described, refusal
+from panda_jax.files import stores
+from panda_jax.files.access import read_bytes
+from panda_jax.files.records import parsed_json
+from panda_jax.generators import bounds
 from panda_jax.generators.folders import appearing
-from panda_jax.wording import brief, described
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
@@ -42,8 +43,8 @@ def save_generator(
     InputError: the folder is there (see `check_free`) or cannot be written; weights of a type that float32 cannot hold,
       or too large for `storage`.
   """
-  from panda_jax.fitting import versions
   from panda_jax.generators import registry
+  from panda_jax.runtime.environment import versions
 
   check_free(folder, overwrite)
   if storage not in ('float32', 'float16'):
@@ -64,7 +65,7 @@ def save_generator(
     raise InputError('description', f'{len(text)} bytes', 'it could not be read again', 'save less with the generator')
   try:
     with appearing(Path(folder), replace=overwrite) as partial:
-      weights.write(partial / WEIGHTS, arrays)
+      stores.write(partial / WEIGHTS, arrays)
       (partial / DESCRIPTION).write_text(text)
   except OSError as error:
     raise refusal('destination', folder, 'it could not be written', error) from error
@@ -124,13 +125,13 @@ def load_generator(folder: str | os.PathLike):
   if not weights_folder.is_dir():
     raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
   try:
-    stored = weights.stored(weights_folder)
+    stored = stores.stored(weights_folder)
     abstract = _abstract(folder, description, len(stored))
     graphdef, state = nnx.split(abstract)
     variables = {_dotted(path): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    expected = {name: weights.Kind(tuple(v.shape), np.dtype(v.dtype)) for name, (_, v) in variables.items()}
+    expected = {name: stores.Kind(tuple(v.shape), np.dtype(v.dtype)) for name, (_, v) in variables.items()}
     _compare(folder, expected, stored)
-    arrays = weights.read(weights_folder, variables)
+    arrays = stores.read(weights_folder, variables)
   except ValueError as error:
     if isinstance(error, InputError):
       raise
@@ -241,7 +242,7 @@ def _compare(folder: Path, expected: dict, stored: dict) -> None:
     raise _damaged(folder, f'the weights are not those of {DESCRIPTION}: {", ".join(wrong[:MOST_TOLD])}{more}')
 
 
-def _halved(kind: weights.Kind) -> weights.Kind:
+def _halved(kind: stores.Kind) -> stores.Kind:
   """What `storage='float16'` makes of a leaf."""
   return kind._replace(dtype=np.dtype(np.float16)) if kind.dtype == np.float32 else kind
 

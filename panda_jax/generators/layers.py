@@ -13,7 +13,7 @@ How they are written was chosen by measurement on two CPU cores (float32; N x H 
   transpose by XLA takes 15 ms, by the rule below 3 ms.
 * Doubling pixels and convolving, as such or as one transposed convolution with a 4x4 kernel: 1x64x64, 256 to 128: 78
   or 46 ms; 1x16x16, 512 to 512: 34 or 24 ms; 1x4x4, 512 to 512: 5 or 12 ms; 1x256x256, 64 to 32: 70 or 128 ms.
-* Modulated convolution: see modulated.py.
+* Modulated convolution: see modulation.py.
 """
 
 import functools

@@ -1,10 +1,12 @@
-"""Latent draws that are named by a number, as the published figures name theirs."""
+"""Latent draws that are named by a number, as the published figures name theirs, and lists of such numbers."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 from panda_jax.errors import InputError
+
+MOST_NUMBERS = 10_000_000  # in a list of seeds or classes
 
 
 def draws(generator, seeds: Iterable[int]) -> np.ndarray:
@@ -28,3 +30,26 @@ def draws(generator, seeds: Iterable[int]) -> np.ndarray:
     else:
       rows.append(state.randn(1, generator.z_dim))
   return np.concatenate(rows).astype(np.float32)
+
+
+def parsed_numbers(text: str, argument: str, most: int = MOST_NUMBERS) -> list[int]:
+  """Whole numbers from '0,1,2', ranges as '0-99' among them.
+
+  Raises:
+    InputError: it is no such list, or there are more than `most`.
+  """
+  numbers: list[int] = []
+  try:
+    for piece in text.split(','):
+      first, dash, last = piece.strip().partition('-')
+      more = range(int(first), int(last) + 1) if dash else [int(first)]
+      if len(numbers) + len(more) > most:
+        raise InputError(argument, text, f'more than {most:,} of them', 'give fewer')
+      numbers += more
+  except (ValueError, OverflowError) as error:
+    if isinstance(error, InputError):
+      raise
+    numbers = []
+  if not numbers:
+    raise InputError(argument, text, 'not a list of whole numbers', f'give --{argument}=0,1,2 or --{argument}=0-99')
+  return numbers

@@ -11,10 +11,10 @@ import numpy as np
 from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.features import FeatureSource, limited
+from panda_jax.features.sources import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import Compiled, checked_layer, label_rows
-from panda_jax.labels import checked, in_turn
+from panda_jax.generators.labels import checked, in_turn
 
 BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
 

@@ -27,7 +27,7 @@ from panda_jax.generators.base import (
 from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
 from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, per_channel
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
-from panda_jax.generators.modulated import noise_map, per_sample
+from panda_jax.generators.modulation import noise_map, per_sample
 from panda_jax.generators.protocol import State
 
 

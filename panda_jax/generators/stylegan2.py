@@ -27,7 +27,7 @@ from panda_jax.generators.base import (
 from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
-from panda_jax.generators.modulated import NOISES, ModulatedConv, ToRGB
+from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
 
 ARCHITECTURES = ('skip', 'resnet', 'orig')

@@ -24,7 +24,7 @@ from panda_jax.generators.base import (
   is_concrete,
   sample_normal,
 )
-from panda_jax.generators.filtered import filtered_lrelu, lowpass
+from panda_jax.generators.filters import filtered_lrelu, lowpass
 from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, matmul, per_channel
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.protocol import State

@@ -12,7 +12,7 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
 from panda_jax.generators.bounds import MOST_TAPS, Classes, Count, Resolution, Scale, Size, SizeOrZero, Sizes, Within
-from panda_jax.generators.filtered import centred_padding
+from panda_jax.generators.filters import centred_padding
 
 Frequency = Annotated[float, Within(1e-3, 1e4)]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.arrays import npy_bytes, read_npy
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.files import read_json, write_atomically, write_json
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npy_bytes, read_npy
+from panda_jax.files.records import read_json, write_json
 
 SPACES = ('w', 'z', 's')
 ARRAY, RECORD = 'directions.npy', 'directions.json'

@@ -8,9 +8,9 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.generators.base import label_rows
+from panda_jax.generators.labels import checked, in_turn
 from panda_jax.generators.registry import FAMILIES
-from panda_jax.labels import checked, in_turn
-from panda_jax.rivals.traced import plain
+from panda_jax.rivals.functional import plain
 
 Report = Callable[[str, int, int], None]  # what is going on, how much of it is done, how much there is
 

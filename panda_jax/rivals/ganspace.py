@@ -21,10 +21,10 @@ from panda_jax.generators.base import WPlus, checked_layer
 from panda_jax.rivals import pca
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Blocks, Report, silent
-from panda_jax.rivals.moving import checked_rows, latent_space
+from panda_jax.rivals.functional import plain, split
+from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.pca import Components
 from panda_jax.rivals.spectra import first
-from panda_jax.rivals.traced import plain, split
 
 ESTIMATORS = ('exact', 'incremental')
 SAMPLES = {'w': 300_000, 'features': 10_000}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.errors import InputError
-from panda_jax.metrics import region_mask
+from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.jacobian import Jacobian, one_of, reduced_mask
 

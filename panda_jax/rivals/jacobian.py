@@ -20,10 +20,10 @@ import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import seeds as numbered
+from panda_jax.generators.labels import in_turn
 from panda_jax.generators.source import Draws
-from panda_jax.labels import in_turn
-from panda_jax.rivals.moving import checked_rows, latent_space, moved
-from panda_jax.rivals.traced import Structure, plain, split
+from panda_jax.rivals.functional import Structure, plain, split
+from panda_jax.rivals.movement import checked_rows, latent_space, moved
 
 RESIZES = ('area', 'nearest')
 CHANNELS = ('rgb', 'mean', 'sum')

@@ -13,11 +13,11 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
+from panda_jax.rivals.functional import plain
 from panda_jax.rivals.grams import CellGrams, Inside, cell_grams
 from panda_jax.rivals.jacobian import Jacobian, reference_latents, untraceable
-from panda_jax.rivals.moving import checked_rows, latent_space
+from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.spectra import first, oriented
-from panda_jax.rivals.traced import plain
 
 ROWS = 4, 5, 6, 7  # of w+ that both papers edit
 RESOLUTION = 256

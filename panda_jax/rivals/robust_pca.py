@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.fitting import one_blas_thread, small_matrices_in_float64
+from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64
 
 STOP = 1e-7  # of ||M||, as published
 PUBLISHED_ITERATIONS, ITERATIONS = 10_000, 20_000

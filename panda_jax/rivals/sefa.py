@@ -29,9 +29,9 @@ import numpy as np
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.moving import checked_rows
+from panda_jax.rivals.functional import plain, split
+from panda_jax.rivals.movement import checked_rows
 from panda_jax.rivals.spectra import first, oriented
-from panda_jax.rivals.traced import plain, split
 
 # Relative to the largest eigenvalue: those below are rounding, and their directions move nothing.
 NOTHING = 1e-10

@@ -24,14 +24,14 @@ import numpy as np
 from scipy.special import gammaln
 
 from panda_jax.errors import InputError
-from panda_jax.labels import in_turn
-from panda_jax.metrics import region_mask
+from panda_jax.generators.labels import in_turn
+from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.moving import style_sizes
+from panda_jax.rivals.functional import plain
+from panda_jax.rivals.movement import style_sizes
 from panda_jax.rivals.spectra import first
 from panda_jax.rivals.style_gradients import gradient_maps, image_shape, region_energies, statistics, style_rows
-from panda_jax.rivals.traced import plain
 
 CELLS = 32
 VOTES, MARGIN = 0.5, 0.25

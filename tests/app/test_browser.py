@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from panda_jax.catalog import Settings, catalog_into
+from panda_jax.editing.zoo import read_zoo
 from panda_jax.factors import Factors
-from panda_jax.opened import open_workdir
-from panda_jax.zoo import read_zoo
+from panda_jax.workdir.finished_fit import open_workdir
 from tests.app.servers import Server
 from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from panda_jax.app.choices import LARGEST, MOST_STEPS, MOST_TERMS, Choice, Session, checked_seeds
+from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.zoo import Spec
 
 
 def test_every_change_is_undone():

@@ -7,20 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from panda_jax import latents
 from panda_jax.app.__main__ import parsed, samples_of
 from panda_jax.app.choices import Choice
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import CATALOG, Engine, rounded_up
-from panda_jax.app.saved import save
-from panda_jax.edit import Editor, make_edit
-from panda_jax.edited import Samples
+from panda_jax.app.saves import save
+from panda_jax.editing.editor import Editor, make_edit
+from panda_jax.editing.refine import refine
+from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
-from panda_jax.latents import Latents
-from panda_jax.opened import open_workdir
-from panda_jax.refine import refine
-from panda_jax.zoo import NamedEdit, Spec, write_zoo
-from tests.test_edit_cli import call
+from panda_jax.generators import latents
+from panda_jax.generators.latents import Latents
+from panda_jax.results.edits import Samples
+from panda_jax.workdir.finished_fit import open_workdir
+from tests.commands.test_edit import call
 
 FIRST, SECOND = Spec((1,), 2, 3.0), Spec((2,), 0, -2.0, threshold=0.5)
 

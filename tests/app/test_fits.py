@@ -9,7 +9,7 @@ from panda_jax.app.choices import Session
 from panda_jax.app.fits import Fits
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.opened import Opened, open_workdir
+from panda_jax.workdir.finished_fit import Opened, open_workdir
 
 
 @pytest.fixture(scope='module')

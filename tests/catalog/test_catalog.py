@@ -6,15 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from panda_jax import responses
-from panda_jax.catalog import Settings, catalog_into, find, finding, measuring, screening
-from panda_jax.catalog.measuring import Scores, turned_up
-from panda_jax.edit import Editor
+from panda_jax.catalog import Settings, catalog_into, find, measurement, screening, search
+from panda_jax.catalog.measurement import Scores, turned_up
+from panda_jax.editing.editor import Editor
+from panda_jax.editing.zoo import annotate, read_zoo
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.opened import Opened
-from panda_jax.responses import Responses
-from panda_jax.zoo import annotate, read_zoo
+from panda_jax.regions import responses
+from panda_jax.regions.responses import Responses
+from panda_jax.workdir.finished_fit import Opened
 from tests.planted_generators import PairsGenerator, PartsGenerator
 
 PLANTED = {(0, 2), (1, 4), (2, 2), (3, 0)}
@@ -141,21 +141,21 @@ def test_scores_are_of_samples_that_nothing_was_chosen_on(opened, found):
   products = rows @ rows.T
   alike = (products.sum() - np.trace(products)) / (count - 1) / np.trace(products)
   assert one.heldout.consistency == pytest.approx(alike, rel=1e-3)
-  np.testing.assert_allclose(one.frames[-1], np.clip(edited, -1, 1)[: finding.SHOWN], atol=1e-5)
-  np.testing.assert_allclose(one.frames[0], np.clip(opened.generator(latents), -1, 1)[: finding.SHOWN], atol=1e-5)
+  np.testing.assert_allclose(one.frames[-1], np.clip(edited, -1, 1)[: search.SHOWN], atol=1e-5)
+  np.testing.assert_allclose(one.frames[0], np.clip(opened.generator(latents), -1, 1)[: search.SHOWN], atol=1e-5)
   assert one.heldout != one.measured
 
 
 def test_pictures_are_those_of_the_editor(opened):
   latents = opened.latents(range(5))
   editor = Editor(opened.generator, 1)
-  finder = finding.Finder(opened, SETTINGS, finding.sample_sets(opened, SETTINGS))
-  edit = finding.make_edit(opened.factors, 1, 4, 0.7)
+  finder = search.Finder(opened, SETTINGS, search.sample_sets(opened, SETTINGS))
+  edit = search.make_edit(opened.factors, 1, 4, 0.7)
   expected = Editor(opened.generator, 1).images(latents, edit)
-  bench = measuring.Bench(editor, latents, 2).start(edit.replace(alpha=np.float32(0)))
+  bench = measurement.Bench(editor, latents, 2).start(edit.replace(alpha=np.float32(0)))
   np.testing.assert_allclose(bench.original, np.clip(expected.original, -1, 1), atol=1e-6)
   np.testing.assert_allclose(bench.edited([edit])[0], np.clip(expected.edited, -1, 1), atol=1e-6)
-  bench.edited([edit, edit.replace(alpha=np.float32(2)), finding.make_edit(opened.factors, 0, 2, -1)])
+  bench.edited([edit, edit.replace(alpha=np.float32(2)), search.make_edit(opened.factors, 0, 2, -1)])
   assert editor.compilations() == 1
   assert finder.editor.compilations() == 1
 
@@ -170,29 +170,29 @@ def test_the_largest_useful_strength():
   assert linear == (4.0, 'sweep')
   flat = turned_up(alphas, swept([0.1, 0.2, 0.21], [0, 0, 0]))
   assert flat == (2.0, 'saturation')
-  limit = measuring.LIMIT
+  limit = measurement.LIMIT
   unreal = turned_up(alphas, swept([0.1, 0.2, 0.4], [0, limit / 2, 1.5 * limit]))
   assert unreal == (pytest.approx(3.0), 'realism')
   at_once = turned_up(alphas, swept([0.1, 0.2, 0.4], [2 * limit, 1, 1]))
   assert at_once == (pytest.approx(0.5), 'realism')
   assert turned_up(alphas, swept([0.1, 0.2, 0.4], [None] * 3)) == (4.0, 'sweep')
-  halfway = measuring.at_strength(3.0, alphas, swept([0.1, 0.2, 0.4], [0, 0.1, 0.2]))
+  halfway = measurement.at_strength(3.0, alphas, swept([0.1, 0.2, 0.4], [0, 0.1, 0.2]))
   assert halfway == pytest.approx((0.3, 1, 1, 0.15))
 
 
 def candidate(part, appearance, score, direction):
   scores = Scores(score, 1.0, 1.0, None)
-  return finding.Candidate(part, appearance, 1, measuring.Turned(1.0, 'sweep'), scores, np.asarray(direction, float))
+  return search.Candidate(part, appearance, 1, measurement.Turned(1.0, 'sweep'), scores, np.asarray(direction, float))
 
 
 def test_near_duplicates_are_left_out():
   a, b, opposite = [1, 0, 0], [0.9, np.sqrt(1 - 0.81), 0], [-1, 0, 0]
   offered = [candidate(0, 0, 0.5, b), candidate(0, 1, 0.9, a), candidate(0, 2, 0.4, opposite), candidate(1, 3, 0.6, a)]
-  kept = finding.diverse(offered, top=10)
+  kept = search.diverse(offered, top=10)
   assert [(one.part, one.appearance) for one in kept] == [(0, 1), (0, 2)]
-  kept = finding.diverse([candidate(0, j, 1 - 0.1 * j, np.eye(5)[j]) for j in range(5)], top=3)
+  kept = search.diverse([candidate(0, j, 1 - 0.1 * j, np.eye(5)[j]) for j in range(5)], top=3)
   assert [one.appearance for one in kept] == [0, 1, 2]
-  assert finding.diverse([candidate(0, 0, 0.0, a)], top=3) == []
+  assert search.diverse([candidate(0, 0, 0.0, a)], top=3) == []
 
 
 def test_all_dead_is_refused(opened):

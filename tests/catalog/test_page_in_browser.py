@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from panda_jax.catalog import Settings, catalog_into
-from panda_jax.strips import ALPHA
-from panda_jax.zoo import read_zoo
+from panda_jax.editing.zoo import read_zoo
+from panda_jax.pictures.strips import ALPHA
 from tests.browser import DESKTOP, PHONE, Browser, need_chromium, until
 from tests.catalog.test_catalog import CHANNELS, PLANTED, SILENT, opened_with
 from tests.planted_generators import PairsGenerator

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from panda_jax import metrics
 from panda_jax.compare.cells import Cell, Setting, choose, load_cell, measure
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
-from panda_jax.edit import Edit
+from panda_jax.editing.editor import Edit
+from panda_jax.regions import metrics
 from tests.planted_generators import PartsGenerator
 
 TARGET = 0.1

@@ -37,7 +37,7 @@ def broken_off(step: str, number: str, *arguments) -> subprocess.CompletedProces
   `save_generator` in the command, or `_flush` of the folder that it writes."""
   program = f"""
 import os, signal, sys
-from converters import __main__ as command
+from panda_jax.converters import command
 from panda_jax.generators import folders
 
 holder = command if hasattr(command, {step!r}) else folders

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.reading import Module, read
+from panda_jax.converters.checkpoint import Module, read
 from panda_jax.errors import InputError
-from tests.converters.test_reading import generator_module
+from tests.converters.test_checkpoint import generator_module
 from tests.converters.writers import Call, arrays_like_a_checkpoint, state_dict, write_legacy, write_nvlabs, write_zip
 from tests.mutations import BYTES, Figures, flipped, run
 

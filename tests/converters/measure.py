@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.__main__ import FAMILIES, converted
-from converters.reading import read
+from panda_jax.converters.checkpoint import read
+from panda_jax.converters.command import FAMILIES, converted
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import deep_options
@@ -48,7 +48,7 @@ def measured(path: str) -> dict:
 def prepare() -> None:
   """Imports what a conversion may need, and makes JAX ready, so that neither is measured."""
   for family in FAMILIES:
-    importlib.import_module(f'converters.{family}')
+    importlib.import_module(f'panda_jax.converters.{family}')
     registry.generator_class(family)
   registry.abstract('biggan', deep_options(128))
 

@@ -27,8 +27,8 @@ MET = {
 MEASURED = """
 import json, sys, time
 import flax.nnx, jax.numpy, orbax.checkpoint
-import converters.biggan, converters.progan, converters.stylegan, converters.stylegan2, converters.stylegan3
-from converters.__main__ import main
+from panda_jax.converters import biggan, progan, stylegan, stylegan2, stylegan3
+from panda_jax.converters.command import main
 from panda_jax.generators import registry
 from tests.converters.measure import resident
 for family in registry.FAMILIES:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import panda_jax
-from converters.__main__ import main
+from panda_jax.converters.command import main
 from panda_jax.generators.disk import leaves
 from tests.converters.commands import ROOT, SOURCE, broken_off, convert, one_line
 from tests.converters.writers import arrays_like_a_checkpoint, state_dict, write_zip

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panda_jax.editing.zoo import read_zoo
 from panda_jax.factors import Factors
-from panda_jax.opened import digest_of
-from panda_jax.zoo import read_zoo
+from panda_jax.workdir.finished_fit import digest_of
 
 NOTEBOOK = Path(__file__).parents[2] / 'examples' / 'quickstart.ipynb'
 

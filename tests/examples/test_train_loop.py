@@ -16,11 +16,11 @@ import panda_jax
 from examples.train_generator import evaluate, steps, train
 from examples.train_generator.configs import smoke
 from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.files.lock import locked
 from panda_jax.generators import save_generator
 from panda_jax.generators.disk import leaves, read_description
 from panda_jax.generators.stylegan2 import StyleGAN2
-from panda_jax.lock import locked
-from panda_jax.progress import Progress
+from panda_jax.runtime.progress import Progress
 from tests.examples.pictures import folder, made, zipped
 from tests.simulated import UNOPTIMISED
 

@@ -17,9 +17,9 @@ from examples.train_generator.augment import adjusted, augmented
 from examples.train_generator.configs import cats64_cpu, cats64_gpu, smoke
 from examples.train_generator.discriminator import Discriminator, conv_down, with_spread
 from panda_jax.errors import InputError
+from panda_jax.features.sharding import data_mesh
 from panda_jax.generators.layers import LAYOUT
 from panda_jax.generators.stylegan2 import StyleGAN2
-from panda_jax.layout import data_mesh
 from tests.examples.pictures import made
 from tests.simulated import run_with_devices
 
@@ -222,7 +222,7 @@ SHARDED = """
 import json, sys
 import jax, numpy as np
 from examples.train_generator import steps
-from panda_jax.layout import data_mesh
+from panda_jax.features.sharding import data_mesh
 from tests.examples.pictures import made
 from tests.examples.test_train_steps import plain_config
 config = plain_config()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.assemble import assemble
-from converters.reading import Checkpoint, Module, read
+from panda_jax.converters.assembly import assemble
+from panda_jax.converters.checkpoint import Checkpoint, Module, read
 from tests.generators import unpacked
 
 DATA = Path(__file__).parents[1] / 'data'

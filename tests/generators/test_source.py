@@ -6,11 +6,11 @@ from flax import nnx
 from scipy.stats import truncnorm
 
 import panda_jax
-from converters import stylegan2
+from panda_jax.converters import stylegan2
 from panda_jax.errors import InputError
+from panda_jax.features.scan import sha256_of
 from panda_jax.generators import seeds
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.scan import sha256_of
 from tests.generators.checkpoints import generator
 from tests.simulated import run_with_devices
 
@@ -70,11 +70,11 @@ def test_devices_make_their_own_samples():
     4,
     """
     import jax, numpy as np
-    from converters import stylegan2
-    from panda_jax import layout
+    from panda_jax.converters import stylegan2
+    from panda_jax.features import sharding
     from panda_jax.generators.source import GeneratorSource
-    from panda_jax.scan import Scan
-    from panda_jax.store import Store, plan, strata
+    from panda_jax.features.scan import Scan
+    from panda_jax.features.store import Store, plan, strata
     from tests.generators.checkpoints import generator
     network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
     source = GeneratorSource(network, 4, samples=21, batch=8)
@@ -92,7 +92,7 @@ def test_devices_make_their_own_samples():
       rows = np.asarray(Z).transpose(0, 2, 1, 3).reshape(-1, *Z.shape[1::2])
       return 2 * rows[np.any(rows != 0, axis=(1, 2))]
     for batch in (None, 4):
-      held = Store(source, found, plan(source, 21, 'source'), layout.data_mesh(), batch)
+      held = Store(source, found, plan(source, 21, 'source'), sharding.data_mesh(), batch)
       with jax.transfer_guard_device_to_host('disallow'):
         whole, subset, pieces = held.whole(), held.subset(6), [*held.pieces()]
       assert len(whole.sharding.device_set) == 4

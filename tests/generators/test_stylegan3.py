@@ -10,13 +10,13 @@ import pytest
 from flax import nnx
 from scipy import signal
 
-from converters import stylegan3 as converter
-from converters.assemble import assemble
-from converters.reading import Checkpoint, Module, read
+from panda_jax.converters import stylegan3 as converter
+from panda_jax.converters.assembly import assemble
+from panda_jax.converters.checkpoint import Checkpoint, Module, read
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Compiled, WPlus
-from panda_jax.generators.filtered import lowpass
+from panda_jax.generators.filters import lowpass
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import layer_geometry, published_options
 from tests.generators import plain_stylegan3, unpacked

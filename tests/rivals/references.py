@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from converters import progan, stylegan, stylegan2, stylegan3
+from panda_jax.converters import progan, stylegan, stylegan2, stylegan3
 from panda_jax.generators.biggan import BigGAN, BigGANOptions
 from tests.generators import checkpoints
 

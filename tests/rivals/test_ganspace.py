@@ -10,7 +10,7 @@ from panda_jax.generators.base import Compiled, WPlus
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options
 from panda_jax.rivals import ganspace, pca
 from panda_jax.rivals.draws import Blocks
-from panda_jax.rivals.moving import Mover
+from panda_jax.rivals.movement import Mover
 from tests.planted_generators import LinearGenerator, random_jacobian
 from tests.rivals import references
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from converters.reading import read
+from panda_jax.converters.checkpoint import read
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import Compiled, WPlus
 from panda_jax.generators.source import Draws
-from panda_jax.metrics import region_mask
+from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals import jacobian as service
 from panda_jax.rivals.grams import cell_grams, edges_of, gram
 from panda_jax.rivals.jacobian import Jacobian, area_weights, nearest_indices, reduced_mask, reference_latents

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panda_jax.errors import InputError
-from panda_jax.metrics import box_mask
+from panda_jax.regions.metrics import box_mask
 from panda_jax.rivals import METHODS, lowrankgan
 from panda_jax.rivals.grams import cell_grams
 from panda_jax.rivals.jacobian import Jacobian

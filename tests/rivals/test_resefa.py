@@ -5,11 +5,11 @@ import pytest
 import scipy.linalg
 
 from panda_jax.errors import InputError
-from panda_jax.metrics import box_mask
+from panda_jax.regions.metrics import box_mask
 from panda_jax.rivals import METHODS, load, reference
 from panda_jax.rivals.grams import cell_grams
 from panda_jax.rivals.jacobian import Jacobian
-from panda_jax.rivals.moving import Mover
+from panda_jax.rivals.movement import Mover
 from panda_jax.rivals.reference import References, leaks, reference_grams
 from panda_jax.rivals.resefa import as_published, discover, factorised
 from tests.planted_generators import LinearGenerator, random_jacobian

@@ -10,7 +10,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import WPlus
 from panda_jax.generators.progan import ProGAN, ProGANOptions
 from panda_jax.rivals import METHODS, load, sefa
-from panda_jax.rivals.moving import Mover
+from panda_jax.rivals.movement import Mover
 from tests import planted_generators
 from tests.rivals import references
 

@@ -9,9 +9,9 @@ from flax import nnx
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import Buffer, WPlus
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options, Styles
-from panda_jax.metrics import box_mask
+from panda_jax.regions.metrics import box_mask
 from panda_jax.rivals import style_gradients, stylespace
-from panda_jax.rivals.moving import Mover, flat_styles, style_sizes
+from panda_jax.rivals.movement import Mover, flat_styles, style_sizes
 from tests.rivals import references
 
 BOX = (0, 4, 0, 4)  # of 8 x 8 pixels

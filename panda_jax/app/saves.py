@@ -1,0 +1,181 @@
+"""What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else.
+
+Whoever reaches the page can save. So there is a limit to how many edits, and to how many bytes, a workdir takes.
+"""
+
+import dataclasses
+import os
+import re
+import shlex
+import shutil
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from panda_jax.app.choices import Choice
+from panda_jax.app.engine import Engine
+from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
+from panda_jax.errors import InputError, refusal
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npy_bytes
+from panda_jax.generators import latents
+from panda_jax.pictures import strips
+from panda_jax.pictures.figures import draw_images
+from panda_jax.results.edits import Samples
+
+FOLDER = 'app'
+LATENTS, LABELS = 'latents.npy', 'labels.npy'
+FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
+LONGEST_NAME = 60
+MOST_SAVED = 1000  # folders in WORKDIR/app
+MOST_BYTES = 2 << 30  # of all of them together
+FRAMES = 9  # of sweep.gif
+MOVING = 4  # samples in it
+
+
+class Saved(NamedTuple):
+  """A folder that `save` wrote.
+
+  Attributes:
+    name: of the folder and of the edit in edit.json.
+    folder: in WORKDIR/app.
+    command: that makes the same pictures.
+  """
+
+  name: str
+  folder: Path
+  command: str
+
+
+def folder_of(workdir: Path) -> Path:
+  """WORKDIR/app.
+
+  Raises:
+    InputError: it is a link to somewhere else.
+  """
+  folder = Path(workdir).resolve() / FOLDER
+  if folder.resolve() != folder:
+    raise InputError('workdir', workdir, f'its folder {FOLDER} is a link', 'remove the link')
+  return folder
+
+
+def checked_name(name: str) -> str:
+  """A name for a folder.
+
+  Raises:
+    InputError: it is empty, too long, or has other characters than letters, digits, dot, dash and underscore.
+  """
+  if not isinstance(name, str) or not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name) or len(name) > LONGEST_NAME:
+    shown = str(name)[:LONGEST_NAME]
+    remedy = f'give letters, digits, dots, dashes and underscores, {LONGEST_NAME} at most, a letter or digit first'
+    raise InputError('name', shown, 'it cannot be the name of a folder', remedy)
+  return name
+
+
+def default_name(term: Spec) -> str:
+  """Such as part3-appearance12-alpha2.5."""
+  where = f'part{"+".join(map(str, term.part))}'.replace('+', '-') if term.part else 'mask'
+  what = 'direction' if term.direction is not None else f'appearance{term.appearance}'
+  return f'{where}-{what}-alpha{float(term.alpha):g}'.replace('+', '')[:LONGEST_NAME]
+
+
+def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
+  """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
+
+  Where the explorer shows samples of a file, or of given classes, also these: latents.npy, labels.npy.
+
+  Args:
+    engine: of the fit.
+    choice: with one edit or more.
+    name: of the folder; made up if empty. One that is taken gets a number.
+    note: kept in edit.json.
+
+  Raises:
+    InputError: there is nothing to save, no such name can be had, WORKDIR/app is full, or the disk refuses. Then
+      nothing is left of it.
+  """
+  if not choice.complete:
+    raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
+  choice = dataclasses.replace(choice, terms=choice.complete)
+  shown = engine.samples.chosen(engine.opened, choice.seeds)
+  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
+  try:
+    original, edited = engine.originals(choice.seeds), engine.edited(choice)
+    strips.draw_difference(
+      folder / 'strip.png',
+      original,
+      edited,
+      region=engine.regions(choice),
+      margin=engine.margin,
+      names=[f'{"seed" if shown.given is None else "sample"} {seed}' for seed in choice.seeds],
+      title=folder.name,
+    )
+    draw_images(folder / 'edited.png', edited)
+    alphas = np.linspace(0, float(choice.current.alpha), FRAMES)
+    frames = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:MOVING]), alphas)
+    strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
+    named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
+    write_zoo(folder / 'edit.json', {folder.name: named})
+    if shown.given is not None:
+      write_atomically(folder / LATENTS, latents.npy_bytes(shown.given))
+    if shown.labels is not None:
+      write_atomically(folder / LABELS, npy_bytes(shown.labels))
+  except BaseException as error:
+    shutil.rmtree(folder, ignore_errors=True)
+    if isinstance(error, OSError):
+      raise refusal('workdir', folder, 'the edit could not be saved', error) from error
+    raise
+  return Saved(folder.name, folder, _command(engine, choice, shown, folder))
+
+
+_claiming = threading.Lock()
+
+
+def _claimed(parent: Path, name: str) -> Path:
+  """A new folder of this name, or of this name and a number: making it is what claims it.
+
+  Raises:
+    InputError: the parent is full, or cannot be written.
+  """
+  try:
+    with _claiming:
+      parent.mkdir(exist_ok=True)
+      _check_room(parent)
+      for number in range(1, MOST_SAVED + 2):  # one of them is free
+        folder = parent / (name if number == 1 else f'{name}-{number}')
+        try:
+          folder.mkdir()
+          return folder
+        except FileExistsError:
+          continue
+  except OSError as error:
+    raise refusal('workdir', parent, 'it cannot be written', error) from error
+  raise InputError('name', name, f'it is taken {MOST_SAVED} times', 'choose another')
+
+
+def _check_room(parent: Path) -> None:
+  """Raises InputError where a folder holds as many saved edits, or as many bytes, as it may."""
+  folders = [entry for entry in os.scandir(parent) if not entry.name.startswith('.') and entry.is_dir()]
+  used = sum(file.stat(follow_symlinks=False).st_size for folder in folders for file in os.scandir(folder))
+  if len(folders) >= MOST_SAVED or used >= MOST_BYTES:
+    said = f'it holds {len(folders)} edits of {used >> 20} MB; {MOST_SAVED} and {MOST_BYTES >> 20} MB are the most'
+    raise InputError('workdir', parent, said, 'move some elsewhere, or delete them, and save again')
+
+
+def _command(engine: Engine, choice: Choice, shown: Samples, folder: Path) -> str:
+  arguments = [f'--workdir={engine.opened.folder}', f'--zoo={folder / "edit.json"}', f'--name={folder.name}']
+  seeds = f'--seeds={",".join(map(str, choice.seeds))}'
+  arguments += [seeds if shown.given is None else f'--latents={folder / LATENTS}']
+  arguments += [f'--labels={folder / LABELS}'] * (shown.labels is not None) + ['--refined'] * choice.refined
+  return shlex.join(['python', 'run.py', 'edit', *arguments])
+
+
+def readable(workdir: Path, name: str, file: str) -> Path | None:
+  """A saved file that may be shown, or None."""
+  try:
+    path = folder_of(workdir) / checked_name(name) / file
+  except InputError:
+    return None
+  return path if file in FILES and path.is_file() and path.resolve() == path else None

@@ -1,0 +1,25 @@
+"""`info`: family, sizes and layer table of a generator."""
+
+from flax import nnx
+
+
+def described(generator) -> str:
+  """Family, sizes and layer table of a generator, as `run.py info` prints them."""
+  arrays = [variable.get_value() for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
+  classes = generator.num_classes or 'none'
+  lines = [
+    f'family      {generator.family}',
+    f'image       {generator.resolution} x {generator.resolution}, {generator.image_channels} channels',
+    f'z           {generator.z_dim}',
+    f'w           {generator.w_dim or "none"}',
+    f'classes     {classes}',
+    f'parameters  {sum(x.size for x in arrays):,}',
+    '',
+    'layer  channels  height  width',
+    *(f'{layer:5}  {c:8}  {h:6}  {w:5}' for layer, (c, h, w) in sorted(generator.layers.items())),
+    '',
+    'options',
+  ]
+  options = generator.options
+  lines += [f'  {name} = {getattr(options, name)}' for name in options.__dataclass_fields__]
+  return '\n'.join(lines)

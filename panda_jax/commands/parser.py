@@ -1,0 +1,204 @@
+"""Command lines: flags get their values, configurations are loaded, and what is wrong is said in one sentence.
+
+The flags are absl's and the configurations ml_collections'. absl's own way of reading a command line is not used: it
+adds flags of its own (--flagfile, --verbosity), takes the last of what is given twice, and one flag as the value of
+another; its messages name neither flag nor remedy.
+"""
+
+import importlib.machinery
+import importlib.util
+import math
+import os
+import re
+import sys
+from collections.abc import Collection, Sequence
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from panda_jax.errors import InputError, nearest
+
+REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
+LARGEST = 1 << 63  # of a whole number
+OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
+# By absl's name of a type: what is wrong with a text that is none, and a value that would do.
+KINDS = {
+  'int': ('it is not a whole number', '3'),
+  'float': ('it is not a number', '0.5'),
+  'bool': ('it is neither true nor false', 'true'),
+}
+
+
+def own_flags(values: flags.FlagValues) -> set[str]:
+  """The names of all flags but absl's own."""
+  found = values.flags_by_module_dict().items()
+  absls = {flag.name for module, some in found for flag in some if str(module).startswith('absl.')}
+  # absl counts the keys of configurations as its own too
+  return {name for name in values if values[name].name not in absls or '.' in name}
+
+
+def listed(values: flags.FlagValues, names: Collection[str]) -> list[str]:
+  """A line for each of these flags, as --help shows them."""
+  texts = {name: ' '.join(values[name].help.split()).removesuffix(REPEATED) for name in sorted(names)}
+  return [f'  --{name:<19} {text}' for name, text in texts.items()]
+
+
+def nearest_flag(name: str, known: Collection[str], see: str) -> str:
+  """A remedy: the flag that looks like this one, or what lists them."""
+  return nearest(name, [flag for flag in known if '.' not in flag and len(flag) > 1], see, '--')
+
+
+def parse(
+  values: flags.FlagValues,
+  words: Sequence[str],
+  see: str = '--help lists the flags',
+  own: Collection[str] | None = None,
+  positional: bool = False,
+) -> list[str]:
+  """Gives flags their values.
+
+  Args:
+    values: the flags.
+    words: what was typed after the command.
+    see: what lists the flags, for remedies.
+    own: the flags that remedies suggest; all if left out.
+    positional: whether words may belong to no flag.
+
+  Returns:
+    The words that belong to no flag.
+
+  Raises:
+    InputError: a flag that is unknown, given twice, without a value or with one that it cannot have; a word that
+      belongs to no flag.
+  """
+  known, given, rest = own_flags(values), {}, []
+  coming = iter(words)
+  for word in coming:
+    name, equals, text = word.removeprefix('-').removeprefix('-').partition('=')
+    if word == '--' and positional:
+      rest += coming
+      break
+    if not word.startswith('-') or not name:
+      if not positional:
+        raise InputError('argument', word, 'it belongs to no flag', 'write --name=value')
+      rest.append(word)
+      continue
+    negated = name not in known and name.removeprefix('no') in known and values[name.removeprefix('no')].boolean
+    flag = values[name.removeprefix('no')] if negated else values[name] if name in known else None
+    if flag is None:
+      named = (f'--{name}', text) if equals else ('flag', word)
+      raise InputError(*named, 'there is no such flag', nearest_flag(name, known if own is None else own, see))
+    if negated and equals:
+      raise InputError(name, text, 'it takes no value', f'give --{name}, or --{flag.name}=false')
+    if flag.boolean and not equals:
+      text = 'false' if negated else 'true'
+    elif not equals:
+      text = next(coming, '--')
+      if text.startswith('--'):
+        raise InputError(name, '', 'its value is missing', f'give --{name}=VALUE; {see}')
+    key = flag.name.removeprefix('config.')
+    if key in given and not isinstance(flag, flags.MultiFlag):
+      raise InputError(name, text, f'it is given twice, the first time as {given[key]}', 'give it once')
+    given[key] = text
+    _set(flag, text)
+  values.mark_as_parsed()
+  return rest
+
+
+def _set(flag: flags.Flag, text: str) -> None:
+  try:
+    flag.parse(text)
+  except Exception as error:  # the types of configurations have parsers of their own, which raise what they like
+    raise InputError(flag.name, text, *_malformed(flag)) from error
+  if isinstance(flag.value, int) and abs(flag.value) >= LARGEST:
+    raise InputError(flag.name, text, 'it is too large', f'give a number of fewer than {len(str(LARGEST))} digits')
+  if isinstance(flag.value, float) and math.isnan(flag.value):
+    raise InputError(flag.name, text, *_malformed(flag))
+  flag.using_default_value = False
+
+
+def _malformed(flag: flags.Flag) -> tuple[str, str]:
+  """What is wrong with a text that a flag cannot have, and what to do."""
+  allowed = getattr(flag.parser, 'enum_values', None)
+  if allowed:
+    return 'there is no such choice', f'give one of {", ".join(allowed)}'
+  problem, example = KINDS.get(flag.flag_type(), (f'it is not of the type of {flag.name}', None))
+  low, high = (getattr(flag.parser, f'{end}_bound', None) for end in ('lower', 'upper'))
+  if low is not None:
+    problem, example = f'{problem} from {low} {"on" if high is None else f"to {high}"}', str(low)
+  return problem, f'give --{flag.name}={example}, for example' if example else f'give one like {flag.value}'
+
+
+def define_config(
+  values: flags.FlagValues, words: Sequence[str], default: str | os.PathLike | None, such_as: str = 'configs/demo.py'
+) -> list[str]:
+  """Loads the configuration that --config names, and defines its flag and a flag for each key that is overridden.
+
+  Args:
+    values: where they are defined.
+    words: what was typed after the command.
+    default: the configuration where none is named; None if there must be one.
+    such_as: an example, for remedies.
+
+  Returns:
+    The words without --config.
+
+  Raises:
+    InputError: the file cannot be used, --config is missing or given twice, or a key does not exist.
+  """
+  named, rest = [], []
+  coming = iter(words)
+  for word in coming:
+    name, equals, text = word.removeprefix('-').removeprefix('-').partition('=')
+    if not word.startswith('-') or name != 'config':
+      rest.append(word)
+      continue
+    named.append(text if equals else next(coming, ''))
+  if len(named) > 1:
+    raise InputError('config', named[1], f'it is given twice, the first time as {named[0]}', 'give it once')
+  if not named and default is None:
+    raise InputError('config', None, 'not given', f'give --config={such_as}, or one of your own')
+  config = read_config(named[0] if named else str(default), such_as)
+  overrides = [word for word in rest if OVERRIDE.match(word)]
+  for word in overrides:
+    key = OVERRIDE.match(word)[1]
+    if key not in config:
+      raise InputError(
+        f'config.{key}',
+        word.partition('=')[2],
+        'there is no such key',
+        nearest(key, config.keys(), '--help lists them'),
+      )
+  try:
+    config_flags.DEFINE_config_dict('config', config, 'Configuration file.', values, sys_argv=overrides)
+  except Exception as error:
+    problem = f'its keys cannot be given here: {error}'
+    raise InputError('config', named[0] if named else default, problem, 'write them into the file') from error
+  return rest
+
+
+def read_config(named: str, such_as: str = 'configs/demo.py') -> ml_collections.ConfigDict:
+  """The configuration of a Python file, 'FILE.py', or 'FILE.py:SIZE' for `get_config(SIZE)`.
+
+  Raises:
+    InputError: there is no such file, or it raises something, or gives no ConfigDict.
+  """
+  path, colon, size = named.partition(':')
+  remedy = f'give a file such as {such_as}'
+  if not os.path.isfile(path):
+    raise InputError('config', named, 'there is no such file', remedy)
+  loader = importlib.machinery.SourceFileLoader('panda_jax_configuration', path)
+  module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+  sys.modules[loader.name] = module  # dataclasses look for theirs there
+  try:
+    loader.exec_module(module)
+    config = module.get_config(*[size] * bool(colon))
+  except InputError:
+    raise
+  except (Exception, SystemExit) as error:  # it may raise anything
+    problem = f'it raises {type(error).__name__}: {error}'
+    raise InputError('config', named, problem, 'mend the file, or give another') from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise InputError('config', named, f'its get_config gives a {type(config).__name__}', 'let it return a ConfigDict')
+  return config

@@ -1,0 +1,198 @@
+"""BigGAN-deep from HuggingFace's layout: pytorch_model.bin with config.json beside it.
+
+The spectral norms are folded here: each weight is divided by u^T W v with the stored vectors u and v, as the published
+code does in evaluation. The exact norm of the matrix would be another number.
+"""
+
+import reprlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
+from panda_jax.errors import InputError
+from panda_jax.generators.biggan import BigGANOptions
+
+FIRST_WIDTH = 16  # of the first block, in units of channel_width: fixed in the published code
+IMAGE_CHANNELS = 3
+
+# What the published code assumes of a config.json that leaves it out.
+DEFAULTS = {'z_dim': 128, 'channel_width': 128, 'num_classes': 1000, 'attention_layer_position': 8, 'n_stats': 51}
+DEFAULTS |= {'eps': 1e-4}
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """'huggingface', if the file is a BigGAN-deep of that layout."""
+  tree = checkpoint.tree if isinstance(checkpoint.tree, dict) else {}
+  found = any(isinstance(key, str) and key.startswith(('generator.gen_z.', 'generator.layers.')) for key in tree)
+  return 'huggingface' if found else None
+
+
+DIALECTS = {'huggingface': recognise}
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The generator's options and arrays.
+
+  Raises:
+    InputError: there is no config.json; weights other than the averaged ones; an option, as there are none.
+  """
+  chosen_options(options or {}, {})
+  if weights != 'ema':
+    raise InputError('--weights', weights, 'the file has one set of weights, the averaged ones', 'leave --weights out')
+  if checkpoint.config is None:
+    raise InputError(
+      'source',
+      checkpoint.path,
+      'there is no config.json beside it, without which a BigGAN cannot be rebuilt',
+      'put the config.json of the same model into the same folder',
+    )
+  network, problems, notes = _options(checkpoint.config, checkpoint.tree)
+  if network is None:
+    return Conversion('biggan', 'huggingface', None, {}, {}, problems=problems, notes=notes)
+  table = Table(checkpoint.tree)
+  table.notes += notes
+  plain, normed = _entries(network)
+  table.take(plain)
+  for entry in normed:
+    _fold(entry, table)
+  kept = network.image_channels
+  for target in ('conv_to_rgb.weight', 'conv_to_rgb.bias'):
+    if target in table.tensors:
+      table.tensors[target] = table.tensors[target][..., :kept]
+  if network.channel_width > kept:
+    table.notes.append(f'generator.conv_to_rgb: of its {network.channel_width} channels only {kept} reach the image')
+  return table.conversion('biggan', 'huggingface', network)
+
+
+def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str], list[str]]:
+  problems, notes, values = [], [], {}
+  stored = indices(tree, r'generator\.layers\.(\d+)\..*')
+  for name, default in DEFAULTS.items():
+    try:
+      values[name] = number(config.get(name, default), whole=name != 'eps')
+    except ValueError:
+      problems.append(f'config.json: {name} is {reprlib.repr(config[name])}')
+      continue
+    if name not in config:
+      notes.append(f'config.json does not tell {name}: {default}, as in the published code')
+  blocks = config.get('layers')
+  if blocks is None:
+    problems.append('config.json: layers is missing, which tells where the blocks double their size')
+  elif not isinstance(blocks, list) or not blocks or not all(_is_block(block) for block in blocks):
+    problems.append('config.json: layers is not a list of [up, in, out]')
+  elif len(blocks) > len(stored):
+    problems.append(f'config.json: layers has {len(blocks)} blocks, but the file has {len(stored)} entries of arrays')
+  if problems:
+    return None, problems, notes
+  blocks = tuple((bool(up), int(inputs), int(outputs)) for up, inputs, outputs in blocks)
+  network = BigGANOptions(
+    z_dim=values['z_dim'],
+    num_classes=values['num_classes'],
+    channel_width=values['channel_width'],
+    blocks=blocks,
+    attention_position=values['attention_layer_position'],
+    n_stats=values['n_stats'],
+    eps=values['eps'],
+    image_channels=max(1, min(IMAGE_CHANNELS, values['channel_width'])),
+  )
+  if not fits(network, problems):
+    return None, [f'config.json: {problem}' for problem in problems], notes
+  if (blocks[0][1], blocks[-1][2]) != (FIRST_WIDTH, 1):
+    problems.append(f'config.json: layers must lead from the width {FIRST_WIDTH} to 1')
+    return None, problems, notes
+  size = network.resolution
+  if config.get('output_dim', size) != size:
+    told = reprlib.repr(config['output_dim'])
+    notes.append(f'config.json tells an output_dim of {told}, but its layers make {size} pixels')
+  return network, problems, notes
+
+
+def _is_block(block: object) -> bool:
+  return (
+    isinstance(block, list)
+    and len(block) == 3
+    and block[0] in (True, False)
+    and all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in block[1:])
+  )
+
+
+def _entries(network: BigGANOptions) -> tuple[list[Entry], list[Entry]]:
+  """The table: stored arrays, and weights under a spectral norm, whose keys lack `_orig`, `_u` and `_v`."""
+  plain, normed = [], []
+  ch, condition, T = network.channel_width, 2 * network.z_dim, network.n_stats
+
+  def convolution(key, target, size, inputs, outputs):
+    normed.append(Entry(f'{key}.weight', f'{target}.weight', (outputs, inputs, size, size), 'kernel'))
+    plain.append(Entry(f'{key}.bias', f'{target}.bias', (outputs,)))
+
+  def statistics(key, target, channels):
+    plain.append(Entry(f'{key}.running_means', f'{target}.means', (T, channels)))
+    plain.append(Entry(f'{key}.running_vars', f'{target}.variances', (T, channels)))
+
+  def batch_norm(key, target, channels):
+    statistics(key, target, channels)
+    for name in ('scale', 'offset'):
+      normed.append(Entry(f'{key}.{name}.weight', f'{target}.{name}', (channels, condition), 'matrix'))
+
+  first = 16 * ch * network.blocks[0][1]
+  plain.append(Entry('embeddings.weight', 'embedding', (network.z_dim, network.num_classes), 'matrix'))
+  normed.append(Entry('generator.gen_z.weight', 'gen_z', (first, condition), 'matrix'))
+  plain.append(Entry('generator.gen_z.bias', 'gen_z_bias', (first,)))
+  for i, (key, target, block) in enumerate(_blocks(network)):
+    if block is None:
+      C = ch * network.blocks[i][1]
+      for name, outputs, inputs in (
+        ('theta', C // 8, C),
+        ('phi', C // 8, C),
+        ('g', C // 2, C),
+        ('o_conv', C, C // 2),
+      ):
+        shape = (outputs, inputs, 1, 1)
+        ours = 'out' if name == 'o_conv' else name
+        normed.append(Entry(f'{key}.snconv1x1_{name}.weight', f'{target}.{ours}', shape, 'kernel of a pixel'))
+      plain.append(Entry(f'{key}.gamma', f'{target}.gamma', (1,), 'scalar'))
+      continue
+    _, inputs, outputs = block
+    middle = ch * inputs // 4
+    widths = (ch * inputs, middle, middle, middle, ch * outputs)
+    for j, size in enumerate((1, 3, 3, 1)):
+      batch_norm(f'{key}.bn_{j}', f'{target}.bn_{j}', widths[j])
+      convolution(f'{key}.conv_{j}', f'{target}.conv_{j}', size, widths[j], widths[j + 1])
+  statistics('generator.bn', 'bn', ch)
+  plain.append(Entry('generator.bn.weight', 'bn.scale', (ch,)))
+  plain.append(Entry('generator.bn.bias', 'bn.offset', (ch,)))
+  convolution('generator.conv_to_rgb', 'conv_to_rgb', 3, ch, ch)
+  return plain, normed
+
+
+def _blocks(network: BigGANOptions) -> Iterator[tuple[str, str, tuple | None]]:
+  """(key, target, block) of each entry of the generator's list; the block of the attention is None."""
+  entry = 0
+  for i, block in enumerate(network.blocks):
+    for kind in (None, block) if i == network.attention_position else (block,):
+      yield f'generator.layers.{entry}', f'entries.{entry}', kind
+      entry += 1
+
+
+def _fold(entry: Entry, table: Table) -> None:
+  """Takes a weight, divided by its spectral norm as stored; its key lacks the ending."""
+  rows, columns = entry.shape[0], int(np.prod(entry.shape[1:]))
+  shapes = {f'{entry.key}_orig': entry.shape, f'{entry.key}_u': (rows,), f'{entry.key}_v': (columns,)}
+  original, left, right = shapes
+  for key in (left, right):
+    table.leave(key, 'a vector of the spectral norm, by which the weight is divided here')
+  arrays = [table.checked(key, shape) for key, shape in shapes.items()]
+  if any(array is None for array in arrays):
+    table.leave(original, 'its spectral norm is incomplete')
+    return
+  weight, u, v = (np.asarray(array, np.float64) for array in arrays)
+  with np.errstate(all='ignore'):
+    norm = u @ weight.reshape(rows, columns) @ v
+    folded = weight / norm
+  table.tensors[entry.target] = TRANSFORMS[entry.transform](folded)
+  table.sources[entry.target] = original
+  if np.all(np.isfinite(weight)) and not np.all(np.isfinite(folded)):
+    table.problems.append(f'{left}, {right}: the spectral norm that they give is {norm}')

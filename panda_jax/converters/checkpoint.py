@@ -1,0 +1,151 @@
+"""What a checkpoint file holds, without torch and without running anything that the file says.
+
+The container is told by content: zip and legacy torch files, and NVlabs' pickles. Reading takes the file's size in
+memory, as arrays are views of it, and a bounded number of objects besides (limits.py).
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.converters.globals import nvlabs_globals, state_dict_globals
+from panda_jax.converters.limits import Budget, Refused, damaged
+from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip
+from panda_jax.converters.trees import Module, finished
+from panda_jax.errors import InputError, refusal
+
+LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
+LARGEST_CONFIG = 1 << 20
+BLOCK = 1 << 24
+
+# First bytes of what people give by mistake.
+MISTAKEN = (
+  (b'<', 'a web page or XML'),
+  (b'version https://git-lfs', 'a git-lfs pointer and not the file itself'),
+  (b'\x1f\x8b', 'a gzip file'),
+  (b'\x89HDF', 'an HDF5 file'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+  """A file that was read whole.
+
+  Attributes:
+    container: 'zip' or 'legacy' (torch files), or 'nvlabs' (a plain pickle).
+    tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
+      in the shape and dtype of its tensors, bfloat16 among them, and `Module` objects.
+    path: of the file.
+    sha256: of the file, hexadecimal.
+    size: of the file in bytes.
+    config: the contents of config.json beside the file, None where there is none.
+  """
+
+  container: str
+  tree: object
+  path: Path
+  sha256: str
+  size: int
+  config: dict | None
+
+
+def read(path: str | os.PathLike) -> Checkpoint:
+  """Reads a checkpoint; of a folder, the pytorch_model.bin in it.
+
+  Raises:
+    InputError: missing, empty, truncated or corrupt; of no known container; naming a global that is not allowed;
+      describing more than a checkpoint of its size can hold.
+  """
+  path = Path(path)
+  if path.is_dir():
+    path = path / 'pytorch_model.bin'
+    if not path.is_file():
+      raise InputError('source', path.parent, 'there is no pytorch_model.bin in this folder', 'give a checkpoint file')
+  try:
+    data, sha256 = _contents(path)
+    container, tree = _parsed(data)
+    config = _config(path.with_name('config.json'))
+  except Refused as error:
+    raise InputError('source', path, error.problem, error.remedy) from None
+  except MemoryError:
+    raise InputError(
+      'source', path, 'it does not fit into memory', 'convert it on a machine with more memory'
+    ) from None
+  except OSError as error:
+    raise refusal('source', path, 'it cannot be read', error, 'give the path of a checkpoint') from None
+  return Checkpoint(container, tree, path, sha256, len(data), config)
+
+
+def _contents(path: Path) -> tuple[memoryview, str]:
+  """The bytes of a file, read-only, and their SHA-256."""
+  if '\0' in str(path) or not path.exists():
+    raise Refused('there is no such file', 'give the path of a checkpoint')
+  with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb', buffering=0) as file:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+      raise Refused('it is not a regular file', 'give the path of a checkpoint')
+    if status.st_size == 0:
+      raise Refused('the file is empty', 'download or copy it again')
+    _check_beginning(file.read(64))
+    if status.st_size > LARGEST:
+      raise Refused(f'it has {status.st_size} bytes, more than any checkpoint of these families', 'give a smaller one')
+    file.seek(0)
+    data = memoryview(np.empty(status.st_size, np.uint8))
+    digest, filled = hashlib.sha256(), 0
+    while filled < len(data):
+      count = file.readinto(data[filled : filled + BLOCK])
+      if not count:
+        raise damaged('it became shorter while it was read')
+      digest.update(data[filled : filled + count])
+      filled += count
+  return data.toreadonly(), digest.hexdigest()
+
+
+def _check_beginning(beginning: bytes) -> None:
+  if beginning.startswith(b'PK\x03\x04') or beginning[:1] == b'\x80':
+    return
+  found = next((what for first, what in MISTAKEN if beginning.startswith(first)), 'neither a torch file nor a pickle')
+  raise Refused(f'it is {found}', "give a .pth, .pt or .bin of torch.save, or a .pkl of NVlabs' code")
+
+
+def _parsed(data: memoryview) -> tuple[str, object]:
+  """The container and the finished tree. Whatever goes wrong with the contents is a Refused."""
+  budget = Budget(len(data))
+  try:
+    if bytes(data[:2]) == b'PK':
+      return 'zip', finished(read_zip(data, budget), budget)
+    # The first pickle tells: a legacy torch file begins with one of a magic number.
+    table = nvlabs_globals(budget, lambda raw: read_storage(raw, budget))
+    first, _ = legacy_machine(data, budget, table)
+    root = first.load()
+    if type(root) is not int or root != MAGIC:
+      return 'nvlabs', finished(root, budget)
+    machine, storages = legacy_machine(data, budget, state_dict_globals(budget))
+    machine.load()
+    return 'legacy', finished(read_legacy(machine, data, budget, storages), budget)
+  except (Refused, MemoryError):
+    raise
+  except Exception as error:
+    # Text that does not decode, calls with other arguments than the functions take; whatever it is, it is the file's.
+    raise damaged(f'{type(error).__name__} while reading it') from None
+
+
+def _config(path: Path) -> dict | None:
+  if not path.is_file():
+    return None
+  if path.stat().st_size <= LARGEST_CONFIG:
+    try:
+      config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+      config = None
+    if isinstance(config, dict):
+      return config
+  raise InputError('source', path, 'this file beside the checkpoint is no JSON object', 'mend it or take it away')
+
+
+__all__ = ['Checkpoint', 'Module', 'read']

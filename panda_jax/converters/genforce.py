@@ -1,0 +1,111 @@
+"""What the .pth files of genforce have in common: which weights they hold, mapping networks, the truncation centre."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.tables import Entry, Table, indices, shape_of, size_of
+from panda_jax.errors import InputError
+
+AVERAGED, LATEST = 'generator_smooth', 'generator'
+
+
+def candidates(checkpoint: Checkpoint) -> dict[str, dict]:
+  """The generators in a file by name: averaged, latest, or '' for a bare state dict. Training files nest them."""
+  tree = checkpoint.tree
+  if not isinstance(tree, dict):
+    return {}
+  inner = tree.get('models')
+  for holder in (tree, inner if isinstance(inner, dict) else {}):
+    found = {name: holder[name] for name in (AVERAGED, LATEST) if isinstance(holder.get(name), dict)}
+    if found:
+      return found
+  return {'': tree}
+
+
+def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
+  """The state dict that the user asked for, and notes.
+
+  Raises:
+    InputError: the latest weights are asked for and not there.
+  """
+  found = candidates(checkpoint)
+  if '' in found:
+    return found[''], ['the file holds one state dict, averaged or not it does not say']
+  if weights == 'raw':
+    if LATEST not in found:
+      raise InputError('--weights', weights, f'the file has no {LATEST}', 'leave the flag out')
+    return found[LATEST], [f'weights of {LATEST}']
+  if AVERAGED in found:
+    return found[AVERAGED], [f'weights of {AVERAGED}']
+  return found[LATEST], [f'weights of {LATEST}: the file has no averaged ones']
+
+
+def mapping_sizes(arrays: Mapping[str, np.ndarray], table: Table) -> dict:
+  """z_dim, num_classes, embed_dim, label_input and mapping_widths; {} if not all of them can be told."""
+  count = max(indices(arrays, r'mapping\.dense(\d+)\.(?:weight|bias)'), default=-1) + 1
+  widths = []
+  for i in range(count):
+    key = f'mapping.dense{i}'
+    width = size_of(arrays, (f'{key}.weight', 2, 0), (f'{key}.bias', 1, 0), (f'mapping.dense{i + 1}.weight', 2, 1))
+    if width is None:
+      table.lacks(f'{key}.weight', 2)
+    widths.append(width)
+  inputs = size_of(arrays, ('mapping.dense0.weight', 2, 1))
+  label = shape_of(arrays, 'mapping.label_weight', 2)
+  if inputs is None:
+    table.lacks('mapping.dense0.weight', 2)
+  if inputs is None or None in widths:
+    return {}
+  if label is None and 'mapping.label_weight' in arrays:
+    table.lacks('mapping.label_weight', 2)
+  classes, embed = label if label is not None else (0, 0)
+  if inputs != 2 * embed and classes:
+    table.problems.append(f'mapping.label_weight: expected ({classes}, {inputs // 2}), found {label}')
+    return {}
+  return {
+    'z_dim': inputs - embed,
+    'num_classes': classes,
+    'embed_dim': embed,
+    'label_input': 'joint' if classes else 'none',
+    'mapping_widths': tuple(widths),
+  }
+
+
+def mapping_entries(options) -> Iterator[Entry]:
+  """The table of the mapping network and of the mean of w."""
+  inputs = options.z_dim + options.embed_dim
+  for i, width in enumerate(options.mapping_widths):
+    key, target = f'mapping.dense{i}', f'mapping_network.layers.{i}'
+    yield Entry(f'{key}.weight', f'{target}.weight', (width, inputs), 'matrix')
+    yield Entry(f'{key}.bias', f'{target}.bias', (width,))
+    inputs = width
+  if options.num_classes:
+    yield Entry('mapping.label_weight', 'mapping_network.label_weight', (options.num_classes, options.embed_dim))
+
+
+def take_mean(table: Table, options) -> None:
+  """The mean of w, one row or as many as w+ has."""
+  own = options.mapping_widths[-1] != options.w_dim
+  array = table.checked('truncation.w_avg', (options.mapping_widths[-1],))
+  if array is not None:
+    table.tensors['w_avg'] = array.reshape(options.rows, options.w_dim) if own else array
+    table.sources['w_avg'] = 'truncation.w_avg'
+
+
+def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> None:
+  """Takes note of the level of detail: 0 in a network grown to its full size, the only kind that we have."""
+  lod = arrays.get(key)
+  if not isinstance(lod, np.ndarray) or lod.size != 1:
+    table.problems.append(f'{key}: missing' if lod is None else f'{key}: expected one number')
+  elif float(lod.reshape(())) != 0:
+    table.problems.append(f'{key}: {float(lod.reshape(()))}, so the network is still growing, which is not supported')
+  table.leave(key, 'it is 0: the network is grown to its full size')
+
+
+def leave_grown(table: Table, prefix: str, blocks: int) -> None:
+  """Leaves out the RGB layers of all blocks but the last."""
+  for b in range(blocks - 1):
+    for part in ('weight', 'bias'):
+      table.leave(f'{prefix}{b}.{part}', 'of a smaller image, made only while the network grew')

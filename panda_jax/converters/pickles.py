@@ -1,0 +1,295 @@
+"""A pickle machine that can make data and nothing else.
+
+Python's own unpickler calls what a file names, and allocates what a file claims before it looks whether it is there.
+This one knows the opcodes that `torch.save` and NVlabs' snapshots use (protocols 2 to 5; Python's `pickletools`
+documents them), looks a global up in a table that the caller gives, and reads sizes only to check them. Byte strings
+are views of the file. Every object is charged to a `Budget`.
+"""
+
+import struct
+from collections.abc import Callable
+
+from panda_jax.converters.limits import Budget, Refused, damaged, shown
+
+LONGEST_INTEGER = 32  # bytes; the magic number of legacy torch files has 10
+LONGEST_NAME = 300  # of a global
+LARGEST_KEY = 1 << 64  # integers beyond it can be chosen to collide in a hash table
+
+_U2, _U4, _U8, _I4, _F8 = (struct.Struct(form) for form in ('<H', '<I', '<Q', '<i', '>d'))
+
+
+class Known:
+  """A global that the table allows: a name, and the harmless function that stands for it.
+
+  Args:
+    name: module and name with a dot between.
+    call: takes the arguments that the file gives; refuses wrong ones.
+  """
+
+  __slots__ = ('call', 'name')
+
+  def __init__(self, name: str, call: Callable):
+    self.name, self.call = name, call
+
+
+class Machine:
+  """Runs the pickles of a byte string.
+
+  Args:
+    data: the bytes.
+    budget: charged for every operation and object.
+    find: (module, name) to an object; raises Refused for whatever it does not know.
+    persistent: what a persistent id stands for; raises Refused if it is malformed.
+  """
+
+  def __init__(self, data: memoryview, budget: Budget, find: Callable, persistent: Callable):
+    self._data, self._budget, self._find, self._persistent = data, budget, find, persistent
+    self.position = 0
+
+  def load(self) -> object:
+    """The object of the pickle at `position`, which moves behind it.
+
+    Raises:
+      Refused: not a pickle that torch or NVlabs' code writes, or one beyond the budget.
+    """
+    if bytes(self._data[self.position : self.position + 1]) != b'\x80':
+      raise damaged('a pickle should begin here')
+    self._stack, self._marks, self._memo = [], [], {}
+    step = self._budget.step
+    while True:
+      code = self._take(1)[0]
+      operation, cost = OPERATIONS.get(code, (None, 0))
+      step(cost)
+      if operation is None:
+        if code == ord('.'):
+          break
+        raise Refused(
+          f'its pickle has the opcode {shown(chr(code))} that no torch or NVlabs checkpoint has',
+          'save it anew with torch.save, pickle protocol 2 or later',
+        )
+      operation(self)
+    if self._marks or len(self._stack) != 1:
+      raise damaged('a pickle ends in the middle of an object')
+    return self._stack.pop()
+
+  # Reading.
+
+  def _take(self, count: int) -> memoryview:
+    start, end = self.position, self.position + count
+    if end > len(self._data):
+      raise damaged(f'a pickle wants {count} bytes where {len(self._data) - start} are left')
+    self.position = end
+    return self._data[start:end]
+
+  def _number(self, form: struct.Struct) -> int | float:
+    return form.unpack(self._take(form.size))[0]
+
+  def _line(self) -> str:
+    line = bytes(self._data[self.position : self.position + LONGEST_NAME]).split(b'\n', 1)
+    if len(line) == 1:
+      raise damaged('the name of a global does not end')
+    self.position += len(line[0]) + 1
+    return line[0].decode()
+
+  # The stack. What lies below the last mark is out of reach until the mark is gone.
+
+  def _pop(self) -> object:
+    if len(self._stack) <= (self._marks[-1] if self._marks else 0):
+      raise damaged('a pickle takes more objects than it made')
+    return self._stack.pop()
+
+  def _peek(self) -> object:
+    value = self._pop()
+    self._stack.append(value)
+    return value
+
+  def _pop_mark(self) -> list:
+    if not self._marks:
+      raise damaged('a pickle takes a mark that it did not set')
+    start = self._marks.pop()
+    items = self._stack[start:]
+    del self._stack[start:]
+    return items
+
+  # Operations.
+
+  def protocol(self):
+    version = self._take(1)[0]
+    if not 2 <= version <= 5:
+      raise Refused(f'it is a pickle of protocol {version}', 'save it anew with pickle protocol 2 to 5')
+
+  def frame(self):
+    if self._number(_U8) > len(self._data) - self.position:
+      raise damaged('a frame of a pickle reaches beyond the end')
+
+  def mark(self):
+    self._marks.append(len(self._stack))
+
+  def pop(self):
+    if self._marks and self._marks[-1] == len(self._stack):
+      self._marks.pop()
+    else:
+      self._pop()
+
+  def pop_mark(self):
+    self._pop_mark()
+
+  def duplicate(self):
+    self._stack.append(self._peek())
+
+  def put(self, index: int):
+    self._memo[index] = self._peek()
+
+  def get(self, index: int):
+    if index not in self._memo:
+      raise damaged(f'a pickle refers to object {index} that it does not have')
+    self._stack.append(self._memo[index])
+
+  def long(self):
+    count = self._take(1)[0]
+    if count > LONGEST_INTEGER:
+      raise damaged(f'an integer of {count} bytes')
+    self._stack.append(int.from_bytes(self._take(count), 'little', signed=True))
+
+  def text(self, form: struct.Struct | None):
+    raw = self._take(self._take(1)[0] if form is None else self._number(form))
+    self._budget.spend(4 * len(raw))  # one wide character makes all of them wide
+    self._stack.append(str(raw, 'utf-8'))
+
+  def raw(self, form: struct.Struct | None):
+    self._stack.append(self._take(self._take(1)[0] if form is None else self._number(form)))
+
+  def tuple_of(self, count: int):
+    items = [self._pop() for _ in range(count)]
+    self._stack.append(tuple(reversed(items)))
+
+  def tuple_to_mark(self):
+    items = self._pop_mark()
+    self._budget.spend(8 * len(items))
+    self._stack.append(tuple(items))
+
+  def append(self):
+    self._extend(list, [self._pop()])
+
+  def appends(self):
+    self._extend(list, self._pop_mark())
+
+  def add_items(self):
+    self._extend(set, self._pop_mark())
+
+  def _extend(self, kind: type, items: list):
+    self._budget.spend((16 if kind is list else 150) * len(items))
+    target = self._peek()
+    if type(target) is not kind:
+      raise damaged(f'items for a {kind.__name__} go into a {type(target).__name__}')
+    if kind is list:
+      target.extend(items)
+    else:
+      target.update(map(checked_key, items))
+
+  def set_item(self):
+    value, key = self._pop(), self._pop()
+    self._set_items([key, value])
+
+  def set_items(self):
+    self._set_items(self._pop_mark())
+
+  def _set_items(self, items: list):
+    self._budget.spend(100 * len(items))
+    target = self._peek()
+    if type(target) is not dict or len(items) % 2:
+      raise damaged(f'keys and values go into a {type(target).__name__}')
+    for key, value in zip(items[::2], items[1::2], strict=True):
+      target[checked_key(key)] = value
+
+  def stack_global(self):
+    name, module = self._pop(), self._pop()
+    if type(name) is not str or type(module) is not str:
+      raise damaged('the name of a global is not text')
+    self._stack.append(self._find(module, name))
+
+  def named_global(self):
+    module = self._line()
+    self._stack.append(self._find(module, self._line()))
+
+  def call(self):
+    arguments, function = self._pop(), self._pop()
+    if type(function) is not Known or type(arguments) is not tuple:
+      raise damaged(f'it calls a {type(function).__name__}')
+    self._stack.append(function.call(*arguments))
+
+  def build(self):
+    state = self._pop()
+    target = self._peek()
+    if hasattr(target, 'set_state'):
+      target.set_state(state)
+    elif type(target) is not dict:  # what is attached to a dict, such as a state dict's _metadata, is not needed
+      raise damaged(f'it sets the state of a {type(target).__name__}')
+
+  def persistent_id(self):
+    self._stack.append(self._persistent(self._pop()))
+
+  def push(self, value: object):
+    self._stack.append(value)
+
+
+def checked_key(key: object) -> object:
+  """A dict key or set member that is cheap to hash and compare, whatever the file's author had in mind."""
+  if type(key) is int and -LARGEST_KEY < key < LARGEST_KEY:
+    return key
+  if type(key) is str or type(key) is bool or key is None:
+    return key
+  raise Refused(f'it has a dict key of type {type(key).__name__}', 'save only its state_dict, and convert that')
+
+
+# Opcode to (operation, bytes that it makes besides what it charges for itself).
+OPERATIONS = {
+  ord(code): entry
+  for code, entry in {
+    '\x80': (Machine.protocol, 0),
+    '\x95': (Machine.frame, 0),
+    '(': (Machine.mark, 48),
+    '0': (Machine.pop, 0),
+    '1': (Machine.pop_mark, 0),
+    '2': (Machine.duplicate, 16),
+    'q': (lambda m: m.put(m._take(1)[0]), 150),
+    'r': (lambda m: m.put(m._number(_U4)), 150),
+    '\x94': (lambda m: m.put(len(m._memo)), 150),
+    'h': (lambda m: m.get(m._take(1)[0]), 16),
+    'j': (lambda m: m.get(m._number(_U4)), 16),
+    'N': (lambda m: m.push(None), 16),
+    '\x88': (lambda m: m.push(True), 16),
+    '\x89': (lambda m: m.push(False), 16),
+    'K': (lambda m: m.push(m._take(1)[0]), 16),
+    'M': (lambda m: m.push(m._number(_U2)), 48),
+    'J': (lambda m: m.push(m._number(_I4)), 48),
+    '\x8a': (Machine.long, 80),
+    'G': (lambda m: m.push(m._number(_F8)), 48),
+    'X': (lambda m: m.text(_U4), 100),
+    '\x8c': (lambda m: m.text(None), 100),
+    '\x8d': (lambda m: m.text(_U8), 100),
+    'B': (lambda m: m.raw(_U4), 250),
+    'C': (lambda m: m.raw(None), 250),
+    '\x8e': (lambda m: m.raw(_U8), 250),
+    '\x96': (lambda m: m.raw(_U8), 250),
+    ')': (lambda m: m.push(()), 16),
+    '\x85': (lambda m: m.tuple_of(1), 80),
+    '\x86': (lambda m: m.tuple_of(2), 80),
+    '\x87': (lambda m: m.tuple_of(3), 96),
+    't': (Machine.tuple_to_mark, 80),
+    ']': (lambda m: m.push([]), 120),
+    '}': (lambda m: m.push({}), 120),
+    '\x8f': (lambda m: m.push(set()), 250),
+    'a': (Machine.append, 0),
+    'e': (Machine.appends, 0),
+    's': (Machine.set_item, 150),
+    'u': (Machine.set_items, 150),
+    '\x90': (Machine.add_items, 0),
+    'c': (Machine.named_global, 16),
+    '\x93': (Machine.stack_global, 16),
+    'R': (Machine.call, 16),
+    '\x81': (Machine.call, 16),
+    'b': (Machine.build, 0),
+    'Q': (Machine.persistent_id, 16),
+  }.items()
+}

@@ -1,0 +1,132 @@
+"""ProGAN from genforce's .pth files."""
+
+import re
+
+from panda_jax.converters import genforce
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.tables import (
+  MOST_BLOCKS,
+  Entry,
+  Table,
+  chosen_options,
+  fits,
+  indices,
+  parsed_bool,
+  parsed_count,
+  shape_of,
+  size_of,
+)
+from panda_jax.generators.progan import ProGANOptions
+
+FAMILY = 'progan'
+
+
+def _is_genforce(checkpoint: Checkpoint) -> bool:
+  patterns = [re.compile(rf'{name}\d+\.(weight|bias)') for name in ('layer', 'output')]
+  return any(
+    all(any(pattern.fullmatch(str(key)) for key in arrays) for pattern in patterns)
+    for arrays in genforce.candidates(checkpoint).values()
+  )
+
+
+DIALECTS = {'genforce': _is_genforce}
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """The dialect of a ProGAN file, None if it is none."""
+  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The arrays and options of a ProGAN.
+
+  Args:
+    checkpoint: of a known dialect.
+    weights: 'ema', the averaged ones if there are any, or 'raw'.
+    options: the user's --option values: final_tanh and fused_scale (true or false), label_size (a count). The file
+      shows fused_scale by itself wherever an up-sampling layer changes the number of channels.
+
+  Raises:
+    InputError: an unknown option; weights that the file has not got.
+  """
+  arrays, notes = genforce.chosen(checkpoint, weights)
+  known = {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count}
+  choices = {'final_tanh': False, 'label_size': 0} | chosen_options(options or {}, known)
+  table = Table(arrays)
+  table.notes += [*notes, *(f'{name}={choices[name]}: not in the file' for name in ('final_tanh', 'label_size'))]
+  layers = max(indices(arrays, r'layer(\d+)\..*'), default=-1)
+  blocks = max(layers // 2, *indices(arrays, r'output(\d+)\..*'), -1) + 1
+  if not 2 <= blocks <= MOST_BLOCKS:
+    table.lacks('layer3.weight', 4)
+    return table.conversion(FAMILY, 'genforce', None)
+  last = f'output{blocks - 1}'
+  widths = [
+    size_of(arrays, *_places_out(i), *_places_into(i + 1), *([(f'{last}.weight', 4, 1)] if i == 2 * blocks - 1 else []))
+    for i in range(2 * blocks)
+  ]
+  inputs = size_of(arrays, ('layer0.weight', 4, 1))
+  channels = size_of(arrays, (f'{last}.weight', 4, 0), (f'{last}.bias', 1, 0))
+  lacking = [(f'layer{i}.bias', 1) for i, width in enumerate(widths) if not width]
+  lacking += [('layer0.weight', 4)] * (not inputs) + [(f'{last}.weight', 4)] * (not channels)
+  for key, axes in lacking:
+    table.lacks(key, axes)
+  if inputs and inputs <= choices['label_size']:
+    table.problems.append(f'layer0.weight: it has {inputs} inputs for z and a label of {choices["label_size"]}')
+  if table.problems:
+    return table.conversion(FAMILY, 'genforce', None)
+  fused = _fused(arrays, widths, choices.get('fused_scale'), table)
+  genforce.check_grown(table, arrays, 'lod')
+  made = ProGANOptions(
+    resolution=4 * 2 ** (blocks - 1),
+    widths=tuple(widths),
+    z_dim=inputs - choices['label_size'],
+    image_channels=channels,
+    num_classes=choices['label_size'],
+    final_tanh=choices['final_tanh'],
+  )
+  if not fits(made, table.problems):
+    return table.conversion(FAMILY, 'genforce', None)
+  table.take([Entry('layer0.weight', 'first.weight', (widths[0], inputs, 4, 4), 'kernel turned')])
+  table.take([Entry('layer0.bias', 'first.bias', (widths[0],))])
+  for i in range(1, 2 * blocks):
+    target, shape, transform = f'convs.{i - 1}', (widths[i], widths[i - 1], 3, 3), 'kernel'
+    if i % 2 == 0:
+      # A transposed convolution convolves truly, as ours does; the other way correlates.
+      shape, transform = ((shape[1], shape[0], 3, 3), 'kernel swapped') if fused else (shape, 'kernel turned')
+    table.take([Entry(f'layer{i}.weight', f'{target}.weight', shape, transform)])
+    table.take([Entry(f'layer{i}.bias', f'{target}.bias', (widths[i],))])
+  table.take([Entry(f'{last}.weight', 'rgb.weight', (channels, widths[-1], 1, 1), 'kernel')])
+  table.take([Entry(f'{last}.bias', 'rgb.bias', (channels,))])
+  genforce.leave_grown(table, 'output', blocks)
+  return table.conversion(FAMILY, 'genforce', made)
+
+
+def _places_out(i: int) -> list[tuple[str, int, int]]:
+  """Where the output channels of a layer are found; up-sampling kernels have them on either axis."""
+  places = [(f'layer{i}.bias', 1, 0)]
+  return places if i and i % 2 == 0 else [*places, (f'layer{i}.weight', 4, 0)]
+
+
+def _places_into(i: int) -> list[tuple[str, int, int]]:
+  return [(f'layer{i}.weight', 4, 1)] if i % 2 else []
+
+
+def _fused(arrays: dict, widths: list[int], given: bool | None, table: Table) -> bool:
+  """Whether up-sampling kernels are (in, out, 3, 3), of transposed convolutions."""
+  shown = set()
+  for i in range(2, len(widths), 2):
+    shape = shape_of(arrays, f'layer{i}.weight', 4)
+    if shape is not None and widths[i - 1] != widths[i]:
+      shown |= (
+        {shape[:2] == (widths[i - 1], widths[i])} if sorted(shape[:2]) == sorted(widths[i - 1 : i + 1]) else set()
+      )
+  if len(shown) == 1:
+    (fused,) = shown
+    if given is not None and given != fused:
+      table.problems.append(f'fused_scale={given}: the kernels show that it is {fused}')
+    table.notes.append(f'fused_scale={fused}: shown by the kernels')
+    return fused
+  fused = bool(given)
+  table.notes.append(f'fused_scale={fused}: not in the file')
+  return fused

@@ -1,0 +1,60 @@
+"""What a conversion did, for the user to read and for generator.json to keep."""
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.generators.disk import count_parameters
+
+LICENCE = (
+  'The weights come from {name}. The licence of the network that they were taken from applies to them still '
+  '(several published networks are for non-commercial use only): mind it before using or sharing them.'
+)
+
+
+def description(checkpoint: Checkpoint, conversion: Conversion, weights: str) -> dict:
+  """The entries of generator.json that only a conversion can know; JSON values."""
+  return {
+    'source': {
+      'name': checkpoint.path.name,
+      'sha256': checkpoint.sha256,
+      'bytes': checkpoint.size,
+      'container': checkpoint.container,
+      'dialect': conversion.dialect,
+      'weights': weights,
+    },
+    'licence': LICENCE.format(name=checkpoint.path.name),
+    'report': {
+      'used': dict(conversion.sources),
+      'unused': dict(conversion.unused),
+      'notes': list(conversion.notes),
+    },
+  }
+
+
+def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination: object, weights: str) -> list[str]:
+  """The report that the command prints."""
+  shown = [
+    ('source', f'{checkpoint.path} ({checkpoint.container}, {checkpoint.size} bytes)'),
+    ('sha256', checkpoint.sha256),
+    ('family', conversion.family),
+    ('dialect', conversion.dialect),
+    ('weights', weights),
+    ('image', f'{generator.resolution} x {generator.resolution}, {generator.image_channels} channels'),
+    ('latents', f'z {generator.z_dim}, w {generator.w_dim or "none"}, classes {generator.num_classes or "none"}'),
+    ('parameters', f'{count_parameters(generator):,}'),
+    ('keys used', f'{len(set(conversion.sources.values()))}, setting {len(conversion.tensors)} arrays'),
+  ]
+  text = [f'{name:<12} {value}' for name, value in shown]
+  text.append('layers       ' + ', '.join(f'{layer}: {h}x{w}x{c}' for layer, (c, h, w) in generator.layers.items()))
+  text.append(f'keys unused  {len(conversion.unused) or "none"}')
+  reasons: dict[str, list[str]] = {}
+  for key, reason in conversion.unused.items():
+    reasons.setdefault(reason, []).append(key)
+  text += [f'  {_briefly(keys)}: {reason}' for reason, keys in reasons.items()]
+  text += [f'note         {note}' for note in conversion.notes]
+  text.append(f'licence      {LICENCE.format(name=checkpoint.path.name)}')
+  text.append(f'written      {destination} (generator.json lists every key)')
+  return text
+
+
+def _briefly(keys: list[str], most: int = 6) -> str:
+  return ', '.join(keys[:most]) + (f' and {len(keys) - most} more' if len(keys) > most else '')

@@ -1,0 +1,156 @@
+"""StyleGAN from genforce's .pth files."""
+
+import re
+
+from panda_jax.converters import genforce
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.tables import (
+  MOST_BLOCKS,
+  Entry,
+  Table,
+  chosen_options,
+  common_taps,
+  fits,
+  indices,
+  parsed_bool,
+  parsed_positive,
+  shape_of,
+  size_of,
+)
+from panda_jax.errors import InputError
+from panda_jax.generators.stylegan import StyleGANOptions
+
+FAMILY = 'stylegan'
+FUSED_FROM = 128  # resolution from which fused_scale='auto' fuses
+
+
+def _is_genforce(checkpoint: Checkpoint) -> bool:
+  pattern = re.compile(r'synthesis\.layer\d+\.apply_noise\.(weight|noise)')
+  return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
+
+
+DIALECTS = {'genforce': _is_genforce}
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """The dialect of a StyleGAN file, None if it is none."""
+  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+
+
+def _parsed_fused(key: str, text: str) -> str:
+  if text.lower() not in ('auto', 'true', 'false'):
+    raise InputError('--option', f'{key}={text}', 'it is none of auto, true and false', f'give {key}=auto')
+  return text.lower()
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The arrays and options of a StyleGAN.
+
+  Args:
+    checkpoint: of a known dialect.
+    weights: 'ema', the averaged ones if there are any, or 'raw'.
+    options: the user's --option values: fused_scale (auto, true or false), final_tanh (true or false), mapping_lr_mul.
+
+  Raises:
+    InputError: an unknown option; weights that the file has not got.
+  """
+  arrays, notes = genforce.chosen(checkpoint, weights)
+  known = {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive}
+  choices = {'fused_scale': 'auto', 'final_tanh': False, 'mapping_lr_mul': 0.01}
+  choices |= chosen_options(options or {}, known)
+  table = Table(arrays)
+  table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
+  layers = max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1)
+  blocks = max(layers // 2, *indices(arrays, r'synthesis\.output(\d+)\..*'), -1) + 1
+  if not 2 <= blocks <= MOST_BLOCKS:
+    table.lacks('synthesis.layer3.weight', 4)
+    return table.conversion(FAMILY, 'genforce', None)
+  if 'synthesis.layer0.weight' in arrays:
+    table.problems.append('synthesis.layer0.weight: a network that starts from w has no counterpart here')
+    return table.conversion(FAMILY, 'genforce', None)
+  rows, last = 2 * blocks, f'synthesis.output{blocks - 1}'
+  widths = tuple(size_of(arrays, *_places(i, rows, last)) for i in range(rows))
+  w_dim = size_of(arrays, *((f'synthesis.layer{i}.style.weight', 2, 1) for i in range(rows)))
+  channels = size_of(arrays, (f'{last}.weight', 4, 0), (f'{last}.bias', 1, 0))
+  mapping = genforce.mapping_sizes(arrays, table)
+  taps = _blur(table, arrays, blocks)
+  lacking = [(f'synthesis.layer{i}.bias', 1) for i, width in enumerate(widths) if not width]
+  lacking += [('synthesis.layer0.style.weight', 2)] * (not w_dim) + [(f'{last}.weight', 4)] * (not channels)
+  for key, axes in lacking:
+    table.lacks(key, axes)
+  if lacking or not mapping or taps is None:
+    return table.conversion(FAMILY, 'genforce', None)
+  genforce.check_grown(table, arrays, 'synthesis.lod')
+  made = StyleGANOptions(
+    resolution=4 * 2 ** (blocks - 1),
+    widths=widths,
+    w_dim=w_dim,
+    image_channels=channels,
+    mapping_lr_multiplier=choices['mapping_lr_mul'],
+    blur_filter=taps,
+    noise=_noise(arrays, rows),
+    final_tanh=choices['final_tanh'],
+    **mapping,
+  )
+  if not fits(made, table.problems):
+    return table.conversion(FAMILY, 'genforce', None)
+  table.take(genforce.mapping_entries(made))
+  genforce.take_mean(table, made)
+  table.take([Entry('synthesis.layer0.const', 'const', (1, widths[0], 4, 4), 'constant')])
+  for i in range(rows):
+    table.take(_layer(i, made, choices['fused_scale']))
+  table.take([Entry(f'{last}.weight', 'rgb_weight', (channels, widths[-1], 1, 1), 'kernel of a pixel')])
+  table.take([Entry(f'{last}.bias', 'rgb_bias', (channels,))])
+  genforce.leave_grown(table, 'synthesis.output', blocks)
+  return table.conversion(FAMILY, 'genforce', made)
+
+
+def _places(i: int, rows: int, last: str) -> list[tuple[str, int, int]]:
+  """Where the output channels of a layer are found."""
+  places = [(f'synthesis.layer{i}.bias', 1, 0), (f'synthesis.layer{i}.weight', 4, 0)]
+  places += [(f'synthesis.layer{i}.const', 4, 1), (f'synthesis.layer{i + 1}.weight', 4, 1)]
+  return places + ([(f'{last}.weight', 4, 1)] if i == rows - 1 else [])
+
+
+def _layer(i: int, options: StyleGANOptions, fused_scale: str):
+  """The table of one layer."""
+  key, target, width = f'synthesis.layer{i}', f'synthesis_layers.{i}', options.widths[i]
+  size = 4 * 2 ** (i // 2)
+  if i:
+    fused = size >= FUSED_FROM if fused_scale == 'auto' else fused_scale == 'true'
+    # A transposed convolution convolves truly, as ours does; the other way correlates.
+    transform = 'kernel turned' if i % 2 == 0 and not fused else 'kernel'
+    yield Entry(f'{key}.weight', f'{target}.weight', (width, options.widths[i - 1], 3, 3), transform)
+  yield Entry(f'{key}.bias', f'{target}.bias', (width,))
+  if options.noise == 'spatial':
+    yield Entry(f'{key}.apply_noise.noise', f'{target}.noise', (1, 1, size, size), 'map')
+    yield Entry(f'{key}.apply_noise.weight', f'{target}.noise_strength', (width,), 'vector')
+  else:
+    yield Entry(f'{key}.apply_noise.noise', f'{target}.noise', (1, width, 1, 1), 'vector')
+    yield Entry(f'{key}.apply_noise.weight', f'{target}.noise_strength', (size, size), 'map')
+  yield Entry(f'{key}.style.weight', f'{target}.style.weight', (2 * width, options.w_dim), 'matrix')
+  yield Entry(f'{key}.style.bias', f'{target}.style.bias', (2 * width,))
+
+
+def _noise(arrays: dict, rows: int) -> str:
+  """'channel' where the strength is a map, else 'spatial'."""
+  shapes = [shape_of(arrays, f'synthesis.layer{i}.apply_noise.weight', 2) for i in range(rows)]
+  return 'channel' if sum(shape is not None for shape in shapes) > rows // 2 else 'spatial'
+
+
+def _blur(table: Table, arrays: dict, blocks: int):
+  """The taps of the blur, of which the file has a copy per channel of each up-sampling layer."""
+  singles = {}
+  for b in range(1, blocks):
+    key = f'synthesis.layer{2 * b}.blur.kernel'
+    shape = shape_of(arrays, key, 4)
+    width = size_of(arrays, (f'synthesis.layer{2 * b}.bias', 1, 0), (f'synthesis.layer{2 * b}.weight', 4, 0))
+    if shape is not None and shape[0] == width and shape[1] == 1 and (arrays[key] == arrays[key][:1]).all():
+      singles[key] = arrays[key][0, 0]
+    elif key in arrays:
+      table.problems.append(f'{key}: expected ({width}, 1, 3, 3), alike for all channels, found {arrays[key].shape}')
+      table.leave(key, 'a filter')
+    else:
+      table.problems.append(f'{key}: missing')
+  return common_taps(table, singles, singles, axes=(2,), gain=1, turned=True)

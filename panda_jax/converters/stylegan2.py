@@ -1,0 +1,114 @@
+"""StyleGAN2 from genforce's .pth, NVlabs' .pkl (stylegan2-ada-pytorch, stylegan3) and rosinality's .pt files.
+
+One network in three layouts. Besides names and extra axes they differ in the orientation of up-sampling kernels
+(genforce correlates, the others convolve, and so do we) and in the affine bias (genforce stores it about 0 and adds 1
+when it runs).
+"""
+
+import re
+
+from panda_jax.converters import genforce, stylegan2_nvlabs, stylegan2_rosinality
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.tables import Table, chosen_options, common_taps, fits, indices, parsed_bool, parsed_positive
+from panda_jax.generators.stylegan2 import StyleGAN2Options
+
+GENFORCE = Layout(
+  const='synthesis.early_layer.const',
+  conv=lambda i: f'synthesis.layer{i}',
+  rgb=lambda k: f'synthesis.output{k}',
+  noise=lambda i: f'synthesis.layer{i}.noise',
+  weight='.weight',
+  affine='.style',
+  bias='.bias',
+  strength='.noise_strength',
+  rgb_bias='.bias',
+  lead={'const': (1,), 'weight': (), 'noise': (1, 1), 'strength': (), 'rgb_bias': ()},
+  up_kernel='kernel turned',
+  affine_bias='about one',
+)
+
+
+def _is_genforce(checkpoint: Checkpoint) -> bool:
+  pattern = re.compile(r'synthesis\.(early_layer\.\w+|layer\d+\.(noise_strength|filter\.kernel))')
+  return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
+
+
+DIALECTS = {
+  'genforce': _is_genforce,
+  'nvlabs': stylegan2_nvlabs.recognise,
+  'rosinality': stylegan2_rosinality.recognise,
+}
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """The dialect of a StyleGAN2 file, None if it is none."""
+  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The arrays and options of a StyleGAN2.
+
+  Args:
+    checkpoint: of a known dialect.
+    weights: 'ema', the averaged ones if there are any, or 'raw'.
+    options: the user's --option values. genforce: final_tanh, demodulate (true or false), mapping_lr_mul; rosinality:
+      mapping_lr_mul.
+
+  Raises:
+    InputError: an unknown option; weights that the file has not got.
+  """
+  dialect = recognise(checkpoint)
+  converters = {
+    'genforce': _genforce,
+    'nvlabs': stylegan2_nvlabs.convert,
+    'rosinality': stylegan2_rosinality.convert,
+  }
+  return converters[dialect](checkpoint, weights, options or {})
+
+
+def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  arrays, notes = genforce.chosen(checkpoint, weights)
+  known = {'final_tanh': parsed_bool, 'demodulate': parsed_bool, 'mapping_lr_mul': parsed_positive}
+  choices = {'final_tanh': False, 'demodulate': True, 'mapping_lr_mul': 0.01} | chosen_options(given, known)
+  table = Table(arrays)
+  table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
+  outputs = indices(arrays, r'synthesis\.output(\d+)\..*')
+  rows = rows_of(max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1), max(outputs, default=-1))
+  if rows is None:
+    table.lacks('synthesis.layer0.weight', 4)
+    return table.conversion('stylegan2', 'genforce', None)
+  if 'synthesis.early_layer.weight' in arrays:
+    table.problems.append('synthesis.early_layer.weight: a network that starts from w has no counterpart here')
+    return table.conversion('stylegan2', 'genforce', None)
+  plain = outputs == [rows // 2 - 1] and 'synthesis.upsample.kernel' not in arrays
+  architecture = 'orig' if plain else 'skip'
+  found = sizes(table, arrays, GENFORCE, rows, rgb_blocks(architecture, rows))
+  mapping = genforce.mapping_sizes(arrays, table)
+  filters = [f'synthesis.layer{i}.filter.kernel' for i in range(1, rows - 1, 2)]
+  filters += [] if plain else ['synthesis.upsample.kernel']
+  taps = common_taps(table, arrays, filters, axes=(4,), gain=4, turned=True)
+  if not found or not mapping or taps is None:
+    return table.conversion('stylegan2', 'genforce', None)
+  options = StyleGAN2Options(
+    resolution=2 ** (rows // 2 + 1),
+    mapping_lr_multiplier=choices['mapping_lr_mul'],
+    mapping_activation='lrelu',
+    mean_w=True,
+    architecture=architecture,
+    resample_filter=taps,
+    activation='lrelu',
+    clamp=None,
+    demodulate=choices['demodulate'],
+    scaled_epsilon=True,
+    final_tanh=choices['final_tanh'],
+    **found,
+    **mapping,
+  )
+  if not fits(options, table.problems):
+    return table.conversion('stylegan2', 'genforce', None)
+  table.take(genforce.mapping_entries(options))
+  genforce.take_mean(table, options)
+  table.take(entries(options, GENFORCE))
+  return table.conversion('stylegan2', 'genforce', options)

@@ -1,0 +1,245 @@
+"""StyleGAN2 from the .pkl files of NVlabs' stylegan2-ada-pytorch and stylegan3."""
+
+import re
+from collections.abc import Iterable
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.stylegan2_tables import Layout, entries, rgb_blocks, sizes
+from panda_jax.converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, size_of
+from panda_jax.errors import InputError
+from panda_jax.generators.bounds import LARGEST_RESOLUTION
+from panda_jax.generators.layers import ACTIVATIONS
+from panda_jax.generators.stylegan2 import StyleGAN2Options
+
+AVERAGED, LATEST = 'G_ema', 'G'
+MISSING = object()
+FLAT = ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp', 'architecture', 'fused_modconv_default')
+
+
+def _conv(i: int) -> str:
+  return f'synthesis.b{4 * 2 ** ((i + 1) // 2)}.conv{(i + 1) % 2}'
+
+
+LAYOUT = Layout(
+  const='synthesis.b4.const',
+  conv=_conv,
+  rgb=lambda k: f'synthesis.b{4 * 2**k}.torgb',
+  noise=lambda i: f'{_conv(i)}.noise_const',
+  weight='.weight',
+  affine='.affine',
+  bias='.bias',
+  strength='.noise_strength',
+  rgb_bias='.bias',
+  lead={'const': (), 'weight': (), 'noise': (), 'strength': (), 'rgb_bias': ()},
+)
+
+
+def candidates(checkpoint: Checkpoint) -> dict[str, Module]:
+  """The generators in a file by name: averaged, latest, or '' for a lone module."""
+  if isinstance(checkpoint.tree, Module):
+    return {'': checkpoint.tree}
+  if not isinstance(checkpoint.tree, dict):
+    return {}
+  return {name: checkpoint.tree[name] for name in (AVERAGED, LATEST) if isinstance(checkpoint.tree.get(name), Module)}
+
+
+def chosen(checkpoint: Checkpoint, weights: str) -> tuple[Module, list[str]]:
+  """The module that the user asked for, and notes.
+
+  Raises:
+    InputError: the latest weights are asked for and not there.
+  """
+  found = candidates(checkpoint)
+  if '' in found:
+    return found[''], ['the file holds one module, averaged or not it does not say']
+  if weights == 'raw':
+    if LATEST not in found:
+      raise InputError('--weights', weights, f'the file has no {LATEST}', 'leave the flag out')
+    return found[LATEST], [f'weights of {LATEST}']
+  name = AVERAGED if AVERAGED in found else LATEST
+  return found[name], [f'weights of {name}' + ('' if name == AVERAGED else ': the file has no averaged ones')]
+
+
+class Hyperparameters:
+  """What a module tells of its options: in its attributes, else in its constructor's arguments.
+
+  Attributes:
+    problems: what contradicts itself.
+  """
+
+  def __init__(self, module: Module):
+    self._module = module
+    self.problems: list[str] = []
+    self.arguments = dict(module.init_kwargs)
+    names = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')
+    self.arguments.update(zip(names, module.init_args, strict=False))
+    # stylegan2-ada-pytorch collects what is for the synthesis network, stylegan3's StyleGAN2 does not.
+    nested = self.arguments.get('synthesis_kwargs')
+    self.synthesis = nested if isinstance(nested, dict) else self.arguments
+    self.flat = not isinstance(nested, dict) and any(name in self.arguments for name in FLAT)
+    mapping = self.arguments.get('mapping_kwargs')
+    self.mapping = mapping if isinstance(mapping, dict) else {}
+
+  def attribute(self, names: Iterable[str]) -> object:
+    """The value that all of these attributes have; MISSING if there are none of them. Differences are problems."""
+    found = {name: self._module.attributes[name] for name in names if name in self._module.attributes}
+    if not found:
+      return MISSING
+    first, value = next(iter(found.items()))
+    odd = {name: other for name, other in found.items() if other != value}
+    self.problems += [f'{name}={shown(other)}: {first} is {shown(value)}' for name, other in odd.items()]
+    return value
+
+  def value(self, attributes: Iterable[str], arguments: dict, name: str, default: object) -> object:
+    """An option from attributes, else from arguments, else the default of the class."""
+    value = self.attribute(attributes)
+    given = arguments.get(name, MISSING)
+    if value is MISSING:
+      return default if given is MISSING else given
+    if given is not MISSING and given != value:
+      self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its layers have {shown(value)}')
+    return value
+
+  def compare(self, **told: object) -> None:
+    """Notes each argument of the constructor that contradicts what the tensors tell."""
+    for name, value in told.items():
+      given = self.arguments.get(name, MISSING)
+      if given is not MISSING and given != value:
+        self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its tensors make it {value}')
+
+
+def recognise(checkpoint: Checkpoint) -> bool:
+  """Whether it is a StyleGAN2 of this layout."""
+  pattern = re.compile(r'synthesis\.b\d+\.(const|(conv0|conv1|torgb)\.affine\.weight)')
+  return any(pattern.fullmatch(key) for module in candidates(checkpoint).values() for key in module.state_dict)
+
+
+def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  """See stylegan2.convert."""
+  chosen_options(given, {})
+  module, notes = chosen(checkpoint, weights)
+  arrays, told = module.state_dict, Hyperparameters(module)
+  table = Table(arrays)
+  table.notes += notes
+  block_sizes = indices(arrays, r'synthesis\.b(\d+)\..*')
+  resolution = max(block_sizes, default=0)
+  if resolution < 8 or resolution & (resolution - 1) or resolution > LARGEST_RESOLUTION:
+    table.problems.append(f'synthesis.b*: blocks of sizes {listed(list(map(str, block_sizes)))} make no generator')
+    return table.conversion('stylegan2', 'nvlabs', None)
+  rows = 2 * (resolution.bit_length() - 1) - 2
+  blocks = [4 * 2**k for k in range(rows // 2)]
+  rgbs = indices(arrays, r'synthesis\.b(\d+)\.torgb\..*')
+  if indices(arrays, r'synthesis\.b(\d+)\.(?:skip)\.weight'):
+    architecture = 'resnet'
+  else:
+    architecture = 'skip' if any(size < resolution for size in rgbs) else 'orig'
+  stated = told.value([f'synthesis.b{size}.architecture' for size in blocks], told.synthesis, 'architecture', 'skip')
+  if stated != architecture:
+    table.problems.append(f'architecture={shown(stated)}: the keys are those of {architecture}')
+  found = sizes(table, arrays, LAYOUT, rows, rgb_blocks(architecture, rows))
+  filters = [f'synthesis.b{size}.conv0.resample_filter' for size in blocks[1:]]
+  if architecture == 'skip':
+    filters += [f'synthesis.b{size}.resample_filter' for size in blocks[1:]]
+  elif architecture == 'resnet':
+    filters += [f'synthesis.b{size}.skip.resample_filter' for size in blocks[1:]]
+  taps = common_taps(table, arrays, filters, axes=(1, 2), gain=1)
+  for size in blocks:
+    for name in (f'b{size}.resample_filter', f'b{size}.conv1.resample_filter'):
+      if f'synthesis.{name}' not in table.unused:
+        table.leave(f'synthesis.{name}', 'no layer applies it')
+  mapping = _mapping(arrays, told, rows, table.problems)
+  if not found or not mapping or taps is None:
+    return table.conversion('stylegan2', 'nvlabs', None)
+  convs = [_conv(i) for i in range(rows - 1)]
+  heads = [f'synthesis.b{size}.torgb' for size in blocks]
+  clamp = told.value(
+    [f'{name}.conv_clamp' for name in convs + heads], told.synthesis, 'conv_clamp', 256 if told.flat else None
+  )
+  activation = told.value([f'{name}.activation' for name in convs], told.synthesis, 'activation', 'lrelu')
+  told.compare(
+    z_dim=mapping['z_dim'],
+    c_dim=mapping['num_classes'],
+    w_dim=found['w_dim'],
+    img_resolution=resolution,
+    img_channels=found['image_channels'],
+  )
+  _check_numbers(told, clamp, activation, mapping)
+  table.problems += told.problems
+  if told.problems:
+    return table.conversion('stylegan2', 'nvlabs', None)
+  options = StyleGAN2Options(
+    resolution=resolution,
+    architecture=architecture,
+    resample_filter=taps,
+    activation=activation,
+    clamp=None if clamp is None else float(clamp),
+    demodulate=True,
+    scaled_epsilon=False,
+    final_tanh=False,
+    **found,
+    **mapping,
+  )
+  if not fits(options, table.problems):
+    return table.conversion('stylegan2', 'nvlabs', None)
+  table.take(_mapping_entries(options))
+  table.take(entries(options, LAYOUT))
+  if architecture == 'resnet':
+    for k, size in enumerate(blocks[1:]):
+      shape = (options.widths[2 * k + 3], options.widths[2 * k + 1], 1, 1)
+      table.take([Entry(f'synthesis.b{size}.skip.weight', f'skips.{k}', shape, 'kernel')])
+  return table.conversion('stylegan2', 'nvlabs', options)
+
+
+def _check_numbers(told: Hyperparameters, clamp, activation, mapping: dict) -> None:
+  if clamp is not None and (isinstance(clamp, bool) or not isinstance(clamp, int | float) or not 0 < clamp < 1e30):
+    told.problems.append(f'conv_clamp={shown(clamp)}: not a positive number')
+  for value in (activation, mapping['mapping_activation']):
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+      told.problems.append(f'activation={shown(value)}: not one of {", ".join(ACTIVATIONS)}')
+  lr = mapping['mapping_lr_multiplier']
+  if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < 1e30:
+    told.problems.append(f'lr_multiplier={shown(lr)}: not a positive number')
+
+
+def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]) -> dict:
+  """Sizes and options of the mapping network; empty if they cannot be told."""
+  count = max(indices(arrays, r'mapping\.fc(\d+)\..*'), default=-1) + 1
+  places = [[(f'mapping.fc{i}.weight', 2, 0), (f'mapping.fc{i}.bias', 1, 0)] for i in range(count)]
+  places = [[*p, (f'mapping.fc{i + 1}.weight', 2, 1)] for i, p in enumerate(places)]
+  widths = tuple(size_of(arrays, *p) for p in places)
+  classes = size_of(arrays, ('mapping.embed.weight', 2, 1)) or 0
+  embed = size_of(arrays, ('mapping.embed.bias', 1, 0), ('mapping.embed.weight', 2, 0)) or 0
+  # Without layers, w is the normalised z itself.
+  inputs = size_of(arrays, ('mapping.fc0.weight', 2, 1)) if count else told.arguments.get('z_dim')
+  if None in widths or not isinstance(inputs, int) or bool(classes) != bool(embed):
+    problems.append('mapping: its sizes cannot be told')
+    return {}
+  inputs = inputs if count else inputs + embed
+  layers = [f'mapping.fc{i}' for i in range(count)]
+  tracked = told.value(['mapping.w_avg_beta'], told.mapping, 'w_avg_beta', 0.995)
+  return {
+    'z_dim': inputs - embed,
+    'mapping_widths': widths,
+    'num_classes': classes,
+    'embed_dim': embed,
+    'label_input': 'separate' if classes else 'none',
+    'mapping_lr_multiplier': told.value([f'{name}.bias_gain' for name in layers], told.mapping, 'lr_multiplier', 0.01),
+    'mapping_activation': told.value([f'{name}.activation' for name in layers], told.mapping, 'activation', 'lrelu'),
+    'mean_w': tracked is not None or 'mapping.w_avg' in arrays,
+  }
+
+
+def _mapping_entries(options: StyleGAN2Options):
+  if options.num_classes:
+    shape = (options.embed_dim, options.num_classes)
+    yield Entry('mapping.embed.weight', 'mapping_network.embed.weight', shape, 'matrix')
+    yield Entry('mapping.embed.bias', 'mapping_network.embed.bias', (options.embed_dim,))
+  inputs = options.z_dim + options.embed_dim
+  for i, width in enumerate(options.mapping_widths):
+    yield Entry(f'mapping.fc{i}.weight', f'mapping_network.layers.{i}.weight', (width, inputs), 'matrix')
+    yield Entry(f'mapping.fc{i}.bias', f'mapping_network.layers.{i}.bias', (width,))
+    inputs = width
+  if options.mean_w:
+    yield Entry('mapping.w_avg', 'w_avg', (options.w_dim,))

@@ -1,0 +1,281 @@
+"""StyleGAN3 from NVlabs' snapshots (.pkl).
+
+The layers' names hold their sizes and channels, and the constructor's arguments the rest. What the modules keep as
+attributes is compared with what follows from these, so that a network built by other rules is not taken for this one.
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number
+from panda_jax.errors import InputError
+from panda_jax.generators.stylegan3_geometry import (
+  LayerGeometry,
+  StyleGAN3Options,
+  layer_geometry,
+  published_widths,
+)
+
+LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.')
+POSITIONAL = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs')
+
+# Constructor arguments: name: (type, value if not given, attribute that has it too). A value of None must be given.
+ARGUMENTS = {
+  'z_dim': (int, None, 'z_dim'),
+  'c_dim': (int, None, 'c_dim'),
+  'w_dim': (int, None, 'w_dim'),
+  'img_resolution': (int, None, 'img_resolution'),
+  'img_channels': (int, None, 'img_channels'),
+  'channel_base': (float, 32768, None),
+  'channel_max': (float, 512, None),
+  'num_layers': (int, 14, 'synthesis.num_layers'),
+  'num_critical': (int, 2, 'synthesis.num_critical'),
+  'first_cutoff': (float, 2, 'synthesis.input.bandwidth'),
+  'first_stopband': (float, 2**2.1, None),
+  'last_stopband_rel': (float, 2**0.3, None),
+  'margin_size': (int, 10, 'synthesis.margin_size'),
+  'output_scale': (float, 0.25, 'synthesis.output_scale'),
+  'conv_kernel': (int, 3, 'synthesis.{first}.conv_kernel'),
+  'filter_size': (int, 6, None),
+  'lrelu_upsampling': (int, 2, None),
+  'use_radial_filters': (bool, False, None),
+  'conv_clamp': ('float or None', 256, 'synthesis.{first}.conv_clamp'),
+}
+# Of training, or of the arithmetic on GPUs.
+WITHOUT_EFFECT = ('num_fp16_res', 'magnitude_ema_beta')
+MAPPING_ARGUMENTS = {
+  'num_layers': (int, 2, 'mapping.num_layers'),
+  'lr_multiplier': (float, 0.01, 'mapping.fc0.bias_gain'),
+}
+MAPPING_WITHOUT_EFFECT = ('w_avg_beta',)
+
+
+def _generators(checkpoint: Checkpoint) -> dict[str, Module]:
+  """The modules that could be the generator, by the name that the snapshot gives them."""
+  tree = checkpoint.tree
+  found = {'G_ema': tree} if isinstance(tree, Module) else tree if isinstance(tree, dict) else {}
+  return {name: found[name] for name in ('G_ema', 'G') if isinstance(found.get(name), Module)}
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """'nvlabs', if the file is a snapshot of a StyleGAN3."""
+  modules = _generators(checkpoint).values()
+  return 'nvlabs' if any(LAYER.match(key) for module in modules for key in module.state_dict) else None
+
+
+DIALECTS = {'nvlabs': recognise}
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The generator's options and arrays; `weights` chooses G_ema or G.
+
+  Raises:
+    InputError: the snapshot does not hold those weights; an option, as there are none.
+  """
+  chosen_options(options or {}, {})
+  modules, wanted = _generators(checkpoint), {'ema': 'G_ema', 'raw': 'G'}[weights]
+  if wanted not in modules:
+    other = 'raw' if weights == 'ema' else 'ema'
+    raise InputError('--weights', weights, f'the snapshot has no {wanted}', f'give --weights={other}')
+  module = modules[wanted]
+  found, problems, notes = _hyperparameters(module)
+  names = _layer_names(module, problems)
+  mapping_layers = len(indices(module.state_dict, r'mapping\.fc(\d+)\..*'))
+  network = _options(found, names, mapping_layers, problems, notes) if not problems else None
+  if network is None:
+    return Conversion('stylegan3', 'nvlabs', None, {}, {}, problems=problems, notes=notes)
+  layers = layer_geometry(network)
+  table = Table(module.state_dict)
+  table.problems += problems + _disagreements(module, layers)
+  table.notes += notes
+  table.take(_entries(network, layers))
+  transform = table.tensors.get('input.transform')
+  if transform is not None and not np.array_equal(transform, np.eye(3)):
+    table.notes.append('the file stores a transform of the image, which is kept')
+  if weights == 'raw':
+    table.notes.append('these are the weights of the last step (G), not the averaged ones')
+  return table.conversion('stylegan3', 'nvlabs', network)
+
+
+def _typed(value: object, kind) -> object:
+  """The value as int, float, bool or None, or ValueError."""
+  if kind == 'float or None' and value is None:
+    return None
+  if kind is not bool:
+    return number(value, whole=kind is int)
+  if isinstance(value, np.ndarray) and value.shape == ():
+    value = value.item()
+  if not isinstance(value, bool):
+    raise ValueError
+  return value
+
+
+def _hyperparameters(module: Module) -> tuple[dict[str, object], list[str], list[str]]:
+  """{argument: value}, those of the mapping network with `mapping.` before, with problems and notes."""
+  given = dict(zip(POSITIONAL, module.init_args, strict=False)) | module.init_kwargs
+  mapping = given.pop('mapping_kwargs', {})
+  problems, notes, values = [], [], {}
+  if len(module.init_args) > len(POSITIONAL) or not isinstance(mapping, dict):
+    return {}, ['the arguments of the constructor are not those of a StyleGAN3'], []
+  first = next((LAYER.match(key).group(1) for key in module.state_dict if LAYER.match(key)), '')
+  tables = (
+    ('', given, ARGUMENTS, WITHOUT_EFFECT),
+    ('mapping.', mapping, MAPPING_ARGUMENTS, MAPPING_WITHOUT_EFFECT),
+  )
+  for prefix, arguments, table, ignored in tables:
+    for name in arguments:
+      if name not in table and name not in ignored:
+        problems.append(f'the constructor was given {prefix}{shown(name)}, which no StyleGAN3 has')
+    for name, (kind, default, attribute) in table.items():
+      told = [arguments[name]] if name in arguments else []
+      attribute = attribute and attribute.format(first=first)
+      if attribute in module.attributes:
+        told.append(module.attributes[attribute])
+      try:
+        told = [_typed(value, kind) for value in told]
+      except ValueError:
+        problems.append(f'{prefix}{name}: not the value of such an argument')
+        continue
+      if len(told) == 2 and told[0] != told[1]:
+        problems.append(f'{prefix}{name}: the constructor was given {told[0]}, but {attribute} is {told[1]}')
+      elif not told and default is None:
+        problems.append(f'{name}: the file does not tell it')
+      else:
+        values[prefix + name] = told[0] if told else default
+      if not told and default is not None and name in ('conv_clamp', 'output_scale'):
+        notes.append(f'{name} is not in the file: {default}, as in the published code')
+  return values, problems, notes
+
+
+def _layer_names(module: Module, problems: list[str]) -> list[tuple[str, int, int]]:
+  """(name, size, channels) of each layer in order."""
+  names = {}
+  for key in module.state_dict:
+    match = LAYER.match(key)
+    if match:
+      names[match.group(1)] = int(match.group(2)), int(match.group(3)), int(match.group(4))
+  ordered = sorted(names.items(), key=lambda item: item[1])
+  if [place for _, (place, _, _) in ordered] != list(range(len(ordered))):
+    problems.append(f'the layers are not numbered one by one: {listed([name for name, _ in ordered])}')
+  return [(name, size, channels) for name, (_, size, channels) in ordered]
+
+
+def _options(
+  found: dict, names: list, mapping_layers: int, problems: list[str], notes: list[str]
+) -> StyleGAN3Options | None:
+  """The options, or None and more problems if the arguments fit no network or not the layers' names."""
+  if len(names) != found['num_layers'] + 1:
+    problems.append(f'num_layers={found["num_layers"]}, but there are {len(names)} layers, that to the image included')
+    return None
+  if found['mapping.num_layers'] != mapping_layers:
+    problems.append(f'mapping.num_layers={found["mapping.num_layers"]}, but there are {mapping_layers} such layers')
+  rule = ('channel_base', 'channel_max')
+  problems += [f'{name}={found[name]}: it must be from 1 to 1e9' for name in rule if not 1 <= found[name] <= 1e9]
+  most = max(size for _, size, _ in names)
+  if found['img_resolution'] > most:
+    problems.append(f'img_resolution={found["img_resolution"]}, but the largest layer has {most}')
+  if problems:
+    return None
+  network = StyleGAN3Options(
+    z_dim=found['z_dim'],
+    w_dim=found['w_dim'],
+    num_classes=found['c_dim'],
+    resolution=found['img_resolution'],
+    image_channels=found['img_channels'],
+    widths=tuple(channels for _, _, channels in names[:-1]),
+    mapping_layers=found['mapping.num_layers'],
+    mapping_rate=found['mapping.lr_multiplier'],
+    num_critical=found['num_critical'],
+    first_cutoff=found['first_cutoff'],
+    first_stopband=found['first_stopband'],
+    last_stopband_rel=found['last_stopband_rel'],
+    margin_size=found['margin_size'],
+    output_scale=found['output_scale'],
+    conv_kernel=found['conv_kernel'],
+    filter_size=found['filter_size'],
+    lrelu_upsampling=found['lrelu_upsampling'],
+    use_radial_filters=found['use_radial_filters'],
+    conv_clamp=found['conv_clamp'],
+  )
+  if not fits(network, problems):
+    return None
+  try:
+    layers = layer_geometry(network)
+    rule = published_widths(
+      *(found[name] for name in ('img_resolution', 'num_layers', 'num_critical', 'first_cutoff')),
+      *(found[name] for name in ('channel_base', 'channel_max')),
+    )
+  except InputError as error:
+    problems.append(str(error))
+    return None
+  problems += [
+    f'layer {name} should be called {layer.name} by the arguments of the constructor'
+    for (name, _, _), layer in zip(names, layers, strict=True)
+    if name != layer.name
+  ]
+  if rule != network.widths:
+    notes.append('the channels of the layers are not those of channel_base and channel_max; the layers are believed')
+  return None if problems else network
+
+
+def _disagreements(module: Module, layers: tuple[LayerGeometry, ...]) -> list[str]:
+  """Where the attributes that the file keeps differ from what was computed anew."""
+  problems = []
+  for layer in layers:
+    expected = {
+      'up_factor': layer.up,
+      'down_factor': layer.down,
+      'up_taps': layer.up_taps,
+      'down_taps': layer.down_taps,
+      'padding': [*layer.padding, *layer.padding],
+      'in_sampling_rate': layer.in_rate,
+      'out_sampling_rate': layer.out_rate,
+      'tmp_sampling_rate': layer.inner_rate,
+    }
+    # The last layer has a kernel of its own.
+    for name, value in expected.items() if layer.to_image else (expected | {'conv_kernel': layer.kernel}).items():
+      found = module.attributes.get(f'synthesis.{layer.name}.{name}', value)
+      if found != value:
+        problems.append(f'synthesis.{layer.name}.{name} is {shown(found)}, but {value} by the constructor')
+  clamps = {layer.name: module.attributes.get(f'synthesis.{layer.name}.conv_clamp', 'none') for layer in layers}
+  if any(clamp != clamps[layers[0].name] for clamp in clamps.values()):
+    problems.append(f'conv_clamp differs between layers: {listed([f"{k} {shown(v)}" for k, v in clamps.items()])}')
+  return problems
+
+
+def _dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:
+  yield Entry(f'{key}.weight', f'{target}.weight', (outputs, inputs), 'matrix')
+  yield Entry(f'{key}.bias', f'{target}.bias', (outputs,))
+
+
+def _entries(network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> Iterator[Entry]:
+  """The table."""
+  z, w, classes, C = network.z_dim, network.w_dim, network.num_classes, layers[0].in_channels
+  if classes:
+    yield from _dense('mapping.embed', 'mapping_network.embed', classes, w)
+  for i in range(network.mapping_layers):
+    inputs = w if i else z + (w if classes else 0)
+    yield from _dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
+  yield Entry('mapping.w_avg', 'w_avg', (w,))
+  yield from _dense('synthesis.input.affine', 'input.affine', w, 4)
+  yield Entry('synthesis.input.weight', 'input.weight', (C, C), 'matrix')
+  yield Entry('synthesis.input.freqs', 'input.freqs', (C, 2))
+  yield Entry('synthesis.input.phases', 'input.phases', (C,))
+  yield Entry('synthesis.input.transform', 'input.transform', (3, 3))
+  for i, layer in enumerate(layers):
+    key, target = f'synthesis.{layer.name}', f'convs.{i}'
+    yield from _dense(f'{key}.affine', f'{target}.affine', w, layer.in_channels)
+    kernel = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
+    yield Entry(f'{key}.weight', f'{target}.weight', kernel, 'kernel')
+    yield Entry(f'{key}.bias', f'{target}.bias', (layer.out_channels,))
+    yield Entry(f'{key}.magnitude_ema', f'{target}.magnitude_ema', ())
+    if layer.up_taps > 1:
+      yield Entry(f'{key}.up_filter', f'{target}.up_filter', (layer.up_taps,))
+    if layer.down_taps > 1:
+      shape = (layer.down_taps,) * (2 if layer.radial else 1)
+      yield Entry(f'{key}.down_filter', f'{target}.down_filter', shape)

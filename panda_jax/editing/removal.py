@@ -1,0 +1,183 @@
+"""Context-aware removal: the background's appearance in place of a part, as strong as in the background around it.
+
+PandA (ICLR 2023) finds that one appearance stands for background and that adding it at a part removes what is there;
+which one, and how strongly, was chosen by eye. The rules here are our derivation. Letters: N samples, H, W grid, S
+positions, C channels, R_C appearances.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from panda_jax.editing import masks
+from panda_jax.editing.edits import Edit, checked_alpha, direction_of
+from panda_jax.editing.saliency import METHODS, Statistics
+from panda_jax.errors import InputError
+from panda_jax.factors import Factors
+
+
+class Background(NamedTuple):
+  """Which appearance stands for background.
+
+  Attributes:
+    appearance: its index.
+    scores: (R_C,) how much more of its energy is at the border than in the centre, see `find_background`.
+  """
+
+  appearance: int
+  scores: np.ndarray
+
+
+class Removal(NamedTuple):
+  """The edit that removes a part, and what it does to the background's coordinate c = a_b'z (a_b of unit length).
+
+  Attributes:
+    edit: background direction, mask of the part, strength.
+    appearance: the background's.
+    scores: (R_C,) of all appearances; None where the appearance was given.
+    alphas: (N,) the strength that each sample would take; NaN for samples without background. The edit has `strength`
+      times their median.
+    threshold: a position is background where c is on the border's side of it.
+    covered: (2, N), the fraction of the part that is background, before and after; positions weighted by the mask.
+  """
+
+  edit: Edit
+  appearance: int
+  scores: np.ndarray | None
+  alphas: np.ndarray
+  threshold: float
+  covered: np.ndarray
+
+
+def border_and_centre(grid: tuple[int, int], margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
+  """Two regions (S,) bool: a ring of an eighth of the image's width along its border, and the middle half each way."""
+  ring, middle = np.zeros(grid, bool), np.zeros(grid, bool)
+  rows, columns = (n - 2 * margin for n in grid)
+  inner = np.ones((rows, columns), bool)
+  wide = max(1, rows // 8), max(1, columns // 8)
+  inner[wide[0] : rows - wide[0], wide[1] : columns - wide[1]] = False
+  ring[margin : grid[0] - margin, margin : grid[1] - margin] = inner
+  middle[margin + rows // 4 : margin + -(-3 * rows // 4), margin + columns // 4 : margin + -(-3 * columns // 4)] = True
+  return ring.reshape(-1), middle.reshape(-1) & ~ring.reshape(-1)
+
+
+def find_background(features: np.ndarray, factors: Factors, margin: int = 0) -> Background:
+  """The appearance whose energy is at the border of the image rather than in its centre.
+
+  With B_j the mean over samples of the squared mean coordinate a_j'z along the border, a_j of unit length, and C_j the
+  same in the centre, the score is (B - C) |B - C| / (B + C): the excess of energy times the contrast. So neither a
+  strong appearance that is everywhere nor a weak one that is nowhere else wins. Means over a region come before the
+  square because an object's details cancel in them and background does not.
+
+  Args:
+    features: (N, H, W, C), not centred.
+    factors: of that layer.
+    margin: cells of the map beyond the image at each edge (StyleGAN3).
+
+  Raises:
+    InputError: features of another size, or a grid without a centre.
+  """
+  Z = as_fibres(features, factors)
+  ring, middle = border_and_centre(factors.grid, margin)
+  if not middle.any():
+    raise InputError(
+      'appearance', None, 'the feature map is too small to have a centre', 'give the index of the background appearance'
+    )
+  A = _unit_columns(factors.appearances)
+  B, C = (
+    np.mean([np.square(z[region].mean(axis=0, dtype=np.float64) @ A) for z in Z], axis=0) for region in (ring, middle)
+  )
+  scores = (B - C) * np.abs(B - C) / np.maximum(B + C, np.finfo(np.float64).tiny)
+  return Background(int(np.argmax(scores)), scores)
+
+
+def remove(
+  features: np.ndarray,
+  factors: Factors,
+  part: int | Sequence[int],
+  appearance: int | None = None,
+  strength: float = 1.0,
+  *,
+  separate: str = 'otsu',
+  margin: int = 0,
+  combine: str | None = None,
+  threshold: float | None = None,
+  feather: float | None = None,
+  drawn: np.ndarray | None = None,
+) -> Removal:
+  """The edit that puts background in place of a part.
+
+  In a sample, alpha brings the part-weighted mean of the background's coordinate inside the part, sum m c / sum m, to
+  its mean over the background outside: alpha = (c_background - c_part) sum m / sum m^2. The median over samples is
+  taken.
+
+  Args:
+    features: (N, H, W, C) of the samples that the rule and the median run over, not centred.
+    factors: of that layer.
+    part: one, or several joined.
+    appearance: the background's; found by `find_background` if left out.
+    strength: multiplies alpha.
+    separate: where c is background: 'otsu' or 'mean', a threshold over all samples and positions.
+    margin: as of `find_background`.
+    combine, threshold, feather, drawn: the mask, as of `make_edit`.
+
+  Raises:
+    InputError: an index out of range, a dead part or appearance, features of another size, a strength that is no
+      number.
+  """
+  Z = as_fibres(features, factors)
+  if separate not in METHODS:
+    raise InputError('separate', separate, 'unknown', f'give one of {", ".join(METHODS)}')
+  strength = checked_alpha(strength)
+  if strength.ndim:
+    raise InputError('strength', strength, 'it is one number', 'give one such as 1')
+  mask = masks.shaped(
+    masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn
+  ).astype(np.float64)
+  found = find_background(features, factors, margin) if appearance is None else None
+  index = appearance if found is None else found.appearance
+  direction = direction_of(factors.appearances, index)
+  c = np.stack([z @ direction for z in Z]).astype(np.float64)  # (N, S)
+  ring, _ = border_and_centre(factors.grid, margin)
+  side = -1.0 if c[:, ring].mean() < 0 else 1.0
+  statistics = Statistics()
+  statistics.add((side * c).astype(np.float32).reshape(len(c), *factors.grid, 1))
+  level = float(statistics.thresholds(separate)[0])
+  background = side * c >= level
+  alphas = _alphas(c, background, mask)
+  if np.isnan(alphas).all():
+    raise InputError('appearance', index, 'no sample has background outside the part', 'choose another appearance')
+  alpha = np.float32(strength * np.nanmedian(alphas))
+  after = side * (c + float(alpha) * mask[None]) >= level
+  covered = np.stack([x @ mask / mask.sum() for x in (background, after)])
+  edit = Edit(direction, mask.astype(np.float32), alpha)
+  return Removal(edit, int(index), None if found is None else found.scores, alphas, side * level, covered)
+
+
+def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  """(N,) from coordinates (N, S): what brings the part's mean to the background's."""
+  weight = background * (1 - np.minimum(mask, 1))[None]  # outside the part, softly where the part is
+  sums = weight.sum(axis=1)
+  outside = np.where(sums > 0, (weight * c).sum(axis=1) / np.where(sums > 0, sums, 1), np.nan)
+  inside = c @ mask / mask.sum()
+  return (outside - inside) * mask.sum() / np.sum(mask * mask)
+
+
+def as_fibres(features: np.ndarray, factors: Factors) -> np.ndarray:
+  """Features (N, S, C) float32 from (N, H, W, C).
+
+  Raises:
+    InputError: they are of another size than the factors.
+  """
+  expected = *factors.grid, factors.appearances.shape[0]
+  found = np.shape(features)
+  if len(found) != 4 or found[1:] != expected or not found[0]:
+    texts = ['x'.join(map(str, shape)) for shape in (found, ('N', *expected))]
+    raise InputError('features', f'shape {texts[0]}', f'these factors are of {texts[1]}', 'give features of that layer')
+  return np.asarray(features, np.float32).reshape(found[0], -1, found[3])
+
+
+def _unit_columns(A: np.ndarray) -> np.ndarray:
+  lengths = np.linalg.norm(A, axis=0, keepdims=True)
+  return A / np.where(lengths > 0, lengths, 1)

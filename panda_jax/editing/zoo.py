@@ -1,0 +1,348 @@
+"""Named edits: a JSON file of them that names their factors by hash, and the authors' annotated directions.
+
+An index means nothing without the factors it was read off: an edit from a zoo runs on factors of its hash only.
+"""
+
+import ast
+import base64
+import binascii
+import dataclasses
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from panda_jax.editing.edits import AnyEdit, compose, make_edit
+from panda_jax.errors import InputError
+from panda_jax.factors import Factors
+from panda_jax.files.access import read_bytes, write_atomically
+from panda_jax.files.records import misfit, read_json
+
+FORMAT = 1
+ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
+  'format': int,
+  'edits': {
+    str: {'terms': [dict], 'factors?': str, 'layer?': (int, str, None), 'note?': str, 'scores?': (dict, None)},
+  },
+}
+LARGEST = 1 << 20  # bytes of a file of annotated directions, of which parsing takes some hundred times as many
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What `make_edit` needs to make one edit, as values that JSON can hold.
+
+  Attributes:
+    part: 0-based parts joined to one mask; empty for `mask` alone.
+    appearance, alpha, convention, alpha_unit, rms, combine, threshold, feather: as of `make_edit`.
+    mask: drawn, S numbers, or None.
+    direction: C numbers in place of the appearance, or None.
+  """
+
+  part: tuple[int, ...] = ()
+  appearance: int | None = None
+  alpha: float | tuple[float, ...] = 1.0
+  convention: str = 'unit'
+  alpha_unit: str = 'feature'
+  rms: float | None = None
+  combine: str | None = None
+  threshold: float | None = None
+  feather: float | None = None
+  mask: tuple[float, ...] | None = None
+  direction: tuple[float, ...] | None = None
+
+  def edit(self, factors: Factors, parts: np.ndarray | None = None) -> AnyEdit:
+    """The edit, with these factors; `parts` (N, S, R_S) in place of their own."""
+    directions = None if self.direction is None else np.asarray(self.direction, np.float32)[None]
+    return make_edit(
+      factors,
+      list(self.part) or None,
+      0 if directions is not None else self.appearance,
+      self.alpha,
+      convention=self.convention,
+      alpha_unit=self.alpha_unit,
+      rms=self.rms,
+      mask=None if self.mask is None else np.asarray(self.mask, np.float32),
+      combine=self.combine,
+      threshold=self.threshold,
+      feather=self.feather,
+      parts=parts,
+      directions=directions,
+    )
+
+  def to_json(self) -> dict[str, Any]:
+    """A dict for json.dumps, without what is at its default; long numbers packed as float32."""
+    values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+    values = {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}
+    return values | {name: _packed(values[name]) for name in ('mask', 'direction') if name in values}
+
+  @classmethod
+  def from_json(cls, values: Any) -> 'Spec':
+    """From what `to_json` gave.
+
+    Raises:
+      InputError: it is no such dict.
+    """
+    names = {f.name for f in dataclasses.fields(cls)}
+    if not isinstance(values, dict) or set(values) - names:
+      unknown = ', '.join(sorted(map(str, set(values) - names))) if isinstance(values, dict) else type(values).__name__
+      raise InputError('zoo', unknown, 'no part of an edit', f'an edit has {", ".join(sorted(names))}')
+    for name in ('convention', 'alpha_unit', 'combine'):
+      if not isinstance(values.get(name, ''), str | None):
+        raise InputError(name, str(values[name])[:20], 'it is no text', 'write it with --annotate')
+    values = dict(values)
+    for name in ('mask', 'direction'):
+      if name in values:
+        values[name] = _unpacked(values[name], name)
+    part = values.get('part', [])
+    values['part'] = _whole_numbers(part if isinstance(part, list) else [part], 'part')
+    if values.get('direction') is None:
+      values['appearance'] = _whole_numbers([values.get('appearance')], 'appearance')[0]
+    alpha = values.get('alpha', 1.0)
+    if not all(_is_number(x) for x in (alpha if isinstance(alpha, list) else [alpha])):
+      raise InputError('alpha', alpha, 'it is no number', 'give a number, or a list of them')
+    values['alpha'] = tuple(alpha) if isinstance(alpha, list) else alpha
+    for name in ('rms', 'threshold', 'feather'):
+      if values.get(name) is not None and not _is_number(values[name]):
+        raise InputError(name, values[name], 'it is no number', 'give a number')
+    return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedEdit:
+  """An edit of a zoo.
+
+  Attributes:
+    factors: hash of the factors that it was annotated on, see `finished_fit.digest_of`.
+    layer: of these, or None.
+    terms: edits that are added up.
+    note: what it is said to do.
+    scores: what was measured of it, JSON values; kept as they are.
+  """
+
+  factors: str
+  layer: int | None
+  terms: tuple[Spec, ...]
+  note: str = ''
+  scores: Mapping[str, Any] | None = None
+
+  def check(self, digest: str, name: str = '') -> None:
+    """Raises InputError unless `digest` is that of its factors."""
+    if digest != self.factors:
+      found = f'{self.factors[:12]}…' if self.factors else 'unknown'
+      problem = f'it was annotated on other factors (hash {found}, these have {digest[:12]}…)'
+      raise InputError('name', name, problem, 'give the workdir of the fit it was annotated on, or annotate it anew')
+
+  def edit(self, factors: Factors, digest: str, name: str = '') -> AnyEdit:
+    """The edit, if `digest` is that of its factors."""
+    self.check(digest, name)
+    edits = [spec.edit(factors) for spec in self.terms]
+    return edits[0] if len(edits) == 1 else compose(edits)
+
+
+def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
+  """The edits in a JSON file that `write_zoo` wrote, by name.
+
+  Raises:
+    InputError: it is missing, too large, or no zoo.
+  """
+  remedy = 'give a file that --annotate wrote'
+  content = read_json(path, 'zoo', object, remedy)
+  wrong = misfit(content, ZOO) or (content['format'] != FORMAT and f'its format is not {FORMAT}')
+  if wrong:
+    raise InputError('zoo', path, f'it is no zoo of edits ({wrong})', remedy)
+  zoo = {}
+  for name, entry in content['edits'].items():
+    if not entry['terms']:
+      raise InputError('zoo', path, f'{name[:60]!r} is no edit', 'write it with --annotate')
+    try:
+      terms = tuple(Spec.from_json(term) for term in entry['terms'])
+    except InputError as error:
+      raise InputError(
+        'zoo', path, f'{name[:60]!r}: {error.argument}={str(error.value)[:60]}: {error.problem}', error.remedy
+      ) from error
+    layer, scores = entry.get('layer'), entry.get('scores')
+    zoo[name] = NamedEdit(entry.get('factors', ''), layer, terms, entry.get('note', ''), scores)
+  return zoo
+
+
+def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
+  """Writes a zoo, whole or not at all."""
+  edits = {}
+  for name, named in zoo.items():
+    edits[name] = {'factors': named.factors, 'layer': named.layer, 'terms': [spec.to_json() for spec in named.terms]}
+    if named.note:
+      edits[name]['note'] = named.note
+    if named.scores:
+      edits[name]['scores'] = dict(named.scores)
+  text = json.dumps({'format': FORMAT, 'edits': edits}, indent=2, allow_nan=False) + '\n'
+  write_atomically(path, text.encode(), 'zoo')
+
+
+def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bool = False) -> None:
+  """Adds an edit to a zoo, which is made if need be.
+
+  Raises:
+    InputError: another edit has this name and `overwrite` is not set.
+  """
+  zoo = read_zoo(path) if os.path.lexists(path) else {}
+  if name in zoo and zoo[name] != named and not overwrite:
+    raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
+  write_zoo(path, zoo | {name: named})
+
+
+def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:
+  """The entry of this name; one of 'generator/name' also by its name alone, where that says which.
+
+  Raises:
+    InputError: there is none, or several.
+  """
+  import difflib
+
+  if name in zoo:
+    return zoo[name]
+  found = [full for full in zoo if full.rpartition('/')[2] == name]
+  if len(found) == 1:
+    return zoo[found[0]]
+  if found:
+    raise InputError('name', name, 'several generators have it', f'give one of {", ".join(found)}')
+  near = difflib.get_close_matches(str(name), list(zoo), n=1, cutoff=0.4)
+  names = ', '.join(list(zoo)[:12]) + (', …' if len(zoo) > 12 else '')
+  remedy = f'did you mean {near[0]}?' if near else f'give one of {names}' if zoo else 'annotate one first'
+  raise InputError('name', name, f'{path} has no such edit', remedy)
+
+
+class Annotated(NamedTuple):
+  """One of the authors' annotated directions.
+
+  Attributes:
+    layer, ranks: as annotated, ranks (R_C, R_S).
+    terms: edits in the published convention.
+    us, uc: the files of its factors, as written there.
+  """
+
+  layer: int
+  ranks: tuple[int, int]
+  terms: tuple[Spec, ...]
+  us: str
+  uc: str
+
+  def factors(self, folder: str | os.PathLike) -> Factors:
+    """Its factors, from a folder that holds them, at their paths as annotated or side by side.
+
+    Raises:
+      InputError: a file is not there, or its rank is another.
+    """
+    paths = [_found(folder, name) for name in (self.uc, self.us)]
+    factors = Factors.load_published(*paths)
+    for matrix, rank, path in zip((factors.appearances, factors.parts), self.ranks, paths, strict=True):
+      if matrix.shape[1] != rank:
+        raise InputError('zoo', path, f'it has rank {matrix.shape[1]}, annotated is {rank}', 'give the annotated file')
+    return dataclasses.replace(factors, provenance=factors.provenance | {'layer': self.layer})
+
+  def named(self, digest: str) -> NamedEdit:
+    """The same edit for a zoo, for factors of this hash."""
+    return NamedEdit(digest, self.layer, self.terms, f'annotated by the authors on {PurePosixPath(self.us).name}')
+
+
+def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
+  """The authors' annotated directions, {'generator/name': ...}, from their Python file, of which nothing is run.
+
+  Only dict literals count: a file that is one, or what is assigned to names at its top. Each maps generator -> name ->
+  {parameters: [part, appearance, alpha], layer, ranks: [R_C, R_S], checkpoints_path: [Us, Uc]}.
+
+  Raises:
+    InputError: it is too large, no Python, or holds no such directions.
+  """
+  remedy = 'give a file of annotated directions: generator -> name -> {parameters, layer, ranks, checkpoints_path}'
+  content = read_bytes(path, 'zoo', remedy, LARGEST)
+  try:
+    with warnings.catch_warnings(action='ignore'):  # of strange escapes, which are none of ours
+      body = ast.parse(content.decode()).body
+    nodes = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
+    nodes = [node for node in nodes if isinstance(node, ast.Dict)]
+    literals = []
+    for node in nodes:
+      try:
+        literals.append(ast.literal_eval(node))
+      except ValueError as error:
+        if len(nodes) == 1:
+          raise InputError('zoo', path, 'its dict is no literal', remedy) from error
+  except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+    if isinstance(error, InputError):
+      raise
+    raise InputError('zoo', path, f'it cannot be parsed ({type(error).__name__})', remedy) from error
+  found = {}
+  for literal in literals:
+    for generator, names in literal.items():
+      for name, entry in names.items() if isinstance(names, dict) else ():
+        if isinstance(entry, dict) and 'parameters' in entry:
+          found[f'{generator}/{name}'] = _annotated(entry, str(name), path)
+  if not found:
+    raise InputError('zoo', path, 'there are no annotated directions in it', remedy)
+  return found
+
+
+def _annotated(entry: dict, name: str, path) -> Annotated:
+  try:
+    part, appearance, alpha = entry['parameters']
+    several = list(zip(part, appearance, alpha, strict=True)) if isinstance(appearance, list | tuple) else None
+    terms = []
+    for parts, one, strength in several or [(part, appearance, alpha)]:
+      parts = _whole_numbers(parts if isinstance(parts, list | tuple) else [parts], 'part')
+      if not parts or not _is_number(strength):
+        raise ValueError('parameters')
+      index = _whole_numbers([one], 'appearance')[0]
+      terms.append(Spec(parts, index, strength, convention='published'))
+    ranks = _whole_numbers(entry['ranks'], 'ranks')
+    us, uc = (str(x) for x in entry['checkpoints_path'])
+    if len(ranks) != 2 or not terms:
+      raise ValueError('ranks')
+    f'{name}{us}{uc}'.encode()  # raises for half a character, which nobody could print
+    return Annotated(_whole_numbers([entry['layer']], 'layer')[0], ranks, tuple(terms), us, uc)
+  except (KeyError, TypeError, ValueError) as error:
+    said = f'{error.argument}={error.value}' if isinstance(error, InputError) else str(error)
+    raise InputError(
+      'zoo',
+      path,
+      f'{name[:60]!r} is not as expected ({said[:100]})',
+      'give parameters [part, appearance, alpha], layer, ranks [R_C, R_S] and checkpoints_path [Us, Uc]',
+    ) from error
+
+
+def _found(folder: str | os.PathLike, name: str) -> Path:
+  relative = PurePosixPath(name)
+  tried = [Path(folder) / relative.name] if relative.is_absolute() else [Path(folder) / relative]
+  tried.append(Path(folder) / relative.name)
+  for path in tried:
+    if os.path.isfile(path):
+      return path
+  raise InputError('zoo', name, f'there is no such file in {folder}', 'put the Us and Uc files beside the annotations')
+
+
+def _packed(numbers) -> str:
+  return base64.b64encode(np.asarray(numbers, '<f4').tobytes()).decode()
+
+
+def _unpacked(text: Any, name: str) -> tuple[float, ...]:
+  try:
+    numbers = np.frombuffer(base64.b64decode(text, validate=True), '<f4')
+    if not np.isfinite(numbers).all():
+      raise ValueError
+    return tuple(numbers.tolist())
+  except (TypeError, ValueError, binascii.Error) as error:
+    raise InputError(name, str(text)[:20], 'it is not packed float32, finite', 'write it with --annotate') from error
+
+
+def _is_number(x) -> bool:
+  return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 3e38  # not NaN either
+
+
+def _whole_numbers(values, argument: str) -> tuple[int, ...]:
+  if not isinstance(values, list | tuple) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
+    raise InputError(argument, values, 'not whole numbers', 'give 0-based indices')
+  return tuple(values)

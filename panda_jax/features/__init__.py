@@ -1,0 +1,6 @@
+"""Feature maps: where they come from and where they live.
+
+sources.py has the kinds of sources, scan.py the first pass over one (finite values, energies, its hash), throughput.py
+how fast it gives samples, store.py the choice of where they live and the passes that follow, sharding.py how they lie
+on devices. It imports distributed and files; that a generator can be a source is for generators to say.
+"""

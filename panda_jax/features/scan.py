@@ -1,0 +1,244 @@
+"""The first pass over a source: every value is finite, every sample is weighed, the source is hashed.
+
+Of several processes each scans its own share, and all end with the same result.
+"""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from panda_jax.distributed import processes
+from panda_jax.distributed.processes import GRAINS, Shares
+from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.features.sources import FeatureSource
+
+CENTERS = ('none', 'position', 'channel')
+BLOCK_BYTES = 64 << 20  # of stored features read at a time
+GRAINED = 'grains-'  # how a hash begins that is one of hashes
+IN_RANGE = 60  # exponents of the largest entry up to which squares, and sums of them, are float32 numbers
+NOTHING = -5000  # exponent of samples that are all zero: below that of any number
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+  """What one pass over a source tells.
+
+  Attributes:
+    samples: N.
+    energies: (N,) float64, ||Z_i||^2 before any centring, in units of 4^exponent.
+    mean: what centring subtracts, (S, C) or (1, C) float64; None without centring.
+    scale: a power of two, about 1 / rms, by which features are multiplied on their way to the devices: exact, and it
+      makes the fit the same for features in any unit.
+    sha256: of the source, None if not asked for.
+    exponent: 0, unless the features are so small or large that sums of their squares would leave float64's range.
+  """
+
+  samples: int
+  energies: np.ndarray
+  mean: np.ndarray | None
+  scale: float
+  sha256: str | None
+  exponent: int = 0
+
+
+class WholeHash:
+  """SHA-256 of what the source says of itself and of all samples one behind the other; of a whole file, the file's."""
+
+  def __init__(self, source: FeatureSource):
+    self._digest = source.digest()
+
+  def add(self, block: np.ndarray, first: int) -> None:
+    """Samples (n, S, C) from number `first` on; they come in order."""
+    self._digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+
+  def hexdigest(self) -> str:
+    return self._digest.hexdigest()
+
+
+class GrainHash:
+  """A hash that processes can share out: SHA-256 of what the source says of itself and of the SHA-256s of its grains.
+
+  Grain k has the samples from N k / GRAINS on. The result is the same for any number of processes, and another one than
+  `WholeHash`, for which one process would have to read everything; `GRAINED` in front tells them apart.
+  """
+
+  def __init__(self, source: FeatureSource, alone: bool = False):
+    """`source`: all samples. `alone`: this process adds all of them, and does not ask the others."""
+    self._digest, self._samples, self._alone = source.digest(), source.samples, alone
+    self._done, self._grain, self._open = [], -1, None
+
+  def add(self, block: np.ndarray, first: int) -> None:
+    """Samples (n, S, C) from number `first` on; they come in order, and begin at a grain."""
+    at = 0
+    while at < len(block):
+      # The last grain that begins at this sample or before; where N < GRAINS, there are empty ones before it.
+      grain = ((first + at + 1) * GRAINS - 1) // self._samples
+      if grain != self._grain:
+        self._close()
+        self._grain, self._open = grain, hashlib.sha256()
+      end = min(len(block), (grain + 1) * self._samples // GRAINS - first)
+      self._open.update(np.ascontiguousarray(block[at:end]).view(np.uint8).data)
+      at = end
+
+  def _close(self):
+    if self._open is not None:
+      self._done.append(self._open.digest())
+      self._open = None
+
+  def hexdigest(self) -> str:
+    """Every process must ask, unless this one is alone."""
+    self._close()
+    own = b''.join(self._done)
+    self._digest.update(own if self._alone else b''.join(processes.gathered(own)))
+    return GRAINED + self._digest.hexdigest()
+
+
+def _energies(block: np.ndarray, first: int) -> tuple[np.ndarray, int]:
+  """||Z_i||^2 of (n, S, C) samples as float64, in units of 4^exponent, and that exponent.
+
+  The exponent is 0 where squares stay in range, and `NOTHING` where all samples are zero.
+
+  Raises:
+    NonFiniteError: a value is NaN or infinite; the text says where.
+  """
+  rows = block.reshape(len(block), -1)
+  rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float32)
+  with np.errstate(all='ignore'):
+    energies = np.vecdot(rows, rows).astype(np.float64)
+  unsure = np.flatnonzero(~(np.isfinite(energies) & (energies > 1e-30)))
+  if not len(unsure):
+    return energies, 0
+  for i in unsure:
+    finite = np.isfinite(rows[i])
+    if not finite.all():
+      where = int(np.argmin(finite))
+      raise NonFiniteError(
+        'features',
+        f'{rows[i, where]} in sample {first + i}',
+        f'at position {where // block.shape[2]}, channel {where % block.shape[2]} the value is not finite',
+        'remove or repair that sample',
+      )
+  largest = float(np.max(np.abs(rows)))
+  exponent = math.frexp(largest)[1] if largest else NOTHING
+  if abs(exponent) <= IN_RANGE:
+    for i in unsure:
+      energies[i] = np.vecdot(rows[i].astype(np.float64), rows[i].astype(np.float64))
+    return energies, 0
+  for i, row in enumerate(rows):
+    row = np.ldexp(row.astype(np.float64), -exponent)
+    energies[i] = np.vecdot(row, row)
+  return energies, exponent
+
+
+def prefetched(iterator: Iterator) -> Iterator:
+  """The same items, the next one being fetched by a thread while the last is used."""
+  with ThreadPoolExecutor(1) as pool:
+    following = pool.submit(next, iterator, None)
+    while (item := following.result()) is not None:
+      following = pool.submit(next, iterator, None)
+      yield item
+
+
+def block_size(source: FeatureSource, batch: int | None = None) -> int:
+  """Samples to read at a time: `batch`, or what fills a block, in stored and in device form."""
+  return batch or max(1, BLOCK_BYTES // max(source.sample_bytes, 4 * source.positions * source.channels))
+
+
+def sha256_of(source: FeatureSource, like: str | None = None) -> str:
+  """The hash that `scan` finds, by this process alone, in a pass over all samples if it takes one.
+
+  `like`: a hash to compare with, whose kind is taken.
+  """
+  if source.defined:
+    return source.digest().hexdigest()
+  digest, first = GrainHash(source, alone=True) if is_grained(like) else WholeHash(source), 0
+  for block in source.blocks(block_size(source)):
+    digest.add(block, first)
+    first += len(block)
+  return digest.hexdigest()
+
+
+def is_grained(sha256: str | None) -> bool:
+  return sha256 is not None and sha256.startswith(GRAINED)
+
+
+def scan(
+  source: FeatureSource,
+  center: str = 'none',
+  on_samples: Callable[[int], None] = lambda n: None,
+  *,
+  own: FeatureSource | None = None,
+  batch: int | None = None,
+  hashed: bool = True,
+  like: str | None = None,
+) -> Scan:
+  """One pass: values are finite, energies, mean, hash (unless not `hashed`: an array can be hashed at leisure).
+
+  Args:
+    source: all samples.
+    center: see CENTERS.
+    on_samples: told how many samples of this process are through.
+    own: those of this process, if they are held already.
+    batch: samples at a time.
+    hashed: whether the hash is needed.
+    like: the hash of an earlier scan, whose kind is taken; otherwise several processes share the hash out.
+
+  Raises:
+    NonFiniteError: with the sample, position and channel.
+    InputError: all features are zero (or, centred, all the same).
+  """
+  if center not in CENTERS:
+    raise InputError('center', center, 'unknown', f'give one of {", ".join(CENTERS)}')
+  several = processes.several()
+  own = own or processes.own_share(source)
+  hashed = hashed and not source.defined
+  grained = is_grained(like) or (several and like is None)
+  digest = (GrainHash(source) if grained else WholeHash(source)) if hashed and (grained or not several) else None
+  first = Shares.of(source.samples).first if several else 0
+  energies, exponents, sums = [np.zeros(0)], [NOTHING], {}  # sums over samples, by the exponent of their unit
+
+  def read():
+    done = 0
+    for block in prefetched(own.blocks(block_size(source, batch))):
+      if digest is not None:
+        digest.add(block, first + done)
+      found, exponent = _energies(block, first + done)
+      energies.append(found)
+      exponents.append(exponent)
+      if center != 'none':
+        scaled = np.ldexp(block.astype(np.float64), -exponent) if exponent else block
+        sums[exponent] = sums.get(exponent, 0) + np.sum(scaled, axis=0, dtype=np.float64)
+      done += len(block)
+      on_samples(done)
+
+  processes.together(read)
+  exponent = -processes.least(-max(exponents))
+  energies = [np.ldexp(found, 2 * (e - exponent)) for found, e in zip(energies, exponents, strict=True)]
+  energies = processes.gathered_array(np.concatenate(energies))
+  N = len(energies)
+  if not N:
+    raise InputError('features', source.name(), 'it yields no sample', 'give at least one')
+  if digest is not None:
+    sha256 = digest.hexdigest()
+  else:  # one process reads everything, since an earlier one did
+    sha256 = processes.from_first(processes.on_first(lambda: sha256_of(source).encode())).decode() if hashed else None
+  size = source.positions * source.channels
+  uncentred = total = float(energies.sum())
+  mean = None
+  if center != 'none':
+    own_sums = sum((np.ldexp(x, e - exponent) for e, x in sums.items()), np.zeros((source.positions, source.channels)))
+    mean = processes.gathered_array(own_sums[None]).sum(axis=0) / N
+    mean = mean if center == 'position' else mean.mean(axis=0, keepdims=True)
+    full = np.broadcast_to(mean, (source.positions, source.channels))
+    total = uncentred - N * float(np.sum(full * full))
+    mean = np.ldexp(mean, exponent)
+  if uncentred == 0 or total <= 1e-12 * uncentred:
+    problem = 'all features are zero' if uncentred == 0 else f'with center={center} nothing is left'
+    raise InputError('features', source.name(), problem, 'give features that vary')
+  rms = np.sqrt(total / (N * size))
+  scale = 2.0 ** float(np.clip(-np.round(np.log2(rms)) - exponent, -1022, 1023))
+  return Scan(N, energies, mean, scale, sha256, exponent)

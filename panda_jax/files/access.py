@@ -1,0 +1,93 @@
+"""Regular files: read within bounds, and written whole or not at all.
+
+Nothing that is read is trusted: only regular files are opened, and sizes are bounded before anything is allocated.
+"""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from panda_jax.errors import InputError, refusal
+from panda_jax.files.links import check_no_link
+
+
+def open_regular(path: str | os.PathLike, argument: str, remedy: str, largest: int | None = None) -> BinaryIO:
+  """Opens a file to be read: never a folder, a pipe or a device, on which reading would fail, wait or not end.
+
+  Args:
+    path: a link that is given to a regular file is as good as the file.
+    argument, remedy: of the InputError.
+    largest: bytes that the file may have.
+
+  Raises:
+    InputError: there is no such file, or it is no regular one, or too large.
+  """
+  try:
+    _check_regular(os.stat(path), path, argument, remedy, largest)
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, 'O_NONBLOCK', 0)), 'rb')
+  except InputError:
+    raise
+  except (OSError, ValueError) as error:  # a ValueError: a zero byte in the path
+    raise refusal(argument, path, 'it cannot be read', error, remedy) from error
+  try:
+    _check_regular(os.fstat(file.fileno()), path, argument, remedy, largest)  # it may have changed since
+  except InputError:
+    file.close()
+    raise
+  return file
+
+
+def _check_regular(found: os.stat_result, path, argument: str, remedy: str, largest: int | None) -> None:
+  if stat.S_ISDIR(found.st_mode):
+    raise InputError(argument, path, 'it cannot be read (a folder, not a file)', remedy)
+  if not stat.S_ISREG(found.st_mode):
+    raise InputError(argument, path, 'it cannot be read (a pipe, a socket or a device, not a file)', remedy)
+  if largest is not None and found.st_size > largest:
+    raise InputError(argument, path, f'it is larger than {largest >> 20} MB', remedy)
+
+
+def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int) -> bytes:
+  """What a regular file of at most `largest` bytes holds.
+
+  Raises:
+    InputError: as of `open_regular`.
+  """
+  with open_regular(path, argument, remedy, largest) as file:
+    try:
+      content = file.read(largest + 1)
+    except OSError as error:
+      raise refusal(argument, path, 'it cannot be read', error, remedy) from error
+  if len(content) > largest:
+    raise InputError(argument, path, f'it is larger than {largest >> 20} MB', remedy)
+  return content
+
+
+def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'workdir') -> None:
+  """Writes a file so that it is either whole or not there, and an old one survives a failure.
+
+  Args:
+    path: of the file.
+    data: all that it holds.
+    argument: of the InputError.
+
+  Raises:
+    InputError: it cannot be written, or a symbolic link is there.
+  """
+  path = Path(path)
+  check_no_link(path.parent, path.name, argument)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    check_no_link(path.parent, temporary.name, argument)
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    try:
+      with open(temporary, 'xb') as file:  # never through what is there
+        file.write(data)
+      os.replace(temporary, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+      raise
+  except OSError as error:
+    raise refusal(argument, path.parent, f'{path.name} could not be written', error) from error

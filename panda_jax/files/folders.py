@@ -1,0 +1,78 @@
+"""Folders that commands write: claimed by one process at a time, and never written through a link."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from panda_jax.errors import InputError
+from panda_jax.files.links import check_no_links
+from panda_jax.files.lock import locked
+from panda_jax.files.records import read_json
+from panda_jax.runtime import signals
+
+# Files that commands write into their folders.
+RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*.partial')
+
+
+@contextlib.contextmanager
+def claimed(
+  out: Path,
+  record: str,
+  settings: dict[str, Any],
+  what: str,
+  overwrite: bool,
+  *,
+  marker: str,
+  keys: Iterable[str] = ('settings',),
+  replaced: Iterable[str] = (),
+) -> Iterator[None]:
+  """Makes and locks a folder that a command writes into, unless results of other settings are there already.
+
+  One that is made for nothing goes away again.
+
+  Args:
+    out: folder.
+    record: name of the JSON file that is written last and tells whose results are there.
+    settings: JSON values that tell these results from others.
+    what: such other results, with their verb.
+    overwrite: take the folder nevertheless.
+    marker: a file that is a result too, of nobody knows what settings where there is no record.
+    keys: of the record, one inside the other, that lead to its settings.
+    replaced: patterns of files that go when others are overwritten: the record, and what may not be written again.
+
+  Raises:
+    InputError: other results are there, or a link in place of a result; another process writes there; or what the block
+      writes cannot be written.
+  """
+  new = not os.path.lexists(out)
+  dropped = 'nothing of it is kept: the same command starts from the beginning'
+  try:
+    with locked(out, 'out'), signals.keeping(lambda: dropped, f'the results are in {out}'):
+      check_no_links(out, (record, marker, *replaced, *RESULTS), 'out')
+      there = any(os.path.lexists(out / name) for name in (record, marker))
+      if there and _settings_in(out / record, keys) != json.loads(json.dumps(settings)):
+        if not overwrite:
+          raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
+        for pattern in replaced:
+          for old in out.glob(pattern):
+            old.unlink()
+      yield
+  except BaseException:
+    if new:
+      with contextlib.suppress(OSError):  # where something was kept
+        out.rmdir()
+    raise
+
+
+def _settings_in(path: Path, keys: Iterable[str]) -> Any:
+  """None where nothing can be read, which equals no settings."""
+  try:
+    found = read_json(path, 'out')
+    for key in keys:
+      found = found[key]
+  except (InputError, KeyError, TypeError):
+    return None
+  return found

@@ -1,0 +1,60 @@
+"""Arrays that are written a batch at a time, several together, all of them or none."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+
+class Rows:
+  """A .npy file (N, ...) float32 that is written a batch at a time and appears when it is whole.
+
+  `header` takes the place of numpy's plain one. The file is not mapped into memory: there a disk that fills up ends the
+  process without a word.
+  """
+
+  def __init__(self, path: Path, shape: tuple[int, ...], header: bytes | None = None):
+    self._path, self._partial = path, path.with_name(f'.{path.name}.partial')
+    self._shape, self._header, self._file = shape, header, None
+
+  def _begin(self) -> None:
+    self._file = open(self._partial, 'wb')  # noqa: SIM115  closed by `finish` or `discard`
+    if self._header is not None:
+      self._file.write(self._header)
+    else:
+      np.lib.format.write_array_header_1_0(self._file, {'descr': '<f4', 'fortran_order': False, 'shape': self._shape})
+
+  def add(self, batch: np.ndarray) -> None:
+    if self._file is None:
+      self._begin()
+    self._file.write(np.ascontiguousarray(batch, '<f4').tobytes())
+
+  def finish(self) -> None:
+    self._file.close()
+    os.replace(self._partial, self._path)
+
+  def discard(self) -> None:
+    with contextlib.suppress(OSError):  # of what the disk has not taken before
+      if self._file is not None:
+        self._file.close()
+    self._partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[Callable[..., Rows]]:
+  """Files under `out`, all of them or none."""
+  files: list[Rows] = []
+
+  def create(name: str, shape: tuple[int, ...], header: bytes | None = None) -> Rows:
+    files.append(Rows(out / name, shape, header))
+    return files[-1]
+
+  try:
+    yield create
+    for file in files:
+      file.finish()
+  finally:
+    for file in files:
+      file.discard()

@@ -1,0 +1,350 @@
+"""Pictures of a fit: the parts as tiles, the error against time, the spectra of the appearances.
+
+Every picture is a PNG that appears under its name only when it is complete. matplotlib is imported when the first
+one is drawn, and its global state (pyplot, the chosen backend) is not touched.
+"""
+
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from typing import NamedTuple
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.files.access import write_atomically
+
+DPI = 150
+# Pale to black, its lightness falling evenly, so that it keeps its order on a grey printer; exact zeros are white.
+COLOURS = 'magma_r'
+INK, FAINT = '#222222', '#9a9a9a'
+# Distinct for colour-blind readers, and never without a marker of its own.
+SERIES = (
+  ('#0072b2', 'o'),
+  ('#d55e00', 's'),
+  ('#009e73', '^'),
+  ('#cc79a7', 'D'),
+  ('#56b4e9', 'v'),
+  ('#e69f00', 'P'),
+  ('#000000', 'X'),
+)
+
+PAGE = 1600, 1200  # pixels that the tiles of few parts share
+TILE = 160, 440  # pixels, least and greatest square root of a tile's area
+LONGEST = 8  # a tile's greatest aspect; the cells of longer grids are drawn stretched
+MARGIN, GAP = 36, 22  # pixels around the page, and between tiles
+TITLE = 9  # points
+MOST_IMAGES = 64  # that one sheet shows
+SHEET_PIXELS = 4096  # most width or height of a sheet; larger images are halved until they fit
+SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
+
+
+@contextmanager
+def saved_figure(path: str | os.PathLike, width: float, height: float, **options) -> Iterator:
+  """A figure of `width` x `height` inches, saved to `path` as a whole or not at all."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), dpi=DPI, facecolor='white', **options)
+  canvas = FigureCanvasAgg(figure)
+  yield figure
+  buffer = io.BytesIO()
+  canvas.print_png(buffer)
+  write_atomically(path, buffer.getvalue())
+
+
+class PartsLayout(NamedTuple):
+  """Where tiles lie on the page, in pixels from its upper left corner."""
+
+  width: int
+  height: int
+  columns: int
+  corners: list[tuple[int, int]]  # (left, top) of every tile
+  cell: tuple[int, int]  # height and width of one position, or of one block of `pooled` positions
+  pooled: tuple[int, int]  # rows and columns of the grid that share a cell: 1 unless the grid is finer than pixels
+  tile: tuple[int, int]  # height and width
+  title_lines: int
+
+
+def parts_layout(count: int, grid: tuple[int, int], energies: bool = False) -> PartsLayout:
+  """Tiles for `count` parts on a page of about 4:3, whole pixels to a position so that all look alike."""
+  aspect = min(max(grid[1] / grid[0], 1 / LONGEST), LONGEST)
+  side = min(max(math.sqrt(PAGE[0] * PAGE[1] / count), TILE[0]), TILE[1])
+  wanted = side / math.sqrt(aspect), side * math.sqrt(aspect)
+  pooled = tuple(max(1, round(n / pixels)) for n, pixels in zip(grid, wanted, strict=True))
+  cells = tuple(math.ceil(n / block) for n, block in zip(grid, pooled, strict=True))
+  cell = tuple(max(1, round(pixels / n)) for n, pixels in zip(cells, wanted, strict=True))
+  if 1 / LONGEST < grid[1] / grid[0] < LONGEST and pooled == (1, 1):
+    cell = (min(cell),) * 2
+  tile = cells[0] * cell[0], cells[1] * cell[1]
+
+  letter, line = 0.64 * TITLE * DPI / 72, round(1.35 * TITLE * DPI / 72)
+  name, share = len(f'part {count - 1}'), len('99.9 %') if energies else 0
+  title_lines = 2 if energies and (name + 3 + share) * letter > tile[1] else 1
+  words = max(name, share) if title_lines == 2 or not energies else name + 3 + share
+  pitch = max(tile[1], math.ceil(words * letter)) + GAP, tile[0] + title_lines * line + GAP
+
+  def ugliness(columns):
+    rows = math.ceil(count / columns)
+    shape = abs(math.log(columns * pitch[0] / (rows * pitch[1]) * 3 / 4))
+    return shape + 0.5 * (rows * columns - count) / count
+
+  columns = min(range(1, count + 1), key=ugliness)
+  rows = math.ceil(count / columns)
+  width = max(columns * pitch[0] - GAP + 2 * MARGIN, SHORTEST_PAGE)
+  height = rows * pitch[1] + 2 * MARGIN + round(0.55 * DPI)  # the last term is the colour bar's
+  left = (width - columns * pitch[0] + GAP) // 2 + (pitch[0] - GAP - tile[1]) // 2
+  top = MARGIN + title_lines * line
+  corners = [(left + k % columns * pitch[0], top + k // columns * pitch[1]) for k in range(count)]
+  return PartsLayout(width, height, columns, corners, cell, pooled, tile, title_lines)
+
+
+def _percent(share: float) -> str:
+  return f'{100 * share:.1f} %' if share >= 0.0005 or share == 0 else '<0.1 %'
+
+
+def _tile(part: np.ndarray, layout: PartsLayout) -> np.ndarray:
+  """(height, width) pixels of one part (H, W): a rectangle a position; where several share one, the largest."""
+  short = [-n % block for n, block in zip(part.shape, layout.pooled, strict=True)]
+  part = np.pad(part, [(0, n) for n in short])
+  rows, columns = layout.pooled
+  part = part.reshape(part.shape[0] // rows, rows, part.shape[1] // columns, columns).max(axis=(1, 3))
+  return np.kron(part, np.ones(layout.cell))
+
+
+def draw_parts(
+  path: str | os.PathLike, parts: np.ndarray, grid: tuple[int, int], energies: Sequence[float] | None = None
+) -> None:
+  """Draws every part as a tile, in order, each divided by its maximum.
+
+  Positions are drawn unsmoothed. Grids longer than 8:1 are stretched across, so that each position can be seen.
+
+  Args:
+    path: the PNG to write.
+    parts: (S, R_S), non-negative; a part without positive entries is drawn empty and called dead.
+    grid: (H, W) with H * W = S.
+    energies: (R_S,) share of the energy that each part explains, shown as a percentage.
+  """
+  from matplotlib import colormaps
+  from matplotlib.cm import ScalarMappable
+  from matplotlib.colors import Normalize
+
+  parts = np.asarray(parts, np.float64)
+  height, width = grid
+  if parts.ndim != 2 or not parts.shape[1] or parts.shape[0] != height * width:
+    shape = 'x'.join(map(str, parts.shape))
+    raise InputError('parts', f'shape {shape}', f'does not fit a grid of {height}x{width}', 'give (H*W, R_S)')
+  count = parts.shape[1]
+  layout = parts_layout(count, (height, width), energies is not None)
+  palette = colormaps[COLOURS]
+  page = np.full((layout.height, layout.width, 3), 255, np.uint8)
+  names, dead = [], []
+  for k, (left, top) in enumerate(layout.corners):
+    peak = parts[:, k].max()
+    y, x = slice(top, top + layout.tile[0]), slice(left, left + layout.tile[1])
+    page[top - 1 : y.stop + 1, left - 1 : x.stop + 1] = 150  # a frame of one pixel
+    page[y, x] = 255
+    if peak > 0:
+      tile = _tile(parts[:, k].reshape(height, width) / peak, layout)
+      page[y, x] = np.where(tile[..., None] > 0, palette(tile, bytes=True)[..., :3], 255)
+    else:
+      dead.append(k)
+    share = '' if energies is None else _percent(float(energies[k]))
+    names.append(f'part {k}' + (('\n' if layout.title_lines == 2 else ' · ') + share if share else ''))
+
+  with saved_figure(path, layout.width / DPI, layout.height / DPI) as figure:
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
+    for (left, top), name in zip(layout.corners, names, strict=True):
+      middle = left + layout.tile[1] / 2
+      axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=INK, linespacing=1.1)
+    for k in dead:
+      left, top = layout.corners[k]
+      where = left + layout.tile[1] / 2, top + layout.tile[0] / 2
+      upright = 90 if layout.tile[1] < 60 else 0
+      axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=FAINT, rotation=upright)
+
+    long, thick = min(layout.width - 2 * MARGIN, 480), 16
+    box = (layout.width - long) / 2, MARGIN + 0.36 * DPI, long, thick
+    scale = (layout.width, layout.height) * 2
+    bar = figure.add_axes([length / whole for length, whole in zip(box, scale, strict=True)])
+    figure.colorbar(ScalarMappable(Normalize(0, 1), palette), cax=bar, orientation='horizontal', ticks=[0, 0.5, 1])
+    bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
+    bar.set_xlabel('entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=INK, labelpad=2)
+    bar.set_xticklabels(['0', '0.5', '1'])
+
+
+def _plain(axes, title: str | None = None) -> None:
+  """The same quiet look for every plot."""
+  axes.spines[['top', 'right']].set_visible(False)
+  axes.grid(color='#dddddd', linewidth=0.6)
+  axes.set_axisbelow(True)
+  if title:
+    axes.set_title(title, fontsize=11, loc='left', color=INK)
+
+
+def _logarithmic(axis, values: np.ndarray, unit: str = '') -> None:
+  """A logarithmic axis with numbers as people write them, also between powers of ten where `values` span few."""
+  from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+  axis.axes.set(**{f'{axis.axis_name}scale': 'log'})
+  if values.max() < 100 * values.min():
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}{unit}'))
+  axis.set_minor_formatter(NullFormatter())
+
+
+def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> None:
+  """Draws relative error against seconds: of all samples, a line through the phases.
+
+  A fit may begin on subsets. An error of a subset is that subset's own, mostly lower than that of all samples, so it is
+  drawn apart, above, and faintly.
+
+  Args:
+    path: the PNG to write.
+    history: one mapping per outer iteration with iteration, phase, samples, seconds and relative_error.
+  """
+  rows = [row for row in history if math.isfinite(row['relative_error']) and math.isfinite(row['seconds'])]
+  most = max((row['samples'] for row in rows), default=0)
+  whole, subsets = ([row for row in rows if (row['samples'] == most) == which] for which in (True, False))
+
+  with saved_figure(path, 8, 6.6 if subsets else 5, layout='constrained') as figure:
+    if subsets:
+      above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
+      _plain(above, 'First on subsets: errors of their own samples only')
+      above.set_ylabel('error of a subset', color=FAINT)
+      above.tick_params(colors=FAINT)
+      _draw_errors(above, subsets, ('samples', 'phase'), faint=True)
+    else:
+      axes = figure.add_subplot()
+    _plain(axes, f'Relative error of all {most} samples' if rows else 'Relative error')
+    axes.set_xlabel('seconds since the fit started')
+    axes.set_ylabel('relative error')
+    if not rows:
+      axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
+      return
+    x, y = np.transpose([(row['seconds'], row['relative_error']) for row in whole])
+    axes.plot(x, y, color=INK, linewidth=1.8, zorder=2)
+    _draw_errors(axes, whole, ('phase',))
+    seconds = np.array([row['seconds'] for row in rows])
+    if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
+      _logarithmic(axes.xaxis, seconds)
+    offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': INK}
+    axes.annotate(f'{y[-1]:.5g}', (x[-1], y[-1]), **offset)
+
+
+def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool = False) -> None:
+  """Errors against seconds, in a series for each value of these keys: markers, and lines too where they are faint."""
+  series: dict[tuple, list] = {}
+  for row in rows:
+    series.setdefault(tuple(row[key] for key in keys), []).append((row['seconds'], row['relative_error']))
+  told = set()
+  for (named, points), (colour, marker) in zip(series.items(), cycle(SERIES), strict=False):
+    x, y = np.transpose(points)
+    style = {'marker': marker, 'markevery': max(1, len(points) // 25)}
+    if faint:
+      axes.plot(x, y, color=FAINT, markersize=3.5, linewidth=1, **style)
+      where = {'xytext': (4, 4), 'textcoords': 'offset points', 'fontsize': 8, 'color': FAINT}
+      if named[0] not in told:
+        axes.annotate(f'{named[0]} samples', (x[0], y[0]), **where)
+      told.add(named[0])
+    else:
+      axes.plot(x, y, color=colour, markersize=6, linestyle='none', zorder=3, label=named[0], **style)
+  errors = np.array([row['relative_error'] for row in rows])
+  axes.ticklabel_format(axis='y', useOffset=False)
+  if errors.min() > 0 and errors.max() > 10 * errors.min():
+    _logarithmic(axes.yaxis, errors)
+  axes.margins(0.06, 0.18 if faint else 0.12)
+  if not faint:
+    axes.legend(fontsize=9, frameon=False, title='phase', title_fontsize=9)
+
+
+def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalues_W: Sequence[float]) -> None:
+  """Draws how the energy spreads over appearances, and the eigenvalues of W = A Aᵀ.
+
+  Args:
+    path: the PNG to write.
+    energies: (R_C,) what each appearance explains, in any unit, in the order of the appearances.
+    eigenvalues_W: (at most C,) in any order.
+  """
+  from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+  energies = np.maximum(np.asarray(energies, np.float64), 0)
+  shares = 100 * energies / max(energies.sum(), np.finfo(np.float64).tiny)
+  values = np.sort(np.asarray(eigenvalues_W, np.float64))[::-1]
+  (blue, dot), (orange, square), (green, _) = SERIES[:3]
+
+  with saved_figure(path, 11, 4.6, layout='constrained') as figure:
+    left, right = figure.subplots(1, 2)
+    figure.get_layout_engine().set(wspace=0.08)  # the axis between them has a label of its own
+    _plain(left, 'Energy of the appearances')
+    live = shares > 0
+    marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
+    left.plot(np.flatnonzero(live), shares[live], dot, color=blue, label='share of one appearance', **marker)
+    _logarithmic(left.yaxis, shares[live] if live.any() else np.array([1, 100]), ' %')
+    left.set_ylim(min(shares[live].min(initial=100) / 1.6, 10), 140)
+    left.set_xlim(-0.6 - 0.02 * len(shares), 1.02 * len(shares) - 0.4)
+    missing = '' if live.all() else f'; {np.sum(~live)} without energy left out'
+    left.set_xlabel(f'appearance (0-based{missing})')
+    left.set_ylabel('share of the energy, log scale', color=blue)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    total = left.twinx()
+    total.spines[['top', 'left']].set_visible(False)
+    total.plot(np.cumsum(shares), color=orange, linewidth=1.6, marker=square if len(shares) == 1 else '')
+    total.set_ylim(0, 104)
+    total.yaxis.set_major_formatter(StrMethodFormatter('{x:.0f} %'))
+    total.set_ylabel('cumulative share', color=orange)
+
+    _plain(right, 'Eigenvalues of W = A Aᵀ')
+    marker['linestyle'] = '-'
+    right.plot(values, dot, color=green, linewidth=1, **marker)
+    right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
+    right.legend(fontsize=9, frameon=False)
+    right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    right.set_xlim(-0.6 - 0.02 * len(values), 1.02 * len(values) - 0.4)
+    right.set_xlabel('rank (0-based), from the largest')
+    right.set_ylabel('eigenvalue')
+
+
+def middling(images: np.ndarray) -> int:
+  """Which of (N, h, w, channels) is of middling brightness: in a very dark or light image edits do not show."""
+  brightness = images.mean(axis=(1, 2, 3))
+  return int(np.argmin(np.abs(brightness - np.median(brightness))))
+
+
+def to_bytes(images: np.ndarray) -> np.ndarray:
+  """Images (N, H, W, channels), clipped to [-1, 1], as uint8 (N, H, W, 3); grey ones are repeated, alpha is dropped."""
+  images = np.asarray(images, np.float32)
+  images = np.repeat(images, 3, axis=-1) if images.shape[-1] < 3 else images[..., :3]
+  return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
+def save_picture(path: str | os.PathLike, picture) -> None:
+  """A PIL image as a PNG, whole or not at all."""
+  buffer = io.BytesIO()
+  picture.save(buffer, format='PNG', dpi=(DPI, DPI))
+  write_atomically(path, buffer.getvalue())
+
+
+def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
+  """A sheet of the first `MOST_IMAGES` images (N, H, W, channels), clipped to [-1, 1], row by row."""
+  from PIL import Image
+
+  pixels = to_bytes(images[:MOST_IMAGES])
+  count, height, width, _ = pixels.shape
+  columns = min(count, max(1, math.ceil(math.sqrt(count * height / width))))
+  rows = math.ceil(count / columns)
+  gap = max(1, height // 64)
+  sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+  for i, image in enumerate(pixels):
+    top, left = i // columns * (height + gap), i % columns * (width + gap)
+    sheet[top : top + height, left : left + width] = image
+  picture = Image.fromarray(sheet)
+  while max(picture.size) > SHEET_PIXELS:
+    picture = picture.reduce(2)
+  save_picture(path, picture)

@@ -1,0 +1,322 @@
+"""The appearance, and the mask, that change a region of the image most per change outside of it. Our own method.
+
+An edit adds q a' to the features at a layer, with a mask q (S,) >= 0 and an appearance a (C,). PandA (ICLR 2023) takes
+both from a decomposition of the features, which knows nothing of the layers that follow, and a person looks for columns
+of A that do what is wanted. Here the region of the image is given, and what the layers after the edit do is used.
+
+1. To first order image i changes by J_i a, with one derivative per direction of a, through the layers after the edit
+   only. With R the pixels of the region, a'M_i a = |R J_i a|^2 and a'O_i a = |(1 - R) J_i a|^2 are the energies of the
+   change inside and outside.
+2. The most energy inside per energy outside, summed over samples, is the generalised eigenproblem M a = lambda O a
+   (for images and latents: ReSeFa, ICML 2022; here in appearance space, at a part). Its answer is that of the samples
+   with most contrast. What is reported everywhere is the mean of sqrt(a'O_i a / a'M_i a), ROIR, where all samples count
+   alike. It is smooth and has r numbers to find, so a quasi-Newton search from the leading eigenvectors minimises
+   it exactly as it is, on stored matrices: no generator call.
+3. Which appearances occur: a = B b, where the columns of B are the principal components of the features' own fibres
+   under the mask, each one standard deviation long. Directions in which features hardly vary are left out, and s |b|^2
+   is added to the energy outside, s = weight tr(B'OB) / r: a shrinkage towards the leak of an average natural
+   direction. It keeps edits within what the following layers have been trained on, and the answer from fitting the
+   samples it was found on: the weight is the largest that costs little on samples left out. |b| / sqrt(r) at the
+   edit's strength, the `size`, is 1 for a change as large as features differ from their mean.
+4. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
+   appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
+   and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
+   features are. The step is judged by true images at the matched strength, and taken where it is better, else
+   damped. Edits are finite: this is also where the derivative is taken again at the strength that is wanted.
+   Without a bound the best mask is a dot in the middle of the region, whose change reaches no border: low ROIR, and no
+   edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts a position.
+5. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
+   gain per change of what should stay. Where samples are alike this is O^-1 g.
+
+Letters: N samples, H, W grid, S positions, C channels, (h, w) pixels, R_S parts, r dimensions of an appearance.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from panda_jax.editing.edits import Edit
+from panda_jax.errors import InputError
+from panda_jax.regions import metrics, search
+from panda_jax.regions.responses import Responses
+from panda_jax.regions.search import Natural
+
+TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
+COVERAGE = 0.5
+COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
+ROUNDS = 3
+FEW = 32  # samples that tell masks apart, and that the steps of a joint search take derivatives of
+DAMPINGS = 0.02, 0.2, 2.0  # of a joint step, until one is better
+LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionEdit:
+  """An edit found for a region or an attribute.
+
+  Attributes:
+    edit: direction (C,) of unit length, mask (S,) with maximum 1, and the strength alpha that reaches the target on the
+      samples it was found on (on their median; `edit.replace(alpha=...)` for another).
+    reached: whether it does; else alpha is that of the largest change seen.
+    scores: 'roir' (mean over those samples at that strength; NaN without a region), 'first_order' (the same to first
+      order; for an attribute the mean gain per norm of the change outside), 'change' (median; for an attribute its
+      gain), 'size' (see the module), 'kept' (share of the features' variance that the appearances searched have).
+    history: mean ROIR, shrunk, after each step of the joint search, the first without it.
+  """
+
+  edit: Edit
+  reached: bool
+  scores: dict[str, float]
+  history: tuple[float, ...] = ()
+
+
+def region_on_grid(region: np.ndarray, grid: tuple[int, int], margin: int = 0) -> np.ndarray:
+  """(S,) float32: the share of each position's pixels that are inside a region, a mask (h, w) of the image.
+
+  Args:
+    margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
+  """
+  inner = tuple(n - 2 * margin for n in grid)
+  rows, columns = (metrics.area_weights(n, m) for n, m in zip(np.shape(region), inner, strict=True))
+  return np.pad(rows @ np.asarray(region, np.float32) @ columns.T, margin).reshape(-1)
+
+
+def best_part(parts: np.ndarray, grid: tuple[int, int], region: np.ndarray, margin: int = 0) -> int:
+  """The part (column of P, (S, R_S)) most like a region, a mask (h, w) of the image: largest cosine on the grid.
+
+  Raises:
+    InputError: no part has anything inside.
+  """
+  lengths = np.linalg.norm(parts, axis=0)
+  cosines = region_on_grid(region, grid, margin) @ parts / np.where(lengths > 0, lengths, 1)
+  if not cosines.max() > 0:
+    raise InputError('region', f'{np.sum(region)} pixels', 'no part is there', 'choose another, or fit more parts')
+  return int(np.argmax(cosines))
+
+
+def region_edit(
+  generator,
+  latents,
+  layer: int,
+  region,
+  mask: ArrayLike,
+  *,
+  joint: bool = False,
+  target: float = TARGET,
+  coverage: float = COVERAGE,
+  margin: int = 0,
+  weight: float | None = None,
+  components: int = COMPONENTS,
+  rounds: int = ROUNDS,
+  size: int | None = 128,
+  noise: str = 'const',
+  on_progress: Callable[[str], None] = lambda text: None,
+) -> RegionEdit:
+  """The appearance of least mean ROIR for a region of the image, at a part or any mask; with `joint` the mask too.
+
+  Args:
+    generator: of one of our families, or any object with the methods of the protocol that JAX can differentiate.
+    latents: of N samples, as of `generator.map`: 64 or more, or the answer fits these samples only. The appearance
+      takes derivatives of all of them, r per sample.
+    layer: where features are edited.
+    region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1).
+    mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
+    joint: also choose the mask, starting from the given one or from the region's own positions, whichever is better.
+    target: median root mean square change inside the region, black to white being 2; the strength that is returned.
+    coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
+    margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
+    weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
+      cross-validation over the samples.
+    components: r at most: how many derivatives are taken per sample.
+    rounds: most steps of the joint search, each of which takes derivatives of a few samples and is judged on all.
+    size: images are averaged down to this longer side before changes are measured.
+    noise: 'const' or 'none'.
+    on_progress: told what is being done.
+
+  Raises:
+    InputError: an argument out of range, a region that is none or that the mask does not reach, or a generator that JAX
+      cannot differentiate.
+    NonFiniteError: features, images or derivatives are not finite.
+  """
+  responses = Responses(generator, latents, layer, region, size=size, noise=noise)
+  masks = _checked_masks(mask, responses.grid)
+  _check_numbers(target, weight, components)
+  if not 0 <= coverage <= 1:
+    raise InputError('coverage', coverage, 'it is a share of the largest entry', 'give a number from 0 to 1')
+  if joint:
+    whole = region_on_grid(responses.inside, responses.grid, margin)
+    whole = whole / whole.max()
+    masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
+
+  def searched(number: int, most: int | None) -> _Search:
+    on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
+    natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
+    grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
+    grams = search.answering(grams)
+    chosen = search.cross_validated(grams) if weight is None else weight
+    b, first_order = search.best_appearance(grams, chosen)
+    shrink = search.shrinkage(grams, len(b), chosen)
+    return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
+
+  number = 0
+  if len(masks) > 1:  # which mask is best, fewer samples tell
+    tried = [searched(number, FEW).edit for number in range(len(masks))]
+    number = min(range(len(masks)), key=lambda i: tried[i].rank)
+  best = searched(number, None)
+  history = [best.edit.shrunk]
+  if joint and best.edit.match.reached:
+    best, history = _joint(responses, best, target, coverage * whole, rounds, on_progress)
+  return _result(best, history)
+
+
+def attribute_edit(
+  generator,
+  latents,
+  layer: int,
+  attribute: Callable[[jax.Array], jax.Array],
+  mask: ArrayLike,
+  *,
+  target: float,
+  region=None,
+  weight: float = 0.01,
+  components: int = COMPONENTS,
+  size: int | None = 128,
+  noise: str = 'const',
+) -> RegionEdit:
+  """The appearance at a part or mask that raises an attribute of the image most per change of the rest.
+
+  Args:
+    attribute: images (n, h, w, channels) before clipping to scores (n,), differentiable by JAX.
+    mask: (S,) or (H, W).
+    target: median gain of the score; the strength that is returned.
+    region: the rest is what is outside of it; the whole image if left out.
+    weight: of the shrinkage towards natural appearances.
+    generator, latents, layer, components, size, noise: as of `region_edit`.
+
+  Raises:
+    InputError, NonFiniteError: as of `region_edit`; the attribute does not give one number for each image, or does not
+      depend on the features under the mask.
+  """
+  responses = Responses(generator, latents, layer, region, attribute=attribute, size=size, noise=noise)
+  one = _checked_masks(mask, responses.grid)[0]
+  _check_numbers(target, weight, components)
+  natural = search.natural_appearances(responses.features, one, components, SHARE)
+  grams = responses.grams(one, np.zeros(responses.channels), natural.basis)
+  b, gain = search.best_for_attribute(grams, weight)
+  match = metrics.match_strength(lambda alpha: responses.energies(one, alpha * (natural.basis @ b)).gained, target)
+  return _result(_Search(natural, _judged(responses, natural, match.alpha * b, one, match, 0.0), 0.0, gain), [])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+  """An edit mask times (basis b)', strength in b, and what it does to the samples: mean ROIR, plain and shrunk."""
+
+  b: np.ndarray
+  mask: np.ndarray
+  match: metrics.Match
+  roir: float
+  shrunk: float
+  change: float
+
+  @property
+  def rank(self) -> tuple[bool, float]:
+    """Smaller is better: a target that is reached comes first, whatever the ratio."""
+    return not self.match.reached, self.shrunk
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+  natural: Natural
+  edit: _Judged
+  shrink: float
+  first_order: float
+
+
+def _judged(responses: Responses, natural: Natural, b, mask, match: metrics.Match, shrink: float) -> _Judged:
+  """`shrink` times |b|^2 counts as energy outside."""
+  energies = responses.energies(mask, natural.basis @ b)
+  inside = np.sqrt(energies.inside)
+  roir = metrics.ratio(inside, np.sqrt(energies.outside), responses.entries)
+  shrunk = metrics.ratio(inside, np.sqrt(energies.outside + shrink * (b @ b)), responses.entries)
+  if np.isnan(roir).all():
+    return _Judged(b, mask, match, np.nan, np.inf, match.change)
+  return _Judged(b, mask, match, float(np.nanmean(roir)), float(np.nanmean(shrunk)), match.change)
+
+
+def _matched(responses: Responses, natural: Natural, b, mask, target: float, shrink: float, signs=(1, -1)) -> _Judged:
+  """The edit at the strength that reaches the target, of the sign that is better there: finite edits are not linear."""
+  found = []
+  for sign in signs:
+
+    def change_at(alpha: float, sign=sign) -> np.ndarray:
+      return np.sqrt(responses.energies(mask, sign * alpha * (natural.basis @ b)).inside / responses.entries)
+
+    match = metrics.match_strength(change_at, target)
+    found.append(_judged(responses, natural, sign * match.alpha * b, mask, match, shrink))
+  return min(found, key=lambda edit: edit.rank)
+
+
+def _joint(responses: Responses, begun: _Search, target: float, least: np.ndarray, rounds: int, on_progress):
+  """Steps of appearance and mask together, each taken only where true images at the matched strength are better."""
+  natural, shrink, best = begun.natural, begun.shrink, begun.edit
+  masks = search.masks_near(responses.features, natural, best.mask, least, responses.grid)
+  history = [best.shrunk]
+  for number in range(rounds):
+    on_progress(f'appearance and mask, step {number + 1} of at most {rounds}: ROIR {best.roir:.3f}')
+    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, FEW)
+    grams = search.answering(grams)
+    for damping in DAMPINGS:
+      step = search.joint_step(grams, best.b, best.mask, masks, shrink, damping)
+      mask = np.clip(best.mask + step.q, least, 1)
+      peak = mask.max()
+      rough = peak**-2 * (mask @ masks.roughness @ mask)
+      tried = _matched(responses, natural, (best.b + step.b) * peak, mask / peak, target, shrink * rough, signs=(1,))
+      if tried.match.reached and tried.shrunk < best.shrunk:
+        break
+    else:
+      break
+    gain = 1 - tried.shrunk / best.shrunk
+    best = tried
+    history.append(best.shrunk)
+    if gain < LEAST_GAIN:
+      break
+  return dataclasses.replace(begun, edit=best), history
+
+
+def _result(ended: _Search, history: list[float]) -> RegionEdit:
+  found = ended.edit
+  direction = ended.natural.basis @ found.b
+  length = np.linalg.norm(direction)
+  scores = {
+    'roir': found.roir,
+    'first_order': ended.first_order,
+    'change': found.change,
+    'size': float(np.linalg.norm(found.b) / np.sqrt(len(found.b))),
+    'kept': ended.natural.kept,
+  }
+  unit = direction / length if length > 0 else direction
+  edit = Edit(unit.astype(np.float32), found.mask.astype(np.float32), np.float32(length))
+  return RegionEdit(edit, found.match.reached, scores, tuple(history))
+
+
+def _checked_masks(mask: ArrayLike, grid: tuple[int, int]) -> np.ndarray:
+  """(m, S) float64, each with maximum 1."""
+  array, S = np.asarray(mask, np.float64), grid[0] * grid[1]
+  array = array.reshape(1, S) if array.shape in ((S,), tuple(grid)) else array
+  if array.ndim != 2 or array.shape[1] != S:
+    raise InputError('mask', f'shape {np.shape(mask)}', f'the layer has {grid[0]} x {grid[1]} positions', 'give (S,)')
+  if not np.isfinite(array).all() or array.min() < 0 or not (array.max(axis=1) > 0).all():
+    raise InputError('mask', 'its entries', 'a mask is finite, not negative and somewhere positive', 'give such a one')
+  return array / array.max(axis=1, keepdims=True)
+
+
+def _check_numbers(target: float, weight: float | None, components: int) -> None:
+  if not (np.isfinite(target) and target > 0):
+    raise InputError('target', target, 'it is no change', 'give a positive number, such as 0.1')
+  if weight is not None and not (np.isfinite(weight) and weight >= 0):
+    raise InputError('weight', weight, 'it cannot be negative', 'give 0 for no shrinkage, or more')
+  if components < 1:
+    raise InputError('components', components, 'there is nothing to choose from', 'give 1 or more')

@@ -1,0 +1,297 @@
+"""How images answer to edits of the features at a layer: energies of changes, and their first derivatives as Grams.
+
+An edit adds q a' to the features, with a mask q (S,) and an appearance a (C,). Around an edit the image of sample i
+changes by J_i t for a small step t in the edit's parameters, where each column of J_i is one forward-mode derivative of
+the layers after the edit, and of none before it. Nothing of the size of the image is kept: with R the pixels of
+a region, all that is asked later are the energies |R (D_i + J_i t)|^2 and |(1 - R)(D_i + J_i t)|^2, D_i the change that
+is there already, and these are quadratic forms of (t, 1) in the Gram matrices of (J_i, D_i) inside and outside.
+Letters: N samples, S positions, C channels, (h, w) pixels, n samples of a batch, k parameters.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.generators.base import Compiled, checked_layer
+from panda_jax.regions import metrics
+
+JACOBIAN_BYTES = 128 << 20  # of the columns of a batch of samples, all of which its Grams need at once
+BATCH, COLUMNS = 16, 128  # samples at a time; and samples times directions differentiated along at a time
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+class Grams(NamedTuple):
+  """Gram matrices of (J_i, D_i) per sample, (N, k + 1, k + 1) float64; the last row and column are of D_i.
+
+  Attributes:
+    inside, outside: of the pixels in the region and of the others.
+    gained: (N, k + 1) derivative of an attribute along the parameters, and its change by D_i; None without one.
+  """
+
+  inside: np.ndarray
+  outside: np.ndarray
+  gained: np.ndarray | None
+
+
+class Energies(NamedTuple):
+  """Squared norms of changes, (N,) float64 each, inside and outside; the attribute's change, or None without one."""
+
+  inside: np.ndarray
+  outside: np.ndarray
+  gained: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+  """All that programs are compiled for: one for each of these, whoever asks. Weights are arguments.
+
+  Attributes:
+    generator: of a user; None for an NNX module, which is `graphdef` and `treedef`.
+  """
+
+  generator: Any
+  graphdef: Any
+  treedef: Any
+  layer: int
+  noise: str
+  size: int | None
+  attribute: Callable | None
+
+  def module(self, arrays):
+    if self.generator is not None:
+      return self.generator
+    return nnx.merge(self.graphdef, jax.tree.unflatten(self.treedef, arrays))
+
+  def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
+    """Change of the images at the compared size by adding (S, C), or (n, S, C), and that of the attribute."""
+    latents, state, original = batch
+    features = state.features + added.reshape(-1, *state.features.shape[1:]).astype(state.features.dtype)
+    images = self.module(arrays).run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
+    gained = jnp.zeros(len(images)) if self.attribute is None else self.attribute(images) - self.attribute(original)
+    return metrics.downsampled(images.astype(jnp.float32) - original.astype(jnp.float32), self.size), gained
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(split: _Split, arrays, latents):
+  state = split.module(arrays).run_to(latents, split.layer, noise=split.noise)
+  return state, split.module(arrays).run_from(latents, state, split.layer, noise=split.noise)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _energies(split: _Split, arrays, batch, mask, direction, inside):
+  change, gained = split.changed(arrays, batch, mask[:, None] * direction[None])
+  squares = jnp.square(change).sum(axis=-1)
+  weights = jnp.square(inside), jnp.square(1 - inside)
+  return *((squares * weight[None]).sum(axis=(1, 2)) for weight in weights), gained
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _grams(split: _Split, arrays, batch, mask, direction, tiles, basis, inside):
+  """tiles (S, G) and basis (C, r): the parameters are the entries of (mask + tiles u) (direction + basis b)'."""
+  r, G = basis.shape[1], tiles.shape[1]
+
+  def change(t):
+    where = mask + jnp.matmul(tiles, t[r:], precision=HIGHEST)
+    what = direction + jnp.matmul(basis, t[:r], precision=HIGHEST)
+    return split.changed(arrays, batch, where[:, None] * what[None])
+
+  (now, gained), along = jax.linearize(change, jnp.zeros(r + G))
+  columns, slopes = jax.lax.map(along, jnp.eye(r + G), batch_size=max(1, COLUMNS // len(gained)))
+  columns = jnp.concatenate([columns, now[None]])
+  slopes = jnp.concatenate([slopes, gained[None]]).T
+
+  def gram(weight):
+    rows = (columns * weight[None, None, :, :, None]).reshape(r + G + 1, len(gained), -1)
+    return jnp.einsum('anx,bnx->nab', rows, rows, precision=HIGHEST)
+
+  return gram(inside), gram(1 - inside), slopes
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _probed(split: _Split, arrays, batch, probes, masks, directions, regions):
+  """probes (n, q, h, w, channels), masks (S, K), directions (C, r), regions (K, h, w): see `Responses.probed`."""
+  n, (S, C) = len(probes), (len(masks), len(directions))
+  _, pull = jax.vjp(lambda added: split.changed(arrays, batch, added)[0], jnp.zeros((n, S, C)))
+
+  def scored(probe, where):
+    (back,) = pull(probe)
+    return jnp.einsum('nsc,sk,cj->nkj', back, where, directions, precision=HIGHEST)
+
+  def of_probe(probe):
+    def of_part(part):
+      where, region = part
+      return scored(probe * region[None, :, :, None], where[:, None])[:, 0]
+
+    return scored(probe, masks), jnp.moveaxis(jax.lax.map(of_part, (masks.T, regions)), 0, 1)
+
+  return [jnp.moveaxis(found, 0, 1) for found in jax.lax.map(of_probe, jnp.moveaxis(probes, 1, 0))]
+
+
+class Responses:
+  """Samples of a generator, split at a layer, and a region of their images; what is asked of them is compiled once.
+
+  Args:
+    generator: of one of our families, plain or `Compiled`, or any object with the methods of the protocol that JAX can
+      differentiate.
+    latents: of N samples, as of `generator.map`.
+    layer: where features are edited.
+    region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1); None for one with nothing inside.
+    attribute: images (n, h, w, channels) before clipping to (n,), differentiable; or None.
+    size: images are averaged down to this longer side before their changes are measured.
+    noise: 'const' or 'none'.
+
+  Attributes:
+    samples: N.
+    channels, grid: C and (H, W) of the layer.
+    features: (N, S, C) float32 of the samples.
+    inside: (h, w) bool, the region.
+    image_channels: of the images.
+    entries: pixels inside times channels at the compared size.
+
+  Raises:
+    InputError: no such layer or region, the generator cannot be differentiated, or the attribute gives no (n,).
+    NonFiniteError: images or features are not finite.
+  """
+
+  def __init__(
+    self,
+    generator,
+    latents,
+    layer: int,
+    region,
+    *,
+    attribute: Callable[[jax.Array], jax.Array] | None = None,
+    size: int | None = 128,
+    noise: str = 'const',
+  ):
+    generator = generator.generator if isinstance(generator, Compiled) else generator
+    self.layer = checked_layer(layer, generator.layers)
+    self.channels, *grid = generator.layers[self.layer]
+    self.grid, self.samples, self._attribute = tuple(grid), len(jax.tree.leaves(latents)[0]), attribute
+    graphdef, treedef, self._arrays = None, None, []
+    if isinstance(generator, nnx.Module):
+      graphdef, state = nnx.split(generator)
+      self._arrays, treedef = jax.tree.flatten(state)
+    whole = generator if graphdef is None else None
+    self._split = _Split(whole, graphdef, treedef, self.layer, noise, size, attribute)
+    try:
+      self._batches = self._prepared(latents)
+    except jax.errors.JAXTypeError as error:
+      name = type(generator).__name__
+      raise InputError('generator', name, 'JAX cannot differentiate it', 'write its methods with jax.numpy') from error
+    images = self._batches[0][2]
+    shape = images.shape
+    if attribute is not None and (scores := jax.eval_shape(attribute, images)).shape != shape[:1]:
+      text = f'shape {scores.shape} for {len(images)} images'
+      raise InputError('attribute', text, 'it does not give one number for each image', 'return shape (n,)')
+    self.image_channels = shape[-1]
+    self.inside = np.zeros(shape[1:3], bool) if region is None else metrics.region_mask(region, shape[1:3])
+    self._inside = metrics.compared_mask(self.inside, size)
+    self.entries = metrics.entries(self.inside, size) * shape[-1]
+
+  def _prepared(self, latents) -> list[tuple]:
+    """[(latents, state, original images)] of batches of one size, the last one filled up; and their features."""
+    one = jax.tree.map(lambda leaf: leaf[:1], latents)
+    pixels = jax.eval_shape(functools.partial(_start, self._split), self._arrays, one)[1].size
+    n = max(1, min(BATCH, self.samples, JACOBIAN_BYTES // (4 * COLUMNS * pixels)))
+    batches, features = [], []
+    for first in range(0, self.samples, n):
+      index = np.minimum(first + np.arange(n), self.samples - 1)
+      chosen = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf)[index], latents)
+      state, images = _start(self._split, self._arrays, chosen)
+      batches.append((chosen, state, images))
+      features.append(np.asarray(state.features, np.float32))
+      for name, array in (('features', features[-1]), ('images', images)):
+        finite = np.isfinite(np.asarray(array)).reshape(n, -1).all(axis=1)
+        if not finite.all():
+          sample = int(index[np.argmin(finite)])
+          raise NonFiniteError(name, f'sample {sample}', f'they are not finite at layer {self.layer}', 'use others')
+    self.features = np.concatenate(features)[: self.samples].reshape(self.samples, -1, self.channels)
+    return batches
+
+  def _over_batches(self, program, *args, most: int | None = None) -> list[np.ndarray]:
+    """The program's results of the first `most` samples, or of all."""
+    count = self.samples if most is None else min(most, self.samples)
+    batches = self._batches[: -(-count // len(self._batches[0][2]))]
+    args = [np.asarray(x, np.float32) for x in args]
+    found = [program(self._split, self._arrays, batch, *args, self._inside) for batch in batches]
+    return [np.concatenate([np.asarray(x, np.float64) for x in xs])[:count] for xs in zip(*found, strict=True)]
+
+  def energies(self, mask: np.ndarray, direction: np.ndarray) -> Energies:
+    """What adding mask (S,) times direction (C,), strength included, does to each sample."""
+    inside, outside, gained = self._over_batches(_energies, mask, direction)
+    return Energies(inside, outside, None if self._attribute is None else gained)
+
+  def grams(
+    self,
+    mask: np.ndarray,
+    direction: np.ndarray,
+    basis: np.ndarray,
+    tiles: np.ndarray | None = None,
+    most: int | None = None,
+  ) -> Grams:
+    """First-order changes around the edit (mask + tiles u) (direction + basis b)' at u = 0, b = 0.
+
+    Args:
+      mask, direction: (S,) and (C,), strength included; zeros in the direction for changes from nothing.
+      basis: (C, r).
+      tiles: (S, G); G = 0 if left out.
+      most: of the first so many samples only.
+
+    Returns:
+      Grams of k = r + G parameters, those of the appearance first.
+
+    Raises:
+      NonFiniteError: a derivative is not finite.
+    """
+    tiles = np.zeros((len(mask), 0)) if tiles is None else tiles
+    inside, outside, gained = self._over_batches(_grams, mask, direction, tiles, basis, most=most)
+    for name, array in (('inside', inside), ('outside', outside), ('attribute', gained)):
+      finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+      if not finite.all():
+        where = f'sample {int(np.argmin(finite))}'
+        raise NonFiniteError('derivatives', where, f'the change of the {name} is not finite', 'leave the sample out')
+    return Grams(inside, outside, None if self._attribute is None else gained)
+
+  def probed(
+    self, masks: np.ndarray, directions: np.ndarray, regions: np.ndarray, probes: Callable[[int], np.ndarray]
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """<e, D> and <R_k e, D> of probes e with the first-order change D by each mask_k direction_j', from vector-Jacobian
+    products alone: one of them, contracted with all masks and directions, serves all pairs.
+
+    Args:
+      masks: (S, K).
+      directions: (C, r).
+      regions: (K, h, w) at the compared size, R_k, what counts as inside for mask k.
+      probes: sample number to its probes (q, h, w, channels).
+
+    Returns:
+      Two arrays (N, q, K, r) float32.
+
+    Raises:
+      NonFiniteError: a derivative is not finite.
+    """
+    args, found = [np.asarray(x, np.float32) for x in (masks, directions, regions)], []
+    n = len(self._batches[0][2])
+    for b, batch in enumerate(self._batches):
+      numbers = np.minimum(b * n + np.arange(n), self.samples - 1)
+      drawn = np.stack([np.asarray(probes(int(i)), np.float32) for i in numbers])
+      found.append([np.asarray(x) for x in _probed(self._split, self._arrays, batch, drawn, *args)])
+    whole, inside = (np.concatenate(x)[: self.samples] for x in zip(*found, strict=True))
+    finite = np.isfinite(whole).reshape(len(whole), -1).all(axis=1)
+    if not finite.all():
+      where = f'sample {int(np.argmin(finite))}'
+      raise NonFiniteError('derivatives', where, 'they are not finite', 'leave the sample out')
+    return whole, inside
+
+
+def compilations() -> int:
+  """How often this process has compiled what is above: other samples, regions, masks and directions add nothing."""
+  return sum(program._cache_size() for program in (_start, _energies, _grams, _probed))

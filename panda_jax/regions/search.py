@@ -1,0 +1,288 @@
+"""The search behind edits.py, on small matrices in float64: what to minimise over appearances and masks, and how.
+
+Letters: N samples, S positions, C channels, r dimensions of an appearance, G of a mask, k = r + G parameters.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, optimize
+
+from panda_jax.errors import InputError
+from panda_jax.regions.responses import Grams
+
+WEIGHTS = 0.003, 0.01, 0.03, 0.1, 0.3, 1.0  # of the shrinkage, among which samples left out choose
+FOLDS = 4
+TOLERATED = 1.05
+STARTS = 4  # leading eigenvectors that the search starts from
+ITERATIONS = 500
+STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
+MOST_TILES = 96  # parameters of a mask
+ROUNDING = 1e-7
+SILENT = 1e-12  # share of the largest energy below which a sample does not answer
+RIDGE = 0.1  # of the correlation of positions, before it is inverted
+
+
+class Natural(NamedTuple):
+  """How features vary at a mask: the appearances that occur there.
+
+  Attributes:
+    basis: (C, r), principal components of the fibres, each as long as one standard deviation of the features along it,
+      so that a direction `basis @ b` of |b| = sqrt(r) is as large as a feature fibre typically differs from the mean.
+    kept: share of the variance that they have.
+  """
+
+  basis: np.ndarray
+  kept: float
+
+
+def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share: float) -> Natural:
+  """Principal components of the fibres under a mask, about the mean fibre of their position.
+
+  Args:
+    features: (N, S, C).
+    mask: (S,), weights of the positions.
+    most: r at most.
+    share: of the variance; no more components than have it.
+  """
+  where = np.flatnonzero(mask > 0.01 * mask.max())
+  weights = np.sqrt(mask[where] / mask[where].sum())
+  fibres = features[:, where].astype(np.float64)
+  fibres = (fibres - fibres.mean(axis=0, keepdims=True)) * weights[None, :, None]
+  rows = fibres.reshape(-1, fibres.shape[-1])
+  values, vectors = np.linalg.eigh(rows.T @ rows / max(1, len(features) - 1))
+  values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+  total = values.sum()
+  if not total > 0:  # one sample, or features that never vary there: every appearance is as natural as another
+    return Natural(np.eye(len(values))[:, :most], 1.0)
+  shares = np.cumsum(values) / total
+  r = -(-(int(np.searchsorted(shares, share)) + 1) // 8) * 8  # few different numbers, so that masks share programs
+  r = min(most, r, int(np.sum(values > 1e-9 * values[0])))
+  return Natural(vectors[:, :r] * np.sqrt(values[:r])[None], float(shares[r - 1]))
+
+
+def answering(grams: Grams) -> Grams:
+  """The samples whose images answer inside the region at all; the others have no ratio.
+
+  Raises:
+    InputError: there are none.
+  """
+  energies = np.trace(grams.inside, axis1=1, axis2=2)
+  kept = energies > SILENT * energies.max()
+  if not kept.any():
+    raise InputError('mask', 'given', 'no change there reaches the region', 'give a mask that lies at the region')
+  return Grams(*(None if x is None else x[kept] for x in grams))
+
+
+def shrinkage(grams: Grams, r: int, weight: float) -> float:
+  """What is added to the energy outside for each squared standard deviation: a part of that of natural appearances.
+
+  O + s I, s = weight tr(O) / r: a shrinkage of the matrix towards that of directions that all leak alike. The weight
+  is at least what the rounding of O amounts to.
+  """
+  return max(weight, ROUNDING) * float(np.mean(np.trace(grams.outside[:, :r, :r], axis1=1, axis2=2))) / r
+
+
+def mean_ratio(x: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[float, np.ndarray]:
+  """mean_i sqrt(x'O_i x / x'M_i x) and its gradient, for matrices (N, k, k)."""
+  Mx, Ox = inside @ x, outside @ x
+  m, o = np.maximum(Mx @ x, 1e-300), np.maximum(Ox @ x, 0)
+  ratios = np.sqrt(o / m)
+  slopes = Ox / np.maximum(np.sqrt(o * m), 1e-300)[:, None] - Mx * (ratios / m)[:, None]
+  return float(ratios.mean()), slopes.mean(axis=0)
+
+
+def mean_gain(x: np.ndarray, gained: np.ndarray, outside: np.ndarray) -> tuple[float, np.ndarray]:
+  """-mean_i g_i'x / sqrt(x'O_i x) and its gradient, for g (N, k): the gain of an attribute per change of the rest."""
+  Ox = outside @ x
+  o = np.sqrt(np.maximum(Ox @ x, 1e-300))
+  g = gained @ x
+  slopes = gained / o[:, None] - Ox * (g / o**3)[:, None]
+  return -float((g / o).mean()), -slopes.mean(axis=0)
+
+
+def eigenvectors(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """max x'Mx / x'Ox by whitening: with O = LL', x = L^-T y, an ordinary eigenproblem of L^-1 M L^-T.
+
+  Args:
+    inside, outside: M and O (k, k), O positive definite.
+
+  Returns:
+    Ratios (k,), largest first, and unit vectors as columns (k, k).
+  """
+  L = np.linalg.cholesky(outside)
+  half = linalg.solve_triangular(L, inside, lower=True)
+  white = linalg.solve_triangular(L, half.T, lower=True)
+  values, vectors = np.linalg.eigh((white + white.T) / 2)
+  vectors = linalg.solve_triangular(L.T, vectors[:, ::-1], lower=False)
+  return values[::-1], vectors / np.linalg.norm(vectors, axis=0, keepdims=True)
+
+
+def _summed(matrices: np.ndarray, scales: np.ndarray) -> np.ndarray:
+  return np.einsum('nab,n->ab', matrices, scales)
+
+
+def best_appearance(grams: Grams, weight: float, starts: int = STARTS) -> tuple[np.ndarray, float]:
+  """The b (r,) of least mean ROIR to first order, each sample's energy outside shrunk; and that ROIR, not shrunk.
+
+  The leading solutions of the generalised eigenproblem of the summed energies start a quasi-Newton search for the mean
+  of the ratios, which no eigenproblem gives: every sample counts alike, whatever its contrast.
+  """
+  r = grams.inside.shape[1] - 1
+  inside, outside = grams.inside[:, :r, :r], grams.outside[:, :r, :r]
+  shrunk = outside + (shrinkage(grams, r, weight) + 1e-30) * np.eye(r)[None]
+  scales = 1 / np.maximum(np.trace(inside, axis1=1, axis2=2), 1e-30)
+  _, vectors = eigenvectors(_summed(inside, scales), _summed(shrunk, scales))
+  found = [_minimised(mean_ratio, x, inside, shrunk) for x in vectors.T[:starts]]
+  b = min(found, key=lambda x: mean_ratio(x, inside, shrunk)[0])
+  return b / np.linalg.norm(b), mean_ratio(b, inside, outside)[0]
+
+
+def cross_validated(grams: Grams) -> float:
+  """The weight of the shrinkage: the largest whose mean ROIR on samples left out is within 5 % of the least.
+
+  Few samples, or samples that answer differently, ask for more of it; so do natural edits, hence not the least itself.
+  """
+  N, r = len(grams.inside), grams.inside.shape[1] - 1
+  fold = np.arange(N) % min(FOLDS, N)
+  ratios = []
+  for weight in WEIGHTS:
+    left_out = []
+    for k in range(fold.max() + 1):
+      inside, outside = (x[fold == k, :r, :r] for x in grams[:2])
+      # A single sample is its own judge: nothing else is known.
+      kept = fold != k if N > 1 else fold == k
+      b, _ = best_appearance(Grams(grams.inside[kept], grams.outside[kept], None), weight, starts=1)
+      left_out.append(mean_ratio(b, inside, outside)[0] * np.sum(fold == k))
+    ratios.append(sum(left_out) / N)
+  allowed = [weight for weight, ratio in zip(WEIGHTS, ratios, strict=True) if ratio <= TOLERATED * min(ratios)]
+  return max(allowed)
+
+
+def best_for_attribute(grams: Grams, weight: float) -> tuple[np.ndarray, float]:
+  """The b (r,) of the greatest mean gain of the attribute per change outside, to first order; and that gain.
+
+  It starts from (sum O)^-1 sum g, which is the answer where all samples are alike.
+
+  Raises:
+    InputError: the attribute does not depend on b.
+  """
+  r = grams.inside.shape[1] - 1
+  outside, g = grams.outside[:, :r, :r], grams.gained[:, :r]
+  shrunk = outside + (shrinkage(grams, r, weight) + 1e-30) * np.eye(r)[None]
+  if not g.any():
+    raise InputError('attribute', 'given', 'no change under the mask moves it', 'give another mask or attribute')
+  start = np.linalg.solve(shrunk.mean(axis=0), g.mean(axis=0))
+  b = _minimised(mean_gain, start / np.linalg.norm(start), g, shrunk)
+  return b / np.linalg.norm(b), -mean_gain(b, g, shrunk)[0]
+
+
+def _minimised(function, x: np.ndarray, *args) -> np.ndarray:
+  """Quasi-Newton on a function of the direction of x only; (|x|^2 - 1)^2 keeps the length, and moves no minimum."""
+  scale = abs(function(x, *args)[0])
+
+  def held(x):
+    value, slope = function(x, *args)
+    excess = x @ x - 1
+    return value + scale * excess**2, slope + 4 * scale * excess * x
+
+  found = optimize.minimize(held, x, jac=True, method='BFGS', options={'maxiter': ITERATIONS, 'gtol': 1e-7 * scale})
+  return found.x if np.isfinite(found.x).all() and found.fun <= function(x, *args)[0] else x
+
+
+class Masks(NamedTuple):
+  """Which masks may be chosen, least <= q <= 1, and what they cost: q'Kq, K the inverse correlation of positions.
+
+  Attributes:
+    least: (S,).
+    tiles: (S, G) 0 or 1, the positions that may change, one by one or in squares.
+    roughness: K (S, S), zero for positions in no tile; q'Kq is 1 for the mask it was made for.
+  """
+
+  least: np.ndarray
+  tiles: np.ndarray
+  roughness: np.ndarray
+
+
+def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: np.ndarray, grid) -> Masks:
+  """The masks that may be chosen in place of `mask`.
+
+  Args:
+    features: (N, S, C).
+    natural: appearances; the correlation of positions is that of their coordinates.
+    mask: (S,), at least `least` (S,) and at most 1; positions where it is 0 stay so.
+    grid: (H, W).
+  """
+  where = np.flatnonzero(mask > 0)
+  lengths = np.maximum(np.square(natural.basis).sum(axis=0), 1e-300)
+  coordinates = (features[:, where] - features[:, where].mean(axis=0, keepdims=True)) @ (natural.basis / lengths)
+  correlation = np.einsum('nsr,ntr->st', coordinates, coordinates, optimize=True)
+  correlation /= max(np.trace(correlation) / len(where), 1e-300)
+  K = np.zeros((len(mask), len(mask)))
+  K[np.ix_(where, where)] = np.linalg.inv(correlation + RIDGE * np.eye(len(where)))
+  side = 1
+  rows, columns = np.divmod(where, grid[1])
+  while True:  # squares of positions, as large as it takes for a bounded number of parameters
+    _, tile = np.unique(rows // side * grid[1] + columns // side, return_inverse=True)
+    if tile.max() < MOST_TILES:
+      break
+    side += 1
+  # Filled up to a multiple of 16 by tiles that move nothing, so that most masks share a program.
+  tiles = np.zeros((len(mask), -(-(tile.max() + 1) // 16) * 16))
+  tiles[where, tile] = 1
+  return Masks(least, tiles, K / (mask @ K @ mask))
+
+
+class Step(NamedTuple):
+  """Changes of an appearance's coordinates (r,) and of a mask (S,)."""
+
+  b: np.ndarray
+  q: np.ndarray
+
+
+def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, masks: Masks, shrink: float, damping: float) -> Step:
+  """The change of appearance and mask of least mean ratio around an edit, to first order in the images.
+
+    mean_i sqrt((o_i(t) + s |b + t_b|^2 q'Kq) / m_i(t)) + damping (|t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2),
+
+  with least <= q = mask + T t_u <= 1, o_i and m_i the energies, and with the mean of log m_i held.
+
+  Args:
+    grams: around mask times (basis b)'.
+    b: (r,) with strength.
+    mask: (S,).
+    shrink: s.
+  """
+  r, T, K = len(b), masks.tiles, masks.roughness
+  length, size = b @ b, mask @ mask
+  counts = T.sum(axis=0)
+
+  def function(t):
+    x = np.append(t, 1)
+    p, q = b + t[:r], mask + T @ t[r:]
+    Mx, Ox, Kq = grams.inside @ x, grams.outside @ x, K @ q
+    rough, large = q @ Kq, p @ p
+    m = np.maximum(Mx @ x, 1e-300)
+    o = np.maximum(Ox @ x, 0) + shrink * large * rough + 1e-300
+    ratios = np.sqrt(o / m)
+    drift = float(np.mean(np.log(m / present)))
+    value = ratios.mean() + STRENGTH * drift**2
+    value += damping * (t[:r] @ t[:r] / length + counts @ np.square(t[r:]) / size)
+    slope = (Ox / np.sqrt(o * m)[:, None] - Mx * (ratios / m)[:, None]).mean(axis=0)[:-1]
+    slope += 4 * STRENGTH * drift * (Mx / m[:, None]).mean(axis=0)[:-1]
+    common = shrink * np.mean(1 / np.sqrt(o * m))
+    slope[:r] += common * rough * p + 2 * damping * t[:r] / length
+    slope[r:] += common * large * (T.T @ Kq) + 2 * damping * counts * t[r:] / size
+    return value, slope
+
+  start = np.zeros(r + T.shape[1])
+  present = np.maximum(grams.inside[:, -1, -1], 1e-300)
+  bounds = [(None, None)] * r
+  for tile in (column > 0 for column in T.T):
+    low, high = np.max((masks.least - mask)[tile], initial=-1), np.min(1 - mask[tile], initial=1)
+    bounds.append((min(0, low), max(0, high)))
+  found = optimize.minimize(
+    function, start, jac=True, method='L-BFGS-B', bounds=bounds, options={'maxiter': ITERATIONS}
+  )
+  t = found.x if np.isfinite(found.x).all() else start
+  return Step(t[:r], T @ t[r:])

@@ -1,0 +1,320 @@
+"""What `run.py edit` and `run.py remove` write: pictures before and after, as arrays and as sheets, and a record.
+
+Letters: N samples, E edits, K strengths, h, w image.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from panda_jax.editing.editor import AnyEdit, Editor, compose, difference, layer_rms
+from panda_jax.editing.refine import refine
+from panda_jax.editing.removal import remove
+from panda_jax.editing.zoo import Spec
+from panda_jax.errors import InputError
+from panda_jax.files.folders import claimed
+from panda_jax.files.records import write_json
+from panda_jax.files.rows import writing
+from panda_jax.generators.latents import Latents
+from panda_jax.generators.source import weights_digest
+from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
+from panda_jax.runtime.environment import versions
+from panda_jax.workdir.finished_fit import Opened
+
+RECORD = 'edit.json'
+SHOWN = 8  # samples on the sheets
+STATISTICS = 64  # samples of the fit that rules and units are taken from
+BATCH = 16  # of them at a time
+UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `Opened.labels_of`."""
+
+  seeds: tuple[int, ...] | None = None
+  given: Latents | None = None
+  labels: np.ndarray | None = None
+
+  def latents(self, opened: Opened):
+    if self.given is None:
+      return opened.latents(self.seeds, self.labels)
+    return opened.mapped(self.given.array, self._classes(opened), self.given.space)
+
+  def _classes(self, opened: Opened) -> np.ndarray | None:
+    """Labels of all that a file holds."""
+    array, space = self.given
+    if space != 'z':
+      return self.labels  # w and w+ hold the class: there should be none
+    return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
+
+  def chosen(self, opened: Opened, numbers: Sequence[int]) -> 'Samples':
+    """Some of them: any seeds, with the same labels; or those of these numbers in the file.
+
+    Raises:
+      InputError: the file holds fewer.
+    """
+    if self.given is None:
+      return dataclasses.replace(self, seeds=tuple(numbers))
+    array, space = self.given
+    for number in numbers:
+      if not 0 <= number < len(array):
+        problem = f'the file of latents holds {len(array)} samples'
+        raise InputError('seeds', number, problem, f'give numbers from 0 to {len(array) - 1}')
+    labels, rows = self._classes(opened), list(numbers)
+    return Samples(given=Latents(array[rows], space), labels=None if labels is None else labels[rows])
+
+  def names(self) -> list[str]:
+    if self.given is None:
+      return [f'seed {t}' for t in self.seeds]
+    return [f'sample {i}' for i in range(len(self.given.array))]
+
+  def record(self) -> dict[str, Any]:
+    """What tells them from others, JSON values."""
+    record = {'seeds': None if self.seeds is None else list(self.seeds)}
+    arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
+    return record | {name: _sha256(array) for name, array in arrays.items() if array is not None}
+
+
+def fit_features(opened: Opened, count: int = STATISTICS) -> np.ndarray:
+  """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
+  recorded = opened.factors.provenance.get('samples')
+  count = min(count, recorded) if isinstance(recorded, int) else count
+  return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
+
+
+def features_of(opened: Opened, latents, count: int) -> np.ndarray:
+  """Features (count, H, W, C) at the layer."""
+  editor = Editor(opened.needed_generator(), opened.layer)
+  batch, found = min(BATCH, count), []
+  for first in range(0, count, batch):
+    rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
+    state = editor.state(jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents))
+    found.append(np.asarray(state.features, np.float32)[: count - first])
+  return np.concatenate(found)
+
+
+def with_rms(edits: Mapping[str, Sequence[Spec]], opened: Opened) -> dict[str, list[Spec]]:
+  """The same specs, with the layer's rms activation where alpha counts in it and none is recorded."""
+  rms = None
+  filled: dict[str, list[Spec]] = {}
+  for name, specs in edits.items():
+    filled[name] = []
+    for spec in specs:
+      if spec.alpha_unit == 'rms' and spec.rms is None:
+        rms = layer_rms(fit_features(opened)) if rms is None else rms
+        spec = dataclasses.replace(spec, rms=rms)
+      filled[name].append(spec)
+  return filled
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How edits are run and written.
+
+  Attributes:
+    noise, drop_rgb, batch: as of `Editor`.
+    overwrite: replace other edits in the folder.
+    command: for the record, to do it again.
+    on_samples: told of the samples that are through.
+    on_note: told, in a sentence each, what was asked for and changes nothing.
+  """
+
+  noise: str = 'const'
+  drop_rgb: bool = False
+  batch: int | None = None
+  overwrite: bool = False
+  command: str = ''
+  on_samples: Callable[[str, int], None] = lambda name, n: None
+  on_note: Callable[[str], None] = lambda text: None
+
+
+def edit_into(
+  out: str | os.PathLike,
+  opened: Opened,
+  edits: Mapping[str, Sequence[Spec]],
+  samples: Samples,
+  options: Options = Options(),
+  *,
+  refined: bool = False,
+) -> dict[str, tuple[int, ...]]:
+  """Edits samples of a fit and writes original.npy, edited.npy, difference.npy, edit.json and pictures into a folder.
+
+  Args:
+    out: folder. One that holds other edits is refused without `overwrite`.
+    opened: a fit with a generator.
+    edits: {name: specs that are added up}; with several names `edited` has an axis E.
+    samples: N of them.
+    options: see there.
+    refined: with parts refined for each sample, see refine.py.
+
+  Returns:
+    {file name: shape} of the arrays: original (N, h, w, channels), edited and difference (N, [E], [K], h, w, channels),
+    float32, before clipping.
+
+  Raises:
+    InputError: an edit does not fit the factors, or files cannot be written.
+  """
+  edits = with_rms(edits, opened)
+  parts = refined_parts(opened, samples) if refined else None
+  made = {name: _made(specs, opened, parts) for name, specs in edits.items()}
+  content = {
+    'kind': 'edit',
+    'refined': refined,
+    'edits': {name: [spec.to_json() for spec in specs] for name, specs in edits.items()},
+  }
+  alphas = [spec.alpha for specs in edits.values() for spec in specs]
+  return _write(Path(out), opened, made, samples, options, content, {'strengths': shared_strengths(alphas)})
+
+
+def remove_into(
+  out: str | os.PathLike,
+  opened: Opened,
+  part: Sequence[int],
+  samples: Samples,
+  options: Options = Options(),
+  *,
+  appearance: int | None = None,
+  strength: float = 1.0,
+  separate: str = 'otsu',
+  mask: Mapping[str, Any] | None = None,
+  statistics: int = STATISTICS,
+) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+  """Removes a part from samples of a fit and writes the files of `edit_into`.
+
+  Args:
+    part: one or more, joined.
+    appearance, strength, separate: as of `removal.remove`.
+    mask: combine, threshold, feather, drawn, as of `removal.remove`.
+    statistics: how many samples of the fit the rule and the strength are taken from.
+
+  Returns:
+    As `edit_into`, and what edit.json says under 'removal'.
+
+  Raises:
+    InputError: as of `edit_into` and `removal.remove`.
+  """
+  mask = {name: value for name, value in (mask or {}).items() if value is not None}
+  features = fit_features(opened, statistics)
+  found = remove(features, opened.factors, part, appearance, strength, separate=separate, margin=opened.margin, **mask)
+  content = {
+    'kind': 'removal',
+    'part': list(part),
+    'appearance': appearance,
+    'strength': strength,
+    'separate': separate,
+    'samples': len(features),
+    'mask': {name: _sha256(value) if name == 'drawn' else value for name, value in mask.items()},
+  }
+  before, after = found.covered.mean(axis=1)
+  told = {
+    'appearance': found.appearance,
+    'rule': 'given' if found.scores is None else 'energy at the border against the centre',
+    'scores': None if found.scores is None else [float(x) for x in found.scores],
+    'alpha': float(found.edit.alpha),
+    'alpha_per_sample': [None if np.isnan(x) else float(x) for x in found.alphas],
+    'threshold': found.threshold,
+    'covered_before': float(before),
+    'covered_after': float(after),
+  }
+  name = f'part {" and ".join(map(str, part))} removed with appearance {found.appearance}'
+  made, strengths = {name: found.edit}, [float(found.edit.alpha)]
+  return _write(Path(out), opened, made, samples, options, content, {'strengths': strengths, 'removal': told}), told
+
+
+def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] | None:
+  """What stands over the columns of a sheet: the one strength or sweep of all edits; None where they have several."""
+  found = {tuple(alpha) if np.ndim(alpha) else (alpha,) for alpha in alphas}
+  return [float(x) for x in found.pop()] if len(found) == 1 else None
+
+
+def refined_parts(opened: Opened, samples: Samples) -> np.ndarray:
+  """Parts (N, S, R_S) refined for each sample."""
+  return refine(features_of(opened, samples.latents(opened), len(samples.names())), opened.factors).parts
+
+
+def _made(specs: Sequence[Spec], opened: Opened, parts: np.ndarray | None) -> AnyEdit:
+  edits = [spec.edit(opened.factors, parts) for spec in specs]
+  return edits[0] if len(edits) == 1 else compose(edits)
+
+
+def _sha256(array) -> str:
+  array = np.ascontiguousarray(array)
+  return hashlib.sha256(f'{array.shape} {array.dtype}'.encode() + array.tobytes()).hexdigest()
+
+
+def _write(
+  out: Path,
+  opened: Opened,
+  edits: Mapping[str, AnyEdit],
+  samples: Samples,
+  options: Options,
+  content: dict,
+  more: dict,
+) -> dict[str, tuple[int, ...]]:
+  """The files of both commands. `content` tells one edit from another; edit.json holds `more` too."""
+  editor = Editor(opened.needed_generator(), opened.layer, options.noise, options.drop_rgb, options.batch)
+  latents, names = samples.latents(opened), samples.names()
+  settings = {
+    'factors': opened.digest_factors,
+    'weights': weights_digest(editor.generator).hexdigest(),
+    'layer': opened.layer,
+    **content,
+    **samples.record(),
+    'noise': options.noise,
+    'drop_rgb': options.drop_rgb,
+  }
+  listed = list(edits.values())
+  shapes: dict[str, tuple[int, ...]] = {}
+  shown: list[tuple[np.ndarray, np.ndarray]] = []
+  largest: list[np.ndarray] = []  # changes (n, E)
+  replaced = RECORD, *PICTURES  # this one may draw fewer pictures
+  with claimed(out, RECORD, settings, 'another edit is', options.overwrite, marker='edited.npy', replaced=replaced):
+    with writing(out) as create:
+      files: dict = {}
+      done = 0
+      for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
+        arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}
+        largest.append(np.abs(arrays['difference.npy']).reshape(len(original), len(listed), -1).max(axis=-1))
+        for name, array in arrays.items():
+          if name not in files:
+            shapes[name] = (len(names), *array.shape[1:])
+            files[name] = create(name, shapes[name])
+          files[name].add(array)
+        if sum(len(x) for x, _ in shown) < SHOWN:
+          shown.append((original, edited))
+        done += len(original)
+        options.on_samples('edit', done)
+      original, edited = (np.concatenate(x)[:SHOWN] for x in zip(*shown, strict=True))
+      edited = edited if len(listed) > 1 else edited[:, None]
+      edited = edited if edited.ndim == original.ndim + 2 else edited[:, :, None]
+      sheet = Sheet(original, edited, edits, more['strengths'], names[:SHOWN], opened.factors.grid, opened.margin)
+      draw = draw_removal if content['kind'] == 'removal' else draw_edits
+      notes = idle(edits, np.concatenate(largest), names)
+      record = {'settings': settings, **more, 'notes': notes, 'command': options.command, 'pictures': draw(out, sheet)}
+    record |= {'arrays': {name: list(shape) for name, shape in shapes.items()}, 'versions': versions()}
+    write_json(out / RECORD, record)
+  for note in notes:
+    options.on_note(note)
+  return shapes
+
+
+def idle(edits: Mapping[str, AnyEdit], largest: np.ndarray, names: Sequence[str]) -> list[str]:
+  """What changes nothing, a sentence for each edit; `largest`: change of a pixel, (N, E)."""
+  notes = []
+  for (title, edit), changes in zip(edits.items(), largest.T, strict=True):
+    same = [name for name, change in zip(names, changes, strict=True) if change <= UNSEEN]
+    if len(same) == len(names):
+      still = not any(np.any(term.alpha) for term in edit.terms)
+      why = 'alpha is 0' if still else f'no pixel of any sample changes by more than {UNSEEN:g}'
+      notes.append(f'{title} changes nothing: {why}')
+    elif same:
+      more = f' and {len(same) - SHOWN} more' if len(same) > SHOWN else ''
+      notes.append(f'{title} changes nothing in {", ".join(same[:SHOWN])}{more}')
+  return notes

@@ -1,0 +1,360 @@
+"""A fit into a folder: configuration in, files out, and going on where a killed run stopped."""
+
+import contextlib
+import json
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import jax
+import ml_collections
+
+from panda_jax.distributed import processes
+from panda_jax.errors import InputError, refusal
+from panda_jax.factors import checked_name
+from panda_jax.features.scan import sha256_of
+from panda_jax.features.sources import FeatureSource, as_source
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npy_bytes
+from panda_jax.files.links import check_no_links, check_no_links_below
+from panda_jax.files.lock import locked
+from panda_jax.files.records import read_json, write_json
+from panda_jax.generators import labels
+from panda_jax.results import suggestions
+from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
+from panda_jax.runtime import signals
+from panda_jax.runtime.clock import Clock
+from panda_jax.runtime.environment import versions
+from panda_jax.runtime.progress import Progress
+from panda_jax.solver.fit import FitResult, fit
+from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
+from panda_jax.workdir.checkpoints import largest
+from panda_jax.workdir.config import check_values, default_config
+from panda_jax.workdir.records import SUMMARY, config_form
+
+OUTPUTS = (
+  'config.json',
+  'factors.npz',
+  'appearances.npy',
+  'parts.npy',
+  'summary.json',
+  'history.jsonl',
+  'parts.png',
+  'convergence.png',
+  'spectrum.png',
+  'overlay.png',
+  'saliency.png',
+  'report.html',
+)
+FINISHED = 'the fit is finished'
+OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
+ANEW = 'use --overwrite to start anew'
+# Keys that change how fast a fit is, or when it is saved, but not its result.
+WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
+
+
+def parsed_grid(text: str | None) -> tuple[int, int] | None:
+  """(H, W) from 'H,W'."""
+  if text is None:
+    return None
+  try:
+    height, width = (int(x) for x in text.split(','))
+    if height < 1 or width < 1:
+      raise ValueError
+  except ValueError:
+    raise InputError('grid', text, 'not two positive whole numbers', 'give --grid=H,W') from None
+  return height, width
+
+
+def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
+  """Accepts a locked folder that is empty or of the same configuration; empties it of our files with `overwrite`.
+
+  Raises:
+    InputError: it cannot be written, holds a fit of another configuration or files that a fit would replace, or a
+      symbolic link where a fit writes.
+  """
+  check_no_links(workdir, (*OUTPUTS, '.*.tmp'))
+  check_no_links_below(workdir, 'checkpoints')
+  if overwrite:
+    try:
+      for name in OUTPUTS:
+        (workdir / name).unlink(missing_ok=True)
+      if (workdir / 'checkpoints').exists():
+        shutil.rmtree(workdir / 'checkpoints')
+    except OSError as error:
+      raise refusal('workdir', workdir, 'what an earlier fit left cannot be removed', error) from error
+  record = workdir / 'config.json'
+  if os.path.lexists(record):
+    agree(workdir, read_config(workdir), config)
+  else:
+    there = [name for name in (*OUTPUTS, 'checkpoints') if os.path.lexists(workdir / name)]
+    if there:
+      raise InputError(
+        'workdir',
+        workdir,
+        f'{there[0]} is there, from no fit that is on record',
+        'choose another folder or use --overwrite',
+      )
+
+
+def read_config(workdir: Path) -> dict:
+  """The configuration that a fit has on record."""
+  return read_json(workdir / 'config.json', 'workdir', config_form(), ANEW)
+
+
+def agree(workdir: Path, old: dict, new: dict) -> None:
+  """Raises unless both configurations have the same keys that matter; names the first that differs."""
+  for key in sorted((old.keys() | new.keys()) - {*WITHOUT_EFFECT}):
+    if key in old and key in new and old[key] != new[key]:
+      raise InputError(
+        'workdir',
+        workdir,
+        f'it holds a fit of another configuration ({key} was {old[key]}, now {new[key]})',
+        'choose another folder or use --overwrite',
+      )
+
+
+def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
+  """Where the features come from: a file, or a generator that makes them.
+
+  Raises:
+    InputError: none or both are given, or something in them does not fit.
+  """
+  if (config.features is None) == (config.generator is None):
+    given = None if config.features is None else config.features
+    problem = 'not given' if given is None else f'--generator={config.generator} is given too'
+    raise InputError('features', given, problem, 'give --features=FILE.npy or --generator=DIR, or a config with one')
+  if config.generator is None:
+    for key in ('labels', 'truncation_layers'):
+      if config[key] is not None:
+        raise InputError(key, config[key], 'features from a file are made already', 'leave it out')
+    if config.truncation != 1:
+      raise InputError('truncation', config.truncation, 'features from a file are made already', 'leave it out')
+    return as_source(config.features, parsed_grid(config.grid), config.samples)
+  from panda_jax.generators import load_generator
+  from panda_jax.generators.labels import parsed_labels
+  from panda_jax.generators.source import GeneratorSource
+
+  if config.grid is not None:
+    raise InputError('grid', config.grid, "the generator's features have a grid of their own", 'leave it out')
+  if config.samples is None:
+    raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
+  generator = load_generator(config.generator)
+  if config.layer is None:
+    raise InputError(
+      'layer', None, 'not given', f'give --layer, one of {", ".join(map(str, sorted(generator.layers)))}'
+    )
+  return GeneratorSource(
+    generator,
+    config.layer,
+    config.samples,
+    config.seed,
+    labels.listed(parsed_labels(config.labels), config.samples),
+    config.truncation,
+    config.truncation_layers,
+    config.batch,
+    Path(config.generator).name,
+  )
+
+
+def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> dict:
+  """What the factors' provenance says of the features besides their hash."""
+  if source.kind == 'generator':
+    return {'layer': config.layer, 'generator': {'path': config.generator, **source.description()}}
+  return {} if config.layer is None else {'layer': config.layer}
+
+
+def checked_path(workdir: str | os.PathLike) -> Path:
+  """The path of a workdir, of characters that every library here can write."""
+  try:
+    text = os.fspath(workdir).encode()
+  except UnicodeEncodeError:
+    text = b'\0'
+  if b'\0' in text:
+    raise InputError('workdir', workdir, 'its name holds bytes that are no text', 'choose another name')
+  return Path(workdir)
+
+
+def fit_into(
+  workdir: Path,
+  config: ml_collections.ConfigDict,
+  *,
+  overwrite: bool = False,
+  published: str | None = None,
+  verbose: bool = False,
+  clock: Clock | None = None,
+) -> dict:
+  """Runs the fit that `config` describes and writes every file of design section 7 into `workdir`.
+
+  Args:
+    workdir: created if need be. One with a finished fit of the same configuration is left as it is; one with an
+      unfinished fit goes on from its last checkpoint.
+    config: see `config.default_config`.
+    overwrite: drop what an earlier fit left there.
+    published: a name; also write the authors' pair of .npy files under it.
+    verbose: say all that was weighed when it was chosen where features live.
+    clock: running since the process started, for honest totals.
+
+  Returns:
+    The content of summary.json.
+
+  Raises:
+    InputError: an argument cannot be used, files cannot be written, or another process writes there.
+    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
+  """
+  clock = clock or Clock()
+  workdir = checked_path(workdir)
+  settings = config.to_dict()
+  check_values(settings, default_config())
+  if published is not None:
+    checked_name(published)
+  processes.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
+  source = processes.together(lambda: source_of(config))
+  if config.parts is None:
+    raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
+  if not config.checkpoint_seconds >= 0:
+    raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
+  if processes.several():
+    processes.agree({'features' if source.kind == 'file' else 'generator': source.digest().hexdigest()})
+
+  def take() -> None:
+    held.enter_context(locked(workdir))
+    prepare(workdir, settings, overwrite)
+
+  def told() -> str | None:
+    if not processes.first():  # it may not see the folder
+      return None
+    return FINISHED if os.path.lexists(workdir / 'summary.json') else kept(checkpointed(workdir))
+
+  with contextlib.ExitStack() as held, signals.keeping(told, FINISHED):
+    processes.on_first(take)
+    return _fit_into(workdir, config, source, published, verbose, clock)
+
+
+def _fit_into(
+  workdir: Path,
+  config: ml_collections.ConfigDict,
+  source: FeatureSource,
+  published: str | None,
+  verbose: bool,
+  clock: Clock,
+) -> dict:
+  """The fit itself, in a folder that is locked and prepared."""
+  settings, record = config.to_dict(), workdir / 'config.json'
+
+  def found_before() -> dict:
+    """Of an earlier run: the summary if it is finished, or the hash of its source and whether it has saved."""
+    sha256 = read_config(workdir).get('sha256') if record.exists() else None
+    if not os.path.lexists(workdir / 'summary.json'):
+      return {'sha256': sha256, 'saved': checkpointed(workdir)}
+    summary = read_json(workdir / 'summary.json', 'workdir', SUMMARY, ANEW)
+    agree(workdir, {'sha256': sha256}, {'sha256': sha256_of(source, like=sha256)})
+    return {'summary': summary}
+
+  def check(sha256: str) -> None:
+    if record.exists():
+      agree(workdir, read_config(workdir), {'sha256': sha256})
+    write_json(record, settings | {'sha256': sha256})
+
+  with Progress(source.samples) as progress:
+    before = json_of_first(processes.on_first(found_before))
+    if 'summary' in before:
+      progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
+      return before['summary']
+    with signals.caught() as caught:
+      most = largest(source.positions, source.channels, config.parts)
+      saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
+      with signals.keeping(saving.kept):
+        result = fit(
+          source,
+          parts=config.parts,
+          appearances=config.appearances,
+          seed=config.seed,
+          restarts=config.restarts,
+          joint=config.joint,
+          orthonormal=config.orthonormal,
+          center=config.center,
+          rotation=config.rotation,
+          precision=config.precision,
+          store=config.store,
+          storage=config.storage,
+          batch=config.batch,
+          max_iterations=config.max_iterations,
+          provenance=provenance_of(config, source),
+          clock=clock,
+          resume=saving.resume,
+          like=before['sha256'],
+          on_plan=lambda plan: progress.say(str(plan) if verbose else plan.brief()),
+          on_state=saving.on_state,
+          on_samples=saving.on_samples,
+        )
+        saving.finish()
+    with signals.keeping(saving.kept):
+      write = partial(write_results, workdir, result, clock, published, config.layer, source)
+      summary = json_of_first(processes.on_first(write))
+    for warning in result.warnings:
+      progress.say(f'note: {warning}')
+    progress.say(
+      f'relative error {result.relative_error:.5f} ({result.reason}), {summary["seconds"]["total"]:.1f} s in all; '
+      f'results in {workdir}'
+    )
+    following = suggestions.commands(workdir, result.factors, summary.get('strength', suggestions.USUAL))
+    progress.say(f'next: {following.get("edit") or following["saliency"]}')
+    progress.say(f'  or: {following["report"]}')
+  return summary
+
+
+def json_of_first(value: dict | None) -> dict:
+  """JSON values that process 0 has, in all of them."""
+  return json.loads(processes.from_first(json.dumps(value).encode())) if processes.several() else value
+
+
+def write_results(
+  workdir: Path,
+  result: FitResult,
+  clock: Clock,
+  published: str | None,
+  layer: int | None,
+  source: FeatureSource,
+) -> dict:
+  """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished."""
+  factors = result.factors
+  factors.save(workdir / 'factors.npz')
+  write_atomically(workdir / 'appearances.npy', npy_bytes(factors.appearances))
+  write_atomically(workdir / 'parts.npy', npy_bytes(factors.parts))
+  if published is not None:
+    factors.save_published(workdir, published, 0 if layer is None else layer)
+  write_history(workdir, result.history)
+  strength = None
+  with clock.phase('draw'):
+    try:
+      draw_fit(workdir, result)
+      if source.kind == 'generator':
+        strength = suggestions.strength_for(draw_on_samples(workdir, result, source))
+    except OSError as error:
+      raise refusal('workdir', workdir, 'a picture could not be written', error) from error
+  seconds = clock.summary()
+  summary = {
+    'relative_error': result.relative_error,
+    'reason': result.reason,
+    'gap': result.gap,
+    'warnings': result.warnings,
+    'seconds': {k: round(v, 3) for k, v in seconds.items()},
+    'counts': {
+      'samples': factors.provenance['samples'],
+      'positions': factors.parts.shape[0],
+      'channels': factors.appearances.shape[0],
+      'parts': factors.parts.shape[1],
+      'appearances': factors.appearances.shape[1],
+      'iterations': len(result.history),
+    },
+    'part_energy': [round(float(x), 6) for x in result.part_energy],
+    'versions': versions(),
+    'devices': [str(device.device_kind) for device in jax.devices()],
+    'processes': jax.process_count(),
+  }
+  if strength is not None:
+    summary['strength'] = strength
+  write_json(workdir / 'summary.json', summary)
+  return summary

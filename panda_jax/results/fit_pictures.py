@@ -1,0 +1,44 @@
+"""The pictures of a fit: which one shows what. They are drawn in pictures/."""
+
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.editing import saliency
+from panda_jax.pictures import figures, maps, overlays
+from panda_jax.solver.fit import FitResult
+
+
+def draw_fit(workdir: Path, result: FitResult) -> None:
+  """parts.png, convergence.png and spectrum.png."""
+  figures.draw_parts(workdir / 'parts.png', result.factors.parts, result.factors.grid, result.part_energy)
+  figures.draw_convergence(workdir / 'convergence.png', result.history)
+  figures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
+
+
+def draw_on_samples(workdir: Path, result: FitResult, source) -> np.ndarray:
+  """overlay.png and saliency.png: parts and appearances on the first samples of a generator.
+
+  Returns:
+    The feature maps of these samples (n, H, W, C).
+  """
+  count = min(overlays.SAMPLES, source.samples)
+  latents = source.latents(np.arange(count))
+  state = source.generator.run_to(latents, source.layer)
+  images = np.asarray(source.generator.run_from(latents, state, source.layer), np.float32)
+  factors, margin = result.factors, getattr(source.generator, 'margins', {}).get(source.layer, 0)
+  features = np.asarray(state.features, np.float32)
+  overlays.draw_overlay(workdir / 'overlay.png', images, factors.parts, factors.grid, margin)
+  chosen = range(min(maps.MOST_MAPS, factors.appearances.shape[1]))
+  values = saliency.coordinates(features, factors, chosen)
+  maps.draw_saliency(
+    workdir / 'saliency.png',
+    images,
+    values,
+    thresholds=values.mean(axis=(0, 1, 2)),
+    labels=[f'appearance {j}' for j in chosen],
+    names=[f'seed {source.seed + i}' for i in range(count)],
+    margin=margin,
+    title=saliency.title('the first appearances', 'the mean over these samples'),
+  )
+  return features

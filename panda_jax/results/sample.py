@@ -1,0 +1,152 @@
+"""What `run.py info` and `run.py sample` do: say what a generator is; write its images, latents and feature maps."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from panda_jax.errors import InputError
+from panda_jax.files.folders import claimed
+from panda_jax.files.records import write_json
+from panda_jax.files.rows import Rows, writing
+from panda_jax.generators.base import Compiled, checked_features, checked_layer
+from panda_jax.generators.labels import each
+from panda_jax.generators.latents import header
+from panda_jax.generators.source import weights_digest
+from panda_jax.generators.spaces import SPACES, latents_of, shapes
+from panda_jax.pictures import figures
+
+BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
+RECORD = 'sample.json'
+ARRAYS = 'w.npy', 'wplus.npy', 'features.npy'  # that are not always written
+
+
+def sample_into(
+  out: str | os.PathLike,
+  generator,
+  array: np.ndarray,
+  labels: np.ndarray | None = None,
+  *,
+  space: str = 'z',
+  truncation: float = 1.0,
+  truncation_layers: int | None = None,
+  noise: str = 'const',
+  noise_seed: int = 0,
+  transform: np.ndarray | None = None,
+  layer: int | None = None,
+  features: np.ndarray | None = None,
+  drop_rgb: bool = False,
+  overwrite: bool = False,
+  batch: int | None = None,
+  on_samples: Callable[[str, int], None] = lambda name, n: None,
+) -> dict[str, tuple[int, ...]]:
+  """Runs a generator and writes what design section 7 lists into a folder.
+
+  Args:
+    out: folder. One that holds samples made with other settings is refused without `overwrite`.
+    generator: see the protocol.
+    array: samples in a space, see `spaces.latents_of`: for z the untruncated draws (N, z_dim).
+    labels: (N,) class indices or (N, classes) rows; one is that of all samples.
+    space: 'z', 'w' or 'wplus'.
+    truncation, truncation_layers: as of `latents_of`.
+    noise: 'const', 'none' or 'random', from `noise_seed`.
+    transform: (3, 3), StyleGAN3 only.
+    layer: split there: features.npy is written, and the images are those of the resumed run.
+    features: (N, H, W, C), to resume from at `layer` instead of the generator's own.
+    drop_rgb: forget the RGB accumulated before `layer`, as published PandA does.
+    batch: samples at a time.
+
+  Returns:
+    {file name: shape} of the arrays written: images.npy always, wplus.npy with a mapping network, and w.npy unless w+
+    was given; features.npy with `layer`. images.png shows them.
+
+  Raises:
+    InputError: an argument does not fit the generator, or files cannot be written.
+  """
+  out, N = Path(out), len(array)
+  labels = each(labels, N)
+  if features is not None and layer is None:
+    raise InputError('features', 'given', 'the layer they belong to is not', 'give --layer')
+  if drop_rgb and layer is None:
+    raise InputError('drop_rgb', True, 'there is no layer to resume from', 'give --layer')
+  if transform is not None:
+    if not hasattr(generator, 'with_transform'):
+      raise InputError('transform', 'given', 'only StyleGAN3 has a transform', 'leave it out')
+    generator = generator.with_transform(transform)
+  if layer is not None:
+    layer = checked_layer(layer, generator.layers)
+    if features is not None:
+      features = np.asarray(checked_features(features, N, generator.layers[layer], layer, np.float32))
+  settings = {
+    'weights': weights_digest(generator).hexdigest(),
+    'inputs': [_sha256(x) for x in (array, labels, transform, features)],
+    'space': space,
+    'truncation': truncation,
+    'truncation_layers': truncation_layers,
+    'noise': noise if noise != 'random' else f'random {noise_seed}',
+    'layer': layer,
+    'drop_rgb': drop_rgb,
+  }
+  run = Compiled(generator) if isinstance(generator, nnx.Module) else generator
+  options = {'truncation': truncation, 'truncation_layers': truncation_layers}
+  mapped = 'w' in shapes(generator)
+  drawn = jax.random.key(noise_seed) if noise == 'random' else noise
+  batch = min(N, batch or max(1, min(16, BATCH_PIXELS // generator.resolution**2)))
+  written: dict[str, Rows] = {}
+  written_shapes: dict[str, tuple[int, ...]] = {}
+  shown: list[np.ndarray] = []
+  claim = claimed(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
+  with claim, writing(out) as create:
+
+    def add(name: str, rows, count: int):
+      rows = np.asarray(rows, np.float32)[:count]
+      if name not in written:
+        written_shapes[name] = (N, *rows.shape[1:])
+        written[name] = create(name, written_shapes[name], space_header(name, written_shapes[name]))
+      written[name].add(rows)
+      if name == 'images.npy' and sum(map(len, shown)) < figures.MOST_IMAGES:
+        shown.append(rows)
+
+    for first in range(0, N, batch):
+      count = min(batch, N - first)
+      filled = np.minimum(first + np.arange(batch), N - 1)  # one program serves the last batch too
+      given, labels_batch, there = array[filled], None if labels is None else labels[filled], space
+      if mapped and space == 'z':  # by way of w, so that w.npy gives the same images bit for bit
+        given, labels_batch, there = run.mapping(given, labels_batch), None, 'w'
+      latents = latents_of(run, given, there, labels_batch, **options)
+      if there == 'w':
+        add('w.npy', given, count)
+      if mapped:
+        add('wplus.npy', latents.wplus, count)
+      if layer is None:
+        images = run(latents, noise=drawn)
+      else:
+        state = run.run_to(latents, layer, noise=drawn)
+        if features is not None:
+          state = state.replace(features=features[filled])
+        add('features.npy', state.features, count)
+        images = run.run_from(latents, state, layer, noise=drawn, drop_rgb=drop_rgb)
+      add('images.npy', images, count)
+      on_samples('sample', first + count)
+    for name in {*ARRAYS} - {*written}:  # of other samples
+      (out / name).unlink(missing_ok=True)
+    figures.draw_images(out / 'images.png', np.concatenate(shown))
+    write_json(out / RECORD, settings)
+  return written_shapes
+
+
+def space_header(name: str, shape: tuple[int, ...]) -> bytes | None:
+  """What w.npy and wplus.npy begin with, so that they say which they hold; None for other files."""
+  space = Path(name).stem
+  return header(shape, space) if space in SPACES else None
+
+
+def _sha256(array: np.ndarray | None) -> str | None:
+  if array is None:
+    return None
+  array = np.ascontiguousarray(array)
+  return hashlib.sha256(f'{array.shape} {array.dtype}'.encode() + array.tobytes()).hexdigest()

@@ -1,0 +1,291 @@
+"""`fit`: from feature maps to canonical factors."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import numpy as np
+import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
+
+from panda_jax.distributed import processes
+from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.factors import Factors, checked_provenance
+from panda_jax.features.scan import scan, sha256_of
+from panda_jax.features.sharding import data_mesh
+from panda_jax.features.sources import FeatureSource, as_source
+from panda_jax.features.store import STORES, Plan, Store, held_in_memory, plan
+from panda_jax.runtime.clock import Clock
+from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64, versions
+from panda_jax.solver import appearances as appearance_block
+from panda_jax.solver import gauge, moments, valley
+from panda_jax.solver.block import small_dtype
+from panda_jax.solver.multilevel import Solver
+from panda_jax.solver.state import Settings, SolverState
+
+ROTATIONS = ('none', 'varimax')
+PRECISIONS = ('highest', 'high', 'default')
+WORTH_SAYING = 1e-5  # of the error: a gap that is left
+ROTATION_FIBRES = 20_000  # coordinates that a rotation is computed from
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+  """What a fit gives.
+
+  Attributes:
+    factors: canonical float32 factors with provenance.
+    relative_error: sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 over all samples, of exactly these factors.
+    reason: why the solver stopped: 'converged', 'max_iterations' or 'stalled' (steps gain next to nothing each).
+    gap: about how far the relative error would still fall, judged by how its fall slowed down; see `valley.gap`.
+    history: one dict per outer iteration: iteration, phase, samples, seconds, relative_error (on that many samples).
+    warnings: sentences for a person; `findings` has them as data.
+    findings: dead, tied, unsigned, nested factors.
+    part_energy: (R_S,) share of sum ||Z||^2 in each part's coordinates, decreasing.
+    appearance_energy: (R_C,) likewise, decreasing unless rotated.
+    eigenvalues: (C,) of W = A A', decreasing.
+    seconds: wall time by phase.
+  """
+
+  factors: Factors
+  relative_error: float
+  reason: str
+  gap: float
+  history: list[dict]
+  warnings: list[str]
+  findings: gauge.Findings
+  part_energy: np.ndarray
+  appearance_energy: np.ndarray
+  eigenvalues: np.ndarray
+  seconds: dict[str, float]
+
+
+def _checked_count(argument: str, value, most: int, of: str) -> int:
+  if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    raise InputError(argument, value, 'it is not a whole number', f'give one from 1 to {most}')
+  if not 1 <= value <= most:
+    raise InputError(argument, value, f'there are {most} {of}', f'give a number from 1 to {most}')
+  return int(value)
+
+
+def _checked_choice(argument: str, value, choices) -> None:
+  if value not in choices:
+    raise InputError(argument, value, 'unknown', f'give one of {", ".join(choices)}')
+
+
+def check_record(seed, joint, orthonormal, provenance) -> None:
+  """Checks what needs no source: the seed, the switches, and that the provenance can be saved at the end."""
+  if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**63:
+    raise InputError('seed', seed, 'it is no whole number of 64 bits', 'give one such as 0')
+  for name, value in (('joint', joint), ('orthonormal', orthonormal)):
+    if not isinstance(value, bool | np.bool_):
+      raise InputError(name, value, 'it is neither true nor false', 'give True or False')
+  if provenance is not None:
+    checked_provenance(provenance)
+
+
+def check_settings(
+  source: FeatureSource, parts, appearances, restarts, batch, rotation, precision, max_iterations
+) -> tuple:
+  """Checks the numbers against the source's sizes; returns (R_S, R_C)."""
+  R_S = _checked_count('parts', parts, source.positions, 'positions')
+  R_C = source.channels
+  if appearances is not None:
+    R_C = _checked_count('appearances', appearances, source.channels, 'channels')
+  _checked_count('restarts', restarts, 100_000, 'restarts at most')
+  _checked_count('max_iterations', max_iterations, 10_000_000, 'iterations at most')
+  if batch is not None:
+    _checked_count('batch', batch, 10_000_000, 'samples at most')
+  _checked_choice('rotation', rotation, ROTATIONS)
+  _checked_choice('precision', precision, PRECISIONS)
+  return R_S, R_C
+
+
+def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation: str) -> dict:
+  """Two passes over the data turn the solver's last state into canonical factors and their exact error.
+
+  Returns a dict with A (C, R_C), P (S, R_S) float32, error, energies, eigenvalues and findings.
+  """
+  P = np.maximum(np.asarray(state.inner.P, np.float64), 0)
+  R_C, mode = solver.settings.appearances, solver.mode
+  with solver.clock.phase('moments'):
+    T = np.asarray(solver.total(moments.channel_scatter, solver.passes('scatter', Z)), np.float64)
+  W = np.asarray(state.W, np.float64)
+  if mode == 'full' and solver.settings.joint and state.phase != 'valley':  # there W depends on the parts alone already
+    with solver.clock.phase('moments'):
+      M, N = solver.total(moments.channel_moments, solver.passes('channels', Z), P.astype(small_dtype()))
+      M, N = np.asarray(M, np.float64), np.asarray(N, np.float64)
+    with solver.clock.phase('solve'):
+      settled = appearance_block.settled(M, N)
+      # The settled W differs from the last only where the data has no energy; should that ever cost, keep the last.
+      values = [np.sum(N * (w @ w)) - 2 * np.sum(w * M) for w in (settled, W)]
+      W = settled if values[0] <= values[1] + 1e-7 * np.trace(M) else W
+  with solver.clock.phase('solve'):
+    P, W = gauge.balanced(P, W)
+    A, energy = gauge.appearances_of(W, T, R_C)
+    if rotation == 'varimax':
+      A, energy = _rotated(solver, A, T)
+  with solver.clock.phase('moments'):
+    P, A = P.astype(np.float32), A.astype(np.float32)
+    sums = solver.total(moments.final_sums, solver.passes('final', Z), A, P)
+    sums = {k: np.asarray(v, np.float64) for k, v in sums.items()}
+  if not all(np.isfinite(v).all() for v in sums.values()):
+    raise NonFiniteError(
+      'features', solver.store.source.name(), 'the final sums are not finite', 'check for extreme values'
+    )
+  sign, unsure = gauge.signs(A, sums['cubes'], sums['absolute_cubes'])
+  order = np.argsort(-sums['part_energy'], kind='stable')
+  A, P = A * sign[None, :].astype(np.float32), P[:, order]
+  total = float(sums['energy'])
+  return {
+    'A': A,
+    'P': P,
+    'error': max(0.0, float(sums['residual']) / total),
+    'part_energy': sums['part_energy'][order] / total,
+    'appearance_energy': energy / total,
+    'eigenvalues': np.maximum(np.linalg.eigvalsh(W)[::-1], 0),
+    'findings': gauge.findings(P, A, energy, unsure, total, rotation != 'none'),
+  }
+
+
+def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """A after varimax on the coordinates of a subset, its columns again in decreasing order of energy."""
+  count = min(solver.N, max(1, -(-ROTATION_FIBRES // solver.S)))
+  Z = processes.whole_array(solver.store.subset(count)).astype(np.float64)
+  x = Z.reshape(-1, Z.shape[-1]) @ A
+  A = A @ gauge.varimax(x[np.any(x != 0, axis=1)])
+  energy = np.einsum('cr,cd,dr->r', A, T, A)
+  order = np.argsort(-energy, kind='stable')
+  return A[:, order], energy[order]
+
+
+def fit(
+  features,
+  parts: int,
+  appearances: int | None = None,
+  *,
+  grid: tuple[int, int] | None = None,
+  samples: int | None = None,
+  seed: int = 0,
+  restarts: int = 64,
+  joint: bool = True,
+  orthonormal: bool = False,
+  center: str = 'none',
+  rotation: str = 'none',
+  precision: str = 'highest',
+  store: str = 'auto',
+  storage: str = 'float32',
+  batch: int | None = None,
+  max_iterations: int = 2000,
+  provenance: dict | None = None,
+  budget: int | None = None,
+  clock: Clock | None = None,
+  resume: Callable[[str], SolverState | None] | None = None,
+  like: str | None = None,
+  on_plan: Callable[[Plan], None] = lambda plan: None,
+  on_state: Callable[[SolverState], None] = lambda state: None,
+  on_samples: Callable[[str, int], None] = lambda name, n: None,
+) -> FitResult:
+  """Factorises feature maps into appearances and non-negative parts, with nothing to tune.
+
+  Minimises sum_i ||Z_i - A A' Z_i P P'||^2 over A (C, R_C) and P (S, R_S) >= 0 (PandA, ICLR 2023, eq. 1). The result is
+  canonical: the same, to rounding, for any order of the samples, unit of the features, batch size or number of devices.
+
+  Args:
+    features: (N, H, W, C) array, (N, S, C) with `grid`, the path of a .npy file, or repeatable batches (`as_source`);
+      float16, bfloat16, float32 or float64.
+    parts: R_S, 1 to S.
+    appearances: R_C, 1 to C; C if left out, when A has a closed form.
+    grid: (H, W) of flattened positions.
+    samples: only the first so many.
+    seed: of the restarts. Two fits with one seed take the same starts.
+    restarts: starts that are tried on a subset; the best few go on.
+    joint: refine appearances together with the parts. False keeps A at the leading eigenvectors of sum Z Z'.
+    orthonormal: keep A'A = I.
+    center: 'none' as published; 'position' subtracts the mean feature map, 'channel' the mean fibre.
+    rotation: 'none' (decreasing energy) or 'varimax' (sparser coordinates); free in the error.
+    precision: of products with the data: 'highest' (float32), 'high' or 'default' (faster where the hardware has it).
+    store: 'auto', 'device', 'host' or 'source' (read again each pass); see `store.plan`.
+    storage: in which devices hold features: 'bfloat16' takes half the memory and rounds them, once, to 8 bits; sums and
+      products stay float32.
+    batch: samples to read, and to multiply, at a time; chosen by size if left out. It changes speed only.
+    max_iterations: of the last level.
+    provenance: more entries for the factors' provenance, JSON values.
+    budget: bytes that 'auto' may fill; measured if left out.
+    clock: to charge wall time to.
+    resume: asked once, with the source's hash, for a state to go on from, or None.
+    like: a hash of the source found earlier, whose kind is found again; see `scan.GrainHash`.
+    on_plan, on_state, on_samples: told of the plan, of each state (after a few iterations each), and of passes.
+
+  Raises:
+    InputError: an argument cannot be used; the text has its name, value and the remedy.
+    NonFiniteError: features or an iterate hold NaN or infinity; the text says where.
+  """
+  clock = clock or Clock()
+  check_record(seed, joint, orthonormal, provenance)
+  # Sizes known before a pass are checked before it: a typing mistake should not cost a read of a large file.
+  source = as_source(features, grid, samples)
+  R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
+  settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
+
+  def told(name: str) -> Callable[[int], None]:
+    """Tells of a pass in which each process counts the samples of its own share."""
+    several, most = jax.process_count(), source.samples or math.inf
+    return lambda n: on_samples(name, min(n * several, most))
+
+  with small_matrices_in_float64(), one_blas_thread():
+    with clock.phase('features'):
+      own, chosen = processes.own_share(source), None
+      if source.samples is not None:
+        chosen = plan(source, source.samples, store, budget, storage, own)
+        on_plan(chosen)
+      if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
+        own = processes.together(partial(held_in_memory, own, told('generate')))
+      # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
+      now = resume is not None or source.kind != 'array' or processes.several()
+      scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=now, like=like)
+      sha256 = sha256_of(source) if source.defined else scanned.sha256
+      if chosen is None:
+        chosen = plan(source, scanned.samples, store, budget, storage)
+        on_plan(chosen)
+    state = resume(sha256) if resume else None
+    # Sums over features that live elsewhere round otherwise.
+    if state is not None and store == 'auto' and state.store in STORES:
+      chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
+    with clock.phase('features'):
+      held = Store(own, scanned, chosen, data_mesh(), batch)
+    solver = Solver(held, settings, clock, on_state, on_samples)
+    state, reason, Z = solver.solve(state)
+    final = canonical(solver, state, Z, rotation)
+  warnings, gap = final['findings'].sentences(), valley.gap(state.errors())
+  if reason == 'max_iterations':
+    warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
+  elif reason == 'stalled' and gap > WORTH_SAYING * final['error']:
+    warnings.append(f'the error still falls, ever slower, by about {gap:.1g} in all; parts and W change as it does')
+  record = {
+    'versions': versions(),
+    'source': source.name(),
+    'sha256': sha256 or sha256_of(source),
+    'samples': scanned.samples,
+    'dtype': source.dtype.name,
+    'settings': dataclasses.asdict(settings)
+    | {'center': center, 'rotation': rotation, 'store': chosen.store, 'storage': storage},
+    'relative_error': final['error'],
+    'reason': reason,
+    'warnings': warnings,
+    'history': state.history,
+  } | (provenance or {})
+  return FitResult(
+    factors=Factors(final['A'], final['P'], source.grid, record, scanned.mean),
+    relative_error=final['error'],
+    reason=reason,
+    gap=gap,
+    history=state.history,
+    warnings=warnings,
+    findings=final['findings'],
+    part_energy=final['part_energy'],
+    appearance_energy=final['appearance_energy'],
+    eigenvalues=final['eigenvalues'],
+    seconds=clock.summary(),
+  )

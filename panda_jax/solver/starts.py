@@ -1,0 +1,122 @@
+"""Starting parts: many seeded clusterings of the positions, refined together on the small matrices.
+
+Random entries start every column near the same leading eigenvector, and most steps go into telling the columns apart.
+Clusters of positions whose fibres point the same way are apart from the first step on, and all they need is K.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from panda_jax.solver.block import dot, minimise_block
+
+ROUNDS = 8  # the starts are refined an eighth at a time
+# Steps that all starts take, and at most that the better eighth takes.
+SCHEDULE = (15, 150)
+EARLY_SCHEDULE = (10, 20)
+SWEEPS = 10
+TOLERANCE = 3e-5  # projected gradient relative to the parts; float32 does not fall much lower
+
+
+def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
+  """Parts from a spherical k-means of the positions, in terms of K = sum_i Z_i' W Z_i alone (our derivation).
+
+  Position s has the fibre (Z_1[:, s], ..., Z_N[:, s]), of squared length K[s, s] and inner products K[s, t]. Seeds are
+  drawn by k-means++ (Arthur and Vassilvitskii 2007) with distance 1 - cosine, weighted by energy; a sweep assigns each
+  position to the cluster whose summed fibre it is closest to in angle. A part is a cluster's positions, weighted by
+  their projection on its sum.
+
+  Args:
+    key: a PRNG key.
+    K: (S, S).
+    parts: R_S.
+
+  Returns:
+    P (S, R_S) >= 0 with unit columns; a cluster left empty becomes its seed position.
+  """
+  S, dtype = K.shape[0], K.dtype
+  tiny = jnp.finfo(dtype).tiny
+  energy = jnp.maximum(jnp.diag(K), 0)
+  length = jnp.sqrt(jnp.maximum(energy, tiny))
+  cosine = K / length[:, None] / length[None, :]
+  floor = jnp.finfo(dtype).eps * jnp.max(energy) + tiny
+
+  def draw(r, carry):
+    seeds, distance = carry
+    seed = jax.random.categorical(jax.random.fold_in(key, r), jnp.log(energy * distance + floor))
+    return seeds.at[r].set(seed.astype(jnp.int32)), jnp.minimum(distance, jnp.maximum(1 - cosine[seed], 0))
+
+  seeds, _ = jax.lax.fori_loop(0, parts, draw, (jnp.zeros(parts, jnp.int32), jnp.ones(S, dtype)))
+  label = jnp.argmax(cosine[seeds], axis=0)
+
+  def sums(label):
+    E = jax.nn.one_hot(label, parts, dtype=dtype)
+    KE = dot(K, E)
+    return E, KE, jnp.sqrt(jnp.maximum(jnp.sum(E * KE, axis=0), 0))
+
+  def sweep(_, label):
+    _, KE, norm = sums(label)
+    return jnp.argmax(jnp.where(norm[None, :] > 0, KE / jnp.maximum(norm, tiny)[None, :], -jnp.inf), axis=1)
+
+  label = jax.lax.fori_loop(0, SWEEPS, sweep, label)
+  E, KE, _ = sums(label)
+  P = E * jnp.maximum(KE, 0)
+  norm = jnp.linalg.norm(P, axis=0)
+  alone = jax.nn.one_hot(seeds, S, dtype=dtype, axis=0)
+  return jnp.where(norm[None, :] > 0, P / jnp.maximum(norm, tiny)[None, :], alone)
+
+
+def _distinct_best(value: jax.Array, keep: int) -> jax.Array:
+  """Indices of the `keep` lowest values, those that repeat a lower one (to 1e-5) last: (keep,)."""
+  order = jnp.argsort(value)
+  ranked = value[order]
+  repeat = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(ranked) < 1e-5 * jnp.abs(ranked[1:])])
+  return order[jnp.argsort(repeat, stable=True)[:keep]]
+
+
+@partial(jax.jit, static_argnames=('parts', 'restarts', 'keep', 'schedule'))
+def search_parts(
+  key: jax.Array,
+  B: jax.Array,
+  *,
+  parts: int,
+  restarts: int,
+  keep: int,
+  schedule: tuple[int, int] = SCHEDULE,
+) -> tuple[jax.Array, jax.Array]:
+  """The best of many starts of the P block.
+
+  All starts take a few steps, the better eighth goes on to convergence.
+
+  Args:
+    key: a PRNG key; the starts depend on it and on B only.
+    B: (S, S), as for `minimise_block` with D = B: A A' is a projector before the joint phase.
+    parts, restarts, keep: R_S, how many starts, how many to return.
+    schedule: steps that all starts take, and at most that the better eighth takes.
+
+  Returns:
+    P (keep, S, R_S), best first, and h(P) / tr(B) of each, (keep,).
+  """
+
+  # Telling starts apart needs no more than float32, which halves the time; what is kept is refined in the joint phase.
+  result_dtype = B.dtype
+  scale = jnp.maximum(jnp.trace(B), jnp.finfo(B.dtype).tiny)
+  B = (B / scale).astype(jnp.float32)
+  # `width` starts a round, and a last round for the best of them: one loop, compiled once. Starts that only fill up a
+  # round are never chosen.
+  width = max(keep, -(-restarts // ROUNDS))
+  rounds = -(-restarts // width)
+  P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, rounds * width))
+
+  def run(r, carry):
+    P, value = carry
+    chosen = jnp.where(r < rounds, r * width + jnp.arange(width), _distinct_best(value, width))
+    steps = jnp.where(r < rounds, schedule[0], schedule[1])
+    state = minimise_block(B, None, P[chosen], steps=steps, tolerance=TOLERANCE, nonnegative=True)
+    real = chosen < restarts
+    return P.at[chosen].set(state.X), value.at[chosen].set(jnp.where(real, state.value, jnp.inf))
+
+  P, value = jax.lax.fori_loop(0, rounds + 1, run, (P, jnp.full(len(P), jnp.inf, jnp.float32)))
+  order = _distinct_best(value, keep)
+  return P[order].astype(result_dtype), value[order].astype(result_dtype)

@@ -1,0 +1,165 @@
+"""Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last one."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from panda_jax.distributed import processes
+from panda_jax.errors import refusal
+from panda_jax.files import stores
+from panda_jax.files.access import read_bytes
+from panda_jax.files.records import LARGEST_JSON, parsed_json
+from panda_jax.solver import joint
+from panda_jax.solver.state import MEMORY, SolverState
+
+COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
+ANEW = 'use --overwrite to start anew'
+INFO = {  # the form of what is saved beside the arrays
+  'level': int,
+  'phase': str,
+  'samples': int,
+  'mode': str,
+  'seconds': float,
+  'store': str,
+  'budget': int,
+  'remembered': int,
+  'history': [{'iteration': int, 'phase': str, 'samples': int, 'seconds': float, 'relative_error': float}],
+}
+
+
+def _structure() -> joint.JointState:
+  return joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from what is read
+
+
+def _parts(state: SolverState) -> tuple[dict, dict]:
+  """The arrays of a state, and the rest of it as JSON values."""
+  info = {
+    'level': state.level,
+    'phase': state.phase,
+    'samples': state.samples,
+    'mode': state.mode,
+    'seconds': state.seconds,
+    'history': state.history,
+    'store': state.store,
+    'budget': state.budget,
+    'remembered': 0 if state.tried is None else len(state.tried),
+  }
+  arrays = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
+  memory = np.zeros((2, MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
+  if info['remembered']:
+    memory[:, : info['remembered']] = state.tried, state.mapped
+  return arrays | {'remembered': memory}, info
+
+
+def _joined(arrays: dict, info: dict) -> SolverState:
+  tried, mapped = np.asarray(arrays.pop('remembered'))[:, : info.pop('remembered')]
+  inner = serialization.from_state_dict(_structure(), jax.tree.map(jnp.asarray, arrays))
+  return SolverState(inner=inner, tried=tried, mapped=mapped, **info)
+
+
+def packed(state: SolverState) -> bytes:
+  """A state as bytes, for other processes."""
+  inner, info = _parts(state)
+  return serialization.msgpack_serialize({'inner': inner, 'info': json.dumps(info)})
+
+
+def unpacked(data: bytes) -> SolverState:
+  """What `packed` packed. Call it where float64 is enabled if it was there."""
+  found = serialization.msgpack_restore(data)
+  return _joined(found['inner'], json.loads(found['info']))
+
+
+def largest(positions: int, channels: int, parts: int) -> int:
+  """Bytes that the arrays of a state can have together: some copies of P and X, and numbers."""
+  return 8 * (COPIES * positions * parts + 4 * channels * channels) + (1 << 20)
+
+
+class Checkpoints:
+  """Saves at most every so many seconds, and whenever asked; keeps the last two.
+
+  Orbax is imported at the first use: it takes most of a second.
+  """
+
+  def __init__(self, folder: Path, seconds: float, largest: int):
+    """`largest`: bytes of arrays that a state can have."""
+    self._folder, self._seconds, self._largest = folder, seconds, largest
+    self._manager, self._last = None, None
+
+  def _open(self):
+    if self._manager is None:
+      import orbax.checkpoint as ocp
+
+      logging.getLogger('absl').setLevel(logging.CRITICAL)  # what fails is raised, and said once
+      self._folder.mkdir(parents=True, exist_ok=True)
+      # The state is small and the same in every process, so process 0 alone saves it, where the others may see no disk.
+      alone = ocp.options.MultiprocessingOptions(primary_host=0)
+      if processes.several():
+        alone = ocp.options.MultiprocessingOptions(
+          primary_host=0, active_processes={0}, barrier_sync_key_prefix='panda_jax'
+        )
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=2, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+      )
+      handlers = {
+        'inner': ocp.PyTreeCheckpointHandler(multiprocessing_options=alone),
+        'info': ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+      }
+      self._manager = ocp.CheckpointManager(self._folder.absolute(), options=options, item_handlers=handlers)
+    return self._manager
+
+  def due(self) -> bool:
+    """Whether the first save, or one more, is due."""
+    return self._last is None or time.monotonic() - self._last >= self._seconds
+
+  def save(self, state: SolverState) -> None:
+    """Writes the state. A failure (no space, no rights) leaves the last checkpoint as it is."""
+    import orbax.checkpoint as ocp
+
+    inner, info = _parts(state)
+    try:
+      with stores.silent_threads():
+        manager = self._open()
+        step = (manager.latest_step() or 0) + 1
+        manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
+        manager.wait_until_finished()
+    except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+      raise refusal('workdir', self._folder.parent, 'the checkpoint could not be written', error) from error
+    self._last = time.monotonic()
+
+  def restore(self) -> SolverState | None:
+    """The last whole state, or None. Call it where float64 is enabled if it was when the state was saved."""
+    if not self._folder.is_dir():
+      return None
+    import orbax.checkpoint as ocp
+
+    try:
+      manager = self._open()
+      step = manager.latest_step()
+    except Exception as error:  # of names that are no steps
+      raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
+    if step is None:
+      return None
+    structure = serialization.to_state_dict(_structure()) | {'remembered': 0}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
+    try:
+      stores.stored(self._folder / str(step) / 'inner', self._largest)  # or Orbax would believe what they claim
+      parsed_json(read_bytes(self._folder / str(step) / 'info' / 'metadata', 'workdir', ANEW, LARGEST_JSON), INFO)
+      saved = manager.restore(
+        step,
+        args=ocp.args.Composite(inner=ocp.args.PyTreeRestore(restore_args=as_numpy), info=ocp.args.JsonRestore()),
+      )
+      state = _joined(saved['inner'], saved['info'])
+    except Exception as error:
+      raise refusal('workdir', self._folder.parent, f'checkpoint {step} cannot be read', error, ANEW) from error
+    self._last = time.monotonic()
+    return state
+
+  def close(self):
+    if self._manager is not None:
+      self._manager.close()

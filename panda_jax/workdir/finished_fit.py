@@ -1,0 +1,213 @@
+"""A finished fit, opened again: its factors, and the generator and latents that they were fitted on."""
+
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.factors import Factors
+from panda_jax.files.records import read_json
+from panda_jax.generators.labels import each, in_turn
+from panda_jax.workdir.records import config_form
+
+FACTORS, CONFIG = 'factors.npz', 'config.json'
+
+
+def digest_of(factors: Factors) -> str:
+  """SHA-256 (hex) of A, P, grid, layer and the hash of what was fitted: the name of these factors in a zoo of edits."""
+  origin = [list(factors.grid), factors.provenance.get('layer'), factors.provenance.get('sha256')]
+  digest = hashlib.sha256(json.dumps(origin).encode())
+  for matrix in (factors.appearances, factors.parts):
+    digest.update(f'{matrix.shape}'.encode() + np.ascontiguousarray(matrix, '<f4').tobytes())
+  return digest.hexdigest()
+
+
+def full_mean(factors: Factors) -> np.ndarray | None:
+  """What centring subtracted, as a feature map (H, W, C) float32; None where nothing was."""
+  if factors.mean is None:
+    return None
+  S, C = factors.parts.shape[0], factors.appearances.shape[0]
+  return np.broadcast_to(factors.mean, (S, C)).reshape(*factors.grid, C)
+
+
+def check_fits(factors: Factors, generator, layer: int) -> None:
+  """Raises InputError unless factors have the channels and the grid of a generator's layer."""
+  from panda_jax.generators.base import checked_layer
+
+  C, H, W = generator.layers[checked_layer(layer, generator.layers)]
+  found = factors.appearances.shape[0], *factors.grid
+  if found != (C, H, W):
+    texts = [f'{c} channels on {h}x{w}' for c, h, w in (found, (C, H, W))]
+    raise InputError(
+      'factors', texts[0], f'layer {layer} of this generator has {texts[1]}', 'give the generator of the fit'
+    )
+
+
+class Opened:
+  """Factors with what they came from. The generator is loaded when first asked for.
+
+  Attributes:
+    factors: with provenance.
+    config: the configuration of the fit, {} where none is on record.
+    folder: of the fit, or None.
+    layer: where the generator is split, or None for factors of arrays that name none.
+    seed: of the first sample of the fit; 0 where not on record.
+    noise: of the generator's layers.
+    digest_factors: see `digest_of`.
+    mean: what centring subtracted, (H, W, C), or None.
+  """
+
+  def __init__(
+    self, factors: Factors, generator: Any = None, layer: int | None = None, config: dict | None = None, folder=None
+  ):
+    """`generator`: a folder, or an object with the methods of the protocol; checked at once.
+
+    Raises:
+      InputError: it is not the generator of the fit, or the layer's sizes are others.
+    """
+    self.factors, self.config, self.folder = factors, config or {}, folder
+    self._made = factors.provenance.get('generator') or {}
+    self.layer = factors.provenance.get('layer') if layer is None else layer
+    self.seed, self.noise = int(self._made.get('seed', 0)), 'const'
+    self.digest_factors, self.mean = digest_of(factors), full_mean(factors)
+    self._given = generator
+    if generator is not None:
+      self.generator  # noqa: B018, so that a wrong one is told before anything else
+
+  @functools.cached_property
+  def generator(self):
+    """The generator, compiled; a user's own object as it is; None where the fit knows of none."""
+    given = self._made.get('path') if self._given is None else self._given
+    if given is None:
+      return None
+    from flax import nnx
+
+    from panda_jax.generators.base import Compiled
+
+    generator = self._loaded(given) if isinstance(given, str | os.PathLike) else given
+    generator = generator.generator if isinstance(generator, Compiled) else generator
+    if self.layer is None:
+      raise InputError('layer', None, 'these factors name no layer', 'give the layer that the features were taken from')
+    check_fits(self.factors, generator, self.layer)
+    if isinstance(generator, nnx.Module):
+      self._check_hash(generator, given)
+      return Compiled(generator)
+    return generator
+
+  def needed_generator(self):
+    """The generator.
+
+    Raises:
+      InputError: the fit knows of none.
+    """
+    if self.generator is None:
+      made = self.config.get('features') or self.factors.provenance.get('source')
+      where = f'the fit was made on {Path(str(made)).name}' if made else 'the fit has none on record'
+      raise InputError('generator', None, f'not given, and {where}', 'give --generator=DIR, the one of these features')
+    return self.generator
+
+  def latents(self, seeds: Sequence[int], labels=None):
+    """Latents of seeds, N of them, with the fit's truncation; see `labels_of` and `generators.seeds.draws`."""
+    from panda_jax.generators import seeds as numbered
+
+    generator = self.needed_generator()
+    return self.mapped(numbered.draws(generator, seeds), self.labels_of(seeds, labels))
+
+  def mapped(self, array: np.ndarray, labels=None, space: str = 'z'):
+    """Latents of samples in a space, see `spaces.latents_of`; of z and w with the fit's truncation."""
+    from panda_jax.generators.spaces import latents_of
+
+    names = () if space == 'wplus' else ('truncation', 'truncation_layers')
+    truncation = {name: self._made[name] for name in names if name in self._made}
+    return latents_of(self.needed_generator(), array, space, labels, **truncation)
+
+  def labels_of(self, seeds: Sequence[int], labels=None, of: str = 'seeds') -> np.ndarray | None:
+    """Labels (N,) or (N, classes) of seeds: those given, one for all or one each; else those the fit gave these seeds.
+
+    `of` is what the samples are called in an error.
+
+    Raises:
+      InputError: another number of labels.
+    """
+    if labels is None:
+      return in_turn(self._made.get('labels'), np.asarray(seeds) - self.seed)
+    return each(labels, len(seeds), of)
+
+  @property
+  def margin(self) -> int:
+    """Cells of the grid that lie beyond the image at each edge (StyleGAN3)."""
+    return getattr(self.generator, 'margins', {}).get(self.layer, 0)
+
+  def image_size(self) -> tuple[int, int] | None:
+    """(h, w) of the images, or None without a generator."""
+    import jax
+
+    if self.generator is None:
+      return None
+    if hasattr(self.generator, 'resolution'):
+      return (int(self.generator.resolution),) * 2
+    latents = self.latents([self.seed])
+    shape = jax.eval_shape(lambda x: self.generator(x), latents).shape
+    return shape[1], shape[2]
+
+  def _loaded(self, folder: str | os.PathLike):
+    from panda_jax.generators import load_generator
+
+    try:
+      return load_generator(folder)
+    except InputError as error:
+      if self._given is not None:
+        raise
+      raise InputError(
+        'generator', folder, f'{error.problem}, and the fit was made with it', 'give --generator=DIR, where it is now'
+      ) from error
+
+  def _check_hash(self, generator, given) -> None:
+    """Raises InputError unless the weights are those that the fit hashed; where it hashed features there is nothing."""
+    from panda_jax.generators.source import GeneratorSource
+
+    recorded, made = self.factors.provenance.get('sha256'), self._made
+    if not made or recorded is None:
+      return
+    names = ('layer', 'samples', 'seed', 'labels', 'truncation', 'truncation_layers')
+    try:
+      source = GeneratorSource(generator, **{name: made[name] for name in names})
+      same = source.digest().hexdigest() == recorded
+    except (InputError, KeyError, TypeError):  # it does not even take the fit's labels
+      same = False
+    if not same:
+      name = given if isinstance(given, str | os.PathLike) else type(generator).__name__
+      raise InputError(
+        'generator', name, 'its weights are not those of the fit (another hash)', 'give the generator of the fit'
+      )
+
+
+def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
+  """The fit in a folder that `run.py fit` wrote.
+
+  Args:
+    workdir: with factors.npz and config.json.
+    generator: in place of the recorded one: a folder that moved, or an object with the methods of the protocol. An NNX
+      generator must have the weights that the fit saw.
+
+  Raises:
+    InputError: there is no finished fit, its files are of two fits, or the generator is another one.
+  """
+  workdir = Path(workdir)
+  if not os.path.isfile(workdir / FACTORS):
+    problem = f'there is no {FACTORS} in it' if os.path.isdir(workdir) else 'there is no such folder'
+    raise InputError('workdir', workdir, problem, 'give the folder of a finished fit')
+  factors, config = Factors.load(workdir / FACTORS), {}
+  if os.path.lexists(workdir / CONFIG):
+    config = read_json(workdir / CONFIG, 'workdir', config_form(), 'run the fit again')
+    found = {'sha256': factors.provenance.get('sha256'), 'parts': factors.parts.shape[1]}
+    if any(None not in (config.get(key), value) and config[key] != value for key, value in found.items()):
+      problem = f'its {FACTORS} is not of the fit in its {CONFIG}'
+      raise InputError('workdir', workdir, problem, 'put back what belongs together, or fit again with --overwrite')
+  return Opened(factors, generator, config=config, folder=workdir)

@@ -1,0 +1,205 @@
+"""What becomes of a fit in two processes when something goes wrong in one: an end for all, a sentence, and a way on."""
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import panda_jax
+from benchmarks import kills
+from panda_jax.distributed import supervision
+from tests import planted
+from tests.commands.test_fit import wait_for_checkpoint
+from tests.processes import ended, run_processes, start, start_fits
+
+pytestmark = pytest.mark.slow
+
+SMOKE = '--config=configs/demo.py:smoke'
+LOST = 'lost the others', 'broke off'  # by JAX's runtime, or by the sum that it waited in
+
+
+def assert_one_sentence(text: str, *expected: str) -> None:
+  errors = [line for line in text.splitlines() if line.startswith('error: ')]
+  assert len(errors) == 1, text
+  assert any(some in errors[0] for some in expected), text
+  assert 'Traceback' not in text
+  assert '***' not in text  # of a dump
+
+
+@pytest.fixture(scope='module')
+def features(tmp_path_factory):
+  """Features whose fit lasts some seconds after its first checkpoint, and its factors in one process."""
+  folder = tmp_path_factory.mktemp('failures')
+  np.save(folder / 'z.npy', np.concatenate([planted.structured(400, (24, 24), 32, seed) for seed in range(3)]))
+  arguments = [f'--features={folder / "z.npy"}', '--parts=12', '--config.checkpoint_seconds=0']
+  workdir = folder / 'whole'
+  [(status, text)] = ended([start([sys.executable, 'run.py', 'fit', *arguments, f'--workdir={workdir}'])])
+  assert status == 0, text
+  return arguments, panda_jax.Factors.load(workdir / 'factors.npz')
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_process_that_dies_ends_the_other_and_the_rerun_goes_on(features, tmp_path, victim):
+  arguments, expected = features
+  command = [*arguments, f'--workdir={tmp_path / "w"}']
+  processes = start_fits([command, command])
+  wait_for_checkpoint(processes[0], tmp_path / 'w')
+  os.killpg(processes[victim].pid, signal.SIGKILL)
+  began = time.monotonic()
+  status, text = ended(processes)[1 - victim]
+  assert time.monotonic() - began < 60
+  assert status == 1, text
+  assert_one_sentence(text, *LOST)
+  assert not (tmp_path / 'w' / 'summary.json').exists()
+  (status, text), (other, silent) = ended(start_fits([command, command]))
+  assert (status, other) == (0, 0), text + silent
+  assert 'going on from' in text
+  assert silent == ''  # process 0 alone says something
+  planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
+
+
+def test_ctrl_c_in_the_terminals_of_both_saves_and_stops_both(features, tmp_path):
+  command = [*features[0], f'--workdir={tmp_path / "w"}']
+  processes = start_fits([command, command])
+  wait_for_checkpoint(processes[0], tmp_path / 'w')
+  for process in processes:
+    os.killpg(process.pid, signal.SIGINT)
+  for status, text in ended(processes):
+    assert status == 130, text
+    assert 'stopped by Ctrl-C; the same command goes on from the last checkpoint' in text
+    assert 'Traceback' not in text
+  assert not (tmp_path / 'w' / 'summary.json').exists()
+
+
+def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
+  arguments, expected = features
+  command = [*arguments, f'--workdir={tmp_path / "w"}']
+  processes = start_fits([command, command])
+  wait_for_checkpoint(processes[0], tmp_path / 'w')
+  processes[1].send_signal(signal.SIGTERM)
+  began = time.monotonic()
+  done = ended(processes)
+  assert time.monotonic() - began < 10
+  assert [status for status, _ in done] == [143, 143], done
+  assert not (tmp_path / 'w' / 'summary.json').exists()
+  # One process alone goes on from what two have saved, and knows the features again.
+  [(status, text)] = ended([start([sys.executable, 'run.py', 'fit', *command])])
+  assert status == 0, text
+  assert 'going on from' in text
+  planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
+
+
+@pytest.mark.parametrize(('processes', 'count'), [(1, 2), (2, 1)])
+def test_killed_at_any_moment_the_rerun_ends_with_the_same_factors(features, tmp_path, processes, count):
+  # More of them: python -m benchmarks.kills
+  rows = kills.random_moments(features[0], tmp_path, processes, count, np.random.default_rng())
+  assert len(rows) == count
+
+
+def test_other_configurations_are_refused_by_all(tmp_path):
+  commands = [[SMOKE, f'--workdir={tmp_path / "w"}', f'--parts={parts}'] for parts in (4, 5)]
+  for status, text in ended(start_fits(commands)):
+    assert status == 2, text
+    assert_one_sentence(text, 'parts=5: process 1 has this, process 0 has 4; start all processes with the same command')
+  assert not (tmp_path / 'w').exists()
+
+
+def test_a_mistake_in_one_process_is_said_by_all(tmp_path):
+  bad = planted.structured(30, (4, 4), 6)
+  bad[25, 2, 1, 3] = np.nan
+  np.save(tmp_path / 'z.npy', bad)
+  command = [f'--features={tmp_path / "z.npy"}', '--parts=3', f'--workdir={tmp_path / "w"}']
+  for status, text in ended(start_fits([command, command])):
+    assert status == 2, text
+    assert_one_sentence(text, 'in sample 25: at position 9, channel 3')
+  commands = [command, [f'--features={tmp_path / "none.npy"}', *command[1:]]]
+  for status, text in ended(start_fits(commands)):
+    assert status == 2, text
+    assert_one_sentence(text, 'none.npy: there is no such file')
+
+
+def test_a_full_disk_of_process_0_ends_both(tmp_path):
+  command = [SMOKE, f'--workdir={tmp_path / "w"}']
+  limited = 'bash', '-c', 'trap "" XFSZ; ulimit -f 20; exec "$@"', 'bash'  # as on a disk that has 20 kB left
+  for status, text in ended(start_fits([command, command], limited)):
+    assert status == 2, text
+    assert_one_sentence(text, 'workdir=')
+
+
+def test_what_cannot_be_joined_says_so(tmp_path):
+  code = (
+    "from panda_jax.distributed import processes\nprocesses.JOIN_SECONDS = 4\nprocesses.join('127.0.0.1:9', 1, 2)\n"
+  )
+  [(status, text)] = ended([start([sys.executable, '-c', code])], 120)
+  assert status == 2
+  assert_one_sentence(text, 'coordinator=127.0.0.1:9: not all processes met there within 4 s')
+  taken = socket.create_server(('', 0))
+  address = f'127.0.0.1:{taken.getsockname()[1]}'
+  mistakes = {
+    ('--distributed', f'--coordinator={address}', '--processes=2', '--process_id=0'): 'its port cannot be opened',
+    ('--distributed',): '--coordinator=HOST:PORT --process_id=I --processes=N',
+    ('--distributed', '--coordinator=here'): 'coordinator=here: it is no address',
+    ('--distributed', '--coordinator=a:1', '--processes=2', '--process_id=2'): 'process_id=2: there is no such process',
+    ('--processes=2',): 'processes=2: without --distributed this is one process',
+  }
+  for flags, expected in mistakes.items():
+    command = [sys.executable, 'run.py', 'fit', SMOKE, f'--workdir={tmp_path / "w"}', *flags]
+    [(status, text)] = ended([start(command)])
+    assert status == 2, text
+    assert_one_sentence(text, expected)
+  taken.close()
+  [(status, text)] = ended([start([sys.executable, 'run.py', 'info', '--generator=cats64', '--distributed'])])
+  assert status == 2, text
+  assert_one_sentence(text, '--distributed=True: info has no such flag')
+
+
+def test_decisions_are_taken_together():
+  said = run_processes(
+    2,
+    """
+    import jax, numpy as np
+    from panda_jax.errors import InputError
+    me = jax.process_index()
+    assert distributed.any_of(me == 1, False, True) == (True, False, True)
+    assert distributed.gathered(b'ab' * me) == [b'', b'abab'[:2]]
+    own = np.arange(3 * me, dtype=np.float64).reshape(me, 3) + 1e-12  # which float32 would round
+    np.testing.assert_array_equal(distributed.gathered_array(own), np.arange(3.0).reshape(1, 3) + 1e-12)
+    assert distributed.from_first(b'x' if me == 0 else None) == b'x'
+    assert distributed.least(5 - me) == 4
+    assert distributed.on_first(lambda: me) == (0 if me == 0 else None)
+    distributed.agree({'jax': '0.10.2', 'parts': None})
+    def fails():
+      if me == 1:
+        raise InputError('features', 'f.npy', 'gone', 'bring it back')
+    for attempt, text in (
+      (lambda: distributed.together(fails), 'features=f.npy: gone'),
+      (lambda: distributed.agree({'jax': f'0.10.{2 + me}'}), 'jax=0.10.3: process 1 has this, process 0 has 0.10.2'),
+    ):
+      try:
+        attempt()
+      except InputError as error:
+        assert text in str(error), error
+        assert error.shared
+      else:
+        raise AssertionError(text)
+    print('all well')
+    """,
+  )
+  assert all('all well' in text for text in said)
+
+
+def test_a_dump_becomes_a_sentence():
+  dump = b'F1123 08:02:06.3 1 client.h:80] Terminating. absl::Status: UNAVAILABLE: gone\nmore\n*** Check failure\n'
+  said = supervision._sentence('process 1 of 2', -signal.SIGABRT, dump)
+  assert 'process 1 of 2 lost the others' in said
+  assert '(UNAVAILABLE: gone)' in said
+  assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end in an exit, not in a signal
+  assert said.endswith('then start all processes again')
+  kept = 'there is no checkpoint yet'
+  assert supervision._sentence('process 1 of 2', 1, dump, kept).endswith(f'start all processes again: {kept}')
+  assert 'runs out of memory' in supervision._sentence('process 1 of 2', -signal.SIGKILL, b'')
+  assert '11 (SIGSEGV)' in supervision._sentence('this process', -signal.SIGSEGV, b'')
