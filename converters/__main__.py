@@ -1,10 +1,9 @@
 """`python -m converters SOURCE DESTINATION`, as `panda-jax convert`."""
 
-from panda_jax.runtime import signals
+import sys
+
+from panda_jax.__main__ import main
 
 if __name__ == '__main__':
-  signals.listen()
-
-  from panda_jax.converters.command import run_and_exit
-
-  run_and_exit()
+  sys.argv.insert(1, 'convert')
+  main()

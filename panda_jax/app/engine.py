@@ -25,7 +25,7 @@ from panda_jax.editing.zoo import NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import relative
 from panda_jax.results.edits import Samples, features_of, fit_features
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 STATISTICS = 64  # samples of the fit that rules and units are taken from
@@ -35,7 +35,7 @@ BRUSH = 16  # brush strokes across the picture
 CATALOG = f'catalog/{ZOO}'
 
 
-def catalog_of(opened: Opened) -> dict[str, NamedEdit]:
+def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
   """Entries of the catalog in the workdir that were made on these factors; none where there is no catalog.
 
   Raises:
@@ -66,7 +66,7 @@ class Engine:
     InputError: it has none, no part is alive, or the samples do not fit.
   """
 
-  def __init__(self, opened: Opened, samples: Samples | None = None):
+  def __init__(self, opened: FinishedFit, samples: Samples | None = None):
     self.opened, self.factors, self.samples = opened, opened.factors, samples or Samples()
     given = self.samples.given
     self.first_seed, self.most_seeds = (opened.seed, 2**32) if given is None else (0, len(given.array))

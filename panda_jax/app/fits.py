@@ -10,7 +10,7 @@ from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine, catalog_of
 from panda_jax.errors import InputError
 from panda_jax.results.edits import Samples
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 
 class Fits:
@@ -27,7 +27,7 @@ class Fits:
     InputError: a folder is given twice, or the first fit cannot be explored.
   """
 
-  def __init__(self, opened: Sequence[Opened], samples: Samples | None = None):
+  def __init__(self, opened: Sequence[FinishedFit], samples: Samples | None = None):
     self._samples = samples
     folders = [Path(one.folder).resolve() for one in opened]
     for number, folder in enumerate(folders):

@@ -24,6 +24,7 @@ from panda_jax.generators import latents
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import draw_images
 from panda_jax.results.edits import Samples
+from panda_jax.runtime.invocation import program_name
 
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
@@ -169,7 +170,7 @@ def _command(engine: Engine, choice: Choice, shown: Samples, folder: Path) -> st
   seeds = f'--seeds={",".join(map(str, choice.seeds))}'
   arguments += [seeds if shown.given is None else f'--latents={folder / LATENTS}']
   arguments += [f'--labels={folder / LABELS}'] * (shown.labels is not None) + ['--refined'] * choice.refined
-  return shlex.join(['python', 'run.py', 'edit', *arguments])
+  return shlex.join([*program_name().split(), 'edit', *arguments])
 
 
 def readable(workdir: Path, name: str, file: str) -> Path | None:

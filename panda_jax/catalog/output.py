@@ -1,4 +1,4 @@
-"""What `run.py catalog` writes: edits by name, scores of all pairs, a sheet, a page and a record."""
+"""What `panda-jax catalog` writes: edits by name, scores of all pairs, a sheet, a page and a record."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.generators.source import weights_digest
 from panda_jax.runtime.environment import versions
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 ZOO, RECORD, SCREENED, SHEET, PAGE = 'catalog.json', 'record.json', 'screened.npz', 'catalog.png', 'catalog.html'
 
@@ -42,7 +42,7 @@ class Written(NamedTuple):
 
 def catalog_into(
   out: str | os.PathLike,
-  opened: Opened,
+  opened: FinishedFit,
   settings: Settings = DEFAULTS,
   *,
   overwrite: bool = False,
@@ -102,9 +102,9 @@ def catalog_into(
     return Written(found, record, (ZOO, PAGE, SHEET, SCREENED, RECORD))
 
 
-def _named(one: Candidate, found: Found, opened: Opened) -> NamedEdit:
+def _named(one: Candidate, found: Found, opened: FinishedFit) -> NamedEdit:
   spec = Spec((one.part,), one.appearance, one.alpha)
-  return NamedEdit(opened.digest_factors, opened.layer, (spec,), 'found by run.py catalog', _scores(one, found))
+  return NamedEdit(opened.digest_factors, opened.layer, (spec,), 'found by panda-jax catalog', _scores(one, found))
 
 
 def _scores(one: Candidate, found: Found) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from panda_jax.pictures import pages
 from panda_jax.pictures.figures import middling, to_bytes
 from panda_jax.pictures.sheets import resized, written
 from panda_jax.pictures.strips import ALPHA
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.runtime.invocation import program_name
+from panda_jax.workdir.finished_fit import FinishedFit
 
 LARGEST = 14_000_000  # bytes of the page, pictures as text among them
 # Longest side of a frame, samples, and WebP quality: the first that fits.
@@ -69,7 +70,7 @@ RANDOM = (
 )
 
 
-def page(found: Found, opened: Opened, record: Mapping[str, Any], zoo: Mapping[str, NamedEdit], path: Path) -> str:
+def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], zoo: Mapping[str, NamedEdit], path: Path) -> str:
   """The whole page.
 
   Args:
@@ -96,6 +97,7 @@ def page(found: Found, opened: Opened, record: Mapping[str, Any], zoo: Mapping[s
     'frames': FRAMES,
     'factors': opened.digest_factors,
     'layer': opened.layer,
+    'program': program_name(),
     'workdir': shlex.quote(str(opened.folder or path.parent)),
     'zoo': shlex.quote(str(path)),
   }
@@ -298,6 +300,6 @@ def _foot(record: Mapping[str, Any]) -> str:
   seeds = '; '.join(f'{name} {numbers}' for name, numbers in record['seeds'].items())
   words = f'Seeds: {seeds}. {record["seconds"]:.0f} s. Factors {record["settings"]["factors"]}.'
   return pages.paragraph(words) + pages.paragraph(
-    'Rename an edit by changing its name in catalog.json; `run.py edit --zoo` takes it by that name, and only on these '
-    'factors.'
+    'Rename an edit by changing its name in catalog.json; `panda-jax edit --zoo` takes it by that name, and only on '
+    'these factors.'
   )

@@ -18,7 +18,7 @@ from panda_jax.factors import Factors
 from panda_jax.pictures.overlays import on_image, relative
 from panda_jax.regions.metrics import compared_size
 from panda_jax.regions.responses import Responses
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 SIZE = 128  # longer side of the images that are compared
 REGION = 0.25  # of a part's largest entry: pixels from there on are its region
@@ -77,7 +77,7 @@ def probes_of(sample: int, shape: tuple[int, ...]) -> np.ndarray:
   return rng.choice(np.array([-1, 1], np.float32), (PROBES, *shape))
 
 
-def screen(opened: Opened, latents) -> Screened:
+def screen(opened: FinishedFit, latents) -> Screened:
   """Scores all pairs of parts and appearances of a fit.
 
   Args:

@@ -19,7 +19,7 @@ from panda_jax.editing.editor import BATCH_PIXELS, MOST_IMAGES, Editor
 from panda_jax.editing.edits import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.regions.metrics import area_weights
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 SIMILAR = 0.7  # cosine of two edits' changes, from which on they are the same edit to look at
 MAP, MAPPED = 16, 8  # changes are compared on a grid of so many cells a side, of so many samples
@@ -115,7 +115,7 @@ class Found:
   compilations: int
 
 
-def sample_sets(opened: Opened, settings: Settings) -> dict[str, range]:
+def sample_sets(opened: FinishedFit, settings: Settings) -> dict[str, range]:
   """Seeds of each set: those that follow the samples of the fit."""
   count = opened.factors.provenance.get('samples')
   first, found = opened.seed + (count if isinstance(count, int) else 0), {}
@@ -174,7 +174,7 @@ class Finder:
     sets: seeds of each set.
   """
 
-  def __init__(self, opened: Opened, settings: Settings, sets: dict[str, range]):
+  def __init__(self, opened: FinishedFit, settings: Settings, sets: dict[str, range]):
     self._opened, self._settings, self._sets = opened, settings, sets
     self.editor = Editor(opened.needed_generator(), opened.layer, opened.noise)
     size = opened.image_size()
@@ -239,7 +239,7 @@ class Finder:
 
 
 def find(
-  opened: Opened, settings: Settings = DEFAULTS, on_progress: Callable[[str], None] = lambda text: None
+  opened: FinishedFit, settings: Settings = DEFAULTS, on_progress: Callable[[str], None] = lambda text: None
 ) -> Found:
   """Looks through all pairs of a fit for edits that are worth seeing.
 

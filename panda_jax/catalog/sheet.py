@@ -11,13 +11,13 @@ from panda_jax.files.access import write_atomically
 from panda_jax.pictures.figures import middling, to_bytes
 from panda_jax.pictures.overlays import outlined
 from panda_jax.pictures.sheets import Page, resized, wrapped
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 TILE, GAP, CAPTION, TEXT, HEAD, BORDER = 96, 5, 18, 13, 16, 14  # pixels
 MOST_PARTS, ACROSS = 32, 10  # rows of parts, and edits in one
 
 
-def draw_sheet(path: str | os.PathLike, found: Found, opened: Opened) -> None:
+def draw_sheet(path: str | os.PathLike, found: Found, opened: FinishedFit) -> None:
   """Draws the catalog's edits on one of the shown samples, those by random pairs last in their rows.
 
   Args:

@@ -106,7 +106,7 @@ find('all').addEventListener('input', event => {
 
 const quoted = text => "'" + text.replaceAll("'", "'\\\\''") + "'";
 function command(card) {
-  const start = `python run.py edit --workdir=${about.workdir}`;
+  const start = `${about.program} edit --workdir=${about.workdir}`;
   if (strength(card) === Number(card.dataset.alpha) && !card.classList.contains('random'))
     return `${start} --zoo=${about.zoo} --name=${quoted(card.dataset.name)}`;
   return `${start} --part=${card.dataset.part} --appearance=${card.dataset.appearance} --alpha=${strength(card)}`;

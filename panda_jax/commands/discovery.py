@@ -1,4 +1,4 @@
-"""What somebody who types `run.py discover` asks for: arguments of a method, and a strip."""
+"""What somebody who types `panda-jax discover` asks for: arguments of a method, and a strip."""
 
 import inspect
 from collections.abc import Mapping

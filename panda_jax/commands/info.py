@@ -1,10 +1,25 @@
 """`info`: family, sizes and layer table of a generator."""
 
-from flax import nnx
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests
+
+EXAMPLES = ('info --generator=cats64',)
+
+
+def define(values: flags.FlagValues) -> None:
+  shared.generator(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  print(described(requests.given_generator(options)))
 
 
 def described(generator) -> str:
-  """Family, sizes and layer table of a generator, as `run.py info` prints them."""
+  """Family, sizes and layer table of a generator."""
+  from flax import nnx
+
   arrays = [variable.get_value() for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
   classes = generator.num_classes or 'none'
   lines = [

@@ -11,13 +11,16 @@ import math
 import os
 import re
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+import panda_jax
 from panda_jax.errors import InputError, nearest
+from panda_jax.workdir.config import told
 
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
 LARGEST = 1 << 63  # of a whole number
@@ -38,10 +41,21 @@ def own_flags(values: flags.FlagValues) -> set[str]:
   return {name for name in values if values[name].name not in absls or '.' in name}
 
 
-def listed(values: flags.FlagValues, names: Collection[str]) -> list[str]:
-  """A line for each of these flags, as --help shows them."""
-  texts = {name: ' '.join(values[name].help.split()).removesuffix(REPEATED) for name in sorted(names)}
-  return [f'  --{name:<19} {text}' for name, text in texts.items()]
+def listed(values: flags.FlagValues) -> list[str]:
+  """The flags under the headings of their groups, a line for each with its default, as --help shows them."""
+  lines = []
+  for group, some in values.flags_by_module_dict().items():
+    lines += ['', f'{group}:', *map(_line, some)]
+  return lines
+
+
+def _line(flag: flags.Flag) -> str:
+  text = ' '.join(flag.help.split()).removesuffix(REPEATED)
+  choices = getattr(flag.parser, 'enum_values', None)
+  text = text.removeprefix(f'<{"|".join(choices)}>: ') if choices else text
+  text += f' One of {", ".join(choices)}.' if choices else ''
+  plain = flag.default is None or flag.default is False or flag.default == []
+  return f'  --{flag.name:<19} {text}' + ('' if plain else f' Default: {told(flag.default)}')
 
 
 def nearest_flag(name: str, known: Collection[str], see: str) -> str:
@@ -53,8 +67,9 @@ def parse(
   values: flags.FlagValues,
   words: Sequence[str],
   see: str = '--help lists the flags',
-  own: Collection[str] | None = None,
   positional: bool = False,
+  command: str | None = None,
+  elsewhere: Callable[[str], list[str]] = lambda flag: [],
 ) -> list[str]:
   """Gives flags their values.
 
@@ -62,8 +77,9 @@ def parse(
     values: the flags.
     words: what was typed after the command.
     see: what lists the flags, for remedies.
-    own: the flags that remedies suggest; all if left out.
     positional: whether words may belong to no flag.
+    command: whose flags these are, for messages.
+    elsewhere: the commands that have a flag, for messages.
 
   Returns:
     The words that belong to no flag.
@@ -88,7 +104,10 @@ def parse(
     flag = values[name.removeprefix('no')] if negated else values[name] if name in known else None
     if flag is None:
       named = (f'--{name}', text) if equals else ('flag', word)
-      raise InputError(*named, 'there is no such flag', nearest_flag(name, known if own is None else own, see))
+      problem = f'{command} has no such flag' if command else 'there is no such flag'
+      others = elsewhere(name)
+      remedy = f'it is a flag of {", ".join(others)}; {see}' if others else nearest_flag(name, known, see)
+      raise InputError(*named, problem, remedy)
     if negated and equals:
       raise InputError(name, text, 'it takes no value', f'give --{name}, or --{flag.name}=false')
     if flag.boolean and not equals:
@@ -131,7 +150,7 @@ def _malformed(flag: flags.Flag) -> tuple[str, str]:
 
 
 def define_config(
-  values: flags.FlagValues, words: Sequence[str], default: str | os.PathLike | None, such_as: str = 'configs/demo.py'
+  values: flags.FlagValues, words: Sequence[str], default: str | os.PathLike | None, such_as: str = 'demo'
 ) -> list[str]:
   """Loads the configuration that --config names, and defines its flag and a flag for each key that is overridden.
 
@@ -178,16 +197,17 @@ def define_config(
   return rest
 
 
-def read_config(named: str, such_as: str = 'configs/demo.py') -> ml_collections.ConfigDict:
-  """The configuration of a Python file, 'FILE.py', or 'FILE.py:SIZE' for `get_config(SIZE)`.
+def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
+  """The configuration of a Python file or of a name in `folder`; 'FILE.py:SIZE' is `get_config(SIZE)` of it.
 
   Raises:
     InputError: there is no such file, or it raises something, or gives no ConfigDict.
   """
   path, colon, size = named.partition(':')
-  remedy = f'give a file such as {such_as}'
-  if not os.path.isfile(path):
-    raise InputError('config', named, 'there is no such file', remedy)
+  path = found(path)
+  if path is None:
+    names = ', '.join(sorted(file.stem for file in folder().glob('*.py')))
+    raise InputError('config', named, 'there is no such file', f'give a file, or one of {names}')
   loader = importlib.machinery.SourceFileLoader('panda_jax_configuration', path)
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
   sys.modules[loader.name] = module  # dataclasses look for theirs there
@@ -202,3 +222,18 @@ def read_config(named: str, such_as: str = 'configs/demo.py') -> ml_collections.
   if not isinstance(config, ml_collections.ConfigDict):
     raise InputError('config', named, f'its get_config gives a {type(config).__name__}', 'let it return a ConfigDict')
   return config
+
+
+def folder() -> Path:
+  """The configurations that come with the package: configs/ of a clone, which an installed package has inside."""
+  package = Path(panda_jax.__file__).parent
+  inside = package / 'configs'
+  return inside if inside.is_dir() else package.parent / 'configs'
+
+
+def found(named: str) -> str | None:
+  """The path of a configuration, given itself or by a name in `folder`."""
+  if os.path.isfile(named):
+    return named
+  known = {file.stem: str(file) for file in folder().glob('*.py')}
+  return known.get(named)

@@ -1,4 +1,4 @@
-"""What somebody who types `run.py edit` and its like asks for: flags as a fit, samples and edits."""
+"""What somebody who types `panda-jax edit` and its like asks for: flags as a fit, samples and edits."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.latents import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
 from panda_jax.results.edits import Samples
-from panda_jax.workdir.finished_fit import Opened, digest_of, open_workdir
+from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
 SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 BETWEEN = '/'  # several edits
@@ -33,7 +33,7 @@ class Request:
     name: of the folder, for default.
   """
 
-  opened: Opened
+  opened: FinishedFit
   edits: dict[str, list[Spec]]
   name: str
 
@@ -115,11 +115,20 @@ def parsed_method(text: str | None) -> str | float:
     return text
 
 
-def given_fit(options: Any) -> Opened:
+def given_fit(options: Any) -> FinishedFit:
   """The fit in --workdir, with the generator of --generator if that is given."""
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
   return open_workdir(options.workdir, options.generator)
+
+
+def given_generator(options: Any):
+  """The generator in --generator."""
+  from panda_jax.generators import load_generator
+
+  if not options.generator:
+    raise InputError('generator', None, 'not given', 'give --generator=DIR, a folder that `panda-jax convert` wrote')
+  return load_generator(options.generator)
 
 
 def given_latents(options: Any, generator) -> Latents | None:
@@ -138,7 +147,7 @@ def drawn(options: Any, generator) -> Latents:
   return Latents(draws(generator, parsed_numbers(options.seeds, 'seeds')), 'z')
 
 
-def given_samples(options: Any, opened: Opened, seeds: Sequence[int] | None = None) -> Samples:
+def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None = None) -> Samples:
   """The samples that --seeds or --latents name, with their --labels; without either, `seeds`."""
   labels = parsed_labels(options.labels)
   if options.latents is None and options.space is None:
@@ -147,7 +156,7 @@ def given_samples(options: Any, opened: Opened, seeds: Sequence[int] | None = No
   return Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
 
 
-def given_to_explain(options: Any, opened: Opened, seeds: Sequence[int]) -> tuple[Samples | None, str | None]:
+def given_to_explain(options: Any, opened: FinishedFit, seeds: Sequence[int]) -> tuple[Samples | None, str | None]:
   """(samples, features) of --seeds, --latents, --labels or --features; None for what is not given."""
   named = [name for name in ('seeds', 'latents', 'space', 'labels') if options[name].value is not None]
   if options.features is not None and named:
@@ -156,7 +165,7 @@ def given_to_explain(options: Any, opened: Opened, seeds: Sequence[int]) -> tupl
   return (given_samples(options, opened, seeds) if named else None), options.features
 
 
-def given_mask(options: Any, opened: Opened):
+def given_mask(options: Any, opened: FinishedFit):
   """The drawn mask of --mask on the feature grid (S,), or None."""
   if options.mask is None:
     return None
@@ -198,7 +207,7 @@ def _from_zoo(options: Any) -> Request:
   return Request(opened, _added(edits) if options.add else edits, _file_name('+'.join(names)))
 
 
-def _from_annotated(options: Any, names: Sequence[str]) -> tuple[Opened, dict[str, list[Spec]]]:
+def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, dict[str, list[Spec]]]:
   """The authors' directions run on their own factors, not on those of a fit."""
   if options.workdir:
     raise InputError(
@@ -214,10 +223,10 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[Opened, dict[st
   factors = [entry.factors(Path(options.zoo).parent) for entry in chosen.values()]
   if len({digest_of(each) for each in factors}) > 1:
     raise InputError('name', options.name, 'these were annotated on different factors', 'run them one by one')
-  return Opened(factors[0], options.generator), {name: list(entry.terms) for name, entry in chosen.items()}
+  return FinishedFit(factors[0], options.generator), {name: list(entry.terms) for name, entry in chosen.items()}
 
 
-def _from_flags(options: Any, opened: Opened) -> tuple[dict[str, list[Spec]], str]:
+def _from_flags(options: Any, opened: FinishedFit) -> tuple[dict[str, list[Spec]], str]:
   if options.alpha is None:
     raise InputError('alpha', None, 'not given', STRENGTHS)
   drawn, rows = given_mask(options, opened), None
@@ -270,7 +279,7 @@ def _each(options: Any) -> list[tuple[tuple[int, ...], int, float | tuple[float,
   return list(zip(*(values * (E // len(values)) for values in found), strict=True))
 
 
-def _row(rows, index: int, opened: Opened) -> tuple[float, ...]:
+def _row(rows, index: int, opened: FinishedFit) -> tuple[float, ...]:
   channels = opened.factors.appearances.shape[0]
   if rows.shape[1] != channels:
     problem = f'they have {rows.shape[1]} entries, layer {opened.layer} has {channels} channels'

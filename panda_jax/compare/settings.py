@@ -1,7 +1,9 @@
-"""The configuration of a comparison: every key there is, with its default."""
+"""The configuration of a comparison: every key there is, with its default and its meaning."""
 
 import ml_collections
 from ml_collections.config_dict import placeholder
+
+from panda_jax.workdir.config import Key
 
 METHODS = (
   'sefa',
@@ -17,32 +19,35 @@ ABLATIONS = ('panda_refined', 'panda_published', 'panda_frozen', 'panda_orthonor
 CONTROLS = ('random_direction', 'random_part')
 
 
+KEYS = {
+  'generator': Key(placeholder(str), 'Folder of a generator, or cats64.'),
+  'truncation': Key(1.0, 'Truncation of the latents; 1 for none.'),
+  'truncation_layers': Key(placeholder(int), 'How many of the first w+ rows are truncated; all if left out.'),
+  'methods': Key(METHODS + ABLATIONS + CONTROLS, 'What is compared.'),
+  'regions': Key(
+    ml_collections.ConfigDict({}, convert_dict=False), "{name: (r0, r1, c0, c1)} in the image's pixels; in a file only."
+  ),
+  'target': Key(0.1, 'Median root mean square change inside the region, where -1 is black and 1 white.'),
+  'candidates': Key(5, 'Of each method, among which the held-out samples choose.'),
+  'heldout': Key(64, 'Samples that choose a direction, its sign and its strength.'),
+  'test': Key(256, 'Samples that every number of the table is of.'),
+  'seed': Key(1_000_000, 'Of the first held-out sample; the test samples follow.'),
+  'curve': Key((0.5, 1.0, 1.5, 2.0), 'Strengths of the curves, as multiples of the matched one.'),
+  'size': Key(256, 'Images larger than that are averaged down to it before they are compared.'),
+  'rows': Key((4, 5, 6, 7), 'Of w+ that the methods which work there move.'),
+  'layer': Key(5, "PandA's: where features are edited."),
+  'parts': Key(12, 'R_S of the fit.'),
+  'samples': Key(1000, 'That PandA is fitted on: seeds 0, 1, ...'),
+  'region_samples': Key(64, 'Of these, for our own choice of an appearance for a region.'),
+  'reference_seeds': Key(tuple(range(4, 20)), 'Of the images whose Jacobians LowRankGAN and ReSeFa take.'),
+  'published': Key(False, 'The rivals as published, with their quirks, instead of as they were meant.'),
+  'batch': Key(32, 'Images at a time.'),
+  'bootstrap': Key(1000, 'Resamplings behind each interval.'),
+  'realism_samples': Key(2000, 'Unedited images that span the space of the realism guard.'),
+  'isolated': Key(True, 'Discover in a process of its own for each method, so that its peak memory can be told.'),
+}
+
+
 def default_config() -> ml_collections.ConfigDict:
   """A new configuration; files in `configs/` change some of its values."""
-  return ml_collections.ConfigDict(
-    {
-      'generator': placeholder(str),  # a folder, or cats64
-      'truncation': 1.0,
-      'truncation_layers': placeholder(int),
-      'methods': METHODS + ABLATIONS + CONTROLS,
-      'regions': ml_collections.ConfigDict({}, convert_dict=False),  # {name: (r0, r1, c0, c1)} in the image's pixels
-      'target': 0.1,  # median root mean square change inside the region, where -1 is black and 1 white
-      'candidates': 5,  # of each method, among which the held-out samples choose
-      'heldout': 64,  # samples that choose a direction, its sign and its strength
-      'test': 256,  # samples that every number of the table is of
-      'seed': 1_000_000,  # of the first held-out sample; the test samples follow
-      'curve': (0.5, 1.0, 1.5, 2.0),  # strengths of the curves, as multiples of the matched one
-      'size': 256,  # images larger than that are averaged down to it before they are compared
-      'rows': (4, 5, 6, 7),  # of w+ that the methods which work there move
-      'layer': 5,  # PandA's: where features are edited
-      'parts': 12,
-      'samples': 1000,  # that PandA is fitted on: seeds 0, 1, ...
-      'region_samples': 64,  # of these, for our own choice of an appearance for a region
-      'reference_seeds': tuple(range(4, 20)),  # of the images whose Jacobians LowRankGAN and ReSeFa take
-      'published': False,  # the rivals as published, with their quirks, instead of as they were meant
-      'batch': 32,  # images at a time
-      'bootstrap': 1000,
-      'realism_samples': 2000,  # unedited images that span the space of the realism guard
-      'isolated': True,  # discover in a process of its own for each method, so that its peak memory can be told
-    }
-  )
+  return ml_collections.ConfigDict({name: key.default for name, key in KEYS.items()})

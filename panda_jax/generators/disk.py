@@ -107,7 +107,7 @@ def folder_of(generator: str | os.PathLike) -> Path:
 
 
 def load_generator(folder: str | os.PathLike):
-  """The generator in a folder that `python -m converters` or `save_generator` wrote, float32.
+  """The generator in a folder that `panda-jax convert` or `save_generator` wrote, float32.
 
   Args:
     folder: its path, or the name of a generator that comes with the package: 'cats64'. A folder of that name in the
@@ -171,7 +171,7 @@ def read_description(folder: str | os.PathLike) -> dict:
   """
   folder = folder_of(folder)
   path = folder / DESCRIPTION
-  remedy = f'give a folder that `python -m converters` wrote, or one of {", ".join(embedded())}'
+  remedy = f'give a folder that `panda-jax convert` wrote, or one of {", ".join(embedded())}'
   if not os.path.exists(folder):  # of a name that no folder can have it is False, too
     raise InputError('generator', folder, 'there is no such folder', remedy)
   if not os.path.lexists(path):

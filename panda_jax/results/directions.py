@@ -1,4 +1,4 @@
-"""What `run.py discover` writes: directions, how they were found, and a strip of the first ones on a few samples.
+"""What `panda-jax discover` writes: directions, how they were found, and a strip of the first ones on a few samples.
 
 Letters: k directions, d latent size, N samples, K strengths.
 """

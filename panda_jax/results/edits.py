@@ -1,4 +1,4 @@
-"""What `run.py edit` and `run.py remove` write: pictures before and after, as arrays and as sheets, and a record.
+"""What `panda-jax edit` and `panda-jax remove` write: pictures before and after, as arrays and as sheets, and a record.
 
 Letters: N samples, E edits, K strengths, h, w image.
 """
@@ -25,7 +25,7 @@ from panda_jax.generators.latents import Latents
 from panda_jax.generators.source import weights_digest
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.runtime.environment import versions
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 RECORD = 'edit.json'
 SHOWN = 8  # samples on the sheets
@@ -36,25 +36,25 @@ UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `Opened.labels_of`."""
+  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `FinishedFit.labels_of`."""
 
   seeds: tuple[int, ...] | None = None
   given: Latents | None = None
   labels: np.ndarray | None = None
 
-  def latents(self, opened: Opened):
+  def latents(self, opened: FinishedFit):
     if self.given is None:
       return opened.latents(self.seeds, self.labels)
     return opened.mapped(self.given.array, self._classes(opened), self.given.space)
 
-  def _classes(self, opened: Opened) -> np.ndarray | None:
+  def _classes(self, opened: FinishedFit) -> np.ndarray | None:
     """Labels of all that a file holds."""
     array, space = self.given
     if space != 'z':
       return self.labels  # w and w+ hold the class: there should be none
     return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
 
-  def chosen(self, opened: Opened, numbers: Sequence[int]) -> 'Samples':
+  def chosen(self, opened: FinishedFit, numbers: Sequence[int]) -> 'Samples':
     """Some of them: any seeds, with the same labels; or those of these numbers in the file.
 
     Raises:
@@ -82,14 +82,14 @@ class Samples:
     return record | {name: _sha256(array) for name, array in arrays.items() if array is not None}
 
 
-def fit_features(opened: Opened, count: int = STATISTICS) -> np.ndarray:
+def fit_features(opened: FinishedFit, count: int = STATISTICS) -> np.ndarray:
   """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
   recorded = opened.factors.provenance.get('samples')
   count = min(count, recorded) if isinstance(recorded, int) else count
   return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
 
 
-def features_of(opened: Opened, latents, count: int) -> np.ndarray:
+def features_of(opened: FinishedFit, latents, count: int) -> np.ndarray:
   """Features (count, H, W, C) at the layer."""
   editor = Editor(opened.needed_generator(), opened.layer)
   batch, found = min(BATCH, count), []
@@ -100,7 +100,7 @@ def features_of(opened: Opened, latents, count: int) -> np.ndarray:
   return np.concatenate(found)
 
 
-def with_rms(edits: Mapping[str, Sequence[Spec]], opened: Opened) -> dict[str, list[Spec]]:
+def with_rms(edits: Mapping[str, Sequence[Spec]], opened: FinishedFit) -> dict[str, list[Spec]]:
   """The same specs, with the layer's rms activation where alpha counts in it and none is recorded."""
   rms = None
   filled: dict[str, list[Spec]] = {}
@@ -137,7 +137,7 @@ class Options:
 
 def edit_into(
   out: str | os.PathLike,
-  opened: Opened,
+  opened: FinishedFit,
   edits: Mapping[str, Sequence[Spec]],
   samples: Samples,
   options: Options = Options(),
@@ -175,7 +175,7 @@ def edit_into(
 
 def remove_into(
   out: str | os.PathLike,
-  opened: Opened,
+  opened: FinishedFit,
   part: Sequence[int],
   samples: Samples,
   options: Options = Options(),
@@ -234,12 +234,12 @@ def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] |
   return [float(x) for x in found.pop()] if len(found) == 1 else None
 
 
-def refined_parts(opened: Opened, samples: Samples) -> np.ndarray:
+def refined_parts(opened: FinishedFit, samples: Samples) -> np.ndarray:
   """Parts (N, S, R_S) refined for each sample."""
   return refine(features_of(opened, samples.latents(opened), len(samples.names())), opened.factors).parts
 
 
-def _made(specs: Sequence[Spec], opened: Opened, parts: np.ndarray | None) -> AnyEdit:
+def _made(specs: Sequence[Spec], opened: FinishedFit, parts: np.ndarray | None) -> AnyEdit:
   edits = [spec.edit(opened.factors, parts) for spec in specs]
   return edits[0] if len(edits) == 1 else compose(edits)
 
@@ -251,7 +251,7 @@ def _sha256(array) -> str:
 
 def _write(
   out: Path,
-  opened: Opened,
+  opened: FinishedFit,
   edits: Mapping[str, AnyEdit],
   samples: Samples,
   options: Options,

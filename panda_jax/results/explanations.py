@@ -1,4 +1,4 @@
-"""What `run.py refine` and `run.py saliency` write: parts of single samples, and where appearances are.
+"""What `panda-jax refine` and `panda-jax saliency` write: parts of single samples, and where appearances are.
 
 Letters: N samples, H, W grid, S positions, C channels, R_S parts, k appearances, (h, w) pixels.
 """
@@ -26,7 +26,7 @@ from panda_jax.files.records import write_json
 from panda_jax.pictures import maps
 from panda_jax.results.edits import Samples
 from panda_jax.runtime.environment import versions
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 REFINE_RECORD, SALIENCY_RECORD = 'refine.json', 'statistics.json'
 SHOWN = maps.MOST_SAMPLES  # samples on the pictures
@@ -74,7 +74,7 @@ class Given:
     InputError: there are neither a generator nor features, or they do not fit the factors.
   """
 
-  def __init__(self, opened: Opened, samples: Samples | None = None, features=None):
+  def __init__(self, opened: FinishedFit, samples: Samples | None = None, features=None):
     self.opened, self._samples, self._source = opened, samples, None
     if features is None and opened.generator is None:
       features = opened.config.get('features')
@@ -119,12 +119,12 @@ class Given:
       on_samples(name, min(first + size, N))
 
 
-def first_seeds(opened: Opened) -> tuple[int, ...]:
+def first_seeds(opened: FinishedFit) -> tuple[int, ...]:
   """Those of the samples that are shown where none are given."""
   return tuple(range(opened.seed, opened.seed + SHOWN))
 
 
-def _source(opened: Opened, features):
+def _source(opened: FinishedFit, features):
   (H, W), C = opened.factors.grid, opened.factors.appearances.shape[0]
   try:
     source = as_source(features, (H, W))
@@ -177,7 +177,7 @@ def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
 
 def refine_into(
   out: str | os.PathLike,
-  opened: Opened,
+  opened: FinishedFit,
   samples: Samples | None = None,
   options: Options = Options(),
   *,
@@ -251,7 +251,7 @@ def refine_into(
 
 def saliency_into(
   out: str | os.PathLike,
-  opened: Opened,
+  opened: FinishedFit,
   appearances: Sequence[int],
   samples: Samples | None = None,
   options: Options = Options(),

@@ -24,6 +24,7 @@ from panda_jax.results.report_folders import (
   short,
   told_apart,
 )
+from panda_jax.runtime.invocation import program_name
 from panda_jax.workdir.config import FLAGS, default_config
 from panda_jax.workdir.finished_fit import digest_of
 from panda_jax.workdir.records import SUMMARY, config_form
@@ -38,7 +39,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
   """Writes report.html about a finished fit, and everything that was made from it below the same folder.
 
   Args:
-    workdir: what `run.py fit` wrote; edits, removals, refinements and saliency maps are those in its folders.
+    workdir: what `panda-jax fit` wrote; edits, removals, refinements and saliency maps are those in its folders.
 
   Returns:
     The page's path. It is one file with its pictures in it.
@@ -49,7 +50,7 @@ def write_report(workdir: str | os.PathLike) -> Path:
   workdir = Path(workdir)
   if not os.path.isfile(workdir / 'summary.json'):
     problem = 'there is no finished fit in it' if os.path.isdir(workdir) else 'there is no such folder'
-    raise InputError('workdir', workdir, problem, 'give the folder that `run.py fit` wrote')
+    raise InputError('workdir', workdir, problem, 'give the folder that `panda-jax fit` wrote')
   anew = 'run the fit again with --overwrite'
   summary = read_json(workdir / 'summary.json', 'workdir', SUMMARY, anew)
   config = read_record(workdir / 'config.json', config_form()) or {}
@@ -210,7 +211,7 @@ def appearances(workdir: Path, factors: Factors) -> str:
 def fit_command(workdir: Path, config: dict) -> str:
   """The command that makes the fit again."""
   defaults = default_config().to_dict()
-  words = ['python', 'run.py', 'fit']
+  words = [*program_name().split(), 'fit']
   for key, value in config.items():
     if key in defaults and value != defaults[key]:
       flag = key if key in FLAGS else f'config.{key}'

@@ -1,4 +1,4 @@
-"""What `run.py info` and `run.py sample` do: say what a generator is; write its images, latents and feature maps."""
+"""What `panda-jax sample` writes: images of a generator, their latents and feature maps."""
 
 import hashlib
 import os

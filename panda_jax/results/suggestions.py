@@ -6,6 +6,7 @@ import shlex
 import numpy as np
 
 from panda_jax.factors import Factors
+from panda_jax.runtime.invocation import program_name
 
 SHARE = 1.5  # of the usual length of a fibre: on the embedded generator an edit is plain then, and not yet saturated
 USUAL = 3.0  # that strength on the embedded generator, where a fit has none on record
@@ -29,4 +30,5 @@ def commands(workdir: str | os.PathLike, factors: Factors, strength: float = USU
   }
   if factors.provenance.get('generator') is None:
     given = {'refine': [], 'saliency': given['saliency'], 'report': []}
-  return {name: shlex.join(['python', 'run.py', name, f'--workdir={workdir}', *flags]) for name, flags in given.items()}
+  program = program_name().split()
+  return {name: shlex.join([*program, name, f'--workdir={workdir}', *flags]) for name, flags in given.items()}

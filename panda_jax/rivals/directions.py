@@ -112,4 +112,4 @@ def load(folder: str | os.PathLike) -> Directions:
     return Directions(vectors=vectors, **{name: record[name] for name in FORM})
   except InputError as error:
     problem = f'no directions can be read there ({error.problem})'
-    raise InputError('directions', folder, problem, 'give a folder that `run.py discover` wrote') from error
+    raise InputError('directions', folder, problem, 'give a folder that `panda-jax discover` wrote') from error

@@ -1,10 +1,10 @@
-"""The configuration of a fit: every key there is, with its default."""
+"""The configuration of a fit: every key there is, with its default and its meaning."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import ml_collections
-from ml_collections.config_dict import placeholder
+from ml_collections.config_dict import FieldReference, placeholder
 
 from panda_jax.errors import InputError
 from panda_jax.files.records import misfit
@@ -25,34 +25,68 @@ FLAGS = (
 )
 
 
+class Key(NamedTuple):
+  """A key of a configuration: its default, and what it means."""
+
+  default: Any
+  meaning: str
+
+
+KEYS = {
+  'features': Key(placeholder(str), 'Feature maps: a .npy file (N, H, W, C), or (N, S, C) with a grid.'),
+  'generator': Key(placeholder(str), 'Or the folder of a generator, or cats64, with a layer and samples.'),
+  'truncation': Key(1.0, 'Truncation of the latents; 1 for none.'),
+  'truncation_layers': Key(placeholder(int), 'How many of the first w+ rows are truncated; all if left out.'),
+  'labels': Key(placeholder(str), 'Classes of a conditional generator, in turn: 207,208, or a .npy file.'),
+  'grid': Key(placeholder(str), 'H,W of features (N, S, C).'),
+  'layer': Key(placeholder(int), 'Where the generator is split, or where the features were taken.'),
+  'samples': Key(placeholder(int), 'How many to generate; of a file, use only the first so many.'),
+  'batch': Key(placeholder(int), 'Samples at a time; by size if left out. It changes speed only.'),
+  'parts': Key(placeholder(int), 'R_S, how many parts.'),
+  'appearances': Key(placeholder(int), 'R_C, how many appearances; all channels if left out.'),
+  'seed': Key(0, 'Of the restarts, and of the first sample that is generated.'),
+  'restarts': Key(64, 'Starts that are tried on a subset; the best few go on.'),
+  'joint': Key(True, 'Refine appearances together with the parts.'),
+  'orthonormal': Key(False, "Keep A'A = I."),
+  'center': Key('none', 'What is subtracted: none, position (the mean feature map), channel (the mean fibre).'),
+  'rotation': Key('none', 'Of the appearances: none, varimax (sparser coordinates).'),
+  'precision': Key('highest', 'Of products with the data: highest, high, default.'),
+  'store': Key('auto', 'Where features live: auto, device, host, source (read again for each pass).'),
+  'storage': Key('float32', 'On the devices: float32, or bfloat16 for half the memory.'),
+  'max_iterations': Key(2000, 'Of the last level.'),
+  'checkpoint_seconds': Key(30.0, 'Between two checkpoints.'),
+}
+
+
 def default_config() -> ml_collections.ConfigDict:
   """A new configuration; files in `configs/` change some of its values."""
-  return ml_collections.ConfigDict(
-    {
-      'features': placeholder(str),  # path of a .npy file, (N, H, W, C) or (N, S, C)
-      'generator': placeholder(str),  # or a folder that `python -m converters` wrote, with a layer and samples
-      'truncation': 1.0,  # of the generator's latents
-      'truncation_layers': placeholder(int),  # how many of the first w+ rows it acts on; all if not set
-      'labels': placeholder(str),  # classes of a conditional generator: '207,208' in turn, or a .npy file
-      'grid': placeholder(str),  # 'H,W', for (N, S, C) only
-      'layer': placeholder(int),  # where the generator is split, or where the features were taken
-      'samples': placeholder(int),  # how many to generate; of a file, only the first so many
-      'batch': placeholder(int),  # samples at a time; by size if not set
-      'parts': placeholder(int),  # R_S
-      'appearances': placeholder(int),  # R_C; all channels if not set
-      'seed': 0,  # of the restarts, and of the first sample that is generated
-      'restarts': 64,
-      'joint': True,
-      'orthonormal': False,
-      'center': 'none',  # none, position, channel
-      'rotation': 'none',  # none, varimax
-      'precision': 'highest',  # highest, high, default
-      'store': 'auto',  # auto, device, host, source
-      'storage': 'float32',  # or bfloat16, half the memory on the devices
-      'max_iterations': 2000,
-      'checkpoint_seconds': 30.0,
-    }
-  )
+  return ml_collections.ConfigDict({name: key.default for name, key in KEYS.items()})
+
+
+def kind_of(name: str, keys: Mapping[str, Key] = KEYS) -> type:
+  """The type of a key's value: str, int, float, bool, ..."""
+  default = keys[name].default
+  return default.get_type() if isinstance(default, FieldReference) else type(default)
+
+
+def described_keys(keys: Mapping[str, Key] = KEYS, flags: Collection[str] = FLAGS) -> list[str]:
+  """A line for each key that has no flag of its own, as --help shows them."""
+  lines = []
+  for name, (default, meaning) in keys.items():
+    if name not in flags:
+      unset = isinstance(default, FieldReference | ml_collections.ConfigDict)
+      lines.append(f'  {name:<21} {meaning}' + ('' if unset else f' Default: {told(default)}'))
+  return lines
+
+
+def told(default: Any) -> str:
+  """A default in the words of a command line."""
+  if isinstance(default, bool):
+    return str(default).lower()
+  if isinstance(default, tuple):
+    few = default if len(default) < 8 else (*default[:3], '...', default[-1])
+    return ','.join(map(str, few))
+  return f'{default:g}' if isinstance(default, float) else str(default)
 
 
 def forms(defaults: ml_collections.ConfigDict) -> dict[str, Any]:

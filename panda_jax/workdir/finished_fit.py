@@ -49,7 +49,7 @@ def check_fits(factors: Factors, generator, layer: int) -> None:
     )
 
 
-class Opened:
+class FinishedFit:
   """Factors with what they came from. The generator is loaded when first asked for.
 
   Attributes:
@@ -188,8 +188,8 @@ class Opened:
       )
 
 
-def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
-  """The fit in a folder that `run.py fit` wrote.
+def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> FinishedFit:
+  """The fit in a folder that `panda-jax fit` wrote.
 
   Args:
     workdir: with factors.npz and config.json.
@@ -210,4 +210,4 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> Opened:
     if any(None not in (config.get(key), value) and config[key] != value for key, value in found.items()):
       problem = f'its {FACTORS} is not of the fit in its {CONFIG}'
       raise InputError('workdir', workdir, problem, 'put back what belongs together, or fit again with --overwrite')
-  return Opened(factors, generator, config=config, folder=workdir)
+  return FinishedFit(factors, generator, config=config, folder=workdir)

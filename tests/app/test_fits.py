@@ -9,7 +9,7 @@ from panda_jax.app.choices import Session
 from panda_jax.app.fits import Fits
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
-from panda_jax.workdir.finished_fit import Opened, open_workdir
+from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +41,7 @@ def test_folders_name_fits_and_paths_those_that_share_a_name(workdirs):
 
 def test_generators_are_loaded_when_a_fit_is_chosen(workdirs):
   opened = [open_workdir(workdirs[0]), open_workdir(workdirs[2])]
-  broken = Opened(opened[1].factors, folder=workdirs[2])
+  broken = FinishedFit(opened[1].factors, folder=workdirs[2])
   broken._made = {}
   fits = Fits([opened[0], broken])
   with pytest.raises(InputError, match='generator=None: not given'):

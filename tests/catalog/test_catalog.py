@@ -14,7 +14,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.regions import responses
 from panda_jax.regions.responses import Responses
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 from tests.planted_generators import PairsGenerator, PartsGenerator
 
 PLANTED = {(0, 2), (1, 4), (2, 2), (3, 0)}
@@ -27,7 +27,7 @@ def opened_with(generator, appearances=None, dead=1):
   S, C = len(generator.parts), generator.layers[1][0]
   parts = np.concatenate([generator.parts, np.zeros((S, dead))], axis=1)
   appearances = np.eye(C) if appearances is None else appearances
-  return Opened(Factors(appearances, parts, generator.layers[1][1:], {'samples': 8}), generator, layer=1)
+  return FinishedFit(Factors(appearances, parts, generator.layers[1][1:], {'samples': 8}), generator, layer=1)
 
 
 @pytest.fixture(scope='module')
@@ -198,7 +198,7 @@ def test_near_duplicates_are_left_out():
 def test_all_dead_is_refused(opened):
   dead = Factors(np.eye(CHANNELS), np.zeros((64, 2)), (8, 8), {'samples': 8})
   with pytest.raises(InputError, match='dead'):
-    find(Opened(dead, opened.generator, layer=1), SETTINGS)
+    find(FinishedFit(dead, opened.generator, layer=1), SETTINGS)
   with pytest.raises(InputError, match='heldout=3'):
     Settings(heldout=3)
 

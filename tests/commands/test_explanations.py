@@ -22,7 +22,7 @@ from panda_jax.generators.protocol import State
 from panda_jax.results import explanations
 from panda_jax.results.edits import Samples
 from panda_jax.results.explanations import Options, refine_into, saliency_into
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 from tests import planted
 from tests.editing.test_editor import STORED, stored
 
@@ -48,7 +48,7 @@ def factors_for(generator, layer, parts=4, seed=0):
 def dcgan():
   """A user's own generator, no NNX module, and factors at layer 4."""
   generator = DCGAN(random_tensors())
-  return Opened(factors_for(generator, 4), generator, layer=4)
+  return FinishedFit(factors_for(generator, 4), generator, layer=4)
 
 
 @pytest.fixture(scope='module')
@@ -67,7 +67,7 @@ def test_every_family(family, tmp_path):
   generator, layer = stored(family)
   made = {'labels': [0, 1]} if generator.num_classes else {}  # those of the fit's own samples
   factors = dataclasses.replace(factors_for(generator, layer), provenance={'generator': made})
-  opened = Opened(factors, generator, layer=layer)
+  opened = FinishedFit(factors, generator, layer=layer)
   labels = np.array([1, 0, 2]) if generator.num_classes else None
   samples = Samples((5, 1, 9), labels=labels)
   _, H, W = generator.layers[layer]
@@ -150,7 +150,7 @@ def test_masks_lie_where_the_image_has_what_they_mark(tmp_path):
   generator = Planted()
   given = np.zeros((2, 8, 8), bool)
   given[:, 1:4, 4:7] = True
-  opened = Opened(Factors(np.eye(3), np.ones((100, 1)), (10, 10)), generator, layer=0)
+  opened = FinishedFit(Factors(np.eye(3), np.ones((100, 1)), (10, 10)), generator, layer=0)
   _, told = saliency_into(
     tmp_path, opened, [0], Samples((0, 1)), threshold=0.5, statistics=2, given_masks=255 * given.astype(np.uint8)
   )
@@ -245,7 +245,7 @@ def test_likeness_is_a_cosine():
 def test_arrays_in_place_of_a_file(tmp_path):
   features = planted.structured(N=9, grid=(4, 5), C=6).astype(np.float16)
   factors = Factors(np.eye(6), np.random.default_rng(0).uniform(0, 1, (20, 2)), (4, 5))
-  opened = Opened(dataclasses.replace(factors, mean=np.ones((1, 6), np.float32)))
+  opened = FinishedFit(dataclasses.replace(factors, mean=np.ones((1, 6), np.float32)))
   shapes, told = saliency_into(tmp_path, opened, [3], features=features.reshape(9, 20, 6))
   assert shapes == {'coordinates.npy': (9, 4, 5), 'masks.npy': (9, 4, 5)}
   assert told['samples'] == 9

@@ -11,7 +11,7 @@ from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
 from panda_jax.results.edits import Samples, remove_into
 from panda_jax.solver.fit import fit
-from panda_jax.workdir.finished_fit import Opened
+from panda_jax.workdir.finished_fit import FinishedFit
 
 GRID, C, N = (16, 16), 12, 40
 BACKGROUND, OBJECTS = 4, ((5, 5), (5, 9), (9, 7))  # index of the appearance; upper left corners of 3 x 3 objects
@@ -93,7 +93,7 @@ class PlantedGenerator:
 
 def test_a_planted_generator_shows_background_where_the_part_was(tmp_path):
   factors = planted()[1]
-  opened = Opened(factors, PlantedGenerator(factors), layer=1)
+  opened = FinishedFit(factors, PlantedGenerator(factors), layer=1)
   shapes, told = remove_into(tmp_path / 'out', opened, [2], Samples((0, 1, 2)))
   assert told['appearance'] == BACKGROUND
   assert told['covered_before'] == 0

@@ -14,7 +14,7 @@ from panda_jax.generators import registry, save_generator, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
-from panda_jax.workdir.finished_fit import Opened, digest_of, open_workdir
+from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
 OPTIONS = registry.options_class('stylegan2')(
   resolution=8, widths=(6, 6, 5, 5), z_dim=7, w_dim=8, mapping_widths=(8,), num_classes=3, embed_dim=7,
@@ -90,12 +90,12 @@ def test_a_generator_that_is_gone_is_asked_for(workdir, tmp_path):
 def test_factors_of_another_layer_are_refused(workdir, folder):
   factors = Factors.load(workdir / 'factors.npz')
   with pytest.raises(InputError, match=r'5 channels on 8x8: layer 1 of this generator has 6 channels on 4x4'):
-    Opened(factors, folder, layer=1)
+    FinishedFit(factors, folder, layer=1)
   with pytest.raises(InputError, match='layer=9'):
-    Opened(factors, folder, layer=9)
+    FinishedFit(factors, folder, layer=9)
   nameless = Factors(factors.appearances, factors.parts, factors.grid)
   with pytest.raises(InputError, match='these factors name no layer'):
-    Opened(nameless, folder)
+    FinishedFit(nameless, folder)
 
 
 def test_a_fit_of_a_file_has_no_generator(tmp_path):

@@ -1,0 +1,23 @@
+"""The program `panda-jax`; also `python -m panda_jax` and `python run.py`."""
+
+import sys
+import time
+
+from panda_jax.distributed.supervision import supervise
+from panda_jax.runtime import signals
+
+STARTED = time.perf_counter()
+
+
+def main() -> None:
+  """Runs the command that was typed and ends the process. Signals are heard from before the first large import."""
+  if {'--distributed', '--distributed=true'} & {*sys.argv}:
+    supervise()
+  signals.listen()
+  from panda_jax.commands.program import end
+
+  end(sys.argv, STARTED)
+
+
+if __name__ == '__main__':
+  main()

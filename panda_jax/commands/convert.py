@@ -1,0 +1,50 @@
+"""`convert`: a PyTorch checkpoint becomes a generator. Nothing in the file is run, and PyTorch is not needed."""
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.errors import InputError, printable
+from panda_jax.runtime import signals
+
+ARGUMENTS = 'SOURCE DESTINATION'
+EXAMPLES = (
+  'convert network.pkl DESTINATION',
+  'convert stylegan.pth DESTINATION --option=fused_scale=true',
+  'convert biggan-deep-256/ DESTINATION',
+)
+FAMILIES = ('auto', 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': 'checkpoint'}
+  flags.DEFINE_enum('family', 'auto', FAMILIES, 'Family of the generator; told by the file.', **given)
+  flags.DEFINE_enum('weights', 'ema', ('ema', 'raw'), 'The averaged weights or those of the last step.', **given)
+  flags.DEFINE_multi_string(
+    'option', [], 'KEY=VALUE, what the family has to be told because the file does not say.', **given
+  )
+  shared.overwrite(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  if len(call.words) != 2:
+    problem = f'there are {len(call.words)}, not two'
+    raise InputError('arguments', ' '.join(call.words), problem, 'give SOURCE and DESTINATION')
+  keys = parsed_options(options.option)
+  from panda_jax.converters.conversion import convert
+
+  with signals.keeping(lambda: 'whatever is at the destination is whole'):
+    said = convert(*call.words, options.family, options.weights, keys, options.overwrite)
+  print('\n'.join(map(printable, said)), flush=True)
+
+
+def parsed_options(texts: list[str]) -> dict[str, str]:
+  """{key: value} of the --option flags."""
+  options = {}
+  for text in texts:
+    key, equals, value = text.partition('=')
+    if not equals or not key:
+      raise InputError('--option', text, 'it is not key=value', 'give for example --option=fused_scale=true')
+    if key in options:
+      raise InputError('--option', text, 'this key is given twice', 'give it once')
+    options[key] = value
+  return options

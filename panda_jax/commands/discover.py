@@ -1,0 +1,65 @@
+"""`discover`: directions of one of the rivals, with a strip that shows what they do."""
+
+from pathlib import Path
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+from panda_jax.errors import InputError
+
+EXAMPLES = (
+  'discover --method=sefa --generator=DIR --out=DIR',
+  'discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --references=1 --out=DIR',
+)
+METHOD, STRIP = 'method', 'strip'
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': METHOD}
+  flags.DEFINE_string('method', None, 'sefa, ganspace, stylespace, lowrankgan or resefa.', **given)
+  flags.DEFINE_string('region', None, 'Box r0,r1,c0,c1 in pixels: rows r0 to r1 - 1, columns c0 to c1 - 1.', **given)
+  flags.DEFINE_string('rows', None, "Rows of w+ that directions move: 4-7; the method's own if left out.", **given)
+  flags.DEFINE_integer('count', None, 'How many directions, at most.', **given)
+  flags.DEFINE_string('references', None, 'Seeds of the images that lowrankgan and resefa differentiate: 4-8.', **given)
+  flags.DEFINE_integer('layer', None, 'Of ganspace, where the method takes features.', **given)
+  flags.DEFINE_integer('samples', None, "How many samples are drawn; the method's own if left out.", **given)
+  flags.DEFINE_integer('seed', None, 'Of the draws.', **given)
+  flags.DEFINE_bool('published', False, 'As the published code does it, also where it is wrong.', **given)
+  drawn = given | {'module_name': STRIP}
+  flags.DEFINE_string('alpha', None, 'Strengths on the strip; if left out, one that is plainly seen.', **drawn)
+  shared.generator(values)
+  shared.seeds(values, f'{requests.SEEDS}, on the strip')
+  shared.labels(values)
+  shared.truncation(values)
+  shared.out(values)
+  shared.overwrite(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands.discovery import CALLED, requested
+  from panda_jax.results import directions
+  from panda_jax.runtime.progress import Progress
+
+  if not options.method:
+    raise InputError('method', None, 'not given', 'give --method=sefa|ganspace|stylespace|lowrankgan|resefa')
+  if not options.out:
+    raise InputError('out', None, 'not given', 'give --out=DIR')
+  arguments, strip = requested(options)
+  try:
+    with Progress() as progress:
+      found, shapes = directions.discover_into(
+        options.out,
+        requests.given_generator(options),
+        options.method,
+        arguments,
+        strip,
+        overwrite=options.overwrite,
+        command=call.text,
+        on_progress=directions.told(progress.now),
+      )
+  except InputError as error:
+    argument = CALLED.get(error.argument, error.argument)
+    raise type(error)(argument, error.value, error.problem, error.remedy) from error
+  sentences.print_written(Path(options.out), shapes, 'directions.json', 'strip.png')
+  print(f'{len(found)} directions in {found.provenance["discovery"]["seconds"]:.1f} s')

@@ -1,0 +1,84 @@
+"""`edit`: samples of a fit with parts and appearances added, beside the originals."""
+
+from pathlib import Path
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+from panda_jax.errors import InputError
+
+EXAMPLES = (
+  'edit --workdir=DIR --part=3 --appearance=12 --alpha=-3,0,3 --seeds=0-3',
+  'edit --workdir=DIR --part=1/9 --appearance=3/5 --alpha=3/-2 --add',
+  'edit --workdir=DIR --mask=drawn.png --appearance=3 --alpha=3',
+  'edit --workdir=DIR --zoo=FILE --name=NAME',
+)
+EDIT, ZOO = 'edit', 'named edits'
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': EDIT}
+  flags.DEFINE_string('part', None, 'Part that is edited: 3, or 3,4 joined; 3/4,5 for two edits.', **given)
+  flags.DEFINE_string('appearance', None, 'Appearance that is added: 12, or 12/5 for two edits.', **given)
+  flags.DEFINE_string('alpha', None, 'Strength, or a sweep: -3,0,3; 3/-2 for two edits.', **given)
+  flags.DEFINE_enum('convention', 'unit', ['unit', 'paper', 'published'], 'What a strength multiplies.', **given)
+  flags.DEFINE_enum('alpha_unit', 'feature', ['feature', 'rms'], 'Unit of --alpha.', **given)
+  flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.', **given)
+  flags.DEFINE_bool('refined', False, 'Edit with parts refined for each sample.', **given)
+  flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).', **given)
+  shared.mask(values)
+  named = given | {'module_name': ZOO}
+  flags.DEFINE_string('zoo', None, "Edits by name: a JSON file, or the authors' annotated directions (.py).", **named)
+  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; without a zoo, the name of the folder.', **named)
+  flags.DEFINE_string('annotate', None, 'Also write the edit into --zoo under this name.', **named)
+  shared.samples(values, requests.SEEDS)
+  shared.noise(values)
+  shared.drop_rgb(values)
+  shared.workdir(values)
+  shared.moved_generator(values)
+  shared.out(values, 'WORKDIR/edits/ and a name made of the flags')
+  shared.overwrite(values)
+
+
+def edits_folder(options: flags.FlagValues, name: str) -> Path:
+  """Where edits and removals of this name go."""
+  if options.out or options.workdir:
+    return Path(options.out) if options.out else sentences.inside(options.workdir, Path('edits') / name)
+  raise InputError('out', None, 'not given', 'give --out=DIR')
+
+
+def options_of(options: flags.FlagValues, call, progress):
+  """How edits and removals are run and written."""
+  from panda_jax.results.edits import Options
+
+  return Options(
+    noise=options.noise,
+    drop_rgb=options.drop_rgb,
+    overwrite=options.overwrite,
+    command=call.text,
+    on_samples=progress.samples_done,
+    on_note=sentences.notes_to(progress),
+  )
+
+
+def drawn(out: Path) -> list[str]:
+  """The pictures of edits that are in a folder: how many there are depends on the edits."""
+  from panda_jax.pictures.edits import PICTURES
+
+  return [name for name in PICTURES if (out / name).exists()]
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.results.edits import edit_into
+  from panda_jax.runtime.progress import Progress
+
+  request = requests.requested(options)
+  samples = requests.given_samples(options, request.opened)
+  out = edits_folder(options, request.name)
+  with Progress(len(samples.names())) as progress:
+    how = options_of(options, call, progress)
+    shapes = edit_into(out, request.opened, request.edits, samples, how, refined=options.refined)
+  if options.annotate:
+    request.annotate(options.zoo, options.annotate, options.overwrite)
+  sentences.print_written(out, shapes, *drawn(out), 'edit.json')

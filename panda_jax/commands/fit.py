@@ -1,0 +1,82 @@
+"""`fit`: factorises feature maps into appearances and parts, into a workdir."""
+
+import contextlib
+from pathlib import Path
+
+from absl import flags
+from ml_collections import FieldReference
+
+from panda_jax.commands import options as shared
+from panda_jax.errors import InputError
+from panda_jax.workdir.config import FLAGS, KEYS, described_keys, kind_of, told
+
+EXAMPLES = (
+  'fit --features=FILE.npy --parts=8 --workdir=DIR',
+  'fit --generator=cats64 --layer=5 --samples=1000 --parts=12 --workdir=DIR',
+  'fit --config=cats64 --workdir=DIR',
+)
+CONFIGURATION, SUCH_AS = 'default', 'demo'
+JOINING = 'coordinator', 'process_id', 'processes'
+DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+keys = described_keys
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values}
+  for name in FLAGS:
+    default = KEYS[name].default
+    text = KEYS[name].meaning + ('' if isinstance(default, FieldReference) else f' Default: {told(default)}')
+    DEFINE[kind_of(name)](name, None, text, **given, module_name='fit')
+  shared.workdir(values, 'Folder for results and checkpoints.')
+  shared.overwrite(values)
+  flags.DEFINE_string(
+    'published',
+    None,
+    "Also write the authors' Uc-name_*.npy and Us-name_*.npy, by this name.",
+    **given,
+    module_name=shared.FOLDERS,
+  )
+  flags.DEFINE_bool(
+    'verbose', False, 'Say all that decided where the features live.', **given, module_name=shared.FOLDERS
+  )
+  joining = given | {'module_name': 'several processes, see docs/scaling.md'}
+  flags.DEFINE_bool('distributed', False, 'This is one of several processes that fit together.', **joining)
+  flags.DEFINE_string(
+    'coordinator', None, 'HOST:PORT of process 0; detected in Slurm, Open MPI, Kubernetes, on TPUs.', **joining
+  )
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0; detected likewise.', **joining)
+  flags.DEFINE_integer('processes', None, 'How many processes; detected likewise.', **joining)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.results.fit import fit_into
+  from panda_jax.runtime.clock import Clock
+
+  if not options.workdir:
+    raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
+  config = options.config
+  for name in FLAGS:
+    if options[name].present:
+      config[name] = options[name].value
+  clock = Clock(call.started)
+  with in_processes(options):
+    fit_into(
+      Path(options.workdir),
+      config,
+      overwrite=options.overwrite,
+      published=options.published,
+      verbose=options.verbose,
+      clock=clock,
+    )
+
+
+def in_processes(options: flags.FlagValues) -> contextlib.AbstractContextManager:
+  """Joins the other processes of this fit, if there are to be some."""
+  if options.distributed:
+    from panda_jax.distributed.processes import joined
+
+    return joined(options.coordinator, options.process_id, options.processes)
+  for name in JOINING:
+    if options[name].present:
+      raise InputError(name, options[name].value, 'without --distributed this is one process', 'give --distributed too')
+  return contextlib.nullcontext()

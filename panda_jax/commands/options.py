@@ -1,0 +1,113 @@
+"""Flags that several commands have. Each function declares one group of them, under the heading that --help shows."""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from panda_jax.workdir.config import KEYS
+
+FOLDERS, SAMPLES, MASKS, IMAGES, MODEL = 'folders', 'samples', 'masks', 'images', 'generator'
+
+
+def workdir(values: flags.FlagValues, text: str = 'Folder of a fit.') -> None:
+  flags.DEFINE_string('workdir', None, text, flag_values=values, module_name=FOLDERS)
+
+
+def overwrite(values: flags.FlagValues) -> None:
+  flags.DEFINE_bool(
+    'overwrite', False, 'Replace what another call left in the folder.', flag_values=values, module_name=FOLDERS
+  )
+
+
+def out(values: flags.FlagValues, default: str | None = None) -> None:
+  """`default`: in words, where there is one."""
+  text = 'Folder to write into' + (f'; if left out, {default}.' if default else '.')
+  flags.DEFINE_string('out', None, text, flag_values=values, module_name=FOLDERS)
+
+
+def generator(
+  values: flags.FlagValues, text: str = 'Folder of a generator that `panda-jax convert` wrote, or cats64.'
+) -> None:
+  flags.DEFINE_string('generator', None, text, flag_values=values, module_name=MODEL)
+
+
+def moved_generator(values: flags.FlagValues) -> None:
+  generator(values, 'Where the generator of the fit is now, if it has moved; checked by its hash.')
+
+
+def truncation(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': SAMPLES}
+  flags.DEFINE_float('truncation', None, f'{KEYS["truncation"].meaning}', **given)
+  flags.DEFINE_integer('truncation_layers', None, f'{KEYS["truncation_layers"].meaning}', **given)
+
+
+def labels(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    'labels',
+    None,
+    'Classes: 207, 207,208 or a .npy file of indices (N,) or rows (N, classes).',
+    flag_values=values,
+    module_name=SAMPLES,
+  )
+
+
+def seeds(values: flags.FlagValues, default: str | None = None) -> None:
+  """`default`: in words, where there is one."""
+  text = 'Seeds of samples: 0,1,2 or 0-99' + (f'; if left out, {default}.' if default else '.')
+  flags.DEFINE_string('seeds', None, text, flag_values=values, module_name=SAMPLES)
+
+
+def latents(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': SAMPLES}
+  flags.DEFINE_string(
+    'latents', None, 'Samples in place of seeds: a .npy file of z, w or w+, or a projected_w.npz.', **given
+  )
+  flags.DEFINE_enum(
+    'space', None, ['z', 'w', 'wplus'], 'What --latents holds, where neither file nor shape says it.', **given
+  )
+
+
+def samples(values: flags.FlagValues, default: str) -> None:
+  """All that names samples of a fit."""
+  seeds(values, default)
+  latents(values)
+  labels(values)
+
+
+def statistics(values: flags.FlagValues, default: int, what: str) -> None:
+  flags.DEFINE_integer(
+    'samples',
+    None,
+    f'Samples of the fit that {what} from; if left out, {default}.',
+    flag_values=values,
+    module_name=SAMPLES,
+  )
+
+
+def noise(values: flags.FlagValues, kinds: Sequence[str] = ('const', 'none')) -> None:
+  flags.DEFINE_enum('noise', 'const', [*kinds], 'Noise of the layers.', flag_values=values, module_name=IMAGES)
+
+
+def drop_rgb(values: flags.FlagValues) -> None:
+  flags.DEFINE_bool(
+    'drop_rgb',
+    False,
+    'Forget the RGB made before the layer, as published PandA does.',
+    flag_values=values,
+    module_name=IMAGES,
+  )
+
+
+def mask(values: flags.FlagValues) -> None:
+  """What shapes the mask of an edit or a removal."""
+  given = {'flag_values': values, 'module_name': MASKS}
+  flags.DEFINE_enum('combine', None, ['union', 'sum'], 'How several parts of an edit are joined.', **given)
+  flags.DEFINE_string('threshold', None, 'Keep of a mask what is above this fraction of its maximum.', **given)
+  flags.DEFINE_float('feather', None, 'Soften the edge of a mask by so many cells of the feature map.', **given)
+  flags.DEFINE_string(
+    'mask', None, 'A drawn PNG of the size of the feature map or the image: in place of, or inside, a part.', **given
+  )
+
+
+def name(values: flags.FlagValues, text: str) -> None:
+  flags.DEFINE_string('name', None, text, flag_values=values, module_name=FOLDERS)

@@ -1,0 +1,174 @@
+"""The program: which command was typed, its help, and one sentence for whatever ends it early."""
+
+import dataclasses
+import importlib
+import os
+import shlex
+import signal
+import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+from absl import flags, logging
+
+import panda_jax
+from panda_jax.commands import parser
+from panda_jax.errors import InputError, Interrupted, Lost, brief, nearest, refusal
+from panda_jax.runtime import signals
+from panda_jax.runtime.invocation import program_name
+
+COMMANDS = {
+  'fit': 'parts and appearances of feature maps',
+  'info': 'sizes and layers of a generator',
+  'sample': 'images, latents and feature maps of a generator',
+  'edit': 'edited images of a fit',
+  'remove': 'images of a fit with a part removed',
+  'refine': 'parts of single samples',
+  'saliency': 'where appearances are in images',
+  'report': 'one page with all that a workdir holds',
+  'catalog': 'the edits of a fit that are worth seeing',
+  'discover': 'directions of SeFa, GANSpace, StyleSpace, LowRankGAN or ReSeFa',
+  'compare': 'all methods on one generator, under one protocol',
+  'convert': 'a PyTorch checkpoint becomes a generator',
+  'app': 'the explorer, in a browser',
+}
+HELP = {'--help', '-help', '-h', 'help', '--help=true'}
+VERSION = {'--version', '-version', 'version', '--version=true'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+  """How a command was called.
+
+  Attributes:
+    words: that belong to no flag.
+    text: what was typed, for records.
+    started: `time.perf_counter()` when the process began, or None.
+  """
+
+  words: tuple[str, ...] = ()
+  text: str = ''
+  started: float | None = None
+
+
+def module_of(name: str) -> ModuleType:
+  """The file of a command."""
+  return importlib.import_module(f'panda_jax.commands.{name}')
+
+
+def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, Any, Call]:
+  """The command that was typed, its flags and the rest of the call.
+
+  Raises:
+    InputError: there is no such command; what is wrong with its flags.
+  """
+  if len(argv) < 2 or argv[1].startswith('-'):
+    raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', f'give one of {", ".join(COMMANDS)}')
+  name, words = argv[1], argv[2:]
+  if name not in COMMANDS:
+    raise InputError('command', name, 'unknown', nearest(name, COMMANDS))
+  module, values = module_of(name), flags.FlagValues()
+  if hasattr(module, 'CONFIGURATION'):
+    words = parser.define_config(values, words, module.CONFIGURATION, module.SUCH_AS)
+  module.define(values)
+  see, more = f'{program_name()} {name} --help lists the flags', hasattr(module, 'ARGUMENTS')
+  rest = parser.parse(values, words, see, positional=more, command=name, elsewhere=commands_with)
+  return module, values, Call(tuple(rest), shlex.join([*program_name().split(), *argv[1:]]), started)
+
+
+def commands_with(flag: str) -> list[str]:
+  """The commands that have a flag of this name."""
+  found = []
+  for name in COMMANDS:
+    values = flags.FlagValues()
+    module_of(name).define(values)
+    if flag in values:
+      found.append(name)
+  return found
+
+
+def helped(name: str | None) -> str:
+  """What --help says: the commands, or the examples and the flags of one."""
+  program = program_name()
+  if name not in COMMANDS:
+    lines = [f'  {command:<10} {summary}' for command, summary in COMMANDS.items()]
+    return '\n'.join([f'{program} COMMAND --flag=value ...', '', *lines, '', f'{program} COMMAND --help: its flags'])
+  module, values = module_of(name), flags.FlagValues()
+  module.define(values)
+  lines = [f'{name}: {COMMANDS[name]}', '', *(f'  {program} {example}' for example in module.EXAMPLES)]
+  lines += parser.listed(values)
+  if hasattr(module, 'keys'):
+    lines += ['', f'configuration: --config=FILE.py, or a name such as {module.SUCH_AS}; more keys, as --config.KEY:']
+    lines += module.keys()
+  return '\n'.join(lines)
+
+
+def main(argv: list[str], started: float | None = None) -> int:
+  """Runs what was typed.
+
+  Args:
+    argv: the program, the command, its flags.
+    started: `time.perf_counter()` when the process began.
+
+  Returns:
+    The exit status: 0; 1 where processes lost each other; 2 for a mistake of the user; 128 and the number of a signal.
+  """
+  logging.set_verbosity(logging.ERROR)
+  try:
+    if not HELP.isdisjoint(argv[1:]):
+      print(helped(next((word for word in argv[1:] if word in COMMANDS), None)))
+    elif not VERSION.isdisjoint(argv[1:]):
+      print(f'panda-jax {panda_jax.__version__}')
+    else:
+      with signals.keeping(lambda: 'nothing was written'), signals.raising():
+        module, options, call = parse(argv, started)
+        module.run(options, call)
+    sys.stdout.flush()
+  except BrokenPipeError:  # whoever reads has seen enough, and the work is done
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+  except OSError as error:
+    print(f'error: {refusal("file", error.filename, "the system refuses it", error)}', file=sys.stderr)
+    return 2
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except Interrupted as stopped:
+    print(signals.sentence(stopped.number, stopped.kept), file=sys.stderr)
+    return signals.exit_code(stopped.number)
+  except MemoryError as error:
+    print(f'error: there is not enough memory ({brief(error, 120)}); give fewer or smaller samples', file=sys.stderr)
+    return 2
+  except Lost as error:
+    again = f'start all again: {error.kept}' if error.kept else 'start all again'
+    print(
+      f'error: the computation across processes broke off ({brief(error, 120)}); see what the process said that ended '
+      f'first, then {again}',
+      file=sys.stderr,
+    )
+    return 1
+  return 0
+
+
+def end(argv: list[str], started: float | None = None) -> None:
+  """`main`, and then the end of the process.
+
+  What threads of libraries died of is shown, unless one sentence said what went wrong: after a failed write those of
+  Orbax go on to fail, of nothing that the sentence does not tell.
+  """
+  died = []
+  threading.excepthook = lambda args: died.append(lambda: threading.__excepthook__(args))
+  sys.unraisablehook = lambda args: died.append(lambda: sys.__unraisablehook__(args))
+  said = False
+  try:
+    code = main(argv, started)
+    said = code not in (0, signals.exit_code(signal.SIGINT))
+  finally:
+    if not said:
+      for show in died:
+        show()
+  signals.ignore()
+  if code:
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the message above is the last word, of other threads too
+    os._exit(code)

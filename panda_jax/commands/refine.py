@@ -1,0 +1,70 @@
+"""`refine`: parts of single samples, begun at those of the fit."""
+
+from pathlib import Path
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+
+EXAMPLES = ('refine --workdir=DIR --seeds=19', 'refine --workdir=DIR --features=FILE.npy')
+OF_FIT = 'the first of the fit'
+
+
+def define_explained(values: flags.FlagValues, default_folder: str) -> None:
+  """Flags of refine and of saliency: what is looked at, and where it is written."""
+  shared.samples(values, OF_FIT)
+  flags.DEFINE_string(
+    'features',
+    None,
+    'Feature maps in place of samples: a .npy file (N, H, W, C) or (N, S, C).',
+    flag_values=values,
+    module_name=shared.SAMPLES,
+  )
+  shared.workdir(values)
+  shared.moved_generator(values)
+  shared.name(values, f'Name of the folder; if left out, {default_folder}.')
+  shared.out(values, 'WORKDIR/NAME')
+  shared.overwrite(values)
+
+
+def define(values: flags.FlagValues) -> None:
+  flags.DEFINE_float(
+    'proximal',
+    0.0,
+    'Pull towards the parts of the fit; 0.03 to 0.1 keeps their meaning.',
+    flag_values=values,
+    module_name='refinement',
+  )
+  define_explained(values, 'refine and the seeds')
+
+
+def explained_folder(options: flags.FlagValues, command: str, numbers) -> Path:
+  """Where the command writes."""
+  from panda_jax.results.explanations import folder_name
+
+  if options.out:
+    return Path(options.out)
+  return sentences.inside(options.workdir, options.name or folder_name(command, numbers))
+
+
+def options_of(options: flags.FlagValues, call, progress):
+  """How refine and saliency write."""
+  from panda_jax.results.explanations import Options
+
+  return Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.results.explanations import first_seeds, refine_into
+  from panda_jax.runtime.progress import Progress
+
+  opened = requests.given_fit(options)
+  samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
+  out = explained_folder(options, 'refine', samples.seeds if samples else None)
+  with Progress() as progress:
+    how = options_of(options, call, progress)
+    shapes, told = refine_into(out, opened, samples, how, features=features, proximal=options.proximal)
+  sentences.print_written(out, shapes, 'refined.png', 'refine.json')
+  errors = told['relative_error']
+  print(f'relative error {errors["global"]:.5f} with the parts of the fit, {errors["refined"]:.5f} refined')

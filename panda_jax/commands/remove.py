@@ -1,0 +1,61 @@
+"""`remove`: samples of a fit with a part made background."""
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+from panda_jax.commands.edit import drawn, edits_folder, options_of
+
+EXAMPLES = ('remove --workdir=DIR --part=3 --seeds=0-3',)
+REMOVAL = 'removal'
+STATISTICS = 64  # as of results.edits, which is large to import
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': REMOVAL}
+  flags.DEFINE_string('part', None, 'Part that is removed: 3, or 3,4 joined.', **given)
+  flags.DEFINE_string('appearance', None, 'Appearance of the background; if left out, it is found.', **given)
+  flags.DEFINE_float('strength', 1.0, 'Multiplies the strength that was found.', **given)
+  flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'What tells background from the rest.', **given)
+  shared.mask(values)
+  shared.samples(values, requests.SEEDS)
+  shared.statistics(values, STATISTICS, 'the background and the strength are found')
+  shared.noise(values)
+  shared.drop_rgb(values)
+  shared.workdir(values)
+  shared.moved_generator(values)
+  shared.name(values, 'Name of the folder; if left out, remove-part and the number.')
+  shared.out(values, 'WORKDIR/edits/NAME')
+  shared.overwrite(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.results.edits import remove_into
+  from panda_jax.runtime.progress import Progress
+
+  opened = requests.given_fit(options)
+  samples = requests.given_samples(options, opened)
+  part = requests.parsed_part(options.part)
+  appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
+  mask = {'combine': options.combine, 'feather': options.feather}
+  mask['threshold'] = requests.parsed_fraction(options.threshold)
+  name = options.name or 'remove-part' + '+'.join(map(str, part))
+  out = edits_folder(options, name)
+  with Progress(len(samples.names())) as progress:
+    shapes, told = remove_into(
+      out,
+      opened,
+      part,
+      samples,
+      options_of(options, call, progress),
+      appearance=appearance,
+      strength=options.strength,
+      separate=options.separate,
+      mask=mask | {'drawn': requests.given_mask(options, opened)},
+      statistics=STATISTICS if options.samples is None else options.samples,
+    )
+  sentences.print_written(out, shapes, *drawn(out), 'edit.json')
+  print(
+    f'background is appearance {told["appearance"]} ({told["rule"]}); alpha {told["alpha"]:.4g}; background covers '
+    f'{told["covered_after"]:.1%} of the part, before {told["covered_before"]:.1%}'
+  )

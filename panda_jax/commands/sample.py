@@ -1,0 +1,67 @@
+"""`sample`: images of a generator, with their latents and, at a layer, feature maps."""
+
+from pathlib import Path
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+from panda_jax.errors import InputError
+
+EXAMPLES = (
+  'sample --generator=DIR --seeds=0-15 --truncation=0.7 --out=DIR',
+  'sample --generator=DIR --latents=z.npy --layer=5 --out=DIR',
+)
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': shared.IMAGES}
+  shared.generator(values)
+  shared.seeds(values)
+  shared.latents(values)
+  shared.labels(values)
+  shared.truncation(values)
+  shared.noise(values, ('const', 'none', 'random'))
+  flags.DEFINE_integer('seed', None, 'Of random noise; if left out, 0.', **given)
+  flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).", **given)
+  flags.DEFINE_integer('layer', None, 'Write the feature maps at this layer too.', **given)
+  flags.DEFINE_string('features', None, 'Feature maps to go on from at --layer, a .npy file (N, H, W, C).', **given)
+  shared.drop_rgb(values)
+  shared.out(values)
+  shared.overwrite(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.files.arrays import read_npy
+  from panda_jax.generators.labels import parsed_labels
+  from panda_jax.results.sample import sample_into
+  from panda_jax.runtime.progress import Progress
+
+  if not options.out:
+    raise InputError('out', None, 'not given', 'give --out=DIR')
+  if (options.latents is None) == (options.seeds is None):
+    problem = 'not given' if options.seeds is None else 'given together with --latents'
+    raise InputError('seeds', options.seeds, problem, 'give either --seeds=0,1,2 or --latents=FILE.npy')
+  generator = requests.given_generator(options)
+  latents = requests.given_latents(options, generator) or requests.drawn(options, generator)
+  transform = options.transform and read_npy(options.transform, 'transform', (2,))
+  features = options.features and read_npy(options.features, 'features', (4,), kinds='fiubV')
+  with Progress(len(latents.array)) as progress:
+    shapes = sample_into(
+      options.out,
+      generator,
+      latents.array,
+      parsed_labels(options.labels),
+      space=latents.space,
+      truncation=1.0 if options.truncation is None else options.truncation,
+      truncation_layers=options.truncation_layers,
+      noise=options.noise,
+      noise_seed=options.seed or 0,
+      transform=transform,
+      layer=options.layer,
+      features=features,
+      drop_rgb=options.drop_rgb,
+      overwrite=options.overwrite,
+      on_samples=progress.samples_done,
+    )
+  sentences.print_written(Path(options.out), shapes, 'images.png')

@@ -1,0 +1,105 @@
+"""The whole way from a checkpoint to a folder: read, recognised, converted, assembled, saved."""
+
+import importlib
+import os
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+
+from panda_jax.converters import report
+from panda_jax.converters.assembly import assemble
+from panda_jax.converters.checkpoint import Checkpoint, Module, read
+from panda_jax.converters.limits import shown
+from panda_jax.errors import InputError
+from panda_jax.files.stores import quiet
+from panda_jax.generators.disk import check_free, save_generator
+
+FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
+
+
+def convert(
+  source: str | os.PathLike,
+  destination: str | os.PathLike,
+  family: str = 'auto',
+  weights: str = 'ema',
+  options: Mapping[str, str] | None = None,
+  overwrite: bool = False,
+) -> list[str]:
+  """Converts a checkpoint into a folder that `load_generator` reads. Nothing in the file is run.
+
+  Args:
+    source: a .pth, .pt, .bin or .pkl file, or for BigGAN the folder with config.json.
+    destination: a new folder.
+    family: one of `FAMILIES`; 'auto' where the file tells.
+    weights: 'ema', the averaged ones, or 'raw', those of the last step.
+    options: what the family has to be told because the file does not say.
+    overwrite: replace the generator at `destination`.
+
+  Returns:
+    The lines of a report.
+
+  Raises:
+    InputError: the file cannot be read or has no known layout, something in it is missing, superfluous or wrong, or the
+      folder cannot be written.
+  """
+  check_free(destination, overwrite)  # before the work, and again when it is done
+  # Odd numbers in a file make numpy and JAX warn, and are told of by the checks if they matter.
+  with quiet(), warnings.catch_warnings(action='ignore'):
+    checkpoint = read(source)
+    conversion, generator = converted(checkpoint, family, weights, dict(options or {}))
+    said = report.description(checkpoint, conversion, weights)
+    save_generator(generator, destination, said, overwrite=overwrite)
+  return report.lines(checkpoint, conversion, generator, destination, weights)
+
+
+def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[str, str]):
+  """The conversion and the generator.
+
+  Raises:
+    InputError: no known layout, or not that of the family asked for; an unknown option; missing, superfluous or wrong
+      contents.
+  """
+  try:
+    found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
+    conversion = importlib.import_module(f'panda_jax.converters.{found}').convert(checkpoint, weights, options)
+    return conversion, assemble(conversion, checkpoint.path)
+  except InputError:
+    raise
+  except Exception as error:  # a file is recognised by a few of its keys; anything may be behind the others
+    problem = f'its contents are not what their names promise: {type(error).__name__}: {shown(str(error))}'
+    raise InputError('source', checkpoint.path, problem, 'give an unaltered checkpoint') from error
+
+
+def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
+  """The first family whose layout the file has.
+
+  Raises:
+    InputError: none of them.
+  """
+  for name in families:
+    if importlib.import_module(f'panda_jax.converters.{name}').recognise(checkpoint):
+      return name
+  raise InputError(
+    'source',
+    checkpoint.path,
+    'it has no known layout of a generator; it holds',
+    f'give a {" or ".join(families)} of a layout that README.md lists',
+    _contents(checkpoint.tree),
+  )
+
+
+def _contents(tree: object) -> list[str]:
+  if not isinstance(tree, dict):
+    return [_kind(tree)]
+  return [f'{shown(key, 40)}: {_kind(value)}' for key, value in tree.items()] or ['nothing']
+
+
+def _kind(value: object) -> str:
+  if isinstance(value, Module):
+    return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, np.ndarray):
+    return f'an array {value.shape}'
+  if isinstance(value, dict | list):
+    return f'{len(value)} entries'
+  return 'nothing' if value is None else f'a {type(value).__name__}'
