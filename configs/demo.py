@@ -16,7 +16,10 @@ from panda_jax.workdir.config import default_config
 def get_config(size: str = 'full'):
   """`size`: 'full', or 'smoke' for a quick run on fewer samples and parts."""
   config = default_config()
-  config.features = str(Path(__file__).parents[1] / 'tests' / 'data' / 'features.npy')
+  features = Path(__file__).parents[1] / 'tests' / 'data' / 'features.npy'
+  if not features.is_file():
+    raise InputError('config', 'demo', 'its features are in a clone of the repository only', 'give --config=cats64')
+  config.features = str(features)
   config.parts = 8
   if size == 'smoke':
     config.samples, config.parts, config.restarts = 24, 4, 8

@@ -15,7 +15,6 @@ import numpy as np
 
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.files.records import parsed_json
 
 MOST_SEEDS = 9  # pictures at a time
@@ -94,7 +93,7 @@ class Offered(NamedTuple):
   C: int
 
   @classmethod
-  def of(cls, factors: Factors) -> 'Offered':
+  def of(cls, factors) -> 'Offered':
     return cls(factors.live_parts, factors.live_appearances, factors.parts.shape[0], factors.appearances.shape[0])
 
 
@@ -262,7 +261,7 @@ class Session:
       said = error.problem if isinstance(error, InputError) else type(error).__name__
       raise InputError('session', '(from the page)', f'it cannot be read ({said})', REMEDY) from error
 
-  def check(self, factors: Factors) -> None:
+  def check(self, factors) -> None:
     """Raises InputError unless what is shown, and all before it, is what the page makes of these factors."""
     offered = Offered.of(factors)
     try:

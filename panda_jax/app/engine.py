@@ -15,13 +15,12 @@ import jax
 import numpy as np
 
 from panda_jax.app.choices import Choice, placed
-from panda_jax.catalog.output import ZOO
 from panda_jax.editing import masks
 from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
 from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
 from panda_jax.editing.saliency import coordinates
-from panda_jax.editing.zoo import NamedEdit, Spec, read_zoo
+from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import relative
 from panda_jax.results.edits import Samples, features_of, fit_features
@@ -32,7 +31,6 @@ STATISTICS = 64  # samples of the fit that rules and units are taken from
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 BRUSH = 16  # brush strokes across the picture
-CATALOG = f'catalog/{ZOO}'
 
 
 def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
@@ -41,7 +39,7 @@ def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
   Raises:
     InputError: it cannot be read.
   """
-  path = Path(opened.folder) / CATALOG
+  path = Path(opened.folder) / 'catalog' / CATALOG
   if not path.is_file():
     return {}
   return {name: entry for name, entry in read_zoo(path).items() if entry.factors == opened.digest_factors}

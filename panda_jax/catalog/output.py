@@ -14,16 +14,15 @@ from panda_jax.catalog.measurement import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.search import DEFAULTS, SIMILAR, Candidate, Found, Settings, find
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
+from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
-from panda_jax.generators.source import weights_digest
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.finished_fit import FinishedFit
 
-ZOO, RECORD, SCREENED, SHEET, PAGE = 'catalog.json', 'record.json', 'screened.npz', 'catalog.png', 'catalog.html'
+RECORD, SCREENED, SHEET, PAGE = 'record.json', 'screened.npz', 'catalog.png', 'catalog.html'
 
 
 class Written(NamedTuple):
@@ -62,10 +61,9 @@ def catalog_into(
     InputError: as of `find`; or another catalog is there, or files cannot be written.
   """
   out, started = Path(out), time.perf_counter()
-  generator = opened.needed_generator()
   fixed = {
     'factors': opened.digest_factors,
-    'weights': weights_digest(getattr(generator, 'generator', generator)).hexdigest(),
+    'weights': opened.digest_weights(),
     'layer': opened.layer,
     **dataclasses.asdict(settings),
     'levels': list(measurement.LEVELS),
@@ -75,7 +73,7 @@ def catalog_into(
     'region': screening.REGION,
     'probes': screening.PROBES,
   }
-  with claimed(out, RECORD, fixed, 'another catalog is', overwrite, marker=ZOO, replaced=(RECORD,)):
+  with claimed(out, RECORD, fixed, 'another catalog is', overwrite, marker=CATALOG, replaced=(RECORD,)):
     found = find(opened, settings, on_progress)
     on_progress('writing')
     zoo = {one.name: _named(one, found, opened) for one in found.edits}
@@ -93,13 +91,13 @@ def catalog_into(
       'command': command,
       'versions': versions(),
     }
-    write_zoo(out / ZOO, zoo)
+    write_zoo(out / CATALOG, zoo)
     screened = {name: x.astype(np.float32) for name, x in found.screened._asdict().items()}
     write_atomically(out / SCREENED, npz_bytes(**screened))
     draw_sheet(out / SHEET, found, opened)
-    write_atomically(out / PAGE, page(found, opened, record, zoo, out / ZOO).encode())
+    write_atomically(out / PAGE, page(found, opened, record, zoo, out / CATALOG).encode())
     write_json(out / RECORD, record)
-    return Written(found, record, (ZOO, PAGE, SHEET, SCREENED, RECORD))
+    return Written(found, record, (CATALOG, PAGE, SHEET, SCREENED, RECORD))
 
 
 def _named(one: Candidate, found: Found, opened: FinishedFit) -> NamedEdit:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.editing import masks
-from panda_jax.factors import Factors
 from panda_jax.pictures.overlays import on_image, relative
 from panda_jax.regions.metrics import compared_size
 from panda_jax.regions.responses import Responses
@@ -50,7 +49,7 @@ class Screened(NamedTuple):
     return [int(j) for j in order if self.score[part, j] > 0]
 
 
-def unit_masks(factors: Factors) -> np.ndarray:
+def unit_masks(factors) -> np.ndarray:
   """(S, R_S): parts divided by their largest entry, as edits of the unit convention use them; zeros for dead ones."""
   found = np.zeros_like(factors.parts)
   for k in factors.live_parts:
@@ -58,13 +57,13 @@ def unit_masks(factors: Factors) -> np.ndarray:
   return found
 
 
-def unit_directions(factors: Factors) -> np.ndarray:
+def unit_directions(factors) -> np.ndarray:
   """(C, R_C): appearances of unit length; zeros for dead ones."""
   lengths = np.linalg.norm(factors.appearances.astype(np.float64), axis=0, keepdims=True)
   return (factors.appearances / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def part_regions(factors: Factors, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+def part_regions(factors, size: tuple[int, int], margin: int = 0) -> np.ndarray:
   """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part has `REGION` of its maximum."""
   maps = relative(factors.part_maps())
   found = on_image(maps, compared_size(size, SIZE), margin) >= REGION

@@ -37,7 +37,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.commands.discovery import CALLED, requested
+  from panda_jax.commands.discovery import requested
   from panda_jax.results import directions
   from panda_jax.runtime.progress import Progress
 
@@ -59,7 +59,7 @@ def run(options: flags.FlagValues, call) -> None:
         on_progress=directions.told(progress.now),
       )
   except InputError as error:
-    argument = CALLED.get(error.argument, error.argument)
+    argument = directions.CALLED.get(error.argument, error.argument)
     raise type(error)(argument, error.value, error.problem, error.remedy) from error
   sentences.print_written(Path(options.out), shapes, 'directions.json', 'strip.png')
   print(f'{len(found)} directions in {found.provenance["discovery"]["seconds"]:.1f} s')

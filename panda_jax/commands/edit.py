@@ -62,15 +62,8 @@ def options_of(options: flags.FlagValues, call, progress):
   )
 
 
-def drawn(out: Path) -> list[str]:
-  """The pictures of edits that are in a folder: how many there are depends on the edits."""
-  from panda_jax.pictures.edits import PICTURES
-
-  return [name for name in PICTURES if (out / name).exists()]
-
-
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.results.edits import edit_into
+  from panda_jax.results.edits import drawn, edit_into
   from panda_jax.runtime.progress import Progress
 
   request = requests.requested(options)

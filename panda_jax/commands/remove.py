@@ -4,7 +4,7 @@ from absl import flags
 
 from panda_jax.commands import options as shared
 from panda_jax.commands import requests, sentences
-from panda_jax.commands.edit import drawn, edits_folder, options_of
+from panda_jax.commands.edit import edits_folder, options_of
 
 EXAMPLES = ('remove --workdir=DIR --part=3 --seeds=0-3',)
 REMOVAL = 'removal'
@@ -30,7 +30,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.results.edits import remove_into
+  from panda_jax.results.edits import drawn, remove_into
   from panda_jax.runtime.progress import Progress
 
   opened = requests.given_fit(options)

@@ -23,6 +23,7 @@ from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.records import misfit, read_json
 
 FORMAT = 1
+CATALOG = 'catalog.json'  # the zoo that a catalog writes, in a folder of its own
 ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
   'format': int,
   'edits': {

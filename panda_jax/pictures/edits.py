@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from panda_jax.editing.edits import AnyEdit
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import Row, draw_rows, resized, tile_size
@@ -29,7 +28,7 @@ class Sheet(NamedTuple):
 
   original: np.ndarray
   edited: np.ndarray
-  edits: Mapping[str, AnyEdit]
+  edits: Mapping[str, Any]
   strengths: Sequence[float] | None
   names: Sequence[str]
   grid: tuple[int, int]

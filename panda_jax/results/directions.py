@@ -4,6 +4,7 @@ Letters: k directions, d latent size, N samples, K strengths.
 """
 
 import dataclasses
+import inspect
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +14,11 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from panda_jax.errors import NonFiniteError
+from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.files.folders import claimed
 from panda_jax.generators.source import weights_digest
 from panda_jax.pictures import strips
-from panda_jax.rivals import METHODS
+from panda_jax.rivals import METHODS, NAMES
 from panda_jax.rivals.directions import ARRAY, RECORD, Directions
 from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.functional import plain
@@ -31,6 +32,8 @@ SHOWN = 5  # directions on the strip
 VISIBLE = 0.1  # root mean square change of images, black to white being 2, that the larger strength of a strip aims at
 TILE = 256  # pixels of a side that are kept of the strip's images
 LARGEST = 2.0**12  # strength; directions that still change nothing are drawn with it
+CALLED = {'layers': 'rows', 'k': 'count', 'seeds': 'references'}  # {argument of a method: its flag}
+DRAWN = 'labels', 'truncation', 'truncation_layers'  # of the strip too: methods that have no use for them never mind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,30 @@ class Strip:
   truncation: float = 1.0
   truncation_layers: int | None = None
   alphas: Sequence[float] | None = None
+
+
+def arguments_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+  """Those of the given arguments that are not None, once they fit a method.
+
+  Args:
+    given: by the names that `discover` has for them; None for what was not asked for.
+
+  Raises:
+    InputError: there is no such method, it has no such argument, or needs one that was not given.
+  """
+  if method not in NAMES:
+    raise InputError('method', method, 'there is no such method', f'give one of {", ".join(NAMES)}')
+  taken = inspect.signature(METHODS[method]).parameters
+  chosen = {name: value for name, value in given.items() if value is not None}
+  for name, value in chosen.items():
+    if name not in taken and name not in DRAWN:
+      text = ','.join(map(str, value)) if isinstance(value, tuple) else value
+      raise InputError(CALLED.get(name, name), text, f'{method} takes none', 'leave it out')
+  for name, parameter in taken.items():
+    if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty and name not in chosen:
+      example = f' such as --{CALLED.get(name, name)}=r0,r1,c0,c1' if name == 'region' else ''
+      raise InputError(CALLED.get(name, name), None, f'not given, and {method} needs it', f'give one{example}')
+  return {name: value for name, value in chosen.items() if name in taken}
 
 
 def discover_into(

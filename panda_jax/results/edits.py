@@ -305,6 +305,11 @@ def _write(
   return shapes
 
 
+def drawn(out: Path) -> list[str]:
+  """The pictures of edits that are in a folder: how many there are depends on the edits."""
+  return [name for name in PICTURES if (out / name).exists()]
+
+
 def idle(edits: Mapping[str, AnyEdit], largest: np.ndarray, names: Sequence[str]) -> list[str]:
   """What changes nothing, a sentence for each edit; `largest`: change of a pixel, (N, E)."""
   notes = []

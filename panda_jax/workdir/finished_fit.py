@@ -80,6 +80,13 @@ class FinishedFit:
     if generator is not None:
       self.generator  # noqa: B018, so that a wrong one is told before anything else
 
+  def digest_weights(self) -> str:
+    """SHA-256 (hex) of the generator, see `source.weights_digest`."""
+    from panda_jax.generators.source import weights_digest
+
+    generator = self.needed_generator()
+    return weights_digest(getattr(generator, 'generator', generator)).hexdigest()
+
   @functools.cached_property
   def generator(self):
     """The generator, compiled; a user's own object as it is; None where the fit knows of none."""
