@@ -46,7 +46,9 @@ def application(fits: Fits, hosts: Sequence[str] = LOOPBACK) -> Guard:
     import fastapi
     import gradio as gr
   except ImportError as error:
-    raise InputError('app', error.name, 'it is not installed', "pip install 'panda-jax[app]'") from error
+    raise InputError(
+      'app', error.name, 'it is not installed', "install the extra: pip install '.[app]' in a clone of the repository"
+    ) from error
   from panda_jax.app import page
 
   app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)

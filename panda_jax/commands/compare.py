@@ -8,12 +8,11 @@ from panda_jax.commands import options as shared
 from panda_jax.commands import sentences
 from panda_jax.compare.settings import KEYS
 from panda_jax.errors import InputError
-from panda_jax.workdir.config import described_keys, kind_of
+from panda_jax.workdir.config import described_keys
 
 EXAMPLES = ('compare --config=compare_cats64 --workdir=DIR', 'compare --config=compare_cats64:smoke --workdir=DIR')
 CONFIGURATION, SUCH_AS = None, 'compare_cats64'
 FLAGS = 'generator', 'layer', 'samples', 'parts', 'seed', 'truncation', 'truncation_layers'  # keys with a flag too
-DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 
 
 def keys() -> list[str]:
@@ -22,8 +21,7 @@ def keys() -> list[str]:
 
 
 def define(values: flags.FlagValues) -> None:
-  for name in FLAGS:
-    DEFINE[kind_of(name, KEYS)](name, None, KEYS[name].meaning, flag_values=values, module_name='comparison')
+  shared.configured(values, FLAGS, KEYS, 'comparison')
   shared.workdir(values, 'Folder for results.')
   shared.overwrite(values)
 
@@ -33,9 +31,6 @@ def run(options: flags.FlagValues, call) -> None:
 
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
-  config = options.config
-  for name in FLAGS:
-    if options[name].present:
-      config[name] = options[name].value
+  config = shared.configuration(options, FLAGS)
   compare_into(options.workdir, config, overwrite=options.overwrite, command=call.text)
   sentences.print_written(Path(options.workdir), {}, 'table.md', 'table.json', 'curves.png', 'strips.png')

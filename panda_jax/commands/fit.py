@@ -4,11 +4,10 @@ import contextlib
 from pathlib import Path
 
 from absl import flags
-from ml_collections import FieldReference
 
 from panda_jax.commands import options as shared
 from panda_jax.errors import InputError
-from panda_jax.workdir.config import FLAGS, KEYS, described_keys, kind_of, told
+from panda_jax.workdir.config import FLAGS, KEYS, described_keys
 
 EXAMPLES = (
   'fit --features=FILE.npy --parts=8 --workdir=DIR',
@@ -17,16 +16,12 @@ EXAMPLES = (
 )
 CONFIGURATION, SUCH_AS = 'default', 'demo'
 JOINING = 'coordinator', 'process_id', 'processes'
-DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 keys = described_keys
 
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values}
-  for name in FLAGS:
-    default = KEYS[name].default
-    text = KEYS[name].meaning + ('' if isinstance(default, FieldReference) else f' Default: {told(default)}')
-    DEFINE[kind_of(name)](name, None, text, **given, module_name='fit')
+  shared.configured(values, FLAGS, KEYS, 'fit')
   shared.workdir(values, 'Folder for results and checkpoints.')
   shared.overwrite(values)
   flags.DEFINE_string(
@@ -54,15 +49,11 @@ def run(options: flags.FlagValues, call) -> None:
 
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
-  config = options.config
-  for name in FLAGS:
-    if options[name].present:
-      config[name] = options[name].value
   clock = Clock(call.started)
   with in_processes(options):
     fit_into(
       Path(options.workdir),
-      config,
+      shared.configuration(options, FLAGS),
       overwrite=options.overwrite,
       published=options.published,
       verbose=options.verbose,

@@ -1,12 +1,30 @@
 """Flags that several commands have. Each function declares one group of them, under the heading that --help shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
+from ml_collections import FieldReference
 
-from panda_jax.workdir.config import KEYS
+from panda_jax.workdir.config import KEYS, Key, kind_of, told
 
+DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 FOLDERS, SAMPLES, MASKS, IMAGES, MODEL = 'folders', 'samples', 'masks', 'images', 'generator'
+
+
+def configured(values: flags.FlagValues, names: Sequence[str], keys: Mapping[str, Key], heading: str) -> None:
+  """A flag for each of these keys of a configuration."""
+  for name in names:
+    default = keys[name].default
+    text = keys[name].meaning + ('' if isinstance(default, FieldReference) else f' Default: {told(default)}')
+    DEFINE[kind_of(name, keys)](name, None, text, flag_values=values, module_name=heading)
+
+
+def configuration(options: flags.FlagValues, names: Sequence[str]):
+  """The configuration of --config, with the values of these flags."""
+  for name in names:
+    if options[name].present:
+      options.config[name] = options[name].value
+  return options.config
 
 
 def workdir(values: flags.FlagValues, text: str = 'Folder of a fit.') -> None:

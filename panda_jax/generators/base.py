@@ -6,7 +6,7 @@ Letters as in protocol.py; L is the number of w+ rows.
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -158,6 +158,13 @@ def checked_resolution(resolution: int) -> int:
   if not isinstance(resolution, numbers.Integral) or resolution < 8 or resolution & (resolution - 1):
     raise InputError('resolution', resolution, 'it must be a power of two from 8', 'give one such as 256')
   return int(resolution)
+
+
+def check_widths(resolution: int, widths: Sequence[int], count: int) -> None:
+  """Raises InputError unless a resolution is a power of two from 8 and there are `count` widths."""
+  checked_resolution(resolution)
+  if len(widths) != count:
+    raise InputError('widths', widths, f'a resolution of {resolution} needs {count} of them', 'give that many')
 
 
 def checked_noise(noise: str | jax.Array) -> str | jax.Array:

@@ -1,6 +1,10 @@
-"""What the families with a mapping network share: z, and a label where there are classes, to w, and w to w+."""
+"""What the families with a mapping network share: z, and a label where there are classes, to w, and w to w+.
+
+StyleGAN and StyleGAN2, which grow from a constant by doublings, share their sizes and their options too.
+"""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +12,19 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
-from panda_jax.generators.base import WPlus, checked_truncation, checked_w, checked_z, label_rows, truncated
+from panda_jax.generators import bounds
+from panda_jax.generators.base import (
+  Buffer,
+  WPlus,
+  check_widths,
+  checked_truncation,
+  checked_w,
+  checked_z,
+  label_rows,
+  sample_normal,
+  truncated,
+)
+from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes
 from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
 
 LABEL_INPUTS = ('none', 'joint', 'separate')
@@ -98,12 +114,77 @@ class Mapping(nnx.Module):
     return x
 
 
+@dataclasses.dataclass(frozen=True)
+class GrownOptions:
+  """What the options of StyleGAN and StyleGAN2 begin with.
+
+  Attributes:
+    resolution: of the image, a power of two from 8.
+    widths: channels, 2 log2(resolution) - 2 numbers; which, the family says.
+    z_dim, w_dim: sizes of the latents.
+    mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
+      if each row of w+ has a w of its own.
+    image_channels: 3 for RGB.
+    num_classes, embed_dim, label_input: see MappingOptions.
+    mapping_lr_multiplier: see MappingOptions.
+  """
+
+  resolution: Resolution
+  widths: Sizes
+  z_dim: SizeOrZero
+  w_dim: Size
+  mapping_widths: Sizes
+  image_channels: Size = 3
+  num_classes: Classes = 0
+  embed_dim: SizeOrZero = 0
+  label_input: str = 'none'
+  mapping_lr_multiplier: Scale = 0.01
+
+  @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return 2 * int(math.log2(self.resolution)) - 2
+
+  def mapping(self) -> MappingOptions:
+    """Those of the mapping network."""
+    return MappingOptions(
+      z_dim=self.z_dim,
+      w_dim=self.w_dim,
+      widths=self.mapping_widths,
+      num_classes=self.num_classes,
+      embed_dim=self.embed_dim,
+      label_input=self.label_input,
+      lr_multiplier=self.mapping_lr_multiplier,
+    )
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    bounds.check(self)
+    check_widths(self.resolution, self.widths, self.rows)
+    self.mapping().check(self.rows)
+
+  def room_for_mean(self) -> Buffer:
+    """Room for the mean of w: (w_dim,), or (L, w_dim) if each row has its own."""
+    own = self.mapping_widths and self.mapping_widths[-1] != self.w_dim
+    return Buffer(jnp.zeros((self.rows, self.w_dim) if own else (self.w_dim,)))
+
+
 class Mapped:
   """Methods of a generator with a mapping network.
 
-  It has `z_dim`, `w_dim`, `num_classes`, `dtype`, `rows` (L, of w+), `mapping_network` and, where the mean of w is
-  known, `w_avg`.
+  It has `dtype`, `rows` (L, of w+), `mapping_network` and, where the mean of w is known, `w_avg`.
   """
+
+  def _begin(self, options) -> None:
+    """Takes the sizes from the options, once these are checked."""
+    options.check()
+    self.options = options
+    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
+    self.resolution, self.image_channels = options.resolution, options.image_channels
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws of z (n, z_dim), standard normal, and of class indices (n,), uniform, or None without classes."""
+    return sample_normal(key, n, self.z_dim, self.num_classes)
 
   def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
     """z (N, z_dim) and labels to w before truncation: (N, w_dim), or (N, L w_dim) if each row has its own w."""
@@ -135,3 +216,20 @@ class Mapped:
   ) -> WPlus:
     """z (N, z_dim) and labels to w+ (N, L, w_dim): `wplus` of `mapping`."""
     return self.wplus(self.mapping(z, labels), truncation, truncation_layers)
+
+
+class Grown(Mapped):
+  """Methods of a generator that grows from a learnt constant, `const` (4, 4, C), by doublings."""
+
+  @property
+  def rows(self) -> int:
+    """L, the rows of w+."""
+    return self.options.rows
+
+  @property
+  def dtype(self):
+    return self.const[...].dtype
+
+  def _constant(self, samples: int) -> jax.Array:
+    const = self.const[...]
+    return jnp.broadcast_to(const[None], (samples, *const.shape))

@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
 from panda_jax.generators.base import (
+  check_widths,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_resolution,
   checked_truncation,
   checked_z,
   label_rows,
@@ -56,11 +56,7 @@ class ProGANOptions:
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
     bounds.check(self)
-    checked_resolution(self.resolution)
-    if len(self.widths) != self.count:
-      raise InputError(
-        'widths', self.widths, f'a resolution of {self.resolution} needs {self.count} of them', 'give that many'
-      )
+    check_widths(self.resolution, self.widths, self.count)
 
 
 class Kernel(nnx.Module):

@@ -13,84 +13,43 @@ from flax import nnx
 from jax import lax
 
 from panda_jax.errors import InputError
-from panda_jax.generators import bounds
 from panda_jax.generators.base import (
   Buffer,
   WPlus,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_resolution,
   checked_wplus,
-  sample_normal,
 )
-from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
+from panda_jax.generators.bounds import Taps
 from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, per_channel
-from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
+from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import noise_map, per_sample
 from panda_jax.generators.protocol import State
 
 
 @dataclasses.dataclass(frozen=True)
-class StyleGANOptions:
-  """Everything that fixes a StyleGAN.
+class StyleGANOptions(GrownOptions):
+  """Everything that fixes a StyleGAN; `widths` are the channels of the output of each layer.
 
   Attributes:
-    resolution: of the image, a power of two from 8.
-    widths: channels of the output of each of the 2 log2(resolution) - 2 layers.
-    z_dim, w_dim: sizes of the latents.
-    mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
-      if each row of w+ has a w of its own.
-    image_channels: 3 for RGB.
-    num_classes, embed_dim, label_input: see mapping.MappingOptions.
-    mapping_lr_multiplier: see mapping.MappingOptions.
     blur_filter: after each up-sampling; the taps of a separable filter, or the rows of another.
     noise: 'spatial', one map per layer with a strength per channel; or 'channel', the other way round.
     final_tanh: whether the image goes through tanh.
   """
 
-  resolution: Resolution
-  widths: Sizes
-  z_dim: SizeOrZero
-  w_dim: Size
-  mapping_widths: Sizes
-  image_channels: Size = 3
-  num_classes: Classes = 0
-  embed_dim: SizeOrZero = 0
-  label_input: str = 'none'
-  mapping_lr_multiplier: Scale = 0.01
   blur_filter: Taps = (0.25, 0.5, 0.25)
   noise: str = 'spatial'
   final_tanh: bool = False
 
-  @property
-  def rows(self) -> int:
-    """L, the rows of w+, as many as there are layers."""
-    return 2 * int(math.log2(self.resolution)) - 2
-
   def mapping(self) -> MappingOptions:
-    return MappingOptions(
-      z_dim=self.z_dim,
-      w_dim=self.w_dim,
-      widths=self.mapping_widths,
-      num_classes=self.num_classes,
-      embed_dim=self.embed_dim,
-      label_input=self.label_input,
-      lr_multiplier=self.mapping_lr_multiplier,
-      gain_first=True,
-    )
+    return dataclasses.replace(super().mapping(), gain_first=True)
 
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
-    bounds.check(self)
-    checked_resolution(self.resolution)
-    if len(self.widths) != self.rows:
-      raise InputError(
-        'widths', self.widths, f'a resolution of {self.resolution} needs {self.rows} of them', 'give that many'
-      )
+    super().check()
     if self.noise not in ('spatial', 'channel'):
       raise InputError('noise', self.noise, 'there is no such one', 'give spatial or channel')
-    self.mapping().check(self.rows)
 
 
 class StyledLayer(nnx.Module):
@@ -147,7 +106,7 @@ class StyledLayer(nnx.Module):
     return x * per_sample(scale + 1) + per_sample(shift)
 
 
-class StyleGAN(Mapped, nnx.Module):
+class StyleGAN(Grown, nnx.Module):
   """A StyleGAN generator under the protocol of protocol.py.
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
@@ -163,13 +122,9 @@ class StyleGAN(Mapped, nnx.Module):
   family = 'stylegan'
 
   def __init__(self, options: StyleGANOptions, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self._begin(options)
     self.mapping_network = Mapping(options.mapping(), rngs)
-    own = options.mapping_widths and options.mapping_widths[-1] != options.w_dim
-    self.w_avg = Buffer(jnp.zeros((options.rows, options.w_dim) if own else (options.w_dim,)))
+    self.w_avg = options.room_for_mean()
     widths = options.widths
     self.const = nnx.Param(jnp.ones((4, 4, widths[0])))
     self.synthesis_layers = nnx.List(
@@ -198,15 +153,6 @@ class StyleGAN(Mapped, nnx.Module):
   def _size(self, layer: int) -> tuple[int, int, int]:
     return self.options.widths[2 * layer - 5], 2 ** (layer - 1), 2 ** (layer - 1)
 
-  @property
-  def rows(self) -> int:
-    """L, the rows of w+."""
-    return self.options.rows
-
-  @property
-  def dtype(self):
-    return self.const[...].dtype
-
   def affine_weights(self) -> dict[str, jax.Array]:
     """{'layer0': (w_dim, 2 C), ...}: the matrices from w to scales and shifts, in the order of the layers."""
     return {f'layer{i}': layer.style.effective_weight() for i, layer in enumerate(self.synthesis_layers)}
@@ -215,7 +161,7 @@ class StyleGAN(Mapped, nnx.Module):
     """The state after the block at resolution 2^(layer - 1); see protocol.py."""
     layer = checked_layer(layer, self.layers)
     wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
-    return State(self._run(self._start(wplus), wplus, 0, 2 * layer - 4, checked_noise(noise)))
+    return State(self._run(self._constant(wplus.shape[0]), wplus, 0, 2 * layer - 4, checked_noise(noise)))
 
   def run_from(
     self,
@@ -234,15 +180,7 @@ class StyleGAN(Mapped, nnx.Module):
   def __call__(self, latents: WPlus, noise: str | jax.Array = 'const') -> jax.Array:
     """The image (N, H, W, channels)."""
     wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
-    return self._image(self._run(self._start(wplus), wplus, 0, self.options.rows, checked_noise(noise)))
-
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)
-
-  def _start(self, wplus: jax.Array) -> jax.Array:
-    const = self.const[...]
-    return jnp.broadcast_to(const[None], (wplus.shape[0], *const.shape))
+    return self._image(self._run(self._constant(wplus.shape[0]), wplus, 0, self.options.rows, checked_noise(noise)))
 
   def _run(self, x: jax.Array, wplus: jax.Array, first: int, end: int, noise: str | jax.Array) -> jax.Array:
     for i in range(first, end):

@@ -13,20 +13,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.generators import bounds
 from panda_jax.generators.base import (
-  Buffer,
   WPlus,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_resolution,
   checked_wplus,
-  sample_normal,
 )
-from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes, Taps
+from panda_jax.generators.bounds import Scale, Taps
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
-from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
+from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
 
@@ -34,38 +30,21 @@ ARCHITECTURES = ('skip', 'resnet', 'orig')
 
 
 @dataclasses.dataclass(frozen=True)
-class StyleGAN2Options:
-  """Everything that fixes a StyleGAN2.
+class StyleGAN2Options(GrownOptions):
+  """Everything that fixes a StyleGAN2; `widths` are the channels of the constant, then of each convolution's output.
 
   Attributes:
-    resolution: of the image, a power of two from 8.
-    widths: channels of the constant, then of the output of each convolution: 2 log2(resolution) - 2 numbers.
-    z_dim, w_dim: sizes of the latents.
-    mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
-      if each row of w+ has a w of its own.
-    image_channels: 3 for RGB.
-    num_classes, embed_dim, label_input: see mapping.MappingOptions.
-    mapping_lr_multiplier, mapping_activation: see mapping.MappingOptions.
+    mapping_activation: see mapping.MappingOptions.
     mean_w: whether the mean of w is known, without which nothing can be truncated.
     architecture: 'skip' (RGB of all blocks summed), 'resnet' (residual blocks) or 'orig' (neither).
     resample_filter: of all up-sampling; the taps of a separable filter, or the rows of another; they sum to 1.
-    noise: see modulated.ModulatedConv.
+    noise: see modulation.ModulatedConv.
     activation: of the convolutions.
     clamp: bound of the output of each convolution and ToRGB, or None.
-    demodulate, scaled_epsilon: see modulated.ModulatedConv.
+    demodulate, scaled_epsilon: see modulation.ModulatedConv.
     final_tanh: whether the image goes through tanh.
   """
 
-  resolution: Resolution
-  widths: Sizes
-  z_dim: SizeOrZero
-  w_dim: Size
-  mapping_widths: Sizes
-  image_channels: Size = 3
-  num_classes: Classes = 0
-  embed_dim: SizeOrZero = 0
-  label_input: str = 'none'
-  mapping_lr_multiplier: Scale = 0.01
   mapping_activation: str = 'lrelu'
   mean_w: bool = True
   architecture: str = 'skip'
@@ -77,35 +56,15 @@ class StyleGAN2Options:
   scaled_epsilon: bool = False
   final_tanh: bool = False
 
-  @property
-  def rows(self) -> int:
-    """L, the rows of w+."""
-    return 2 * int(math.log2(self.resolution)) - 2
-
   def mapping(self) -> MappingOptions:
-    return MappingOptions(
-      z_dim=self.z_dim,
-      w_dim=self.w_dim,
-      widths=self.mapping_widths,
-      num_classes=self.num_classes,
-      embed_dim=self.embed_dim,
-      label_input=self.label_input,
-      lr_multiplier=self.mapping_lr_multiplier,
-      activation=self.mapping_activation,
-    )
+    return dataclasses.replace(super().mapping(), activation=self.mapping_activation)
 
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
-    bounds.check(self)
-    checked_resolution(self.resolution)
-    if len(self.widths) != self.rows:
-      raise InputError(
-        'widths', self.widths, f'a resolution of {self.resolution} needs {self.rows} of them', 'give that many'
-      )
+    super().check()
     for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
       if getattr(self, name) not in known:
         raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
-    self.mapping().check(self.rows)
 
 
 @jax.tree_util.register_dataclass
@@ -126,7 +85,7 @@ class Styles:
     return dataclasses.replace(self, **changes)
 
 
-class StyleGAN2(Mapped, nnx.Module):
+class StyleGAN2(Grown, nnx.Module):
   """A StyleGAN2 generator under the protocol of protocol.py.
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
@@ -143,14 +102,10 @@ class StyleGAN2(Mapped, nnx.Module):
   family = 'stylegan2'
 
   def __init__(self, options: StyleGAN2Options, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self._begin(options)
     self.mapping_network = Mapping(options.mapping(), rngs)
     if options.mean_w:
-      own = options.mapping_widths and options.mapping_widths[-1] != options.w_dim
-      self.w_avg = Buffer(jnp.zeros((options.rows, options.w_dim) if own else (options.w_dim,)))
+      self.w_avg = options.room_for_mean()
     widths = options.widths
     self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, widths[0])))
     convs, rgbs, skips = [], [], []
@@ -189,15 +144,6 @@ class StyleGAN2(Mapped, nnx.Module):
     """{layer: (channels, height, width)}; residual blocks cannot be split inside, so there only odd layers are left."""
     step = 2 if self.options.architecture == 'resnet' else 1
     return {layer: self._size(layer) for layer in range(1, self.options.rows - 1, step)}
-
-  @property
-  def rows(self) -> int:
-    """L, the rows of w+."""
-    return self.options.rows
-
-  @property
-  def dtype(self):
-    return self.const[...].dtype
 
   def styles(self, latents: WPlus | Styles) -> Styles:
     """The style vectors that w+ amounts to."""
@@ -261,13 +207,8 @@ class StyleGAN2(Mapped, nnx.Module):
     styles = self.styles(latents)
     return self._image(self._run(self._start(styles), styles, 0, len(self.convs), checked_noise(noise)))
 
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)
-
   def _start(self, styles: Styles) -> State:
-    const = self.const[...]
-    return State(jnp.broadcast_to(const[None], (styles.convs[0].shape[0], *const.shape)))
+    return State(self._constant(styles.convs[0].shape[0]))
 
   def _run(self, state: State, styles: Styles, first: int, end: int, noise: str | jax.Array) -> State:
     """From before convolution `first` to before convolution `end`, with every ToRGB in between."""

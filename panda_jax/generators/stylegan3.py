@@ -22,7 +22,6 @@ from panda_jax.generators.base import (
   checked_layer,
   checked_wplus,
   is_concrete,
-  sample_normal,
 )
 from panda_jax.generators.filters import filtered_lrelu, lowpass
 from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, matmul, per_channel
@@ -148,10 +147,7 @@ class StyleGAN3(Mapped, nnx.Module):
   family = 'stylegan3'
 
   def __init__(self, options: StyleGAN3Options, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self._begin(options)
     geometry = layer_geometry(options)
     conditional = options.num_classes > 0
     self.mapping_network = Mapping(
@@ -252,7 +248,3 @@ class StyleGAN3(Mapped, nnx.Module):
     """Images (N, H, W, image_channels)."""
     rows = self._rows(latents)
     return self._go_on(rows, self.input(rows[:, 0]), 0, len(self.convs)) * self.options.output_scale
-
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """z (n, z_dim), standard normal, and classes (n,), uniform, or None."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)

@@ -34,11 +34,9 @@ from panda_jax.rivals.reference import (
   RESOLUTION,
   Found,
   References,
-  check_grams,
   directions_of,
+  grams_for,
   leaks,
-  moved_rows,
-  reference_grams,
 )
 from panda_jax.rivals.robust_pca import Split, default_weight, robust_pca
 
@@ -90,23 +88,13 @@ def discover(
     InputError: what does not fit; or no direction is left, as L_f has no rank, or lies in the range of L_b.
     NonFiniteError: a derivative is not finite.
   """
-  rows = moved_rows(generator, layers)
   if relax < 0:
     raise InputError('relax', relax, 'it is a number of directions', 'give 0 or more')
   references = References(seeds, labels, truncation, truncation_layers, resolution)
-  if grams is None:
-    channels = 'mean' if published else 'rgb'
-    grams = reference_grams(
-      generator,
-      [region],
-      layers=layers,
-      references=references,
-      published=published,
-      channels=channels,
-      on_progress=on_progress,
-    )
-  check_grams(grams, rows, published)
-  within = grams.region(region)
+  channels = 'mean' if published else 'rgb'
+  rows, grams, within = grams_for(
+    generator, region, layers, references, published, lambda: channels, grams, on_progress
+  )
   d = len(within.inside)
   lam = lam if lam is not None else PUBLISHED_WEIGHT if published else default_weight(d)
   splits = []

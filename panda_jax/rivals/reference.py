@@ -4,7 +4,7 @@ Letters: d latent size, k directions, L rows of w+.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -112,6 +112,37 @@ def reference_grams(
     channels=channels or 'rgb',
   )
   return cell_grams(jacobian, references.latents(generator, published), regions, on_progress=on_progress)
+
+
+def grams_for(
+  generator,
+  region,
+  layers: Sequence[int] | None,
+  references: References,
+  published: bool,
+  channels: Callable[[], str],
+  grams: CellGrams | None,
+  on_progress: Report,
+) -> tuple[tuple[int, ...] | None, CellGrams, Inside]:
+  """The rows that move, the Grams that were given or are made here, and those inside and outside of a region.
+
+  Args:
+    channels: says how `reference_grams` treats channels, where Grams are made.
+    Others as of `discover`.
+  """
+  rows = moved_rows(generator, layers)
+  if grams is None:
+    grams = reference_grams(
+      generator,
+      [region],
+      layers=layers,
+      references=references,
+      published=published,
+      channels=channels(),
+      on_progress=on_progress,
+    )
+  check_grams(grams, rows, published)
+  return rows, grams, grams.region(region)
 
 
 def check_grams(grams: CellGrams, rows: tuple[int, ...] | None, published: bool) -> None:

@@ -35,10 +35,8 @@ from panda_jax.rivals.reference import (
   RESOLUTION,
   Found,
   References,
-  check_grams,
   directions_of,
-  moved_rows,
-  reference_grams,
+  grams_for,
 )
 
 TAU = 1e-3
@@ -83,23 +81,20 @@ def discover(
     InputError: what does not fit; or M_b has no inverse and tau is 0.
     NonFiniteError: a derivative is not finite.
   """
-  rows = moved_rows(generator, layers)
   tau = (0.0 if published else TAU) if tau is None else float(tau)
   if not 0 <= tau < np.inf or (not published and tau == 0):
     raise InputError('tau', tau, 'it must be positive', f'give one such as {TAU}')
   references = References(seeds, labels, truncation, truncation_layers, resolution)
-  if grams is None:
-    grams = reference_grams(
-      generator,
-      [region],
-      layers=layers,
-      references=references,
-      published=published,
-      channels=_channels(generator, references, published),
-      on_progress=on_progress,
-    )
-  check_grams(grams, rows, published)
-  within = grams.region(region)
+  rows, grams, within = grams_for(
+    generator,
+    region,
+    layers,
+    references,
+    published,
+    lambda: _channels(generator, references, published),
+    grams,
+    on_progress,
+  )
   inside, outside = within.inside / within.pixels_inside, within.outside / within.pixels_outside
   solve = as_published if published else factorised
   values, vectors = solve(inside, outside + tau * np.trace(outside) * np.eye(len(outside)))
