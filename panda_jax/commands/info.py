@@ -20,7 +20,9 @@ def described(generator) -> str:
   """Family, sizes and layer table of a generator."""
   from flax import nnx
 
-  arrays = [variable.get_value() for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
+  from panda_jax.runtime.compatibility import value_of
+
+  arrays = [value_of(variable) for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
   classes = generator.num_classes or 'none'
   lines = [
     f'family      {generator.family}',

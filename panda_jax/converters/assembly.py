@@ -48,6 +48,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
   from flax import nnx
 
   from panda_jax.generators import registry
+  from panda_jax.runtime.compatibility import value_of
 
   problems = list(conversion.problems)
   if conversion.options is None:
@@ -61,7 +62,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
   values = {}
   for target, tensor in conversion.tensors.items():
     if target in leaves:
-      problem, values[target] = _checked(tensor, leaves[target][1].shape)
+      problem, values[target] = _checked(tensor, value_of(leaves[target][1]).shape)
       if problem:
         key = conversion.sources.get(target, 'of no known source')
         problems.append(f'{key}: {problem} (for {target})')

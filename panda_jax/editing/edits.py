@@ -8,18 +8,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Union
 
-import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from panda_jax.editing import masks
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
+from panda_jax.runtime.compatibility import register_dataclass
 
 ALPHA_UNITS = ('feature', 'rms')
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Edit:
   """What is added to features: alpha times an outer product. Edits add up with `+`; the order does not matter.
@@ -46,7 +46,7 @@ class Edit:
     return dataclasses.replace(self, **changes)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composed:
   """Several edits at once: their sum, kept in an order of its own. `compose` makes them."""

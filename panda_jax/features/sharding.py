@@ -12,10 +12,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
 from panda_jax.distributed.processes import replicated
+from panda_jax.runtime import compatibility
+from panda_jax.runtime.compatibility import shard_map
 
 AXIS = 'data'
 # A group's plain matrix products have this many columns, and it takes at most this many bytes: wide enough for full
@@ -28,7 +30,7 @@ ON_DEVICES = 60  # binary orders of magnitude up to which devices scale: an entr
 def data_mesh() -> jax.sharding.Mesh:
   """All devices along one axis, `data`, over which samples are split; those of a process are neighbours."""
   devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-  return jax.sharding.Mesh(np.asarray(devices), (AXIS,), axis_types=(AxisType.Auto,))
+  return compatibility.data_mesh(devices, AXIS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _place(buffer, chunk, live, mean, scale, first, *, mesh):
     return jax.lax.dynamic_update_slice_in_dim(buffer, x, first, axis=0)
 
   specs = Spec(AXIS), Spec(AXIS), Spec(AXIS), Spec(), Spec(), Spec()
-  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(buffer, chunk, live, mean, scale, first)
+  return shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(buffer, chunk, live, mean, scale, first)
 
 
 def sharded(shards: list[jax.Array], mesh: jax.sharding.Mesh) -> jax.Array:
@@ -117,7 +119,7 @@ def _arrange(batches, live, mean, scale, *, groups, places, dtype, mesh):
     return _grouped(rows, live, mean, scale, places).astype(dtype)
 
   specs = Spec(AXIS), Spec(AXIS), Spec(), Spec()
-  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(batches, live, mean, scale)
+  return shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(batches, live, mean, scale)
 
 
 def made_on_devices(

@@ -17,13 +17,14 @@ from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators.labels import checked as checked_labels
+from panda_jax.runtime.compatibility import register_dataclass, shard_map
 
 
 class Buffer(nnx.Variable):
   """An array that is stored with the weights and is not learnt: constant noise, mean latents, statistics."""
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WPlus:
   """Latents of the families with a mapping network.
@@ -280,7 +281,7 @@ class Compiled:
     def on_all(arrays, *args):
       specs = everywhere, *(rows for _ in args)
       # Loops of generators begin with constants, which the check of what differs between devices refuses.
-      return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
+      return shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
 
     arrays = jax.device_put(self._arrays, jax.sharding.NamedSharding(mesh, everywhere))
     return partial(jax.jit(on_all), arrays)

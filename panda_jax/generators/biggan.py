@@ -22,6 +22,7 @@ from panda_jax.generators.base import Buffer, checked_features, checked_layer, c
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Repeated, Size, SizeOrZero, Within
 from panda_jax.generators.layers import conv, matmul, per_channel
 from panda_jax.generators.protocol import State
+from panda_jax.runtime.compatibility import List, register_dataclass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,7 @@ def deep_options(resolution: int = 256, channel_width: int = 128, num_classes: i
   return BigGANOptions(128, num_classes, channel_width, tuple(blocks), 8, 51, 1e-4)
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ClassLatents:
   """Latents of BigGAN.
@@ -257,7 +258,7 @@ class BigGAN(nnx.Module):
       if i == options.attention_position:
         entries.append(Attention(ch * inputs, rngs))
       entries.append(Block(up, ch * inputs, ch * outputs, options, rngs))
-    self.entries = nnx.List(entries)
+    self.entries = List(entries)
     last = ch * options.blocks[-1][2]
     self.bn = BatchNorm(last, None, options.n_stats, options.eps, rngs)
     self.conv_to_rgb = Convolution(3, last, options.image_channels, rngs)

@@ -16,6 +16,7 @@ from panda_jax.files.access import read_bytes
 from panda_jax.files.records import parsed_json
 from panda_jax.generators import bounds
 from panda_jax.generators.folders import appearing
+from panda_jax.runtime.compatibility import value_of
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
@@ -129,14 +130,15 @@ def load_generator(folder: str | os.PathLike):
     abstract = _abstract(folder, description, len(stored))
     graphdef, state = nnx.split(abstract)
     variables = {_dotted(path): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    expected = {name: stores.Kind(tuple(v.shape), np.dtype(v.dtype)) for name, (_, v) in variables.items()}
+    kinds = {name: value_of(variable) for name, (_, variable) in variables.items()}
+    expected = {name: stores.Kind(tuple(kind.shape), np.dtype(kind.dtype)) for name, kind in kinds.items()}
     _compare(folder, expected, stored)
     arrays = stores.read(weights_folder, variables)
   except ValueError as error:
     if isinstance(error, InputError):
       raise
     raise _damaged(folder, f'the weights cannot be read ({error})') from error
-  flat = [(path, v.replace(jnp.asarray(arrays.pop(name), v.dtype))) for name, (path, v) in variables.items()]
+  flat = [(path, v.replace(jnp.asarray(arrays.pop(name), kinds[name].dtype))) for name, (path, v) in variables.items()]
   return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
@@ -196,7 +198,7 @@ def leaves(generator) -> dict[str, object]:
   from flax import nnx
 
   flat = nnx.to_flat_state(nnx.split(generator)[1])
-  return {_dotted(path): variable.get_value() for path, variable in flat}
+  return {_dotted(path): value_of(variable) for path, variable in flat}
 
 
 def count_parameters(generator) -> int:
@@ -204,7 +206,7 @@ def count_parameters(generator) -> int:
   from flax import nnx
 
   flat = nnx.to_flat_state(nnx.split(generator, nnx.Param, ...)[1])
-  return sum(math.prod(variable.shape) for _, variable in flat)
+  return sum(math.prod(value_of(variable).shape) for _, variable in flat)
 
 
 def _dotted(path: tuple) -> str:

@@ -26,6 +26,7 @@ from panda_jax.generators.base import (
 )
 from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes
 from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
+from panda_jax.runtime.compatibility import List
 
 LABEL_INPUTS = ('none', 'joint', 'separate')
 
@@ -92,7 +93,7 @@ class Mapping(nnx.Module):
     sizes = (options.z_dim + options.embed_dim, *options.widths)
     gain = ACTIVATIONS[options.activation][1]
     before, self.gain_after = (gain, 1.0) if options.gain_first else (1.0, gain)
-    self.layers = nnx.List(
+    self.layers = List(
       [Dense(sizes[i], sizes[i + 1], rngs, lr=options.lr_multiplier, gain=before) for i in range(len(options.widths))]
     )
 

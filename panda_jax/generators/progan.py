@@ -26,6 +26,7 @@ from panda_jax.generators.base import (
 from panda_jax.generators.bounds import Classes, Resolution, Size, Sizes
 from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
+from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ class ProGAN(nnx.Module):
     inputs, widths = options.z_dim + options.num_classes, options.widths
     # The first convolution sees one pixel, so each of its 16 positions has a matrix of its own.
     self.first = Kernel(4, inputs, widths[0], rngs, math.sqrt(2))
-    self.convs = nnx.List([Kernel(3, widths[i - 1], widths[i], rngs, math.sqrt(2)) for i in range(1, options.count)])
+    self.convs = List([Kernel(3, widths[i - 1], widths[i], rngs, math.sqrt(2)) for i in range(1, options.count)])
     self.rgb = Kernel(1, widths[-1], options.image_channels, rngs, 1.0)
 
   @property

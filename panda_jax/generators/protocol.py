@@ -10,10 +10,12 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jax.typing import ArrayLike
 
+from panda_jax.runtime.compatibility import register_dataclass
+
 Latents = Any  # a pytree that drives the generator; every leaf has a leading axis N
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
   """All that is needed to go on from a layer.

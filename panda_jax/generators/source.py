@@ -15,6 +15,7 @@ from panda_jax.features.sources import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import Compiled, checked_layer, label_rows
 from panda_jax.generators.labels import checked, in_turn
+from panda_jax.runtime.compatibility import value_of
 
 BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
 
@@ -32,7 +33,7 @@ def weights_digest(generator):
   if isinstance(generator, nnx.Module):
     for path, variable in nnx.to_flat_state(nnx.state(generator)):
       digest.update('.'.join(map(str, path)).encode())
-      digest.update(np.ascontiguousarray(variable.get_value()).reshape(-1).view(np.uint8).data)
+      digest.update(np.ascontiguousarray(value_of(variable)).reshape(-1).view(np.uint8).data)
   return digest
 
 

@@ -26,6 +26,7 @@ from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, 
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import noise_map, per_sample
 from panda_jax.generators.protocol import State
+from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +128,7 @@ class StyleGAN(Grown, nnx.Module):
     self.w_avg = options.room_for_mean()
     widths = options.widths
     self.const = nnx.Param(jnp.ones((4, 4, widths[0])))
-    self.synthesis_layers = nnx.List(
+    self.synthesis_layers = List(
       [
         StyledLayer(
           widths[i - 1] if i else None,

@@ -25,6 +25,7 @@ from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
+from panda_jax.runtime.compatibility import List, register_dataclass
 
 ARCHITECTURES = ('skip', 'resnet', 'orig')
 
@@ -67,7 +68,7 @@ class StyleGAN2Options(GrownOptions):
         raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Styles:
   """Latents as style vectors (StyleSpace), affine maps of w+ rows, before any gain of the layer they drive.
@@ -129,7 +130,7 @@ class StyleGAN2(Grown, nnx.Module):
         rgbs.append(ToRGB(widths[i + 1], options.image_channels, options.w_dim, rngs, clamp=options.clamp))
       if options.architecture == 'resnet' and i % 2:
         skips.append(nnx.Param(jax.random.normal(rngs.params(), (1, 1, widths[i], widths[i + 2]))))
-    self.convs, self.rgbs, self.skips = nnx.List(convs), nnx.List(rgbs), nnx.List(skips)
+    self.convs, self.rgbs, self.skips = List(convs), List(rgbs), List(skips)
 
   def _has_rgb(self, i: int) -> bool:
     """Whether convolution i is followed by a ToRGB."""

@@ -28,6 +28,7 @@ from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, matmul, per_ch
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import LayerGeometry, StyleGAN3Options, layer_geometry
+from panda_jax.runtime.compatibility import List
 
 __all__ = ['StyleGAN3', 'StyleGAN3Options']
 
@@ -165,7 +166,7 @@ class StyleGAN3(Mapped, nnx.Module):
     self.mapping_network.options.check(len(geometry) + 1)
     self.w_avg = Buffer(jnp.zeros(options.w_dim))
     self.input = FourierInput(geometry[0], options.w_dim, rngs)
-    self.convs = nnx.List([Layer(g, options.w_dim, options.conv_clamp, rngs) for g in geometry])
+    self.convs = List([Layer(g, options.w_dim, options.conv_clamp, rngs) for g in geometry])
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:

@@ -9,6 +9,8 @@ import jax
 import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
 from threadpoolctl import threadpool_limits
 
+from panda_jax.runtime.compatibility import enable_x64
+
 
 @contextlib.contextmanager
 def small_matrices_in_float64() -> Iterator[None]:
@@ -16,7 +18,7 @@ def small_matrices_in_float64() -> Iterator[None]:
   if jax.default_backend() == 'tpu':
     yield
   else:
-    with jax.enable_x64(True):
+    with enable_x64(True):
       yield
 
 

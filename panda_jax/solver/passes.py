@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as Spec
 
 from panda_jax.features.sharding import AXIS
+from panda_jax.runtime.compatibility import shard_map, varying
 from panda_jax.solver import moments
 
 
 @partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
 def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
   """A function of `moments` over all shards: each sums its own groups, one all-reduce adds them up."""
-  return jax.shard_map(
+  return shard_map(
     partial(function, precision=precision, axis_name=AXIS),
     mesh=mesh,
     in_specs=(Spec(AXIS), *(Spec() for _ in small)),
@@ -33,7 +34,7 @@ def add_on_shards(sums, Z: jax.Array, *small: jax.Array, function: Callable, mes
     return jax.tree.map(lambda old, new: old + new[None], sums, function(Z, *small, precision=precision))
 
   specs = Spec(AXIS), Spec(AXIS), *(Spec() for _ in small)
-  return jax.shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(sums, Z, *small)
+  return shard_map(one, mesh=mesh, in_specs=specs, out_specs=Spec(AXIS))(sums, Z, *small)
 
 
 @partial(jax.jit, static_argnames='mesh')
@@ -43,7 +44,7 @@ def reduce_over_mesh(sums, *, mesh: jax.sharding.Mesh):
   def one(sums):
     return moments.over_shards(jax.tree.map(lambda x: x[0], sums), AXIS)
 
-  return jax.shard_map(one, mesh=mesh, in_specs=Spec(AXIS), out_specs=Spec())(sums)
+  return shard_map(one, mesh=mesh, in_specs=Spec(AXIS), out_specs=Spec())(sums)
 
 
 @partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
@@ -52,10 +53,10 @@ def nothing_yet(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.s
 
   def one(Z, *small):
     shapes = jax.eval_shape(partial(function, precision=precision), Z, *small)
-    return jax.tree.map(lambda x: jax.lax.pcast(jnp.zeros((1, *x.shape), x.dtype), AXIS, to='varying'), shapes)
+    return jax.tree.map(lambda x: varying(jnp.zeros((1, *x.shape), x.dtype), AXIS), shapes)
 
   in_specs = Spec(AXIS), *(Spec() for _ in small)
-  return jax.shard_map(one, mesh=mesh, in_specs=in_specs, out_specs=Spec(AXIS))(Z, *small)
+  return shard_map(one, mesh=mesh, in_specs=in_specs, out_specs=Spec(AXIS))(Z, *small)
 
 
 def energy(Z, *, precision, axis_name=None):

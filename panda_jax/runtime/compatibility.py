@@ -1,0 +1,52 @@
+"""What jax and flax call otherwise in older versions: each name here is that of the newest one.
+
+With the oldest versions that pyproject.toml allows the marked tests of .ci/run pass; an entry goes when they do.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from flax import nnx
+
+List = getattr(nnx, 'List', list)  # before flax 0.11 plain lists hold modules
+
+
+if hasattr(jax, 'enable_x64'):
+  enable_x64 = jax.enable_x64
+else:  # before jax 0.8
+  from jax.experimental import enable_x64  # noqa: F401
+
+if hasattr(jax, 'shard_map'):
+  shard_map = jax.shard_map
+else:  # before jax 0.6
+
+  def shard_map(f, *, mesh, in_specs, out_specs, check_vma: bool = True):
+    """`jax.shard_map`; what varies over the mesh is not checked, since old versions know no `pcast`."""
+    from jax.experimental.shard_map import shard_map as experimental
+
+    return experimental(f, mesh, in_specs, out_specs, check_rep=False)
+
+
+def varying(x: jax.Array, axis: str) -> jax.Array:
+  """`jax.lax.pcast` to what differs between devices, where that is told apart."""
+  return jax.lax.pcast(x, axis, to='varying') if hasattr(jax.lax, 'pcast') else x
+
+
+def data_mesh(devices: list[jax.Device], axis: str) -> jax.sharding.Mesh:
+  """A mesh of one axis that the compiler shards over."""
+  kinds = getattr(jax.sharding, 'AxisType', None)  # before jax 0.5 all are like this
+  return jax.sharding.Mesh(np.asarray(devices), (axis,), **({'axis_types': (kinds.Auto,)} if kinds else {}))
+
+
+def register_dataclass(cls: type) -> type:
+  """`jax.tree_util.register_dataclass`, which asked for the names of the fields before jax 0.4.36."""
+  fields = dataclasses.fields(cls)
+  static = [field.name for field in fields if field.metadata.get('static')]
+  jax.tree_util.register_dataclass(cls, [field.name for field in fields if field.name not in static], static)
+  return cls
+
+
+def value_of(variable: nnx.Variable) -> jax.Array:
+  """The array of a variable."""
+  return variable.get_value() if hasattr(variable, 'get_value') else variable.value
