@@ -27,6 +27,7 @@ from absl import app, flags
 
 from benchmarks import cases, curves, lbfgsb, rates
 from benchmarks.curves import Curve
+from panda_jax.runtime.compatibility import enable_x64
 
 METHODS = ('thin', 'published', 'lbfgsb', 'ours')
 
@@ -70,7 +71,7 @@ def lbfgsb_and_block(case, K: np.ndarray, K_seconds: float) -> tuple[Curve, dict
   # As the restarts of a fit run it, and in float64; errors are those of the P found, computed like L-BFGS-B's.
   ours = {}
   for dtype, tolerance in (('float32', starts_of_a_fit.TOLERANCE), ('float64', 1e-5)):
-    with jax.enable_x64(True):
+    with enable_x64(True):
       solve = partial(block.minimise_block, D=None, steps=BLOCK_STEPS, tolerance=tolerance, nonnegative=True)
       arguments = jnp.asarray(K / np.trace(K), dtype), jnp.asarray(starts[: len(runs)], dtype)
       program = jax.jit(lambda K, P, solve=solve: solve(B=K, X=P)).lower(*arguments).compile()

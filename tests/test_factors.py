@@ -8,6 +8,8 @@ import pytest
 import panda_jax
 from panda_jax.files.access import write_atomically
 
+pytestmark = pytest.mark.oldest
+
 RNG = np.random.default_rng(0)
 FACTORS = panda_jax.Factors(
   RNG.standard_normal((5, 3)), RNG.uniform(0, 1, (12, 2)), (3, 4), {'seed': 7, 'history': [{'iteration': 1}]}

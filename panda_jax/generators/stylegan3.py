@@ -52,8 +52,8 @@ class FourierInput(nnx.Module):
     self.transform = Buffer(jnp.eye(3))
     self.weight = nnx.Param(jax.random.normal(rngs.params(), (C, C)))
     self.affine = Dense(w_dim, 4, rngs)
-    self.affine.weight[...] = jnp.zeros((w_dim, 4))
-    self.affine.bias[...] = jnp.asarray([1.0, 0.0, 0.0, 0.0])  # neither turned nor moved
+    self.affine.weight = nnx.Param(jnp.zeros((w_dim, 4)))
+    self.affine.bias = nnx.Param(jnp.asarray([1.0, 0.0, 0.0, 0.0]))  # neither turned nor moved
 
   def __call__(self, w: jax.Array) -> jax.Array:
     dtype = self.weight.dtype

@@ -7,6 +7,8 @@ from PIL import Image
 from panda_jax.editing import masks
 from panda_jax.errors import InputError
 
+pytestmark = pytest.mark.oldest
+
 GRID = (4, 6)
 RNG = np.random.default_rng(0)
 

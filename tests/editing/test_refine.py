@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
 from panda_jax.editing.refine import Refined, refine, refine_batch
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
+from panda_jax.runtime.compatibility import enable_x64
 from panda_jax.solver import block
 from tests import planted
 
@@ -107,7 +107,7 @@ def test_ends_where_the_block_solver_ends(channels):
   refined = refine(features, factors, tolerance=1e-6, steps=2000)
   for i, z in enumerate(features.reshape(3, 64, channels).astype(np.float64)):
     Y = z @ A
-    with jax.enable_x64(True):
+    with enable_x64(True):
       K1, K2 = Y @ Y.T, Y @ A.T @ A @ Y.T
       end = block.minimise_block(K1, K2, factors.parts.astype(np.float64), steps=2000, tolerance=1e-8, nonnegative=True)
     expected = errors_of(features[i : i + 1], factors, np.asarray(end.X)[None])[0]

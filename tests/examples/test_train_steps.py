@@ -20,12 +20,13 @@ from panda_jax.errors import InputError
 from panda_jax.features.sharding import data_mesh
 from panda_jax.generators.layers import LAYOUT
 from panda_jax.generators.stylegan2 import StyleGAN2
+from panda_jax.runtime.compatibility import enable_x64
 from tests.examples.pictures import made
 from tests.simulated import run_with_devices
 
 
 def test_strided_convolution():
-  with jax.enable_x64(True):
+  with enable_x64(True):
     x = jax.random.normal(jax.random.key(0), (2, 9, 7, 3), jnp.float64)
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4), jnp.float64)
     plain = lax.conv_general_dilated(x, kernel, (2, 2), 'VALID', dimension_numbers=LAYOUT)

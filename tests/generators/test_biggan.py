@@ -16,6 +16,7 @@ from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.biggan import ClassLatents, deep_options, statistics_mixture
+from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import plain_biggan, unpacked
 
 IMAGE, FEATURES = 1e-4, 1e-4
@@ -121,7 +122,7 @@ class TestVariants:
     state = plain_biggan.random_checkpoint(np.random.default_rng(3), SMALL)
     graphdef, arrays = nnx.split(assemble(converter.convert(stored(state, SMALL))).entries[2])
     rng = np.random.default_rng(1)
-    with jax.enable_x64(True):
+    with enable_x64(True):
       attention = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays))
       run = jax.jit(lambda x: attention(x, None))
       x, v = (jnp.asarray(rng.standard_normal((2, 4, 4, 32))) for _ in range(2))

@@ -17,6 +17,7 @@ from panda_jax.generators import registry
 from panda_jax.generators.base import Buffer, Compiled, WPlus
 from panda_jax.generators.protocol import Generator, State
 from panda_jax.generators.stylegan3_geometry import published_options
+from panda_jax.runtime.compatibility import enable_x64, value_of
 
 KEYS = [jax.random.key(seed, impl='unsafe_rbg') for seed in (0, 1)]  # threefry takes far longer to compile
 
@@ -113,7 +114,7 @@ def made(name):
   rng = np.random.default_rng(0)
 
   def filled(path, variable):
-    value = variable.get_value()
+    value = value_of(variable)
     if case.fresh and (np.asarray(value) != np.ravel(value)[:1]).any():
       return variable
     scale = 100 if 'mapping_network' in path and 'layers' in path else 1  # their rate of learning is 1/100
@@ -264,7 +265,7 @@ def test_derivatives_in_float64(named, variable):
   name, generator, _ = named
   case = CASES[name]
   z, labels = draws(generator)
-  with jax.enable_x64(True):
+  with enable_x64(True):
     generator = in_float64(generator)
     z = jnp.asarray(np.asarray(z), jnp.float64)
     truncation = 0.7 if case.truncates else 1.0

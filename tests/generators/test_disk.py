@@ -16,6 +16,7 @@ import panda_jax
 from panda_jax.errors import InputError
 from panda_jax.generators import registry, save_generator
 from panda_jax.generators.disk import count_parameters, leaves
+from panda_jax.runtime.compatibility import enable_x64
 from tests.generators.tiny import OPTIONS, Tiny, register
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,7 @@ def load(folder):
 
 
 def test_float64_weights_are_refused(generator, tmp_path):
-  with jax.enable_x64(True):
+  with enable_x64(True):
     generator.mean.set_value(jnp.zeros(3, jnp.float64))
     with pytest.raises(InputError, match='mean: its weights are float64; cast them to float32 first'):
       save_generator(generator, tmp_path / 'wide')

@@ -11,6 +11,8 @@ from tests.generators import checkpoints, reference_numpy
 from tests.generators.checkpoints import checkpoint, generator
 from tests.generators.parity import check_computed, check_stored
 
+pytestmark = pytest.mark.oldest
+
 RNG = np.random.default_rng(2)
 
 

@@ -19,6 +19,7 @@ from panda_jax.generators.base import Compiled, WPlus
 from panda_jax.generators.filters import lowpass
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import layer_geometry, published_options
+from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import plain_stylegan3, unpacked
 
 IMAGE, FEATURES = 3e-5, 1e-4
@@ -139,7 +140,7 @@ class TestVariants:
     rows = plain.wplus(w, 0.6, 2)
     maps = plain.features(rows)
     assert generator.layers == {layer: m.shape[1:] for layer, m in enumerate(maps[:-1])}
-    with jax.enable_x64(True):
+    with enable_x64(True):
       generator = in_float64(generator)
       np.testing.assert_allclose(generator.mapping(z, c), w, rtol=1e-9, atol=1e-9)
       latents = generator.map(z, c, truncation=0.6, truncation_layers=2)
@@ -159,7 +160,7 @@ class TestVariants:
   def test_derivatives(self, name, index):
     _, generator = plain_and_ours(name)
     rng = np.random.default_rng(1)
-    with jax.enable_x64(True):
+    with enable_x64(True):
       generator = in_float64(generator)
       channels, height, width = generator.layers[max(index, 0)]
       shapes = ((2, height, width, channels), (2, generator.w_dim))

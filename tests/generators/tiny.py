@@ -7,6 +7,7 @@ from flax import nnx
 
 from panda_jax.generators.base import Buffer
 from panda_jax.generators.registry import FAMILIES, Family
+from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Tiny(nnx.Module):
 
   def __init__(self, options: TinyOptions, *, rngs: nnx.Rngs):
     self.options, self.z_dim = options, options.z_dim
-    self.layers_list = nnx.List([nnx.Linear(options.z_dim, width, rngs=rngs) for width in options.widths])
+    self.layers_list = List([nnx.Linear(options.z_dim, width, rngs=rngs) for width in options.widths])
     self.strength = nnx.Param(jnp.zeros(()))
     self.mean = Buffer(jnp.zeros(options.z_dim))
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from panda_jax.converters import progan, stylegan, stylegan2, stylegan3
 from panda_jax.generators.biggan import BigGAN, BigGANOptions
+from panda_jax.runtime.compatibility import value_of
 from tests.generators import checkpoints
 
 BEHAVIOUR = checkpoints.DATA / 'behaviour'
@@ -40,7 +41,7 @@ def filled(make, seed: int = 0):
   graphdef, state = nnx.split(nnx.eval_shape(make))
   rng, flat = np.random.default_rng(seed), nnx.to_flat_state(state)
   for path, variable in flat:
-    shape = variable.get_value().shape
+    shape = value_of(variable).shape
     drawn = rng.standard_normal(shape) / np.sqrt(max(1, np.prod(shape[:-1])))
     variable.set_value(np.asarray(1 + drawn**2 if path[-1] == 'variances' else drawn, np.float32))
   return nnx.merge(graphdef, state)

@@ -14,6 +14,7 @@ from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals import jacobian as service
 from panda_jax.rivals.grams import cell_grams, edges_of, gram
 from panda_jax.rivals.jacobian import Jacobian, area_weights, nearest_indices, reduced_mask, reference_latents
+from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import checkpoints
 from tests.planted_generators import LinearGenerator, random_jacobian
 from tests.rivals import references
@@ -53,7 +54,7 @@ def test_stored_jacobian_through_our_generator(stored):
 
 def test_stored_derivatives_in_float64(stored):
   """Through the mapping network too; what is left is rounding in float64."""
-  with jax.enable_x64(True):
+  with enable_x64(True):
     generator = in_float64()
     latents = latents_of(stored['w'][0].astype(np.float64))
     found = Jacobian(generator, chunk=2).products(latents, stored['w_tangents'])

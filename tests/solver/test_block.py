@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 
+from panda_jax.runtime.compatibility import enable_x64
 from panda_jax.solver import block
 from tests import planted
+
+pytestmark = pytest.mark.oldest
 
 
 @pytest.fixture
 def float64():
-  with jax.enable_x64(True):
+  with enable_x64(True):
     yield
 
 
@@ -61,7 +64,7 @@ def test_no_step_where_every_step_is_up(float64):
 def test_no_step_increases_the_objective(enabled, rounding, nonnegative):
   B, D = psd(30, 30, 0), psd(30, 20, 1)
   X = np.abs(np.random.default_rng(2).standard_normal((30, 4))) * 0.1
-  with jax.enable_x64(enabled):
+  with enable_x64(enabled):
     B, D, X = (jnp.asarray(x, block.small_dtype()) for x in (B, D, X))
     values = []
     run = jax.jit(partial(block.minimise_block, nonnegative=nonnegative))

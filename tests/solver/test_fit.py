@@ -9,6 +9,7 @@ import pytest
 
 import panda_jax
 from panda_jax.runtime import clock
+from panda_jax.runtime.compatibility import enable_x64
 from tests import planted
 from tests.simulated import run_with_devices
 
@@ -306,7 +307,7 @@ def test_a_second_fit_compiles_nothing(result):
 def test_works_whatever_the_users_switch_for_float64():
   inside = panda_jax.fit(FEATURES[:8], parts=2)
   assert jax.numpy.zeros(1, dtype=float).dtype == np.float32  # and leaks nothing
-  with jax.enable_x64(True):
+  with enable_x64(True):
     planted.assert_same_factors(inside.factors, panda_jax.fit(FEATURES[:8], parts=2).factors)
 
 
