@@ -19,8 +19,8 @@ MOST_ENTRIES = 8  # of an array or a list, that are written out
 class InputError(ValueError):
   """Something the caller gave cannot be used.
 
-  The text is one line of printable characters, at most `LONGEST`: ``argument=value: what is wrong; what to do``. Long
-  values and problems are shortened in it; the attributes have all.
+  The text is one line of printable characters, at most `LONGEST`: ``argument=value: what is wrong; what to do``, or
+  ``argument: not given; what to do``. Long values and problems are shortened in it; the attributes have all.
 
   Args:
     argument: its name, as the caller wrote it.
@@ -44,9 +44,16 @@ class InputError(ValueError):
   def __str__(self) -> str:
     argument, remedy = brief(self.argument, LONGEST_ARGUMENT), brief(self.remedy, LONGEST_REMEDY)
     room = LONGEST - len(f'{argument}=: ; {remedy}')
+    if self.missing:
+      return f'{argument}: {self._shortened(room + 1)}; {remedy}'
     value, problem = brief(described(self.value), room), brief(self.problem, room)
     value = brief(value, max(room - len(problem), room // 3))
     return f'{argument}={value}: {self._shortened(room - len(value))}; {remedy}'
+
+  @property
+  def missing(self) -> bool:
+    """Whether nothing was given: then there is no value to show."""
+    return self.value is None and self.problem.startswith('not given')
 
   def _shortened(self, room: int) -> str:
     whole = brief(self.problem, room + 1)

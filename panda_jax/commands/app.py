@@ -14,14 +14,14 @@ EXAMPLES = (
   'app --workdir=DIR --latents=w.npy',
   'app --workdir=DIR --host=0.0.0.0 --port=8000 --name=cats.example.org',
 )
-PAGE = 'page; on another host than 127.0.0.1 anybody who reaches it can use it'
+PAGE = 'page'
 
 
 def define(values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string(
     'workdir',
     [],
-    'Folder of a finished fit through a generator, one or more.',
+    'Folder of a fit of a generator. May be repeated.',
     flag_values=values,
     module_name=shared.FOLDERS,
   )
@@ -29,9 +29,18 @@ def define(values: flags.FlagValues) -> None:
   shared.latents(values)
   shared.labels(values)
   given = {'flag_values': values, 'module_name': PAGE}
-  flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on.', **given)
-  flags.DEFINE_integer('port', 7860, '0 takes any that is free.', lower_bound=0, upper_bound=65535, **given)
-  flags.DEFINE_multi_string('name', [], 'By which else pages reach it, such as that of a proxy.', **given)
+  flags.DEFINE_string(
+    'host',
+    '127.0.0.1',
+    'Address to listen on. On any but 127.0.0.1, everybody who can reach it can use the page.',
+    **given,
+  )
+  flags.DEFINE_integer(
+    'port', 7860, 'Port to listen on; 0 takes any that is free.', lower_bound=0, upper_bound=65535, **given
+  )
+  flags.DEFINE_multi_string(
+    'name', [], 'Another host name under which the page is reached, such as that of a proxy. May be repeated.', **given
+  )
 
 
 def samples_of(given: flags.FlagValues, opened):

@@ -21,7 +21,7 @@ def keys() -> list[str]:
 
 
 def define(values: flags.FlagValues) -> None:
-  shared.configured(values, FLAGS, KEYS, 'comparison')
+  shared.configured(values, FLAGS, KEYS, 'comparison; these override the configuration')
   shared.workdir(values, 'Folder for results.')
   shared.overwrite(values)
 

@@ -17,10 +17,16 @@ FAMILIES = ('auto', 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': 'checkpoint'}
-  flags.DEFINE_enum('family', 'auto', FAMILIES, 'Family of the generator; told by the file.', **given)
-  flags.DEFINE_enum('weights', 'ema', ('ema', 'raw'), 'The averaged weights or those of the last step.', **given)
+  flags.DEFINE_enum('family', 'auto', FAMILIES, 'Family of the generator; auto finds it from the file.', **given)
+  flags.DEFINE_enum(
+    'weights',
+    'ema',
+    ('ema', 'raw'),
+    'Weights to take: the averaged ones (ema) or those of the last step (raw).',
+    **given,
+  )
   flags.DEFINE_multi_string(
-    'option', [], 'KEY=VALUE, what the family has to be told because the file does not say.', **given
+    'option', [], 'KEY=VALUE that the file does not tell; README.md lists them. May be repeated.', **given
   )
   shared.overwrite(values)
 

@@ -9,27 +9,38 @@ from panda_jax.commands import requests, sentences
 from panda_jax.errors import InputError
 
 EXAMPLES = (
-  'discover --method=sefa --generator=DIR --out=DIR',
-  'discover --method=resefa --generator=DIR --region=r0,r1,c0,c1 --references=1 --out=DIR',
+  'discover --method=sefa --generator=cats64 --out=DIR',
+  'discover --method=resefa --generator=cats64 --region=20,32,10,55 --references=1 --out=DIR',
 )
 METHOD, STRIP = 'method', 'strip'
 
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': METHOD}
-  flags.DEFINE_string('method', None, 'sefa, ganspace, stylespace, lowrankgan or resefa.', **given)
-  flags.DEFINE_string('region', None, 'Box r0,r1,c0,c1 in pixels: rows r0 to r1 - 1, columns c0 to c1 - 1.', **given)
-  flags.DEFINE_string('rows', None, "Rows of w+ that directions move: 4-7; the method's own if left out.", **given)
-  flags.DEFINE_integer('count', None, 'How many directions, at most.', **given)
-  flags.DEFINE_string('references', None, 'Seeds of the images that lowrankgan and resefa differentiate: 4-8.', **given)
-  flags.DEFINE_integer('layer', None, 'Of ganspace, where the method takes features.', **given)
-  flags.DEFINE_integer('samples', None, "How many samples are drawn; the method's own if left out.", **given)
-  flags.DEFINE_integer('seed', None, 'Of the draws.', **given)
-  flags.DEFINE_bool('published', False, 'As the published code does it, also where it is wrong.', **given)
+  flags.DEFINE_string('method', None, 'Method: sefa, ganspace, stylespace, lowrankgan or resefa.', **given)
+  flags.DEFINE_string(
+    'region',
+    None,
+    'Box r0,r1,c0,c1 in pixels, for stylespace, lowrankgan and resefa: rows r0 to r1 - 1, columns c0 to c1 - 1.',
+    **given,
+  )
+  flags.DEFINE_string(
+    'rows', None, "Rows of w+ that the directions move, such as 4-7; the method's own if left out.", **given
+  )
+  flags.DEFINE_integer('count', None, "Largest number of directions; the method's own if left out.", **given)
+  flags.DEFINE_string(
+    'references', None, 'Seeds of the images that lowrankgan and resefa differentiate, such as 4-8.', **given
+  )
+  flags.DEFINE_integer('layer', None, 'Layer whose features ganspace uses.', **given)
+  flags.DEFINE_integer('samples', None, "Number of samples that are drawn; the method's own if left out.", **given)
+  flags.DEFINE_integer('seed', None, "Seed of the drawn samples; the method's own if left out.", **given)
+  flags.DEFINE_bool('published', False, 'Do as the published code does, including its mistakes.', **given)
   drawn = given | {'module_name': STRIP}
-  flags.DEFINE_string('alpha', None, 'Strengths on the strip; if left out, one that is plainly seen.', **drawn)
+  flags.DEFINE_string(
+    'alpha', None, 'Strengths shown on the strip, such as -3,3; chosen to be clearly visible if left out.', **drawn
+  )
   shared.generator(values)
-  shared.seeds(values, f'{requests.SEEDS}, on the strip')
+  shared.seeds(values, f'{requests.SEEDS}. They are shown on the strip')
   shared.labels(values)
   shared.truncation(values)
   shared.out(values)

@@ -19,19 +19,33 @@ EDIT, ZOO = 'edit', 'named edits'
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': EDIT}
-  flags.DEFINE_string('part', None, 'Part that is edited: 3, or 3,4 joined; 3/4,5 for two edits.', **given)
-  flags.DEFINE_string('appearance', None, 'Appearance that is added: 12, or 12/5 for two edits.', **given)
-  flags.DEFINE_string('alpha', None, 'Strength, or a sweep: -3,0,3; 3/-2 for two edits.', **given)
-  flags.DEFINE_enum('convention', 'unit', ['unit', 'paper', 'published'], 'What a strength multiplies.', **given)
-  flags.DEFINE_enum('alpha_unit', 'feature', ['feature', 'rms'], 'Unit of --alpha.', **given)
-  flags.DEFINE_bool('add', False, 'All edits at once, added up, instead of each on its own.', **given)
-  flags.DEFINE_bool('refined', False, 'Edit with parts refined for each sample.', **given)
-  flags.DEFINE_string('directions', None, 'Directions in place of appearances, a .npy file (k, C).', **given)
-  shared.mask(values)
+  flags.DEFINE_string('part', None, 'Part to edit: 3, or 3,4 for both as one; 3/4,5 for two edits.', **given)
+  flags.DEFINE_string('appearance', None, 'Appearance to add: 12, or 12/5 for two edits.', **given)
+  flags.DEFINE_string('alpha', None, 'Strength: 3, or -3,0,3 for a sweep; 3/-2 for two edits.', **given)
+  flags.DEFINE_enum(
+    'convention',
+    'unit',
+    ['unit', 'paper', 'published'],
+    'What --alpha multiplies: unit directions, or the offsets of the paper or of its code.',
+    **given,
+  )
+  flags.DEFINE_enum(
+    'alpha_unit',
+    'feature',
+    ['feature', 'rms'],
+    'Unit of --alpha: that of the features, or their root mean square.',
+    **given,
+  )
+  flags.DEFINE_bool('add', False, 'Add up all edits into one, instead of showing each on its own.', **given)
+  flags.DEFINE_bool('refined', False, 'Refine the parts for each sample first.', **given)
+  flags.DEFINE_string('directions', None, 'Directions to use in place of appearances: a .npy file (k, C).', **given)
+  shared.mask(values, 'union, or sum where --convention is not unit')
   named = given | {'module_name': ZOO}
-  flags.DEFINE_string('zoo', None, "Edits by name: a JSON file, or the authors' annotated directions (.py).", **named)
-  flags.DEFINE_string('name', None, 'Edits of the zoo, a,b; without a zoo, the name of the folder.', **named)
-  flags.DEFINE_string('annotate', None, 'Also write the edit into --zoo under this name.', **named)
+  flags.DEFINE_string('zoo', None, "File of named edits: JSON, or the authors' annotated directions (.py).", **named)
+  flags.DEFINE_string(
+    'name', None, 'With --zoo: the edits to apply, a or a,b. Without: the name of the folder.', **named
+  )
+  flags.DEFINE_string('annotate', None, 'Also save the edit in --zoo under this name.', **named)
   shared.samples(values, requests.SEEDS)
   shared.noise(values)
   shared.drop_rgb(values)

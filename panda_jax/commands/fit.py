@@ -21,26 +21,26 @@ keys = described_keys
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values}
-  shared.configured(values, FLAGS, KEYS, 'fit')
+  shared.configured(values, FLAGS, KEYS, 'fit; these override the configuration')
   shared.workdir(values, 'Folder for results and checkpoints.')
   shared.overwrite(values)
   flags.DEFINE_string(
     'published',
     None,
-    "Also write the authors' Uc-name_*.npy and Us-name_*.npy, by this name.",
+    "Also write the files of the authors' code, Uc-name_NAME-*.npy and Us-name_NAME-*.npy.",
     **given,
     module_name=shared.FOLDERS,
   )
   flags.DEFINE_bool(
-    'verbose', False, 'Say all that decided where the features live.', **given, module_name=shared.FOLDERS
+    'verbose', False, 'Say why the features are kept where they are.', **given, module_name=shared.FOLDERS
   )
   joining = given | {'module_name': 'several processes, see docs/scaling.md'}
-  flags.DEFINE_bool('distributed', False, 'This is one of several processes that fit together.', **joining)
+  flags.DEFINE_bool('distributed', False, 'Run as one of several processes that fit together.', **joining)
   flags.DEFINE_string(
-    'coordinator', None, 'HOST:PORT of process 0; detected in Slurm, Open MPI, Kubernetes, on TPUs.', **joining
+    'coordinator', None, 'HOST:PORT of process 0. Detected under Slurm, Open MPI, Kubernetes and on TPUs.', **joining
   )
-  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0; detected likewise.', **joining)
-  flags.DEFINE_integer('processes', None, 'How many processes; detected likewise.', **joining)
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0. Detected likewise.', **joining)
+  flags.DEFINE_integer('processes', None, 'Number of processes. Detected likewise.', **joining)
 
 
 def run(options: flags.FlagValues, call) -> None:

@@ -33,37 +33,43 @@ def workdir(values: flags.FlagValues, text: str = 'Folder of a fit.') -> None:
 
 def overwrite(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
-    'overwrite', False, 'Replace what another call left in the folder.', flag_values=values, module_name=FOLDERS
+    'overwrite',
+    False,
+    'Replace results of another call that are in the folder.',
+    flag_values=values,
+    module_name=FOLDERS,
   )
 
 
 def out(values: flags.FlagValues, default: str | None = None) -> None:
   """`default`: in words, where there is one."""
-  text = 'Folder to write into' + (f'; if left out, {default}.' if default else '.')
+  text = 'Folder to write to' + (f'; if left out, {default}.' if default else '.')
   flags.DEFINE_string('out', None, text, flag_values=values, module_name=FOLDERS)
 
 
 def generator(
-  values: flags.FlagValues, text: str = 'Folder of a generator that `panda-jax convert` wrote, or cats64.'
+  values: flags.FlagValues, text: str = 'Generator: a folder that `panda-jax convert` wrote, or cats64.'
 ) -> None:
   flags.DEFINE_string('generator', None, text, flag_values=values, module_name=MODEL)
 
 
 def moved_generator(values: flags.FlagValues) -> None:
-  generator(values, 'Where the generator of the fit is now, if it has moved; checked by its hash.')
+  generator(
+    values, 'Folder of the generator of the fit, if it has moved since. It must be the same one, which its hash tells.'
+  )
 
 
 def truncation(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': SAMPLES}
-  flags.DEFINE_float('truncation', None, f'{KEYS["truncation"].meaning}', **given)
-  flags.DEFINE_integer('truncation_layers', None, f'{KEYS["truncation_layers"].meaning}', **given)
+  flags.DEFINE_float('truncation', None, f'{KEYS["truncation"].meaning} If left out, 1.', **given)
+  flags.DEFINE_integer('truncation_layers', None, KEYS['truncation_layers'].meaning, **given)
 
 
 def labels(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'labels',
     None,
-    'Classes: 207, 207,208 or a .npy file of indices (N,) or rows (N, classes).',
+    'Classes of a conditional generator: 207 for all samples, 207,208 for one each, or a .npy file.',
     flag_values=values,
     module_name=SAMPLES,
   )
@@ -71,17 +77,21 @@ def labels(values: flags.FlagValues) -> None:
 
 def seeds(values: flags.FlagValues, default: str | None = None) -> None:
   """`default`: in words, where there is one."""
-  text = 'Seeds of samples: 0,1,2 or 0-99' + (f'; if left out, {default}.' if default else '.')
+  text = 'Seeds of the samples: 0,1,2 or 0-99' + (f'; if left out, {default}.' if default else '.')
   flags.DEFINE_string('seeds', None, text, flag_values=values, module_name=SAMPLES)
 
 
 def latents(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': SAMPLES}
   flags.DEFINE_string(
-    'latents', None, 'Samples in place of seeds: a .npy file of z, w or w+, or a projected_w.npz.', **given
+    'latents', None, 'Samples in place of --seeds: a .npy file of z, w or w+, or a projected_w.npz.', **given
   )
   flags.DEFINE_enum(
-    'space', None, ['z', 'w', 'wplus'], 'What --latents holds, where neither file nor shape says it.', **given
+    'space',
+    None,
+    ['z', 'w', 'wplus'],
+    'What --latents holds; needed only if neither the file nor its shape tells.',
+    **given,
   )
 
 
@@ -96,34 +106,41 @@ def statistics(values: flags.FlagValues, default: int, what: str) -> None:
   flags.DEFINE_integer(
     'samples',
     None,
-    f'Samples of the fit that {what} from; if left out, {default}.',
+    f'Number of samples of the fit from which {what}; if left out, {default}.',
     flag_values=values,
     module_name=SAMPLES,
   )
 
 
 def noise(values: flags.FlagValues, kinds: Sequence[str] = ('const', 'none')) -> None:
-  flags.DEFINE_enum('noise', 'const', [*kinds], 'Noise of the layers.', flag_values=values, module_name=IMAGES)
+  flags.DEFINE_enum('noise', 'const', [*kinds], 'Noise inputs of the layers.', flag_values=values, module_name=IMAGES)
 
 
 def drop_rgb(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     'drop_rgb',
     False,
-    'Forget the RGB made before the layer, as published PandA does.',
+    'Drop the RGB image made before the layer, as published PandA does (StyleGAN2).',
     flag_values=values,
     module_name=IMAGES,
   )
 
 
-def mask(values: flags.FlagValues) -> None:
-  """What shapes the mask of an edit or a removal."""
+def mask(values: flags.FlagValues, combined: str = 'union') -> None:
+  """What shapes the mask of an edit or a removal; `combined`: how parts are joined by default, in words."""
   given = {'flag_values': values, 'module_name': MASKS}
-  flags.DEFINE_enum('combine', None, ['union', 'sum'], 'How several parts of an edit are joined.', **given)
-  flags.DEFINE_string('threshold', None, 'Keep of a mask what is above this fraction of its maximum.', **given)
-  flags.DEFINE_float('feather', None, 'Soften the edge of a mask by so many cells of the feature map.', **given)
+  flags.DEFINE_enum(
+    'combine', None, ['union', 'sum'], f'How several parts are joined to one mask; if left out, {combined}.', **given
+  )
   flags.DEFINE_string(
-    'mask', None, 'A drawn PNG of the size of the feature map or the image: in place of, or inside, a part.', **given
+    'threshold', None, 'Set the mask to 0 where it is below this fraction of its maximum, from 0 to 1.', **given
+  )
+  flags.DEFINE_float('feather', None, 'Blur the edge of the mask by so many cells of the feature map.', **given)
+  flags.DEFINE_string(
+    'mask',
+    None,
+    'A PNG of the size of the image or the feature map. With --part the edit stays inside it; without, it is the mask.',
+    **given,
   )
 
 

@@ -5,13 +5,14 @@ adds flags of its own (--flagfile, --verbosity), takes the last of what is given
 another; its messages name neither flag nor remedy.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -109,16 +110,16 @@ def parse(
       remedy = f'it is a flag of {", ".join(others)}; {see}' if others else nearest_flag(name, known, see)
       raise InputError(*named, problem, remedy)
     if negated and equals:
-      raise InputError(name, text, 'it takes no value', f'give --{name}, or --{flag.name}=false')
+      raise InputError(f'--{name}', text, 'it takes no value', f'give --{name}, or --{flag.name}=false')
     if flag.boolean and not equals:
       text = 'false' if negated else 'true'
     elif not equals:
       text = next(coming, '--')
       if text.startswith('--'):
-        raise InputError(name, '', 'its value is missing', f'give --{name}=VALUE; {see}')
+        raise InputError(f'--{name}', '', 'its value is missing', f'give --{name}=VALUE; {see}')
     key = flag.name.removeprefix('config.')
     if key in given and not isinstance(flag, flags.MultiFlag):
-      raise InputError(name, text, f'it is given twice, the first time as {given[key]}', 'give it once')
+      raise InputError(f'--{name}', text, f'it is given twice, the first time as {given[key]}', 'give it once')
     given[key] = text
     _set(flag, text)
   values.mark_as_parsed()
@@ -129,11 +130,13 @@ def _set(flag: flags.Flag, text: str) -> None:
   try:
     flag.parse(text)
   except Exception as error:  # the types of configurations have parsers of their own, which raise what they like
-    raise InputError(flag.name, text, *_malformed(flag)) from error
+    raise InputError(f'--{flag.name}', text, *_malformed(flag)) from error
   if isinstance(flag.value, int) and abs(flag.value) >= LARGEST:
-    raise InputError(flag.name, text, 'it is too large', f'give a number of fewer than {len(str(LARGEST))} digits')
+    raise InputError(
+      f'--{flag.name}', text, 'it is too large', f'give a number of fewer than {len(str(LARGEST))} digits'
+    )
   if isinstance(flag.value, float) and math.isnan(flag.value):
-    raise InputError(flag.name, text, *_malformed(flag))
+    raise InputError(f'--{flag.name}', text, *_malformed(flag))
   flag.using_default_value = False
 
 
@@ -147,6 +150,18 @@ def _malformed(flag: flags.Flag) -> tuple[str, str]:
   if low is not None:
     problem, example = f'{problem} from {low} {"on" if high is None else f"to {high}"}', str(low)
   return problem, f'give --{flag.name}={example}, for example' if example else f'give one like {flag.value}'
+
+
+@contextlib.contextmanager
+def naming(values: flags.FlagValues) -> Iterator[None]:
+  """What is wrong with a flag that was typed, or is missing, is told by the flag's name as it is typed."""
+  try:
+    yield
+  except InputError as error:
+    name = error.argument
+    if name in own_flags(values) and (values[name].present or error.missing):
+      error.argument = f'--{name}'
+    raise
 
 
 def define_config(
@@ -175,16 +190,16 @@ def define_config(
       continue
     named.append(text if equals else next(coming, ''))
   if len(named) > 1:
-    raise InputError('config', named[1], f'it is given twice, the first time as {named[0]}', 'give it once')
+    raise InputError('--config', named[1], f'it is given twice, the first time as {named[0]}', 'give it once')
   if not named and default is None:
-    raise InputError('config', None, 'not given', f'give --config={such_as}, or one of your own')
+    raise InputError('--config', None, 'not given', f'give --config={such_as}, or one of your own')
   config = read_config(named[0] if named else str(default), such_as)
   overrides = [word for word in rest if OVERRIDE.match(word)]
   for word in overrides:
     key = OVERRIDE.match(word)[1]
     if key not in config:
       raise InputError(
-        f'config.{key}',
+        f'--config.{key}',
         word.partition('=')[2],
         'there is no such key',
         nearest(key, config.keys(), '--help lists them'),
@@ -193,7 +208,7 @@ def define_config(
     config_flags.DEFINE_config_dict('config', config, 'Configuration file.', values, sys_argv=overrides)
   except Exception as error:
     problem = f'its keys cannot be given here: {error}'
-    raise InputError('config', named[0] if named else default, problem, 'write them into the file') from error
+    raise InputError('--config', named[0] if named else default, problem, 'write them into the file') from error
   return rest
 
 
@@ -207,7 +222,7 @@ def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
   path = found(path)
   if path is None:
     names = ', '.join(sorted(file.stem for file in folder().glob('*.py')))
-    raise InputError('config', named, 'there is no such file', f'give a file, or one of {names}')
+    raise InputError('--config', named, 'there is no such file', f'give a file, or one of {names}')
   loader = importlib.machinery.SourceFileLoader('panda_jax_configuration', path)
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
   sys.modules[loader.name] = module  # dataclasses look for theirs there
@@ -218,9 +233,9 @@ def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
     raise
   except (Exception, SystemExit) as error:  # it may raise anything
     problem = f'it raises {type(error).__name__}: {error}'
-    raise InputError('config', named, problem, 'mend the file, or give another') from error
+    raise InputError('--config', named, problem, 'mend the file, or give another') from error
   if not isinstance(config, ml_collections.ConfigDict):
-    raise InputError('config', named, f'its get_config gives a {type(config).__name__}', 'let it return a ConfigDict')
+    raise InputError('--config', named, f'its get_config gives a {type(config).__name__}', 'let it return a ConfigDict')
   return config
 
 

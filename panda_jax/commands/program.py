@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -19,22 +20,22 @@ from panda_jax.runtime import signals
 from panda_jax.runtime.invocation import program_name
 
 COMMANDS = {
-  'fit': 'parts and appearances of feature maps',
-  'info': 'sizes and layers of a generator',
-  'sample': 'images, latents and feature maps of a generator',
-  'edit': 'edited images of a fit',
-  'remove': 'images of a fit with a part removed',
-  'refine': 'parts of single samples',
-  'saliency': 'where appearances are in images',
-  'report': 'one page with all that a workdir holds',
-  'catalog': 'the edits of a fit that are worth seeing',
-  'discover': 'directions of SeFa, GANSpace, StyleSpace, LowRankGAN or ReSeFa',
-  'compare': 'all methods on one generator, under one protocol',
-  'convert': 'a PyTorch checkpoint becomes a generator',
-  'app': 'the explorer, in a browser',
+  'fit': 'find parts and appearances of feature maps',
+  'info': 'show sizes and layers of a generator',
+  'sample': 'write images, latents and feature maps of a generator',
+  'edit': 'edit images with the parts and appearances of a fit',
+  'remove': 'remove a part from images',
+  'refine': 'refine the parts of a fit for single samples',
+  'saliency': 'show where appearances are in images',
+  'report': 'write a page with all results of a workdir',
+  'catalog': 'search a fit for the edits that are worth seeing',
+  'discover': 'find directions with SeFa, GANSpace, StyleSpace, LowRankGAN or ReSeFa',
+  'compare': 'compare all methods on one generator, under one protocol',
+  'convert': 'convert a PyTorch checkpoint to a generator',
+  'app': 'explore fits in a browser',
 }
-HELP = {'--help', '-help', '-h', 'help', '--help=true'}
-VERSION = {'--version', '-version', 'version', '--version=true'}
+HELP = {'--help', '-help', '-h', '--help=true'}
+VERSION = {'--version', '-version', '--version=true'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,13 @@ class Call:
 
 
 def module_of(name: str) -> ModuleType:
-  """The file of a command."""
+  """The file of a command.
+
+  Raises:
+    InputError: there is no such command.
+  """
+  if name not in COMMANDS:
+    raise InputError('command', name, 'unknown', nearest(name, COMMANDS))
   return importlib.import_module(f'panda_jax.commands.{name}')
 
 
@@ -66,15 +73,22 @@ def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, An
   if len(argv) < 2 or argv[1].startswith('-'):
     raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', f'give one of {", ".join(COMMANDS)}')
   name, words = argv[1], argv[2:]
-  if name not in COMMANDS:
-    raise InputError('command', name, 'unknown', nearest(name, COMMANDS))
   module, values = module_of(name), flags.FlagValues()
   if hasattr(module, 'CONFIGURATION'):
     words = parser.define_config(values, words, module.CONFIGURATION, module.SUCH_AS)
   module.define(values)
   see, more = f'{program_name()} {name} --help lists the flags', hasattr(module, 'ARGUMENTS')
   rest = parser.parse(values, words, see, positional=more, command=name, elsewhere=commands_with)
+  if hasattr(module, 'CONFIGURATION'):
+    check_keys(name, values.config, module.KEYS)
   return module, values, Call(tuple(rest), shlex.join([*program_name().split(), *argv[1:]]), started)
+
+
+def check_keys(name: str, config: Mapping[str, Any], keys: Collection[str]) -> None:
+  """Raises InputError if a configuration has a key that its command has not, as one of another command does."""
+  strange = sorted(set(config.keys()) - set(keys))
+  if strange:
+    raise InputError(f'config.{strange[0]}', config[strange[0]], f'no key of {name}', f'give a configuration of {name}')
 
 
 def commands_with(flag: str) -> list[str]:
@@ -89,9 +103,13 @@ def commands_with(flag: str) -> list[str]:
 
 
 def helped(name: str | None) -> str:
-  """What --help says: the commands, or the examples and the flags of one."""
+  """What --help says: the commands, or the examples and the flags of one.
+
+  Raises:
+    InputError: there is no such command.
+  """
   program = program_name()
-  if name not in COMMANDS:
+  if name is None or name.startswith('-'):
     lines = [f'  {command:<10} {summary}' for command, summary in COMMANDS.items()]
     return '\n'.join([f'{program} COMMAND --flag=value ...', '', *lines, '', f'{program} COMMAND --help: its flags'])
   module, values = module_of(name), flags.FlagValues()
@@ -99,7 +117,10 @@ def helped(name: str | None) -> str:
   lines = [f'{name}: {COMMANDS[name]}', '', *(f'  {program} {example}' for example in module.EXAMPLES)]
   lines += parser.listed(values)
   if hasattr(module, 'keys'):
-    lines += ['', f'configuration: --config=FILE.py, or a name such as {module.SUCH_AS}; more keys, as --config.KEY:']
+    lines += [
+      '',
+      f'configuration: --config=NAME or FILE.py, such as {module.SUCH_AS}; more keys, as --config.KEY=VALUE:',
+    ]
     lines += module.keys()
   return '\n'.join(lines)
 
@@ -116,14 +137,15 @@ def main(argv: list[str], started: float | None = None) -> int:
   """
   logging.set_verbosity(logging.ERROR)
   try:
-    if not HELP.isdisjoint(argv[1:]):
-      print(helped(next((word for word in argv[1:] if word in COMMANDS), None)))
-    elif not VERSION.isdisjoint(argv[1:]):
+    if argv[1:2] == ['help'] or not HELP.isdisjoint(argv[1:]):
+      print(helped(next((word for word in argv[1:] if word not in {*HELP, 'help'}), None)))
+    elif argv[1:2] == ['version'] or not VERSION.isdisjoint(argv[1:]):
       print(f'panda-jax {panda_jax.__version__}')
     else:
       with signals.keeping(lambda: 'nothing was written'), signals.raising():
         module, options, call = parse(argv, started)
-        module.run(options, call)
+        with parser.naming(options):
+          module.run(options, call)
     sys.stdout.flush()
   except BrokenPipeError:  # whoever reads has seen enough, and the work is done
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

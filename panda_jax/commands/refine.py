@@ -8,7 +8,7 @@ from panda_jax.commands import options as shared
 from panda_jax.commands import requests, sentences
 
 EXAMPLES = ('refine --workdir=DIR --seeds=19', 'refine --workdir=DIR --features=FILE.npy')
-OF_FIT = 'the first of the fit'
+OF_FIT = 'the first 8 of the fit'
 
 
 def define_explained(values: flags.FlagValues, default_folder: str) -> None:
@@ -32,20 +32,22 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     'proximal',
     0.0,
-    'Pull towards the parts of the fit; 0.03 to 0.1 keeps their meaning.',
+    'Strength of the pull towards the parts of the fit, 0 for none; 0.03 to 0.1 keeps their meaning.',
     flag_values=values,
     module_name='refinement',
   )
-  define_explained(values, 'refine and the seeds')
+  define_explained(values, 'refine, the seeds and other flags that were given')
 
 
-def explained_folder(options: flags.FlagValues, command: str, numbers) -> Path:
-  """Where the command writes."""
+def explained_folder(options: flags.FlagValues, command: str, numbers, *told: str) -> Path:
+  """Where the command writes; `told`: flags that the name of the folder tells where they are given."""
   from panda_jax.results.explanations import folder_name
 
   if options.out:
     return Path(options.out)
-  return sentences.inside(options.workdir, options.name or folder_name(command, numbers))
+  given = requests.distinction(options, *told, 'latents', 'space', 'labels', 'features')
+  name = options.name or requests.file_name(folder_name(command, numbers) + given)
+  return sentences.inside(options.workdir, name)
 
 
 def options_of(options: flags.FlagValues, call, progress):
@@ -61,7 +63,7 @@ def run(options: flags.FlagValues, call) -> None:
 
   opened = requests.given_fit(options)
   samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
-  out = explained_folder(options, 'refine', samples.seeds if samples else None)
+  out = explained_folder(options, 'refine', samples.seeds if options.seeds else None, 'proximal')
   with Progress() as progress:
     how = options_of(options, call, progress)
     shapes, told = refine_into(out, opened, samples, how, features=features, proximal=options.proximal)

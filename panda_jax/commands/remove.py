@@ -13,18 +13,18 @@ STATISTICS = 64  # as of results.edits, which is large to import
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': REMOVAL}
-  flags.DEFINE_string('part', None, 'Part that is removed: 3, or 3,4 joined.', **given)
-  flags.DEFINE_string('appearance', None, 'Appearance of the background; if left out, it is found.', **given)
-  flags.DEFINE_float('strength', 1.0, 'Multiplies the strength that was found.', **given)
-  flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'What tells background from the rest.', **given)
+  flags.DEFINE_string('part', None, 'Part to remove: 3, or 3,4 for both as one.', **given)
+  flags.DEFINE_string('appearance', None, 'Appearance of the background; found automatically if left out.', **given)
+  flags.DEFINE_float('strength', 1.0, 'Factor on the strength that is found automatically.', **given)
+  flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Threshold rule that separates the background.', **given)
   shared.mask(values)
   shared.samples(values, requests.SEEDS)
-  shared.statistics(values, STATISTICS, 'the background and the strength are found')
+  shared.statistics(values, STATISTICS, 'background and strength are found')
   shared.noise(values)
   shared.drop_rgb(values)
   shared.workdir(values)
   shared.moved_generator(values)
-  shared.name(values, 'Name of the folder; if left out, remove-part and the number.')
+  shared.name(values, 'Name of the folder; if left out, remove-part, the number and the flags that were given.')
   shared.out(values, 'WORKDIR/edits/NAME')
   shared.overwrite(values)
 
@@ -39,7 +39,9 @@ def run(options: flags.FlagValues, call) -> None:
   appearance = None if options.appearance is None else requests.parsed_index(options.appearance, 'appearance')
   mask = {'combine': options.combine, 'feather': options.feather}
   mask['threshold'] = requests.parsed_fraction(options.threshold)
-  name = options.name or 'remove-part' + '+'.join(map(str, part))
+  told = 'appearance', 'strength', 'separate', 'seeds', 'threshold', *requests.DISTINCT, 'samples'
+  default = f'remove-part{"+".join(map(str, part))}{requests.distinction(options, *told)}'
+  name = options.name or requests.file_name(default)
   out = edits_folder(options, name)
   with Progress(len(samples.names())) as progress:
     shapes, told = remove_into(

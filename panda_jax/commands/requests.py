@@ -1,6 +1,7 @@
 """What somebody who types `panda-jax edit` and its like asks for: flags as a fit, samples and edits."""
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,10 @@ from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
 SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 BETWEEN = '/'  # several edits
+LONGEST_NAME = 100  # characters of a folder's name
+FILES = ('.npy', '.npz', '.png')
+# Flags of edits and removals that the name of a folder tells.
+DISTINCT = 'combine', 'feather', 'mask', 'latents', 'space', 'labels', 'noise', 'drop_rgb'
 STRENGTHS = 'give --alpha=3, --alpha=-3,0,3 for a sweep, or --alpha=3/-2 for two edits'
 MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that make an edit anew
 
@@ -204,7 +209,11 @@ def _from_zoo(options: Any) -> Request:
       named = zoo.chosen(found, name, options.zoo)
       named.check(opened.digest_factors, name)
       edits[name] = list(named.terms)
-  return Request(opened, _added(edits) if options.add else edits, _file_name('+'.join(names)))
+  return Request(
+    opened,
+    _added(edits) if options.add else edits,
+    file_name('+'.join(names) + distinction(options, 'seeds', 'refined', *DISTINCT, 'add')),
+  )
 
 
 def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, dict[str, list[Spec]]]:
@@ -259,7 +268,7 @@ def _from_flags(options: Any, opened: FinishedFit) -> tuple[dict[str, list[Spec]
       raise InputError('part', options.part, f'{name} is asked for twice', 'give every edit once')
     edits[name] = [spec]
   edits = _added(edits) if options.add else edits
-  return edits, _file_name(options.name or _default_name(titles, options))
+  return edits, file_name(options.name or _default_name(titles, options))
 
 
 def _each(options: Any) -> list[tuple[tuple[int, ...], int, float | tuple[float, ...]]]:
@@ -308,13 +317,31 @@ def _default_name(titles: Sequence[str], options: Any) -> str:
     words = words.replace(old, new)
   words = words.replace(' and ', '+').replace(', ', '-').replace(' + ', '-').replace(' ', '-')
   words += f'-alpha{options.alpha.replace(",", "_")}'
-  for name, plain in (('convention', 'unit'), ('alpha_unit', 'feature'), ('seeds', None), ('threshold', None)):
+  for name, plain in (('convention', 'unit'), ('alpha_unit', 'feature')):
+    words += '' if options[name].value == plain else f'-{options[name].value}'
+  return words + distinction(options, 'seeds', 'threshold', 'refined', *DISTINCT, 'directions', 'add')
+
+
+def distinction(options: Any, *names: str) -> str:
+  """What a folder's name says of the flags that were given: '-seeds0-5-labels207'; '' where all are at their defaults.
+
+  A file is told by its name without the folder.
+  """
+  words = ''
+  for name in names:
     value = options[name].value
-    words += '' if value == plain else f'-{value}' if plain else f'-{name}{value.replace(",", "_")}'
-  return words + '-refined' * options.refined
+    if value == options[name].default:
+      continue
+    text = '' if value is True else f'{value:g}' if isinstance(value, float) else str(value)
+    text = Path(text).stem if text.endswith(FILES) else text
+    words += f'-{name}{"-" * (text[:1].isalpha())}{text.replace(",", "_")}'
+  return words
 
 
-def _file_name(words: str) -> str:
-  """A folder's name: what a file system or a shell may trip over is replaced."""
+def file_name(words: str) -> str:
+  """A folder's name: what a file system or a shell may trip over is replaced; of a long one the end becomes a hash."""
   safe = ''.join(c if c.isalnum() or c in '.+-_' else '_' for c in words).strip('.')
-  return safe[:100] or 'edit'
+  if len(safe) > LONGEST_NAME:
+    digest = hashlib.sha256(words.encode(errors='surrogateescape')).hexdigest()[:8]
+    safe = f'{safe[: LONGEST_NAME - len(digest) - 1]}-{digest}'
+  return safe or 'edit'

@@ -15,11 +15,11 @@ STATISTICS = 500  # as of results.explanations, which is large to import
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': 'saliency'}
-  flags.DEFINE_string('appearance', None, 'Appearances: 0, or 0,3.', **given)
-  flags.DEFINE_string('threshold', None, 'Of the masks: mean (if left out), otsu, or a number.', **given)
-  flags.DEFINE_string('masks', None, 'Masks to compare with, a .npy file (N, h, w).', **given)
-  shared.statistics(values, STATISTICS, 'thresholds and ranges are taken')
-  define_explained(values, 'saliency and the appearances')
+  flags.DEFINE_string('appearance', None, 'Appearances to show: 0, or 0,3.', **given)
+  flags.DEFINE_string('threshold', None, 'Threshold of the masks: mean, otsu, or a number. If left out, mean.', **given)
+  flags.DEFINE_string('masks', None, 'Masks to compare with: a .npy file (N, h, w).', **given)
+  shared.statistics(values, STATISTICS, 'thresholds and ranges are computed')
+  define_explained(values, 'saliency, the appearances and other flags that were given')
 
 
 def run(options: flags.FlagValues, call) -> None:
@@ -30,7 +30,9 @@ def run(options: flags.FlagValues, call) -> None:
   opened = requests.given_fit(options)
   samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
   chosen = requests.parsed_indices(options.appearance, 'appearance')
-  out = explained_folder(options, 'saliency', chosen)
+  first = samples is None or samples.seeds is None or samples.seeds == first_seeds(opened)[: len(samples.seeds)]
+  told = 'threshold', 'masks', 'samples', *(() if first else ('seeds',))
+  out = explained_folder(options, 'saliency', chosen, *told)
   with Progress() as progress:
     shapes, _ = saliency_into(
       out,

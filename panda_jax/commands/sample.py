@@ -9,9 +9,10 @@ from panda_jax.commands import requests, sentences
 from panda_jax.errors import InputError
 
 EXAMPLES = (
-  'sample --generator=DIR --seeds=0-15 --truncation=0.7 --out=DIR',
-  'sample --generator=DIR --latents=z.npy --layer=5 --out=DIR',
+  'sample --generator=cats64 --seeds=0-15 --truncation=0.7 --out=DIR',
+  'sample --generator=cats64 --latents=z.npy --layer=5 --out=DIR',
 )
+TYPED = 'generator', 'seeds', 'latents', 'space', 'labels', 'transform', 'features'  # of which the record has hashes
 
 
 def define(values: flags.FlagValues) -> None:
@@ -22,10 +23,10 @@ def define(values: flags.FlagValues) -> None:
   shared.labels(values)
   shared.truncation(values)
   shared.noise(values, ('const', 'none', 'random'))
-  flags.DEFINE_integer('seed', None, 'Of random noise; if left out, 0.', **given)
-  flags.DEFINE_string('transform', None, "StyleGAN3's user transform, a .npy file (3, 3).", **given)
-  flags.DEFINE_integer('layer', None, 'Write the feature maps at this layer too.', **given)
-  flags.DEFINE_string('features', None, 'Feature maps to go on from at --layer, a .npy file (N, H, W, C).', **given)
+  flags.DEFINE_integer('seed', None, 'Seed of --noise=random; if left out, 0.', **given)
+  flags.DEFINE_string('transform', None, "StyleGAN3's user transform: a .npy file (3, 3).", **given)
+  flags.DEFINE_integer('layer', None, 'Also write the feature maps at this layer.', **given)
+  flags.DEFINE_string('features', None, 'Feature maps to resume from at --layer: a .npy file (N, H, W, C).', **given)
   shared.drop_rgb(values)
   shared.out(values)
   shared.overwrite(values)
@@ -62,6 +63,8 @@ def run(options: flags.FlagValues, call) -> None:
       features=features,
       drop_rgb=options.drop_rgb,
       overwrite=options.overwrite,
+      command=call.text,
+      typed={name: options[name].value for name in TYPED if options[name].value is not None},
       on_samples=progress.samples_done,
     )
   sentences.print_written(Path(options.out), shapes, 'images.png')

@@ -6,6 +6,7 @@ An index means nothing without the factors it was read off: an edit from a zoo r
 import ast
 import base64
 import binascii
+import contextlib
 import dataclasses
 import json
 import os
@@ -20,6 +21,7 @@ from panda_jax.editing.edits import AnyEdit, compose, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files.access import read_bytes, write_atomically
+from panda_jax.files.lock import awaited
 from panda_jax.files.records import misfit, read_json
 
 FORMAT = 1
@@ -185,15 +187,19 @@ def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
 
 
 def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bool = False) -> None:
-  """Adds an edit to a zoo, which is made if need be.
+  """Adds an edit to a zoo, which is made if need be. Others that do so at the same time wait for each other.
 
   Raises:
-    InputError: another edit has this name and `overwrite` is not set.
+    InputError: another edit has this name and `overwrite` is not set, or another process keeps the zoo for long.
   """
-  zoo = read_zoo(path) if os.path.lexists(path) else {}
-  if name in zoo and zoo[name] != named and not overwrite:
-    raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
-  write_zoo(path, zoo | {name: named})
+  folder = Path(path).parent
+  with (
+    awaited(folder, 'zoo') if folder.is_dir() else contextlib.nullcontext()
+  ):  # else it cannot be written, and is said
+    zoo = read_zoo(path) if os.path.lexists(path) else {}
+    if name in zoo and zoo[name] != named and not overwrite:
+      raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
+    write_zoo(path, zoo | {name: named})
 
 
 def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:

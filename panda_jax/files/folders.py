@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ def claimed(
   *,
   marker: str,
   keys: Iterable[str] = ('settings',),
+  beside: Collection[str] = (),
   replaced: Iterable[str] = (),
 ) -> Iterator[None]:
   """Makes and locks a folder that a command writes into, unless results of other settings are there already.
@@ -41,6 +42,7 @@ def claimed(
     overwrite: take the folder nevertheless.
     marker: a file that is a result too, of nobody knows what settings where there is no record.
     keys: of the record, one inside the other, that lead to its settings.
+    beside: keys beside the settings there, of what tells no results from others.
     replaced: patterns of files that go when others are overwritten: the record, and what may not be written again.
 
   Raises:
@@ -53,7 +55,7 @@ def claimed(
     with locked(out, 'out'), signals.keeping(lambda: dropped, f'the results are in {out}'):
       check_no_links(out, (record, marker, *replaced, *RESULTS), 'out')
       there = any(os.path.lexists(out / name) for name in (record, marker))
-      if there and _settings_in(out / record, keys) != json.loads(json.dumps(settings)):
+      if there and _settings_in(out / record, keys, beside) != json.loads(json.dumps(settings)):
         if not overwrite:
           raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
         for pattern in replaced:
@@ -67,7 +69,7 @@ def claimed(
     raise
 
 
-def _settings_in(path: Path, keys: Iterable[str]) -> Any:
+def _settings_in(path: Path, keys: Iterable[str], beside: Collection[str]) -> Any:
   """None where nothing can be read, which equals no settings."""
   try:
     found = read_json(path, 'out')
@@ -75,4 +77,4 @@ def _settings_in(path: Path, keys: Iterable[str]) -> Any:
       found = found[key]
   except (InputError, KeyError, TypeError):
     return None
-  return found
+  return {key: value for key, value in found.items() if key not in beside} if isinstance(found, dict) else found

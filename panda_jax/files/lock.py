@@ -25,9 +25,14 @@ except ImportError:  # not on Windows, where the file alone must do
 
 LOCK = '.panda-jax.lock'
 LARGEST = 1000  # bytes of it that are read
+PATIENCE = 20.0  # seconds
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
 DISKS = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'tmpfs', 'overlay')  # systems of files of one machine
 _FLAGS = ('O_CLOEXEC', 'O_NOFOLLOW', 'O_NONBLOCK')
+
+
+class InUse(InputError):
+  """Another process has the lock."""
 
 
 class Owner(NamedTuple):
@@ -54,8 +59,8 @@ def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[Non
   """Makes a folder, if need be, and keeps other processes from doing the same until the block ends.
 
   Raises:
-    InputError: named `argument`: another process has it, which the text names; or the system refuses to write to it,
-      now or in the block.
+    InUse: named `argument`: another process has it, which the text names.
+    InputError: the system refuses to write to it, now or in the block.
   """
   folder = Path(folder)
   try:
@@ -70,6 +75,22 @@ def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[Non
       os.close(file)
   except OSError as error:
     raise refusal(argument, folder, 'it cannot be written', error) from error
+
+
+@contextlib.contextmanager
+def awaited(folder: str | os.PathLike, argument: str = 'workdir', seconds: float = PATIENCE) -> Iterator[None]:
+  """`locked`, for what takes a moment only: whoever has the folder is waited for, up to so many seconds."""
+  until = time.monotonic() + seconds
+  with contextlib.ExitStack() as held:
+    while True:
+      try:
+        held.enter_context(locked(folder, argument))
+        break
+      except InUse:
+        if time.monotonic() > until:
+          raise
+      time.sleep(0.02)
+    yield
 
 
 def _taken(folder: Path, argument: str) -> int:
@@ -112,7 +133,7 @@ def _check_free(folder: Path, argument: str, file: int, free: bool | None) -> No
   owner = _owner(file)
   if free is False:
     who = f'by {owner}' if owner else 'by another process'
-    raise InputError(argument, folder, f'it is in use {who}', 'wait until that ends, or choose another folder')
+    raise InUse(argument, folder, f'it is in use {who}', 'wait until that ends, or choose another folder')
   if owner is None:
     return
   me = _me()
@@ -121,7 +142,7 @@ def _check_free(folder: Path, argument: str, file: int, free: bool | None) -> No
   ended = free if here or _on_disk(folder) else False
   if not ended and not (here and not _runs(owner.process)):
     remedy = f'choose another folder, or remove {LOCK} there if that process has ended'
-    raise InputError(argument, folder, f'it is in use by {owner}', remedy)
+    raise InUse(argument, folder, f'it is in use by {owner}', remedy)
 
 
 def _owner(file: int) -> Owner | None:

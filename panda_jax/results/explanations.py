@@ -171,8 +171,17 @@ def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
   """Where the results of a command go below the workdir unless the user says: 'refine-19', 'saliency-0+3'."""
   if not numbers:
     return command
-  few = '+'.join(map(str, numbers)) if len(numbers) <= 4 else f'{numbers[0]}-to-{numbers[-1]}'
-  return f'{command}-{few}'
+  return f'{command}-{_few(numbers)}'
+
+
+def _few(numbers: Sequence[int]) -> str:
+  """Numbers in a few characters, others for others."""
+  if len(numbers) <= 4:
+    return '+'.join(map(str, numbers))
+  row = f'{numbers[0]}-to-{numbers[-1]}'
+  if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+    return row
+  return f'{row}-{hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()[:8]}'
 
 
 def refine_into(

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -22,6 +22,7 @@ from panda_jax.pictures import figures
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'
+TOLD = 'command', 'typed'  # keys of the record beside the settings, which are at its top
 ARRAYS = 'w.npy', 'wplus.npy', 'features.npy'  # that are not always written
 
 
@@ -41,6 +42,8 @@ def sample_into(
   features: np.ndarray | None = None,
   drop_rgb: bool = False,
   overwrite: bool = False,
+  command: str = '',
+  typed: Mapping[str, str] | None = None,
   batch: int | None = None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
 ) -> dict[str, tuple[int, ...]]:
@@ -58,6 +61,8 @@ def sample_into(
     layer: split there: features.npy is written, and the images are those of the resumed run.
     features: (N, H, W, C), to resume from at `layer` instead of the generator's own.
     drop_rgb: forget the RGB accumulated before `layer`, as published PandA does.
+    command: for the record, to do it again.
+    typed: what named the generator, the samples and their classes, for the record.
     batch: samples at a time.
 
   Returns:
@@ -99,7 +104,7 @@ def sample_into(
   written: dict[str, Rows] = {}
   written_shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []
-  claim = claimed(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=())
+  claim = claimed(out, RECORD, settings, 'other samples are', overwrite, marker='images.npy', keys=(), beside=TOLD)
   with claim, writing(out) as create:
 
     def add(name: str, rows, count: int):
@@ -135,7 +140,7 @@ def sample_into(
     for name in {*ARRAYS} - {*written}:  # of other samples
       (out / name).unlink(missing_ok=True)
     figures.draw_images(out / 'images.png', np.concatenate(shown))
-    write_json(out / RECORD, settings)
+    write_json(out / RECORD, settings | dict(zip(TOLD, (command, dict(typed or {})), strict=True)))
   return written_shapes
 
 

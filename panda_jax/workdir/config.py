@@ -34,27 +34,38 @@ class Key(NamedTuple):
 
 KEYS = {
   'features': Key(placeholder(str), 'Feature maps: a .npy file (N, H, W, C), or (N, S, C) with a grid.'),
-  'generator': Key(placeholder(str), 'Or the folder of a generator, or cats64, with a layer and samples.'),
-  'truncation': Key(1.0, 'Truncation of the latents; 1 for none.'),
-  'truncation_layers': Key(placeholder(int), 'How many of the first w+ rows are truncated; all if left out.'),
-  'labels': Key(placeholder(str), 'Classes of a conditional generator, in turn: 207,208, or a .npy file.'),
-  'grid': Key(placeholder(str), 'H,W of features (N, S, C).'),
-  'layer': Key(placeholder(int), 'Where the generator is split, or where the features were taken.'),
-  'samples': Key(placeholder(int), 'How many to generate; of a file, use only the first so many.'),
-  'batch': Key(placeholder(int), 'Samples at a time; by size if left out. It changes speed only.'),
-  'parts': Key(placeholder(int), 'R_S, how many parts.'),
-  'appearances': Key(placeholder(int), 'R_C, how many appearances; all channels if left out.'),
-  'seed': Key(0, 'Of the restarts, and of the first sample that is generated.'),
-  'restarts': Key(64, 'Starts that are tried on a subset; the best few go on.'),
+  'generator': Key(
+    placeholder(str), 'In place of features: the folder of a generator, or cats64. Needs layer and samples.'
+  ),
+  'truncation': Key(1.0, 'Factor by which latents are truncated; 1 for no truncation.'),
+  'truncation_layers': Key(placeholder(int), 'Number of w+ rows that are truncated, from the first; all if left out.'),
+  'labels': Key(
+    placeholder(str), 'Classes of a conditional generator: 207,208, or a .npy file. Samples take them in turn.'
+  ),
+  'grid': Key(placeholder(str), 'Height and width of features (N, S, C), as H,W.'),
+  'layer': Key(placeholder(int), 'Layer at which the generator is split; with features, it is only recorded.'),
+  'samples': Key(
+    placeholder(int), 'Number of samples: to generate, or from the start of a file (all of it if left out).'
+  ),
+  'batch': Key(
+    placeholder(int), 'Samples computed at a time; chosen by their size if left out. It changes speed only.'
+  ),
+  'parts': Key(placeholder(int), 'Number of parts, R_S.'),
+  'appearances': Key(placeholder(int), 'Number of appearances, R_C; one for each channel if left out.'),
+  'seed': Key(0, 'Seed of the random starts; also the first seed of the generated samples.'),
+  'restarts': Key(64, 'Random starts, tried on a subset of the samples; the best few go on.'),
   'joint': Key(True, 'Refine appearances together with the parts.'),
-  'orthonormal': Key(False, "Keep A'A = I."),
-  'center': Key('none', 'What is subtracted: none, position (the mean feature map), channel (the mean fibre).'),
-  'rotation': Key('none', 'Of the appearances: none, varimax (sparser coordinates).'),
-  'precision': Key('highest', 'Of products with the data: highest, high, default.'),
-  'store': Key('auto', 'Where features live: auto, device, host, source (read again for each pass).'),
-  'storage': Key('float32', 'On the devices: float32, or bfloat16 for half the memory.'),
-  'max_iterations': Key(2000, 'Of the last level.'),
-  'checkpoint_seconds': Key(30.0, 'Between two checkpoints.'),
+  'orthonormal': Key(False, 'Keep the appearances orthonormal.'),
+  'center': Key(
+    'none',
+    'What is subtracted from features: none, position (the mean feature map) or channel (the mean over positions).',
+  ),
+  'rotation': Key('none', 'Rotation of the appearances: none, or varimax (sparser coordinates).'),
+  'precision': Key('highest', 'Precision of matrix products with the features: highest, high or default.'),
+  'store': Key('auto', 'Where features are kept: auto, device, host, or source (read again for each pass).'),
+  'storage': Key('float32', 'Number format of features on the devices: float32, or bfloat16 for half the memory.'),
+  'max_iterations': Key(2000, 'Largest number of iterations on all samples.'),
+  'checkpoint_seconds': Key(30.0, 'Seconds between checkpoints.'),
 }
 
 
