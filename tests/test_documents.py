@@ -18,16 +18,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import run as program
 from examples.train_generator import __main__ as train
 from examples.train_generator import embed
 from examples.train_generator import evaluate as evaluation
 from panda_jax import catalog
 from panda_jax.catalog import Settings
-from panda_jax.converters.command import main as convert
+from panda_jax.commands import program
 from panda_jax.editing.zoo import read_zoo
 from panda_jax.generators.disk import folder_of
-from tests.commands.test_edit import call
+from tests.commands.calls import call
 from tests.documents import ROOT, documents, pieces
 
 DATA = ROOT / 'tests' / 'data'
@@ -153,7 +152,7 @@ def place(tmp_path_factory):
   with pytest.MonkeyPatch.context() as patched:
     patched.chdir(place)
     assert call('fit', '--config=configs/cats64.py', '--workdir=runs/cats64', *FEW) == 0
-    assert convert(['converters', 'biggan-deep-256', 'generators/biggan']) == 0
+    assert call('convert', 'biggan-deep-256', 'generators/biggan') == 0
   return place
 
 
@@ -181,15 +180,13 @@ def typed(command: str, form: Form, number: int) -> list[str]:
 
 def run(words: list[str]) -> int:
   match words:
-    case ['python', 'run.py', *given]:
+    case ['python', 'run.py', *given] | ['python', '-m', 'panda_jax', *given] | ['panda-jax', *given]:
       return call(*given)
     case ['python', '-m', 'converters', *given]:
-      return convert(['converters', *given])
+      return call('convert', *given)
     case ['python', '-m', 'panda_jax.app', *given]:
       pytest.importorskip('gradio')
-      from panda_jax.app.__main__ import main
-
-      return main(given)
+      return call('app', *given)
     case ['python', '-m', 'examples.train_generator', *given]:
       return train.main(['train', *given])
     case ['python', '-m', 'examples.train_generator.embed', *given]:
@@ -203,7 +200,7 @@ def read_only(words: list[str], monkeypatch) -> int:
     words = words[words.index('python') :]
   match words:
     case ['python', 'run.py', name, *given]:
-      monkeypatch.setitem(program.COMMANDS, name, lambda: None)
+      monkeypatch.setattr(program.module_of(name), 'run', lambda options, call: None)
       return call(name, *given)
     case ['python', '-m', 'examples.train_generator', *given]:
       return 0 if train.parsed(given).config.images else 1

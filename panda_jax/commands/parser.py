@@ -25,6 +25,7 @@ from panda_jax.workdir.config import told
 
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
 LARGEST = 1 << 63  # of a whole number
+MOST_COMMANDS = 5  # that a remedy names
 OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 # By absl's name of a type: what is wrong with a text that is none, and a value that would do.
 KINDS = {
@@ -107,7 +108,8 @@ def parse(
       named = (f'--{name}', text) if equals else ('flag', word)
       problem = f'{command} has no such flag' if command else 'there is no such flag'
       others = elsewhere(name)
-      remedy = f'it is a flag of {", ".join(others)}; {see}' if others else nearest_flag(name, known, see)
+      of = f'it is a flag of {", ".join(others[:MOST_COMMANDS])}{", ..." * (len(others) > MOST_COMMANDS)}; '
+      remedy = of * bool(others) + nearest_flag(name, known, see)
       raise InputError(*named, problem, remedy)
     if negated and equals:
       raise InputError(f'--{name}', text, 'it takes no value', f'give --{name}, or --{flag.name}=false')
@@ -119,7 +121,7 @@ def parse(
         raise InputError(f'--{name}', '', 'its value is missing', f'give --{name}=VALUE; {see}')
     key = flag.name.removeprefix('config.')
     if key in given and not isinstance(flag, flags.MultiFlag):
-      raise InputError(f'--{name}', text, f'it is given twice, the first time as {given[key]}', 'give it once')
+      raise InputError(f'--{flag.name}', text, f'it is given twice, the first time as {given[key]}', 'give it once')
     given[key] = text
     _set(flag, text)
   values.mark_as_parsed()

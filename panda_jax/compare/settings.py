@@ -3,7 +3,7 @@
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from panda_jax.workdir.config import Key
+from panda_jax.workdir.config import Key, defaults
 
 METHODS = (
   'sefa',
@@ -53,4 +53,4 @@ KEYS = {
 
 def default_config() -> ml_collections.ConfigDict:
   """A new configuration; files in `configs/` change some of its values."""
-  return ml_collections.ConfigDict({name: key.default for name, key in KEYS.items()})
+  return defaults(KEYS)

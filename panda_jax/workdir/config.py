@@ -1,5 +1,6 @@
 """The configuration of a fit: every key there is, with its default and its meaning."""
 
+import copy
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -71,7 +72,12 @@ KEYS = {
 
 def default_config() -> ml_collections.ConfigDict:
   """A new configuration; files in `configs/` change some of its values."""
-  return ml_collections.ConfigDict({name: key.default for name, key in KEYS.items()})
+  return defaults(KEYS)
+
+
+def defaults(keys: Mapping[str, Key]) -> ml_collections.ConfigDict:
+  """A new configuration of these keys; values that can be changed in place are copies."""
+  return ml_collections.ConfigDict({name: copy.deepcopy(key.default) for name, key in keys.items()})
 
 
 def kind_of(name: str, keys: Mapping[str, Key] = KEYS) -> type:

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from panda_jax.app.__main__ import parsed, samples_of
 from panda_jax.app.choices import Choice
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import CATALOG, Engine, rounded_up
 from panda_jax.app.saves import save
+from panda_jax.commands import program
+from panda_jax.commands.app import samples_of
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
@@ -20,7 +21,7 @@ from panda_jax.generators import latents
 from panda_jax.generators.latents import Latents
 from panda_jax.results.edits import Samples
 from panda_jax.workdir.finished_fit import open_workdir
-from tests.commands.test_edit import call
+from tests.commands.calls import call
 
 FIRST, SECOND = Spec((1,), 2, 3.0), Spec((2,), 0, -2.0, threshold=0.5)
 
@@ -181,7 +182,8 @@ def test_what_the_command_line_says_of_samples(fitted, tmp_path):
   opened = open_workdir(fitted)
 
   def engine(*arguments):
-    return Engine(opened, samples_of(parsed([f'--workdir={fitted}', *arguments]), opened))
+    _, options, _ = program.parse(['run.py', 'app', f'--workdir={fitted}', *arguments])
+    return Engine(opened, samples_of(options, opened))
 
   assert engine().first_seed == opened.seed
   np.save(tmp_path / 'w.npy', np.zeros((4, 8), np.float32))  # z has 7 numbers

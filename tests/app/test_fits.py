@@ -44,7 +44,7 @@ def test_generators_are_loaded_when_a_fit_is_chosen(workdirs):
   broken = FinishedFit(opened[1].factors, folder=workdirs[2])
   broken._made = {}
   fits = Fits([opened[0], broken])
-  with pytest.raises(InputError, match='generator=None: not given'):
+  with pytest.raises(InputError, match='generator: not given'):
     fits.controls('few')
 
 

@@ -9,12 +9,13 @@ import sys
 
 import pytest
 
-from panda_jax.app.__main__ import parsed
 from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK
 from panda_jax.app.server import listening, names_of
+from panda_jax.commands import program
 from panda_jax.errors import InputError
 from tests.app.servers import ROOT, Server
 from tests.browser import need
+from tests.commands.calls import call
 
 
 def test_names_that_a_server_goes_by():
@@ -23,7 +24,8 @@ def test_names_that_a_server_goes_by():
   assert ANY_ADDRESS in names_of('0.0.0.0')
   assert 'cats.example' in names_of('Cats.example')
   assert ANY_ADDRESS not in names_of('10.0.0.7')
-  assert parsed(['--workdir=x', '--name=a.example', '--name=b.example']).name == ['a.example', 'b.example']
+  _, options, _ = program.parse(['run.py', 'app', '--workdir=x', '--name=a.example', '--name=b.example'])
+  assert options.name == ['a.example', 'b.example']
 
 
 def test_a_port_in_use_is_a_sentence():
@@ -36,17 +38,15 @@ def test_a_port_in_use_is_a_sentence():
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    ((), 'workdir=None: not given; give --workdir=DIR'),
+    ((), 'workdir: not given; give --workdir=DIR'),
     (('--workdir=none',), 'workdir=none: there is no such folder'),
     (('--workdir=none', '--port=x'), 'port=x: it is not a whole number from 0 to 65535'),
     (('--workdir=none', '--workdir=nothing', '--generator=g'), 'generator=g: given for several fits; give one'),
-    (('--workdir=none', '--shrae'), 'flag=--shrae: there is no such flag'),
+    (('--workdir=none', '--shrae'), 'flag=--shrae: app has no such flag'),
   ],
 )
 def test_mistakes_cost_one_line(arguments, said, capsys):
-  from panda_jax.app.__main__ import main
-
-  assert main(list(arguments)) == 2
+  assert call('app', *arguments) == 2
   printed = capsys.readouterr().err
   assert printed.startswith('error: ')
   assert said in printed
@@ -224,7 +224,8 @@ def test_a_value_that_no_control_has_is_a_sentence(server, control, values, said
 @pytest.mark.slow
 def test_without_gradio_it_says_what_to_install(fitted):
   code = (
-    "import sys; sys.modules['gradio'] = None; from panda_jax.app.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    "import sys; sys.modules['gradio'] = None; from panda_jax.commands.program import main; "
+    "sys.exit(main(['panda-jax', 'app', *sys.argv[1:]]))"
   )
   command = [sys.executable, '-c', code, f'--workdir={fitted}', '--port=0']
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

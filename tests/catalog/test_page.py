@@ -12,7 +12,8 @@ from PIL import Image
 
 from panda_jax.catalog import Settings, catalog_into, page
 from tests.catalog.test_catalog import CHANNELS, DEAD, PLANTED, SILENT, opened_with
-from tests.commands.test_edit import call, fitted, folder, workdir  # noqa: F401, fixtures
+from tests.commands.calls import call
+from tests.commands.test_edit import fitted, folder, workdir  # noqa: F401, fixtures
 from tests.planted_generators import PairsGenerator
 
 SETTINGS = Settings(screened=8, measured=6, heldout=6, unedited=8, pairs=2, top=3, random=1)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import run as program
 from panda_jax.commands.discovery import arguments_of, parsed_region
 from panda_jax.errors import NonFiniteError
 from panda_jax.generators import load_generator
@@ -14,7 +13,8 @@ from panda_jax.regions.metrics import box_mask
 from panda_jax.results import directions
 from panda_jax.results.directions import Strip, discover_into, told, visible_strength
 from panda_jax.rivals import load, resefa
-from tests.commands.test_edit import call, folder  # noqa: F401, a fixture: the folder of a StyleGAN2 of 8 x 8 pixels
+from tests.commands.calls import call
+from tests.commands.test_edit import folder  # noqa: F401, a fixture: the folder of a StyleGAN2 of 8 x 8 pixels
 from tests.planted_generators import LinearGenerator, random_jacobian
 
 REGION = '--region=1,5,2,7'
@@ -71,11 +71,11 @@ def test_other_methods(ours, tmp_path, method):
 
 
 MISTAKES = [
-  (('--out=O', '--generator=G'), 'method=None: not given; give --method=sefa|'),
-  (('--method=sefa', '--generator=G'), 'out=None: not given'),
-  (('--method=sefa', '--out=O'), 'generator=None: not given'),
+  (('--out=O', '--generator=G'), 'method: not given; give --method=sefa|'),
+  (('--method=sefa', '--generator=G'), 'out: not given'),
+  (('--method=sefa', '--out=O'), 'generator: not given'),
   (('--method=gan', '--generator=G', '--out=O'), 'method=gan: there is no such method; give one of sefa'),
-  (('--method=resefa', '--generator=G', '--out=O'), 'region=None: not given, and resefa needs it'),
+  (('--method=resefa', '--generator=G', '--out=O'), 'region: not given, and resefa needs it'),
   (('--method=resefa', '--generator=G', '--out=O', '--region=1,2,3'), 'region=1,2,3: a box is four whole numbers'),
   (('--method=resefa', '--generator=G', '--out=O', '--region=1,2,-3,4'), 'region=1,2,-3,4: a box is four'),
   (('--method=resefa', '--generator=G', '--out=O', '--region=1,9,3,4'), 'region=1,9,3,4: it is no box in an image of'),
@@ -107,8 +107,8 @@ def test_a_mistake_costs_one_line_and_leaves_nothing(folder, tmp_path, capsys, a
 OTHERS = [
   (('fit', REGION), '--region=1,5,2,7: fit has no such flag'),
   (('edit', '--method=sefa'), '--method=sefa: edit has no such flag'),
-  (('compare', '--workdir=W'), 'config=None: not given; give --config=configs/compare_cats64.py'),
-  (('compare', '--config=configs/compare_cats64.py'), 'workdir=None: not given'),
+  (('compare', '--workdir=W'), '--config: not given; give --config=compare_cats64'),
+  (('compare', '--config=configs/compare_cats64.py'), 'workdir: not given'),
   (('compare', '--config=configs/cats64.py', '--workdir=W'), 'config.appearances=None: no key of compare'),
   (('compare', '--config=configs/compare_cats64.py', '--config.hedlout=3'), 'did you mean heldout?'),
   (('compare', '--config=configs/compare_cats64.py', '--workdir=W', '--grid=3,3'), '--grid=3,3: compare has no such'),
@@ -128,8 +128,7 @@ def test_flags_and_keys_of_one_command_are_no_others(tmp_path, capsys, arguments
 def test_published_is_a_name_elsewhere(capsys):
   """In fit it takes one; it must not have become a switch there."""
   assert call('fit', '--features=none.npy', '--parts=2', '--workdir=w', '--published=a_name') == 2
-  assert capsys.readouterr().err.startswith('error: features=none.npy')
-  assert 'discover' in program.UNFITTED
+  assert capsys.readouterr().err.startswith('error: --features=none.npy')
 
 
 def test_a_users_generator_and_its_record(tmp_path):

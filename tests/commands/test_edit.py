@@ -5,24 +5,19 @@ import json
 import re
 import shlex
 import shutil
-import sys
-import warnings
-from unittest import mock
 
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from flax import nnx
 from PIL import Image
 
-import run as program
 from panda_jax.editing.editor import Editor, make_edit, offset
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
 from panda_jax.pictures import maps
 from panda_jax.workdir.finished_fit import open_workdir
-from tests.commands.test_fit import run
+from tests.commands.calls import call, process
 
 LAYER, PARTS, CHANNELS = 2, 3, 5
 
@@ -34,19 +29,6 @@ def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp('cli') / 'network'
   save_generator(registry.create('stylegan2', registry.options_class('stylegan2')(**options), rngs), path)
   return path
-
-
-def call(*arguments):
-  """The command in this process, which spares importing and compiling; its exit status."""
-  before, argv = set(flags.FLAGS), ['run.py', *map(str, arguments)]
-  try:
-    # The flag of the configuration reads sys.argv, and loads the file in a way that Python has deprecated.
-    with mock.patch.object(sys, 'argv', argv), warnings.catch_warnings():
-      warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
-      return program.main(argv)
-  finally:
-    for name in set(flags.FLAGS) - before:
-      delattr(flags.FLAGS, name)
 
 
 @pytest.fixture(scope='module')
@@ -179,13 +161,13 @@ def test_edits_of_different_strengths_share_a_sheet(workdir, tmp_path):
     assert call('edit', f'--workdir={workdir}', '--seeds=0', *given) == 0
   for names, shape in (('weak,strong', (2,)), ('weak,swept', (2, 2))):
     assert call('edit', f'--workdir={workdir}', zoo, f'--name={names}', '--seeds=0-2') == 0
-    out = workdir / 'edits' / names.replace(',', '+')
+    out = workdir / 'edits' / f'{names.replace(",", "+")}-seeds0-2'
     assert np.load(out / 'edited.npy').shape == (3, *shape, 8, 8, 3)
     assert json.loads((out / 'edit.json').read_text())['strengths'] is None
     with Image.open(out / 'strip.png') as sheet:
       assert min(sheet.size) > 100
-  assert call('edit', f'--workdir={workdir}', zoo, '--name=weak,swept', '--seeds=0', '--add', '--overwrite') == 0
-  assert np.load(workdir / 'edits' / 'weak+swept' / 'edited.npy').shape == (1, 2, 8, 8, 3)
+  assert call('edit', f'--workdir={workdir}', zoo, '--name=weak,swept', '--seeds=0', '--add') == 0
+  assert np.load(workdir / 'edits' / 'weak+swept-seeds0-add' / 'edited.npy').shape == (1, 2, 8, 8, 3)
 
 
 def test_the_zoo(workdir, fitted, tmp_path, capsys):
@@ -223,7 +205,7 @@ def test_the_authors_directions(workdir, folder, tmp_path):
 
 def test_remove_writes_every_file(workdir, capsys):
   assert call('remove', f'--workdir={workdir}', '--part=1', '--seeds=4,5', '--strength=2') == 0
-  out = workdir / 'edits' / 'remove-part1'
+  out = workdir / 'edits' / 'remove-part1-strength2-seeds4_5'
   names = {'original.npy', 'edited.npy', 'difference.npy', 'edit.json', 'strip.png'}
   assert {path.name for path in out.iterdir()} == names
   record = json.loads((out / 'edit.json').read_text())
@@ -238,11 +220,11 @@ def test_remove_writes_every_file(workdir, capsys):
 
 
 MISTAKES = [
-  (('edit',), 'workdir=None: not given'),
+  (('edit',), 'workdir: not given'),
   (('edit', '--workdir=none'), 'workdir=none: there is no such folder'),
-  (('edit', 'W'), 'alpha=None: not given'),
-  (('edit', 'W', '--part=1', '--alpha=1'), f'appearance=None: not given; give one from 0 to {CHANNELS - 1}'),
-  (('edit', 'W', '--appearance=1', '--alpha=1'), f'part=None: not given; give one from 0 to {PARTS - 1}'),
+  (('edit', 'W'), 'alpha: not given'),
+  (('edit', 'W', '--part=1', '--alpha=1'), f'appearance: not given; give one from 0 to {CHANNELS - 1}'),
+  (('edit', 'W', '--appearance=1', '--alpha=1'), f'part: not given; give one from 0 to {PARTS - 1}'),
   (('edit', 'W', '--part=3', '--appearance=1', '--alpha=1'), 'part=3: there are 3 parts; give one from 0 to 2'),
   (('edit', 'W', '--part=-1', '--appearance=1', '--alpha=1'), 'part=-1: there are 3 parts'),
   (('edit', 'W', '--part=one', '--appearance=1', '--alpha=1'), 'part=one: not a whole number'),
@@ -261,7 +243,7 @@ MISTAKES = [
   (('edit', 'W', *EDIT, f'--seeds=0-{10**30}'), 'not a list of whole numbers'),
   (('edit', 'W', *EDIT, '--seeds=4294967296'), 'seeds=4294967296: a seed is a number from 0'),
   (('edit', 'W', *EDIT, '--labels=1'), 'this generator is unconditional'),
-  (('edit', 'W', *EDIT, '--noise=random'), 'noise=random: both pictures must have the same'),
+  (('edit', 'W', *EDIT, '--noise=random'), '--noise=random: there is no such choice; give one of const, none'),
   (('edit', 'W', *EDIT, '--convention=own'), 'convention'),
   (('edit', 'W', *EDIT, '--mask=tests/data/features.npy'), 'it is not a PNG'),
   (('edit', 'W', *EDIT, '--threshold=2'), 'threshold=2.0: it is a fraction'),
@@ -272,13 +254,13 @@ MISTAKES = [
   (('edit', 'W', '--zoo=none.json', '--name=x'), 'zoo=none.json: it cannot be read'),
   (('edit', 'W', *EDIT, '--annotate=x'), 'annotate=x: there is no zoo to write to'),
   (('edit', 'W', *EDIT, '--alhpa=3'), 'did you mean --alpha?'),
-  (('fit', 'W', '--part=3'), '--part=3: fit has no such flag; did you mean --parts?'),
+  (('fit', 'W', '--part=3'), '--part=3: fit has no such flag; it is a flag of edit, remove; did you mean --parts?'),
   (('sample', '--alpha=3'), '--alpha=3: sample has no such flag'),
-  (('remove', 'W'), 'part=None: not given'),
+  (('remove', 'W'), 'part: not given'),
   (('remove', 'W', '--part=7'), 'part=7: there are 3 parts'),
   (('remove', 'W', '--part=0', '--appearance=5'), 'appearance=5: there are 5'),
   (('remove', 'W', '--part=0', '--strength=inf'), 'it is not finite'),
-  (('report',), 'workdir=None: not given'),
+  (('report',), 'workdir: not given'),
 ]
 
 
@@ -360,10 +342,10 @@ def test_pictures_of_coordinates_look_alike_and_say_what_they_show(folder, tmp_p
 
 @pytest.mark.slow
 def test_in_a_process_of_its_own(workdir):
-  done = run('edit', f'--workdir={workdir}', *EDIT, '--seeds=1')
+  done = process('edit', f'--workdir={workdir}', *EDIT, '--seeds=1')
   assert done.returncode == 0, done.stderr
   assert 'edited.npy  1 x 8 x 8 x 3' in done.stdout
   record = json.loads((workdir / 'edits' / 'part1-appearance2-alpha4-seeds1' / 'edit.json').read_text())
   assert record['command'].startswith('python run.py edit --workdir=')
-  wrong = run('edit', f'--workdir={workdir}', '--part=9', '--appearance=0', '--alpha=1')
+  wrong = process('edit', f'--workdir={workdir}', '--part=9', '--appearance=0', '--alpha=1')
   assert (wrong.returncode, wrong.stderr.count('\n')) == (2, 1)

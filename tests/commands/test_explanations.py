@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,16 +21,10 @@ from panda_jax.results.edits import Samples
 from panda_jax.results.explanations import Options, refine_into, saliency_into
 from panda_jax.workdir.finished_fit import FinishedFit
 from tests import planted
+from tests.commands.calls import run
 from tests.editing.test_editor import STORED, stored
 
-ROOT = Path(__file__).parents[2]
 AGAIN = Options(overwrite=True)
-
-
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, 'run.py', *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
 
 
 def factors_for(generator, layer, parts=4, seed=0):
@@ -167,15 +158,15 @@ def test_commands_on_a_file_of_features(on_features):
   done = run('refine', f'--workdir={workdir}', '--proximal=0.05')
   assert done.returncode == 0, done.stderr
   expected = refine(features, factors, 0.05)
-  np.testing.assert_allclose(np.load(workdir / 'refine' / 'parts.npy'), expected.parts, atol=1e-4)
-  np.testing.assert_allclose(np.load(workdir / 'refine' / 'errors.npy'), expected.errors, rtol=1e-4)
-  record = json.loads((workdir / 'refine' / 'refine.json').read_text())
+  np.testing.assert_allclose(np.load(workdir / 'refine-proximal0.05' / 'parts.npy'), expected.parts, atol=1e-4)
+  np.testing.assert_allclose(np.load(workdir / 'refine-proximal0.05' / 'errors.npy'), expected.errors, rtol=1e-4)
+  record = json.loads((workdir / 'refine-proximal0.05' / 'refine.json').read_text())
   assert record['settings']['proximal'] == 0.05
   assert record['command'].startswith('python run.py refine')
 
   done = run('saliency', f'--workdir={workdir}', '--appearance=1', '--threshold=otsu')
   assert done.returncode == 0, done.stderr
-  folder = workdir / 'saliency-1'
+  folder = workdir / 'saliency-1-threshold-otsu'
   names = {'coordinates.npy', 'masks.npy', 'statistics.json', 'saliency.png', 'masks.png'}
   assert {path.name for path in folder.iterdir()} == names
   coordinates = np.load(folder / 'coordinates.npy')
@@ -211,7 +202,7 @@ def test_other_settings_do_not_overwrite(dcgan, tmp_path):
   [
     (('saliency', '--appearance=12'), 'there are 12 appearances; give one or more from 0 to 11'),
     (('saliency', '--appearance=0', '--threshold=median'), 'threshold=median'),
-    (('saliency', '--appearance=0', '--seeds=3'), 'generator=None: not given'),
+    (('saliency', '--appearance=0', '--seeds=3'), 'generator: not given'),
     (('refine', '--proximal=-1'), 'proximal=-1'),
     (('refine', '--seeds=x'), 'seeds=x'),
     (('refine', '--features=tests/data/features.npy'), 'they are not of the factors'),

@@ -7,33 +7,25 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import panda_jax
-import run as commands
+from panda_jax.commands import program
 from panda_jax.errors import Interrupted
 from panda_jax.features.sources import NpySource
 from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
 from tests import planted
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments):
-  return subprocess.run(
-    [sys.executable, 'run.py', *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300
-  )
+from tests.commands.calls import ROOT, process, run
 
 
 def test_help_names_every_command_and_the_flags_of_one():
   done = run('--help')
   assert done.returncode == 0
   for command in ('fit', 'edit', 'saliency', 'discover', 'compare'):
-    assert f'python run.py {command} ' in done.stdout
+    assert f'\n  {command} ' in done.stdout
   done = run('fit', '--help')
   assert done.returncode == 0
   assert '--parts ' in done.stdout
@@ -44,7 +36,7 @@ def test_help_names_every_command_and_the_flags_of_one():
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('cli') / 'smoke'
-  done = run('fit', '--config=configs/demo.py:smoke', f'--workdir={workdir}', '--published=faces', '--layer=5')
+  done = process('fit', '--config=demo:smoke', f'--workdir={workdir}', '--published=faces', '--layer=5')
   assert done.returncode == 0, done.stderr
   return workdir, done
 
@@ -97,15 +89,15 @@ def test_another_configuration_is_refused_and_nothing_lost(finished, tmp_path):
 
 
 MISTAKES = [
-  ([], 'command=None: not given'),
+  ([], 'command: not given'),
   (['fot'], 'did you mean fit?'),
-  (['fit'], 'workdir=None: not given'),
-  (['fit', '--workdir=W'], 'features=None: not given'),
+  (['fit'], 'workdir: not given'),
+  (['fit', '--workdir=W'], 'features: not given'),
   (['fit', '--workdir=W', '--features=missing.npy', '--parts=2'], 'features=missing.npy: there is no such file'),
-  (['fit', '--workdir=W', '--features=tests/data/features.npy'], 'parts=None: not given'),
+  (['fit', '--workdir=W', '--features=tests/data/features.npy'], 'parts: not given'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=257'], 'parts=257: there are 256 positions'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=two'], 'parts'),
-  (['fit', '--workdir=W', '--partz=2'], '--partz=2: there is no such flag; did you mean --parts?'),
+  (['fit', '--workdir=W', '--partz=2'], '--partz=2: fit has no such flag; did you mean --parts?'),
   (['fit', '--workdir=W', '--config.partz=2'], 'config.partz=2: there is no such key; did you mean parts?'),
   (['fit', '--workdir=W', '--config.parts=many'], 'parts'),
   (['fit', '--workdir=W', '--config=configs/none.py'], 'configs/none.py'),
@@ -116,7 +108,6 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(('arguments', 'text'), MISTAKES, ids=[' '.join(a) or 'nothing' for a, _ in MISTAKES])
 def test_a_mistake_costs_one_line(arguments, text, tmp_path):
   done = run(*(a.replace('=W', f'={tmp_path / "w"}') for a in arguments))
@@ -180,7 +171,7 @@ def test_killed_or_terminated_goes_on_to_the_same_factors(tmp_path):
 
 @pytest.mark.parametrize('code', [0, 2, 130])
 def test_what_threads_die_of_is_shown_unless_a_sentence_explains(code, monkeypatch, capsys):
-  def main(argv):
+  def main(argv, started):
     thread = threading.Thread(target=lambda: {}['gone'])
     thread.start()
     thread.join()
@@ -189,8 +180,16 @@ def test_what_threads_die_of_is_shown_unless_a_sentence_explains(code, monkeypat
 
   for module, hook in ((threading, 'excepthook'), (sys, 'unraisablehook')):
     monkeypatch.setattr(module, hook, getattr(module, hook))  # put back afterwards
-  monkeypatch.setattr(commands, 'main', main)
-  assert commands.explained([]) == code
+  left = []
+  for module, name, fake in (
+    (program, 'main', main),
+    (program.signals, 'ignore', lambda: None),
+    (os, 'dup2', lambda *given: None),
+    (os, '_exit', left.append),
+  ):
+    monkeypatch.setattr(module, name, fake)
+  program.end([])
+  assert left == [code] * (code != 0)
   assert ("KeyError: 'gone'" in capsys.readouterr().err) == (code != 2)
 
 
@@ -229,13 +228,12 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
     timeout=300,
   )
   assert done.returncode == 2, done.stderr
-  assert done.stderr.strip().splitlines()[-1].startswith('error: workdir=')
+  assert done.stderr.strip().splitlines()[-1].startswith('error: --workdir=')
   assert 'Traceback' not in done.stderr
   assert not [name for name in os.listdir(workdir) if name.endswith('.tmp')]
   assert run(*arguments).returncode == 0  # with space, the same command goes through
 
 
-@pytest.mark.slow
 def test_a_source_larger_than_the_budget_is_streamed(tmp_path):
   features = tmp_path / 'z.npy'
   np.save(features, planted.structured(60, (8, 8), 16))

@@ -12,18 +12,16 @@ from absl import flags
 from flax import nnx
 
 import panda_jax
-import run as program
 from examples.train_generator import embed, evaluate
 from examples.train_generator.__main__ import main as train
 from panda_jax import errors
-from panda_jax.app.__main__ import main as explore
-from panda_jax.converters.command import main as convert
+from panda_jax.commands import program
 from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import disk, registry, save_generator
 from panda_jax.generators.source import weights_digest
-from tests.commands.test_edit import call
+from tests.commands.calls import call
 
 LINE = 300
 
@@ -127,15 +125,10 @@ def shown(value):
 
 
 def flags_of(name):
-  """{flag: its kind} of a command, and the choices of those that have some."""
-  before = set(flags.FLAGS)
-  try:
-    program.define_flags(name, [f'--config={program.DEFAULT}'])
-    own = program.own_flags(name) - {'config'}
-    return {flag: flags.FLAGS[flag].flag_type() for flag in own}
-  finally:
-    for flag in set(flags.FLAGS) - before:
-      delattr(flags.FLAGS, flag)
+  """{flag: its kind} of a command."""
+  values = flags.FlagValues()
+  program.module_of(name).define(values)
+  return {flag: values[flag].flag_type() for flag in values}
 
 
 MALFORMED = {
@@ -148,43 +141,53 @@ MALFORMED = {
 
 @pytest.mark.parametrize('name', program.COMMANDS)
 def test_a_malformed_value_of_any_typed_flag(name, capsys):
-  config = ['--config=configs/compare_cats64.py'] if name == 'compare' else []
+  config = ['--config=compare_cats64'] if name == 'compare' else []
   found = flags_of(name)
-  assert 'string' in found.values()
+  assert found
   for flag, kind in found.items():
     for value in MALFORMED.get(kind, ()):
       assert call(name, *config, f'--{flag}={value}') == 2
-      assert_one_line(capsys.readouterr().err, f'{flag}={shown(value)}')
+      assert_one_line(capsys.readouterr().err, f'--{flag}={shown(value)}')
+
+
+UNKNOWN = [
+  (['--feature=--feature=x'], '--feature=--feature=x'),
+  (['--noparts'], 'flag=--noparts'),
+  (['--verbosity=1'], '--verbosity=1'),
+  (['--flagfile=missing'], '--flagfile=missing'),
+  (['--undefok=foo', '--foo=1'], '--undefok=foo'),
+  ([f'--{"z" * 44_000}=3'], '--zzz'),
+  (['---parts=3'], '---parts=3'),
+]
+WORDS = [(['--=x'], 'argument=--=x'), (['--'], 'argument=--'), (['x' * 44_000], 'argument=xxx')]
+OF_FLAGS = {  # {flag: what is wrong with it}
+  'workdir': [
+    (['--workdir'], '--workdir='),
+    (['--workdir', '--overwrite'], '--workdir='),
+    (['--workdir=a', '--workdir=b'], '--workdir=b'),
+  ],
+  'overwrite': [(['--overwrite', '--nooverwrite'], '--overwrite=false'), (['--nooverwrite=3'], '--nooverwrite=3')],
+}
+OF_CONFIGURATIONS = [
+  (['--config=a.py', '--config=b.py'], '--config=b.py'),
+  (['--config.partz=3'], '--config.partz=3'),
+  (['--config.a.b=3'], '--config.a.b=3'),
+  (['--config.seed=3', '--config.seed=4'], '--config.seed=4'),
+  (['--config.seed=3', '--seed=4'], '--seed=4'),
+  *(([f'--config.seed={value}'], f'--config.seed={shown(value)}') for value in MALFORMED['int']),
+  *(([f'--config.truncation={value}'], f'--config.truncation={shown(value)}') for value in MALFORMED['float']),
+]
 
 
 @pytest.mark.parametrize('name', program.COMMANDS)
-def test_missing_repeated_unknown_and_foreign_flags(name, capsys):
-  config = ['--config=configs/compare_cats64.py'] if name == 'compare' else []
-  cases = [
-    (['--workdir'], 'workdir='),
-    (['--workdir', '--overwrite'], 'workdir='),
-    (['--workdir=a', '--workdir=b'], 'workdir=b'),
-    (['--overwrite', '--nooverwrite'], 'overwrite=false'),
-    (['--nooverwrite=3'], 'nooverwrite=3'),
-    (['--feature=--feature=x'], '--feature=--feature=x'),
-    (['--noparts'], 'flag=--noparts'),
-    (['--verbosity=1'], '--verbosity=1'),
-    (['--flagfile=missing'], '--flagfile=missing'),
-    (['--undefok=foo', '--foo=1'], '--undefok=foo'),
-    ([f'--{"z" * 44_000}=3'], '--zzz'),
-    (['--=x'], 'argument=--=x'),
-    (['---parts=3'], '---parts=3'),
-    (['--'], 'argument=--'),
-    (['x' * 44_000], 'argument=xxx'),
-    (['--config=a.py', '--config=b.py'], 'config=b.py'),
-    (['--config.partz=3'], 'config.partz=3'),
-    (['--config.a.b=3'], 'config.a.b=3'),
-    (['--config.seed=3', '--config.seed=4'], 'config.seed=4'),
-  ]
-  if name != 'compare':
-    cases += [(['--config.parts=3', '--parts=4'], 'parts=4'), (['--config.joint=maybe'], 'config.joint=maybe')]
-  cases += [([f'--config.seed={value}'], f'config.seed={shown(value)}') for value in MALFORMED['int']]
-  cases += [([f'--config.truncation={value}'], f'config.truncation={shown(value)}') for value in MALFORMED['float']]
+def test_missing_repeated_and_unknown_flags(name, capsys):
+  module, config = program.module_of(name), ['--config=compare_cats64'] if name == 'compare' else []
+  cases = [*UNKNOWN, *([] if hasattr(module, 'ARGUMENTS') else WORDS)]
+  for flag, wrong in OF_FLAGS.items():
+    kind = flags_of(name).get(flag, 'multi')
+    cases += wrong if not kind.startswith('multi') else []
+  cases += OF_CONFIGURATIONS if hasattr(module, 'CONFIGURATION') else [(['--config=demo'], '--config=demo')]
+  cases += [(['--config.joint=maybe'], '--config.joint=maybe')] if name == 'fit' else []
   for arguments, text in cases:
     given = [] if arguments[0].startswith('--config=') else config
     assert call(name, *given, *arguments) == 2, arguments
@@ -194,7 +197,7 @@ def test_missing_repeated_unknown_and_foreign_flags(name, capsys):
 
 
 def test_commands(capsys):
-  for arguments, text in (([], 'command=None'), (['fot'], 'command=fot'), (['x' * 44_000], 'command=xxx')):
+  for arguments, text in (([], 'command: not given'), (['fot'], 'command=fot'), (['x' * 44_000], 'command=xxx')):
     assert call(*arguments) == 2
     assert_one_line(capsys.readouterr().err, text)
   assert call('--parts=3') == 2
@@ -304,6 +307,7 @@ TEXTS = {
   'annotate': ('edit', (*EDIT, '--part=1'), ['x', 'y' * 44_000]),
 }
 FREE = {'out', 'published'}
+ELSEWHERE = {'host', 'option'}  # see tests/app/test_server.py and tests/converters/test_main.py
 
 
 @pytest.mark.parametrize('flag', TEXTS)
@@ -328,14 +332,12 @@ def test_a_value_that_a_flag_of_text_cannot_have(flag, fit_of_nothing, quick, tm
 
 def test_every_flag_is_looked_at():
   """A new flag needs a line in TEXTS, unless it has a type that tells bad values from good ones."""
-  found = {flag: kind for name in program.COMMANDS for flag, kind in flags_of(name).items()}
-  assert {flag for flag, kind in found.items() if kind == 'string'} == {*TEXTS, *FREE}
-  assert {*found.values()} == {'string', *MALFORMED}
+  found = {pair for name in program.COMMANDS for pair in flags_of(name).items()}
+  assert {flag for flag, kind in found if kind in ('string', 'multi string')} == {*TEXTS, *FREE, *ELSEWHERE}
+  assert {kind for _, kind in found} == {'string', 'multi string', *MALFORMED}
 
 
 PROGRAMS = {
-  'converters': (lambda *words: convert(['converters', *words]), 'overwrite'),
-  'explorer': (lambda *words: explore([*words]), 'port'),
   'train': (lambda *words: train(['train', *words]), 'overwrite'),
   'evaluate': (lambda *words: evaluate.main(['evaluate', *words]), 'samples'),
   'embed': (lambda *words: embed.main(['embed', *words]), 'overwrite'),
@@ -363,8 +365,8 @@ def test_versions(capsys):
   for main in (
     lambda: call('--version'),
     lambda: call('fit', '--version'),
-    lambda: convert(['converters', '--version']),
-    lambda: explore(['--version']),
+    lambda: call('version'),
+    lambda: call('convert', '--version'),
   ):
     assert main() == 0
     assert capsys.readouterr().out == version
@@ -389,12 +391,6 @@ def test_strengths_in_help_are_those_of_the_embedded_generator(capsys):
   found = re.findall(r'-?\d+', ' '.join(text for pair in examples for text in pair))
   assert found
   assert max(abs(int(number)) for number in found) == 3
-
-
-def test_help_of_other_programs(capsys):
-  assert convert(['converters', '--help']) == 0
-  assert explore(['--help']) == 0
-  assert 'flagfile' not in capsys.readouterr().out
 
 
 API = [

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from panda_jax.generators import registry, save_generator
-from tests.commands.test_edit import call
+from tests.commands.calls import call
 
 LAYER, CLASSES = 2, 3
 TRUNCATION = ('--truncation=0.6', '--truncation_layers=3')

@@ -1,35 +1,27 @@
 """`run.py compare` as its user runs it: on the embedded generator, each discovery in a process of its own."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments):
-  command = [sys.executable, 'run.py', 'compare', *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+from tests.commands.calls import process, run
 
 
 @pytest.mark.slow
 def test_smoke_and_again(tmp_path):
   arguments = '--config=configs/compare_cats64.py:smoke', f'--workdir={tmp_path / "run"}'
-  done = run(*arguments)
+  done = process('compare', *arguments)
   assert done.returncode == 0, done.stderr[-2000:]
   table = json.loads((tmp_path / 'run' / 'table.json').read_text())
   assert [cell['method'] for cell in table['cells']] == ['sefa', 'panda', 'random_part']
   assert table['methods']['panda']['peak_bytes'] > 10e6  # a process of its own can tell
   assert all(said['milliseconds']['1'] > 0 for said in table['methods'].values())
-  again = run(*arguments)
+  again = run('compare', *arguments)
   assert again.returncode == 0
   assert 'discovery' not in again.stderr
-  other = run(*arguments, '--config.target=0.2')
+  other = run('compare', *arguments, '--config.target=0.2')
   assert other.returncode == 2
-  assert other.stderr.splitlines()[-1].startswith('error: workdir=')
+  assert other.stderr.splitlines()[-1].startswith('error: --workdir=')
 
 
 @pytest.mark.parametrize(
@@ -41,7 +33,7 @@ def test_smoke_and_again(tmp_path):
   ],
 )
 def test_a_mistake_costs_one_line(arguments, message, tmp_path):
-  done = run('--config=configs/compare_cats64.py:smoke', f'--workdir={tmp_path / "run"}', *arguments)
+  done = run('compare', '--config=configs/compare_cats64.py:smoke', f'--workdir={tmp_path / "run"}', *arguments)
   assert done.returncode == 2
   assert message in done.stderr
   assert 'Traceback' not in done.stderr

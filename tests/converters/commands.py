@@ -34,13 +34,14 @@ def one_line(done: subprocess.CompletedProcess) -> str:
 
 def broken_off(step: str, number: str, *arguments) -> subprocess.CompletedProcess:
   """Runs the command, which gets the signal of this name when it has done a step: a function of `read`, `assemble` and
-  `save_generator` in the command, or `_flush` of the folder that it writes."""
+  `save_generator` in the conversion, or `_flush` of the folder that it writes."""
   program = f"""
 import os, signal, sys
-from panda_jax.converters import command
+from panda_jax.commands import program
+from panda_jax.converters import conversion
 from panda_jax.generators import folders
 
-holder = command if hasattr(command, {step!r}) else folders
+holder = conversion if hasattr(conversion, {step!r}) else folders
 function = getattr(holder, {step!r})
 
 def changed(*arguments, **named):
@@ -49,7 +50,7 @@ def changed(*arguments, **named):
   return result
 
 setattr(holder, {step!r}, changed)
-os._exit(command.main(sys.argv))
+os._exit(program.main(['panda-jax', 'convert', *sys.argv[1:]]))
 """
   return subprocess.run(
     [sys.executable, '-u', '-c', program, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300

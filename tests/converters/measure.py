@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from panda_jax.converters.checkpoint import read
-from panda_jax.converters.command import FAMILIES, converted
+from panda_jax.converters.conversion import FAMILIES, converted
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import deep_options

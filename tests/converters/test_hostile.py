@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.converters.commands import DATA, ROOT, convert, one_line
+from tests.commands.calls import run
+from tests.converters.commands import DATA, ROOT, one_line
 
 HOSTILE = DATA / 'hostile'
 
@@ -28,14 +29,14 @@ MEASURED = """
 import json, sys, time
 import flax.nnx, jax.numpy, orbax.checkpoint
 from panda_jax.converters import biggan, progan, stylegan, stylegan2, stylegan3
-from panda_jax.converters.command import main
+from panda_jax.commands.program import main
 from panda_jax.generators import registry
 from tests.converters.measure import resident
 for family in registry.FAMILIES:
   registry.generator_class(family)
 jax.numpy.ones(3).block_until_ready()
 before, started = resident('VmRSS'), time.process_time()
-code = main(sys.argv)
+code = main(['panda-jax', 'convert', *sys.argv[1:]])
 print(json.dumps({'code': code, 'seconds': time.process_time() - started, 'growth': resident('VmHWM') - before}))
 """
 
@@ -46,7 +47,7 @@ def test_every_file_is_expected():
 
 @pytest.mark.parametrize('name', MET)
 def test_one_line_and_nothing_left_behind(tmp_path, name):
-  said = one_line(convert(HOSTILE / name, tmp_path / 'out', cwd=tmp_path))
+  said = one_line(run('convert', HOSTILE / name, tmp_path / 'out'))
   assert name in said
   for text in MET[name]:
     assert text in said

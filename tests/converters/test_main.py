@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import panda_jax
-from panda_jax.converters.command import main
 from panda_jax.generators.disk import leaves
+from tests.commands.calls import call, run
 from tests.converters.commands import ROOT, SOURCE, broken_off, convert, one_line
 from tests.converters.writers import arrays_like_a_checkpoint, state_dict, write_zip
 
@@ -65,8 +65,8 @@ MISTAKES = [
   ([], 'there are 0, not two; give SOURCE and DESTINATION'),
   (['S'], 'there are 1, not two'),
   (['S', 'D', 'more'], 'there are 3, not two'),
-  (['S', 'D', '--famly=biggan'], '--famly=biggan: there is no such flag; did you mean --family?'),
-  (['S', 'D', '--zzz'], 'flag=--zzz: there is no such flag; give one of --'),
+  (['S', 'D', '--famly=biggan'], '--famly=biggan: convert has no such flag; did you mean --family?'),
+  (['S', 'D', '--zzz'], 'flag=--zzz: convert has no such flag; give one of --'),
   (
     ['S', 'D', '--family=vae'],
     'family=vae: there is no such choice; give one of auto, progan, stylegan, stylegan2, stylegan3, biggan',
@@ -89,8 +89,8 @@ def said(capsys):
   """Runs the command in this process; gives the one line that a mistake costs."""
   before = signal.getsignal(signal.SIGTERM)
 
-  def run(*arguments) -> str:
-    assert main(['converters', *map(str, arguments)]) == 2
+  def told(*arguments) -> str:
+    assert call('convert', *arguments) == 2
     out, err = capsys.readouterr()
     assert out == ''
     assert err.startswith('error: ')
@@ -98,7 +98,7 @@ def said(capsys):
     assert err[:-1].isprintable()
     return err
 
-  yield run
+  yield told
   signal.signal(signal.SIGTERM, before)
 
 
@@ -114,7 +114,7 @@ def test_a_mistake_ends_with_status_2(tmp_path):
 
 
 def test_help():
-  done = convert('--help')
+  done = run('convert', '--help')
   assert done.returncode == 0
   for text in ('SOURCE DESTINATION', '--family', '--weights', '--option', 'overwrite'):
     assert text in done.stdout
@@ -164,7 +164,7 @@ def test_broken_off_before_the_end_it_leaves_what_was_there(tmp_path, step, numb
   done = broken_off(step, number, SOURCE, old, '--overwrite')
   assert done.returncode == {'SIGKILL': -9, 'SIGTERM': 143}[number], done.stderr
   if number == 'SIGTERM':
-    assert done.stderr == 'stopped; whatever is at the destination is whole\n'
+    assert done.stderr == 'stopped by SIGTERM; whatever is at the destination is whole\n'
   assert contents(tmp_path) == {'old/generator.json': b'the old one'}
 
 
@@ -175,8 +175,8 @@ def test_killed_while_it_writes(tmp_path):
   assert left.name.startswith('.new.')
   assert broken_off('_flush', 'SIGTERM', SOURCE, tmp_path / 'new').returncode == 143
   assert os.listdir(tmp_path) == []  # what the first one left is gone too
-  assert convert(SOURCE, tmp_path / 'new').returncode == 0
-  assert convert(SOURCE, tmp_path / 'new', '--overwrite').returncode == 0
+  assert call('convert', SOURCE, tmp_path / 'new') == 0
+  assert call('convert', SOURCE, tmp_path / 'new', '--overwrite') == 0
   assert os.listdir(tmp_path) == ['new']
   assert panda_jax.load_generator(tmp_path / 'new').resolution == 32
 

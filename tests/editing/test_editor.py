@@ -244,7 +244,7 @@ MISTAKES = [
   ({'appearance': 99}, 'appearance=99: there are 5 appearances; give one from 0 to 4'),
   ({'appearance': -1}, 'appearance=-1'),
   ({'appearance': None}, 'appearance=None'),
-  ({'part': None}, 'part=None: not given'),
+  ({'part': None}, 'part: not given'),
   ({'alpha': float('nan')}, 'alpha=nan: it is not finite'),
   ({'alpha': [1, float('inf')]}, 'it is not finite'),
   ({'alpha': 1e300}, 'it is not finite'),

@@ -19,7 +19,7 @@ from panda_jax.generators import registry, save_generator
 from panda_jax.results import edits, explanations
 from panda_jax.results.edits import Samples, edit_into
 from panda_jax.workdir.finished_fit import open_workdir
-from tests.commands.test_edit import call
+from tests.commands.calls import call
 
 LAYER, CELLS, CHANNELS = 3, 8, 5
 

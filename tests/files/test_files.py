@@ -265,7 +265,7 @@ def test_a_damaged_record_is_no_finished_fit(name, content, fitted):
     ({'checkpoint_seconds': [1]}, 'it is not a number'),
     ({'features': 7}, 'config.features=7: it is not a text or null'),
     ({'restarts': None}, 'config.restarts=None: it is not a whole number; the default is 64'),
-    ('layer', 'config.layer=None: not given; begin with default_config()'),
+    ('layer', 'config.layer: not given; begin with default_config()'),
   ],
 )
 def test_values_of_a_configuration_have_the_types_of_their_defaults(change, said, tmp_path):

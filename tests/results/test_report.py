@@ -7,21 +7,19 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import run
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.pictures import figures, overlays, strips
 from panda_jax.results.report import fit_command, write_report
-from panda_jax.workdir.config import default_config
+from panda_jax.workdir.config import FLAGS, default_config
 from panda_jax.workdir.finished_fit import digest_of
+from tests.commands.calls import run
 
 EMPTY = {'meta', 'link', 'img', 'br'}
 
@@ -151,7 +149,7 @@ def test_everything_is_on_the_page(workdir):
     'python run.py edit --workdir=DIR --part=1 --appearance=2 --alpha=-10,10',
     'threshold 0.25',
     'python run.py saliency --x',
-    'python run.py report',
+    'panda-jax report',
     'ab' * 32,
   ):
     assert words in reader.said, words
@@ -170,8 +168,8 @@ def test_the_same_again_replaces_it(workdir):
 def test_the_command_makes_the_same_fit(workdir):
   config = json.loads((workdir / 'config.json').read_text())
   words = shlex.split(fit_command(workdir, config))
-  assert words[:3] == ['python', 'run.py', 'fit']
-  flags = dict(word.lstrip('-').split('=', 1) for word in words[3:])
+  assert words[:2] == ['panda-jax', 'fit']
+  flags = dict(word.lstrip('-').split('=', 1) for word in words[2:])
   assert flags == {
     'generator': 'generators/my cats',
     'layer': '5',
@@ -180,7 +178,7 @@ def test_the_command_makes_the_same_fit(workdir):
     'config.restarts': '8',
     'workdir': str(workdir),
   }
-  assert {name for name in flags if not name.startswith('config.')} <= {'workdir', *run.FLAGS}
+  assert {name for name in flags if not name.startswith('config.')} <= {'workdir', *FLAGS}
 
 
 def test_a_fit_on_arrays_has_less_to_say(workdir):
@@ -262,12 +260,10 @@ def test_no_finished_fit(workdir, name):
     write_report(workdir / 'nowhere')
 
 
-@pytest.mark.slow
 def test_the_command_says_where_the_page_is(workdir):
-  command = [sys.executable, str(Path(run.__file__)), 'report']
-  done = subprocess.run([*command, f'--workdir={workdir}'], capture_output=True, text=True)
+  done = run('report', f'--workdir={workdir}')
   assert (done.returncode, done.stdout, done.stderr) == (0, f'{workdir / "report.html"}\n', '')
-  done = subprocess.run([*command, f'--workdir={workdir.parent}'], capture_output=True, text=True)
+  done = run('report', f'--workdir={workdir.parent}')
   assert done.returncode == 2
   assert done.stderr.count('\n') == 1
   assert 'there is no finished fit in it' in done.stderr

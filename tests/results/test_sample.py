@@ -14,7 +14,7 @@ from panda_jax.files.rows import writing
 from panda_jax.generators import save_generator, seeds
 from panda_jax.generators.seeds import parsed_numbers
 from panda_jax.results import sample
-from tests.commands.test_fit import run
+from tests.commands.calls import run
 from tests.generators.checkpoints import DATA, generator
 
 LAYER = 5

@@ -56,15 +56,15 @@ def test_checkpoints_keep_every_bit(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from panda_jax.commands.program import main
 from panda_jax.workdir.autosave import Saving
-import run
 plain = Saving.on_state
 def on_state(self, state):
   plain(self, state)
   if state.phase == sys.argv[1]:
     os.kill(os.getpid(), signal.SIGKILL)
 Saving.on_state = on_state
-sys.exit(run.main(['run.py', *sys.argv[2:]]))
+sys.exit(main(['run.py', *sys.argv[2:]]))
 """
 
 

@@ -108,7 +108,7 @@ def test_a_fit_of_a_file_has_no_generator(tmp_path):
   assert opened.generator is None
   assert opened.image_size() is None
   assert opened.margin == 0
-  with pytest.raises(InputError, match=r'generator=None: not given, and the fit was made on z.npy'):
+  with pytest.raises(InputError, match=r'generator: not given, and the fit was made on z.npy'):
     opened.latents([0])
 
 
