@@ -114,7 +114,9 @@ def helped(name: str | None) -> str:
     return '\n'.join([f'{program} COMMAND --flag=value ...', '', *lines, '', f'{program} COMMAND --help: its flags'])
   module, values = module_of(name), flags.FlagValues()
   module.define(values)
-  lines = [f'{name}: {COMMANDS[name]}', '', *(f'  {program} {example}' for example in module.EXAMPLES)]
+  lines = [f'{name}: {COMMANDS[name]}', '']
+  lines += [f'  {program} {name} {module.ARGUMENTS}'] if hasattr(module, 'ARGUMENTS') else []
+  lines += [f'  {program} {example}' for example in module.EXAMPLES]
   lines += parser.listed(values)
   if hasattr(module, 'keys'):
     lines += [

@@ -1,0 +1,47 @@
+"""Commands as somebody types them: in this process, which spares importing and compiling, or in one of their own."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+from panda_jax.commands import program
+
+ROOT = Path(__file__).parents[2]
+DOORS = {  # how the program is started
+  'run.py': ('run.py',),
+  'panda_jax': ('-m', 'panda_jax'),
+  'converters': ('-m', 'converters'),
+  'app': ('-m', 'panda_jax.app'),
+}
+
+
+def call(*arguments) -> int:
+  """`run.py` in this process; its exit status."""
+  argv = ['run.py', *map(str, arguments)]
+  with mock.patch.object(sys, 'argv', argv):
+    return program.main(argv)
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+  """`call`, and what is said."""
+  out, err = io.StringIO(), io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    code = call(*arguments)
+  return subprocess.CompletedProcess(['run.py', *arguments], code, out.getvalue(), err.getvalue())
+
+
+def process(*arguments, door: str = 'run.py', cwd: Path = ROOT) -> subprocess.CompletedProcess:
+  """The program in a process of its own."""
+  place = [str(ROOT / 'run.py')] if door == 'run.py' else DOORS[door]
+  return subprocess.run(
+    [sys.executable, *place, *map(str, arguments)],
+    cwd=cwd,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
