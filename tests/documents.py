@@ -9,7 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r'`([^`]+)`')
-TYPED = re.compile(r'(?:[A-Z_]+=\S+ )*(?:python|make|pip|bash|srun|pytest|run\.py) (?=\S)')
+TYPED = re.compile(r'(?:[A-Z_]+=\S+ )*(?:python|panda-jax|make|pip|bash|srun|pytest|run\.py) (?=\S)')
 
 
 class Piece(NamedTuple):

@@ -56,6 +56,7 @@ TRAIN = 'python -m examples.train_generator'
 FORMS = {
   f'{DEMO}:smoke': Form(READ),  # run below, with a workdir, as the next is
   CATS: Form(READ),
+  'python run.py COMMAND --help': Form('', {'COMMAND': 'fit'}),
   'python run.py saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
   'python run.py remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
   'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
@@ -95,13 +96,14 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
 )
+NAMED = re.compile(r'(?:python run\.py|python -m panda_jax|panda-jax) \w+|python -m (?:converters|panda_jax\.app)')
 LOOKED_AT = ('make ', 'pip ', 'bash ', 'pytest ', 'python -m benchmarks.')
 
 
 def form_of(command: str) -> Form:
   if command in FORMS:
     return FORMS[command]
-  if command.startswith(LOOKED_AT) or re.fullmatch(r'python run\.py \w+', command):
+  if command.startswith(LOOKED_AT) or NAMED.fullmatch(command):
     return Form(OUTSIDE)
   return Form(READ) if command.startswith(PARSED) else Form()
 
@@ -224,8 +226,10 @@ def look_at(command: str) -> None:
       assert (ROOT / file).is_file()
     case ['pytest', '-m', 'not slow']:
       assert "'slow: " in (ROOT / 'pyproject.toml').read_text()
-    case ['python', 'run.py', name]:
-      assert name in program.COMMANDS
+    case ['python', 'run.py', name] | ['python', '-m', 'panda_jax', name] | ['panda-jax', name]:
+      assert name in {*program.COMMANDS, 'COMMAND'}
+    case ['python', '-m', 'converters' | 'panda_jax.app' as module]:
+      assert (ROOT / module.replace('.', '/') / '__main__.py').is_file()
     case ['python', '-m', module, *given]:
       source = (ROOT / f'{module.replace(".", "/")}.py').read_text()
       for word in given:

@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from panda_jax.commands import program, requests
 from panda_jax.editing.editor import Editor, make_edit, offset
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
@@ -338,6 +339,52 @@ def test_pictures_of_coordinates_look_alike_and_say_what_they_show(folder, tmp_p
     (of_half, 'appearance 1', 'the threshold given'),
   ):
     assert options['title'] == f'Coordinates of {whose}: red is above, blue below {white}.'
+
+
+NAMES = {  # of folders, where none is given
+  ('edit', *EDIT): 'part1-appearance2-alpha4',
+  ('edit', *EDIT, '--seeds=0-3', '--threshold=0.3', '--refined'): (
+    'part1-appearance2-alpha4-seeds0-3-threshold0.3-refined'
+  ),
+  ('edit', *EDIT, '--latents=a/w.npy', '--space=w'): 'part1-appearance2-alpha4-latents-w-space-w',
+  ('edit', *EDIT, '--labels=207', '--noise=none'): 'part1-appearance2-alpha4-labels207-noise-none',
+  ('edit', *EDIT, '--labels=a/b/c.npy', '--feather=1.5'): 'part1-appearance2-alpha4-feather1.5-labels-c',
+  ('edit', *EDIT, '--convention=paper', '--mask=eyes.png'): 'part1-appearance2-alpha4-paper-mask-eyes',
+}
+
+
+@pytest.mark.parametrize('words', NAMES, ids=' '.join)
+def test_names_of_folders_tell_what_was_asked_for(words):
+  _, options, _ = program.parse(['run.py', *words])
+  assert requests.file_name(requests._default_name(['part 1, appearance 2'], options)) == NAMES[words]
+
+
+def test_long_names_of_folders_differ_to_the_end():
+  names = [requests.file_name(f'seeds{"0_" * 200}{last}') for last in (1, 2)]
+  assert len({*names}) == 2
+  assert [len(name) for name in names] == [requests.LONGEST_NAME] * 2
+  assert requests.file_name('eyes/wide\n') == 'eyes_wide_'
+
+
+def test_other_samples_go_to_other_folders(workdir, tmp_path, capsys):
+  np.save(tmp_path / 'w.npy', np.zeros((2, 8), np.float32))
+  for words in (
+    ('edit', *EDIT),
+    ('remove', '--part=1', '--samples=4'),
+    ('refine', '--seeds=0-3'),
+    ('saliency', '--appearance=0', '--samples=4', '--seeds=0-1'),
+  ):
+    assert call(words[0], f'--workdir={workdir}', *words[1:]) == 0
+    given = (f'--latents={tmp_path / "w.npy"}', '--space=w')
+    assert call(words[0], f'--workdir={workdir}', *[w for w in words[1:] if 'seeds' not in w], *given) == 0
+  found = {str(path.relative_to(workdir)) for path in (*workdir.glob('edits/*'), *workdir.glob('[rs]*-*/'))}
+  found |= {'refine'} & {path.name for path in workdir.iterdir()}
+  assert found == {
+    *('edits/part1-appearance2-alpha4', 'edits/part1-appearance2-alpha4-latents-w-space-w'),
+    *('edits/remove-part1-samples4', 'edits/remove-part1-latents-w-space-w-samples4'),
+    *('refine-0+1+2+3', 'refine-latents-w-space-w'),
+    *('saliency-0-samples4', 'saliency-0-samples4-latents-w-space-w'),
+  }
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """--latents, --space and --labels of every command that takes samples, on a conditional network with z_dim = w_dim."""
 
+import json
 import shutil
 
 import jax
@@ -76,6 +77,21 @@ def test_w_of_earlier_samples_is_not_left_beside_those_of_others(network, sample
   assert call('sample', *given, '--overwrite') == 0
   assert not (tmp_path / 'out' / 'w.npy').exists()
   np.testing.assert_allclose(np.load(tmp_path / 'out' / 'images.npy'), np.load(sampled / 'images.npy')[:1], atol=1e-6)
+
+
+def test_the_record_tells_what_was_typed_and_knows_older_ones(network, sampled, tmp_path, capsys):
+  shutil.copytree(sampled, tmp_path / 'out')
+  record = tmp_path / 'out' / 'sample.json'
+  found = json.loads(record.read_text())
+  assert found['command'].startswith(f'python run.py sample --generator={network} --seeds=3-5 ')
+  assert found['typed'] == {'generator': str(network), 'seeds': '3-5', 'labels': '2,0,1'}
+  record.write_text(json.dumps({key: value for key, value in found.items() if key not in ('command', 'typed')}))
+  given = ('sample', f'--generator={network}', '--labels=2,0,1', *TRUNCATION, f'--out={tmp_path / "out"}')
+  assert call(*given, '--seeds=3-5') == 0
+  assert call(*given, '--seeds=3,4,5') == 0  # the same, typed in another way
+  assert json.loads(record.read_text())['typed']['seeds'] == '3,4,5'
+  assert call(*given, '--seeds=3,4,6') == 2
+  assert 'other samples are there' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('command', COMMANDS)

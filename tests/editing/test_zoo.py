@@ -1,6 +1,9 @@
 """Named edits keep to their factors; the authors' directions are read as literals and nothing of them is run."""
 
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -61,6 +64,26 @@ def test_annotating_keeps_what_is_there(tmp_path):
   assert zoo.read_zoo(path) == {'one': one, 'two': two}
   zoo.annotate(path, 'one', two, overwrite=True)
   assert zoo.read_zoo(path)['one'] == two
+
+
+def test_annotations_at_once_lose_none(tmp_path, monkeypatch):
+  path, plain = tmp_path / 'zoo.json', zoo.read_zoo
+
+  def slowly(path):
+    found = plain(path)
+    time.sleep(0.02)  # in which others would write
+    return found
+
+  monkeypatch.setattr(zoo, 'read_zoo', slowly)
+  names = [f'edit {i}' for i in range(8)]
+  with ThreadPoolExecutor(len(names)) as pool:
+    done = [pool.submit(zoo.annotate, path, name, NamedEdit('a', 1, (Spec((0,), 0, 1.0),))) for name in names]
+  assert [one.result() for one in done] == [None] * len(names)
+  assert {*plain(path)} == {*names}
+  assert os.listdir(tmp_path) == ['zoo.json']
+  with pytest.raises(InputError, match='zoo='):
+    zoo.annotate(tmp_path / 'nowhere' / 'zoo.json', 'one', NamedEdit('a', 1, (Spec((0,), 0, 1.0),)))
+  assert os.listdir(tmp_path) == ['zoo.json']
 
 
 def term(**changes):

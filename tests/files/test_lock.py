@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from panda_jax.errors import InputError
 from panda_jax.files import lock
-from panda_jax.files.lock import LOCK, locked
+from panda_jax.files.lock import LOCK, InUse, awaited, locked
 from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
 from tests import planted
@@ -153,3 +154,12 @@ def test_a_fit_leaves_no_lock_and_needs_none_to_be_read(tmp_path):
   np.save(config.features, planted.structured(30, (4, 4), 6))
   fit_into(tmp_path / 'w', config)
   assert LOCK not in os.listdir(tmp_path / 'w')
+
+
+def test_what_takes_a_moment_waits(holder):
+  process, folder = holder
+  with pytest.raises(InUse, match='in use by process'), awaited(folder, seconds=0):
+    pass
+  threading.Timer(0.3, process.stdin.close).start()
+  with awaited(folder, seconds=60):
+    assert os.listdir(folder) == [LOCK]

@@ -140,11 +140,11 @@ def test_what_does_not_fit_is_said_and_nothing_is_left(network, tmp_path, option
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    (('info',), 'generator=None'),
+    (('info',), '--generator: not given'),
     (('info', '--generator=nowhere'), 'no such folder'),
     (('sample', '--generator=nowhere', '--seeds=x', '--out=out'), 'generator=nowhere'),
     (('sample', '--seeds=0', '--latents=z.npy', '--out=out'), 'either --seeds'),
-    (('sample', '--generator=nowhere', '--seeds=0'), 'out=None'),
+    (('sample', '--generator=nowhere', '--seeds=0'), '--out: not given'),
   ],
 )
 def test_one_line_for_a_mistake(arguments, said):
