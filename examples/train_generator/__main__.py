@@ -22,26 +22,35 @@ DEFAULT = Path(__file__).parent / 'configs' / 'cats64_cpu.py'
 SEE = 'see the README beside this module'
 
 
+def defined() -> flags.FlagValues:
+  values = flags.FlagValues()
+  given = {'flag_values': values, 'module_name': 'flags, beside --config=FILE.py and --config.KEY=VALUE'}
+  flags.DEFINE_string('data', None, 'Zip file or folder of square images of one size.', **given)
+  flags.DEFINE_string('workdir', None, 'Folder of the training. One that was interrupted goes on.', **given)
+  flags.DEFINE_bool('overwrite', False, 'Delete what an earlier training left in the folder.', **given)
+  return values
+
+
 def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
     InputError: unknown or malformed flags, or a configuration that cannot be used.
   """
-  values = flags.FlagValues()
-  flags.DEFINE_string('data', None, 'Zip file or folder of square images of one size.', values)
-  flags.DEFINE_string('workdir', None, 'Folder of the training; an interrupted one goes on.', values)
-  flags.DEFINE_bool('overwrite', False, 'Drop what an earlier training left in the folder.', values)
+  values = defined()
   rest = parser.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
   parser.parse(values, rest, SEE)
   for name in ('data', 'workdir'):
     if not values[name].value:
-      raise InputError(name, None, 'not given', f'give --{name}=PATH')
+      raise InputError(f'--{name}', None, 'not given', f'give --{name}=PATH')
   return values
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
+  if not parser.HELP.isdisjoint(argv[1:]):
+    print('\n'.join([__doc__.strip(), *parser.listed(defined())]))
+    return 0
   try:
     with signals.keeping(lambda: 'nothing was written'), signals.raising():
       given = parsed(argv[1:])

@@ -29,25 +29,34 @@ def embed(generator: str, out: Path, overwrite: bool) -> int:
   return sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
 
 
+def defined() -> flags.FlagValues:
+  values = flags.FlagValues()
+  given = {'flag_values': values, 'module_name': 'flags'}
+  flags.DEFINE_string('generator', None, 'Folder of the trained generator.', **given)
+  flags.DEFINE_string('out', None, 'Folder to write to.', **given)
+  flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.', **given)
+  return values
+
+
 def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
     InputError: unknown or malformed flags.
   """
-  values = flags.FlagValues()
-  flags.DEFINE_string('generator', None, 'Folder of the trained generator.', values)
-  flags.DEFINE_string('out', None, 'Folder to write.', values)
-  flags.DEFINE_bool('overwrite', False, 'Replace the generator that is there.', values)
+  values = defined()
   parser.parse(values, words, SEE)
   for name in ('generator', 'out'):
     if not values[name].value:
-      raise InputError(name, None, 'not given', f'give --{name}=DIR')
+      raise InputError(f'--{name}', None, 'not given', f'give --{name}=DIR')
   return values
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
+  if not parser.HELP.isdisjoint(argv[1:]):
+    print('\n'.join([__doc__.strip(), *parser.listed(defined())]))
+    return 0
   try:
     options = parsed(argv[1:])
     size = embed(options.generator, Path(options.out), options.overwrite)

@@ -148,26 +148,35 @@ def table(result: dict) -> str:
   return '\n'.join(lines)
 
 
+def defined() -> flags.FlagValues:
+  values = flags.FlagValues()
+  given = {'flag_values': values, 'module_name': 'flags'}
+  flags.DEFINE_multi_string('generator', None, 'Folder or name of a generator. May be repeated.', **given)
+  flags.DEFINE_string('data', None, 'Zip file or folder of the images it was trained on.', **given)
+  flags.DEFINE_string('out', None, 'Folder for the results.', **given)
+  flags.DEFINE_integer('samples', 2000, 'Number of images to draw from each generator.', lower_bound=256, **given)
+  return values
+
+
 def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
     InputError: unknown or malformed flags.
   """
-  values = flags.FlagValues()
-  flags.DEFINE_multi_string('generator', None, 'Folder or name of a generator; may be given several times.', values)
-  flags.DEFINE_string('data', None, 'Zip file or folder of the images it was trained on.', values)
-  flags.DEFINE_string('out', None, 'Folder for the results.', values)
-  flags.DEFINE_integer('samples', 2000, 'Images to draw from each generator.', lower_bound=256, flag_values=values)
+  values = defined()
   parser.parse(values, words, SEE)
   for name in ('generator', 'data', 'out'):
     if not values[name].value:
-      raise InputError(name, None, 'not given', f'give --{name}=PATH')
+      raise InputError(f'--{name}', None, 'not given', f'give --{name}=PATH')
   return values
 
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
+  if not parser.HELP.isdisjoint(argv[1:]):
+    print('\n'.join([__doc__.strip(), *parser.listed(defined())]))
+    return 0
   try:
     options = parsed(argv[1:])
     with Progress() as progress:

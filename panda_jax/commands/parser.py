@@ -26,6 +26,7 @@ from panda_jax.workdir.config import told
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
 LARGEST = 1 << 63  # of a whole number
 MOST_COMMANDS = 5  # that a remedy names
+HELP = {'--help', '-help', '-h', '--help=true'}
 OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 # By absl's name of a type: what is wrong with a text that is none, and a value that would do.
 KINDS = {

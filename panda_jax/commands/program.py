@@ -34,7 +34,6 @@ COMMANDS = {
   'convert': 'convert a PyTorch checkpoint to a generator',
   'app': 'explore fits in a browser',
 }
-HELP = {'--help', '-help', '-h', '--help=true'}
 VERSION = {'--version', '-version', '--version=true'}
 
 
@@ -139,8 +138,8 @@ def main(argv: list[str], started: float | None = None) -> int:
   """
   logging.set_verbosity(logging.ERROR)
   try:
-    if argv[1:2] == ['help'] or not HELP.isdisjoint(argv[1:]):
-      print(helped(next((word for word in argv[1:] if word not in {*HELP, 'help'}), None)))
+    if argv[1:2] == ['help'] or not parser.HELP.isdisjoint(argv[1:]):
+      print(helped(next((word for word in argv[1:] if word not in {*parser.HELP, 'help'}), None)))
     elif argv[1:2] == ['version'] or not VERSION.isdisjoint(argv[1:]):
       print(f'panda-jax {panda_jax.__version__}')
     else:

@@ -360,6 +360,15 @@ def test_other_programs_say_the_same(name, capsys):
     assert_one_line(capsys.readouterr().err, text)
 
 
+@pytest.mark.parametrize('name', PROGRAMS)
+def test_help_of_other_programs(name, capsys):
+  main, typed = PROGRAMS[name]
+  assert main('--help') == 0
+  said = capsys.readouterr().out
+  assert f'  --{typed} ' in said
+  assert 'flagfile' not in said
+
+
 def test_versions(capsys):
   version = f'panda-jax {panda_jax.__version__}\n'
   for main in (

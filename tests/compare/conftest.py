@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from panda_jax.compare import default_config
+from panda_jax.compare.settings import default_config
 from tests.planted_generators import PartsGenerator
 
 # Each quadrant is drawn by channels of its own place; the first spreads least.

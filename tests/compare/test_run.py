@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from panda_jax.compare import compare_into, run
-from panda_jax.compare.run import checked, seeds_of
+from panda_jax.compare import run
+from panda_jax.compare.run import checked, compare_into, seeds_of
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.files.lock import locked
 from tests.compare.conftest import is_png, recorded, small_config
