@@ -9,13 +9,13 @@ import pytest
 
 from panda_jax.app.choices import Choice
 from panda_jax.app.controls import Controls
-from panda_jax.app.engine import CATALOG, Engine, rounded_up
+from panda_jax.app.engine import Engine, rounded_up
 from panda_jax.app.saves import save
 from panda_jax.commands import program
 from panda_jax.commands.app import samples_of
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
-from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
+from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.generators import latents
 from panda_jax.generators.latents import Latents
@@ -138,7 +138,7 @@ def test_the_slider_reaches_what_is_set(engine):
 
 def test_catalog(engine):
   assert engine.catalog() == {}
-  path = engine.opened.folder / CATALOG
+  path = engine.opened.folder / 'catalog' / CATALOG
   path.parent.mkdir()
   here = engine.opened.digest_factors
   swept = Spec((1,), 2, (-1.0, -3.0, 2.0), alpha_unit='rms', rms=2.0)
@@ -171,7 +171,7 @@ def test_samples_of_a_file_in_place_of_seeds(fitted, tmp_path):
   found = latents.read(saved.folder / 'latents.npy', opened.generator)
   assert found.space == 'wplus'
   np.testing.assert_array_equal(found.array, wplus[[2, 0]])
-  arguments = [word for word in shlex.split(saved.command)[2:] if not word.startswith('--workdir=')]
+  arguments = [word for word in shlex.split(saved.command)[1:] if not word.startswith('--workdir=')]
   assert call(*arguments, f'--workdir={fitted}', f'--out={tmp_path / "again"}') == 0
   np.testing.assert_allclose(
     np.load(tmp_path / 'again' / 'edited.npy'), engine.edited(Choice((2, 0), (FIRST,))), atol=1e-5

@@ -129,7 +129,7 @@ def test_what_is_copied_is_what_is_shown(page, made):
   out, written = made
   card, one = page.cards()[0], written.found.edits[0]
   words = shlex.split(page.copied(card, 'command'))
-  assert words[:3] == ['python', 'run.py', 'edit']
+  assert words[:2] == ['panda-jax', 'edit']
   assert f'--zoo={out / "catalog.json"}' in words
   assert f'--name={one.name}' in words
   card.find_element('css selector', 'input').send_keys(Keys.ARROW_LEFT)

@@ -11,6 +11,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from panda_jax.commands.sentences import inside
 from panda_jax.compare.run import checked
 from panda_jax.compare.run import claim as claim_comparison
 from panda_jax.compare.settings import default_config as comparison
@@ -25,7 +26,6 @@ from panda_jax.files.records import misfit, parsed_json, read_json, write_json
 from panda_jax.results.fit import OUTPUTS, fit_into, prepare
 from panda_jax.workdir.config import default_config
 from panda_jax.workdir.records import SUMMARY, config_form
-from run import inside
 from tests import planted
 
 HOSTILE = {
