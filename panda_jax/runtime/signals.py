@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 from panda_jax.errors import Interrupted
 
@@ -126,11 +127,16 @@ def caught() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-  """A signal raises `Interrupted` in the block, once; whatever error that leads to is the signal's, too."""
+  """A signal raises `Interrupted` in the block, once; whatever error that leads to is the signal's, too.
+
+  A command that still imports, and has begun nothing, it ends at once: some libraries print what is raised in them.
+  """
   numbers: list[int] = []
 
   def handler(number, frame):
     numbers.append(number)
+    if _listening.is_set() and len(_keeping) < 2 and _imports(frame):
+      _leave(number, _keeping[-1]() if _keeping else None)
     if len(numbers) == 1:  # a second one would leave half of what is being cleared away
       raise Interrupted(number)
 
@@ -143,6 +149,15 @@ def raising() -> Iterator[None]:
       stopped = Interrupted(numbers[0])
       stopped.kept = getattr(error, 'kept', None)
       raise stopped from error
+
+
+def _imports(frame: FrameType | None) -> bool:
+  """Whether an import is going on."""
+  while frame:
+    if frame.f_code.co_filename.startswith('<frozen importlib'):
+      return True
+    frame = frame.f_back
+  return False
 
 
 @contextlib.contextmanager

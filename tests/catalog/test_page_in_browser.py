@@ -135,7 +135,7 @@ def test_what_is_copied_is_what_is_shown(page, made):
   card.find_element('css selector', 'input').send_keys(Keys.ARROW_LEFT)
   strength = page.frame(card)[1]
   words = shlex.split(page.copied(card, 'command'))
-  assert words[4:] == [f'--part={one.part}', f'--appearance={one.appearance}', f'--alpha={strength:g}']
+  assert words[3:] == [f'--part={one.part}', f'--appearance={one.appearance}', f'--alpha={strength:g}']
   copied = out / 'copied.json'
   copied.write_text(page.copied(card, 'json'))
   assert json.loads(copied.read_text())['format'] == 1
