@@ -218,6 +218,8 @@ def look_at(command: str) -> None:
     case ['make', target]:
       done = subprocess.run(['make', '-n', target], cwd=ROOT, capture_output=True, text=True)
       assert done.returncode == 0, done.stderr
+    case ['pip', 'install', '-e', '.']:
+      assert "\npanda-jax = 'panda_jax.__main__:main'\n" in (ROOT / 'pyproject.toml').read_text()
     case ['pip', 'install', '-e', extras]:
       listed = (ROOT / 'pyproject.toml').read_text()
       for name in re.search(r'\[(.*)\]', extras)[1].split(','):
