@@ -230,4 +230,4 @@ def test_without_gradio_it_says_what_to_install(fitted):
   command = [sys.executable, '-c', code, f'--workdir={fitted}', '--port=0']
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
   assert done.returncode == 2
-  assert "pip install 'panda-jax[app]'" in done.stderr.splitlines()[-1]
+  assert "pip install '.[app]'" in done.stderr.splitlines()[-1]
