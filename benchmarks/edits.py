@@ -34,7 +34,7 @@ from panda_jax.factors import Factors
 from panda_jax.generators import load_generator, registry, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.results.explanations import likeness
+from panda_jax.results.refinement import likeness
 from panda_jax.solver.fit import fit
 
 _GENERATOR = flags.DEFINE_string('generator', '', 'Folder of a generator that `python -m converters` wrote.')

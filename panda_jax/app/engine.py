@@ -23,7 +23,7 @@ from panda_jax.editing.saliency import coordinates
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import relative
-from panda_jax.results.edits import Samples, features_of, fit_features
+from panda_jax.results.samples import Samples, features_of, fit_features
 from panda_jax.workdir.finished_fit import FinishedFit
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand

@@ -9,7 +9,7 @@ from typing import Any
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine, catalog_of
 from panda_jax.errors import InputError
-from panda_jax.results.edits import Samples
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit
 
 

@@ -23,7 +23,7 @@ from panda_jax.files.arrays import npy_bytes
 from panda_jax.generators import latents
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import draw_images
-from panda_jax.results.edits import Samples
+from panda_jax.results.samples import Samples
 from panda_jax.runtime.invocation import program_name
 
 FOLDER = 'app'

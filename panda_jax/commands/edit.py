@@ -64,9 +64,9 @@ def edits_folder(options: flags.FlagValues, name: str) -> Path:
 
 def options_of(options: flags.FlagValues, call, progress):
   """How edits and removals are run and written."""
-  from panda_jax.results.edits import Options
+  from panda_jax.results.edits import EditOptions
 
-  return Options(
+  return EditOptions(
     noise=options.noise,
     drop_rgb=options.drop_rgb,
     overwrite=options.overwrite,

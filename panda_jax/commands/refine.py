@@ -41,7 +41,7 @@ def define(values: flags.FlagValues) -> None:
 
 def explained_folder(options: flags.FlagValues, command: str, numbers, *told: str) -> Path:
   """Where the command writes; `told`: flags that the name of the folder tells where they are given."""
-  from panda_jax.results.explanations import folder_name
+  from panda_jax.results.records import folder_name
 
   if options.out:
     return Path(options.out)
@@ -52,13 +52,14 @@ def explained_folder(options: flags.FlagValues, command: str, numbers, *told: st
 
 def options_of(options: flags.FlagValues, call, progress):
   """How refine and saliency write."""
-  from panda_jax.results.explanations import Options
+  from panda_jax.results.records import Options
 
   return Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.results.explanations import first_seeds, refine_into
+  from panda_jax.results.refinement import refine_into
+  from panda_jax.results.samples import first_seeds
   from panda_jax.runtime.progress import Progress
 
   opened = requests.given_fit(options)

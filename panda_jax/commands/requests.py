@@ -15,7 +15,7 @@ from panda_jax.generators import latents
 from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.latents import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
-from panda_jax.results.edits import Samples
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
 SEEDS = '0,1,2,3'  # of samples that are edited where none are given

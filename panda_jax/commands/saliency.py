@@ -10,7 +10,7 @@ EXAMPLES = (
   'saliency --workdir=DIR --appearance=0,1,2 --seeds=0-5',
   'saliency --workdir=DIR --appearance=0 --features=FILE.npy',
 )
-STATISTICS = 500  # as of results.explanations, which is large to import
+STATISTICS = 500  # as of results.saliency, which is large to import
 
 
 def define(values: flags.FlagValues) -> None:
@@ -24,7 +24,8 @@ def define(values: flags.FlagValues) -> None:
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.files.arrays import read_npy
-  from panda_jax.results.explanations import first_seeds, saliency_into
+  from panda_jax.results.saliency import saliency_into
+  from panda_jax.results.samples import first_seeds
   from panda_jax.runtime.progress import Progress
 
   opened = requests.given_fit(options)

@@ -4,100 +4,29 @@ Letters: N samples, E edits, K strengths, h, w image.
 """
 
 import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from panda_jax.editing.editor import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import Spec
-from panda_jax.errors import InputError
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
-from panda_jax.generators.latents import Latents
 from panda_jax.generators.source import weights_digest
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
+from panda_jax.results.records import Options, sha256
+from panda_jax.results.samples import FEW, SHOWN, Samples, features_of, fit_features
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.finished_fit import FinishedFit
 
 RECORD = 'edit.json'
-SHOWN = 8  # samples on the sheets
-STATISTICS = 64  # samples of the fit that rules and units are taken from
-BATCH = 16  # of them at a time
 UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
-
-
-@dataclasses.dataclass(frozen=True)
-class Samples:
-  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `FinishedFit.labels_of`."""
-
-  seeds: tuple[int, ...] | None = None
-  given: Latents | None = None
-  labels: np.ndarray | None = None
-
-  def latents(self, opened: FinishedFit):
-    if self.given is None:
-      return opened.latents(self.seeds, self.labels)
-    return opened.mapped(self.given.array, self._classes(opened), self.given.space)
-
-  def _classes(self, opened: FinishedFit) -> np.ndarray | None:
-    """Labels of all that a file holds."""
-    array, space = self.given
-    if space != 'z':
-      return self.labels  # w and w+ hold the class: there should be none
-    return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
-
-  def chosen(self, opened: FinishedFit, numbers: Sequence[int]) -> 'Samples':
-    """Some of them: any seeds, with the same labels; or those of these numbers in the file.
-
-    Raises:
-      InputError: the file holds fewer.
-    """
-    if self.given is None:
-      return dataclasses.replace(self, seeds=tuple(numbers))
-    array, space = self.given
-    for number in numbers:
-      if not 0 <= number < len(array):
-        problem = f'the file of latents holds {len(array)} samples'
-        raise InputError('seeds', number, problem, f'give numbers from 0 to {len(array) - 1}')
-    labels, rows = self._classes(opened), list(numbers)
-    return Samples(given=Latents(array[rows], space), labels=None if labels is None else labels[rows])
-
-  def names(self) -> list[str]:
-    if self.given is None:
-      return [f'seed {t}' for t in self.seeds]
-    return [f'sample {i}' for i in range(len(self.given.array))]
-
-  def record(self) -> dict[str, Any]:
-    """What tells them from others, JSON values."""
-    record = {'seeds': None if self.seeds is None else list(self.seeds)}
-    arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
-    return record | {name: _sha256(array) for name, array in arrays.items() if array is not None}
-
-
-def fit_features(opened: FinishedFit, count: int = STATISTICS) -> np.ndarray:
-  """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
-  recorded = opened.factors.provenance.get('samples')
-  count = min(count, recorded) if isinstance(recorded, int) else count
-  return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
-
-
-def features_of(opened: FinishedFit, latents, count: int) -> np.ndarray:
-  """Features (count, H, W, C) at the layer."""
-  editor = Editor(opened.needed_generator(), opened.layer)
-  batch, found = min(BATCH, count), []
-  for first in range(0, count, batch):
-    rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
-    state = editor.state(jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents))
-    found.append(np.asarray(state.features, np.float32)[: count - first])
-  return np.concatenate(found)
 
 
 def with_rms(edits: Mapping[str, Sequence[Spec]], opened: FinishedFit) -> dict[str, list[Spec]]:
@@ -115,24 +44,17 @@ def with_rms(edits: Mapping[str, Sequence[Spec]], opened: FinishedFit) -> dict[s
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class EditOptions(Options):
   """How edits are run and written.
 
   Attributes:
     noise, drop_rgb, batch: as of `Editor`.
-    overwrite: replace other edits in the folder.
-    command: for the record, to do it again.
-    on_samples: told of the samples that are through.
-    on_note: told, in a sentence each, what was asked for and changes nothing.
+    Others as of `Options`.
   """
 
   noise: str = 'const'
   drop_rgb: bool = False
   batch: int | None = None
-  overwrite: bool = False
-  command: str = ''
-  on_samples: Callable[[str, int], None] = lambda name, n: None
-  on_note: Callable[[str], None] = lambda text: None
 
 
 def edit_into(
@@ -140,7 +62,7 @@ def edit_into(
   opened: FinishedFit,
   edits: Mapping[str, Sequence[Spec]],
   samples: Samples,
-  options: Options = Options(),
+  options: EditOptions = EditOptions(),
   *,
   refined: bool = False,
 ) -> dict[str, tuple[int, ...]]:
@@ -178,13 +100,13 @@ def remove_into(
   opened: FinishedFit,
   part: Sequence[int],
   samples: Samples,
-  options: Options = Options(),
+  options: EditOptions = EditOptions(),
   *,
   appearance: int | None = None,
   strength: float = 1.0,
   separate: str = 'otsu',
   mask: Mapping[str, Any] | None = None,
-  statistics: int = STATISTICS,
+  statistics: int = FEW,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
   """Removes a part from samples of a fit and writes the files of `edit_into`.
 
@@ -210,7 +132,7 @@ def remove_into(
     'strength': strength,
     'separate': separate,
     'samples': len(features),
-    'mask': {name: _sha256(value) if name == 'drawn' else value for name, value in mask.items()},
+    'mask': {name: sha256(value) if name == 'drawn' else value for name, value in mask.items()},
   }
   before, after = found.covered.mean(axis=1)
   told = {
@@ -244,17 +166,12 @@ def _made(specs: Sequence[Spec], opened: FinishedFit, parts: np.ndarray | None) 
   return edits[0] if len(edits) == 1 else compose(edits)
 
 
-def _sha256(array) -> str:
-  array = np.ascontiguousarray(array)
-  return hashlib.sha256(f'{array.shape} {array.dtype}'.encode() + array.tobytes()).hexdigest()
-
-
 def _write(
   out: Path,
   opened: FinishedFit,
   edits: Mapping[str, AnyEdit],
   samples: Samples,
-  options: Options,
+  options: EditOptions,
   content: dict,
   more: dict,
 ) -> dict[str, tuple[int, ...]]:

@@ -19,7 +19,7 @@ from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.generators import latents
 from panda_jax.generators.latents import Latents
-from panda_jax.results.edits import Samples
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call
 

@@ -16,9 +16,11 @@ from panda_jax.editing.refine import refine
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
-from panda_jax.results import explanations
-from panda_jax.results.edits import Samples
-from panda_jax.results.explanations import Options, refine_into, saliency_into
+from panda_jax.results import refinement
+from panda_jax.results.records import Options
+from panda_jax.results.refinement import refine_into
+from panda_jax.results.saliency import saliency_into
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit
 from tests import planted
 from tests.commands.calls import run
@@ -230,7 +232,7 @@ def test_given_masks_must_fit(dcgan, tmp_path):
 def test_likeness_is_a_cosine():
   parts = np.array([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]])
   refined = np.stack([2 * parts, parts[::-1]])
-  np.testing.assert_allclose(explanations.likeness(parts, refined), [0.5, 0.75, 0])
+  np.testing.assert_allclose(refinement.likeness(parts, refined), [0.5, 0.75, 0])
 
 
 def test_arrays_in_place_of_a_file(tmp_path):

@@ -16,8 +16,9 @@ from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
-from panda_jax.results import edits, explanations
-from panda_jax.results.edits import Samples, edit_into
+from panda_jax.results import edits, refinement
+from panda_jax.results.edits import edit_into
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call
 
@@ -153,7 +154,7 @@ def test_what_refinement_emptied():
   parts[:, 2] = 0  # was dead before
   refined = np.stack([parts] * 3)
   refined[[0, 2], :, 1] = 0
-  assert explanations.emptied(parts, refined, ['seed 3', 'seed 4', 'seed 5']) == [
+  assert refinement.emptied(parts, refined, ['seed 3', 'seed 4', 'seed 5']) == [
     'nothing of part 1 is left in seed 3, seed 5: edits of it change nothing there'
   ]
 

@@ -1,0 +1,186 @@
+"""The samples that results are of: of seeds, of a file of latents, or feature maps that are given.
+
+Letters: N samples, H, W grid, C channels, (h, w) pixels.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from panda_jax.editing.editor import BATCH_PIXELS, Editor
+from panda_jax.errors import InputError
+from panda_jax.features.sources import as_source
+from panda_jax.generators.latents import Latents
+from panda_jax.pictures import maps
+from panda_jax.results.records import sha256
+from panda_jax.workdir.finished_fit import FinishedFit
+
+SHOWN = maps.MOST_SAMPLES  # samples on the pictures
+FEW = 64  # samples of the fit that rules and units of edits are taken from
+FEATURES_BATCH = 16  # of them at a time
+BATCH = 8
+GREY = 64  # pixels of the least side of what stands for an image where there is none
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `FinishedFit.labels_of`."""
+
+  seeds: tuple[int, ...] | None = None
+  given: Latents | None = None
+  labels: np.ndarray | None = None
+
+  def latents(self, opened: FinishedFit):
+    if self.given is None:
+      return opened.latents(self.seeds, self.labels)
+    return opened.mapped(self.given.array, self._classes(opened), self.given.space)
+
+  def _classes(self, opened: FinishedFit) -> np.ndarray | None:
+    """Labels of all that a file holds."""
+    array, space = self.given
+    if space != 'z':
+      return self.labels  # w and w+ hold the class: there should be none
+    return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
+
+  def chosen(self, opened: FinishedFit, numbers: Sequence[int]) -> 'Samples':
+    """Some of them: any seeds, with the same labels; or those of these numbers in the file.
+
+    Raises:
+      InputError: the file holds fewer.
+    """
+    if self.given is None:
+      return dataclasses.replace(self, seeds=tuple(numbers))
+    array, space = self.given
+    for number in numbers:
+      if not 0 <= number < len(array):
+        problem = f'the file of latents holds {len(array)} samples'
+        raise InputError('seeds', number, problem, f'give numbers from 0 to {len(array) - 1}')
+    labels, rows = self._classes(opened), list(numbers)
+    return Samples(given=Latents(array[rows], space), labels=None if labels is None else labels[rows])
+
+  def names(self) -> list[str]:
+    if self.given is None:
+      return [f'seed {t}' for t in self.seeds]
+    return [f'sample {i}' for i in range(len(self.given.array))]
+
+  def record(self) -> dict[str, Any]:
+    """What tells them from others, JSON values."""
+    record = {'seeds': None if self.seeds is None else list(self.seeds)}
+    arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
+    return record | {name: sha256(array) for name, array in arrays.items() if array is not None}
+
+
+def fit_features(opened: FinishedFit, count: int = FEW) -> np.ndarray:
+  """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
+  recorded = opened.factors.provenance.get('samples')
+  count = min(count, recorded) if isinstance(recorded, int) else count
+  return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
+
+
+def features_of(opened: FinishedFit, latents, count: int) -> np.ndarray:
+  """Features (count, H, W, C) at the layer."""
+  editor = Editor(opened.needed_generator(), opened.layer)
+  batch, found = min(FEATURES_BATCH, count), []
+  for first in range(0, count, batch):
+    rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
+    state = editor.state(jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents))
+    found.append(np.asarray(state.features, np.float32)[: count - first])
+  return np.concatenate(found)
+
+
+class Batch(NamedTuple):
+  features: np.ndarray  # (n, H, W, C)
+  images: np.ndarray | None  # (n, h, w, channels), not clipped, where they were asked for and can be made
+
+
+class Given:
+  """Features to explain: of samples of the fit's generator, or from a file or an array.
+
+  Args:
+    opened: the fit.
+    samples: of its generator.
+    features: in their place, what `sources.as_source` takes; for None, what the fit itself was made on if that was a
+      file.
+
+  Attributes:
+    names: of the samples.
+    size: (h, w) of their images, or None where there are none.
+
+  Raises:
+    InputError: there are neither a generator nor features, or they do not fit the factors.
+  """
+
+  def __init__(self, opened: FinishedFit, samples: Samples | None = None, features=None):
+    self.opened, self._samples, self._source = opened, samples, None
+    if features is None and opened.generator is None:
+      features = opened.config.get('features')
+      if samples is not None or features is None:
+        opened.needed_generator()
+    if features is not None:
+      self._source = _source(opened, features)
+      self.names = [f'sample {i}' for i in range(self._source.samples)]
+    else:
+      self._samples = samples or Samples(first_seeds(opened))
+      self.names = self._samples.names()
+      self._editor = Editor(opened.needed_generator(), opened.layer)
+      self._latents = self._samples.latents(opened)  # what does not fit is said before anything is written
+    self.size = None if self._source else opened.image_size()
+    self.margin = 0 if self._source else opened.margin
+
+  def record(self) -> dict[str, Any]:
+    """What tells these samples from others, JSON values."""
+    if self._source is None:
+      return self._samples.record()
+    return {'features': self._source.name(), 'sha256': self._source.digest().hexdigest()}
+
+  def batches(self, name: str, on_samples: Callable[[str, int], None], images: int = 0) -> Iterator[Batch]:
+    """Features of all samples in order; with images of the first `images` of them or a few more."""
+    if self._source is not None:
+      done = 0
+      for block in self._source.blocks(BATCH):
+        done += len(block)
+        yield Batch(np.asarray(block, np.float32).reshape(-1, *self._source.grid, self._source.channels), None)
+        on_samples(name, done)
+      return
+    N = len(self.names)
+    size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
+    for first in range(0, N, size):
+      rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
+      chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self._latents)
+      state, made = self._editor.state(chosen), None
+      if first < images:
+        made = self.opened.generator.run_from(chosen, state, self.opened.layer, noise=self.opened.noise)
+        made = np.asarray(made, np.float32)[: N - first]
+      yield Batch(np.asarray(state.features, np.float32)[: N - first], made)
+      on_samples(name, min(first + size, N))
+
+
+def first_seeds(opened: FinishedFit) -> tuple[int, ...]:
+  """Those of the samples that are shown where none are given."""
+  return tuple(range(opened.seed, opened.seed + SHOWN))
+
+
+def _source(opened: FinishedFit, features):
+  (H, W), C = opened.factors.grid, opened.factors.appearances.shape[0]
+  try:
+    source = as_source(features, (H, W))
+    problem = None if source.channels == C else f'they have {source.channels} channels'
+  except InputError as error:
+    if error.argument != 'grid':
+      raise
+    problem = error.problem
+  if problem:
+    name = features if isinstance(features, str | os.PathLike) else type(features).__name__
+    raise InputError('features', name, f'they are not of the factors: {problem}', f'give (N, {H}, {W}, {C})')
+  return source
+
+
+def blank(given: Given, count: int) -> np.ndarray:
+  """Grey in place of images, (count, h, w, 1), where features came alone."""
+  H, W = given.opened.factors.grid
+  times = -(-GREY // min(H, W))
+  return np.zeros((count, H * times, W * times, 1), np.float32)
