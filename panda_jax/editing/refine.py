@@ -21,8 +21,8 @@ import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
-from panda_jax.solver import block, secant
-from panda_jax.solver.block import dot
+from panda_jax.solver import block, line_search, secant
+from panda_jax.solver.precision import dot
 
 STEPS, TOLERANCE = 300, 1e-4
 CHUNK_BYTES = 1 << 30  # of what one chunk of samples needs at a time on an accelerator
@@ -72,10 +72,10 @@ class _Sample(NamedTuple):
     thin = dot(self.Y.T, V)
     return thin, dot(G, thin)
 
-  def forms(self, P: '_Image', V: '_Image') -> block.Forms:
+  def forms(self, P: '_Image', V: '_Image') -> line_search.Forms:
     """The six quadratic forms of K1 and K2 in P and V."""
     P_left, V_left = (x.X if self.Y is None else x.b for x in (P, V))
-    return block.Forms(
+    return line_search.Forms(
       dot(P_left.T, P.b),
       dot(P_left.T, V.b),
       dot(V_left.T, V.b),
@@ -128,8 +128,8 @@ def _step(sample, s, k, G, P0, pull, moving):
   direction, newton = block.feasible_direction(s.P.X, s.gradient, s.memory, k, s.length, nonnegative=True)
   V = _Image(direction, *sample.images(G, direction))
   towards = jnp.stack([2 * pull * jnp.sum((s.P.X - P0) * V.X), pull * jnp.sum(V.X * V.X)])
-  c = block.quartic(s.P.X, V.X, sample.forms(s.P, V)) + jnp.concatenate([towards, jnp.zeros(2, P0.dtype)])
-  t = jnp.where(moving, block.best_step(c), 0)
+  c = line_search.quartic(s.P.X, V.X, sample.forms(s.P, V)) + jnp.concatenate([towards, jnp.zeros(2, P0.dtype)])
+  t = jnp.where(moving, line_search.best_step(c), 0)
   P = _Image(*(p + t * v for p, v in zip(s.P, V, strict=True)))
   gradient = sample.gradient(P, P0, pull)
   change = gradient - s.gradient

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from panda_jax.solver.block import dot, minimise_block
+from panda_jax.solver.block import minimise_block
+from panda_jax.solver.precision import dot
 
 # Weight of the proximal term relative to the largest eigenvalue of N. Directions with less energy than this are within
 # the rounding of float32 sums; there W stays where it was (design section 4.3).

@@ -20,8 +20,8 @@ from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64, versions
 from panda_jax.solver import appearances as appearance_block
 from panda_jax.solver import gauge, moments, valley
-from panda_jax.solver.block import small_dtype
 from panda_jax.solver.multilevel import Solver
+from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.state import Settings, SolverState
 
 ROTATIONS = ('none', 'varimax')

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from panda_jax.solver import appearances, block, moments, secant
-from panda_jax.solver.block import dot, small_dtype
+from panda_jax.solver import appearances, block, line_search, moments, secant
+from panda_jax.solver.precision import dot, small_dtype
 
 CHUNK = 32  # the most steps that one call takes
 
@@ -54,7 +54,7 @@ def begin(P: jax.Array, X: jax.Array) -> JointState:
 
 
 def _forms(Y, V, W, precision, axis_name):
-  """The six quadratic forms of `block.Forms` from Y = P'Z, V = direction'Z, both (G, R_S, m, C)."""
+  """The six quadratic forms of `line_search.Forms` from Y = P'Z, V = direction'Z, both (G, R_S, m, C)."""
   G, R, m, C = Y.shape
   T = jnp.concatenate([Y, V], axis=1)
   WT = jnp.matmul(T.reshape(-1, C), W, precision=precision).reshape(G, 2 * R, m * C)
@@ -62,7 +62,7 @@ def _forms(Y, V, W, precision, axis_name):
   with_b = jnp.matmul(T.reshape(G, 2 * R, m * C), columns, precision=precision)
   with_d = jnp.matmul(WT, columns, precision=precision)
   b, d = moments.over_shards(tuple(jnp.sum(x.astype(small_dtype()), axis=0) for x in (with_b, with_d)), axis_name)
-  return block.Forms(b[:R, :R], b[:R, R:], b[R:, R:], d[:R, :R], d[:R, R:], d[R:, R:])
+  return line_search.Forms(b[:R, :R], b[:R, R:], b[R:, R:], d[:R, :R], d[:R, R:], d[R:, R:])
 
 
 def _gradient(Z, Y, P, W, precision, axis_name):
@@ -93,8 +93,8 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
   direction, newton = block.feasible_direction(P, gradient, memory, state.i + 1, length, nonnegative=True)
   memory = memory._replace(usable=memory.usable & newton)
   V = moments.part_products(Z, direction, precision=precision)
-  c = block.quartic(P, direction, _forms(Y, V, W, precision, axis_name))
-  t = block.best_step(c)
+  c = line_search.quartic(P, direction, _forms(Y, V, W, precision, axis_name))
+  t = line_search.best_step(c)
   moved = P + t * direction
   Y = Y + t.astype(Y.dtype) * V
   M, N = moments.product_moments(Y, dot(moved.T, moved), precision=precision, axis_name=axis_name)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from panda_jax.solver.block import small_dtype
+from panda_jax.solver.precision import small_dtype
 
 
 def over_shards(sums, axis_name: str | None):

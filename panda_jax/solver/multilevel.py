@@ -20,6 +20,7 @@ from panda_jax.features.store import IN_FLIGHT, Store
 from panda_jax.runtime.clock import Clock
 from panda_jax.solver import appearances, block, joint, moments, valley
 from panda_jax.solver.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
+from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.solver.state import MEMORY, Settings, SolverState
 
@@ -163,7 +164,7 @@ class Solver:
     s = self.settings
     with self.clock.phase('moments'):
       if self.mode in ('full', 'identity'):
-        X = np.eye(self.C, dtype=block.small_dtype())
+        X = np.eye(self.C, dtype=small_dtype())
         K = self.total(moments.position_moments, pieces('K'))[0]
       else:
         X = self.clock.call(_leading, self.total(moments.channel_scatter, pieces('scatter')), rank=s.appearances)
@@ -350,7 +351,7 @@ class Solver:
         # Processes on other kinds of machine round otherwise: all go on with what process 0 found.
         P, X, error = (processes.array_of_first(np.asarray(x)) for x in (P, X, error))
       self.check([error], state, done)
-      P, X, error = (x.astype(block.small_dtype()) for x in (P, X, error))
+      P, X, error = (x.astype(small_dtype()) for x in (P, X, error))
       state.inner = joint.begin(P, X).replace(i=np.int32(done + 1), error=error)
       self.report(state, [self.entry(state, done + 1, self.clock.elapsed, float(error))])
 

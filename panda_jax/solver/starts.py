@@ -9,7 +9,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from panda_jax.solver.block import dot, minimise_block
+from panda_jax.solver.block import minimise_block
+from panda_jax.solver.precision import dot
 
 ROUNDS = 8  # the starts are refined an eighth at a time
 # Steps that all starts take, and at most that the better eighth takes.

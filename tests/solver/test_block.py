@@ -9,7 +9,8 @@ import pytest
 import scipy.optimize
 
 from panda_jax.runtime.compatibility import enable_x64
-from panda_jax.solver import block
+from panda_jax.solver import block, line_search
+from panda_jax.solver.precision import small_dtype
 from tests import planted
 
 pytestmark = pytest.mark.oldest
@@ -35,8 +36,8 @@ def test_quartic_is_the_objective_along_a_line(float64, seed):
   rng = np.random.default_rng(seed)
   B, D = psd(7, 7, seed), psd(7, 5, seed + 1)
   X, V = rng.standard_normal((2, 7, 3))
-  forms = block.Forms(X.T @ B @ X, X.T @ B @ V, V.T @ B @ V, X.T @ D @ X, X.T @ D @ V, V.T @ D @ V)
-  c = np.asarray(block.quartic(jnp.asarray(X), jnp.asarray(V), forms))
+  forms = line_search.Forms(X.T @ B @ X, X.T @ B @ V, V.T @ B @ V, X.T @ D @ X, X.T @ D @ V, V.T @ D @ V)
+  c = np.asarray(line_search.quartic(jnp.asarray(X), jnp.asarray(V), forms))
   for t in (0.1, 0.7, 1.0):
     expected = value(X + t * V, B, D) - value(X, B, D)
     assert np.polyval([*c[::-1], 0], t) == pytest.approx(expected, rel=1e-10, abs=1e-10)
@@ -48,7 +49,7 @@ def test_best_step_is_the_least_of_a_fine_grid(float64, seed):
   c = np.array(
     [-abs(rng.standard_normal()) * 10 ** rng.uniform(-6, 0), *rng.standard_normal(2), abs(rng.standard_normal())]
   )
-  t = float(block.best_step(jnp.asarray(c)))
+  t = float(line_search.best_step(jnp.asarray(c)))
   grid = np.linspace(0, 1, 200_001)
   assert 0 <= t <= 1
   lowest = np.polyval([*c[::-1], 0], grid).min()
@@ -56,7 +57,7 @@ def test_best_step_is_the_least_of_a_fine_grid(float64, seed):
 
 
 def test_no_step_where_every_step_is_up(float64):
-  assert float(block.best_step(jnp.asarray([1.0, 1.0, 0.0, 1.0]))) == 0
+  assert float(line_search.best_step(jnp.asarray([1.0, 1.0, 0.0, 1.0]))) == 0
 
 
 @pytest.mark.parametrize(('enabled', 'rounding'), [(True, 1e-12), (False, 1e-6)])
@@ -65,7 +66,7 @@ def test_no_step_increases_the_objective(enabled, rounding, nonnegative):
   B, D = psd(30, 30, 0), psd(30, 20, 1)
   X = np.abs(np.random.default_rng(2).standard_normal((30, 4))) * 0.1
   with enable_x64(enabled):
-    B, D, X = (jnp.asarray(x, block.small_dtype()) for x in (B, D, X))
+    B, D, X = (jnp.asarray(x, small_dtype()) for x in (B, D, X))
     values = []
     run = jax.jit(partial(block.minimise_block, nonnegative=nonnegative))
     for steps in range(60):

@@ -1,0 +1,16 @@
+"""Small matrices, R x R, S x S or C x C: their dtype and their products."""
+
+import jax
+import jax.numpy as jnp
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+def small_dtype() -> jnp.dtype:
+  """The dtype of the small matrices: float64 where the caller has enabled it, else float32."""
+  return jax.dtypes.canonicalize_dtype(jnp.float64)
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Matrix product at full precision: small matrices are never worth rounding."""
+  return jnp.matmul(a, b, precision=HIGHEST)
