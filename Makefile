@@ -41,6 +41,7 @@ wheel: venv
 lint: venv
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
 
 format: venv
 	$(VENV)/bin/python -m ruff check --fix .

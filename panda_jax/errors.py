@@ -6,6 +6,7 @@ import os
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 LONGEST = 300 - len('error: ')  # characters of a message, so that a command's line has 300
 LONGEST_ARGUMENT, LONGEST_REMEDY, LONGEST_ITEM = 60, 150, 60
@@ -135,13 +136,15 @@ def refusal(argument: str, value: object, problem: str, error: BaseException, re
     remedy: where the reason says nothing of use, or that the path is wrong.
   """
   code, reason = _reason(error)
-  fallback = remedy or MISPLACED.get(code) or 'start again, or give another path'
-  return InputError(argument, value, f'{problem} ({reason})', REMEDIES.get(code, fallback))
+  number = -1 if code is None else code
+  fallback = remedy or MISPLACED.get(number) or 'start again, or give another path'
+  return InputError(argument, value, f'{problem} ({reason})', REMEDIES.get(number, fallback))
 
 
 def _reason(error: BaseException) -> tuple[int | None, str]:
   """The system's error number, where one is behind an error, and its text."""
-  seen, one = [], error
+  seen: list[BaseException] = []
+  one: BaseException | None = error
   while one is not None and one not in seen:
     seen.append(one)
     if isinstance(one, OSError) and one.errno is not None:
@@ -185,7 +188,7 @@ class _Brief(reprlib.Repr):
     return _whole(value)
 
 
-def described(value: object) -> str:
+def described(value: Any) -> str:
   """A value of any kind in a few words, whatever it is and however large."""
   try:
     if isinstance(value, str | os.PathLike):
