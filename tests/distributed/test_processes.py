@@ -143,7 +143,7 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
       K, _ = over_mesh(held.whole(), function=moments.position_moments, mesh=held.mesh, precision='highest')
     K = np.asarray(K) / found.scale**2
     print('read', sorted(read))
-    from tests.test_processes import OPTIONS
+    from tests.distributed.test_processes import OPTIONS
     fits = {name: panda_jax.fit(path, **options) for name, options in OPTIONS.items()}
     if processes.first():
       np.savez(out + '/found.npz', energies=found.energies, mean=found.mean, K=K, scale=found.scale)

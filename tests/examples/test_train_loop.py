@@ -1,7 +1,6 @@
 """The trainer as its user runs it: killed and resumed, refused, diverging; and the evaluation of what it made."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,10 +21,8 @@ from panda_jax.generators.disk import leaves, read_description
 from panda_jax.generators.stylegan2 import StyleGAN2
 from panda_jax.runtime.progress import Progress
 from tests.examples.pictures import folder, made, zipped
-from tests.simulated import UNOPTIMISED
 
 ROOT = Path(__file__).parents[2]
-AS_HERE = os.environ | {'XLA_FLAGS': UNOPTIMISED}  # trainings must agree to the last bit with those of this process
 
 
 @pytest.fixture(scope='module')
@@ -79,7 +76,7 @@ def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_p
     *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0', *settings),
   ]
-  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, env=AS_HERE, stderr=subprocess.DEVNULL)
+  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, stderr=subprocess.DEVNULL)
   deadline = time.monotonic() + 300
   while not finished(tmp_path / 'run') and time.monotonic() < deadline:
     time.sleep(0.02)
@@ -107,7 +104,7 @@ def test_a_signal_saves_and_says_so(images, tmp_path, number):
     *(f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.images=1000000'),
     *('--config.r1_every=1000', '--config.path_weight=0.0'),
   ]
-  process = subprocess.Popen(command, cwd=ROOT, env=AS_HERE, stderr=subprocess.PIPE, text=True)
+  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
   deadline = time.monotonic() + 300
   seen = {signal.SIGTERM: 'metrics.jsonl', signal.SIGINT: 'training.json'}[number]  # after some steps; before the first
   while not (tmp_path / 'run' / seen).exists() and time.monotonic() < deadline:

@@ -175,7 +175,7 @@ def test_same_factors_on_several_devices(result, count, tmp_path):
     """
     import sys
     import jax, panda_jax
-    from tests import test_fit as t
+    from tests.solver import test_fit as t
     assert jax.device_count() == int(sys.argv[2])
     for name, (samples, options) in t.ON_DEVICES.items():
       panda_jax.fit(t.FEATURES[:samples], **options).factors.save(f'{sys.argv[1]}/{name}.npz')

@@ -4,7 +4,7 @@ import pytest
 
 import panda_jax
 from tests import planted
-from tests.simulated import run_with_devices
+from tests.simulated import QUICK, run_with_devices
 from tests.solver.test_fit import FEATURES, LOOSE
 
 OPTIONS = {
@@ -21,13 +21,13 @@ OPTIONS = {
 @pytest.mark.parametrize('instructions', ['AVX2', 'SSE4_2'])
 def test_same_factors_with_fewer_instructions(instructions, tmp_path, monkeypatch):
   # OPENBLAS_CORETYPE does for numpy and LAPACK what the flag does for XLA; Nehalem has SSE4.2 and no AVX.
-  monkeypatch.setenv('XLA_FLAGS', f'--xla_cpu_max_isa={instructions}')
+  monkeypatch.setenv('XLA_FLAGS', f'{QUICK} --xla_cpu_max_isa={instructions}')
   monkeypatch.setenv('OPENBLAS_CORETYPE', {'AVX2': 'Haswell', 'SSE4_2': 'Nehalem'}[instructions])
   run_with_devices(
     1,
     """
     import sys, panda_jax
-    from tests import test_instructions as t
+    from tests.solver import test_instructions as t
     for name, options in t.OPTIONS.items():
       panda_jax.fit(t.FEATURES, **options).factors.save(f'{sys.argv[1]}/{name}.npz')
     """,

@@ -66,7 +66,7 @@ def test_same_sums_under_jit_shard_map_and_pmap():
     from functools import partial
     import jax
     from jax.sharding import AxisType, PartitionSpec as Spec
-    from tests import test_moments as t
+    from tests.solver import test_moments as t
     mesh = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
     sharded = jax.device_put(t.Z, jax.NamedSharding(mesh, Spec('data')))
     t.compare(jax.jit(t.everything)(sharded))
