@@ -6,10 +6,14 @@ tests run, in one folder for all workers and for the commands that tests start. 
 do: tests.simulated.as_users_compile.
 """
 
+import gc
 import os
 import signal
 import tempfile
 import threading
+
+# Matrices here are small, and threads that wait for each other spin: a decomposition cost eight times one thread's.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 
 import jax
 import pytest
@@ -28,6 +32,7 @@ jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.devices()  # reads the flags
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+gc.set_threshold(50_000, 20, 100)  # a trace makes many objects that stay, which were looked through over and over
 
 
 @pytest.fixture(autouse=True, scope='module')

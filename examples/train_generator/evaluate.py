@@ -70,6 +70,10 @@ def evaluate(
   """
   loaded = {Path(folder).name: panda_jax.load_generator(folder) for folder in folders}
   found = data.read_images(path, lambda name, n: progress.now(f'{name} {n} images'))
+  for name, made in loaded.items():
+    if (made.resolution, made.num_classes) != (found.pixels.shape[1], 0):
+      problem = f'it makes images of {made.resolution} pixels'
+      raise InputError('generator', name, problem, 'give the images it was trained on')
   train, held = data.split(found.pixels)
   progress.now('fitting the feature space')
   rng = np.random.default_rng(0)
@@ -88,9 +92,6 @@ def evaluate(
   }
   out.mkdir(parents=True, exist_ok=True)
   for name, made in loaded.items():
-    if (made.resolution, made.num_classes) != (found.pixels.shape[1], 0):
-      problem = f'it makes images of {made.resolution} pixels'
-      raise InputError('generator', name, problem, 'give the images it was trained on')
     generator = Compiled(made)
     sweep = {}
     for truncation in TRUNCATIONS:

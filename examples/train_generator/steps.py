@@ -142,6 +142,10 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       images = augmented(images, key, probability)
     return nnx.merge(graph_d, computing(params))(images)
 
+  def typed(tree):
+    # Some initial arrays are weakly typed, which steps end: each step would be compiled again for what they return.
+    return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), tree)
+
   def spread(x):
     return jax.lax.with_sharding_constraint(x, batches)
 
@@ -162,8 +166,8 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     return optax.apply_updates(params, updates), moments
 
   def begin() -> TrainState:
-    params = nnx.state(StyleGAN2(options, nnx.Rngs(config.seed)), nnx.Param)
-    discriminator = nnx.state(_discriminator(config), nnx.Param)
+    params = typed(nnx.state(StyleGAN2(options, nnx.Rngs(config.seed)), nnx.Param))
+    discriminator = typed(nnx.state(_discriminator(config), nnx.Param))
     return TrainState(
       generator=params,
       average=params,

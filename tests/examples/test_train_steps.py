@@ -79,10 +79,13 @@ def test_probability_follows_the_signs():
   assert float(adjusted(jnp.float32(0), -jnp.ones((50,)), 0.6)) == 0
 
 
+SMALL = {'resolution': 8, 'widths': (8, 4), 'discriminator_widths': (8, 4)}
+
+
 def plain_config():
   """Without augmentation: the plain losses below then need no copy of its random numbers."""
   config = smoke.get_config()
-  config.update({'augment_target': None, 'flip': False, 'average_images': 100, 'average_ramp': 1.0})
+  config.update({'augment_target': None, 'flip': False, 'average_images': 100, 'average_ramp': 1.0} | SMALL)
   return config
 
 
@@ -175,6 +178,16 @@ def test_path_penalty_keeps_to_the_running_mean(config, training):
   assert float(metrics['path_length']) > 0
 
 
+def test_a_step_returns_the_types_it_takes(training, reals):
+  """Weak ones too, or it would be compiled again for its own result."""
+  start = jax.eval_shape(training.begin)
+  steps = (training.adversarial, reals), (training.discriminator_penalty, reals), (training.path_penalty,)
+  for step, *arguments in steps:
+    after, _ = jax.eval_shape(step, start, *arguments)
+    pairs = zip(jax.tree.leaves(start), jax.tree.leaves(after), strict=True)
+    assert all((a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type) for a, b in pairs)
+
+
 def test_exported_generator_knows_its_mean_w(training, config):
   model = training.exported(training.begin())
   z = jax.random.normal(jax.random.key(9), (20_000, config.z_dim))
@@ -185,7 +198,7 @@ def test_exported_generator_knows_its_mean_w(training, config):
 
 def test_bfloat16_steps_are_finite(reals):
   config = smoke.get_config()
-  config.precision = 'bfloat16'
+  config.update({'precision': 'bfloat16'} | SMALL)
   training = steps.prepare(config, data_mesh())
   state, metrics = training.adversarial(training.begin(), reals)
   assert all(np.isfinite(value) for value in metrics.values())
