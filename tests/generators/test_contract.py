@@ -236,9 +236,9 @@ def check_derivatives(f, point, bound=5e-6):
   """jvp against central differences along one direction, vjp against jvp; float64, `point` a pytree."""
   leaves, tree = jax.tree.flatten(point)
   rng = np.random.default_rng(7)
-  directions = [jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype) for leaf in leaves]
   length = np.sqrt(sum(leaf.size for leaf in leaves))
-  directions = [direction / length for direction in directions]
+  directions = [np.asarray(rng.standard_normal(leaf.shape) / length, leaf.dtype) for leaf in leaves]
+  leaves = [np.asarray(leaf) for leaf in leaves]  # NumPy's arithmetic compiles nothing
   along = jax.tree.unflatten(tree, directions)
 
   @jax.jit  # one program for all: most of the time of this test is compilation
@@ -247,36 +247,54 @@ def check_derivatives(f, point, bound=5e-6):
     return out, tangent, jax.vjp(f, point)[1](cotangent)[0]
 
   shape = jax.eval_shape(f, point)
-  cotangent = jnp.asarray(rng.standard_normal(shape.shape), shape.dtype)
+  cotangent = np.asarray(rng.standard_normal(shape.shape), shape.dtype)
   moved = lambda t: jax.tree.unflatten(tree, [a + t * d for a, d in zip(leaves, directions, strict=True)])  # noqa: E731
   step = 1e-7  # so short that hardly one of the activations passes its kink on the way
-  expected = (evaluated(moved(step), cotangent)[0] - evaluated(moved(-step), cotangent)[0]) / (2 * step)
-  out, tangent, pulled = evaluated(point, cotangent)
-  assert out.dtype == jnp.float64
-  scale = float(jnp.abs(expected).max())
+  ahead, behind = (np.asarray(evaluated(moved(t), cotangent)[0]) for t in (step, -step))
+  expected = (ahead - behind) / (2 * step)
+  out, tangent, pulled = jax.device_get(evaluated(jax.tree.unflatten(tree, leaves), cotangent))
+  assert out.dtype == np.float64
+  scale = float(np.abs(expected).max())
   assert scale > 1e-8
   np.testing.assert_allclose(tangent / scale, expected / scale, atol=bound)
-  product = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(pulled), directions, strict=True))
-  np.testing.assert_allclose(product, jnp.vdot(cotangent, tangent), rtol=1e-8)
+  product = sum(np.vdot(a, b) for a, b in zip(jax.tree.leaves(pulled), directions, strict=True))
+  np.testing.assert_allclose(product, np.vdot(cotangent, tangent), rtol=1e-8)
+
+
+@pytest.fixture(scope='module')
+def doubled(named):
+  """In float64: the generator, z, latents, and the state at the layer of the case, by one program."""
+  name, generator, _ = named
+  z, labels = draws(generator)
+  with enable_x64(True):
+    z = jnp.asarray(np.asarray(z), jnp.float64)
+    graphdef, arrays = nnx.split(in_float64(generator))
+
+    @jax.jit
+    def run(arrays, z):
+      generator = nnx.merge(graphdef, arrays)
+      latents = generator.map(z, labels, truncation=truncation_of(name))
+      return latents, generator.run_to(latents, CASES[name].layer)
+
+    return nnx.merge(graphdef, arrays), z, *run(arrays, z)
+
+
+def truncation_of(name):
+  return 0.7 if CASES[name].truncates else 1.0
 
 
 @pytest.mark.parametrize('variable', ['z', 'features', 'weights'])
-def test_derivatives_in_float64(named, variable):
-  name, generator, _ = named
-  case = CASES[name]
-  z, labels = draws(generator)
+def test_derivatives_in_float64(named, doubled, variable):
+  name, single, _ = named
+  generator, z, latents, state = doubled
+  layer, (_, labels) = CASES[name].layer, draws(single)
   with enable_x64(True):
-    generator = in_float64(generator)
-    z = jnp.asarray(np.asarray(z), jnp.float64)
-    truncation = 0.7 if case.truncates else 1.0
-    latents = generator.map(z, labels, truncation=truncation)
-    state = generator.run_to(latents, case.layer)
     # Doubled pixels are alike, and the pooling of BigGAN's attention has no derivative there.
     features = state.features + 0.1 * np.random.default_rng(0).standard_normal(state.features.shape)
     graphdef, params, others = nnx.split(generator, nnx.Param, ...)
     functions = {
-      'z': (lambda z: generator(generator.map(z, labels, truncation=truncation)), z),
-      'features': (lambda a: generator.run_from(latents, state.replace(features=a), case.layer), features),
+      'z': (lambda z: generator(generator.map(z, labels, truncation=truncation_of(name))), z),
+      'features': (lambda a: generator.run_from(latents, state.replace(features=a), layer), features),
       'weights': (lambda p: nnx.merge(graphdef, p, others)(latents), params),
     }
     function, point = functions[variable]
