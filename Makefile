@@ -16,9 +16,9 @@ $(STAMP): pyproject.toml
 	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[test]'
 	touch $@
 
-# Files are shared out over processes; most of a test's time is compilation, on one core.
+# Files are shared out over processes, the longest first; most of a test's time is compilation, on one core.
 test: venv
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 DEMO := runs/cats64
 

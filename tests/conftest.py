@@ -18,7 +18,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 import jax
 import pytest
 
-from tests.simulated import QUICK
+from tests.simulated import FEWER, QUICK, ROOT
 
 # Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
 if threading.current_thread() is threading.main_thread():
@@ -27,12 +27,33 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # thousands of small ones, met by many files
-  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
+  if FEWER not in os.environ.get('XLA_FLAGS', ''):  # rounding is the point where instructions are left out
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])  # pytest may have imported jax
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.devices()  # reads the flags
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 gc.set_threshold(50_000, 20, 100)  # a trace makes many objects that stay, which were looked through over and over
+
+
+# Files that take longest, one of which alone would otherwise be left for the end.
+LONGEST = (
+  'commands/test_failures.py',
+  'solver/test_fit.py',
+  'generators/test_contract.py',
+  'solver/test_instructions.py',
+  'distributed/test_processes.py',
+  'compare/test_command.py',
+  'test_documents.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  def rank(item):
+    name = item.path.relative_to(ROOT / 'tests').as_posix()
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+  items.sort(key=rank)  # within a rank as they were
 
 
 @pytest.fixture(autouse=True, scope='module')

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from tests.simulated import given_flags
+from tests.simulated import as_users_compile, given_flags
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 600  # for a slow machine; a failure is found sooner
@@ -20,21 +20,26 @@ def free_port() -> int:
     return found.getsockname()[1]
 
 
-def environment(devices: int) -> dict[str, str]:
+def environment(devices: int, quick: bool) -> dict[str, str]:
+  flags = given_flags() if quick else as_users_compile()['XLA_FLAGS']
   return os.environ | {
-    'XLA_FLAGS': f'{given_flags()} --xla_force_host_platform_device_count={devices}',
+    'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count={devices}',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
     'PYTHONWARNINGS': 'ignore',
   }
 
 
-def start(command: list[str], devices: int = 1) -> subprocess.Popen:
-  """In a process group of its own, so that a signal to it reaches all that it starts."""
+def start(command: list[str], devices: int = 1, quick: bool = False) -> subprocess.Popen:
+  """In a process group of its own, so that a signal to it reaches all that it starts.
+
+  Fits that are ended and started again run longer than the first compiles, so they compile as their users' do, if not
+  `quick`.
+  """
   return subprocess.Popen(
     command,
     cwd=ROOT,
-    env=environment(devices),
+    env=environment(devices, quick),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -73,6 +78,6 @@ def run_processes(count: int, code: str, *arguments: str, devices: int = 1) -> l
     + textwrap.indent(textwrap.dedent(code), '  ')
     for i in range(count)
   ]
-  done = ended([start([sys.executable, '-c', command, *map(str, arguments)], devices) for command in commands])
+  done = ended([start([sys.executable, '-c', command, *map(str, arguments)], devices, True) for command in commands])
   assert all(status == 0 for status, _ in done), '\n'.join(text[-3000:] for _, text in done)
   return [text for _, text in done]

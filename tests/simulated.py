@@ -18,6 +18,9 @@ QUICK = ' '.join(
 )
 
 
+FEWER = '--xla_cpu_max_isa='  # instructions of the processor
+
+
 def given_flags() -> str:
   """QUICK, and the flags of XLA that the whole run of the tests was started with, as for fewer instructions."""
   return os.environ.get('XLA_FLAGS', '')

@@ -113,7 +113,6 @@ OPTIONS = {
 
 
 @pytest.mark.slow
-@pytest.mark.instructions
 def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
   path, out = written(tmp_path), tmp_path / 'out'
   out.mkdir()

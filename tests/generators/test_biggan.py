@@ -104,9 +104,10 @@ class TestVariants:
     state = plain_biggan.random_checkpoint(rng, config)
     plain = plain_biggan.Plain(state, config)
     conversion = converter.convert(stored(state, config))
-    generator = assemble(conversion)
+    whole = assemble(conversion)
+    generator = Compiled(whole)
     z, labels = rng.standard_normal((2, 5)), np.array([[0, 0, 1.0, 0], [0.5, 0.25, 0, 0.25]])
-    run = jax.jit(lambda latents: _everything(generator, latents))
+    run = jax.jit(lambda latents: _everything(whole, latents))
     for truncation in truncations:
       maps = plain.features(z, labels, truncation)
       assert generator.layers == {layer: m.shape[1:] for layer, m in enumerate(maps[:-1]) if 0 < layer < len(maps) - 2}

@@ -10,6 +10,7 @@ from panda_jax.converters import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.features.scan import sha256_of
 from panda_jax.generators import seeds
+from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
 from tests.generators.checkpoints import generator
 from tests.simulated import run_with_devices
@@ -20,6 +21,11 @@ LAYER = 4
 @pytest.fixture(scope='module')
 def network():
   return generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+
+
+@pytest.fixture(scope='module')
+def compiled(network):
+  return Compiled(network)
 
 
 def test_seeds_are_the_published_draws():
@@ -39,11 +45,11 @@ def test_seeds_are_the_published_draws():
     seeds.draws(Any, [-1])
 
 
-def test_blocks_and_single_samples_are_those_of_the_generator(network):
+def test_blocks_and_single_samples_are_those_of_the_generator(network, compiled):
   source = GeneratorSource(network, LAYER, samples=7, seed=11, truncation=0.6, batch=3)
   everything = np.concatenate(list(source.blocks(2)))
   z = seeds.draws(network, range(11, 18))
-  expected = np.asarray(network.run_to(network.map(z, truncation=0.6), LAYER).features)
+  expected = np.asarray(compiled.run_to(compiled.map(z, truncation=0.6), LAYER).features)
   assert [len(block) for block in source.blocks(2)] == [2, 2, 2, 1]
   # float32 convolutions in batches of another size: some 20 roundings of the largest entry
   atol = 2e-6 * np.abs(expected).max()
@@ -118,7 +124,7 @@ def test_fit_is_that_of_the_saved_features(network, tmp_path, store):
   np.testing.assert_allclose(P, Q, atol=1e-3 * Q.max())  # the bound that design section 4.5 sets for two runs
 
 
-def test_a_generator_of_the_users_own_is_hashed_by_its_features(network):
+def test_a_generator_of_the_users_own_is_hashed_by_its_features(network, compiled):
   class Own:
     z_dim, layers = network.z_dim, network.layers
 
@@ -126,7 +132,7 @@ def test_a_generator_of_the_users_own_is_hashed_by_its_features(network):
       return z
 
     def run_to(self, latents, layer, noise='const'):
-      return network.run_to(network.map(latents), layer)
+      return compiled.run_to(compiled.map(latents), layer)
 
   source = GeneratorSource(Own(), LAYER, samples=3, batch=3)
   assert not source.defined
