@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# How tests compile, by conftest.py: LLVM optimises nothing, one module for a program, and kernels come from XLA's older
-# emitters. A fit then compiles in a sixth of the time; what it finds is the same but for rounding. Older versions of XLA
-# know the first of these alone, and end a process that gives them another.
+# How tests compile, by conftest.py: LLVM optimises nothing, one module for a program, and kernels come from XLA's
+# older emitters. A fit then compiles in a sixth of the time; what it finds is the same but for rounding. Older versions
+# of XLA know the first of these alone, and end a process that gives them another.
 KNOWN_SINCE = '0.8'  # of jaxlib
 QUICK = '--xla_backend_optimization_level=0'
 if tuple(map(int, version('jaxlib').split('.')[:2])) >= tuple(map(int, KNOWN_SINCE.split('.'))):
