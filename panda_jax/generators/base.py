@@ -221,8 +221,8 @@ def truncated(wplus: jax.Array, w_avg: jax.Array, truncation: float, count: int)
 def sample_normal(key: jax.Array, n: int, z_dim: int, num_classes: int) -> tuple[jax.Array, jax.Array | None]:
   """n draws of z (n, z_dim), standard normal, and class indices (n,), uniform, where there are classes."""
   z_key, label_key = jax.random.split(key)
-  z = jax.random.normal(z_key, (n, z_dim))
-  return z, jax.random.randint(label_key, (n,), 0, num_classes) if num_classes else None
+  z = jax.random.normal(z_key, (n, z_dim), jnp.float32)
+  return z, jax.random.randint(label_key, (n,), 0, num_classes, jnp.int32) if num_classes else None
 
 
 class Compiled:

@@ -350,5 +350,5 @@ class BigGAN(nnx.Module):
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
     """z (n, z_dim), standard normal truncated to [-2, 2], and classes (n,), uniform."""
     z_key, label_key = jax.random.split(key)
-    z = jax.random.truncated_normal(z_key, -2.0, 2.0, (n, self.z_dim))
-    return z, jax.random.randint(label_key, (n,), 0, self.num_classes)
+    z = jax.random.truncated_normal(z_key, -2.0, 2.0, (n, self.z_dim), jnp.float32)
+    return z, jax.random.randint(label_key, (n,), 0, self.num_classes, jnp.int32)

@@ -83,11 +83,12 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
 def _made(family: str, options: Any, rngs: nnx.Rngs) -> Any:
   if isinstance(options, dict):
     options = options_from_json(family, options)
-  return generator_class(family)(options, rngs=rngs)
+  with jax.enable_x64(False):  # arrays are float32, and draws the same, also in a program that has switched x64 on
+    return generator_class(family)(options, rngs=rngs)
 
 
 def create(family: str, options: Any, rngs: nnx.Rngs | None = None) -> Any:
-  """A generator with random weights.
+  """A generator with random weights, float32.
 
   Args:
     family: a key of `FAMILIES`.

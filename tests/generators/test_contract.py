@@ -4,6 +4,7 @@ A new family adds one row per variant to CASES.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import jax
@@ -15,6 +16,7 @@ from flax import nnx
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Buffer, Compiled, WPlus
+from panda_jax.generators.disk import leaves
 from panda_jax.generators.protocol import Generator, State
 from panda_jax.generators.stylegan3_geometry import published_options
 from panda_jax.runtime.compatibility import enable_x64, value_of
@@ -385,3 +387,34 @@ def test_wrong_arguments_are_named(named):
       generator.run_from(latents, state, wrong)
   with pytest.raises(InputError, match='features=shape'):
     generator.run_from(latents, State(state.features[:, 1:], state.rgb), layer)
+
+
+def test_nothing_is_multiplied_in_float64_where_a_program_has_switched_x64_on(named):
+  name, generator, _ = named
+  layer = CASES[name].layer
+
+  def run(z, labels):
+    latents = generator.map(z, labels)
+    state = generator.run_to(latents, layer)
+    return state.features, generator.run_from(latents, state, layer)
+
+  expected = draws(generator)
+  with jax.enable_x64(True):
+    z, labels = draws(generator)
+    np.testing.assert_array_equal(z, expected[0])
+    steps = jax.make_jaxpr(run)(z, labels)
+  assert {array.dtype for array in steps.out_avals} == {np.dtype(np.float32)}
+  assert not re.findall(r'f64\[.* = (?:dot_general|conv_general_dilated)', str(steps))
+
+
+@pytest.mark.parametrize('family', ['progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan'])
+def test_weights_are_drawn_alike_with_x64_on(family):
+  case = CASES[family]
+  options = registry.options_class(case.family)(**case.options)
+  narrow = leaves(registry.create(case.family, options))
+  with jax.enable_x64(True):
+    wide = leaves(registry.create(case.family, options))
+    shapes = leaves(registry.abstract(case.family, options))
+  for name, array in narrow.items():
+    assert wide[name].dtype == shapes[name].dtype == array.dtype
+    np.testing.assert_array_equal(wide[name], array)

@@ -216,3 +216,11 @@ def test_weights_of_another_kind(generator, tmp_path, monkeypatch, change_to):
   save_generator(generator, tmp_path / 'other')
   kind = f'{change_to.dtype} {change_to.shape}'
   assert f'mean: expected float32 (3,), found {kind}' in refusal(tmp_path / 'other')
+
+
+def test_a_program_that_has_switched_x64_on_loads_and_saves_the_same(generator, saved, tmp_path):
+  with jax.enable_x64(True):
+    loaded = panda_jax.load_generator(saved)
+    same(generator, loaded)
+    save_generator(loaded, tmp_path / 'again')
+  same(generator, panda_jax.load_generator(tmp_path / 'again'))
