@@ -4,16 +4,21 @@ import dataclasses
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, NonFiniteError, brief
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.files.records import parsed_json
+from panda_jax.runtime import notebook
 
 REMEDY = 'give a file written by a fit'
+MOST_TILES, LONGEST_SOURCE = 64, 60  # of the pictures and the text that a notebook shows
+BLOCK_BYTES = 64 << 20  # of samples in float64 that are looked at together
 LONGEST_NAME = 100  # bytes, of factors in the names of published files
 
 # What a factors.npz says of where its factors came from. Other entries are kept as they are.
@@ -37,9 +42,32 @@ PROVENANCE = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+class _Record:
+  """A provenance as JAX needs what is not an array: compared by content, and hashable."""
+
+  def __init__(self, provenance: dict):
+    self.provenance = provenance
+
+  def _text(self) -> str:
+    return json.dumps(self.provenance, sort_keys=True, default=repr)
+
+  def __eq__(self, other) -> bool:
+    if not isinstance(other, _Record):
+      return NotImplemented
+    return self.provenance is other.provenance or self._text() == other._text()
+
+  def __hash__(self) -> int:
+    return hash(self._text())
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Factors:
   """Appearances A and parts P of L = sum_i ||Z_i - A A' Z_i P P'||^2 (PandA, ICLR 2023, eq. 1 without labels).
+
+  Two factors are equal (`==`) if their arrays, grid and mean are; where they came from does not count. Like arrays,
+  they have no hash. To JAX they are a pytree: the arrays are its leaves, grid and provenance are static. So factors of
+  another provenance compile a function anew, and a function that gives factors keeps the provenance.
 
   Attributes:
     appearances: A (C, R_C) float32.
@@ -48,6 +76,9 @@ class Factors:
     provenance: versions, seed, source and its hash, layer, settings, error, history; JSON values only.
     mean: what centring subtracted from features, (S, C) or (1, C) float32, or float64 where that is out of float32's
       range; None where the fit was not centred.
+
+  Raises:
+    InputError: a matrix, grid or mean of another shape than these; entries that are not finite, or parts below zero.
   """
 
   appearances: np.ndarray
@@ -58,16 +89,84 @@ class Factors:
 
   def __post_init__(self):
     for name in ('appearances', 'parts'):
-      array = _as_float32(getattr(self, name))
+      array = _as_float32(getattr(self, name), name)
       if array.ndim != 2 or 0 in array.shape:
         raise InputError(name, f'shape {array.shape}', 'a factor is a matrix', 'give (C, R_C) and (S, R_S)')
+      if not np.isfinite(array).all():
+        raise InputError(name, 'NaN or infinity', 'its entries must be finite', 'give finite numbers')
+      if name == 'parts' and (array < 0).any():
+        problem = f'{np.sum(array < 0)} of {array.size} entries are negative'
+        raise InputError(name, f'{array.min():.3g}', problem, 'give parts that are zero or positive')
       object.__setattr__(self, name, array)
     object.__setattr__(self, 'grid', _checked_grid(self.grid, len(self.parts)))
     if self.mean is not None and np.shape(self.mean) not in ((n, len(self.appearances)) for n in (1, len(self.parts))):
       problem = f'there are {len(self.parts)} positions and {len(self.appearances)} channels'
       raise InputError('mean', f'shape {np.shape(self.mean)}', problem, 'give (S, C) or (1, C)')
     if self.mean is not None:
-      object.__setattr__(self, 'mean', _kept_mean(np.asarray(self.mean)))
+      mean = np.asarray(self.mean)
+      if mean.dtype.kind not in 'fiu' and mean.dtype.name != 'bfloat16':
+        raise InputError('mean', f'type {mean.dtype}', 'a mean holds numbers', 'give (S, C) or (1, C)')
+      if not np.isfinite(mean).all():
+        raise InputError('mean', 'NaN or infinity', 'it has entries that are not finite', 'give finite numbers')
+      object.__setattr__(self, 'mean', _kept_mean(mean))
+
+  __hash__ = None
+  __array_ufunc__ = None  # `array == factors` is not for numpy to answer
+
+  def __eq__(self, other) -> bool:
+    if not isinstance(other, Factors):
+      return NotImplemented
+    if tuple(self.grid) != tuple(other.grid) or (self.mean is None) != (other.mean is None):
+      return False
+    pairs = [(self.appearances, other.appearances), (self.parts, other.parts)]
+    pairs += [] if self.mean is None else [(self.mean, other.mean)]
+    return all(np.array_equal(one, two) for one, two in pairs)
+
+  def __repr__(self) -> str:
+    first, *more = self.summary()
+    return '\n'.join([first, *(f'  {line}' for line in more)])
+
+  def _repr_html_(self) -> str:
+    return notebook.page(repr(self), self.tiles())
+
+  def summary(self) -> list[str]:
+    """Lines that say what these are: sizes, where they came from, their error."""
+    (S, R_S), (C, R_C) = np.shape(self.parts), np.shape(self.appearances)
+    height, width = self.grid
+    said = self.provenance if isinstance(self.provenance, dict) else {}
+    lines = [f'Factors: parts {S} x {R_S} on a grid of {height} x {width}, appearances {C} x {R_C}']
+    origin = [f'from {brief(said["source"], LONGEST_SOURCE)}'] if said.get('source') is not None else []
+    if isinstance(said.get('samples'), int):
+      origin.append(f'{said["samples"]} samples')
+    if said.get('layer') is not None:
+      origin.append(f'layer {brief(said["layer"], LONGEST_SOURCE)}')
+    if self.mean is not None:
+      origin.append(f'centred by {"position" if np.shape(self.mean)[0] > 1 or S == 1 else "channel"}')
+    lines += [', '.join(origin)] if origin else []
+    if isinstance(said.get('relative_error'), int | float):
+      lines.append(f'relative error {said["relative_error"]:.5f}, {brief(said.get("reason", "?"), LONGEST_SOURCE)}')
+    return lines
+
+  def tiles(self, more: Sequence[str] = ()) -> list[tuple[str, np.ndarray]]:
+    """(name, uint8 pixels (h, w, 3)) of each part, of the first `MOST_TILES`; `more` is said after the names."""
+    maps = np.asarray(self.part_maps())[:MOST_TILES]
+    return [(f'part {k}{more[k] if k < len(more) else ""}', notebook.heat(one)) for k, one in enumerate(maps)]
+
+  def tree_flatten_with_keys(self):
+    """For JAX: the arrays with their names; grid and provenance."""
+    names = ('appearances', 'parts', 'mean')
+    leaves = tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names)
+    return leaves, (self.grid, _Record(self.provenance))
+
+  @classmethod
+  def tree_unflatten(cls, static, leaves) -> 'Factors':
+    """For JAX, whose leaves may be anything: nothing is checked."""
+    factors, (grid, record) = object.__new__(cls), static
+    appearances, parts, mean = leaves
+    fields = {'appearances': appearances, 'parts': parts, 'grid': grid, 'provenance': record.provenance, 'mean': mean}
+    for name, value in fields.items():
+      object.__setattr__(factors, name, value)
+    return factors
 
   @property
   def live_parts(self) -> list[int]:
@@ -83,17 +182,78 @@ class Factors:
     """Parts as maps, (R_S, H, W)."""
     return self.parts.T.reshape(-1, *self.grid)
 
-  def relative_error(self, features: np.ndarray) -> float:
-    """sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 on features (N, H, W, C) or (N, S, C), in float64."""
-    Z = np.asarray(features, np.float64).reshape(len(features), *self.parts.shape[:1], -1)
-    Z = Z if self.mean is None else Z - self.mean
-    Z = Z / max(np.max(np.abs(Z), initial=0), np.finfo(np.float64).tiny)  # squares stay in range, whatever the unit
-    P, A = self.parts.astype(np.float64), self.appearances.astype(np.float64)
+  def coefficients(self, features) -> np.ndarray:
+    """What A and P make of each sample: A'Z_i P, (N, R_C, R_S) float32 (PandA, ICLR 2023, eq. 1).
+
+    Args:
+      features: Z (N, H, W, C) or (N, S, C), anything that numpy can view; the mean of a centred fit is subtracted.
+
+    Raises:
+      InputError: features of another grid or other channels.
+      NonFiniteError: a sample holds NaN or infinity.
+    """
+    A, P = self._matrices()
+    out = [np.einsum('sp,nsc,ca->nap', P, z, A, optimize=True) for z in self._fibres(features)]
+    return np.concatenate(out).astype(np.float32)
+
+  def reconstruct(self, features) -> np.ndarray:
+    """A A'Z_i P P' of each sample, float32, in the shape of the features; of a centred fit, with the mean added.
+
+    Args, Raises: as of `coefficients`.
+    """
+    A, P = self._matrices()
+    mean = 0.0 if self.mean is None else np.asarray(self.mean, np.float64)[None]
+    out = [np.asarray(self._explained(z, A, P) + mean, np.float32) for z in self._fibres(features)]
+    return np.concatenate(out).reshape(np.shape(features))
+
+  def relative_error(self, features) -> float:
+    """sum ||Z - A A'Z P P'||^2 / sum ||Z||^2 on features, in float64; of a centred fit Z is less the mean, as there.
+
+    Args, Raises: as of `coefficients`. Of features that are zero, or the mean, everywhere it is NaN.
+    """
+    A, P = self._matrices()
+    scale = max((float(np.max(np.abs(z))) for z in self._fibres(features)), default=0.0)
     residual = total = 0.0
-    for z in Z:
-      residual += np.sum((z - P @ ((P.T @ z) @ A) @ A.T) ** 2)
-      total += np.sum(z * z)
-    return residual / total
+    for z in self._fibres(features):
+      z = z / (scale or 1.0)  # squares stay in range, whatever the unit
+      residual += float(np.sum((z - self._explained(z, A, P)) ** 2))
+      total += float(np.sum(z * z))
+    return residual / total if total else float('nan')
+
+  def _matrices(self) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(self.appearances, np.float64), np.asarray(self.parts, np.float64)
+
+  @staticmethod
+  def _explained(Z: np.ndarray, A: np.ndarray, P: np.ndarray) -> np.ndarray:
+    """P P'Z A A' of samples (n, S, C)."""
+    return np.matmul(P, np.matmul(np.matmul(P.T, Z), A) @ A.T)
+
+  def _fibres(self, features) -> Iterator[np.ndarray]:
+    """Features as blocks (n, S, C) float64, less the mean.
+
+    Raises:
+      InputError, NonFiniteError: as of `coefficients`.
+    """
+    (H, W), (S, C) = self.grid, (len(self.parts), len(self.appearances))
+    shape = np.shape(features)
+    if shape[1:] not in ((H, W, C), (S, C)) or not shape[0]:
+      text = 'x'.join(map(str, shape)) or 'scalar'
+      problem, remedy = 'they are not of the factors', f'give shape (N, {H}, {W}, {C})'
+      if shape in ((H, W, C), (S, C)):
+        problem, remedy = 'there is no axis of samples', 'give features[None]'
+      elif shape[1:] in ((C, H, W), (C, S)):
+        problem = 'channels come first'
+        remedy = 'give features.transpose(0, 2, 3, 1)' if len(shape) == 4 else 'give features.transpose(0, 2, 1)'
+      raise InputError('features', f'shape {text}', problem, remedy)
+    flat = np.asarray(features).reshape(-1, S, C)
+    size = max(1, BLOCK_BYTES // (8 * S * C))
+    for first in range(0, len(flat), size):
+      block = flat[first : first + size].astype(np.float64)
+      finite = np.isfinite(block).all(axis=(1, 2))
+      if not finite.all():
+        bad = first + int(np.argmin(finite))
+        raise NonFiniteError('features', f'sample {bad}', 'it holds NaN or infinity', 'leave that sample out')
+      yield block if self.mean is None else block - np.asarray(self.mean, np.float64)[None]
 
   def save(self, path: str | os.PathLike) -> None:
     """One .npz with appearances, parts, grid, provenance (a JSON string) and, if centred, mean. No pickle inside."""
@@ -119,10 +279,6 @@ class Factors:
     try:
       for name in {*data} - {'provenance', 'mean'}:
         checked_array(data[name], name, 'array')
-      if 'mean' in data and not np.isfinite(data['mean']).all():  # of features in any unit: float64 may be needed
-        raise InputError('mean', 'array', 'it has entries that are not finite', 'give others')
-      if (data['parts'] < 0).any():
-        raise InputError('parts', 'array', 'it has negative entries', 'give others')
       provenance = parsed_json(str(data['provenance']), PROVENANCE)
       return cls(data['appearances'], data['parts'], data['grid'], provenance, data.get('mean'))
     except ValueError as error:
@@ -189,8 +345,11 @@ def checked_provenance(provenance: dict) -> str:
   return text
 
 
-def _as_float32(array) -> np.ndarray:
-  with np.errstate(over='ignore'):  # what is too large becomes infinity, which is told where it matters
+def _as_float32(array, argument: str = 'mean') -> np.ndarray:
+  array = np.asarray(array)
+  if array.dtype.kind not in 'fiu' and array.dtype.name != 'bfloat16':
+    raise InputError(argument, f'type {array.dtype}', 'a factor holds real numbers', 'give an array of them')
+  with np.errstate(over='ignore'):  # what is too large becomes infinity, which is refused
     return np.asarray(array, np.float32)
 
 

@@ -45,15 +45,19 @@ class Scan:
   exponent: int = 0
 
 
+def _bytes(samples: np.ndarray) -> memoryview:
+  return np.ascontiguousarray(samples).view(np.uint8).data
+
+
 class WholeHash:
   """SHA-256 of what the source says of itself and of all samples one behind the other; of a whole file, the file's."""
 
   def __init__(self, source: FeatureSource):
-    self._digest = source.digest()
+    self._digest, self._source = source.digest(), source
 
   def add(self, block: np.ndarray, first: int) -> None:
     """Samples (n, S, C) from number `first` on; they come in order."""
-    self._digest.update(np.ascontiguousarray(block).view(np.uint8).data)
+    self._digest.update(_bytes(self._source.hashed(block)))
 
   def hexdigest(self) -> str:
     return self._digest.hexdigest()
@@ -68,7 +72,7 @@ class GrainHash:
 
   def __init__(self, source: FeatureSource, alone: bool = False):
     """`source`: all samples. `alone`: this process adds all of them, and does not ask the others."""
-    self._digest, self._samples, self._alone = source.digest(), source.samples, alone
+    self._digest, self._source, self._samples, self._alone = source.digest(), source, source.samples, alone
     self._done, self._grain, self._open = [], -1, None
 
   def add(self, block: np.ndarray, first: int) -> None:
@@ -81,7 +85,7 @@ class GrainHash:
         self._close()
         self._grain, self._open = grain, hashlib.sha256()
       end = min(len(block), (grain + 1) * self._samples // GRAINS - first)
-      self._open.update(np.ascontiguousarray(block[at:end]).view(np.uint8).data)
+      self._open.update(_bytes(self._source.hashed(block[at:end])))
       at = end
 
   def _close(self):

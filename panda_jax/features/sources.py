@@ -1,6 +1,7 @@
 """Where feature maps come from: arrays, .npy files of any size, and anything that can be passed over repeatedly.
 
-A source yields samples in order, as host arrays (n, S, C) in their stored dtype. Nothing here looks at values.
+A source yields samples in order, as host arrays (n, S, C), channels last whatever the layout of what it was given, in
+their stored dtype; whole numbers become floating point. Nothing here looks at values.
 """
 
 import contextlib
@@ -19,47 +20,117 @@ from panda_jax.files.access import open_regular
 from panda_jax.files.arrays import NUMBERS, SAVED, read_header
 
 FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
+LAYOUTS = ('NHWC', 'NCHW')
 
 
-def _checked_dtype(dtype: np.dtype, argument: str) -> np.dtype:
+def _readable_dtype(dtype: np.dtype, argument: str) -> np.dtype:
   """The dtype to read as. numpy stores bfloat16 as two opaque bytes, so those are read as bfloat16."""
   dtype = np.dtype(dtype)
   if dtype.kind == 'V' and dtype.itemsize == 2 and dtype.names is None:
     return np.dtype(ml_dtypes.bfloat16)
-  if dtype.name in FLOATS:
+  if dtype.name in FLOATS or dtype.kind in 'iu':
     return dtype
-  raise InputError(argument, dtype.name, 'features must be floating point', f'save them as one of {", ".join(FLOATS)}')
+  remedy = f'save them as one of {", ".join(FLOATS)}, or as whole numbers'
+  raise InputError(argument, dtype.name, 'features must be real numbers', remedy)
 
 
-def _checked_shape(shape: tuple[int, ...], grid: tuple[int, int] | None, argument: str) -> tuple[int, int, int, int]:
-  """(N, H, W, C) from a shape and the grid that an (N, S, C) shape needs."""
+def _widened(dtype: np.dtype) -> np.dtype:
+  """The dtype of samples: whole numbers become the floating point that holds them exactly (up to 2^53)."""
+  if dtype.kind not in 'iu':
+    return dtype
+  return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+
+
+def _checked_grid(grid) -> tuple[int, int] | None:
+  """(H, W), or None where no grid is given.
+
+  Raises:
+    InputError: it is not two positive whole numbers.
+  """
+  if grid is None:
+    return None
+  numbers = [grid] if isinstance(grid, str) or not hasattr(grid, '__len__') else list(grid)
+  whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
+  if len(numbers) != 2 or not whole or min(numbers) < 1:
+    raise InputError('grid', grid, 'it is not two positive whole numbers', 'give (H, W), such as (8, 8)')
+  return int(numbers[0]), int(numbers[1])
+
+
+def _checked_layout(layout: str | None) -> bool:
+  """Whether features are channels first.
+
+  Raises:
+    InputError: there is no such layout.
+  """
+  if layout is not None and layout not in LAYOUTS:
+    raise InputError('layout', layout, 'unknown', f'give one of {", ".join(LAYOUTS)}')
+  return layout == 'NCHW'
+
+
+def looks_channels_first(shape: tuple[int, ...]) -> bool:
+  """Whether (N, d1, d2, d3) is rather (N, C, H, W): the last two axes are equal, and the one before them differs."""
+  return len(shape) == 4 and shape[2] == shape[3] != shape[1]
+
+
+def _notes(shape: tuple[int, ...], grid: tuple[int, int] | None, layout: str | None) -> tuple[str, ...]:
+  """What a person should look at; nothing where the layout or the grid was given."""
+  if layout is not None or grid is not None or not looks_channels_first(shape):
+    return ()
+  return (
+    f'features of shape {"x".join(map(str, shape))} look like channels first; transpose them with '
+    "features.transpose(0, 2, 3, 1), or give layout='NCHW' (if they are channels last, layout='NHWC')",
+  )
+
+
+def _checked_shape(
+  shape: tuple[int, ...], grid: tuple[int, int] | None, argument: str, first: bool = False
+) -> tuple[int, int, int, int]:
+  """(N, H, W, C) from a shape and the grid that an (N, S, C) shape needs; channels `first`: (N, C, H, W), (N, C, S)."""
   text = 'x'.join(map(str, shape))
+  whole, flat = ('(N, C, H, W), channels first', '(N, C, S)') if first else ('(N, H, W, C), channels last', '(N, S, C)')
   if len(shape) not in (3, 4):
+    one = ', features[None] for one sample' if len(shape) == 2 else ''
     raise InputError(
-      argument,
-      f'shape {text}',
-      f'features have {len(shape)} dimensions',
-      'give (N, H, W, C), channels last, or (N, S, C) with a grid',
+      argument, f'shape {text}', f'features have {len(shape)} dimensions', f'give {whole}, or {flat} with a grid{one}'
     )
   if 0 in shape:
     raise InputError(
       argument, f'shape {text}', 'there is nothing in it', 'give at least one sample, position and channel'
     )
+  # Where the other layout would fit a given grid, that is what is wrong.
+  other = "'NHWC'" if first else "'NCHW'"
   if len(shape) == 4:
-    if grid is not None and tuple(grid) != tuple(shape[1:3]):
-      raise InputError(
-        'grid', f'{grid[0]},{grid[1]}', f'the features have the grid {shape[1]},{shape[2]}', 'leave the grid out'
-      )
-    return tuple(shape)
+    N, H, W, C = (shape[0], *shape[2:], shape[1]) if first else shape
+    if grid is not None and grid != (H, W):
+      turned = grid == (shape[1:3] if first else shape[2:])
+      remedy = f'give layout={other}' if turned else 'leave the grid out'
+      raise InputError('grid', f'{grid[0]},{grid[1]}', f'the features have the grid {H},{W}', remedy)
+    return N, H, W, C
+  S, C = (shape[2], shape[1]) if first else shape[1:]
   if grid is None:
+    remedy = f'give grid=H,W with H*W={S}, or features[None] where this is one map'
+    raise InputError(argument, f'shape {text}', 'the grid of flattened positions is not known', remedy)
+  if grid[0] * grid[1] != S:
+    remedy = f'give layout={other}' if grid[0] * grid[1] == C else 'give H,W whose product is that'
+    raise InputError('grid', f'{grid[0]},{grid[1]}', f'the features have {S} positions', remedy)
+  return shape[0], *grid, C
+
+
+def _as_array(features, argument: str = 'features') -> np.ndarray:
+  """A numpy array of anything that numpy can view, such as an array of JAX or PyTorch.
+
+  Raises:
+    InputError: it cannot.
+  """
+  if np.ma.is_masked(features):
+    raise InputError(argument, 'masked array', 'entries that are masked have no value', 'fill them, or leave them out')
+  try:
+    return np.asarray(features)
+  except Exception as error:  # of other libraries
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
     raise InputError(
-      argument, f'shape {text}', 'the grid of flattened positions is not known', f'give grid=H,W with H*W={shape[1]}'
-    )
-  if grid[0] * grid[1] != shape[1]:
-    raise InputError(
-      'grid', f'{grid[0]},{grid[1]}', f'the features have {shape[1]} positions', 'give H,W whose product is that'
-    )
-  return shape[0], grid[0], grid[1], shape[2]
+      argument, type(features).__name__, f'it cannot be made an array ({said[:80]})', 'give a numpy array'
+    ) from error
 
 
 class FeatureSource:
@@ -72,6 +143,8 @@ class FeatureSource:
     dtype: of the stored values.
     kind: 'array', 'file', 'iterable' or 'generator'.
     defined: its hash is of how the features are made; otherwise it is of their values.
+    layout: of what it was given, see `LAYOUTS`.
+    notes: sentences for a person about what it was given.
   """
 
   samples: int | None
@@ -80,6 +153,8 @@ class FeatureSource:
   dtype: np.dtype
   kind: str
   defined: bool = False
+  layout: str = 'NHWC'
+  notes: tuple[str, ...] = ()
 
   @property
   def positions(self) -> int:
@@ -92,6 +167,10 @@ class FeatureSource:
   def digest(self):
     """A fresh hash object, to which a pass adds the bytes of every block it reads unless the source is `defined`."""
     return hashlib.sha256(f'{self.grid} {self.channels} {self.dtype.name} '.encode())
+
+  def hashed(self, block: np.ndarray) -> np.ndarray:
+    """What the hash is to see of samples (n, S, C) that `blocks` gave."""
+    return block
 
   def name(self) -> str:
     """What the provenance calls this source."""
@@ -128,23 +207,35 @@ def limited(source: FeatureSource, samples: int, **changes) -> FeatureSource:
 
 
 class ArraySource(FeatureSource):
-  """An array in memory, (N, H, W, C), or (N, S, C) with a grid; numpy, JAX or anything numpy can view."""
+  """An array in memory; numpy, JAX, or anything numpy can view.
+
+  Args:
+    features: (N, H, W, C), or (N, S, C) with a grid; with layout 'NCHW' (N, C, H, W), or (N, C, S). Whole numbers are
+      taken too.
+    grid: (H, W).
+    samples: only the first so many.
+    layout: 'NHWC' or 'NCHW'; 'NHWC' if left out, with a note where the shape looks like the other.
+
+  Raises:
+    InputError: features of another type or shape, or another argument that does not fit.
+  """
 
   kind = 'array'
 
-  def __init__(self, features, grid: tuple[int, int] | None = None, samples: int | None = None):
-    if np.ma.is_masked(features):
-      raise InputError(
-        'features', 'masked array', 'entries that are masked have no value', 'fill them, or leave them out'
-      )
-    array = np.asarray(features)
-    dtype = _checked_dtype(array.dtype, 'features')
-    if not array.dtype.isnative and array.dtype.kind == 'f':
-      array = array.astype(dtype := dtype.newbyteorder('='))
-    N, H, W, C = _checked_shape(array.shape, grid, 'features')
+  def __init__(
+    self, features, grid: tuple[int, int] | None = None, samples: int | None = None, layout: str | None = None
+  ):
+    first, grid, array = _checked_layout(layout), _checked_grid(grid), _as_array(features)
+    stored = _readable_dtype(array.dtype, 'features')
+    if not array.dtype.isnative and array.dtype.kind in 'fiu':
+      array = array.astype(stored := stored.newbyteorder('='))
+    N, H, W, C = _checked_shape(array.shape, grid, 'features', first)
     self.samples = _checked_samples(samples, N)
-    self.grid, self.channels, self.dtype = (H, W), C, dtype
-    self._array = array.view(dtype).reshape(N, H * W, C)[: self.samples]
+    self.grid, self.channels, self.dtype = (H, W), C, _widened(stored)
+    self.layout, self.notes = 'NCHW' if first else 'NHWC', _notes(array.shape, grid, layout)
+    array = array.view(stored)
+    array = array.reshape(N, C, H * W).transpose(0, 2, 1) if first else array.reshape(N, H * W, C)
+    self._array = array[: self.samples]
 
   @classmethod
   def of_samples(cls, array: np.ndarray, grid: tuple[int, int]) -> 'ArraySource':
@@ -155,20 +246,40 @@ class ArraySource(FeatureSource):
   def part(self, first, last):
     return limited(self, last - first, _array=self._array[first:last])
 
+  def _given(self, samples: np.ndarray) -> np.ndarray:
+    """Samples (n, S, C) as they are passed on: where they were channels first or whole numbers, a copy."""
+    samples = samples.astype(self.dtype, copy=False)
+    return np.ascontiguousarray(samples) if self.layout == 'NCHW' else samples
+
   def blocks(self, size):
     for first in range(0, self.samples, size):
-      yield self._array[first : first + size]
+      yield self._given(self._array[first : first + size])
 
   def take(self, indices):
-    return self._array[indices]
+    return self._given(self._array[indices])
 
 
 class NpySource(FeatureSource):
-  """A .npy file, read in blocks (never mapped, so that memory in use is what is seen to be in use)."""
+  """A .npy file, read in blocks (never mapped, so that memory in use is what is seen to be in use).
+
+  Args:
+    path: of an array as `ArraySource` takes it.
+    grid, samples, layout: as of `ArraySource`. Channels that come first are moved block by block.
+
+  Raises:
+    InputError: as of `ArraySource`; there is no such file, it is none of numpy's, or not in this machine's byte order.
+  """
 
   kind = 'file'
 
-  def __init__(self, path: str | os.PathLike, grid: tuple[int, int] | None = None, samples: int | None = None):
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    grid: tuple[int, int] | None = None,
+    samples: int | None = None,
+    layout: str | None = None,
+  ):
+    first, grid = _checked_layout(layout), _checked_grid(grid)
     self.path = Path(path)
     if not os.path.exists(path):
       raise InputError('features', path, 'there is no such file', 'give the path of a .npy file')
@@ -181,22 +292,32 @@ class NpySource(FeatureSource):
         self._header = file.read(self._offset)
       except (OSError, ValueError) as error:
         raise refusal('features', path, 'it cannot be read', error, SAVED) from error
-    self.dtype = _checked_dtype(header.dtype, 'features')
-    if not self.dtype.isnative:
+    self._stored = _readable_dtype(header.dtype, 'features')
+    if not self._stored.isnative:
       raise InputError('features', path, 'its bytes are in the other order', 'save it in native byte order')
     if header.fortran:
       raise InputError(
         'features', path, 'it is stored in Fortran order', 'save numpy.ascontiguousarray(features) instead'
       )
-    N, H, W, C = _checked_shape(header.shape, grid, 'features')
-    self.grid, self.channels = (H, W), C
+    N, H, W, C = _checked_shape(header.shape, grid, 'features', first)
+    self.grid, self.channels, self.dtype = (H, W), C, _widened(self._stored)
+    self.layout, self.notes = 'NCHW' if first else 'NHWC', _notes(header.shape, grid, layout)
     self.samples = _checked_samples(samples, N)
+
+  @property
+  def _stored_bytes(self) -> int:
+    """Of one sample in the file."""
+    return self.positions * self.channels * self._stored.itemsize
+
+  def hashed(self, block):
+    block = block.astype(self._stored, copy=False)
+    return block.transpose(0, 2, 1) if self.layout == 'NCHW' else block
 
   def name(self):
     return self.path.name
 
   def part(self, first, last):
-    return limited(self, last - first, _offset=self._offset + first * self.sample_bytes)
+    return limited(self, last - first, _offset=self._offset + first * self._stored_bytes)
 
   def digest(self):
     return hashlib.sha256(self._header)  # with all samples read, the result is the SHA-256 of the file
@@ -231,14 +352,17 @@ class NpySource(FeatureSource):
       raise refusal('features', self.path, 'it cannot be read any more', error, remedy) from error
 
   def _read(self, file, count: int) -> np.ndarray:
-    block = np.empty((count, self.positions, self.channels), self.dtype)
+    sizes = (self.channels, self.positions) if self.layout == 'NCHW' else (self.positions, self.channels)
+    block = np.empty((count, *sizes), self._stored)
     memory, done = block.view(np.uint8).reshape(-1), 0
     while done < block.nbytes:  # one read takes 2 GB at most, and some file systems give less
       read = file.readinto(memory[done:])
       if not read:
         raise InputError('features', self.path, 'it became shorter while it was read', 'do not change it during a fit')
       done += read
-    return block
+    if self.layout == 'NCHW':
+      block = block.transpose(0, 2, 1)
+    return np.ascontiguousarray(block, self.dtype)
 
   def blocks(self, size):
     with self._opened() as file:
@@ -250,16 +374,23 @@ class NpySource(FeatureSource):
     out = np.empty((len(indices), self.positions, self.channels), self.dtype)
     with self._opened() as file:
       for row, index in zip(out, indices, strict=True):
-        file.seek(self._offset + int(index) * self.sample_bytes)
+        file.seek(self._offset + int(index) * self._stored_bytes)
         row[...] = self._read(file, 1)[0]
     return out
 
 
 class IterableSource(FeatureSource):
-  """Any object whose iteration yields batches, (n, H, W, C) or (n, S, C) with a grid, the same ones every time.
+  """Any object whose iteration yields batches, the same ones every time.
 
   A list of arrays, a data loader, or a class with `__iter__`. A generator can be passed over only once: wrap it in a
   function and give the function; it is called for every pass.
+
+  Args:
+    batches: it; each batch is an array as `ArraySource` takes it.
+    grid, samples, layout: as of `ArraySource`.
+
+  Raises:
+    InputError: as of `ArraySource`; there is no batch, or it can be passed over only once.
   """
 
   kind = 'iterable'
@@ -269,7 +400,9 @@ class IterableSource(FeatureSource):
     batches: Iterable | Callable[[], Iterable],
     grid: tuple[int, int] | None = None,
     samples: int | None = None,
+    layout: str | None = None,
   ):
+    channels_first, grid = _checked_layout(layout), _checked_grid(grid)
     self._make = batches if callable(batches) else lambda: batches
     if not callable(batches) and iter(batches) is batches:
       raise InputError(
@@ -281,28 +414,38 @@ class IterableSource(FeatureSource):
     first = next(iter(self._make()), None)
     if first is None:
       raise InputError('features', type(batches).__name__, 'it yields no batch', 'give at least one sample')
-    first = np.asarray(first)
-    self.dtype = _checked_dtype(first.dtype, 'features')
-    _, H, W, self.channels = _checked_shape(first.shape, grid, 'features')
+    first = _as_array(first)
+    self._stored = _readable_dtype(first.dtype, 'features')
+    self.dtype = _widened(self._stored)
+    _, H, W, self.channels = _checked_shape(first.shape, grid, 'features', channels_first)
     self.grid = (H, W)
+    self.layout, self.notes = 'NCHW' if channels_first else 'NHWC', _notes(first.shape, grid, layout)
     self.samples = None
     self._limit = math.inf if samples is None else _checked_samples(samples, math.inf)
+
+  def _checked(self, batch) -> np.ndarray:
+    """A batch as (n, S, C).
+
+    Raises:
+      InputError: it is not like the first.
+    """
+    batch = _as_array(batch)
+    S, C, grid = self.positions, self.channels, self.grid
+    sizes = ((C, S), (C, *grid)) if self.layout == 'NCHW' else ((S, C), (*grid, C))
+    if _readable_dtype(batch.dtype, 'features') != self._stored or batch.shape[1:] not in sizes:
+      raise InputError(
+        'features',
+        f'batch of shape {batch.shape} and type {batch.dtype}',
+        f'the first had grid {self.grid}, {self.channels} channels and type {self._stored}',
+        'make all batches alike',
+      )
+    batch = batch.view(self._stored).astype(self.dtype, copy=False).reshape(-1, *sizes[0])
+    return np.ascontiguousarray(batch.transpose(0, 2, 1)) if self.layout == 'NCHW' else batch
 
   def blocks(self, size):
     held, seen = [], 0
     for batch in self._make():
-      batch = np.asarray(batch)
-      if _checked_dtype(batch.dtype, 'features') != self.dtype or batch.shape[1:] not in (
-        (self.positions, self.channels),
-        (*self.grid, self.channels),
-      ):
-        raise InputError(
-          'features',
-          f'batch of shape {batch.shape} and type {batch.dtype}',
-          f'the first had grid {self.grid}, {self.channels} channels and type {self.dtype}',
-          'make all batches alike',
-        )
-      batch = batch.view(self.dtype).reshape(-1, self.positions, self.channels)
+      batch = self._checked(batch)
       batch = batch[: int(min(len(batch), self._limit - seen))]
       seen += len(batch)
       held.append(batch)
@@ -340,32 +483,62 @@ def _is_whole_file(mapped: np.memmap) -> bool:
   return (file.shape, file.dtype, file.offset) == (mapped.shape, mapped.dtype, mapped.offset)
 
 
-def as_source(features, grid: tuple[int, int] | None = None, samples: int | None = None) -> FeatureSource:
+def _stacked(maps: list | tuple, grid: tuple[int, int] | None) -> np.ndarray | None:
+  """A list of single maps, (H, W, C) each or (S, C) with a grid, as one array; None for a list of batches.
+
+  Raises:
+    InputError: maps of different shapes.
+  """
+  first = _as_array(maps[0]) if len(maps) else np.zeros(())
+  if first.ndim != (3 if grid is None else 2):
+    return None
+  arrays = [first, *map(_as_array, maps[1:])]
+  for number, array in enumerate(arrays):
+    if array.shape != first.shape:
+      found, wanted = ('x'.join(map(str, shape)) for shape in (array.shape, first.shape))
+      problem = f'the first has shape {wanted}'
+      raise InputError('features', f'map {number} of shape {found}', problem, 'give maps of one shape')
+  return np.stack(arrays)
+
+
+def as_source(
+  features, grid: tuple[int, int] | None = None, samples: int | None = None, layout: str | None = None
+) -> FeatureSource:
   """A `FeatureSource` for whatever the caller has.
 
   Args:
-    features: an array (N, H, W, C) or (N, S, C); the path of a .npy file, or `numpy.load(path, mmap_mode='r')`, which
-      is read like it; a `FeatureSource`; or an object that can be
-      iterated over repeatedly and yields batches (a function that returns an iterator counts).
+    features: an array (N, H, W, C) or (N, S, C); a list of maps (H, W, C) of one shape; the path of a .npy file, or
+      `numpy.load(path, mmap_mode='r')`, which is read like it; a `FeatureSource`; or an object that can be iterated
+      over repeatedly and yields batches (a function that returns an iterator counts).
     grid: (H, W), needed for (N, S, C) only.
     samples: use the first so many samples only.
+    layout: 'NHWC' (channels last) or 'NCHW' (channels first: (N, C, H, W), or (N, C, S) with a grid); 'NHWC' if left
+      out, with a note where the shape looks like the other.
 
   Raises:
-    InputError: wrong type, shape, or grid; an object that can be passed over only once.
+    InputError: wrong type, shape, grid or layout; an object that can be passed over only once; a `FeatureSource` of
+      another grid, number of samples or layout than asked for.
   """
+  grid = _checked_grid(grid)
+  _checked_layout(layout)
   if isinstance(features, FeatureSource):
+    asked = {'grid': grid, 'samples': samples, 'layout': layout}
+    for name, value in asked.items():
+      if value is not None and value != getattr(features, name):
+        problem = f'the source has {getattr(features, name)}'
+        raise InputError(name, value, problem, 'leave it out, or give it where the source is made')
     return features
-  whole = isinstance(grid, tuple | list) and all(isinstance(n, int | np.integer) and n is not True for n in grid)
-  if grid is not None and not (whole and len(grid) == 2 and min(grid) > 0):
-    raise InputError('grid', grid, 'it is not two positive whole numbers', 'give (H, W)')
   if isinstance(features, str | os.PathLike):
-    return NpySource(features, grid, samples)
+    return NpySource(features, grid, samples, layout)
   if isinstance(features, np.memmap) and _is_whole_file(features):
-    return NpySource(features.filename, grid, samples)
+    return NpySource(features.filename, grid, samples, layout)
+  if isinstance(features, list | tuple):
+    stacked = _stacked(features, grid)
+    features = features if stacked is None else stacked
   if hasattr(features, '__array__'):
-    return ArraySource(features, grid, samples)
+    return ArraySource(features, grid, samples, layout)
   if callable(features) or hasattr(features, '__iter__'):
-    return IterableSource(features, grid, samples)
+    return IterableSource(features, grid, samples, layout)
   raise InputError(
     'features', type(features).__name__, 'it is neither an array, a path nor batches', 'give one of those'
   )

@@ -265,6 +265,7 @@ def _fit_into(
     with signals.caught() as caught:
       most = largest(source.positions, source.channels, config.parts)
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
+      clock.on_compile = progress.compiling
       with signals.keeping(saving.kept):
         result = fit(
           source,
@@ -281,6 +282,7 @@ def _fit_into(
           storage=config.storage,
           batch=config.batch,
           max_iterations=config.max_iterations,
+          progress=False,  # `saving` tells it
           provenance=provenance_of(config, source),
           clock=clock,
           resume=saving.resume,

@@ -21,11 +21,13 @@ class Clock:
 
   Attributes:
     seconds: by phase.
+    on_compile: told the name of each function that is about to be compiled.
   """
 
   def __init__(self, started: float | None = None):
     """`started`: perf_counter at the start of the process; the time since then is charged to `import`."""
     self.seconds: dict[str, float] = defaultdict(float)
+    self.on_compile: Callable[[str], None] = lambda name: None
     self._stack = ['other']
     self._mark = self._start = time.perf_counter()
     if started is not None:
@@ -56,6 +58,7 @@ class Clock:
       jax.config.jax_enable_x64,
     )
     if key not in _programs:
+      self.on_compile(_name(program, static))
       with self.phase('compile'):
         _programs[key] = program.lower(*args, **static).compile()
     return _programs[key](*args)
@@ -83,8 +86,12 @@ def compiled_programs() -> list[tuple[str, jax.stages.Compiled]]:
   """What was compiled for fits: the name of the function, or of the `function` that it was given to apply, and it."""
   found = []
   for (program, _, _, static, _), compiled in _programs.items():
-    found.append((dict(static).get('function', program).__name__, compiled))
+    found.append((_name(program, dict(static)), compiled))
   return found
+
+
+def _name(program: Callable, static: dict) -> str:
+  return static.get('function', program).__name__
 
 
 def forget_programs() -> None:

@@ -1,22 +1,53 @@
-"""What a person sees of a fit, on process 0: a line that changes on a terminal, a line now and then elsewhere."""
+"""What a person sees of a computation, on process 0: a line that changes in a notebook or on a terminal, a line now and
+then elsewhere.
+"""
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import jax
-from rich.console import Console
+
+from panda_jax.errors import InputError
+from panda_jax.runtime import notebook
 
 PLAIN_SECONDS = 10.0
+NOTEBOOK_SECONDS = 0.1  # between two changes of the line: each is sent to the browser
+
+
+def wanted(progress: bool | None) -> bool:
+  """Whether to show progress: as asked for, or, where nothing was asked for, in notebooks.
+
+  Raises:
+    InputError: `progress` is neither true, false nor None.
+  """
+  if progress is None:
+    return notebook.running()
+  if not isinstance(progress, bool):
+    raise InputError('progress', progress, 'it is neither true nor false', 'give True, False, or None')
+  return progress
 
 
 class Progress:
-  """Shows passes over the samples with a rate and the time left, and the error as it falls."""
+  """Shows passes over the samples with a rate and the time left, and the error as it falls.
 
-  def __init__(self, samples: int | None = None):
+  Args:
+    samples: of a pass, where that is known.
+    show: False for nothing at all.
+  """
+
+  def __init__(self, samples: int | None = None, show: bool = True):
     self.samples = samples
-    self._console = Console(stderr=True, highlight=False)
-    self._show = jax.process_index() == 0
-    self._status = self._console.status('') if self._show and sys.stderr.isatty() else None
+    self._show = show and jax.process_index() == 0
+    self._status = self._line = self._console = None
+    if self._show and notebook.running():
+      self._line = notebook.Line()
+    elif self._show:
+      from rich.console import Console
+
+      self._console = Console(stderr=True, highlight=False)
+      self._status = self._console.status('') if sys.stderr.isatty() else None
     self._last = time.monotonic()
     self._pass: tuple[str, float, int] = ('', 0.0, 0)
 
@@ -31,16 +62,32 @@ class Progress:
 
   def say(self, text: str) -> None:
     """A line that stays."""
-    if self._show:
+    if self._line is not None:
+      self._line.update(text)
+      self._line = notebook.Line()
+    elif self._show:
       self._console.print(text, markup=False, soft_wrap=True)
 
   def now(self, text: str) -> None:
     """What is going on: the line that changes, or one now and then."""
     if self._status:
       self._status.update(text)
+    elif self._line is not None:
+      if time.monotonic() - self._last >= NOTEBOOK_SECONDS:
+        self._last = time.monotonic()
+        self._line.update(text)
     elif time.monotonic() - self._last >= PLAIN_SECONDS:
       self._last = time.monotonic()
       self.say(text)
+
+  def compiling(self, name: str) -> None:
+    """A program is about to be compiled, which nothing else is told of meanwhile."""
+    if self._status:
+      self._status.update(f'compiling {name}')
+    elif self._line is not None:
+      self._line.update(f'compiling {name}')
+    else:
+      self.now(f'compiling {name}')
 
   def samples_done(self, name: str, done: int) -> None:
     """`done` samples of the pass called `name` are through."""
@@ -68,3 +115,25 @@ class Progress:
         f'{last["phase"]} phase, {last["samples"]} samples, iteration {last["iteration"]}: '
         f'relative error {last["relative_error"]:.5f} after {state.seconds:.1f} s'
       )
+
+
+@contextlib.contextmanager
+def narrated(
+  progress: bool | None, on_progress: Callable[[str], None] | None = None
+) -> Iterator[Callable[[str], None]]:
+  """A function to tell what is being done: it shows it and passes it on.
+
+  Args:
+    progress: see `wanted`; where the caller listens, it is only shown when asked for.
+    on_progress: the caller's own listener.
+  """
+  show = wanted(progress) if progress is not None or on_progress is None else False
+  with Progress(show=show) as bar:
+
+    def tell(text: str) -> None:
+      if on_progress is not None:
+        on_progress(text)
+      if show:
+        bar.now(text)
+
+    yield tell

@@ -1,8 +1,9 @@
 """`fit`: from feature maps to canonical factors."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -10,14 +11,16 @@ import numpy as np
 import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
 
 from panda_jax.distributed import processes
-from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.errors import InputError, NonFiniteError, brief
 from panda_jax.factors import Factors, checked_provenance
 from panda_jax.features.scan import scan, sha256_of
 from panda_jax.features.sharding import data_mesh
 from panda_jax.features.sources import FeatureSource, as_source
 from panda_jax.features.store import STORES, Plan, Store, held_in_memory, plan
+from panda_jax.runtime import notebook
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64, versions
+from panda_jax.runtime.progress import Progress, wanted
 from panda_jax.solver import appearances as appearance_block
 from panda_jax.solver import gauge, moments, valley
 from panda_jax.solver.multilevel import Solver
@@ -27,12 +30,13 @@ from panda_jax.solver.state import Settings, SolverState
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
 WORTH_SAYING = 1e-5  # of the error: a gap that is left
+LONGEST_NOTE, MOST_NOTES = 200, 4  # of a result's text
 ROTATION_FIBRES = 20_000  # coordinates that a rotation is computed from
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class FitResult:
-  """What a fit gives.
+  """What a fit gives. Results are compared by identity; compare their factors.
 
   Attributes:
     factors: canonical float32 factors with provenance.
@@ -59,6 +63,19 @@ class FitResult:
   appearance_energy: np.ndarray
   eigenvalues: np.ndarray
   seconds: dict[str, float]
+
+  def __repr__(self) -> str:
+    took = f'{len(self.history)} iterations, {self.seconds.get("total", 0):.1f} s'
+    lines = [f'FitResult: relative error {self.relative_error:.5f}, {self.reason}, {took}']
+    lines += [f'  {line}' for line in self.factors.summary()]
+    lines += [f'  note: {brief(warning, LONGEST_NOTE)}' for warning in self.warnings[:MOST_NOTES]]
+    if len(self.warnings) > MOST_NOTES:
+      lines.append(f'  and {len(self.warnings) - MOST_NOTES} more notes in .warnings')
+    return '\n'.join(lines)
+
+  def _repr_html_(self) -> str:
+    shares = [f' · {100 * share:.1f} %' for share in self.part_energy]
+    return notebook.page(repr(self), self.factors.tiles(shares))
 
 
 def _checked_count(argument: str, value, most: int, of: str) -> int:
@@ -160,12 +177,29 @@ def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
   return A[:, order], energy[order]
 
 
+@contextlib.contextmanager
+def _compilations_told(clock: Clock, bar: Progress) -> Iterator[None]:
+  """The bar says what is compiled, besides whoever the clock tells already."""
+  before = clock.on_compile
+
+  def told(name: str) -> None:
+    before(name)
+    bar.compiling(name)
+
+  clock.on_compile = told
+  try:
+    yield
+  finally:
+    clock.on_compile = before
+
+
 def fit(
   features,
   parts: int,
   appearances: int | None = None,
   *,
   grid: tuple[int, int] | None = None,
+  layout: str | None = None,
   samples: int | None = None,
   seed: int = 0,
   restarts: int = 64,
@@ -178,6 +212,7 @@ def fit(
   storage: str = 'float32',
   batch: int | None = None,
   max_iterations: int = 2000,
+  progress: bool | None = None,
   provenance: dict | None = None,
   budget: int | None = None,
   clock: Clock | None = None,
@@ -193,11 +228,13 @@ def fit(
   canonical: the same, to rounding, for any order of the samples, unit of the features, batch size or number of devices.
 
   Args:
-    features: (N, H, W, C) array, (N, S, C) with `grid`, the path of a .npy file, or repeatable batches (`as_source`);
-      float16, bfloat16, float32 or float64.
+    features: (N, H, W, C) array, (N, S, C) with `grid`, a list of maps (H, W, C), the path of a .npy file, or
+      repeatable batches (`as_source`); float16, bfloat16, float32, float64, or whole numbers.
     parts: R_S, 1 to S.
     appearances: R_C, 1 to C; C if left out, when A has a closed form.
     grid: (H, W) of flattened positions.
+    layout: 'NHWC' (channels last) or 'NCHW' (channels first, (N, C, H, W) or (N, C, S)); 'NHWC' if left out, with a
+      note in the result's warnings where the shape looks like the other. The factors are the same for either.
     samples: only the first so many.
     seed: of the restarts. Two fits with one seed take the same starts.
     restarts: starts that are tried on a subset; the best few go on.
@@ -211,6 +248,7 @@ def fit(
       products stay float32.
     batch: samples to read, and to multiply, at a time; chosen by size if left out. It changes speed only.
     max_iterations: of the last level.
+    progress: show what is going on; if left out, in notebooks only.
     provenance: more entries for the factors' provenance, JSON values.
     budget: bytes that 'auto' may fill; measured if left out.
     clock: to charge wall time to.
@@ -225,16 +263,26 @@ def fit(
   clock = clock or Clock()
   check_record(seed, joint, orthonormal, provenance)
   # Sizes known before a pass are checked before it: a typing mistake should not cost a read of a large file.
-  source = as_source(features, grid, samples)
+  source = as_source(features, grid, samples, layout)
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
 
   def told(name: str) -> Callable[[int], None]:
     """Tells of a pass in which each process counts the samples of its own share."""
     several, most = jax.process_count(), source.samples or math.inf
-    return lambda n: on_samples(name, min(n * several, most))
+    return lambda n: seen(name, min(n * several, most))
 
-  with small_matrices_in_float64(), one_blas_thread():
+  bar = Progress(source.samples, wanted(progress))
+
+  def seen(name: str, n: int) -> None:
+    on_samples(name, n)
+    bar.samples_done(name, n)
+
+  def reached(state: SolverState) -> None:
+    on_state(state)
+    bar.state(state)
+
+  with small_matrices_in_float64(), one_blas_thread(), _compilations_told(clock, bar), bar:
     with clock.phase('features'):
       own, chosen = processes.own_share(source), None
       if source.samples is not None:
@@ -255,10 +303,10 @@ def fit(
       chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
     with clock.phase('features'):
       held = Store(own, scanned, chosen, data_mesh(), batch)
-    solver = Solver(held, settings, clock, on_state, on_samples)
+    solver = Solver(held, settings, clock, reached, seen)
     state, reason, Z = solver.solve(state)
     final = canonical(solver, state, Z, rotation)
-  warnings, gap = final['findings'].sentences(), valley.gap(state.errors())
+  warnings, gap = [*source.notes, *final['findings'].sentences()], valley.gap(state.errors())
   if reason == 'max_iterations':
     warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
   elif reason == 'stalled' and gap > WORTH_SAYING * final['error']:
@@ -270,12 +318,14 @@ def fit(
     'samples': scanned.samples,
     'dtype': source.dtype.name,
     'settings': dataclasses.asdict(settings)
-    | {'center': center, 'rotation': rotation, 'store': chosen.store, 'storage': storage},
+    | {'center': center, 'rotation': rotation, 'store': chosen.store, 'storage': storage}
+    | ({'layout': source.layout} if source.layout != 'NHWC' else {}),
     'relative_error': final['error'],
     'reason': reason,
     'warnings': warnings,
     'history': state.history,
   } | (provenance or {})
+  bar.say(f'relative error {final["error"]:.5f} ({reason}), {clock.summary()["total"]:.1f} s in all')
   return FitResult(
     factors=Factors(final['A'], final['P'], source.grid, record, scanned.mean),
     relative_error=final['error'],

@@ -1,7 +1,9 @@
 """Sources of features: all kinds give the same samples, and bad ones say what is wrong."""
 
+import hashlib
 import os
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -13,6 +15,19 @@ from panda_jax.features.store import strata
 from tests import planted
 
 Z = planted.structured(23, (3, 4), 5)
+CHANNELS_FIRST, FLAT = Z.transpose(0, 3, 1, 2), Z.reshape(23, 12, 5)
+
+
+class Unreadable:
+  """As a tensor of PyTorch that takes part in a gradient."""
+
+  def __array__(self, dtype=None, copy=None):
+    raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
+class Tensor:
+  def __array__(self, dtype=None, copy=None):
+    return Z
 
 
 def written(tmp_path, array):
@@ -42,6 +57,80 @@ def test_every_source_gives_the_same_samples(kind, size, tmp_path):
     assert max(map(len, blocks)) <= size
     np.testing.assert_array_equal(np.concatenate(blocks), flat)
   np.testing.assert_array_equal(source.take(np.array([0, 9, 22])), flat[[0, 9, 22]])
+
+
+def samples_of(source):
+  return np.concatenate(list(source.blocks(7)))
+
+
+@pytest.mark.parametrize('kind', ['array', 'file', 'batches', 'maps', 'mapped'])
+@pytest.mark.parametrize('flat', [False, True])
+def test_channels_first(kind, flat, tmp_path):
+  array = FLAT.transpose(0, 2, 1) if flat else CHANNELS_FIRST
+  path = written(tmp_path, np.ascontiguousarray(array))
+  given = {
+    'array': lambda: array,
+    'file': lambda: path,
+    'batches': lambda: [array[:5], array[5:]],
+    'maps': lambda: [*array],
+    'mapped': lambda: np.load(path, mmap_mode='r'),
+  }[kind]()
+  source = as_source(given, (3, 4) if flat else None, layout='NCHW')
+  assert (source.grid, source.channels, source.layout, source.notes) == ((3, 4), 5, 'NCHW', ())
+  np.testing.assert_array_equal(samples_of(source), FLAT)
+  np.testing.assert_array_equal(source.take(np.array([0, 9, 22])), FLAT[[0, 9, 22]])
+  if kind in ('file', 'mapped'):
+    assert scan(source).sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == sha256_of(source)
+    np.testing.assert_array_equal(samples_of(source.part(4, 9)), FLAT[4:9])
+  else:
+    assert scan(source).sha256 == scan(as_source(Z)).sha256
+
+
+def test_either_layout_gives_the_same_factors_bit_for_bit(tmp_path):
+  last = panda_jax.fit(Z, parts=2, center='position')
+  path = written(tmp_path, np.ascontiguousarray(CHANNELS_FIRST))
+  for given in (CHANNELS_FIRST, path):
+    first = panda_jax.fit(given, parts=2, center='position', layout='NCHW')
+    assert first.factors == last.factors
+    assert first.factors.provenance['settings'] == last.factors.provenance['settings'] | {'layout': 'NCHW'}
+  assert first.warnings == last.warnings
+
+
+def test_what_looks_like_channels_first_is_said():
+  looks = np.random.default_rng(0).uniform(1, 2, (9, 6, 4, 4)).astype(np.float32)
+  said = 'features of shape 9x6x4x4 look like channels first; transpose them with features.transpose(0, 2, 3, 1)'
+  for given in (looks, [looks[:4], looks[4:]]):
+    assert 'x6x4x4 look like channels first' in as_source(given).notes[0]
+  assert panda_jax.fit(looks, parts=2).warnings[0].startswith(said)
+  assert not as_source(looks, layout='NHWC').notes
+  assert not as_source(looks, grid=(6, 4)).notes
+  assert not as_source(looks.transpose(0, 2, 3, 1)).notes
+  assert not as_source(Z).notes
+
+
+@pytest.mark.parametrize('kind', ['u1', 'i1', 'u2', 'i2', 'i4', 'u4', 'i8', '>i2'])
+def test_whole_numbers_are_widened(kind, tmp_path):
+  whole = np.random.default_rng(0).integers(0, 100, (9, 3, 4, 5)).astype(kind)
+  wide = np.float32 if whole.itemsize <= 2 else np.float64
+  for given in (whole, [whole[:4], whole[4:]], written(tmp_path, whole.astype(whole.dtype.newbyteorder('=')))):
+    source = as_source(given)
+    assert source.dtype == wide
+    assert samples_of(source).dtype == wide
+    np.testing.assert_array_equal(samples_of(source), whole.reshape(9, 12, 5))
+    np.testing.assert_array_equal(source.take(np.array([2])), whole.reshape(9, 12, 5)[[2]])
+  assert scan(source).sha256 == hashlib.sha256((tmp_path / 'z.npy').read_bytes()).hexdigest()
+  assert scan(as_source(whole)).sha256 == scan(as_source(whole.astype(wide))).sha256
+
+
+def test_lists_of_maps_and_arrays_of_other_libraries():
+  for given in ([*Z], tuple(Z), Z.tolist(), jax.numpy.asarray(Z), Tensor()):
+    source = as_source(given)
+    assert (source.samples, source.grid) == (23, (3, 4))
+    np.testing.assert_allclose(samples_of(source), FLAT)
+  for given in ([*FLAT], FLAT):
+    np.testing.assert_array_equal(samples_of(as_source(given, np.array([3, 4]))), FLAT)
+  assert as_source([*Z], samples=7).samples == 7
+  assert as_source(as_source(Z), (3, 4), 23, 'NHWC').samples == 23
 
 
 def test_only_the_first_samples(tmp_path):
@@ -93,8 +182,6 @@ def test_a_file_that_changes_is_refused(tmp_path, change):
 
 
 def test_hash_of_a_whole_file_is_its_sha256(tmp_path):
-  import hashlib
-
   path = written(tmp_path, Z)
   assert scan(as_source(path)).sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == sha256_of(as_source(path))
 
@@ -108,7 +195,26 @@ def test_subsets_are_chosen_by_content():
 
 BAD = [
   ({'features': 'missing.npy'}, 'features=missing.npy: there is no such file'),
-  ({'features': np.zeros((3, 4, 4, 2), int)}, 'features=int64'),
+  ({'features': np.zeros((3, 4, 4, 2), bool)}, 'features=bool: features must be real numbers'),
+  ({'features': np.zeros((3, 4, 4, 2), complex)}, 'features=complex128'),
+  ({'features': Z[0]}, 'features[None] where this is one map'),
+  ({'features': Z[0].reshape(12, 5), 'grid': (3, 4)}, 'features[None] for one sample'),
+  ({'features': [Z[0], Z[1][:2]]}, 'features=map 1 of shape 2x4x5: the first has shape 3x4x5; give maps of one shape'),
+  ({'features': []}, 'it yields no batch'),
+  ({'features': Z, 'layout': 'channels_first'}, 'layout=channels_first: unknown; give one of NHWC, NCHW'),
+  ({'features': Z, 'layout': 'NCHW', 'grid': (3, 4)}, "grid=3,4: the features have the grid 4,5; give layout='NHWC'"),
+  ({'features': CHANNELS_FIRST, 'grid': (3, 4)}, "grid=3,4: the features have the grid 5,3; give layout='NCHW'"),
+  (
+    {'features': FLAT.transpose(0, 2, 1), 'grid': (3, 4)},
+    "grid=3,4: the features have 5 positions; give layout='NCHW'",
+  ),
+  ({'features': Unreadable()}, "features=Unreadable: it cannot be made an array (Can't call numpy()"),
+  ({'features': as_source(Z), 'grid': (4, 3)}, 'grid=(4, 3): the source has (3, 4)'),
+  ({'features': as_source(Z), 'layout': 'NCHW'}, 'layout=NCHW: the source has NHWC'),
+  ({'features': Z, 'grid': '3,4'}, 'grid=3,4: it is not two positive whole numbers; give (H, W), such as (8, 8)'),
+  ({'features': Z, 'grid': 8}, 'grid=8: it is not two positive whole numbers'),
+  ({'features': Z, 'seed': None}, 'seed=None: it is no whole number'),
+  ({'features': Z, 'progress': 'yes'}, 'progress=yes: it is neither true nor false'),
   ({'features': np.zeros((3, 4), np.float32)}, 'features=shape 3x4: features have 2 dimensions'),
   ({'features': np.zeros((3, 12, 5), np.float32)}, 'grid of flattened positions is not known'),
   ({'features': Z.reshape(23, 12, 5), 'grid': (5, 5)}, 'grid=5,5'),
@@ -118,6 +224,7 @@ BAD = [
   ({'features': (x for x in [Z])}, 'passed over only once'),
   ({'features': [Z, Z[:, :2]]}, 'make all batches alike'),
   ({'features': 3}, 'neither an array'),
+  ({'features': None}, 'neither an array'),
   ({'features': Z, 'parts': 13}, 'parts=13: there are 12 positions; give a number from 1 to 12'),
   ({'features': Z, 'parts': 0}, 'parts=0'),
   ({'features': Z, 'parts': 2.5}, 'parts=2.5: it is not a whole number'),
