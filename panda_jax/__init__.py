@@ -1,12 +1,20 @@
-"""PandA in JAX: parts and appearances of what an image generator has learnt."""
+"""PandA in JAX: parts and appearances of what an image generator has learnt.
+
+Public is what this module lists in `__all__`, with the attributes and methods that have no leading underscore, and what
+`python -m panda_jax` takes. Whatever else can be imported from the submodules is private: it may change in any release.
+So `panda_jax.fit` is public, and `panda_jax.solver.fit` is not.
+"""
 
 import importlib
 
 __version__ = '0.1.0'
 
-# Where each public name is. They are imported at their first use: JAX takes a second, and not every use needs it.
+# Where each public name is: 'module', or 'module:name' where it has another name there. They are imported at their
+# first use: JAX takes a second, and not every use needs it. No submodule may have one of these names.
 _PLACES = {
   'ArraySource': 'features.sources',
+  'Compiled': 'generators.base',
+  'Editor': 'editing.editor',
   'Factors': 'factors',
   'FeatureSource': 'features.sources',
   'FitResult': 'solver.fit',
@@ -14,16 +22,27 @@ _PLACES = {
   'IterableSource': 'features.sources',
   'NonFiniteError': 'errors',
   'NpySource': 'features.sources',
+  'PandA': 'estimator',
+  'RegionEdit': 'regions.edits',
+  'compose': 'editing.edits',
   'fit': 'solver.fit',
-  'load_generator': 'generators',
+  'load_edit': 'editing.zoo',
+  'load_generator': 'generators.disk',
+  'make_edit': 'editing.edits',
+  'open_workdir': 'workdir.finished_fit',
+  'refine': 'editing.refine',
+  'region_edit': 'regions.edits',
+  'remove': 'editing.removal',
+  'saliency': 'editing.saliency:coordinates',
 }
-__all__ = [*_PLACES]
+__all__ = ['__version__', *_PLACES]
 
 
 def __getattr__(name: str):
   if name not in _PLACES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  value = globals()[name] = getattr(importlib.import_module(f'{__name__}.{_PLACES[name]}'), name)
+  place, _, there = _PLACES[name].partition(':')
+  value = globals()[name] = getattr(importlib.import_module(f'{__name__}.{place}'), there or name)
   return value
 
 

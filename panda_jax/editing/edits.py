@@ -5,9 +5,11 @@ positions, C channels, K strengths.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Union
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Union
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -19,20 +21,71 @@ from panda_jax.runtime.compatibility import register_dataclass
 ALPHA_UNITS = ('feature', 'rms')
 
 
-@register_dataclass
+class Recipe(NamedTuple):
+  """How an edit was made: of these factors, with these arguments of `make_edit`. It is what `save` writes."""
+
+  factors: Factors
+  arguments: Mapping[str, Any]
+
+
+class _Saved:
+  """Edits and their sums can be saved."""
+
+  def save(
+    self,
+    path: str | os.PathLike,
+    name: str,
+    *,
+    factors: Factors | None = None,
+    note: str = '',
+    overwrite: bool = False,
+  ) -> None:
+    """Keeps the edit under a name in a JSON file of edits, which is made if need be, with the hash of its factors.
+
+    `load_edit` reads it again, and so does `--zoo` of the command line.
+
+    Args:
+      path: of the file, such as 'edits.json'; what else is in it stays.
+      name: to find it by.
+      factors: that it is for; those it was made of if left out.
+      note: what it does, in words.
+      overwrite: replace another edit of this name.
+
+    Raises:
+      InputError: it has a mask for each sample, its factors are not known, or another edit has this name.
+    """
+    from panda_jax.editing import zoo
+
+    zoo.save_edit(self, path, name, factors, note, overwrite)
+
+
+@jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, eq=False)
-class Edit:
+class Edit(_Saved):
   """What is added to features: alpha times an outer product. Edits add up with `+`; the order does not matter.
 
   Attributes:
     direction: (C,), an appearance.
     mask: (S,), or (N, S) where every sample has its own.
     alpha: a number, or (K,) for a sweep. In feature units where direction and mask are 1 at most.
+    recipe: how it was made, where that is known. What JAX makes of an edit has none.
   """
 
   direction: np.ndarray
   mask: np.ndarray
   alpha: np.ndarray
+  recipe: Recipe | None = dataclasses.field(default=None, repr=False)
+
+  def tree_flatten_with_keys(self):
+    """For JAX: the arrays with their names."""
+    names = ('direction', 'mask', 'alpha')
+    return tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names), None
+
+  @classmethod
+  def tree_unflatten(cls, static, leaves) -> 'Edit':
+    """For JAX: what it makes of the arrays has no recipe."""
+    del static
+    return cls(*leaves)
 
   @property
   def terms(self) -> tuple['Edit', ...]:
@@ -48,7 +101,7 @@ class Edit:
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Composed:
+class Composed(_Saved):
   """Several edits at once: their sum, kept in an order of its own. `compose` makes them."""
 
   terms: tuple[Edit, ...]
@@ -182,6 +235,9 @@ def make_edit(
   if part is None and mask is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
   drawn = None if mask is None else masks.as_mask(mask, factors.grid)
+  recipe = {'part': part, 'appearance': appearance, 'alpha': alpha, 'convention': convention, 'alpha_unit': alpha_unit}
+  recipe |= {'rms': rms, 'mask': drawn, 'combine': combine, 'threshold': threshold, 'feather': feather}
+  recipe |= {'parts': parts, 'directions': directions}
   if part is None:
     where = masks.shaped(drawn, factors.grid, threshold, feather)
   else:
@@ -201,7 +257,7 @@ def make_edit(
       wanted = f'finite numbers of shape (k, {factors.appearances.shape[0]})'
       raise InputError('directions', f'shape {rows.shape}', 'they are not directions of this layer', f'give {wanted}')
   appearances = factors.appearances if directions is None else rows.T
-  return Edit(direction_of(appearances, appearance, convention), where, alpha)
+  return Edit(direction_of(appearances, appearance, convention), where, alpha, Recipe(factors, recipe))
 
 
 def _checked_parts(parts: np.ndarray, factors: Factors) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.editing import masks
-from panda_jax.editing.edits import Edit, checked_alpha, direction_of
+from panda_jax.editing.edits import Edit, Recipe, checked_alpha, direction_of
 from panda_jax.editing.saliency import METHODS, Statistics
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
@@ -151,7 +151,9 @@ def remove(
   alpha = np.float32(strength * np.nanmedian(alphas))
   after = side * (c + float(alpha) * mask[None]) >= level
   covered = np.stack([x @ mask / mask.sum() for x in (background, after)])
-  edit = Edit(direction, mask.astype(np.float32), alpha)
+  recipe = {'part': part, 'appearance': index, 'alpha': alpha, 'mask': drawn}
+  recipe |= {'combine': combine, 'threshold': threshold, 'feather': feather}
+  edit = Edit(direction, mask.astype(np.float32), alpha, Recipe(factors, recipe))
   return Removal(edit, int(index), None if found is None else found.scores, alphas, side * level, covered)
 
 

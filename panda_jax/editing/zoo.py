@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from panda_jax.editing.edits import AnyEdit, compose, make_edit
+from panda_jax.editing.edits import AnyEdit, Edit, compose, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.lock import awaited
 from panda_jax.files.records import misfit, read_json
+from panda_jax.workdir.finished_fit import digest_of
 
 FORMAT = 1
 CATALOG = 'catalog.json'  # the zoo that a catalog writes, in a folder of its own
@@ -200,6 +201,123 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
     if name in zoo and zoo[name] != named and not overwrite:
       raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
     write_zoo(path, zoo | {name: named})
+
+
+def spec_of(edit: Edit) -> Spec:
+  """What makes the same edit again: its recipe, with its present strength, or else its own direction and mask.
+
+  Raises:
+    InputError: it has a mask for each sample, which a file of edits cannot hold.
+  """
+  if edit.recipe is not None:
+    factors, arguments = edit.recipe
+    for changes in ({}, {'alpha': edit.alpha, 'alpha_unit': 'feature', 'rms': None}):
+      spec = _spec({**arguments, **changes})
+      if spec is not None and _same(spec.edit(factors), edit):
+        return spec
+  if np.ndim(edit.mask) != 1:
+    raise InputError(
+      'mask', f'shape {np.shape(edit.mask)}', 'it has one for each sample', 'save the edit with the parts of the fit'
+    )
+  mask, direction = (tuple(np.asarray(x, np.float32).tolist()) for x in (edit.mask, edit.direction))
+  return Spec((), None, _strengths(edit.alpha), 'paper', mask=mask, direction=direction)
+
+
+def _spec(arguments: Mapping[str, Any]) -> Spec | None:
+  """Arguments of `make_edit` as JSON values; None where they hold refined parts."""
+  given = dict(arguments)
+  parts, part, mask, rows = (given.pop(name, None) for name in ('parts', 'part', 'mask', 'directions'))
+  if parts is not None:
+    return None
+  numbers = () if part is None else tuple(int(k) for k in np.atleast_1d(part))
+  given['alpha'] = _strengths(given['alpha'])
+  if rows is not None:
+    row = np.asarray(rows, np.float32)[given.pop('appearance')]
+    given |= {'appearance': None, 'direction': tuple(row.tolist())}
+  else:
+    given['appearance'] = int(given['appearance'])
+  if mask is not None:
+    if np.ndim(mask) != 1 and np.size(mask) != np.shape(mask)[-1] * np.shape(mask)[-2]:
+      return None
+    given['mask'] = tuple(np.asarray(mask, np.float32).reshape(-1).tolist())
+  for name in ('rms', 'threshold', 'feather'):
+    if given.get(name) is not None:
+      given[name] = float(given[name])
+  return Spec(numbers, **given)
+
+
+def _strengths(alpha) -> float | tuple[float, ...]:
+  numbers = np.asarray(alpha).tolist()
+  return tuple(float(x) for x in numbers) if isinstance(numbers, list) else float(numbers)
+
+
+def _same(one: AnyEdit, two: Edit) -> bool:
+  pairs = ((getattr(one, name), getattr(two, name)) for name in ('direction', 'mask', 'alpha'))
+  return all(np.array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32)) for a, b in pairs)
+
+
+def save_edit(
+  edit: AnyEdit,
+  path: str | os.PathLike,
+  name: str,
+  factors: Factors | None = None,
+  note: str = '',
+  overwrite: bool = False,
+) -> None:
+  """Adds an edit to a zoo; see `Edit.save`, which calls this."""
+  if not isinstance(name, str) or not name:
+    raise InputError('name', name, 'it is no name', "give a text such as 'eyes'")
+  if factors is not None:
+    made_of = [factors]
+  else:
+    made_of = [term.recipe.factors for term in edit.terms if term.recipe is not None]
+    if len(made_of) < len(edit.terms):
+      raise InputError('factors', None, 'the edit does not know which it is for', 'give factors=, those of the fit')
+  digests = {digest_of(one) for one in made_of}
+  if len(digests) > 1:
+    raise InputError('factors', f'{len(digests)} of them', 'the edits are of different factors', 'save them one by one')
+  terms = []
+  for term in edit.terms:
+    if factors is not None and term.recipe is not None and digest_of(term.recipe.factors) not in digests:
+      term = dataclasses.replace(term, recipe=None)  # its numbers are of other factors
+    terms.append(spec_of(term))
+  named = NamedEdit(digests.pop(), made_of[0].provenance.get('layer'), tuple(terms), note)
+  known = read_zoo(path) if os.path.lexists(path) else {}
+  if name in known and known[name] != named and not overwrite:
+    raise InputError('name', name, f'another edit of {path} has this name', 'give another, or overwrite=True')
+  write_zoo(path, known | {name: named})
+
+
+def load_edit(path: str | os.PathLike, name: str | None = None, factors: Factors | None = None) -> AnyEdit:
+  """An edit that `Edit.save`, `--annotate` or the catalog wrote.
+
+  Args:
+    path: of the JSON file.
+    name: of the edit; may be left out where there is one only.
+    factors: those it was saved with. Only an edit that holds its own direction and mask can do without.
+
+  Raises:
+    InputError: no such file or name; other factors (by their hash), or none where they are needed.
+  """
+  zoo = read_zoo(path)
+  if name is None and len(zoo) == 1:
+    name = next(iter(zoo))
+  named = chosen(zoo, name, path)
+  if factors is not None:
+    return named.edit(factors, digest_of(factors), name)
+  edits = [_by_itself(spec) for spec in named.terms]
+  if None in edits:
+    remedy = f'give factors=, those of hash {named.factors[:12]}…'
+    raise InputError('factors', None, f'{name!r} tells parts and appearances by their numbers', remedy)
+  return edits[0] if len(edits) == 1 else compose(edits)
+
+
+def _by_itself(spec: Spec) -> Edit | None:
+  """The edit of direction and mask that `spec_of` writes; None where anything else is needed."""
+  own = Spec((), None, spec.alpha, 'paper', mask=spec.mask, direction=spec.direction)
+  if spec != own or spec.mask is None or spec.direction is None:
+    return None
+  return Edit(*(np.asarray(x, np.float32) for x in (spec.direction, spec.mask, spec.alpha)))
 
 
 def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:

@@ -5,11 +5,14 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 import pytest
 
+import panda_jax
 from panda_jax.editing import zoo
 from panda_jax.editing.editor import compose, make_edit, offset
+from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
@@ -226,3 +229,80 @@ def test_files_without_directions(tmp_path, text, said):
     zoo.read_annotated(tmp_path / 'annotated.py')
   assert said in str(caught.value)
   assert '\n' not in str(caught.value)
+
+
+def again(path, edit, factors, name='x'):
+  """What comes back of an edit, by `load_edit` and as a command reads it."""
+  edit.save(path, name, overwrite=True)
+  named = zoo.read_zoo(path)[name]
+  np.testing.assert_array_equal(offset(named.edit(factors, digest_of(factors))), offset(edit))
+  np.testing.assert_array_equal(offset(panda_jax.load_edit(path, name, factors)), offset(edit))
+  return named
+
+
+def test_an_edit_is_saved_as_it_was_asked_for(tmp_path, factors):
+  path = tmp_path / 'edits.json'
+  named = again(path, make_edit(factors, part=1, appearance=3, alpha=0.1), factors)
+  assert named == NamedEdit(digest_of(factors), 2, (Spec((1,), 3, 0.1),))
+  named = again(path, make_edit(factors, [0, 2], 4, [-1, 0.5], convention='published'), factors)
+  assert named.terms == (Spec((0, 2), 4, (-1.0, 0.5), 'published'),)
+  named = again(path, make_edit(factors, 1, 3, 2, alpha_unit='rms', rms=0.25, threshold=0.5, feather=1), factors)
+  assert named.terms == (Spec((1,), 3, 2.0, alpha_unit='rms', rms=0.25, threshold=0.5, feather=1.0),)
+  stronger = make_edit(factors, 1, 3, 2, alpha_unit='rms', rms=0.25).replace(alpha=np.float32(7))
+  assert again(path, stronger, factors).terms == (Spec((1,), 3, 7.0),)
+  drawn = np.random.default_rng(1).uniform(size=(3, 4)).astype(np.float32)
+  assert again(path, make_edit(factors, 0, 1, 2.0, mask=drawn), factors).terms[0].part == (0,)
+  rows = np.random.default_rng(2).standard_normal((2, 5))
+  assert again(path, make_edit(factors, 0, 1, 2.0, directions=rows), factors).terms[0].appearance is None
+  both = make_edit(factors, 1, 3, 2.0) + make_edit(factors, 0, 1, -1.0)
+  assert set(again(path, both, factors).terms) == {Spec((1,), 3, 2.0), Spec((0,), 1, -1.0)}
+
+
+def test_an_edit_that_was_changed_is_saved_as_it_is(tmp_path, factors):
+  path = tmp_path / 'edits.json'
+  edit = make_edit(factors, 1, 3, 2.0)
+  moved = edit.replace(mask=edit.mask[::-1].copy())
+  assert again(path, moved, factors).terms[0].part == ()
+  np.testing.assert_array_equal(offset(panda_jax.load_edit(path, 'x')), offset(moved))
+  bare = jax.tree.map(lambda x: x, edit)
+  assert bare.recipe is None
+  with pytest.raises(InputError, match='factors=None: the edit does not know which it is for; give factors='):
+    bare.save(path, 'bare')
+  bare.save(path, 'bare', factors=factors, note='by hand')
+  np.testing.assert_array_equal(offset(panda_jax.load_edit(path, 'bare', factors)), offset(edit))
+  assert zoo.read_zoo(path)['bare'].note == 'by hand'
+  refined = np.random.default_rng(3).uniform(size=(2, 12, 4)).astype(np.float32)
+  with pytest.raises(InputError, match='it has one for each sample'):
+    make_edit(factors, 1, 3, parts=refined).save(path, 'refined')
+  again(path, make_edit(factors, 1, 3, parts=refined[0]), factors)
+
+
+def test_saved_edits_keep_to_their_names_and_factors(tmp_path, factors):
+  path = tmp_path / 'edits.json'
+  make_edit(factors, 1, 3).save(path, name='eyes')
+  make_edit(factors, 1, 3).save(path, name='eyes')  # the same again
+  with pytest.raises(InputError, match=r'name=eyes: another edit of .* has this name; give another, or overwrite=True'):
+    make_edit(factors, 0, 3).save(path, name='eyes')
+  np.testing.assert_array_equal(offset(panda_jax.load_edit(path, factors=factors)), offset(make_edit(factors, 1, 3)))
+  with pytest.raises(InputError, match=r'factors=None: .eyes. tells parts and appearances by their numbers'):
+    panda_jax.load_edit(path)
+  other = Factors(factors.appearances, factors.parts[:, ::-1], factors.grid, factors.provenance)
+  with pytest.raises(InputError, match='it was annotated on other factors'):
+    panda_jax.load_edit(path, 'eyes', other)
+  with pytest.raises(InputError, match='of different factors'):
+    (make_edit(factors, 1, 3) + make_edit(other, 1, 3)).save(path, 'both')
+  with pytest.raises(InputError, match='name=: it is no name'):
+    make_edit(factors, 1, 3).save(path, '')
+  make_edit(factors, 0, 3).save(path, 'nose')
+  with pytest.raises(InputError, match='name=None'):
+    panda_jax.load_edit(path, factors=factors)
+  with pytest.raises(InputError, match='did you mean eyes'):
+    panda_jax.load_edit(path, 'eye', factors)
+
+
+def test_a_removal_is_saved_by_its_numbers(tmp_path):
+  rng = np.random.default_rng(0)
+  factors = Factors(rng.standard_normal((5, 5)), rng.uniform(size=(64, 4)), (8, 8), {'layer': 2})
+  found = remove(rng.standard_normal((6, 8, 8, 5)).astype(np.float32), factors, 1)
+  named = again(tmp_path / 'edits.json', found.edit, factors)
+  assert named.terms == (Spec((1,), found.appearance, float(found.edit.alpha)),)
