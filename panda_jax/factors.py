@@ -202,9 +202,26 @@ class Factors:
     Args, Raises: as of `coefficients`.
     """
     A, P = self._matrices()
-    mean = 0.0 if self.mean is None else np.asarray(self.mean, np.float64)[None]
-    out = [np.asarray(self._explained(z, A, P) + mean, np.float32) for z in self._fibres(features)]
+    out = [np.asarray(self._explained(z, A, P) + self._mean(), np.float32) for z in self._fibres(features)]
     return np.concatenate(out).reshape(np.shape(features))
+
+  def features_of(self, coefficients) -> np.ndarray:
+    """Features A X_i P' that coefficients X (N, R_C, R_S) stand for, (N, H, W, C) float32; with the mean, as above.
+
+    `features_of(coefficients(Z))` is `reconstruct(Z)`.
+
+    Raises:
+      InputError: another shape.
+    """
+    A, P = self._matrices()
+    shape, wanted = np.shape(coefficients), (A.shape[1], P.shape[1])
+    if len(shape) != 3 or shape[1:] != wanted:
+      text = 'x'.join(map(str, shape)) or 'scalar'
+      problem = f'there are {wanted[0]} appearances and {wanted[1]} parts'
+      raise InputError('coefficients', f'shape {text}', problem, f'give (N, {wanted[0]}, {wanted[1]})')
+    X = np.asarray(coefficients, np.float64)
+    Z = np.einsum('sp,nap,ca->nsc', P, X, A, optimize=True) + self._mean()
+    return Z.astype(np.float32).reshape(len(X), *self.grid, len(A))
 
   def relative_error(self, features) -> float:
     """sum ||Z - A A'Z P P'||^2 / sum ||Z||^2 on features, in float64; of a centred fit Z is less the mean, as there.
@@ -219,6 +236,11 @@ class Factors:
       residual += float(np.sum((z - self._explained(z, A, P)) ** 2))
       total += float(np.sum(z * z))
     return residual / total if total else float('nan')
+
+  def _mean(self) -> np.ndarray:
+    """(1, S or 1, C) float64, zeros where nothing was subtracted."""
+    mean = np.zeros((1, len(self.appearances))) if self.mean is None else self.mean
+    return np.asarray(mean, np.float64)[None]
 
   def _matrices(self) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(self.appearances, np.float64), np.asarray(self.parts, np.float64)
@@ -253,7 +275,7 @@ class Factors:
       if not finite.all():
         bad = first + int(np.argmin(finite))
         raise NonFiniteError('features', f'sample {bad}', 'it holds NaN or infinity', 'leave that sample out')
-      yield block if self.mean is None else block - np.asarray(self.mean, np.float64)[None]
+      yield block - self._mean()
 
   def save(self, path: str | os.PathLike) -> None:
     """One .npz with appearances, parts, grid, provenance (a JSON string) and, if centred, mean. No pickle inside."""

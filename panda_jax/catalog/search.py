@@ -19,6 +19,7 @@ from panda_jax.editing.editor import BATCH_PIXELS, MOST_IMAGES, Editor
 from panda_jax.editing.edits import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.regions.metrics import area_weights
+from panda_jax.runtime.progress import narrated
 from panda_jax.workdir.finished_fit import FinishedFit
 
 SIMILAR = 0.7  # cosine of two edits' changes, from which on they are the same edit to look at
@@ -239,7 +240,11 @@ class Finder:
 
 
 def find(
-  opened: FinishedFit, settings: Settings = DEFAULTS, on_progress: Callable[[str], None] = lambda text: None
+  opened: FinishedFit,
+  settings: Settings = DEFAULTS,
+  on_progress: Callable[[str], None] | None = None,
+  *,
+  progress: bool | None = None,
 ) -> Found:
   """Looks through all pairs of a fit for edits that are worth seeing.
 
@@ -247,11 +252,17 @@ def find(
     opened: a fit with a generator that JAX can differentiate.
     settings: how much is looked at.
     on_progress: told what is being done.
+    progress: show it; if left out, in notebooks only, and not where `on_progress` is given.
 
   Raises:
     InputError: there is no generator, it cannot be differentiated, or no part is alive.
     NonFiniteError: features, images or derivatives are not finite.
   """
+  with narrated(progress, on_progress) as tell:
+    return _found(opened, settings, tell)
+
+
+def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str], None]) -> Found:
   factors, sets = opened.factors, sample_sets(opened, settings)
   live = factors.live_parts
   if not live or not factors.live_appearances:

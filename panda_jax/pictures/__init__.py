@@ -1,5 +1,21 @@
-"""Every figure: functions from arrays to files.
+"""Every figure: functions from arrays to figures or files.
 
 figures.py draws a fit (parts, convergence, spectrum) and plain images; overlays.py parts on images, maps.py saliency,
 strips.py and edits.py edited samples; sheets.py lays tiles out, pages.py makes HTML. Nothing here runs a generator.
+What is listed here is public: matplotlib figures, which a notebook shows.
 """
+
+from panda_jax.pictures.figures import convergence_figure, parts_figure, spectrum_figure
+from panda_jax.pictures.maps import saliency_figure
+from panda_jax.pictures.overlays import overlay_figure
+from panda_jax.pictures.strips import grid_figure, strip_figure
+
+__all__ = [
+  'convergence_figure',
+  'grid_figure',
+  'overlay_figure',
+  'parts_figure',
+  'saliency_figure',
+  'spectrum_figure',
+  'strip_figure',
+]

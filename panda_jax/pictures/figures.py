@@ -1,21 +1,26 @@
 """Pictures of a fit: the parts as tiles, the error against time, the spectra of the appearances.
 
-Every picture is a PNG that appears under its name only when it is complete. matplotlib is imported when the first
-one is drawn, and its global state (pyplot, the chosen backend) is not touched.
+What is called `..._figure` gives a matplotlib figure, which a notebook shows; `draw_...` writes the same as a PNG that
+appears under its name only when it is complete. matplotlib is imported when the first one is drawn, and its global
+state (pyplot, the chosen backend) is not touched.
 """
 
+import functools
 import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 DPI = 150
 # Pale to black, its lightness falling evenly, so that it keeps its order on a grey printer; exact zeros are white.
@@ -42,18 +47,48 @@ SHEET_PIXELS = 4096  # most width or height of a sheet; larger images are halved
 SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
 
 
+@functools.cache
+def _figure_class():
+  from matplotlib.figure import Figure
+
+  class ShownFigure(Figure):
+    """A figure that a notebook shows also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+      return png_of(self)
+
+  return ShownFigure
+
+
+def new_figure(width: float, height: float, **options) -> 'Figure':
+  """A matplotlib figure of `width` x `height` inches, drawn without a window."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  figure = _figure_class()(figsize=(width, height), dpi=DPI, facecolor='white', **options)
+  FigureCanvasAgg(figure)
+  return figure
+
+
+def png_of(figure: 'Figure') -> bytes:
+  """A figure as a PNG."""
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  buffer = io.BytesIO()
+  FigureCanvasAgg(figure).print_png(buffer)
+  return buffer.getvalue()
+
+
+def save_figure(path: str | os.PathLike, figure: 'Figure') -> None:
+  """A figure as a PNG, whole or not at all."""
+  write_atomically(path, png_of(figure))
+
+
 @contextmanager
 def saved_figure(path: str | os.PathLike, width: float, height: float, **options) -> Iterator:
   """A figure of `width` x `height` inches, saved to `path` as a whole or not at all."""
-  from matplotlib.backends.backend_agg import FigureCanvasAgg
-  from matplotlib.figure import Figure
-
-  figure = Figure(figsize=(width, height), dpi=DPI, facecolor='white', **options)
-  canvas = FigureCanvasAgg(figure)
+  figure = new_figure(width, height, **options)
   yield figure
-  buffer = io.BytesIO()
-  canvas.print_png(buffer)
-  write_atomically(path, buffer.getvalue())
+  save_figure(path, figure)
 
 
 class PartsLayout(NamedTuple):
@@ -118,12 +153,16 @@ def _tile(part: np.ndarray, layout: PartsLayout) -> np.ndarray:
 def draw_parts(
   path: str | os.PathLike, parts: np.ndarray, grid: tuple[int, int], energies: Sequence[float] | None = None
 ) -> None:
+  """Writes `parts_figure` to a PNG."""
+  save_figure(path, parts_figure(parts, grid, energies))
+
+
+def parts_figure(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[float] | None = None) -> 'Figure':
   """Draws every part as a tile, in order, each divided by its maximum.
 
   Positions are drawn unsmoothed. Grids longer than 8:1 are stretched across, so that each position can be seen.
 
   Args:
-    path: the PNG to write.
     parts: (S, R_S), non-negative; a part without positive entries is drawn empty and called dead.
     grid: (H, W) with H * W = S.
     energies: (R_S,) share of the energy that each part explains, shown as a percentage.
@@ -155,27 +194,28 @@ def draw_parts(
     share = '' if energies is None else _percent(float(energies[k]))
     names.append(f'part {k}' + (('\n' if layout.title_lines == 2 else ' · ') + share if share else ''))
 
-  with saved_figure(path, layout.width / DPI, layout.height / DPI) as figure:
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
-    for (left, top), name in zip(layout.corners, names, strict=True):
-      middle = left + layout.tile[1] / 2
-      axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=INK, linespacing=1.1)
-    for k in dead:
-      left, top = layout.corners[k]
-      where = left + layout.tile[1] / 2, top + layout.tile[0] / 2
-      upright = 90 if layout.tile[1] < 60 else 0
-      axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=FAINT, rotation=upright)
+  figure = new_figure(layout.width / DPI, layout.height / DPI)
+  axes = figure.add_axes((0, 0, 1, 1))
+  axes.set_axis_off()
+  axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
+  for (left, top), name in zip(layout.corners, names, strict=True):
+    middle = left + layout.tile[1] / 2
+    axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=INK, linespacing=1.1)
+  for k in dead:
+    left, top = layout.corners[k]
+    where = left + layout.tile[1] / 2, top + layout.tile[0] / 2
+    upright = 90 if layout.tile[1] < 60 else 0
+    axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=FAINT, rotation=upright)
 
-    long, thick = min(layout.width - 2 * MARGIN, 480), 16
-    box = (layout.width - long) / 2, MARGIN + 0.36 * DPI, long, thick
-    scale = (layout.width, layout.height) * 2
-    bar = figure.add_axes([length / whole for length, whole in zip(box, scale, strict=True)])
-    figure.colorbar(ScalarMappable(Normalize(0, 1), palette), cax=bar, orientation='horizontal', ticks=[0, 0.5, 1])
-    bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
-    bar.set_xlabel('entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=INK, labelpad=2)
-    bar.set_xticklabels(['0', '0.5', '1'])
+  long, thick = min(layout.width - 2 * MARGIN, 480), 16
+  box = (layout.width - long) / 2, MARGIN + 0.36 * DPI, long, thick
+  scale = (layout.width, layout.height) * 2
+  bar = figure.add_axes([length / whole for length, whole in zip(box, scale, strict=True)])
+  figure.colorbar(ScalarMappable(Normalize(0, 1), palette), cax=bar, orientation='horizontal', ticks=[0, 0.5, 1])
+  bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
+  bar.set_xlabel('entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=INK, labelpad=2)
+  bar.set_xticklabels(['0', '0.5', '1'])
+  return figure
 
 
 def _plain(axes, title: str | None = None) -> None:
@@ -199,42 +239,47 @@ def _logarithmic(axis, values: np.ndarray, unit: str = '') -> None:
 
 
 def draw_convergence(path: str | os.PathLike, history: Sequence[Mapping]) -> None:
+  """Writes `convergence_figure` to a PNG."""
+  save_figure(path, convergence_figure(history))
+
+
+def convergence_figure(history: Sequence[Mapping]) -> 'Figure':
   """Draws relative error against seconds: of all samples, a line through the phases.
 
   A fit may begin on subsets. An error of a subset is that subset's own, mostly lower than that of all samples, so it is
   drawn apart, above, and faintly.
 
   Args:
-    path: the PNG to write.
     history: one mapping per outer iteration with iteration, phase, samples, seconds and relative_error.
   """
   rows = [row for row in history if math.isfinite(row['relative_error']) and math.isfinite(row['seconds'])]
   most = max((row['samples'] for row in rows), default=0)
   whole, subsets = ([row for row in rows if (row['samples'] == most) == which] for which in (True, False))
 
-  with saved_figure(path, 8, 6.6 if subsets else 5, layout='constrained') as figure:
-    if subsets:
-      above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
-      _plain(above, 'First on subsets: errors of their own samples only')
-      above.set_ylabel('error of a subset', color=FAINT)
-      above.tick_params(colors=FAINT)
-      _draw_errors(above, subsets, ('samples', 'phase'), faint=True)
-    else:
-      axes = figure.add_subplot()
-    _plain(axes, f'Relative error of all {most} samples' if rows else 'Relative error')
-    axes.set_xlabel('seconds since the fit started')
-    axes.set_ylabel('relative error')
-    if not rows:
-      axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
-      return
-    x, y = np.transpose([(row['seconds'], row['relative_error']) for row in whole])
-    axes.plot(x, y, color=INK, linewidth=1.8, zorder=2)
-    _draw_errors(axes, whole, ('phase',))
-    seconds = np.array([row['seconds'] for row in rows])
-    if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
-      _logarithmic(axes.xaxis, seconds)
-    offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': INK}
-    axes.annotate(f'{y[-1]:.5g}', (x[-1], y[-1]), **offset)
+  figure = new_figure(8, 6.6 if subsets else 5, layout='constrained')
+  if subsets:
+    above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
+    _plain(above, 'First on subsets: errors of their own samples only')
+    above.set_ylabel('error of a subset', color=FAINT)
+    above.tick_params(colors=FAINT)
+    _draw_errors(above, subsets, ('samples', 'phase'), faint=True)
+  else:
+    axes = figure.add_subplot()
+  _plain(axes, f'Relative error of all {most} samples' if rows else 'Relative error')
+  axes.set_xlabel('seconds since the fit started')
+  axes.set_ylabel('relative error')
+  if not rows:
+    axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
+    return figure
+  x, y = np.transpose([(row['seconds'], row['relative_error']) for row in whole])
+  axes.plot(x, y, color=INK, linewidth=1.8, zorder=2)
+  _draw_errors(axes, whole, ('phase',))
+  seconds = np.array([row['seconds'] for row in rows])
+  if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
+    _logarithmic(axes.xaxis, seconds)
+  offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': INK}
+  axes.annotate(f'{y[-1]:.5g}', (x[-1], y[-1]), **offset)
+  return figure
 
 
 def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool = False) -> None:
@@ -264,10 +309,14 @@ def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool
 
 
 def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalues_W: Sequence[float]) -> None:
+  """Writes `spectrum_figure` to a PNG."""
+  save_figure(path, spectrum_figure(energies, eigenvalues_W))
+
+
+def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -> 'Figure':
   """Draws how the energy spreads over appearances, and the eigenvalues of W = A Aᵀ.
 
   Args:
-    path: the PNG to write.
     energies: (R_C,) what each appearance explains, in any unit, in the order of the appearances.
     eigenvalues_W: (at most C,) in any order.
   """
@@ -278,37 +327,38 @@ def draw_spectrum(path: str | os.PathLike, energies: Sequence[float], eigenvalue
   values = np.sort(np.asarray(eigenvalues_W, np.float64))[::-1]
   (blue, dot), (orange, square), (green, _) = SERIES[:3]
 
-  with saved_figure(path, 11, 4.6, layout='constrained') as figure:
-    left, right = figure.subplots(1, 2)
-    figure.get_layout_engine().set(wspace=0.08)  # the axis between them has a label of its own
-    _plain(left, 'Energy of the appearances')
-    live = shares > 0
-    marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
-    left.plot(np.flatnonzero(live), shares[live], dot, color=blue, label='share of one appearance', **marker)
-    _logarithmic(left.yaxis, shares[live] if live.any() else np.array([1, 100]), ' %')
-    left.set_ylim(min(shares[live].min(initial=100) / 1.6, 10), 140)
-    left.set_xlim(-0.6 - 0.02 * len(shares), 1.02 * len(shares) - 0.4)
-    missing = '' if live.all() else f'; {np.sum(~live)} without energy left out'
-    left.set_xlabel(f'appearance (0-based{missing})')
-    left.set_ylabel('share of the energy, log scale', color=blue)
-    left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    total = left.twinx()
-    total.spines[['top', 'left']].set_visible(False)
-    total.plot(np.cumsum(shares), color=orange, linewidth=1.6, marker=square if len(shares) == 1 else '')
-    total.set_ylim(0, 104)
-    total.yaxis.set_major_formatter(StrMethodFormatter('{x:.0f} %'))
-    total.set_ylabel('cumulative share', color=orange)
+  figure = new_figure(11, 4.6, layout='constrained')
+  left, right = figure.subplots(1, 2)
+  figure.get_layout_engine().set(wspace=0.08)  # the axis between them has a label of its own
+  _plain(left, 'Energy of the appearances')
+  live = shares > 0
+  marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
+  left.plot(np.flatnonzero(live), shares[live], dot, color=blue, label='share of one appearance', **marker)
+  _logarithmic(left.yaxis, shares[live] if live.any() else np.array([1, 100]), ' %')
+  left.set_ylim(min(shares[live].min(initial=100) / 1.6, 10), 140)
+  left.set_xlim(-0.6 - 0.02 * len(shares), 1.02 * len(shares) - 0.4)
+  missing = '' if live.all() else f'; {np.sum(~live)} without energy left out'
+  left.set_xlabel(f'appearance (0-based{missing})')
+  left.set_ylabel('share of the energy, log scale', color=blue)
+  left.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+  total = left.twinx()
+  total.spines[['top', 'left']].set_visible(False)
+  total.plot(np.cumsum(shares), color=orange, linewidth=1.6, marker=square if len(shares) == 1 else '')
+  total.set_ylim(0, 104)
+  total.yaxis.set_major_formatter(StrMethodFormatter('{x:.0f} %'))
+  total.set_ylabel('cumulative share', color=orange)
 
-    _plain(right, 'Eigenvalues of W = A Aᵀ')
-    marker['linestyle'] = '-'
-    right.plot(values, dot, color=green, linewidth=1, **marker)
-    right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
-    right.legend(fontsize=9, frameon=False)
-    right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
-    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    right.set_xlim(-0.6 - 0.02 * len(values), 1.02 * len(values) - 0.4)
-    right.set_xlabel('rank (0-based), from the largest')
-    right.set_ylabel('eigenvalue')
+  _plain(right, 'Eigenvalues of W = A Aᵀ')
+  marker['linestyle'] = '-'
+  right.plot(values, dot, color=green, linewidth=1, **marker)
+  right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
+  right.legend(fontsize=9, frameon=False)
+  right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
+  right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+  right.set_xlim(-0.6 - 0.02 * len(values), 1.02 * len(values) - 0.4)
+  right.set_xlabel('rank (0-based), from the largest')
+  right.set_ylabel('eigenvalue')
+  return figure
 
 
 def middling(images: np.ndarray) -> int:

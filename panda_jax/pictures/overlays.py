@@ -7,11 +7,15 @@ the image, `margin` cells are cut at each edge first.
 import math
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from panda_jax.pictures.figures import INK, to_bytes
-from panda_jax.pictures.sheets import Row, Swatch, draw_rows, font, resized, tile_size
+from panda_jax.pictures.sheets import Page, Row, Swatch, font, resized, rows_page, tile_size
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 SAMPLES = 5  # images across a page
 MOST_ROWS = 10  # groups of parts below each other before they share rows
@@ -140,18 +144,26 @@ def relative(maps: np.ndarray) -> np.ndarray:
 def draw_overlay(
   path: str | os.PathLike, images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0
 ) -> None:
+  """Writes what `overlay_figure` shows to a PNG."""
+  _overlay(images, parts, grid, margin).save(path)
+
+
+def overlay_figure(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0) -> 'Figure':
   """Every part over the same images, a few to a row, each in a colour of its own with its number on it.
 
   A colour comes once in a row and the numbers say the same again, so that nothing hangs on telling colours apart.
   The images themselves are on top. Where there are many parts, rows show fewer images and lie side by side.
 
   Args:
-    path: the PNG to write.
     images: (N, h, w, channels), clipped to [-1, 1].
     parts: (S, R_S) non-negative; each is divided by its maximum.
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
   """
+  return _overlay(images, parts, grid, margin).figure()
+
+
+def _overlay(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int) -> Page:
   maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
   groups = part_groups(len(maps))
   beside = math.ceil(len(groups) / MOST_ROWS)  # groups that share a row
@@ -166,8 +178,7 @@ def draw_overlay(
     for group in groups:
       names = [Swatch(c, f'part {k}{", dead" if dead[k] else ""}') for k, c in zip(group, PART_COLOURS, strict=False)]
       rows.append(Row(names, list(painted(pixels, shown[group], group))))
-    draw_rows(path, rows, note=note)
-    return
+    return rows_page(rows, note=note)
   blocks = [_captioned(pixels, 'images')]
   for group in groups:
     blocks.append(_captioned(painted(pixels, shown[group], group), f'parts {group[0]} to {group[-1]}'))
@@ -177,4 +188,4 @@ def draw_overlay(
     Row('', [tile for block in blocks[first : first + across] for tile in block])
     for first in range(0, len(blocks), across)
   ]
-  draw_rows(path, rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())
+  return rows_page(rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())

@@ -8,11 +8,14 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from panda_jax.pictures.figures import INK, save_picture
+from panda_jax.pictures.figures import DPI, INK, new_figure, save_picture
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 PAGE_WIDTH = 1760  # pixels that the tiles of one row share
 TILE = 96, 208  # least and greatest longer side of a tile
@@ -159,6 +162,16 @@ class Page:
   def save(self, path: str | os.PathLike) -> None:
     save_picture(path, self._picture)
 
+  def figure(self) -> 'Figure':
+    """The page as a matplotlib figure, pixel by pixel."""
+    pixels = self.pixels()
+    height, width = pixels.shape[:2]
+    figure = new_figure(width / DPI, height / DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(pixels, interpolation='none', extent=(0, width, height, 0), aspect='auto')
+    return figure
+
 
 def swatch_width(swatch: Swatch, size: int) -> float:
   """Pixels across that a line of a legend takes."""
@@ -193,7 +206,7 @@ def _name_width(name: str | Sequence[Swatch], size: int) -> float:
 
 
 class _Sheet:
-  """Where everything of a page of rows lies; see `draw_rows` for the arguments."""
+  """Where everything of a page of rows lies; see `rows_page` for the arguments."""
 
   def __init__(self, rows, columns, title, legend, bars, note, breaks):
     tile = next(tile for row in rows for tile in row.tiles if tile is not None)
@@ -271,8 +284,7 @@ class _Sheet:
       page.text((self.left, y + i * line), words, colour=SOFT)
 
 
-def draw_rows(
-  path: str | os.PathLike,
+def rows_page(
   rows: Sequence[Row],
   columns: Sequence[str] = (),
   *,
@@ -281,15 +293,19 @@ def draw_rows(
   bars: Sequence[Bar] = (),
   note: str = '',
   breaks: Sequence[int] = (),
-) -> None:
-  """Draws rows of tiles with names at their left and above the columns; legend, colour bars and a note below.
+) -> Page:
+  """Rows of tiles with names at their left and above the columns; legend, colour bars and a note below.
 
   Args:
-    path: the PNG to write.
     rows: at least one; every tile of the same size.
     columns: names, none or one for each column.
     title, note: above and below everything; the note in grey.
     legend, bars: below the rows.
     breaks: columns with more space before them.
   """
-  _Sheet(rows, columns, title, legend, bars, note, breaks).drawn().save(path)
+  return _Sheet(rows, columns, title, legend, bars, note, breaks).drawn()
+
+
+def draw_rows(path: str | os.PathLike, rows: Sequence[Row], columns: Sequence[str] = (), **options) -> None:
+  """Writes `rows_page`, which has the arguments, to a PNG."""
+  rows_page(rows, columns, **options).save(path)

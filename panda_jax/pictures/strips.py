@@ -4,6 +4,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +12,10 @@ from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.overlays import on_image, outlined
-from panda_jax.pictures.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, tile_size, written
+from panda_jax.pictures.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, rows_page, tile_size, written
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 MOST_SAMPLES = 16  # rows of one page
 MOST_ROWS = 36  # of a grid, all its samples together
@@ -66,25 +70,38 @@ def draw_strip(
   original: np.ndarray,
   edited: np.ndarray,
   alphas: float | Sequence[float],
+  **options,
+) -> None:
+  """Writes what `strip_figure` shows, which has the arguments, to a PNG."""
+  _strip(original, edited, alphas, **options).save(path)
+
+
+def strip_figure(
+  original: np.ndarray,
+  edited: np.ndarray,
+  alphas: float | Sequence[float],
   *,
   names: Sequence[str] | None = None,
   title: str = '',
   note: str = '',
-) -> None:
+) -> 'Figure':
   """A row for each sample: the original, then the edit at each strength.
 
   Args:
-    path: the PNG to write.
     original: (N, h, w, channels), clipped to [-1, 1].
     edited: (N, K, h, w, channels), or (N, h, w, channels) for one strength.
     alphas: (K,) or a number.
     names: one for each sample, such as 'seed 3'.
     title, note: above and below the strip.
   """
+  return _strip(original, edited, alphas, names=names, title=title, note=note).figure()
+
+
+def _strip(original, edited, alphas, **options) -> Page:
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (4, 5))
   edited = edited[:, None, None] if edited.ndim == 4 else edited[:, None]
-  draw_grid(path, original, edited, alphas, [''], names=names, title=title, note=note)
+  return _grid(original, edited, alphas, [''], **options)
 
 
 def draw_grid(
@@ -93,17 +110,27 @@ def draw_grid(
   edited: np.ndarray,
   alphas: float | Sequence[float],
   edits: Sequence[str],
+  **options,
+) -> None:
+  """Writes what `grid_figure` shows, which has the arguments, to a PNG."""
+  _grid(original, edited, alphas, edits, **options).save(path)
+
+
+def grid_figure(
+  original: np.ndarray,
+  edited: np.ndarray,
+  alphas: float | Sequence[float],
+  edits: Sequence[str],
   *,
   names: Sequence[str] | None = None,
   title: str = '',
   note: str = '',
-) -> None:
+) -> 'Figure':
   """Samples x edits x strengths: for each sample a row for each edit, the original first.
 
   Of one strength, edits are columns instead, and there is one row for each sample.
 
   Args:
-    path: the PNG to write.
     original: (N, h, w, channels), clipped to [-1, 1].
     edited: (N, E, K, h, w, channels).
     alphas: (K,) or a number.
@@ -111,6 +138,19 @@ def draw_grid(
     names: one for each sample.
     title, note: above and below the grid.
   """
+  return _grid(original, edited, alphas, edits, names=names, title=title, note=note).figure()
+
+
+def _grid(
+  original: np.ndarray,
+  edited: np.ndarray,
+  alphas: float | Sequence[float],
+  edits: Sequence[str],
+  *,
+  names: Sequence[str] | None = None,
+  title: str = '',
+  note: str = '',
+) -> Page:
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (6,))
   alphas = _strengths(original, edited, alphas)
@@ -136,7 +176,7 @@ def draw_grid(
       rows.append(Row(label, [first, *tiles], heading))
   omitted = _omitted(shown, N, 'samples') + _omitted(len(columns), K, 'strengths')
   heads = ['original', *(heads[j] for j in columns)]
-  draw_rows(path, rows, heads, title=title, note=(omitted + note).strip(), breaks=[1])
+  return rows_page(rows, heads, title=title, note=(omitted + note).strip(), breaks=[1])
 
 
 def difference(original: np.ndarray, edited: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ from panda_jax.errors import InputError
 from panda_jax.regions import metrics, search
 from panda_jax.regions.responses import Responses
 from panda_jax.regions.search import Natural
+from panda_jax.runtime.progress import narrated
 
 TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
 COVERAGE = 0.5
@@ -113,7 +114,8 @@ def region_edit(
   rounds: int = ROUNDS,
   size: int | None = 128,
   noise: str = 'const',
-  on_progress: Callable[[str], None] = lambda text: None,
+  progress: bool | None = None,
+  on_progress: Callable[[str], None] | None = None,
 ) -> RegionEdit:
   """The appearance of least mean ROIR for a region of the image, at a part or any mask; with `joint` the mask too.
 
@@ -134,6 +136,7 @@ def region_edit(
     rounds: most steps of the joint search, each of which takes derivatives of a few samples and is judged on all.
     size: images are averaged down to this longer side before changes are measured.
     noise: 'const' or 'none'.
+    progress: show what is being done; if left out, in notebooks only, and not where `on_progress` is given.
     on_progress: told what is being done.
 
   Raises:
@@ -141,35 +144,36 @@ def region_edit(
       cannot differentiate.
     NonFiniteError: features, images or derivatives are not finite.
   """
-  responses = Responses(generator, latents, layer, region, size=size, noise=noise)
-  masks = _checked_masks(mask, responses.grid)
-  _check_numbers(target, weight, components)
-  if not 0 <= coverage <= 1:
-    raise InputError('coverage', coverage, 'it is a share of the largest entry', 'give a number from 0 to 1')
-  if joint:
-    whole = region_on_grid(responses.inside, responses.grid, margin)
-    whole = whole / whole.max()
-    masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
+  with narrated(progress, on_progress) as tell:
+    responses = Responses(generator, latents, layer, region, size=size, noise=noise)
+    masks = _checked_masks(mask, responses.grid)
+    _check_numbers(target, weight, components)
+    if not 0 <= coverage <= 1:
+      raise InputError('coverage', coverage, 'it is a share of the largest entry', 'give a number from 0 to 1')
+    if joint:
+      whole = region_on_grid(responses.inside, responses.grid, margin)
+      whole = whole / whole.max()
+      masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
 
-  def searched(number: int, most: int | None) -> _Search:
-    on_progress(f'derivatives at mask {number + 1} of {len(masks)}')
-    natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
-    grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
-    grams = search.answering(grams)
-    chosen = search.cross_validated(grams) if weight is None else weight
-    b, first_order = search.best_appearance(grams, chosen)
-    shrink = search.shrinkage(grams, len(b), chosen)
-    return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
+    def searched(number: int, most: int | None) -> _Search:
+      tell(f'derivatives at mask {number + 1} of {len(masks)}')
+      natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
+      grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
+      grams = search.answering(grams)
+      chosen = search.cross_validated(grams) if weight is None else weight
+      b, first_order = search.best_appearance(grams, chosen)
+      shrink = search.shrinkage(grams, len(b), chosen)
+      return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
 
-  number = 0
-  if len(masks) > 1:  # which mask is best, fewer samples tell
-    tried = [searched(number, FEW).edit for number in range(len(masks))]
-    number = min(range(len(masks)), key=lambda i: tried[i].rank)
-  best = searched(number, None)
-  history = [best.edit.shrunk]
-  if joint and best.edit.match.reached:
-    best, history = _joint(responses, best, target, coverage * whole, rounds, on_progress)
-  return _result(best, history)
+    number = 0
+    if len(masks) > 1:  # which mask is best, fewer samples tell
+      tried = [searched(number, FEW).edit for number in range(len(masks))]
+      number = min(range(len(masks)), key=lambda i: tried[i].rank)
+    best = searched(number, None)
+    history = [best.edit.shrunk]
+    if joint and best.edit.match.reached:
+      best, history = _joint(responses, best, target, coverage * whole, rounds, tell)
+    return _result(best, history)
 
 
 def attribute_edit(

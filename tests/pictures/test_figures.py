@@ -1,17 +1,19 @@
 """Pictures are whole PNG files, right for every shape, and show each part where it is."""
 
-import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.figure
 import numpy as np
 import pytest
 from PIL import Image
 
+import panda_jax.pictures
 from panda_jax.errors import InputError
-from panda_jax.pictures import figures
+from panda_jax.pictures import figures, maps, overlays, strips
 
 
 def opened(path) -> np.ndarray:
@@ -164,15 +166,13 @@ def test_convergence(tmp_path, name):
 @pytest.fixture
 def drawn_figures(monkeypatch):
   """The figures that are drawn, after they were saved."""
-  drawn, plain = [], figures.saved_figure
+  drawn, plain = [], figures.save_figure
 
-  @contextlib.contextmanager
-  def kept(*arguments, **options):
-    with plain(*arguments, **options) as figure:
-      yield figure
+  def kept(path, figure):
+    plain(path, figure)
     drawn.append(figure)
 
-  monkeypatch.setattr(figures, 'saved_figure', kept)
+  monkeypatch.setattr(figures, 'save_figure', kept)
   return drawn
 
 
@@ -247,10 +247,44 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
 def test_matplotlib_comes_late_and_pyplot_not_at_all(tmp_path):
   program = """
 import sys
-from panda_jax.pictures import figures
+from panda_jax.pictures import figures, maps, overlays, strips
 assert 'matplotlib' not in sys.modules
 figures.draw_spectrum(sys.argv[1], [1.0], [1.0])
 assert 'matplotlib.pyplot' not in sys.modules
 """
   root = Path(figures.__file__).parents[2]
   subprocess.run([sys.executable, '-W', 'error', '-c', program, str(tmp_path / 'spectrum.png')], check=True, cwd=root)
+
+
+FITTED = {
+  'parts': (np.eye(12, 3), (3, 4)),
+  'convergence': (HISTORIES['phases'],),
+  'spectrum': ([3.0, 2.0, 1.0], [1.0, 0.5, 0.25]),
+}
+
+
+@pytest.mark.parametrize('name', FITTED)
+def test_figures_are_what_is_written(name, tmp_path):
+  figure = getattr(panda_jax.pictures, f'{name}_figure')(*FITTED[name])
+  assert isinstance(figure, matplotlib.figure.Figure)
+  getattr(figures, f'draw_{name}')(tmp_path / 'p.png', *FITTED[name])
+  assert figure._repr_png_() == figures.png_of(figure) == (tmp_path / 'p.png').read_bytes()
+
+
+RNG = np.random.default_rng(0)
+IMAGES = np.tanh(RNG.standard_normal((3, 16, 16, 3))).astype(np.float32)
+PAGES = {
+  'overlay': (IMAGES, np.eye(12, 3), (3, 4)),
+  'saliency': (IMAGES, RNG.standard_normal((3, 4, 4, 2))),
+  'strip': (IMAGES, IMAGES[:, None] / 2, [1.0]),
+  'grid': (IMAGES, IMAGES[:, None, None] / 2, [1.0], ['one']),
+}
+
+
+@pytest.mark.parametrize('name', PAGES)
+def test_figures_of_pages_have_the_pixels_that_are_written(name, tmp_path):
+  figure = getattr(panda_jax.pictures, f'{name}_figure')(*PAGES[name])
+  module = {'overlay': overlays, 'saliency': maps}.get(name, strips)
+  getattr(module, f'draw_{name}')(tmp_path / 'p.png', *PAGES[name])
+  with Image.open(tmp_path / 'p.png') as written, Image.open(io.BytesIO(figure._repr_png_())) as shown:
+    np.testing.assert_array_equal(np.asarray(shown.convert('RGB')), np.asarray(written.convert('RGB')))
