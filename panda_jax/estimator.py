@@ -3,6 +3,7 @@
 It is above the solver and below everything else: its settings are the arguments of `fit`, its result is that of `fit`.
 """
 
+import html
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from panda_jax.errors import InputError, nearest
-from panda_jax.factors import Factors
 from panda_jax.features.sources import as_source
-from panda_jax.runtime import notebook
 from panda_jax.solver.fit import FitResult, fit
 
 
@@ -110,7 +109,8 @@ class PandA:
     return f'{type(self).__name__}({", ".join(f"{name}={given[name]!r}" for name in changed)})'
 
   def _repr_html_(self) -> str:
-    return self.result_._repr_html_() if self.__sklearn_is_fitted__() else notebook.page(repr(self))
+    fitted = self.result_._repr_html_() if self.__sklearn_is_fitted__() else ''
+    return f'<pre>{html.escape(repr(self))}</pre>{fitted}'
 
   def __sklearn_is_fitted__(self) -> bool:
     return hasattr(self, 'result_')
@@ -130,7 +130,7 @@ class PandA:
     """
     del y
     self.result_: FitResult = fit(X, **self.get_params())
-    self.factors_: Factors = self.result_.factors
+    self.factors_ = self.result_.factors
     self.appearances_, self.parts_ = self.factors_.appearances, self.factors_.parts
     self.mean_, self.grid_ = self.factors_.mean, self.factors_.grid
     self.relative_error_ = self.result_.relative_error
@@ -172,7 +172,8 @@ class PandA:
     del y
     return 1.0 - self._fitted().relative_error(np.concatenate(list(self._blocks(X))))
 
-  def _fitted(self) -> Factors:
+  def _fitted(self):
+    """The factors."""
     if not self.__sklearn_is_fitted__():
       raise InputError('PandA', 'not fitted', 'it has no factors yet', 'call fit(features) first')
     return self.factors_

@@ -1,6 +1,7 @@
 """Factors: the parts and appearances of one fit, with where they came from, and their files."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -339,6 +340,15 @@ class Factors:
     if found:
       provenance |= {'name': found[1], 'layer': int(found[2])}
     return cls(A, P, grid, provenance)
+
+
+def digest_of(factors: Factors) -> str:
+  """SHA-256 (hex) of A, P, grid, layer and the hash of what was fitted: the name of these factors in a zoo of edits."""
+  origin = [list(factors.grid), factors.provenance.get('layer'), factors.provenance.get('sha256')]
+  digest = hashlib.sha256(json.dumps(origin).encode())
+  for matrix in (factors.appearances, factors.parts):
+    digest.update(f'{matrix.shape}'.encode() + np.ascontiguousarray(matrix, '<f4').tobytes())
+  return digest.hexdigest()
 
 
 def checked_name(name: str) -> str:

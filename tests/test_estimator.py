@@ -78,7 +78,7 @@ def test_a_clone_has_the_settings_and_nothing_that_was_fitted(fitted):
 def test_text_and_html(fitted):
   assert repr(PandA()) == 'PandA(parts=8)'
   assert repr(PandA(3, grid=(3, 4), center='position')) == "PandA(parts=3, grid=(3, 4), center='position')"
-  assert PandA()._repr_html_() == '<div><pre>PandA(parts=8)</pre></div>'
+  assert PandA()._repr_html_() == '<pre>PandA(parts=8)</pre>'
   assert fitted._repr_html_().count('<img') == 3
 
 

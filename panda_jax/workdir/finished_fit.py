@@ -1,8 +1,6 @@
 """A finished fit, opened again: its factors, and the generator and latents that they were fitted on."""
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +9,12 @@ from typing import Any
 import numpy as np
 
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
+from panda_jax.factors import Factors, digest_of
 from panda_jax.files.records import read_json
 from panda_jax.generators.labels import each, in_turn
 from panda_jax.workdir.records import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
-
-
-def digest_of(factors: Factors) -> str:
-  """SHA-256 (hex) of A, P, grid, layer and the hash of what was fitted: the name of these factors in a zoo of edits."""
-  origin = [list(factors.grid), factors.provenance.get('layer'), factors.provenance.get('sha256')]
-  digest = hashlib.sha256(json.dumps(origin).encode())
-  for matrix in (factors.appearances, factors.parts):
-    digest.update(f'{matrix.shape}'.encode() + np.ascontiguousarray(matrix, '<f4').tobytes())
-  return digest.hexdigest()
 
 
 def full_mean(factors: Factors) -> np.ndarray | None:
