@@ -79,8 +79,13 @@ def test_edits_of_one_strength_are_columns(tmp_path):
 
 
 def test_more_than_a_page_holds_is_said(tmp_path, monkeypatch):
-  notes = []
-  monkeypatch.setattr(strips, 'draw_rows', lambda path, rows, *_, note, **__: notes.append((len(rows), note)))
+  notes, plain = [], strips.rows_page
+
+  def kept(rows, *arguments, note, **options):
+    notes.append((len(rows), note))
+    return plain(rows, *arguments, note=note, **options)
+
+  monkeypatch.setattr(strips, 'rows_page', kept)
   strips.draw_strip(tmp_path / 'a.png', grey(0, (20, 4, 4, 3)), grey(0, (20, 30, 4, 4, 3)), np.arange(30.0))
   assert notes == [(16, '16 of 20 samples shown. 9 of 30 strengths shown.')]
 

@@ -139,8 +139,9 @@ def test_damaged_factors_cost_one_line(workdir, tmp_path):
     (tmp_path / f'{name}.npz').write_bytes(content)
   bad = factors.parts.copy()
   bad[0, 0] = np.nan
-  Factors(factors.appearances, bad, factors.grid).save(tmp_path / 'nan.npz')
-  Factors(factors.appearances, -factors.parts, factors.grid).save(tmp_path / 'negative.npz')
+  rest = {'appearances': factors.appearances, 'grid': factors.grid, 'provenance': np.asarray('{}')}
+  np.savez(tmp_path / 'nan.npz', parts=bad, **rest)
+  np.savez(tmp_path / 'negative.npz', parts=-factors.parts, **rest)
   np.savez(tmp_path / 'json.npz', appearances=bad, parts=bad, grid=(8, 8), provenance=np.asarray('{'))
   for path in tmp_path.glob('*.npz'):
     with pytest.raises(InputError) as caught:
