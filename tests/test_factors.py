@@ -181,7 +181,7 @@ def test_equality_is_of_arrays_grid_and_mean():
 def test_factors_are_a_pytree():
   centred = panda_jax.Factors(FACTORS.appearances, FACTORS.parts, (3, 4), FACTORS.provenance, np.ones((1, 5)))
   assert [len(jax.tree.leaves(x)) for x in (FACTORS, centred)] == [2, 3]
-  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(centred)]
+  paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(centred)]
   assert paths == ['.appearances', '.parts', '.mean']
   doubled = jax.tree.map(lambda x: 2 * x, FACTORS)
   assert isinstance(doubled, panda_jax.Factors)

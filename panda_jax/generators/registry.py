@@ -9,6 +9,7 @@ from flax import nnx
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
+from panda_jax.runtime.compatibility import enable_x64
 
 
 class Family(NamedTuple):
@@ -83,7 +84,7 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
 def _made(family: str, options: Any, rngs: nnx.Rngs) -> Any:
   if isinstance(options, dict):
     options = options_from_json(family, options)
-  with jax.enable_x64(False):  # arrays are float32, and draws the same, also in a program that has switched x64 on
+  with enable_x64(False):  # arrays are float32, and draws the same, also in a program that has switched x64 on
     return generator_class(family)(options, rngs=rngs)
 
 

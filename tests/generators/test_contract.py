@@ -399,7 +399,7 @@ def test_nothing_is_multiplied_in_float64_where_a_program_has_switched_x64_on(na
     return state.features, generator.run_from(latents, state, layer)
 
   expected = draws(generator)
-  with jax.enable_x64(True):
+  with enable_x64(True):
     z, labels = draws(generator)
     np.testing.assert_array_equal(z, expected[0])
     steps = jax.make_jaxpr(run)(z, labels)
@@ -412,7 +412,7 @@ def test_weights_are_drawn_alike_with_x64_on(family):
   case = CASES[family]
   options = registry.options_class(case.family)(**case.options)
   narrow = leaves(registry.create(case.family, options))
-  with jax.enable_x64(True):
+  with enable_x64(True):
     wide = leaves(registry.create(case.family, options))
     shapes = leaves(registry.abstract(case.family, options))
   for name, array in narrow.items():

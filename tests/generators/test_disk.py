@@ -219,7 +219,7 @@ def test_weights_of_another_kind(generator, tmp_path, monkeypatch, change_to):
 
 
 def test_a_program_that_has_switched_x64_on_loads_and_saves_the_same(generator, saved, tmp_path):
-  with jax.enable_x64(True):
+  with enable_x64(True):
     loaded = panda_jax.load_generator(saved)
     same(generator, loaded)
     save_generator(loaded, tmp_path / 'again')
