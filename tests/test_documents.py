@@ -125,6 +125,7 @@ def place(tmp_path_factory):
     'FILE.npy': features,
     'features.npy': features,
     'flat.npy': features.reshape(16, 256, 6),
+    'NCHW.npy': features.transpose(0, 3, 1, 2),
     'z.npy': rng.standard_normal((3, 128)).astype(np.float32),
     'Uc-name_….npy': rng.standard_normal((6, 6)).astype(np.float32),
     'Us-name_….npy': np.abs(rng.standard_normal((256, 3))).astype(np.float32),

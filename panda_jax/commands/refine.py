@@ -21,6 +21,14 @@ def define_explained(values: flags.FlagValues, default_folder: str) -> None:
     flag_values=values,
     module_name=shared.SAMPLES,
   )
+  flags.DEFINE_enum(
+    'layout',
+    None,
+    ['NHWC', 'NCHW'],
+    'Order of the axes of --features: NHWC if left out, or NCHW for channels first.',
+    flag_values=values,
+    module_name=shared.SAMPLES,
+  )
   shared.workdir(values)
   shared.moved_generator(values)
   shared.name(values, f'Name of the folder; if left out, {default_folder}.')
@@ -67,7 +75,9 @@ def run(options: flags.FlagValues, call) -> None:
   out = explained_folder(options, 'refine', samples.seeds if options.seeds else None, 'proximal')
   with Progress() as progress:
     how = options_of(options, call, progress)
-    shapes, told = refine_into(out, opened, samples, how, features=features, proximal=options.proximal)
+    shapes, told = refine_into(
+      out, opened, samples, how, features=features, layout=options.layout, proximal=options.proximal
+    )
   sentences.print_written(out, shapes, 'refined.png', 'refine.json')
   errors = told['relative_error']
   print(f'relative error {errors["global"]:.5f} with the parts of the fit, {errors["refined"]:.5f} refined')

@@ -42,6 +42,7 @@ def run(options: flags.FlagValues, call) -> None:
       samples,
       options_of(options, call, progress),
       features=features,
+      layout=options.layout,
       threshold=requests.parsed_method(options.threshold),
       statistics=STATISTICS if options.samples is None else options.samples,
       given_masks=None if options.masks is None else read_npy(options.masks, 'masks', (3,)),

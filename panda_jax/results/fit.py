@@ -131,13 +131,14 @@ def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
         raise InputError(key, config[key], 'features from a file are made already', 'leave it out')
     if config.truncation != 1:
       raise InputError('truncation', config.truncation, 'features from a file are made already', 'leave it out')
-    return as_source(config.features, parsed_grid(config.grid), config.samples)
+    return as_source(config.features, parsed_grid(config.grid), config.samples, config.layout)
   from panda_jax.generators import load_generator
   from panda_jax.generators.labels import parsed_labels
   from panda_jax.generators.source import GeneratorSource
 
-  if config.grid is not None:
-    raise InputError('grid', config.grid, "the generator's features have a grid of their own", 'leave it out')
+  for key in ('grid', 'layout'):
+    if config[key] is not None:
+      raise InputError(key, config[key], f"the generator's features have a {key} of their own", 'leave it out')
   if config.samples is None:
     raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
   generator = load_generator(config.generator)

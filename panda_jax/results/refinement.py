@@ -27,6 +27,7 @@ def refine_into(
   options: Options = DEFAULT,
   *,
   features=None,
+  layout: str | None = None,
   proximal: float = 0.0,
   steps: int = refine.STEPS,
   tolerance: float = refine.TOLERANCE,
@@ -36,7 +37,7 @@ def refine_into(
   Args:
     out: folder. One that holds another refinement is refused without `overwrite`.
     opened: a fit.
-    samples, features: as of `Given`.
+    samples, features, layout: as of `Given`.
     options: see there.
     proximal, steps, tolerance: as of `refine.refine`.
 
@@ -48,7 +49,7 @@ def refine_into(
     InputError: features and factors do not fit, or files cannot be written.
   """
   refine.checked_numbers(proximal, steps, tolerance)
-  out, given = Path(out), Given(opened, samples, features)
+  out, given = Path(out), Given(opened, samples, features, layout)
   settings = {
     'kind': 'refinement',
     'factors': opened.digest_factors,

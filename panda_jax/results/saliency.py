@@ -32,6 +32,7 @@ def saliency_into(
   options: Options = DEFAULT,
   *,
   features=None,
+  layout: str | None = None,
   threshold: str | float = 'mean',
   statistics: int = STATISTICS,
   given_masks: np.ndarray | None = None,
@@ -44,7 +45,7 @@ def saliency_into(
     out: folder. One that holds other maps is refused without `overwrite`.
     opened: a fit.
     appearances: one or more, 0-based.
-    samples, features: as of `Given`.
+    samples, features, layout: as of `Given`.
     options: see there.
     threshold: 'mean' over samples and positions, as published; 'otsu'; or a number.
     statistics: how many samples of the fit's generator.
@@ -62,7 +63,7 @@ def saliency_into(
   for a in chosen:
     direction_of(opened.factors.appearances, a)  # raises where it is dead
   threshold = saliency.checked_threshold(threshold)
-  out, given = Path(out), Given(opened, samples, features)
+  out, given = Path(out), Given(opened, samples, features, layout)
   if not isinstance(statistics, int | np.integer) or statistics < 1:
     raise InputError('samples', statistics, 'it must be positive', 'give how many samples to take statistics from')
   size, N = given.size or opened.factors.grid, len(given.names)

@@ -105,6 +105,7 @@ class Given:
     samples: of its generator.
     features: in their place, what `sources.as_source` takes; for None, what the fit itself was made on if that was a
       file.
+    layout: of the features, as of `sources.as_source`; that of the fit if left out.
 
   Attributes:
     names: of the samples.
@@ -114,14 +115,14 @@ class Given:
     InputError: there are neither a generator nor features, or they do not fit the factors.
   """
 
-  def __init__(self, opened: FinishedFit, samples: Samples | None = None, features=None):
+  def __init__(self, opened: FinishedFit, samples: Samples | None = None, features=None, layout: str | None = None):
     self.opened, self._samples, self._source = opened, samples, None
     if features is None and opened.generator is None:
-      features = opened.config.get('features')
+      features, layout = opened.config.get('features'), opened.config.get('layout')
       if samples is not None or features is None:
         opened.needed_generator()
     if features is not None:
-      self._source = _source(opened, features)
+      self._source = _source(opened, features, layout)
       self.names = [f'sample {i}' for i in range(self._source.samples)]
     else:
       self._samples = samples or Samples(first_seeds(opened))
@@ -164,10 +165,10 @@ def first_seeds(opened: FinishedFit) -> tuple[int, ...]:
   return tuple(range(opened.seed, opened.seed + SHOWN))
 
 
-def _source(opened: FinishedFit, features):
+def _source(opened: FinishedFit, features, layout: str | None):
   (H, W), C = opened.factors.grid, opened.factors.appearances.shape[0]
   try:
-    source = as_source(features, (H, W))
+    source = as_source(features, (H, W), layout=layout)
     problem = None if source.channels == C else f'they have {source.channels} channels'
   except InputError as error:
     if error.argument != 'grid':

@@ -18,6 +18,8 @@ FLAGS = (
   'truncation_layers',
   'labels',
   'grid',
+  'layout',
+  'layout',
   'layer',
   'samples',
   'parts',
@@ -44,6 +46,7 @@ KEYS = {
     placeholder(str), 'Classes of a conditional generator: 207,208, or a .npy file. Samples take them in turn.'
   ),
   'grid': Key(placeholder(str), 'Height and width of features (N, S, C), as H,W.'),
+  'layout': Key(placeholder(str), 'Order of the axes of features: NHWC if left out, or NCHW for channels first.'),
   'layer': Key(placeholder(int), 'Layer at which the generator is split; with features, it is only recorded.'),
   'samples': Key(
     placeholder(int), 'Number of samples: to generate, or from the start of a file (all of it if left out).'
