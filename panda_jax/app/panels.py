@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from panda_jax.app.saves import FILES, Saved
-from panda_jax.pictures import strips
+from panda_jax.pictures import colours, strips
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.overlays import on_image, outlined
 from panda_jax.pictures.sheets import ramp, resized
@@ -101,7 +101,7 @@ def difference_panel(original: np.ndarray, edited: np.ndarray) -> str:
 
   change = strips.difference(original, edited)
   end = float(np.quantile(change, strips.FULL)) or float(change.max())
-  palette = ramp(colormaps[strips.DIFFERENCES])
+  palette = ramp(colormaps[colours.DIFFERENCES])
   heat = palette[np.rint(255 * np.clip(change / (end or 1), 0, 1)).astype(int)]
   caption = f'brightest: {end:.2g} or more, of 2' if end else 'nothing is changed'
   return figure('Difference', sheet(_fitted(heat)), f'where the pictures differ: {caption}', caption, 'di')

@@ -15,7 +15,7 @@ from panda_jax.catalog.search import FRAMES, Candidate, Found
 from panda_jax.catalog.sheet import where
 from panda_jax.catalog.style import SCRIPT, STYLE
 from panda_jax.editing.zoo import NamedEdit
-from panda_jax.pictures import pages
+from panda_jax.pictures import colours, pages
 from panda_jax.pictures.figures import middling, to_bytes
 from panda_jax.pictures.sheets import resized, written
 from panda_jax.pictures.strips import ALPHA
@@ -275,7 +275,7 @@ def _map(found: Found) -> str:
 
   score = found.screened.score
   shown = np.sqrt(score / max(float(score.max()), 1e-30))
-  pixels = colormaps['magma_r'](shown, bytes=True)[..., :3].repeat(8, axis=0).repeat(4, axis=1)
+  pixels = colormaps[colours.PARTS](shown, bytes=True)[..., :3].repeat(8, axis=0).repeat(4, axis=1)
   source = pages.address(pages.png_of(np.ascontiguousarray(pixels)), 'png')
   words = 'Screened score of every pair: a row for each part, a column for each appearance, from 0; darker is higher.'
   return f'<img class=map src="{source}" alt="{pages.text(words)}">{pages.paragraph(words, soft=True)}'

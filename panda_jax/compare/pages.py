@@ -13,12 +13,12 @@ from panda_jax.compare.cells import Cell
 from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
 from panda_jax.files.access import write_atomically
-from panda_jax.pictures.figures import FAINT, SERIES, middling, saved_figure, to_bytes
+from panda_jax.pictures import colours
+from panda_jax.pictures.figures import middling, saved_figure, to_bytes
 from panda_jax.pictures.overlays import outlined
 from panda_jax.pictures.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
 
 CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
-LEAK_PALETTE = 'inferno'
 
 Cells = Mapping[tuple[str, str], Cell | None]
 
@@ -178,7 +178,7 @@ def draw_curves(path: Path, table: dict) -> None:
         if cell['region'] == region and points:
           name = table['methods'][cell['method']]['name']
           axis.plot(*zip(*points, strict=True), label=name, **styles[cell['method']])
-      axis.axvline(table['config']['target'], color=FAINT, linewidth=0.8, linestyle=':')
+      axis.axvline(table['config']['target'], color=colours.FAINT, linewidth=0.8, linestyle=':')
       axis.set(title=region, xlabel='median change inside (RMS)', ylabel='ROIR, mean', yscale='log')
       for ticks, formatter, digits in (
         (axis.yaxis.set_major_locator, axis.yaxis.set_major_formatter, (1,)),
@@ -196,11 +196,17 @@ def draw_curves(path: Path, table: dict) -> None:
 
 def _line_styles(methods: list[str]) -> dict[str, dict]:
   """Colours and markers: of the methods distinct, of ablations and controls grey."""
-  styles, series, greys = {}, itertools.cycle((*SERIES, ('#7a5c00', '*'))), itertools.cycle('os^Dv<>')
+  styles, series, greys = {}, itertools.cycle((*colours.SERIES, ('#7a5c00', '*'))), itertools.cycle('os^Dv<>')
   for method in methods:
     if method in ABLATIONS or method in CONTROLS:
       line = '--' if method in CONTROLS else '-'
-      styles[method] = {'color': FAINT, 'marker': next(greys), 'markersize': 3, 'linewidth': 0.7, 'linestyle': line}
+      styles[method] = {
+        'color': colours.FAINT,
+        'marker': next(greys),
+        'markersize': 3,
+        'linewidth': 0.7,
+        'linestyle': line,
+      }
     else:
       colour, marker = next(series)
       styles[method] = {'color': colour, 'marker': marker, 'markersize': 5, 'linewidth': 1.5}
@@ -266,7 +272,7 @@ def draw_leakage(path: Path, table: dict, found: Cells, masks: Mapping[str, np.n
   regions = list(masks)
   top = max(2 * table['config']['target'], 1e-6)
   size = tile_size(next(iter(masks.values())).shape, len(regions))
-  palette = ramp(colormaps[LEAK_PALETTE])
+  palette = ramp(colormaps[colours.DIFFERENCES])
   rows = []
   for method, said in table['methods'].items():
     if said['undefined']:

@@ -18,25 +18,12 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
+from panda_jax.pictures import colours
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 DPI = 150
-# Pale to black, its lightness falling evenly, so that it keeps its order on a grey printer; exact zeros are white.
-COLOURS = 'magma_r'
-INK, FAINT = '#222222', '#9a9a9a'
-# Distinct for colour-blind readers, and never without a marker of its own.
-SERIES = (
-  ('#0072b2', 'o'),
-  ('#d55e00', 's'),
-  ('#009e73', '^'),
-  ('#cc79a7', 'D'),
-  ('#56b4e9', 'v'),
-  ('#e69f00', 'P'),
-  ('#000000', 'X'),
-)
-
 PAGE = 1600, 1200  # pixels that the tiles of few parts share
 TILE = 160, 440  # pixels, least and greatest square root of a tile's area
 LONGEST = 8  # a tile's greatest aspect; the cells of longer grids are drawn stretched
@@ -178,7 +165,7 @@ def parts_figure(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[fl
     raise InputError('parts', f'shape {shape}', f'does not fit a grid of {height}x{width}', 'give (H*W, R_S)')
   count = parts.shape[1]
   layout = parts_layout(count, (height, width), energies is not None)
-  palette = colormaps[COLOURS]
+  palette = colormaps[colours.PARTS]
   page = np.full((layout.height, layout.width, 3), 255, np.uint8)
   names, dead = [], []
   for k, (left, top) in enumerate(layout.corners):
@@ -200,20 +187,22 @@ def parts_figure(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[fl
   axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
   for (left, top), name in zip(layout.corners, names, strict=True):
     middle = left + layout.tile[1] / 2
-    axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=INK, linespacing=1.1)
+    axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=colours.INK, linespacing=1.1)
   for k in dead:
     left, top = layout.corners[k]
     where = left + layout.tile[1] / 2, top + layout.tile[0] / 2
     upright = 90 if layout.tile[1] < 60 else 0
-    axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=FAINT, rotation=upright)
+    axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=colours.FAINT, rotation=upright)
 
   long, thick = min(layout.width - 2 * MARGIN, 480), 16
   box = (layout.width - long) / 2, MARGIN + 0.36 * DPI, long, thick
   scale = (layout.width, layout.height) * 2
   bar = figure.add_axes([length / whole for length, whole in zip(box, scale, strict=True)])
   figure.colorbar(ScalarMappable(Normalize(0, 1), palette), cax=bar, orientation='horizontal', ticks=[0, 0.5, 1])
-  bar.tick_params(labelsize=8, colors=INK, length=2, pad=2)
-  bar.set_xlabel('entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=INK, labelpad=2)
+  bar.tick_params(labelsize=8, colors=colours.INK, length=2, pad=2)
+  bar.set_xlabel(
+    'entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=colours.INK, labelpad=2
+  )
   bar.set_xticklabels(['0', '0.5', '1'])
   return figure
 
@@ -224,7 +213,7 @@ def _plain(axes, title: str | None = None) -> None:
   axes.grid(color='#dddddd', linewidth=0.6)
   axes.set_axisbelow(True)
   if title:
-    axes.set_title(title, fontsize=11, loc='left', color=INK)
+    axes.set_title(title, fontsize=11, loc='left', color=colours.INK)
 
 
 def _logarithmic(axis, values: np.ndarray, unit: str = '') -> None:
@@ -260,8 +249,8 @@ def convergence_figure(history: Sequence[Mapping]) -> 'Figure':
   if subsets:
     above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2.4))
     _plain(above, 'First on subsets: errors of their own samples only')
-    above.set_ylabel('error of a subset', color=FAINT)
-    above.tick_params(colors=FAINT)
+    above.set_ylabel('error of a subset', color=colours.FAINT)
+    above.tick_params(colors=colours.FAINT)
     _draw_errors(above, subsets, ('samples', 'phase'), faint=True)
   else:
     axes = figure.add_subplot()
@@ -269,15 +258,15 @@ def convergence_figure(history: Sequence[Mapping]) -> 'Figure':
   axes.set_xlabel('seconds since the fit started')
   axes.set_ylabel('relative error')
   if not rows:
-    axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=FAINT, transform=axes.transAxes)
+    axes.text(0.5, 0.5, 'no iterations', ha='center', va='center', color=colours.FAINT, transform=axes.transAxes)
     return figure
   x, y = np.transpose([(row['seconds'], row['relative_error']) for row in whole])
-  axes.plot(x, y, color=INK, linewidth=1.8, zorder=2)
+  axes.plot(x, y, color=colours.INK, linewidth=1.8, zorder=2)
   _draw_errors(axes, whole, ('phase',))
   seconds = np.array([row['seconds'] for row in rows])
   if seconds.min() > 0 and seconds.max() > 10 * seconds.min():
     _logarithmic(axes.xaxis, seconds)
-  offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': INK}
+  offset = {'xytext': (-4, -16), 'textcoords': 'offset points', 'ha': 'right', 'fontsize': 9, 'color': colours.INK}
   axes.annotate(f'{y[-1]:.5g}', (x[-1], y[-1]), **offset)
   return figure
 
@@ -288,12 +277,12 @@ def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool
   for row in rows:
     series.setdefault(tuple(row[key] for key in keys), []).append((row['seconds'], row['relative_error']))
   told = set()
-  for (named, points), (colour, marker) in zip(series.items(), cycle(SERIES), strict=False):
+  for (named, points), (colour, marker) in zip(series.items(), cycle(colours.SERIES), strict=False):
     x, y = np.transpose(points)
     style = {'marker': marker, 'markevery': max(1, len(points) // 25)}
     if faint:
-      axes.plot(x, y, color=FAINT, markersize=3.5, linewidth=1, **style)
-      where = {'xytext': (4, 4), 'textcoords': 'offset points', 'fontsize': 8, 'color': FAINT}
+      axes.plot(x, y, color=colours.FAINT, markersize=3.5, linewidth=1, **style)
+      where = {'xytext': (4, 4), 'textcoords': 'offset points', 'fontsize': 8, 'color': colours.FAINT}
       if named[0] not in told:
         axes.annotate(f'{named[0]} samples', (x[0], y[0]), **where)
       told.add(named[0])
@@ -325,7 +314,7 @@ def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -
   energies = np.maximum(np.asarray(energies, np.float64), 0)
   shares = 100 * energies / max(energies.sum(), np.finfo(np.float64).tiny)
   values = np.sort(np.asarray(eigenvalues_W, np.float64))[::-1]
-  (blue, dot), (orange, square), (green, _) = SERIES[:3]
+  (blue, dot), (orange, square), (green, _) = colours.SERIES[:3]
 
   figure = new_figure(11, 4.6, layout='constrained')
   left, right = figure.subplots(1, 2)
@@ -351,7 +340,9 @@ def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -
   _plain(right, 'Eigenvalues of W = A Aᵀ')
   marker['linestyle'] = '-'
   right.plot(values, dot, color=green, linewidth=1, **marker)
-  right.axhline(1, color=FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is')
+  right.axhline(
+    1, color=colours.FAINT, linewidth=1, linestyle='--', zorder=1, label='1: W leaves the direction as it is'
+  )
   right.legend(fontsize=9, frameon=False)
   right.set_ylim(min(0, values.min(initial=0)), 1.1 * max(1, values.max(initial=1)))
   right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
-from panda_jax.pictures.overlays import OUTLINE, PART_COLOURS, greyed, laid_on, on_image, outlined, relative
+from panda_jax.pictures.overlays import OUTLINE, greyed, laid_on, on_image, outlined, relative
 from panda_jax.pictures.sheets import Bar, Page, Row, Swatch, draw_rows, ramp, resized, rows_page, tile_size, written
 from panda_jax.pictures.strips import sample_names
 
@@ -19,13 +20,11 @@ MOST_SAMPLES = 8  # columns of one page
 MOST_MAPS = 12  # appearances on one page
 MOST_BARS = 4  # so many appearances at most have a colour bar each, with their own numbers
 LINES = 2  # so many appearances at most have their level lines drawn over the images as well
-HEAT = 'RdBu_r'  # blue below the threshold, white at it, red above; its lightness tells them from it too
 ROUNDING = 0.36  # of a mask's pixel: the width of the blur that rounds its steps off
-EDGE = (176, 176, 176)  # of cut-outs, around what may be as white as the page
 SPREAD = 0.7  # power of a coordinate that the colours follow, so that small ones are seen beside rare large ones
-INSIDE = PART_COLOURS[0]
+INSIDE = colours.OVERLAY[0]
 MOST_PAIRS = 4  # parts, each twice, in one row
-BEFORE, AFTER = PART_COLOURS[1], PART_COLOURS[0]
+BEFORE, AFTER = colours.OVERLAY[1], colours.OVERLAY[0]
 
 
 def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
@@ -100,7 +99,7 @@ def _saliency(
   shown = min(len(images), MOST_SAMPLES)
   pixels = _tiles(images[:shown], shown)
   heads = sample_names(len(images), names)[:shown]
-  palette = ramp(colormaps[HEAT])
+  palette = ramp(colormaps[colours.HEAT])
   rows = [Row('', list(pixels))]
   bars: list[Bar] = []
   ends = np.array([-1, -0.5, 0, 0.5, 1])
@@ -189,7 +188,7 @@ def _cut(pixels: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
   cut = np.where(kept[..., None], pixels, 255).astype(np.uint8)
   for image, mask in zip(cut, kept, strict=True):
-    image[binary_dilation(mask, np.ones((3, 3), bool)) & ~mask] = EDGE
+    image[binary_dilation(mask, np.ones((3, 3), bool)) & ~mask] = colours.EDGE
   return cut
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panda_jax.pictures.figures import INK, to_bytes
+from panda_jax.pictures import colours
+from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import Page, Row, Swatch, font, resized, rows_page, tile_size
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 SAMPLES = 5  # images across a page
 MOST_ROWS = 10  # groups of parts below each other before they share rows
-# Found by a search around Okabe and Ito's colours: no two closer than 25 in CIELAB for readers without any one kind
-# of cone, twice that for others.
-PART_COLOURS = ((230, 138, 14), (0, 107, 196), (232, 240, 113), (170, 87, 151), (0, 131, 81), (2, 203, 255))
-PALE = 110, 250  # the greys of an image below opaque colours
 OUTLINE = 0.5  # of a part's maximum: where its outline runs
 NUMBER = 16  # pixels, height of the numbers on parts
 CAPTION = 27  # pixels of a line of text above a tile
@@ -42,7 +39,7 @@ def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.nda
   return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), cubic, box)) for m in padded])
 
 
-def greyed(images: np.ndarray, greys: tuple[int, int] = PALE) -> np.ndarray:
+def greyed(images: np.ndarray, greys: tuple[int, int] = colours.PALE) -> np.ndarray:
   """uint8 images (N, h, w, 3) without colour, each stretched over the same greys, so that colour stands out."""
   luma = np.asarray(images, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
   low, high = np.quantile(luma, [0.02, 0.98], axis=(1, 2), keepdims=True)
@@ -110,11 +107,11 @@ def _places(shown: np.ndarray) -> list[tuple[int, int]]:
 def painted(images: np.ndarray, maps: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
   """uint8 images (N, h, w, 3) under up to six maps (k, h, w) in [0, 1], each in its colour, outlined and numbered."""
   weight = np.clip(maps, 0, 1)
-  colours = np.array(PART_COLOURS, np.float32)[: len(maps)]
+  palette = np.array(colours.OVERLAY, np.float32)[: len(maps)]
   total = np.sum(weight**2, axis=0)[..., None]
-  mixed = np.einsum('khw,kc->hwc', weight**2, colours) / np.maximum(total, 1e-9)
+  mixed = np.einsum('khw,kc->hwc', weight**2, palette) / np.maximum(total, 1e-9)
   shown = laid_on(greyed(images), mixed[None], np.broadcast_to(0.8 * weight.max(axis=0) ** 1.2, images.shape[:3]))
-  for one, colour in zip(weight, PART_COLOURS, strict=False):
+  for one, colour in zip(weight, colours.OVERLAY, strict=False):
     shown = outlined(shown, np.broadcast_to(one >= OUTLINE, shown.shape[:3]), colour)
   places = [(number, *place) for number, one in zip(numbers, weight, strict=True) for place in _places(one)]
   return np.stack([_numbered(image, places) for image in shown])
@@ -126,13 +123,13 @@ def _captioned(tiles: np.ndarray, text: str) -> list[np.ndarray]:
 
   strip = Image.new('RGB', (tiles.shape[2], CAPTION), 'white')
   blank = np.asarray(strip)
-  ImageDraw.Draw(strip).text((0, CAPTION - 6), text, fill=INK, font=font(CAPTION - 9), anchor='ls')
+  ImageDraw.Draw(strip).text((0, CAPTION - 6), text, fill=colours.INK, font=font(CAPTION - 9), anchor='ls')
   return [np.concatenate([np.asarray(strip) if i == 0 else blank, tile]) for i, tile in enumerate(tiles)]
 
 
 def part_groups(count: int) -> list[list[int]]:
   """Parts 0 ... count-1 in groups of nearly equal size, each small enough for every part to have its own colour."""
-  groups = max(1, math.ceil(count / len(PART_COLOURS)))
+  groups = max(1, math.ceil(count / len(colours.OVERLAY)))
   return [group.tolist() for group in np.array_split(np.arange(count), groups)]
 
 
@@ -176,7 +173,8 @@ def _overlay(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margi
   if beside == 1:
     rows = [Row('', list(pixels))]
     for group in groups:
-      names = [Swatch(c, f'part {k}{", dead" if dead[k] else ""}') for k, c in zip(group, PART_COLOURS, strict=False)]
+      swatches = zip(group, colours.OVERLAY, strict=False)
+      names = [Swatch(c, f'part {k}{", dead" if dead[k] else ""}') for k, c in swatches]
       rows.append(Row(names, list(painted(pixels, shown[group], group))))
     return rows_page(rows, note=note)
   blocks = [_captioned(pixels, 'images')]

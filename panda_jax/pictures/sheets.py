@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from panda_jax.pictures.figures import DPI, INK, new_figure, save_picture
+from panda_jax.pictures import colours
+from panda_jax.pictures.figures import DPI, new_figure, save_picture
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -25,7 +26,6 @@ BREAK = 14  # pixels more, between groups of columns
 NAME_GAP = 10  # pixels between names and tiles
 BORDER = 18  # around the page
 LONGEST_NAME = 170  # pixels that the name of a row may take
-SOFT = '#6b6b6b'  # notes
 LEADING = 1.3  # distance of two lines of text, as a multiple of the font's size
 MOST_LINES = 3  # of the name of a row or column
 
@@ -128,7 +128,7 @@ class Page:
 
     self._picture.paste(Image.fromarray(np.ascontiguousarray(tile)), (int(left), int(top)))
 
-  def text(self, place: tuple[float, float], words: str, anchor: str = 'la', colour: str = INK) -> None:
+  def text(self, place: tuple[float, float], words: str, anchor: str = 'la', colour: str = colours.INK) -> None:
     self._pen.text(place, words, fill=colour, font=font(self.size), anchor=anchor)
 
   def lines(self, middle: tuple[float, float], lines: Sequence[str], anchor: str) -> None:
@@ -152,7 +152,7 @@ class Page:
     self._pen.rectangle((left, top, left + width - 1, top + thick - 1), outline='#666666')
     for place, tick in bar.ticks.items():
       x = left + place * (width - 1)
-      self._pen.line((x, top + thick, x, top + thick + 4), fill=INK)
+      self._pen.line((x, top + thick, x, top + thick + 4), fill=colours.INK)
       self.text((x, top + thick + 5), tick, 'ma')
     self.text((left + width / 2, top + thick + 5 + LEADING * self.size), bar.label, 'ma')
 
@@ -281,7 +281,7 @@ class _Sheet:
         page.bar(round(self.bars_from + i * each + (each - long) / 2), y, long, bar)
       y += round(3.2 * line)
     for i, words in enumerate(self.note):
-      page.text((self.left, y + i * line), words, colour=SOFT)
+      page.text((self.left, y + i * line), words, colour=colours.SOFT)
 
 
 def rows_page(

@@ -10,6 +10,7 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
+from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.overlays import on_image, outlined
 from panda_jax.pictures.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, rows_page, tile_size, written
@@ -26,7 +27,6 @@ DITHER = 10  # grey levels between its darkest and lightest offset
 FRAMES_WIDTH = 960  # pixels that the images of a moving picture share
 ALPHA = '\N{GREEK SMALL LETTER ALPHA}'
 FULL = 0.998  # of the pixels change less than the end of the scale
-DIFFERENCES = 'inferno'  # black where nothing changed
 
 
 def strength(alpha: float) -> str:
@@ -221,7 +221,7 @@ def draw_difference(
   scaled = np.clip(on_image(change / (end or 1), size), 0, 1)
   from matplotlib import colormaps
 
-  palette = ramp(colormaps[DIFFERENCES])
+  palette = ramp(colormaps[colours.DIFFERENCES])
   heat = palette[np.rint(255 * scaled).astype(int)]
   if region is not None:
     region = np.asarray(region, np.float32)
@@ -291,10 +291,10 @@ def _reduced(pages: np.ndarray) -> list:
   paper = np.full((len(some) // 50 + 1, 3), 255, np.uint8)
   seen = np.concatenate([some, paper])[None]
   palette = Image.fromarray(seen).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
-  colours = np.array(palette.getpalette()).reshape(-1, 3)
-  white = int(np.argmax(colours.sum(axis=1)))
-  colours[white] = 255
-  palette.putpalette(colours.ravel().tolist())
+  shades = np.array(palette.getpalette()).reshape(-1, 3)
+  white = int(np.argmax(shades.sum(axis=1)))
+  shades[white] = 255
+  palette.putpalette(shades.ravel().tolist())
   bayer = np.array([[0]])
   for _ in range(3):
     bayer = np.block([[4 * bayer, 4 * bayer + 2], [4 * bayer + 3, 4 * bayer + 1]])
@@ -306,5 +306,5 @@ def _reduced(pages: np.ndarray) -> list:
     indices = np.asarray(Image.fromarray(page).quantize(palette=palette, dither=Image.Dither.NONE)).copy()
     indices[(page == 255).all(axis=-1)] = white  # Pillow's search is not exact
     still.append(Image.fromarray(indices))
-    still[-1].putpalette(colours.ravel().tolist())
+    still[-1].putpalette(shades.ravel().tolist())
   return still

@@ -11,8 +11,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files.access import write_atomically
 from panda_jax.files.records import read_json
-from panda_jax.pictures import pages
-from panda_jax.pictures.figures import COLOURS
+from panda_jax.pictures import colours, pages
 from panda_jax.results import suggestions
 from panda_jax.results.report_folders import (
   folders,
@@ -145,7 +144,7 @@ def part_tile(part: np.ndarray) -> bytes:
   times = max(1, TILE // max(part.shape))
   peak = float(part.max())
   shown = part / peak if peak > 0 else part
-  pixels = np.where(shown[..., None] > 0, colormaps[COLOURS](shown, bytes=True)[..., :3], 255).astype(np.uint8)
+  pixels = np.where(shown[..., None] > 0, colormaps[colours.PARTS](shown, bytes=True)[..., :3], 255).astype(np.uint8)
   return pages.png_of(pixels.repeat(times, axis=0).repeat(times, axis=1))
 
 

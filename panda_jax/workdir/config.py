@@ -19,7 +19,6 @@ FLAGS = (
   'labels',
   'grid',
   'layout',
-  'layout',
   'layer',
   'samples',
   'parts',

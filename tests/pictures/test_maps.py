@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from panda_jax.errors import InputError
-from panda_jax.pictures import maps, overlays, sheets
+from panda_jax.pictures import colours, maps, sheets
 
 GRIDS = [((16, 16), 0, (64, 64)), ((8, 16), 0, (32, 64)), ((8, 16), 0, (48, 48)), ((26, 22), 5, (64, 48))]
 
@@ -73,7 +73,7 @@ class TestPlace:
     plain, inside, outside = tiles_of(path, image, 2)[:3]
     here = (inside[0] != 255).any(axis=-1)
     assert_there(here, edges)
-    kept = here & (inside[0] != maps.EDGE).any(axis=-1)
+    kept = here & (inside[0] != colours.EDGE).any(axis=-1)
     np.testing.assert_array_equal(inside[0][kept], plain[0][kept])
     np.testing.assert_array_equal(outside[0][~here], plain[0][~here])
     assert (outside[0][here] == 255).mean() > 0.8  # but for the line around it
@@ -185,8 +185,8 @@ def test_arrays_that_do_not_fit(tmp_path, argument, call):
 def test_the_palettes_differ_in_lightness_for_readers_without_colour():
   from matplotlib import colormaps
 
-  luma = sheets.ramp(colormaps[maps.HEAT]).astype(int) @ [0.299, 0.587, 0.114]
+  luma = sheets.ramp(colormaps[colours.HEAT]).astype(int) @ [0.299, 0.587, 0.114]
   assert (np.diff(luma[:120]) > -0.5).all()
   assert (np.diff(luma[136:]) < 0.5).all()
   assert luma.argmax() in range(118, 138)
-  assert overlays.PART_COLOURS[0] != maps.BEFORE
+  assert colours.OVERLAY[0] != maps.BEFORE

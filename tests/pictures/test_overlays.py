@@ -10,7 +10,7 @@ from panda_jax.converters import stylegan3 as converter
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import read
 from panda_jax.generators.base import Compiled
-from panda_jax.pictures import overlays, sheets
+from panda_jax.pictures import colours, overlays, sheets
 from tests.generators import unpacked
 
 
@@ -130,7 +130,7 @@ def seen(colours: np.ndarray, missing: str) -> np.ndarray:
 
 @pytest.mark.parametrize('missing', ['', 'l', 'm', 's'])
 def test_colours_of_a_row_can_be_told_apart_with_any_colour_vision(missing):
-  lab = seen(np.array(overlays.PART_COLOURS) / 255, missing)
+  lab = seen(np.array(colours.OVERLAY) / 255, missing)
   least = min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
   assert least > (25 if missing else 45)
 
@@ -139,7 +139,7 @@ def test_colours_of_a_row_can_be_told_apart_with_any_colour_vision(missing):
 def test_every_part_is_on_the_page_once_with_a_colour_of_its_own(tmp_path, monkeypatch, count):
   groups = overlays.part_groups(count)
   assert [part for group in groups for part in group] == list(range(count))
-  assert max(map(len, groups)) <= len(overlays.PART_COLOURS)
+  assert max(map(len, groups)) <= len(colours.OVERLAY)
   written = []
   numbered = overlays._numbered
   monkeypatch.setattr(overlays, '_numbered', lambda image, places: (written.extend(places), numbered(image, places))[1])

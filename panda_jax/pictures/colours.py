@@ -1,0 +1,22 @@
+"""Every colour of the pictures, chosen for readers without one kind of cone and for grey printers too."""
+
+# Of parts, and what else has zeros: pale to black, its lightness falling evenly; exact zeros are white.
+PARTS = 'magma_r'
+HEAT = 'RdBu_r'  # of saliency: blue below the threshold, white at it, red above; its lightness tells them from it too
+DIFFERENCES = 'inferno'  # of edits, inside a region or outside: black where nothing changed
+INK, SOFT, FAINT = '#222222', '#6b6b6b', '#9a9a9a'  # words, notes, lines behind others
+# Of curves; never without a marker of its own.
+SERIES = (
+  ('#0072b2', 'o'),
+  ('#d55e00', 's'),
+  ('#009e73', '^'),
+  ('#cc79a7', 'D'),
+  ('#56b4e9', 'v'),
+  ('#e69f00', 'P'),
+  ('#000000', 'X'),
+)
+# Of parts over images. Found by a search around Okabe and Ito's colours: no two closer than 25 in CIELAB for readers
+# without any one kind of cone, twice that for others.
+OVERLAY = ((230, 138, 14), (0, 107, 196), (232, 240, 113), (170, 87, 151), (0, 131, 81), (2, 203, 255))
+PALE = 110, 250  # the greys of an image below opaque colours
+EDGE = (176, 176, 176)  # of cut-outs, around what may be as white as the page
