@@ -23,7 +23,7 @@ _PLACES = {
   'NonFiniteError': 'errors',
   'NpySource': 'features.sources',
   'PandA': 'estimator',
-  'RegionEdit': 'regions.edits',
+  'RegionEdit': 'regions.region_edit',
   'compose': 'editing.edits',
   'fit': 'solver.fit',
   'load_edit': 'editing.zoo',
@@ -31,7 +31,7 @@ _PLACES = {
   'make_edit': 'editing.edits',
   'open_workdir': 'workdir.finished_fit',
   'refine': 'editing.refine',
-  'region_edit': 'regions.edits',
+  'region_edit': 'regions.region_edit',
   'remove': 'editing.removal',
   'saliency': 'editing.saliency:coordinates',
 }

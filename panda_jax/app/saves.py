@@ -20,7 +20,7 @@ from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError, refusal
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npy_bytes
-from panda_jax.generators import latents
+from panda_jax.generators import latent_files
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import draw_images
 from panda_jax.results.samples import Samples
@@ -120,7 +120,7 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
     write_zoo(folder / 'edit.json', {folder.name: named})
     if shown.given is not None:
-      write_atomically(folder / LATENTS, latents.npy_bytes(shown.given))
+      write_atomically(folder / LATENTS, latent_files.npy_bytes(shown.given))
     if shown.labels is not None:
       write_atomically(folder / LABELS, npy_bytes(shown.labels))
   except BaseException as error:

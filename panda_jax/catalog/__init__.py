@@ -1,4 +1,4 @@
-"""Edits that find themselves: all pairs of a part and an appearance looked through, the best laid out.
+"""All pairs of a part and an appearance searched for edits worth seeing, and the best laid out on a page.
 
 screening.py scores every pair by first derivatives, measurement.py makes edits for real, search.py chooses, output.py
 writes catalog.json and what goes with it, sheet.py and page.py lay it out.

@@ -45,13 +45,13 @@ def define(values: flags.FlagValues) -> None:
 
 def samples_of(given: flags.FlagValues, opened):
   """What is shown: samples of seeds, of a class if one is given, or those of a file."""
-  from panda_jax.generators import latents
+  from panda_jax.generators import latent_files
   from panda_jax.generators.labels import each, parsed_labels
   from panda_jax.results.samples import Samples
 
   labels = parsed_labels(given.labels)
   if given.latents is not None:
-    return Samples(given=latents.read(given.latents, opened.needed_generator(), given.space), labels=labels)
+    return Samples(given=latent_files.read(given.latents, opened.needed_generator(), given.space), labels=labels)
   if given.space is not None:
     raise InputError('space', given.space, 'there is no file that it could be of', 'give --latents=FILE too')
   return Samples(labels=each(labels, 1))

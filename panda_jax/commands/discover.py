@@ -48,7 +48,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.commands.discovery import requested
+  from panda_jax.commands.discover_requests import requested
   from panda_jax.results import directions
   from panda_jax.runtime.progress import Progress
 

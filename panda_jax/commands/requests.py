@@ -11,9 +11,9 @@ from panda_jax.editing import masks, zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError, brief
 from panda_jax.files.arrays import read_npy
-from panda_jax.generators import latents
+from panda_jax.generators import latent_files
 from panda_jax.generators.labels import parsed_labels
-from panda_jax.generators.latents import Latents
+from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
@@ -141,7 +141,7 @@ def given_latents(options: Any, generator) -> Latents | None:
   if options.latents is not None:
     if options.seeds is not None:
       raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
-    return latents.read(options.latents, generator, options.space)
+    return latent_files.read(options.latents, generator, options.space)
   if options.space is not None:
     raise InputError('space', options.space, 'there is no file that it could be of', 'give --latents=FILE too')
   return None

@@ -19,7 +19,7 @@ from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
 from panda_jax.files.records import read_json, write_json
 from panda_jax.generators.source import GeneratorSource
-from panda_jax.regions.edits import best_part, region_edit
+from panda_jax.regions.region_edit import best_part, region_edit
 from panda_jax.rivals import directions as found_directions
 from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.reference import References, reference_grams

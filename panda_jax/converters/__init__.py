@@ -1,5 +1,7 @@
 """From PyTorch checkpoints to Flax generators, without PyTorch and without trusting the file.
 
-`panda-jax convert SOURCE DESTINATION` is the command. `checkpoint.read` gives what a file holds, one module per family
-turns that into a `Conversion`, and `assembly.assemble` makes the generator of it.
+conversion.py is the front door, behind `panda-jax convert`: checkpoint.py reads a file, a module of dialects/ makes a
+`Conversion` of it, assembly.py builds the generator and report.py says what was done. limits.py bounds the reading.
+archives.py, torchfiles.py, pickles.py and globals.py know the containers and what may be in them; trees.py makes
+arrays. tables.py has what tables of keys are made of. Nothing in a file is ever executed.
 """

@@ -62,7 +62,7 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
   """
   try:
     found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
-    conversion = importlib.import_module(f'panda_jax.converters.{found}').convert(checkpoint, weights, options)
+    conversion = importlib.import_module(f'panda_jax.converters.dialects.{found}').convert(checkpoint, weights, options)
     return conversion, assemble(conversion, checkpoint.path)
   except InputError:
     raise
@@ -78,7 +78,7 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
     InputError: none of them.
   """
   for name in families:
-    if importlib.import_module(f'panda_jax.converters.{name}').recognise(checkpoint):
+    if importlib.import_module(f'panda_jax.converters.dialects.{name}').recognise(checkpoint):
       return name
   raise InputError(
     'source',

@@ -108,9 +108,9 @@ def thresholded(mask: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndarray:
-  """A mask (..., S) with soft edges: averaged with weights that fall to zero `radius` cells away, same maximum.
+  """A mask (..., S) with soft edges: averaged with weights 1 - d / (radius + 1), d the distance; same maximum.
 
-  Positions farther than that from the mask stay exactly zero. Beyond the border the map goes on as at the border.
+  Positions farther than `radius`, rounded up, from the mask stay exactly zero. Beyond the border the map goes on as at the border.
 
   Raises:
     InputError: the radius is no number from 0 to the size of the grid.

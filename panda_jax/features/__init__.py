@@ -2,5 +2,5 @@
 
 sources.py has the kinds of sources, scan.py the first pass over one (finite values, energies, its hash), throughput.py
 how fast it gives samples, store.py the choice of where they live and the passes that follow, sharding.py how they lie
-on devices. It imports distributed and files; that a generator can be a source is for generators to say.
+on devices. A generator as a source is in generators/source.py.
 """

@@ -1,6 +1,7 @@
 """Files that people and machines pass around: regular files only, read within bounds, written whole or not at all.
 
-access.py opens, reads and writes; records.py is for JSON of a given form, arrays.py for .npy and .npz, rows.py for
-arrays written a batch at a time, stores.py (with zstd.py) for folders of weights; links.py, lock.py and folders.py say
-who may write where. Nothing here knows what a file is about, and nothing imports more than errors and signals.
+access.py opens, reads and writes. records.py is for JSON of a given form, arrays.py for .npy and .npz, rows.py for
+arrays written a batch at a time, stores.py (with zstd.py) for folders of weights. links.py refuses symbolic links,
+lock.py lets one process write, folders.py claims the folder of a command and swaps.py replaces one folder by another.
+Nothing here knows what a file is about.
 """

@@ -14,8 +14,8 @@ from panda_jax.errors import InputError, brief, described, refusal
 from panda_jax.files import stores
 from panda_jax.files.access import read_bytes
 from panda_jax.files.records import parsed_json
+from panda_jax.files.swaps import appearing
 from panda_jax.generators import bounds
-from panda_jax.generators.folders import appearing
 from panda_jax.runtime.compatibility import value_of
 
 FORMAT = 1

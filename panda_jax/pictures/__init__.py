@@ -1,8 +1,9 @@
-"""Every figure: functions from arrays to figures or files.
+"""Pictures: functions from arrays to figures or files. Nothing here runs a generator.
 
-figures.py draws a fit (parts, convergence, spectrum) and plain images; overlays.py parts on images, maps.py saliency,
-strips.py and edits.py edited samples; sheets.py lays tiles out, pages.py makes HTML. Nothing here runs a generator.
-What is listed here is public: matplotlib figures, which a notebook shows.
+colours.py has every colour, and sheets.py lays tiles out. figures.py draws a fit (parts, convergence, spectrum) and
+plain images, overlays.py parts on images, maps.py saliency, strips.py and edits.py edited samples. pages.py makes HTML.
+The pages of a catalog, of a comparison and of the explorer are made where they belong. What is listed here is public:
+matplotlib figures, which a notebook shows.
 """
 
 from panda_jax.pictures.figures import convergence_figure, parts_figure, spectrum_figure

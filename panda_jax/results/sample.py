@@ -15,7 +15,7 @@ from panda_jax.files.records import write_json
 from panda_jax.files.rows import Rows, writing
 from panda_jax.generators.base import Compiled, checked_features, checked_layer
 from panda_jax.generators.labels import each
-from panda_jax.generators.latents import header
+from panda_jax.generators.latent_files import header
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import SPACES, latents_of, shapes
 from panda_jax.pictures import figures

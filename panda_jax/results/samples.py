@@ -14,7 +14,7 @@ import numpy as np
 from panda_jax.editing.editor import BATCH_PIXELS, Editor
 from panda_jax.errors import InputError
 from panda_jax.features.sources import as_source
-from panda_jax.generators.latents import Latents
+from panda_jax.generators.latent_files import Latents
 from panda_jax.pictures import maps
 from panda_jax.results.records import sha256
 from panda_jax.workdir.finished_fit import FinishedFit

@@ -1,6 +1,10 @@
-"""The methods that PandA is compared with, one file each: directions of a generator's latent spaces.
+"""The methods that PandA is compared with: directions of a generator's latent spaces.
 
-`METHODS[name]` is `discover(generator, *, ...) -> Directions`. What several of them take is called alike everywhere:
+sefa.py, ganspace.py, stylespace.py (with style_gradients.py), lowrankgan.py (with robust_pca.py) and resefa.py are the
+methods. What several of them need: directions.py (the result), draws.py, movement.py, jacobian.py, grams.py and
+reference.py (derivatives of reference images), pca.py, spectra.py, functional.py.
+
+`METHODS[name]` is `discover(generator, *, ...) -> Directions`. Arguments that several methods take have the same names:
 
   k: how many directions, at most; None for all there are.
   layers: the rows of w+ that the directions are for, and that they move; None for the method's own choice.
@@ -9,7 +13,7 @@
   published: reproduce the published code, also where it is wrong; without it what was wrong is put right.
   on_progress: called with (what is going on, how much of it is done, how much there is).
 
-A generator on which a method is not defined is an InputError that says why.
+A method that cannot work on a generator raises an InputError that says why.
 """
 
 import importlib

@@ -1,3 +1,6 @@
-"""This process: what it runs on (environment.py), how it is stopped (signals.py), what it says meanwhile (progress.py,
-and notebook.py where that is a notebook) and what took its time (clock.py). It knows nothing of what is computed.
+"""This process, and what differs between machines and versions.
+
+environment.py: versions, precision of small matrices, threads. compatibility.py: names of older jax and flax.
+signals.py: Ctrl-C and SIGTERM. progress.py, notebook.py and clock.py: what is shown of a running fit, where, and where
+its time went. invocation.py: how the program was called.
 """

@@ -1,4 +1,4 @@
-"""Ctrl-C (SIGINT) and SIGTERM: who is asked to stop does so with what is worth keeping, and says what that is.
+"""Ctrl-C (SIGINT) and SIGTERM: save what is worth keeping, say what was saved, and stop.
 
 Work that saves as it goes looks into what it has `caught`; in other work, `raising` raises `Interrupted`, which clears
 away what is half done. `keeping` has the sentence that tells what is kept. A command `listen`s first of all: then its

@@ -1,7 +1,7 @@
 """From features to canonical factors.
 
-fit.py is the front door. multilevel.py goes from subsets to all samples; starts.py and block.py (one step for A or P,
-with line_search.py and secant.py) search with W = I; joint.py and appearances.py alternate; valley.py follows flat
-ends. moments.py and passes.py are the sums over samples, gauge.py the canonical form, state.py what all of them hand
-on. Files and pictures are not made here.
+fit.py is the front door. multilevel.py goes from subsets to all samples. starts.py and block.py (the steps for A or P,
+with line_search.py and secant.py) search with W = I; joint.py and appearances.py alternate; valley.py takes the last
+steps where the error is nearly flat. moments.py and passes.py are the sums over samples, gauge.py the canonical form,
+state.py the state that they pass on, precision.py the dtype of small matrices. No files or pictures are made here.
 """

@@ -17,8 +17,8 @@ from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
-from panda_jax.generators import latents
-from panda_jax.generators.latents import Latents
+from panda_jax.generators import latent_files
+from panda_jax.generators.latent_files import Latents
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call
@@ -168,7 +168,7 @@ def test_samples_of_a_file_in_place_of_seeds(fitted, tmp_path):
   saved = save(engine, Choice((2, 0), (FIRST,)), 'mine')
   assert f'--latents={saved.folder / "latents.npy"}' in saved.command
   assert '--seeds' not in saved.command
-  found = latents.read(saved.folder / 'latents.npy', opened.generator)
+  found = latent_files.read(saved.folder / 'latents.npy', opened.generator)
   assert found.space == 'wplus'
   np.testing.assert_array_equal(found.array, wplus[[2, 0]])
   arguments = [word for word in shlex.split(saved.command)[1:] if not word.startswith('--workdir=')]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panda_jax.commands.discovery import arguments_of, parsed_region
+from panda_jax.commands.discover_requests import arguments_of, parsed_region
 from panda_jax.errors import NonFiniteError
 from panda_jax.generators import load_generator
 from panda_jax.regions.metrics import box_mask

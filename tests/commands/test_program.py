@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 import panda_jax
-from panda_jax.commands import discovery, options, parser, program, requests, sentences
+from panda_jax.commands import discover_requests, options, parser, program, requests, sentences
 from panda_jax.compare import settings
 from panda_jax.workdir import config
 from tests.commands.calls import DOORS, ROOT, call, process, run
@@ -62,7 +62,7 @@ def source_of(name: str) -> str:
     one = coming.pop()
     found.append(one)
     for called in re.findall(r'(?:\b(\w+)\.)?(\w+)\((?:[^()]*, )?(?:options|given)\b', one):
-      for place in (module, requests, discovery):
+      for place in (module, requests, discover_requests):
         function = getattr(place, called[1], None)
         if inspect.isfunction(function) and inspect.getsource(function) not in [*found, *coming]:
           coming.append(inspect.getsource(function))
@@ -74,7 +74,7 @@ INDIRECT = {  # flags that are read by a name in a list
   'fit': {*config.FLAGS, 'coordinator', 'process_id', 'processes'},
   'compare': {'generator', 'layer', 'samples', 'parts', 'seed', 'truncation', 'truncation_layers'},
   'edit': {'part', 'appearance', 'alpha', *requests.DISTINCT, 'convention', 'alpha_unit', 'directions', 'seeds'},
-  'discover': {*discovery.SAME, 'rows', 'references'},
+  'discover': {*discover_requests.SAME, 'rows', 'references'},
 }
 
 

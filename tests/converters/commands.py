@@ -39,9 +39,9 @@ def broken_off(step: str, number: str, *arguments) -> subprocess.CompletedProces
 import os, signal, sys
 from panda_jax.commands import program
 from panda_jax.converters import conversion
-from panda_jax.generators import folders
+from panda_jax.files import swaps
 
-holder = conversion if hasattr(conversion, {step!r}) else folders
+holder = conversion if hasattr(conversion, {step!r}) else swaps
 function = getattr(holder, {step!r})
 
 def changed(*arguments, **named):

@@ -48,7 +48,7 @@ def measured(path: str) -> dict:
 def prepare() -> None:
   """Imports what a conversion may need, and makes JAX ready, so that neither is measured."""
   for family in FAMILIES:
-    importlib.import_module(f'panda_jax.converters.{family}')
+    importlib.import_module(f'panda_jax.converters.dialects.{family}')
     registry.generator_class(family)
   registry.abstract('biggan', deep_options(128))
 

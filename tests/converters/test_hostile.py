@@ -28,7 +28,7 @@ MET = {
 MEASURED = """
 import json, sys, time
 import flax.nnx, jax.numpy, orbax.checkpoint
-from panda_jax.converters import biggan, progan, stylegan, stylegan2, stylegan3
+from panda_jax.converters.dialects import biggan, progan, stylegan, stylegan2, stylegan3
 from panda_jax.commands.program import main
 from panda_jax.generators import registry
 from tests.converters.measure import resident

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import panda_jax
-from panda_jax.converters import stylegan2
+from panda_jax.converters.dialects import stylegan2
 from panda_jax.distributed.processes import GRAINS, Shares
 from panda_jax.features.scan import GRAINED, GrainHash, scan, sha256_of
 from panda_jax.features.sources import as_source
@@ -177,7 +177,7 @@ def test_each_process_makes_the_samples_of_its_own_seeds(tmp_path):
     2,
     """
     import numpy as np, panda_jax
-    from panda_jax.converters import stylegan2
+    from panda_jax.converters.dialects import stylegan2
     from panda_jax.generators import seeds
     from panda_jax.generators.source import GeneratorSource
     from tests.generators.checkpoints import generator

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from panda_jax.converters import biggan, progan, stylegan, stylegan2, stylegan3
+from panda_jax.converters.dialects import biggan, progan, stylegan, stylegan2, stylegan3
 from panda_jax.editing.editor import Edit, Editor, added, compose, layer_rms, make_edit, offset
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors

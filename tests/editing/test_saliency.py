@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panda_jax.converters import stylegan2 as converter
+from panda_jax.converters.dialects import stylegan2 as converter
 from panda_jax.editing import saliency
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors

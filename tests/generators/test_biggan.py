@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from panda_jax.converters import biggan as converter
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, read
+from panda_jax.converters.dialects import biggan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Compiled

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from panda_jax.converters import progan as converter
+from panda_jax.converters.dialects import progan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators.progan import ProGAN, ProGANOptions
 from tests.generators import checkpoints, reference_numpy

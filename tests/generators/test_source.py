@@ -6,7 +6,7 @@ from flax import nnx
 from scipy.stats import truncnorm
 
 import panda_jax
-from panda_jax.converters import stylegan2
+from panda_jax.converters.dialects import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.features.scan import sha256_of
 from panda_jax.generators import seeds
@@ -76,7 +76,7 @@ def test_devices_make_their_own_samples():
     4,
     """
     import jax, numpy as np
-    from panda_jax.converters import stylegan2
+    from panda_jax.converters.dialects import stylegan2
     from panda_jax.features import sharding
     from panda_jax.generators.source import GeneratorSource
     from panda_jax.features.scan import Scan

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from panda_jax.converters import stylegan as converter
+from panda_jax.converters.dialects import stylegan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan import StyleGAN, StyleGANOptions
 from tests.generators import checkpoints, reference_numpy

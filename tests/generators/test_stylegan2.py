@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from panda_jax.converters import stylegan2 as converter
+from panda_jax.converters.dialects import stylegan2 as converter
 from panda_jax.errors import InputError
 from panda_jax.generators.base import WPlus
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 from scipy import signal
 
-from panda_jax.converters import stylegan3 as converter
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, read
+from panda_jax.converters.dialects import stylegan3 as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Compiled, WPlus

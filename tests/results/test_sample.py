@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panda_jax.converters import stylegan2
+from panda_jax.converters.dialects import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.files.rows import writing
 from panda_jax.generators import save_generator, seeds

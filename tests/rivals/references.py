@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from panda_jax.converters import progan, stylegan, stylegan2, stylegan3
+from panda_jax.converters.dialects import progan, stylegan, stylegan2, stylegan3
 from panda_jax.generators.biggan import BigGAN, BigGANOptions
 from panda_jax.runtime.compatibility import value_of
 from tests.generators import checkpoints

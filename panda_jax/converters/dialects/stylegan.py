@@ -2,9 +2,9 @@
 
 import re
 
-from panda_jax.converters import genforce
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects import genforce
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,

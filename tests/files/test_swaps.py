@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from panda_jax.generators import folders
+from panda_jax.files import swaps
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import json, os, shutil, signal, sys
 from pathlib import Path
-from panda_jax.generators import folders
+from panda_jax.files import swaps
 
 def dying(function, before):
   def changed(*arguments, **named):
@@ -90,7 +90,7 @@ def test_killed_at_every_step(tmp_path):
 
 
 def write_and_fail(folder):
-  with folders.appearing(folder, replace=False) as partial:
+  with swaps.appearing(folder, replace=False) as partial:
     (partial / 'file').write_text('x')
     raise KeyError
 
@@ -102,10 +102,10 @@ def test_an_exception_changes_nothing(tmp_path):
 
 
 def test_the_leftover_of_a_living_run_is_left_alone(tmp_path):
-  with folders.appearing(tmp_path / 'new', replace=False) as partial:
-    folders.clear_leftovers(tmp_path / 'new')
+  with swaps.appearing(tmp_path / 'new', replace=False) as partial:
+    swaps.clear_leftovers(tmp_path / 'new')
     assert partial.exists()
-    with folders.appearing(tmp_path / 'new', replace=False) as other:
+    with swaps.appearing(tmp_path / 'new', replace=False) as other:
       (other / 'file').write_text('other')
     assert partial.exists()
     (partial / 'file').write_text('first')
@@ -114,7 +114,7 @@ def test_the_leftover_of_a_living_run_is_left_alone(tmp_path):
 
 
 def write_while_another_does(folder):
-  with folders.appearing(folder, replace=False) as partial:
+  with swaps.appearing(folder, replace=False) as partial:
     (partial / 'file').write_text('mine')
     folder.mkdir()
     (folder / 'file').write_text('theirs')
@@ -128,7 +128,7 @@ def test_what_came_in_between_is_not_replaced(tmp_path):
 
 
 def test_rights_are_those_of_a_new_folder(tmp_path):
-  with folders.appearing(tmp_path / 'new', replace=False):
+  with swaps.appearing(tmp_path / 'new', replace=False):
     (tmp_path / 'plain').mkdir()
   assert (tmp_path / 'new').stat().st_mode == (tmp_path / 'plain').stat().st_mode
 
@@ -136,7 +136,7 @@ def test_rights_are_those_of_a_new_folder(tmp_path):
 def test_a_link_is_followed(tmp_path):
   (tmp_path / 'real').mkdir()
   (tmp_path / 'link').symlink_to(tmp_path / 'real')
-  with folders.appearing(tmp_path / 'link', replace=True) as partial:
+  with swaps.appearing(tmp_path / 'link', replace=True) as partial:
     (partial / 'file').write_text('x')
   assert (tmp_path / 'link').is_symlink()
   assert (tmp_path / 'real' / 'file').exists()

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.limits import listed, shown
-from panda_jax.converters.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, size_of
 from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION

@@ -12,7 +12,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import registry, seeds
 from panda_jax.generators.base import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2Options
-from panda_jax.regions import edits, metrics, search
+from panda_jax.regions import metrics, region_edit, search
 from panda_jax.regions import responses as responses_module
 from panda_jax.regions.responses import Grams, Responses
 from tests.planted_generators import PartsGenerator
@@ -50,23 +50,23 @@ def known_grams(generator, mask, region):
 
 def test_regions_on_a_grid():
   region = metrics.box_mask((0, 8, 4, 16), (16, 16))
-  shares = edits.region_on_grid(region, (4, 4)).reshape(4, 4)
+  shares = region_edit.region_on_grid(region, (4, 4)).reshape(4, 4)
   np.testing.assert_allclose(shares, np.outer([1, 1, 0, 0], [0, 1, 1, 1]), atol=1e-6)
   # A margin of the grid is outside of the image.
-  padded = edits.region_on_grid(region, (6, 6), margin=1).reshape(6, 6)
+  padded = region_edit.region_on_grid(region, (6, 6), margin=1).reshape(6, 6)
   np.testing.assert_allclose(padded, np.pad(shares, 1), atol=1e-6)
-  half = edits.region_on_grid(metrics.box_mask((0, 2, 0, 16), (16, 16)), (4, 4)).reshape(4, 4)
+  half = region_edit.region_on_grid(metrics.box_mask((0, 2, 0, 16), (16, 16)), (4, 4)).reshape(4, 4)
   np.testing.assert_allclose(half, np.outer([0.5, 0, 0, 0], np.ones(4)), atol=1e-6)
 
 
 def test_the_best_part(alike):
   for part in range(4):
-    assert edits.best_part(alike.parts, (8, 8), alike.region(part)) == part
+    assert region_edit.best_part(alike.parts, (8, 8), alike.region(part)) == part
   scaled = alike.parts * np.array([[1e3, 1e-3, 0, 1]])  # the scale of a part says nothing; a dead one is never chosen
-  assert edits.best_part(scaled, (8, 8), alike.region(1)) == 1
-  assert edits.best_part(scaled, (8, 8), metrics.box_mask((0, 16, 0, 8), (16, 16))) == 0
+  assert region_edit.best_part(scaled, (8, 8), alike.region(1)) == 1
+  assert region_edit.best_part(scaled, (8, 8), metrics.box_mask((0, 16, 0, 8), (16, 16))) == 0
   with pytest.raises(InputError, match='no part is there'):
-    edits.best_part(scaled, (8, 8), alike.region(2))
+    region_edit.best_part(scaled, (8, 8), alike.region(2))
 
 
 def test_grams_are_those_of_the_known_jacobian():
@@ -102,7 +102,7 @@ def test_grams_around_an_edit_tell_the_energies_near_it(uneven, responses):
 def test_one_program_serves_all_regions_masks_and_samples(uneven):
   def searched(part, seed):
     region, mask = uneven.region(part), 0.1 + uneven.parts[:, part]
-    return edits.region_edit(uneven, draws(uneven, 8, seed), 1, region, mask, joint=True, rounds=1)
+    return region_edit.region_edit(uneven, draws(uneven, 8, seed), 1, region, mask, joint=True, rounds=1)
 
   searched(0, 0)
   compiled = responses_module.compilations()
@@ -125,7 +125,7 @@ def test_where_samples_are_alike_the_answer_is_known(alike):
   region = alike.region(PART)
   inside, outside = known_grams(alike, alike.parts[:, PART], region)
   values, vectors = linalg.eigh(inside.T @ inside, outside.T @ outside)
-  found = edits.region_edit(alike, draws(alike, 12), 1, region, alike.parts[:, PART], weight=0.0)
+  found = region_edit.region_edit(alike, draws(alike, 12), 1, region, alike.parts[:, PART], weight=0.0)
   known = vectors[:, -1] / np.linalg.norm(vectors[:, -1])
   assert abs(found.edit.direction @ known) == pytest.approx(1, abs=1e-4)  # float32 Grams, and a flat minimum
   assert found.scores['roir'] == pytest.approx(values[-1] ** -0.5, rel=1e-4)
@@ -138,7 +138,7 @@ def test_where_samples_are_alike_the_answer_is_known(alike):
 
 
 def test_a_channel_that_does_not_leak_is_found(uneven):
-  found = edits.region_edit(uneven, draws(uneven, 16), 1, uneven.region(PART), uneven.parts[:, PART], weight=0.0)
+  found = region_edit.region_edit(uneven, draws(uneven, 16), 1, uneven.region(PART), uneven.parts[:, PART], weight=0.0)
   assert abs(found.edit.direction[0]) > 0.999
   assert found.scores['roir'] < 0.01
 
@@ -174,7 +174,7 @@ def test_only_appearances_that_occur_are_used():
   z = np.array(draws(generator, 40)).reshape(40, 4, CHANNELS)
   z[:, :, 0] = 0.3
   mask = generator.parts[:, PART]
-  found = edits.region_edit(generator, z.reshape(40, -1), 1, generator.region(PART), mask)
+  found = region_edit.region_edit(generator, z.reshape(40, -1), 1, generator.region(PART), mask)
   assert abs(found.edit.direction[0]) < 1e-6
   natural = search.natural_appearances(z[:, [PART]], np.ones(1), 64, 1.0)
   assert natural.basis.shape == (CHANNELS, CHANNELS - 1)
@@ -212,7 +212,7 @@ def test_samples_left_out_choose_the_weight():
 
 def test_shrinkage_makes_edits_smaller_and_leakier(uneven):
   found = [
-    edits.region_edit(
+    region_edit.region_edit(
       uneven, draws(uneven, 12), 1, uneven.region(PART), uneven.parts[:, PART], weight=weight, components=4
     ).scores
     for weight in (0.0, 0.3, 10.0)
@@ -226,12 +226,12 @@ def test_appearance_and_mask_together(alike):
   region, both = alike.region(PART), alike.parts[:, PART] + 0.8 * alike.parts[:, 0]
   z = draws(alike, 16)
   responses = Responses(alike, z, 1, region)
-  first = edits.region_edit(alike, z, 1, region, both, weight=0.01)
+  first = region_edit.region_edit(alike, z, 1, region, both, weight=0.01)
   natural = search.natural_appearances(responses.features, both, 8, 1.0)
   masks = search.masks_near(responses.features, natural, both, np.zeros(64), (8, 8))
   assert masks.tiles.shape == (64, 32)
   assert both @ masks.roughness @ both == pytest.approx(1)
-  together = edits.region_edit(alike, z, 1, region, both, weight=0.01, joint=True)
+  together = region_edit.region_edit(alike, z, 1, region, both, weight=0.01, joint=True)
   assert together.scores['roir'] < 0.7 * first.scores['roir']
   assert (np.diff(together.history) < 0).all()
   outside = together.edit.mask * (1 - alike.parts[:, PART])
@@ -245,7 +245,7 @@ def test_coverage_keeps_the_mask_on_the_whole_region(alike):
   z, region, part = draws(alike, 12), alike.region(PART), alike.parts[:, PART]
   ratios = []
   for coverage in (1.0, 0.96):
-    found = edits.region_edit(alike, z, 1, region, part, joint=True, coverage=coverage, rounds=2)
+    found = region_edit.region_edit(alike, z, 1, region, part, joint=True, coverage=coverage, rounds=2)
     assert found.edit.mask[part > 0].min() >= coverage - 1e-6
     ratios.append(found.scores['roir'])
   assert ratios[0] > 1.01 * ratios[1]
@@ -299,7 +299,7 @@ def test_an_attribute_has_a_known_answer(alike):
   for rest in (region, None):
     rows = J[~region if rest is not None else slice(None)].reshape(-1, J.shape[-1])
     known = np.linalg.solve(rows.T @ rows, g)
-    found = edits.attribute_edit(alike, z, 1, attribute, mask, target=0.5, region=rest, weight=0.0)
+    found = region_edit.attribute_edit(alike, z, 1, attribute, mask, target=0.5, region=rest, weight=0.0)
     assert found.edit.direction @ known / np.linalg.norm(known) == pytest.approx(1, abs=1e-4)
     assert found.reached
     assert found.scores['first_order'] == pytest.approx(g @ known / np.linalg.norm(rows @ known), rel=1e-4)
@@ -311,7 +311,7 @@ def test_an_attribute_has_a_known_answer(alike):
 def test_unreachable_targets_are_told():
   generator = PartsGenerator(SPREADS, saturation=0.05)
   mask, region = generator.parts[:, 0], generator.region(0)
-  found = edits.region_edit(generator, draws(generator, 6), 1, region, mask, target=0.5, joint=True)
+  found = region_edit.region_edit(generator, draws(generator, 6), 1, region, mask, target=0.5, joint=True)
   assert not found.reached
   assert found.scores['change'] < 0.1
 
@@ -321,8 +321,8 @@ def test_scores_are_those_of_the_edited_images():
   generator = Compiled(registry.create('stylegan2', options, nnx.Rngs(jax.random.key(0, impl='unsafe_rbg'))))
   latents, layer = generator.map(seeds.draws(generator, range(5))), 3
   region = metrics.box_mask((4, 8, 4, 8), (16, 16))
-  mask = edits.region_on_grid(region, generator.layers[layer][1:])
-  found = edits.region_edit(generator, latents, layer, region, mask, weight=0.0, target=0.02)
+  mask = region_edit.region_on_grid(region, generator.layers[layer][1:])
+  found = region_edit.region_edit(generator, latents, layer, region, mask, weight=0.0, target=0.02)
   assert found.reached
   editor = Editor(generator, layer, batch=5)
   result = editor.images(latents, found.edit)
@@ -366,7 +366,7 @@ class Broken(PartsGenerator):
 def test_mistakes_cost_one_line(alike, changes, said):
   given = {'layer': 1, 'region': (0, 8, 8, 16), 'mask': alike.parts[:, PART]} | changes
   with pytest.raises(InputError) as raised:
-    edits.region_edit(alike, draws(alike, 3), **given)
+    region_edit.region_edit(alike, draws(alike, 3), **given)
   assert said in str(raised.value)
   assert '\n' not in str(raised.value)
 
@@ -375,13 +375,13 @@ def test_generators_that_cannot_be_searched():
   for kind, error, said in ((Untraceable, InputError, 'Untraceable'), (Broken, NonFiniteError, 'sample')):
     generator = kind(SPREADS)
     with pytest.raises(error, match=said):
-      edits.region_edit(generator, draws(generator, 3), 1, (0, 8, 8, 16), generator.parts[:, PART])
+      region_edit.region_edit(generator, draws(generator, 3), 1, (0, 8, 8, 16), generator.parts[:, PART])
 
 
 def test_a_mask_that_does_not_reach_the_region(alike):
   generator = PartsGenerator([0.0, 0.0])
   with pytest.raises(InputError, match='reaches the region'):
-    edits.region_edit(generator, draws(generator, 3), 1, generator.region(3), generator.parts[:, 0])
+    region_edit.region_edit(generator, draws(generator, 3), 1, generator.region(3), generator.parts[:, 0])
   # Where single samples do not answer, the others decide.
   grams = noisy_grams(5, 0)
   silent = Grams(grams.inside * (np.arange(5) != 2).reshape(5, 1, 1), grams.outside, None)
@@ -399,4 +399,4 @@ def test_a_mask_that_does_not_reach_the_region(alike):
 )
 def test_attributes_that_are_none(alike, attribute, said):
   with pytest.raises(InputError, match=said):
-    edits.attribute_edit(alike, draws(alike, 3), 1, attribute, alike.parts[:, 0], target=0.1)
+    region_edit.attribute_edit(alike, draws(alike, 3), 1, attribute, alike.parts[:, 0], target=0.1)

@@ -7,10 +7,10 @@ when it runs).
 
 import re
 
-from panda_jax.converters import genforce, stylegan2_nvlabs, stylegan2_rosinality
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality
+from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
 from panda_jax.converters.tables import Table, chosen_options, common_taps, fits, indices, parsed_bool, parsed_positive
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 

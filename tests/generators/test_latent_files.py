@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from panda_jax.errors import InputError
-from panda_jax.generators import latents
+from panda_jax.generators import latent_files
 
 W, WPLUS = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) for shape in ((3, 8), (3, 4, 8)))
 
@@ -26,7 +26,7 @@ class Network:
 
 
 def written(path, array, space):
-  path.write_bytes(latents.header(array.shape, space) + array.tobytes())
+  path.write_bytes(latent_files.header(array.shape, space) + array.tobytes())
   return path
 
 
@@ -36,25 +36,25 @@ def test_numpy_reads_what_says_what_it_holds(tmp_path, array, space):
   np.testing.assert_array_equal(np.load(path), array)
   if array.size:
     np.testing.assert_array_equal(np.load(path, mmap_mode='r'), array)
-    assert len(latents.header(array.shape, space)) % 64 == 0
-  assert latents.recorded_space(path) == space
+    assert len(latent_files.header(array.shape, space)) % 64 == 0
+  assert latent_files.recorded_space(path) == space
 
 
 def test_the_record_goes_where_the_file_goes_and_not_where_its_numbers_go(tmp_path):
   path = written(tmp_path / 'w.npy', W, 'w')
   moved = shutil.copy(path, tmp_path / 'other.npy')
-  found = latents.read(moved, Network())
+  found = latent_files.read(moved, Network())
   assert found.space == 'w'
   np.testing.assert_array_equal(found.array, W)
-  assert latents.read(moved, Network(), 'z').space == 'z'  # who says so knows better
+  assert latent_files.read(moved, Network(), 'z').space == 'z'  # who says so knows better
   np.save(path, np.load(path))
   with pytest.raises(InputError, match='give --space=z or --space=w'):
-    latents.read(path, Network())
-  assert latents.read(path, Network(), 'w').space == 'w'
+    latent_files.read(path, Network())
+  assert latent_files.read(path, Network(), 'w').space == 'w'
   np.save(tmp_path / 'z.npy', W)
-  assert latents.read(tmp_path / 'z.npy', Network()).space == 'z'
+  assert latent_files.read(tmp_path / 'z.npy', Network()).space == 'z'
   np.save(path, WPLUS.astype(np.float64))
-  found = latents.read(path, Network())
+  found = latent_files.read(path, Network())
   assert (found.space, found.array.dtype) == ('wplus', np.float32)
 
 
@@ -79,9 +79,9 @@ def test_npz_files(tmp_path, arrays, given, expected):
   np.savez(tmp_path / 'f.npz', **arrays)
   if expected not in ('z', 'w', 'wplus'):
     with pytest.raises(InputError, match=expected):
-      latents.read(tmp_path / 'f.npz', Network(), given)
+      latent_files.read(tmp_path / 'f.npz', Network(), given)
     return
-  found = latents.read(tmp_path / 'f.npz', Network(), given)
+  found = latent_files.read(tmp_path / 'f.npz', Network(), given)
   assert found.space == expected
   np.testing.assert_array_equal(found.array, next(arrays[name] for name in (given, 'w', *arrays) if name in arrays))
 
@@ -101,7 +101,7 @@ def test_npz_files(tmp_path, arrays, given, expected):
 def test_what_holds_no_latents(tmp_path, array, said):
   np.save(tmp_path / 'f.npy', array)
   with pytest.raises(InputError, match=said):
-    latents.read(tmp_path / 'f.npy', Network())
+    latent_files.read(tmp_path / 'f.npy', Network())
 
 
 @pytest.mark.parametrize('name', ['f.npy', 'f.npz'])
@@ -112,4 +112,4 @@ def test_what_is_no_file_of_latents(tmp_path, name, content):
   if content is not None:
     (tmp_path / name).write_bytes(content)
   with pytest.raises(InputError, match='latents='):
-    latents.read(tmp_path / name, Network())
+    latent_files.read(tmp_path / name, Network())
