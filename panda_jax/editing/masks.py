@@ -110,7 +110,8 @@ def thresholded(mask: np.ndarray, threshold: float) -> np.ndarray:
 def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndarray:
   """A mask (..., S) with soft edges: averaged with weights 1 - d / (radius + 1), d the distance; same maximum.
 
-  Positions farther than `radius`, rounded up, from the mask stay exactly zero. Beyond the border the map goes on as at the border.
+  Positions farther than `radius`, rounded up, from the mask stay exactly zero. Beyond the border the map goes on as at
+  the border.
 
   Raises:
     InputError: the radius is no number from 0 to the size of the grid.
