@@ -20,7 +20,7 @@ class Piece(NamedTuple):
 
 def documents() -> list[Path]:
   """Markdown that a reader meets, and the configurations, whose headers say what to type."""
-  found = [ROOT / 'README.md', *ROOT.glob('docs/**/*.md'), *ROOT.glob('examples/*/README.md')]
+  found = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *ROOT.glob('docs/**/*.md'), *ROOT.glob('examples/*/README.md')]
   found += [*ROOT.glob('panda_jax/assets/*.md'), *ROOT.glob('configs/*.py'), *ROOT.glob('examples/*/configs/*.py')]
   return sorted(found)
 
