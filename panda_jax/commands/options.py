@@ -55,7 +55,7 @@ def generator(
 
 def moved_generator(values: flags.FlagValues) -> None:
   generator(
-    values, 'Folder of the generator of the fit, if it has moved since. It must be the same one, which its hash tells.'
+    values, 'Folder of the generator of the fit, if it has moved since; checked by its hash.'
   )
 
 
