@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -67,7 +67,7 @@ class Header(NamedTuple):
     return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(file: BinaryIO, size: int, kinds: str = NUMBERS) -> Header:
+def read_header(file: IO[bytes], size: int, kinds: str = NUMBERS) -> Header:
   """The header of a `.npy` file of `size` bytes, which leaves the file at its numbers.
 
   Args:
@@ -92,7 +92,7 @@ def read_header(file: BinaryIO, size: int, kinds: str = NUMBERS) -> Header:
   if len(text) < length:
     raise ValueError('it is cut short within its header')
   found = _HEADER.fullmatch(text.decode('latin-1'))
-  *words, comment = found.groups(default='') if found else [None]
+  *words, comment = found.groups(default='') if found else ['']
   entries = dict(zip(words[::2], words[1::2], strict=True))
   if len(entries) < 3 or entries['fortran_order'] not in ('True', 'False') or entries['shape'][0] != '(':
     raise ValueError('its header is none that numpy writes')
@@ -165,11 +165,11 @@ def read_npy(
   return checked_array(array, argument, path, dimensions)
 
 
-def _exactly(file: BinaryIO, count: int) -> bytearray:
+def _exactly(file: IO[bytes], count: int) -> bytearray:
   content = bytearray(count)
   view, done = memoryview(content), 0
   while done < count:
-    read = file.readinto(view[done:])
+    read = file.readinto(view[done:])  # type: ignore[attr-defined]  # typeshed leaves it out of IO
     if not read:
       raise ValueError('it became shorter while it was read')
     done += read
@@ -242,7 +242,7 @@ def read_npz(
       raise _refused(argument, path, error, remedy) from error
 
 
-def _check_directory(file: BinaryIO) -> None:
+def _check_directory(file: IO[bytes]) -> None:
   """Raises ValueError unless a zip file ends as numpy's do, with a directory that is small; zipfile reads all of it."""
   size = file.seek(0, os.SEEK_END)
   file.seek(max(0, size - _END.size - _LOCATOR))
@@ -302,5 +302,6 @@ def npy_bytes(array: np.ndarray) -> bytes:
 def npz_bytes(packed: bool = False, **arrays: np.ndarray) -> bytes:
   """What numpy.savez writes of arrays: members that are stored, or `packed` ones."""
   buffer = io.BytesIO()
-  (np.savez_compressed if packed else np.savez)(buffer, **arrays)
+  save = np.savez_compressed if packed else np.savez
+  save(buffer, **arrays)  # type: ignore[arg-type]  # mypy takes one for the flag allow_pickle
   return buffer.getvalue()

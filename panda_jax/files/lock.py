@@ -21,7 +21,7 @@ from panda_jax.errors import InputError, refusal
 try:
   import fcntl
 except ImportError:  # not on Windows, where the file alone must do
-  fcntl = None
+  fcntl = None  # type: ignore[assignment]  # a module everywhere else
 
 LOCK = '.panda-jax.lock'
 LARGEST = 1000  # bytes of it that are read

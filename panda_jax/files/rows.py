@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,21 +18,23 @@ class Rows:
 
   def __init__(self, path: Path, shape: tuple[int, ...], header: bytes | None = None):
     self._path, self._partial = path, path.with_name(f'.{path.name}.partial')
-    self._shape, self._header, self._file = shape, header, None
+    self._shape, self._header = shape, header
+    self._file: BinaryIO | None = None
 
-  def _begin(self) -> None:
-    self._file = open(self._partial, 'wb')  # noqa: SIM115  closed by `finish` or `discard`
+  def _begin(self) -> BinaryIO:
+    file = self._file = open(self._partial, 'wb')  # noqa: SIM115  closed by `finish` or `discard`
     if self._header is not None:
-      self._file.write(self._header)
+      file.write(self._header)
     else:
-      np.lib.format.write_array_header_1_0(self._file, {'descr': '<f4', 'fortran_order': False, 'shape': self._shape})
+      np.lib.format.write_array_header_1_0(file, {'descr': '<f4', 'fortran_order': False, 'shape': self._shape})
+    return file
 
   def add(self, batch: np.ndarray) -> None:
-    if self._file is None:
-      self._begin()
-    self._file.write(np.ascontiguousarray(batch, '<f4').tobytes())
+    file = self._begin() if self._file is None else self._file
+    file.write(np.ascontiguousarray(batch, '<f4').tobytes())
 
   def finish(self) -> None:
+    assert self._file is not None  # something was added
     self._file.close()
     os.replace(self._partial, self._path)
 

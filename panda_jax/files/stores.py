@@ -15,9 +15,9 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -111,13 +111,17 @@ def read(folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     raise ValueError(told(error)) from error
 
 
+def _ignored(_: object) -> None:
+  pass
+
+
 @contextlib.contextmanager
 def silent_threads() -> Iterator[None]:
   """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway."""
   hooks = threading.excepthook, sys.unraisablehook
   logger = logging.getLogger('asyncio')
   level = logger.level
-  threading.excepthook = sys.unraisablehook = lambda _: None
+  threading.excepthook = sys.unraisablehook = _ignored
   logger.setLevel(logging.CRITICAL)
   try:
     yield
@@ -148,7 +152,7 @@ def told(error: Exception) -> str:
   return lines[0].strip()[:160]
 
 
-def _nested(flat: dict[str, object]) -> dict:
+def _nested(flat: Mapping[str, object]) -> dict:
   tree: dict = {}
   for name, value in flat.items():
     *parents, last = name.split('.')
@@ -159,10 +163,10 @@ def _nested(flat: dict[str, object]) -> dict:
   return tree
 
 
-def _flattened(tree: object, prefix: str = '') -> dict[str, object]:
+def _flattened(tree: object, prefix: str = '') -> dict[str, Any]:
   if not isinstance(tree, dict):
     return {prefix: tree}
-  flat = {}
+  flat: dict[str, Any] = {}
   for name, value in tree.items():
     flat |= _flattened(value, f'{prefix}.{name}' if prefix else str(name))
   return flat
@@ -173,7 +177,8 @@ def _stored(folder: Path, most: int | None) -> dict[str, Kind]:
   node = _node(folder, files)
   if len(node) > 2 * MOST_ARRAYS:
     raise ValueError(f'there are more than {MOST_ARRAYS} arrays')
-  described, chunks = {}, {}
+  described: dict[str, tuple[Kind, bool]] = {}
+  chunks: dict[tuple[str, str], dict] = {}
   for entry in node:
     name, _, part = bytes(entry['key']).decode('ascii', 'replace').rpartition('/')
     if part == '.zarray':
@@ -184,11 +189,11 @@ def _stored(folder: Path, most: int | None) -> dict[str, Kind]:
   if claimed > (CLAIMED * sum(files.values()) + CLAIMED_MORE if most is None else most):
     raise ValueError(f'its arrays claim {claimed >> 20} MB, far more than its files hold')
   for name, (kind, compressed) in described.items():
-    entry = chunks.pop((name, '.'.join('0' * len(kind.shape)) or '0'), None)
-    if entry is None:
+    chunked = chunks.pop((name, '.'.join('0' * len(kind.shape)) or '0'), None)
+    if chunked is None:
       raise ValueError(f'{name} has no numbers')
     size = math.prod(kind.shape) * kind.dtype.itemsize
-    chunk = _value(folder, files, entry, LARGEST)
+    chunk = _value(folder, files, chunked, LARGEST)
     most = zstd.most(chunk) if compressed else len(chunk)
     if most > EXPANDED * size + EXPANDED_MORE:
       raise ValueError(f'{name} unfolds to more than its {size} bytes')
@@ -265,7 +270,7 @@ def _slice(folder: Path, files: dict[str, int], location: str, largest: int) -> 
   """The bytes of a file of this folder to which the store refers."""
   found = LOCATION.fullmatch(location)
   name = f'{found[1]}{found[2]}' if found else ''
-  if name not in files:
+  if found is None or name not in files:
     raise ValueError('it refers to a file that is not in it')
   start, length = int(found[3]), int(found[4])
   if start + length > files[name] or length > largest:

@@ -18,7 +18,7 @@ from pathlib import Path
 try:
   import fcntl
 except ImportError:  # not on Windows, where leftovers then stay
-  fcntl = None
+  fcntl = None  # type: ignore[assignment]  # a module everywhere else
 
 PARTIAL, REPLACED = 'partial', 'replaced'
 CLEARINGS = 20  # tries, a tenth of a second apart
