@@ -48,14 +48,14 @@ class Clock:
       self._charge()
       self._stack.pop()
 
-  def call(self, program: Callable, /, *args, **static):
+  def call(self, program: jax.stages.Wrapped, /, *args, **static):
     """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
     key = (
       program,
       jax.tree.structure(args),
       tuple(map(_type, jax.tree.leaves(args))),
       tuple(sorted(static.items(), key=lambda item: item[0])),
-      jax.config.jax_enable_x64,
+      jax.config.jax_enable_x64,  # type: ignore[attr-defined]  # jax adds it as it is imported
     )
     if key not in _programs:
       self.on_compile(_name(program, static))

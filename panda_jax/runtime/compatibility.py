@@ -15,13 +15,13 @@ List = getattr(nnx, 'List', list)  # before flax 0.11 plain lists hold modules
 if hasattr(jax, 'enable_x64'):
   enable_x64 = jax.enable_x64
 else:  # before jax 0.8
-  from jax.experimental import enable_x64  # noqa: F401
+  from jax.experimental import enable_x64  # type: ignore[attr-defined,no-redef]  # noqa: F401  # of those only
 
 if hasattr(jax, 'shard_map'):
   shard_map = jax.shard_map
 else:  # before jax 0.6
 
-  def shard_map(f, *, mesh, in_specs, out_specs, check_vma: bool = True):
+  def shard_map(f, *, mesh, in_specs, out_specs, check_vma: bool = True):  # type: ignore[misc]  # fewer arguments
     """`jax.shard_map`; what varies over the mesh is not checked, since old versions know no `pcast`."""
     from jax.experimental.shard_map import shard_map as experimental
 

@@ -65,7 +65,7 @@ class Progress:
     if self._line is not None:
       self._line.update(text)
       self._line = notebook.Line()
-    elif self._show:
+    elif self._console is not None:
       self._console.print(text, markup=False, soft_wrap=True)
 
   def now(self, text: str) -> None:

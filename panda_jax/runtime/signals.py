@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, cast
 
 from panda_jax.errors import Interrupted
 
-NAMES = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
+NAMES: dict[int, str] = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
 ONE_PRESS = 0.3  # seconds in which two count as one: some programs send theirs to a process and to its group
 STOPPING = 'stopping at the next step; Ctrl-C again stops at once'
 
-_keeping: list[Callable[[], str]] = []  # the sentences of the blocks that are open, the innermost last
+_keeping: list[Callable[[], str | None]] = []  # the sentences of the blocks that are open, the innermost last
 _patient: list[list[int]] = []  # what the open blocks of `caught` have caught
 _listening = threading.Event()
 
@@ -62,14 +63,14 @@ def _leave(number: int, kept: str | None) -> None:
 
 def _hear(read: int) -> None:
   """Ends the process at a second Ctrl-C, whatever it is doing. SIGTERM is sent twice without impatience."""
-  first = None
+  first: float | None = None
   while received := os.read(read, 1):
     number, now = received[0], time.monotonic()
     if first is None and number in NAMES:
       first = now
       if _patient:
         os.write(2, f'{NAMES[number]}: {STOPPING}\n'.encode())
-    elif number == signal.SIGINT and now - first >= ONE_PRESS:
+    elif first is not None and number == signal.SIGINT and now - first >= ONE_PRESS:
       _leave(number, _keeping[-1]() if _keeping else None)
 
 
@@ -175,7 +176,7 @@ def keeping(kept: Callable[[], str | None], done: str | None = None) -> Iterator
   except BaseException as error:
     if getattr(error, 'kept', None) is None:
       with contextlib.suppress(AttributeError):  # of errors that take no more
-        error.kept = _keeping[depth]()
+        cast(Any, error).kept = _keeping[depth]()
     raise
   finally:
     del _keeping[depth:]
