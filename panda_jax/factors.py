@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -111,7 +112,7 @@ class Factors:
         raise InputError('mean', 'NaN or infinity', 'it has entries that are not finite', 'give finite numbers')
       object.__setattr__(self, 'mean', _kept_mean(mean))
 
-  __hash__ = None
+  __hash__ = None  # type: ignore[assignment]  # as Python tells that there is none
   __array_ufunc__ = None  # `array == factors` is not for numpy to answer
 
   def __eq__(self, other) -> bool:
@@ -120,7 +121,8 @@ class Factors:
     if tuple(self.grid) != tuple(other.grid) or (self.mean is None) != (other.mean is None):
       return False
     pairs = [(self.appearances, other.appearances), (self.parts, other.parts)]
-    pairs += [] if self.mean is None else [(self.mean, other.mean)]
+    if self.mean is not None and other.mean is not None:
+      pairs.append((self.mean, other.mean))
     return all(np.array_equal(one, two) for one, two in pairs)
 
   def __repr__(self) -> str:
@@ -280,7 +282,7 @@ class Factors:
 
   def save(self, path: str | os.PathLike) -> None:
     """One .npz with appearances, parts, grid, provenance (a JSON string) and, if centred, mean. No pickle inside."""
-    arrays = {
+    arrays: dict[str, Any] = {
       'appearances': self.appearances,
       'parts': self.parts,
       'grid': np.asarray(self.grid, np.int64),
@@ -303,7 +305,8 @@ class Factors:
       for name in {*data} - {'provenance', 'mean'}:
         checked_array(data[name], name, 'array')
       provenance = parsed_json(str(data['provenance']), PROVENANCE)
-      return cls(data['appearances'], data['parts'], data['grid'], provenance, data.get('mean'))
+      grid: Any = data['grid']  # checked by __post_init__, which makes it a tuple
+      return cls(data['appearances'], data['parts'], grid, provenance, data.get('mean'))
     except ValueError as error:
       said = f'{error.argument}: {error.problem}' if isinstance(error, InputError) else f'provenance: {error}'
       raise InputError('factors', path, f'it is damaged ({said})', REMEDY) from error
@@ -335,7 +338,7 @@ class Factors:
       if side * side != len(P):
         raise InputError('us_path', us_path, f'{len(P)} positions are no square', 'give grid=(H, W)')
       grid = (side, side)
-    provenance = {'source': 'published', 'uc': Path(uc_path).name, 'us': Path(us_path).name}
+    provenance: dict[str, Any] = {'source': 'published', 'uc': Path(uc_path).name, 'us': Path(us_path).name}
     found = re.search(r'name_(.+)-layer_(\d+)-rank_', Path(uc_path).name)
     if found:
       provenance |= {'name': found[1], 'layer': int(found[2])}

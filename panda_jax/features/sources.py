@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -133,6 +134,9 @@ def _as_array(features, argument: str = 'features') -> np.ndarray:
     ) from error
 
 
+Source = TypeVar('Source', bound='FeatureSource')
+
+
 class FeatureSource:
   """Samples that can be passed over as often as needed.
 
@@ -199,7 +203,7 @@ class FeatureSource:
     return np.concatenate(found)
 
 
-def limited(source: FeatureSource, samples: int, **changes) -> FeatureSource:
+def limited(source: Source, samples: int, **changes) -> Source:
   """A copy with another number of samples and other attributes."""
   part = copy.copy(source)
   vars(part).update(samples=samples, **changes)
@@ -530,7 +534,7 @@ def as_source(
     return features
   if isinstance(features, str | os.PathLike):
     return NpySource(features, grid, samples, layout)
-  if isinstance(features, np.memmap) and _is_whole_file(features):
+  if isinstance(features, np.memmap) and features.filename is not None and _is_whole_file(features):
     return NpySource(features.filename, grid, samples, layout)
   if isinstance(features, list | tuple):
     stacked = _stacked(features, grid)

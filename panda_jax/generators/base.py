@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -84,17 +85,17 @@ def label_rows(labels: ArrayLike | None, num_classes: int, samples: int, dtype=j
   remedy = f'give {samples} class indices from 0 to {num_classes - 1}, or rows of shape ({samples}, {num_classes})'
   if labels is None:
     raise InputError('labels', None, f'this generator has {num_classes} classes', remedy)
-  labels = checked_labels(labels, remedy) if is_concrete(labels) else labels
-  text = 'x'.join(map(str, labels.shape))
-  if len(labels) != samples:
+  rows = checked_labels(labels, remedy) if is_concrete(labels) else cast(jax.Array, labels)
+  text = 'x'.join(map(str, rows.shape))
+  if len(rows) != samples:
     raise InputError('labels', f'shape {text}', f'there must be one label per sample, {samples}', remedy)
-  if labels.ndim == 2:
-    if labels.shape[1] != num_classes:
+  if rows.ndim == 2:
+    if rows.shape[1] != num_classes:
       raise InputError('labels', f'shape {text}', f'rows of this generator have {num_classes} numbers', remedy)
-    return jnp.asarray(labels).astype(dtype)
-  if is_concrete(labels) and labels.max() >= num_classes:
-    raise InputError('labels', labels.max(), 'there is no such class', remedy)
-  return jax.nn.one_hot(jnp.asarray(labels), num_classes, dtype=dtype)
+    return jnp.asarray(rows).astype(dtype)
+  if is_concrete(rows) and rows.max() >= num_classes:
+    raise InputError('labels', rows.max(), 'there is no such class', remedy)
+  return jax.nn.one_hot(jnp.asarray(rows), num_classes, dtype=dtype)
 
 
 def _brief(value) -> str:
@@ -237,7 +238,7 @@ class Compiled:
   """
 
   def __init__(self, generator: nnx.Module):
-    self.generator = generator
+    self.generator: Any = generator  # a module and a `Generator`: there is no type of both
     graphdef, state = nnx.split(generator)
     self._arrays, treedef = jax.tree.flatten(state)
 

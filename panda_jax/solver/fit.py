@@ -288,7 +288,7 @@ def fit(
       if source.samples is not None:
         chosen = plan(source, source.samples, store, budget, storage, own)
         on_plan(chosen)
-      if source.kind == 'generator' and chosen.store != 'source':  # made once, if there is room
+      if source.kind == 'generator' and chosen is not None and chosen.store != 'source':  # made once, if there is room
         own = processes.together(partial(held_in_memory, own, told('generate')))
       # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
       now = resume is not None or source.kind != 'array' or processes.several()
@@ -297,7 +297,10 @@ def fit(
       if chosen is None:
         chosen = plan(source, scanned.samples, store, budget, storage)
         on_plan(chosen)
-    state = resume(sha256) if resume else None
+    state = None
+    if resume:
+      assert sha256 is not None  # see `now`
+      state = resume(sha256)
     # Sums over features that live elsewhere round otherwise.
     if state is not None and store == 'auto' and state.store in STORES:
       chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
