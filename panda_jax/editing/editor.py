@@ -3,8 +3,8 @@
 Letters: N samples, S positions, C channels, E edits, K strengths; images are (h, w, channels) before clipping.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from flax import nnx
 from panda_jax.editing.edits import AnyEdit, Composed, Edit, compose, layer_rms, make_edit, offset, sweep_length
 from panda_jax.errors import InputError
 from panda_jax.generators.base import Compiled, checked_layer
+from panda_jax.generators.protocol import Generator
 
 __all__ = [
   'AnyEdit',
@@ -65,12 +66,19 @@ class Editor:
     InputError: no such layer or noise.
   """
 
-  def __init__(self, generator, layer: int, noise: str = 'const', drop_rgb: bool = False, batch: int | None = None):
-    self.generator = generator.generator if isinstance(generator, Compiled) else generator
+  def __init__(
+    self,
+    generator: Generator | Compiled,
+    layer: int,
+    noise: str = 'const',
+    drop_rgb: bool = False,
+    batch: int | None = None,
+  ):
+    self.generator: Generator = generator.generator if isinstance(generator, Compiled) else generator
     layers = self.generator.layers
     self.layer = checked_layer(layer, layers)
-    self._channels, height, width = layers[self.layer]
-    self._positions = height * width
+    channels, height, width = layers[self.layer]
+    self._channels, self._positions = channels, height * width
     if noise not in ('const', 'none'):
       raise InputError('noise', noise, 'both pictures must have the same', "give 'const' or 'none'")
     if batch is not None and (not isinstance(batch, int | np.integer) or batch < 1):
@@ -99,12 +107,12 @@ class Editor:
       return module(arrays).run_from(latents, state, self.layer, drop_rgb=drop_rgb, **options)
 
     self._functions = run_to, resume
-    self._programs = jax.jit(run_to), jax.jit(resume)
-    self._pixels = None
+    self._programs: tuple[Callable[..., Any], Callable[..., Any]] = jax.jit(run_to), jax.jit(resume)
+    self._pixels: int | None = None
 
   def compilations(self) -> int:
     """How often the resume was compiled so far."""
-    return 0 if self._programs is self._functions else self._programs[1]._cache_size()
+    return 0 if self._programs is self._functions else cast(Any, self._programs[1])._cache_size()
 
   def _run(self, which: int, *args):
     try:
@@ -143,12 +151,12 @@ class Editor:
 
   def batches(self, latents, edits: AnyEdit | Sequence[AnyEdit]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `images`, some samples at a time: (original, edited) of the next samples, in order."""
-    several = not isinstance(edits, Edit | Composed)
-    listed = list(edits) if several else [edits]
+    single = isinstance(edits, Edit | Composed)
+    listed = [edits] if isinstance(edits, Edit | Composed) else list(edits)
     N = _count(latents)
     K = self._check(listed, N)
     variants = [(edit, k) for edit in listed for k in range(K or 1)]
-    shape = (*((len(listed),) if several else ()), *(() if K is None else (K,)))
+    shape = (*(() if single else (len(listed),)), *(() if K is None else (K,)))
     n = max(1, min(N, self._most(latents) // (1 + len(variants))))
     for first in range(0, N, n):
       samples = np.minimum(first + np.arange(n), N - 1)  # the last batch is filled up: one program serves all
@@ -219,7 +227,7 @@ class Editor:
         )
       if np.ndim(term.mask) == 2 and np.shape(term.mask)[0] != N:
         raise InputError('mask', f'{len(term.mask)} of them', f'there are {N} samples', 'give one mask, or one each')
-    lengths = {sweep_length(edit) for edit in edits} - {None}
+    lengths = {K for edit in edits if (K := sweep_length(edit)) is not None}
     if len(lengths) > 1:
       raise InputError('alpha', sorted(lengths), 'sweeps of different lengths', 'give as many strengths to every edit')
     return lengths.pop() if lengths else None
@@ -242,8 +250,8 @@ def added(features: jax.Array, where: jax.Array, directions: jax.Array) -> jax.A
   """
   # Outer products written out, which fuse into one pass over the features; a matrix product would store them first.
   B, T, S = where.shape
-  change = sum(where[:, t].reshape(B, S, 1) * directions[:, t].reshape(B, 1, -1) for t in range(T))
-  change = change.reshape(features.shape)
+  products = (where[:, t].reshape(B, S, 1) * directions[:, t].reshape(B, 1, -1) for t in range(T))
+  change = cast(jax.Array, sum(products)).reshape(features.shape)
   changed = (features.astype(change.dtype) + change).astype(features.dtype)
   return jnp.where(change == 0, features, changed)
 
@@ -257,7 +265,7 @@ class _Row(NamedTuple):
   number: int = 0
 
 
-def _strength(term: Edit, k: int | None) -> np.float32:
+def _strength(term: Edit, k: int | None) -> np.ndarray:
   alpha = np.asarray(term.alpha, np.float32)
   return alpha if not alpha.ndim else alpha[k]
 

@@ -56,6 +56,7 @@ class _Saved:
     """
     from panda_jax.editing import zoo
 
+    assert isinstance(self, Edit | Composed)  # there are no others
     zoo.save_edit(self, path, name, factors, note, overwrite)
 
 
@@ -73,7 +74,7 @@ class Edit(_Saved):
 
   direction: np.ndarray
   mask: np.ndarray
-  alpha: np.ndarray
+  alpha: np.ndarray | np.floating | float
   recipe: Recipe | None = dataclasses.field(default=None, repr=False)
 
   def tree_flatten_with_keys(self):
@@ -150,7 +151,7 @@ def sweep_length(edit: AnyEdit) -> int | None:
 def offset(edit: AnyEdit) -> np.ndarray:
   """What an edit adds to features: (S, C), with axes N and K in front, as far as it has them; float32."""
   K = sweep_length(edit)
-  total = np.float32(0)
+  total: np.ndarray = np.zeros((), np.float32)
   for term in edit.terms:
     alpha = np.asarray(term.alpha, np.float32)
     alpha = alpha if K is None else np.broadcast_to(alpha, (K,)).reshape(K, 1, 1)
@@ -160,7 +161,7 @@ def offset(edit: AnyEdit) -> np.ndarray:
   return total
 
 
-def checked_alpha(alpha: ArrayLike) -> np.ndarray:
+def checked_alpha(alpha: ArrayLike | Sequence[float]) -> np.ndarray:
   """A strength, or a sweep (K,), float32.
 
   Raises:
@@ -173,7 +174,8 @@ def checked_alpha(alpha: ArrayLike) -> np.ndarray:
     raise InputError('alpha', alpha, 'it is no number', remedy) from error
   if array.ndim > 1 or array.size == 0:
     raise InputError('alpha', f'shape {array.shape}', 'it is neither a number nor a list of them', remedy)
-  single = array.astype(np.float32) if np.abs(array).max() < np.finfo(np.float32).max else np.float32('inf')
+  fits = np.abs(array).max() < np.finfo(np.float32).max
+  single = array.astype(np.float32) if fits else np.asarray(np.inf, np.float32)
   if not np.isfinite(single).all():
     raise InputError('alpha', alpha, 'it is not finite', remedy)
   return single
@@ -199,7 +201,7 @@ def make_edit(
   factors: Factors,
   part: int | Sequence[int] | None = None,
   appearance: int = 0,
-  alpha: ArrayLike = 1.0,
+  alpha: ArrayLike | Sequence[float] = 1.0,
   *,
   convention: str = 'unit',
   alpha_unit: str = 'feature',
@@ -234,11 +236,13 @@ def make_edit(
   """
   if part is None and mask is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
-  drawn = None if mask is None else masks.as_mask(mask, factors.grid)
-  recipe = {'part': part, 'appearance': appearance, 'alpha': alpha, 'convention': convention, 'alpha_unit': alpha_unit}
+  drawn = None if mask is None else masks.as_mask(np.asarray(mask), factors.grid)
+  recipe: dict[str, Any] = {'part': part, 'appearance': appearance, 'alpha': alpha}
+  recipe |= {'convention': convention, 'alpha_unit': alpha_unit}
   recipe |= {'rms': rms, 'mask': drawn, 'combine': combine, 'threshold': threshold, 'feather': feather}
   recipe |= {'parts': parts, 'directions': directions}
   if part is None:
+    assert drawn is not None
     where = masks.shaped(drawn, factors.grid, threshold, feather)
   else:
     parts = factors.parts if parts is None else _checked_parts(parts, factors)

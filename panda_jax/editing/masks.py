@@ -10,6 +10,7 @@ import numbers
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def checked_index(argument: str, index, count: int, name: str) -> int:
   Raises:
     InputError: it is none; the text gives the range.
   """
-  if not isinstance(index, numbers.Integral) or isinstance(index, bool) or not 0 <= index < count:
+  if not isinstance(index, numbers.Integral) or isinstance(index, bool) or not 0 <= int(index) < count:
     raise InputError(argument, index, f'there are {count} {name}', f'give one from 0 to {count - 1}')
   return int(index)
 
@@ -57,7 +58,7 @@ def part_mask(
       zero; under 'published' constant), which is named rather than divided by.
   """
   parts = np.asarray(parts, np.float32)
-  columns = [chosen] if isinstance(chosen, numbers.Integral) else list(chosen)
+  columns: list[Any] = [chosen] if isinstance(chosen, int | numbers.Integral) else list(chosen)
   if len(columns) > parts.shape[-1] or len(set(columns)) < len(columns):
     raise InputError('part', f'{len(columns)} of them', 'one is named twice', 'name each once')
   columns = [checked_index('part', k, parts.shape[-1], 'parts') for k in columns]
@@ -76,10 +77,10 @@ def part_mask(
       live = ', '.join(map(str, np.flatnonzero(peaks > 0))) or 'there is none'
       problem = 'it is dead (all zero)' if parts.ndim == 2 else 'refinement left nothing of it in any sample'
       raise InputError('part', k, problem, f'choose a live one: {live}')
-  columns = parts[..., columns]
+  taken = parts[..., columns]
   if convention == 'unit':
-    columns = columns * _reciprocal(columns.max(axis=-2, keepdims=True))
-  mask = columns.sum(axis=-1) if combine == 'sum' else columns.max(axis=-1)
+    taken = taken * _reciprocal(taken.max(axis=-2, keepdims=True))
+  mask = taken.sum(axis=-1) if combine == 'sum' else taken.max(axis=-1)
   if convention == 'unit':  # overlapping parts may add up to more than 1
     return mask * _reciprocal(mask.max(axis=-1, keepdims=True))
   if convention == 'published':

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
@@ -68,6 +69,8 @@ class _Sample(NamedTuple):
     One product with the sample's own matrices; `forms` and `lifted` turn it into what a step needs.
     """
     if self.Y is None:
+      assert self.B is not None
+      assert self.D is not None
       return dot(self.B, V), dot(self.D, V)
     thin = dot(self.Y.T, V)
     return thin, dot(G, thin)
@@ -253,7 +256,7 @@ def checked_numbers(proximal, steps, tolerance) -> tuple[float, int, float]:
 
 
 def refine(
-  features: np.ndarray,
+  features: ArrayLike,
   factors: Factors,
   proximal: float = 0.0,
   *,

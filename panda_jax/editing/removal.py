@@ -6,9 +6,10 @@ positions, C channels, R_C appearances.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 
 from panda_jax.editing import masks
 from panda_jax.editing.edits import Edit, Recipe, checked_alpha, direction_of
@@ -62,7 +63,7 @@ def border_and_centre(grid: tuple[int, int], margin: int = 0) -> tuple[np.ndarra
   return ring.reshape(-1), middle.reshape(-1) & ~ring.reshape(-1)
 
 
-def find_background(features: np.ndarray, factors: Factors, margin: int = 0) -> Background:
+def find_background(features: ArrayLike, factors: Factors, margin: int = 0) -> Background:
   """The appearance whose energy is at the border of the image rather than in its centre.
 
   With B_j the mean over samples of the squared mean coordinate a_j'z along the border, a_j of unit length, and C_j the
@@ -93,7 +94,7 @@ def find_background(features: np.ndarray, factors: Factors, margin: int = 0) -> 
 
 
 def remove(
-  features: np.ndarray,
+  features: ArrayLike,
   factors: Factors,
   part: int | Sequence[int],
   appearance: int | None = None,
@@ -129,14 +130,16 @@ def remove(
   Z = as_fibres(features, factors)
   if separate not in METHODS:
     raise InputError('separate', separate, 'unknown', f'give one of {", ".join(METHODS)}')
-  strength = checked_alpha(strength)
-  if strength.ndim:
-    raise InputError('strength', strength, 'it is one number', 'give one such as 1')
+  times = checked_alpha(strength)
+  if times.ndim:
+    raise InputError('strength', times, 'it is one number', 'give one such as 1')
   mask = masks.shaped(
     masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn
   ).astype(np.float64)
-  found = find_background(features, factors, margin) if appearance is None else None
-  index = appearance if found is None else found.appearance
+  if appearance is None:
+    index, scores = find_background(features, factors, margin)
+  else:
+    index, scores = appearance, None
   direction = direction_of(factors.appearances, index)
   c = np.stack([z @ direction for z in Z]).astype(np.float64)  # (N, S)
   ring, _ = border_and_centre(factors.grid, margin)
@@ -148,13 +151,13 @@ def remove(
   alphas = _alphas(c, background, mask)
   if np.isnan(alphas).all():
     raise InputError('appearance', index, 'no sample has background outside the part', 'choose another appearance')
-  alpha = np.float32(strength * np.nanmedian(alphas))
+  alpha = np.float32(times * np.nanmedian(alphas))
   after = side * (c + float(alpha) * mask[None]) >= level
   covered = np.stack([x @ mask / mask.sum() for x in (background, after)])
-  recipe = {'part': part, 'appearance': index, 'alpha': alpha, 'mask': drawn}
+  recipe: dict[str, Any] = {'part': part, 'appearance': index, 'alpha': alpha, 'mask': drawn}
   recipe |= {'combine': combine, 'threshold': threshold, 'feather': feather}
   edit = Edit(direction, mask.astype(np.float32), alpha, Recipe(factors, recipe))
-  return Removal(edit, int(index), None if found is None else found.scores, alphas, side * level, covered)
+  return Removal(edit, int(index), scores, alphas, side * level, covered)
 
 
 def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -166,7 +169,7 @@ def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarr
   return (outside - inside) * mask.sum() / np.sum(mask * mask)
 
 
-def as_fibres(features: np.ndarray, factors: Factors) -> np.ndarray:
+def as_fibres(features: ArrayLike, factors: Factors) -> np.ndarray:
   """Features (N, S, C) float32 from (N, H, W, C).
 
   Raises:

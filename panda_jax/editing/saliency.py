@@ -7,10 +7,12 @@ Letters: N samples, H, W grid, C channels, k chosen appearances, (h, w) pixels o
 
 import numbers
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
@@ -26,12 +28,12 @@ def checked_appearances(appearances: int | Sequence[int], count: int) -> list[in
   Raises:
     InputError: one is out of range, is named twice, or there is none.
   """
-  chosen = [appearances] if isinstance(appearances, numbers.Real) else list(appearances)
+  chosen: list[Any] = [appearances] if isinstance(appearances, int | numbers.Real) else list(appearances)
   remedy = f'give one or more from 0 to {count - 1}'
   if not chosen:
     raise InputError('appearance', 'none', 'nothing is chosen', remedy)
   for j in chosen:
-    if not isinstance(j, numbers.Integral) or isinstance(j, bool) or not 0 <= j < count:
+    if not isinstance(j, numbers.Integral) or isinstance(j, bool) or not 0 <= int(j) < count:
       raise InputError('appearance', j, f'there are {count} appearances', remedy)
   if len(set(chosen)) < len(chosen):
     raise InputError('appearance', ','.join(map(str, chosen)), 'one is named twice', remedy)
@@ -65,7 +67,7 @@ def title(whose: str, white: str) -> str:
   return f'Coordinates of {whose}: red is above, blue below {white}.'
 
 
-def coordinates(features: np.ndarray, factors: Factors, appearances: int | Sequence[int]) -> np.ndarray:
+def coordinates(features: ArrayLike, factors: Factors, appearances: int | Sequence[int]) -> np.ndarray:
   """Coordinates a_j'z of each position of each sample.
 
   Args:
@@ -139,7 +141,7 @@ class Statistics:
     mean, std, low, high: (k,) float64; nothing before the first batch.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.samples = self.count = 0
     self._histograms: list[_Histogram] = []
 
@@ -211,7 +213,7 @@ def heat_maps(values: np.ndarray, low: float, high: float, size: tuple[int, int]
 
   As published, but what lies beyond the dataset's range is clipped, where the published cast to bytes wraps round.
   """
-  scaled = (values - np.float32(low)) / max(float(high) - float(low), np.finfo(np.float32).tiny)
+  scaled = (values - np.float32(low)) / max(float(high) - float(low), float(np.finfo(np.float32).tiny))
   return resized((np.clip(scaled, 0, 1) * 255).astype(np.uint8), size, margin)
 
 

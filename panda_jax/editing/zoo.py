@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class Spec:
     return make_edit(
       factors,
       list(self.part) or None,
-      0 if directions is not None else self.appearance,
+      0 if directions is not None else cast(int, self.appearance),  # `make_edit` refuses None
       self.alpha,
       convention=self.convention,
       alpha_unit=self.alpha_unit,
@@ -175,7 +175,7 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
 
 def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
   """Writes a zoo, whole or not at all."""
-  edits = {}
+  edits: dict[str, dict[str, Any]] = {}
   for name, named in zoo.items():
     edits[name] = {'factors': named.factors, 'layer': named.layer, 'terms': [spec.to_json() for spec in named.terms]}
     if named.note:
@@ -304,8 +304,8 @@ def load_edit(path: str | os.PathLike, name: str | None = None, factors: Factors
   named = chosen(zoo, name, path)
   if factors is not None:
     return named.edit(factors, digest_of(factors), name)
-  edits = [_by_itself(spec) for spec in named.terms]
-  if None in edits:
+  edits = [edit for spec in named.terms if (edit := _by_itself(spec)) is not None]
+  if len(edits) < len(named.terms):
     remedy = f'give factors=, those of hash {named.factors[:12]}…'
     raise InputError('factors', None, f'{name!r} tells parts and appearances by their numbers', remedy)
   return edits[0] if len(edits) == 1 else compose(edits)
@@ -316,7 +316,8 @@ def _by_itself(spec: Spec) -> Edit | None:
   own = Spec((), None, spec.alpha, 'paper', mask=spec.mask, direction=spec.direction)
   if spec != own or spec.mask is None or spec.direction is None:
     return None
-  return Edit(*(np.asarray(x, np.float32) for x in (spec.direction, spec.mask, spec.alpha)))
+  direction, mask, alpha = (np.asarray(x, np.float32) for x in (spec.direction, spec.mask, spec.alpha))
+  return Edit(direction, mask, alpha)
 
 
 def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:
@@ -327,7 +328,7 @@ def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '
   """
   import difflib
 
-  if name in zoo:
+  if name is not None and name in zoo:
     return zoo[name]
   found = [full for full in zoo if full.rpartition('/')[2] == name]
   if len(found) == 1:
@@ -361,7 +362,7 @@ class Annotated(NamedTuple):
     Raises:
       InputError: a file is not there, or its rank is another.
     """
-    paths = [_found(folder, name) for name in (self.uc, self.us)]
+    paths = _found(folder, self.uc), _found(folder, self.us)
     factors = Factors.load_published(*paths)
     for matrix, rank, path in zip((factors.appearances, factors.parts), self.ranks, paths, strict=True):
       if matrix.shape[1] != rank:
@@ -387,8 +388,8 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
   try:
     with warnings.catch_warnings(action='ignore'):  # of strange escapes, which are none of ours
       body = ast.parse(content.decode()).body
-    nodes = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
-    nodes = [node for node in nodes if isinstance(node, ast.Dict)]
+    values = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
+    nodes = [node for node in values if isinstance(node, ast.Dict)]
     literals = []
     for node in nodes:
       try:
