@@ -6,7 +6,7 @@ Letters: N samples, E edits, K strengths, (h, w) pixels, d dimensions of the spa
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +96,7 @@ class Bench:
       for trees in (parts, states)
     )
     self._nothing = None
-    self.original = None
+    self.original: np.ndarray | Any = None  # until `start`
 
   def start(self, nothing: AnyEdit) -> 'Bench':
     """Makes the originals: the same call as any edit, with one that adds nothing."""

@@ -179,6 +179,7 @@ class Finder:
     self._opened, self._settings, self._sets = opened, settings, sets
     self.editor = Editor(opened.needed_generator(), opened.layer, opened.noise)
     size = opened.image_size()
+    assert size is not None  # there is a generator
     self._batch = max(1, min(MOST_IMAGES, BATCH_PIXELS // (size[0] * size[1])))
     self.regions = part_regions(opened.factors, size, opened.margin)
     unedited = [
@@ -195,7 +196,7 @@ class Finder:
     nothing = Edit(np.zeros(C, np.float32), np.zeros(S, np.float32), np.float32(0))
     return Bench(self.editor, self._opened.latents(seeds), self._batch).start(nothing)
 
-  def measured(self, part: int, appearances: Sequence[int], strengths: Sequence[float]) -> list[Candidate]:
+  def measured(self, part: int, appearances: Sequence[int], strengths: Sequence[float] | np.ndarray) -> list[Candidate]:
     """Both signs of pairs, strength by strength until more is of no use; `strengths` are changes per alpha."""
     sweeps = [_Sweep(appearance, sign, []) for appearance in appearances for sign in (1, -1)]
     scale = {appearance: 1 / strength for appearance, strength in zip(appearances, strengths, strict=True)}
@@ -290,9 +291,16 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
   on_progress('measuring the best on held-out samples')
   chosen = finder.judged([*diverse(candidates, settings.top), *drawn])
   edits, drawn = chosen[: len(chosen) - len(drawn)], chosen[len(chosen) - len(drawn) :]
-  edits.sort(key=lambda one: (one.part, -one.heldout.score))
+  edits.sort(key=_place)
   shown = list(sets['heldout'][:SHOWN])
-  original = chosen[0].frames[0] if chosen else finder.bench(sets['heldout'][:SHOWN]).original
+  frames = chosen[0].frames if chosen else None
+  original = finder.bench(sets['heldout'][:SHOWN]).original if frames is None else frames[0]
   seeds = {name: (numbers.start, len(numbers)) for name, numbers in sets.items()}
   made = len(candidates) + len(drawn)
   return Found(screened, edits, drawn, seeds, finder.regions, original, shown, made, finder.editor.compilations())
+
+
+def _place(judged: Candidate) -> tuple[int, float]:
+  """Where it comes in the catalog."""
+  assert judged.heldout is not None
+  return judged.part, -judged.heldout.score

@@ -210,7 +210,13 @@ def attribute_edit(
   natural = search.natural_appearances(responses.features, one, components, SHARE)
   grams = responses.grams(one, np.zeros(responses.channels), natural.basis)
   b, gain = search.best_for_attribute(grams, weight)
-  match = metrics.match_strength(lambda alpha: responses.energies(one, alpha * (natural.basis @ b)).gained, target)
+
+  def gain_at(alpha: float) -> np.ndarray:
+    gained = responses.energies(one, alpha * (natural.basis @ b)).gained
+    assert gained is not None  # there is an attribute
+    return gained
+
+  match = metrics.match_strength(gain_at, target)
   return _result(_Search(natural, _judged(responses, natural, match.alpha * b, one, match, 0.0), 0.0, gain), [])
 
 

@@ -62,7 +62,7 @@ class FinishedFit:
     """
     self.factors, self.config, self.folder = factors, config or {}, folder
     self._made = factors.provenance.get('generator') or {}
-    self.layer = factors.provenance.get('layer') if layer is None else layer
+    self.layer: int | Any = factors.provenance.get('layer') if layer is None else layer  # an int with a generator
     self.seed, self.noise = int(self._made.get('seed', 0)), 'const'
     self.digest_factors, self.mean = digest_of(factors), full_mean(factors)
     self._given = generator
