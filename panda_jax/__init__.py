@@ -6,6 +6,7 @@ may change in any release. So `panda_jax.fit` is public, and the module `panda_j
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 __version__ = '0.1.0'
 
@@ -36,6 +37,32 @@ _PLACES = {
   'saliency': 'editing.saliency:coordinates',
 }
 __all__ = ['__version__', *_PLACES]
+
+if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
+  from panda_jax.editing.editor import Editor as Editor
+  from panda_jax.editing.edits import compose as compose
+  from panda_jax.editing.edits import make_edit as make_edit
+  from panda_jax.editing.refine import refine as refine
+  from panda_jax.editing.removal import remove as remove
+  from panda_jax.editing.saliency import coordinates
+  from panda_jax.editing.zoo import load_edit as load_edit
+  from panda_jax.errors import InputError as InputError
+  from panda_jax.errors import NonFiniteError as NonFiniteError
+  from panda_jax.estimator import PandA as PandA
+  from panda_jax.factors import Factors as Factors
+  from panda_jax.features.sources import ArraySource as ArraySource
+  from panda_jax.features.sources import FeatureSource as FeatureSource
+  from panda_jax.features.sources import IterableSource as IterableSource
+  from panda_jax.features.sources import NpySource as NpySource
+  from panda_jax.generators.base import Compiled as Compiled
+  from panda_jax.generators.disk import load_generator as load_generator
+  from panda_jax.regions.region_edit import RegionEdit as RegionEdit
+  from panda_jax.regions.region_edit import region_edit as region_edit
+  from panda_jax.solver.fit import FitResult as FitResult
+  from panda_jax.solver.fit import fit as fit
+  from panda_jax.workdir.finished_fit import open_workdir as open_workdir
+
+  saliency = coordinates
 
 
 def __getattr__(name: str):

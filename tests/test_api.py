@@ -1,5 +1,6 @@
 """What can be imported from the top, and how results show themselves."""
 
+import ast
 import importlib
 import io
 import os
@@ -34,6 +35,19 @@ def test_every_public_name_is_there_and_is_no_submodule(name):
   assert name in dir(panda_jax)
   assert not (PACKAGE / name).exists()
   assert not (PACKAGE / f'{name}.py').exists()
+
+
+def test_type_checkers_see_every_public_name_in_its_place():
+  body = ast.parse((PACKAGE / '__init__.py').read_text()).body
+  (block,) = (node.body for node in body if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING')
+  imports = [node for node in block if isinstance(node, ast.ImportFrom)]
+  places = {alias.name: f'{node.module}:{alias.name}' for node in imports for alias in node.names}
+  for node in block:
+    if isinstance(node, ast.Assign):
+      places[ast.unparse(node.targets[0])] = places.pop(ast.unparse(node.value))
+  wanted = {name: f'panda_jax.{place}' for name, place in panda_jax._PLACES.items()}
+  assert places == {name: place if ':' in place else f'{place}:{name}' for name, place in wanted.items()}
+  assert (PACKAGE / 'py.typed').is_file()
 
 
 def test_names_stay_what_they_are_when_submodules_are_imported():
