@@ -54,9 +54,7 @@ def generator(
 
 
 def moved_generator(values: flags.FlagValues) -> None:
-  generator(
-    values, 'Folder of the generator of the fit, if it has moved since; checked by its hash.'
-  )
+  generator(values, 'Folder of the generator of the fit, if it has moved since; checked by its hash.')
 
 
 def truncation(values: flags.FlagValues) -> None:

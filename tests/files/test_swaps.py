@@ -29,7 +29,7 @@ def dying(function, before):
   return changed
 
 def write(folder):
-  with folders.appearing(folder, replace=True) as partial:
+  with swaps.appearing(folder, replace=True) as partial:
     (partial / 'a').write_text('new')
     (partial / 'sub').mkdir()
     (partial / 'sub' / 'b').write_text('new')
@@ -50,14 +50,14 @@ for name in ('mkdir', 'clear_leftovers', '_made', '_flush', '_flush_one', '_put'
         child = os.fork()
         if child == 0:
           if not exchange:
-            folders._exchange = lambda first, second: False
-          holder = {'mkdir': Path, 'rename': os, 'rmtree': shutil}.get(name, folders)
+            swaps._exchange = lambda first, second: False
+          holder = {'mkdir': Path, 'rename': os, 'rmtree': shutil}.get(name, swaps)
           setattr(holder, name, dying(getattr(holder, name), before))
           write(folder)
           os._exit(0)
         _, status = os.waitpid(child, 0)
         case = {'killed': os.WIFSIGNALED(status), 'after': contents(folder) if folder.exists() else None}
-        folders.clear_leftovers(folder)
+        swaps.clear_leftovers(folder)
         case['cleared'] = contents(folder) if folder.exists() else None
         case['left'] = [path.name for path in place.iterdir()]
         write(folder)
