@@ -32,8 +32,8 @@ from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.factors import Factors
 from panda_jax.generators import load_generator, registry, seeds
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
+from panda_jax.generators.structure import Compiled
 from panda_jax.results.refinement import likeness
 from panda_jax.solver.fit import fit
 

@@ -14,7 +14,7 @@ __version__ = '0.1.0'
 # first use: JAX takes a second, and not every use needs it. No submodule may have one of these names.
 _PLACES = {
   'ArraySource': 'features.sources',
-  'Compiled': 'generators.base',
+  'Compiled': 'generators.structure',
   'Editor': 'editing.editor',
   'Factors': 'factors',
   'FeatureSource': 'features.sources',
@@ -54,8 +54,8 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.features.sources import FeatureSource as FeatureSource
   from panda_jax.features.sources import IterableSource as IterableSource
   from panda_jax.features.sources import NpySource as NpySource
-  from panda_jax.generators.base import Compiled as Compiled
   from panda_jax.generators.disk import load_generator as load_generator
+  from panda_jax.generators.structure import Compiled as Compiled
   from panda_jax.regions.region_edit import RegionEdit as RegionEdit
   from panda_jax.regions.region_edit import region_edit as region_edit
   from panda_jax.solver.fit import FitResult as FitResult

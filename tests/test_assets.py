@@ -10,9 +10,9 @@ import pytest
 import panda_jax
 from panda_jax.errors import InputError
 from panda_jax.generators import save_generator
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.disk import embedded, leaves, read_description
 from panda_jax.generators.seeds import draws
+from panda_jax.generators.structure import Compiled
 
 ASSETS = Path(panda_jax.__file__).parent / 'assets'
 

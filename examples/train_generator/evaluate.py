@@ -20,8 +20,8 @@ from examples.train_generator import data
 from panda_jax.commands import parser
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.seeds import draws
+from panda_jax.generators.structure import Compiled
 from panda_jax.pictures.figures import draw_images
 from panda_jax.regions import realism
 from panda_jax.runtime.progress import Progress

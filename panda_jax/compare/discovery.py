@@ -189,8 +189,8 @@ def task_of(config: dict, root: Path, generator=None):
 
   from panda_jax.compare.methods import Task
   from panda_jax.generators import load_generator
-  from panda_jax.generators.base import Compiled
   from panda_jax.generators.source import weights_digest
+  from panda_jax.generators.structure import Compiled
   from panda_jax.regions.metrics import region_mask
 
   generator = load_generator(config['generator']) if generator is None else generator

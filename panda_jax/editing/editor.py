@@ -13,8 +13,9 @@ from flax import nnx
 
 from panda_jax.editing.edits import AnyEdit, Composed, Edit, compose, layer_rms, make_edit, offset, sweep_length
 from panda_jax.errors import InputError
-from panda_jax.generators.base import Compiled, checked_layer
+from panda_jax.generators.base import checked_layer
 from panda_jax.generators.protocol import Generator
+from panda_jax.generators.structure import Compiled, plain, split
 
 __all__ = [
   'AnyEdit',
@@ -74,7 +75,7 @@ class Editor:
     drop_rgb: bool = False,
     batch: int | None = None,
   ):
-    self.generator: Generator = generator.generator if isinstance(generator, Compiled) else generator
+    self.generator: Generator = plain(generator)
     layers = self.generator.layers
     self.layer = checked_layer(layer, layers)
     channels, height, width = layers[self.layer]
@@ -86,25 +87,15 @@ class Editor:
     self._batch = batch
     options = {'noise': noise}
 
-    if isinstance(self.generator, nnx.Module):
-      graphdef, state = nnx.split(self.generator)
-      self._arrays, treedef = jax.tree.flatten(state)
-
-      def module(arrays):
-        return nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
-    else:
-      self._arrays = []
-
-      def module(arrays):
-        return self.generator
+    structure, self._arrays = split(self.generator)
 
     def run_to(arrays, latents):
-      return module(arrays).run_to(latents, self.layer, **options)
+      return structure.generator(arrays).run_to(latents, self.layer, **options)
 
     def resume(arrays, latents, state, table):
       where, directions = table[..., : self._positions], table[..., self._positions :]
       state = state.replace(features=added(state.features, where, directions))
-      return module(arrays).run_from(latents, state, self.layer, drop_rgb=drop_rgb, **options)
+      return structure.generator(arrays).run_from(latents, state, self.layer, drop_rgb=drop_rgb, **options)
 
     self._functions = run_to, resume
     self._programs: tuple[Callable[..., Any], Callable[..., Any]] = jax.jit(run_to), jax.jit(resume)

@@ -6,9 +6,8 @@ Letters as in protocol.py; L is the number of w+ rows.
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators.labels import checked as checked_labels
-from panda_jax.runtime.compatibility import register_dataclass, shard_map
+from panda_jax.runtime.compatibility import register_dataclass
 
 
 class Buffer(nnx.Variable):
@@ -224,102 +223,3 @@ def sample_normal(key: jax.Array, n: int, z_dim: int, num_classes: int) -> tuple
   z_key, label_key = jax.random.split(key)
   z = jax.random.normal(z_key, (n, z_dim), jnp.float32)
   return z, jax.random.randint(label_key, (n,), 0, num_classes, jnp.int32) if num_classes else None
-
-
-class Compiled:
-  """A generator with its methods compiled, itself a generator with the same signatures.
-
-  The module is split once and the compiled functions take its arrays, so a call costs no walk over the module.
-  Layer, kind of noise, truncation and `drop_rgb` are fixed per compilation: each new combination (and batch size)
-  compiles once. Weights that are changed in `generator` afterwards are not seen: make a new `Compiled`.
-
-  Args:
-    generator: an NNX module with the methods of the protocol.
-  """
-
-  def __init__(self, generator: nnx.Module):
-    self.generator: Any = generator  # a module and a `Generator`: there is no type of both
-    graphdef, state = nnx.split(generator)
-    self._arrays, treedef = jax.tree.flatten(state)
-
-    def method(name, *static):
-      def call(arrays, *args, **kwargs):
-        module = nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
-        noise_key = kwargs.pop('noise_key', None)
-        if noise_key is not None:
-          kwargs['noise'] = noise_key
-        return getattr(module, name)(*args, **kwargs)
-
-      return jax.jit(call, static_argnames=static)
-
-    def whole(arrays):
-      return nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
-
-    self._whole = whole
-    self._map = method('map', 'truncation', 'truncation_layers')
-    self._mapping = method('mapping')
-    self._wplus = method('wplus', 'truncation', 'truncation_layers')
-    self._styles = method('styles')
-    self._run_to = method('run_to', 'layer', 'noise')
-    self._run_from = method('run_from', 'layer', 'noise', 'drop_rgb')
-    self._call = method('__call__', 'noise')
-
-  def __getattr__(self, name):
-    if name == 'generator':  # not there yet while a copy is being made
-      raise AttributeError(name)
-    return getattr(self.generator, name)  # sizes, layers, sample, affine_weights
-
-  def over(self, mesh: jax.sharding.Mesh, call: Callable) -> Callable:
-    """A compiled function of arrays whose rows are split over the devices of a mesh with one axis.
-
-    Each device has the weights, and runs `call(generator, *rows)` on the rows that are its own; nothing is sent.
-    """
-    rows, everywhere = jax.sharding.PartitionSpec(mesh.axis_names[0]), jax.sharding.PartitionSpec()
-
-    def on_device(arrays, *args):
-      return call(self._whole(arrays), *args)
-
-    def on_all(arrays, *args):
-      specs = everywhere, *(rows for _ in args)
-      # Loops of generators begin with constants, which the check of what differs between devices refuses.
-      return shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
-
-    arrays = jax.device_put(self._arrays, jax.sharding.NamedSharding(mesh, everywhere))
-    return partial(jax.jit(on_all), arrays)
-
-  def compilations(self) -> int:
-    """How often something was compiled so far."""
-    names = 'map', 'mapping', 'wplus', 'styles', 'run_to', 'run_from', 'call'
-    functions = (getattr(self, f'_{name}') for name in names)
-    return sum(function._cache_size() for function in functions)
-
-  def _labels(self, z, labels):
-    # Indices become rows here, where their values can still be checked.
-    return None if labels is None else label_rows(labels, self.generator.num_classes, np.shape(z)[0])
-
-  def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
-    labels = self._labels(z, labels)
-    return self._map(self._arrays, z, labels, truncation=truncation, truncation_layers=truncation_layers)
-
-  def mapping(self, z, labels=None):
-    return self._mapping(self._arrays, z, self._labels(z, labels))
-
-  def wplus(self, w, truncation=1.0, truncation_layers=None):
-    return self._wplus(self._arrays, w, truncation=truncation, truncation_layers=truncation_layers)
-
-  def styles(self, latents):
-    return self._styles(self._arrays, latents)
-
-  def run_to(self, latents, layer, noise='const'):
-    return self._run_to(self._arrays, latents, layer=layer, **_noise_arguments(noise))
-
-  def run_from(self, latents, state, layer, noise='const', drop_rgb=False):
-    return self._run_from(self._arrays, latents, state, layer=layer, drop_rgb=bool(drop_rgb), **_noise_arguments(noise))
-
-  def __call__(self, latents, noise='const'):
-    return self._call(self._arrays, latents, **_noise_arguments(noise))
-
-
-def _noise_arguments(noise):
-  noise = checked_noise(noise)
-  return {'noise': noise} if isinstance(noise, str) else {'noise_key': noise}

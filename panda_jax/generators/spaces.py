@@ -15,8 +15,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
-from panda_jax.generators.base import Compiled, WPlus
+from panda_jax.generators.base import WPlus
 from panda_jax.generators.protocol import Latents
+from panda_jax.generators.structure import Compiled
 
 SPACES = 'z', 'w', 'wplus'
 

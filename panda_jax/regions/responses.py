@@ -11,15 +11,16 @@ Letters: N samples, S positions, C channels, (h, w) pixels, n samples of a batch
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.generators.base import Compiled, checked_layer
+from panda_jax.generators.base import checked_layer
+from panda_jax.generators.structure import Structure, plain
+from panda_jax.generators.structure import split as parted
 from panda_jax.regions import metrics
 
 JACOBIAN_BYTES = 128 << 20  # of the columns of a batch of samples, all of which its Grams need at once
@@ -50,38 +51,28 @@ class Energies(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """All that programs are compiled for: one for each of these, whoever asks. Weights are arguments.
+  """All that programs are compiled for: one for each of these, whoever asks. Weights are arguments."""
 
-  Attributes:
-    generator: of a user; None for an NNX module, which is `graphdef` and `treedef`.
-  """
-
-  generator: Any
-  graphdef: Any
-  treedef: Any
+  structure: Structure
   layer: int
   noise: str
   size: int | None
   attribute: Callable | None
 
-  def module(self, arrays):
-    if self.generator is not None:
-      return self.generator
-    return nnx.merge(self.graphdef, jax.tree.unflatten(self.treedef, arrays))
-
   def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
     """Change of the images at the compared size by adding (S, C), or (n, S, C), and that of the attribute."""
     latents, state, original = batch
     features = state.features + added.reshape(-1, *state.features.shape[1:]).astype(state.features.dtype)
-    images = self.module(arrays).run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
+    generator = self.structure.generator(arrays)
+    images = generator.run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
     gained = jnp.zeros(len(images)) if self.attribute is None else self.attribute(images) - self.attribute(original)
     return metrics.downsampled(images.astype(jnp.float32) - original.astype(jnp.float32), self.size), gained
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(split: _Split, arrays, latents):
-  state = split.module(arrays).run_to(latents, split.layer, noise=split.noise)
-  return state, split.module(arrays).run_from(latents, state, split.layer, noise=split.noise)
+  state = split.structure.generator(arrays).run_to(latents, split.layer, noise=split.noise)
+  return state, split.structure.generator(arrays).run_from(latents, state, split.layer, noise=split.noise)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -171,16 +162,12 @@ class Responses:
     size: int | None = 128,
     noise: str = 'const',
   ):
-    generator = generator.generator if isinstance(generator, Compiled) else generator
+    generator = plain(generator)
     self.layer = checked_layer(layer, generator.layers)
     self.channels, *grid = generator.layers[self.layer]
     self.grid, self.samples, self._attribute = tuple(grid), len(jax.tree.leaves(latents)[0]), attribute
-    graphdef, treedef, self._arrays = None, None, []
-    if isinstance(generator, nnx.Module):
-      graphdef, state = nnx.split(generator)
-      self._arrays, treedef = jax.tree.flatten(state)
-    whole = generator if graphdef is None else None
-    self._split = _Split(whole, graphdef, treedef, self.layer, noise, size, attribute)
+    structure, self._arrays = parted(generator)
+    self._split = _Split(structure, self.layer, noise, size, attribute)
     try:
       self._batches = self._prepared(latents)
     except jax.errors.JAXTypeError as error:

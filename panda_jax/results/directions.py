@@ -17,11 +17,11 @@ from flax import nnx
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.files.folders import claimed
 from panda_jax.generators.source import weights_digest
+from panda_jax.generators.structure import plain
 from panda_jax.pictures import strips
 from panda_jax.rivals import METHODS, NAMES
 from panda_jax.rivals.directions import ARRAY, RECORD, Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.functional import plain
 from panda_jax.rivals.jacobian import area_weights, one_of, reduced_size, reference_latents
 from panda_jax.rivals.movement import Mover
 from panda_jax.runtime.environment import versions

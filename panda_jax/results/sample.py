@@ -13,11 +13,12 @@ from panda_jax.errors import InputError
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import Rows, writing
-from panda_jax.generators.base import Compiled, checked_features, checked_layer
+from panda_jax.generators.base import checked_features, checked_layer
 from panda_jax.generators.labels import each
 from panda_jax.generators.latent_files import header
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import SPACES, latents_of, shapes
+from panda_jax.generators.structure import Compiled
 from panda_jax.pictures import figures
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256

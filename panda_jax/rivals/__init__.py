@@ -2,7 +2,7 @@
 
 sefa.py, ganspace.py, stylespace.py (with style_gradients.py), lowrankgan.py (with robust_pca.py) and resefa.py are the
 methods. What several of them need: directions.py (the result), draws.py, movement.py, jacobian.py, grams.py and
-reference.py (derivatives of reference images), pca.py, spectra.py, functional.py.
+reference.py (derivatives of reference images), pca.py, spectra.py.
 
 `METHODS[name]` is `discover(generator, *, ...) -> Directions`. Arguments that several methods take have the same names:
 

@@ -10,7 +10,7 @@ from panda_jax.errors import InputError
 from panda_jax.generators.base import label_rows
 from panda_jax.generators.labels import checked, in_turn
 from panda_jax.generators.registry import FAMILIES
-from panda_jax.rivals.functional import plain
+from panda_jax.generators.structure import plain
 
 Report = Callable[[str, int, int], None]  # what is going on, how much of it is done, how much there is
 

@@ -18,10 +18,10 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.generators.base import WPlus, checked_layer
+from panda_jax.generators.structure import plain, split
 from panda_jax.rivals import pca
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Blocks, Report, silent
-from panda_jax.rivals.functional import plain, split
 from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.pca import Components
 from panda_jax.rivals.spectra import first

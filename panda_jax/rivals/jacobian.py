@@ -22,7 +22,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import seeds as numbered
 from panda_jax.generators.labels import in_turn
 from panda_jax.generators.source import Draws
-from panda_jax.rivals.functional import Structure, plain, split
+from panda_jax.generators.structure import Structure, plain, split
 from panda_jax.rivals.movement import checked_rows, latent_space, moved
 
 RESIZES = ('area', 'nearest')

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.generators.base import Compiled, WPlus
+from panda_jax.generators.base import WPlus
+from panda_jax.generators.structure import plain, split
 from panda_jax.generators.stylegan2 import Styles
 
 
@@ -102,22 +102,12 @@ class Mover:
   """
 
   def __init__(self, generator, space: str, layers: Sequence[int] | None = None, noise: str = 'const'):
-    self.generator = generator.generator if isinstance(generator, Compiled) else generator
+    self.generator = plain(generator)
     self.space, self.layers = space, layers
-    if isinstance(self.generator, nnx.Module):
-      graphdef, state = nnx.split(self.generator)
-      self._arrays, treedef = jax.tree.flatten(state)
-
-      def module(arrays):
-        return nnx.merge(graphdef, jax.tree.unflatten(treedef, arrays))
-    else:
-      self._arrays = []
-
-      def module(arrays):
-        return self.generator
+    structure, self._arrays = split(self.generator)
 
     def images(arrays, latents, step, alpha):
-      generator = module(arrays)
+      generator = structure.generator(arrays)
       steps = jnp.atleast_1d(alpha)[:, None] * jnp.atleast_2d(step)
       return generator(moved(generator, latents, space, layers, steps), noise=noise)
 

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.generators.structure import plain
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.functional import plain
 from panda_jax.rivals.grams import CellGrams, Inside, cell_grams
 from panda_jax.rivals.jacobian import Jacobian, reference_latents, untraceable
 from panda_jax.rivals.movement import checked_rows, latent_space

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError
+from panda_jax.generators.structure import plain, split
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.functional import plain, split
 from panda_jax.rivals.movement import checked_rows
 from panda_jax.rivals.spectra import first, oriented
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import WPlus
+from panda_jax.generators.structure import plain, split
 from panda_jax.rivals.draws import Blocks, Report, silent
-from panda_jax.rivals.functional import plain, split
 from panda_jax.rivals.movement import flat_styles, style_sizes, styles_from
 
 AT_ONCE = {'cpu': 2**18}  # pixels of all images and probes in one call; more gains nothing on two cores

@@ -25,10 +25,10 @@ from scipy.special import gammaln
 
 from panda_jax.errors import InputError
 from panda_jax.generators.labels import in_turn
+from panda_jax.generators.structure import plain
 from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals.directions import Directions
 from panda_jax.rivals.draws import Report, silent
-from panda_jax.rivals.functional import plain
 from panda_jax.rivals.movement import style_sizes
 from panda_jax.rivals.spectra import first
 from panda_jax.rivals.style_gradients import gradient_maps, image_shape, region_energies, statistics, style_rows

@@ -84,7 +84,7 @@ class FinishedFit:
       return None
     from flax import nnx
 
-    from panda_jax.generators.base import Compiled
+    from panda_jax.generators.structure import Compiled
 
     generator = self._loaded(given) if isinstance(given, str | os.PathLike) else given
     generator = generator.generator if isinstance(generator, Compiled) else generator

@@ -170,7 +170,7 @@ def seen(capsys, expected, code, found, wanted):
 def of_classes(network):
   """Images (4, 8, 8, 3) of seeds 0 to 3 in given classes, as the network makes them."""
   from panda_jax.generators import load_generator, seeds
-  from panda_jax.generators.base import Compiled
+  from panda_jax.generators.structure import Compiled
 
   generator = Compiled(load_generator(network))
   z = seeds.draws(generator, range(4))

@@ -14,8 +14,8 @@ from panda_jax.editing.editor import Edit, Editor, added, compose, layer_rms, ma
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, seeds
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.protocol import State
+from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 from tests.generators.checkpoints import DATA, generator
 

@@ -11,7 +11,7 @@ from panda_jax.editing import saliency
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.generators import seeds
-from panda_jax.generators.base import Compiled
+from panda_jax.generators.structure import Compiled
 from panda_jax.pictures.figures import to_bytes
 from tests.generators.checkpoints import generator
 

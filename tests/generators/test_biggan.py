@@ -14,8 +14,8 @@ from panda_jax.converters.checkpoint import Checkpoint, read
 from panda_jax.converters.dialects import biggan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.biggan import ClassLatents, deep_options, statistics_mixture
+from panda_jax.generators.structure import Compiled
 from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import plain_biggan, unpacked
 

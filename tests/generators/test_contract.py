@@ -15,9 +15,10 @@ from flax import nnx
 
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
-from panda_jax.generators.base import Buffer, Compiled, WPlus
+from panda_jax.generators.base import Buffer, WPlus
 from panda_jax.generators.disk import leaves
 from panda_jax.generators.protocol import Generator, State
+from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan3_geometry import published_options
 from panda_jax.runtime.compatibility import enable_x64, value_of
 

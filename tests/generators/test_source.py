@@ -10,8 +10,8 @@ from panda_jax.converters.dialects import stylegan2
 from panda_jax.errors import InputError
 from panda_jax.features.scan import sha256_of
 from panda_jax.generators import seeds
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.source import GeneratorSource
+from panda_jax.generators.structure import Compiled
 from tests.generators.checkpoints import generator
 from tests.simulated import run_with_devices
 

@@ -7,8 +7,8 @@ from flax import nnx
 
 from panda_jax.errors import InputError
 from panda_jax.generators import protocol, registry
-from panda_jax.generators.base import Compiled
 from panda_jax.generators.spaces import latents_of, shapes, space_of
+from panda_jax.generators.structure import Compiled
 from tests.generators.test_contract import BIGGAN, CONDITIONAL, SMALLEST, STYLEGAN3
 from tests.planted_generators import LinearGenerator, random_jacobian
 

@@ -15,9 +15,10 @@ from panda_jax.converters.checkpoint import Checkpoint, Module, read
 from panda_jax.converters.dialects import stylegan3 as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
-from panda_jax.generators.base import Compiled, WPlus
+from panda_jax.generators.base import WPlus
 from panda_jax.generators.filters import lowpass
 from panda_jax.generators.protocol import State
+from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan3_geometry import layer_geometry, published_options
 from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import plain_stylegan3, unpacked

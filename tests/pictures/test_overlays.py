@@ -9,7 +9,7 @@ from PIL import Image
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import read
 from panda_jax.converters.dialects import stylegan3 as converter
-from panda_jax.generators.base import Compiled
+from panda_jax.generators.structure import Compiled
 from panda_jax.pictures import colours, overlays, sheets
 from tests.generators import unpacked
 

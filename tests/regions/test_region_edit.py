@@ -10,7 +10,7 @@ from scipy import linalg, optimize
 from panda_jax.editing.editor import Editor
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators import registry, seeds
-from panda_jax.generators.base import Compiled
+from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 from panda_jax.regions import metrics, region_edit, search
 from panda_jax.regions import responses as responses_module

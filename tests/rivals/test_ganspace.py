@@ -6,7 +6,8 @@ import pytest
 from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.generators.base import Compiled, WPlus
+from panda_jax.generators.base import WPlus
+from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options
 from panda_jax.rivals import ganspace, pca
 from panda_jax.rivals.draws import Blocks

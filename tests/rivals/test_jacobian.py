@@ -8,8 +8,9 @@ from flax import nnx
 
 from panda_jax.converters.checkpoint import read
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.generators.base import Compiled, WPlus
+from panda_jax.generators.base import WPlus
 from panda_jax.generators.source import Draws
+from panda_jax.generators.structure import Compiled
 from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals import jacobian as service
 from panda_jax.rivals.grams import cell_grams, edges_of, gram
