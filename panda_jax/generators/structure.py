@@ -2,7 +2,7 @@
 
 Functions that take a structure as a static argument are compiled once for all NNX generators of that structure,
 whichever object holds them, and not again at the next call. Of a generator of another kind nothing tells whether its
-weights changed since; it is compiled anew.
+weights changed since; it is compiled anew unless it is said to be the same.
 """
 
 import dataclasses
@@ -27,11 +27,16 @@ class _ModuleStructure:
     return nnx.merge(self.graphdef, jax.tree.unflatten(self.tree, arrays))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class _ObjectStructure:
-  """Any other generator: its weights are constants of what is compiled, so each `split` of it is another structure."""
+  """Any other generator: its weights are constants of what is compiled.
+
+  Attributes:
+    token: another one for each `split`, unless these share what is compiled.
+  """
 
   object: Any
+  token: Any
 
   def generator(self, arrays):
     return self.object
@@ -45,11 +50,14 @@ def plain(generator):
   return generator.generator if isinstance(generator, Compiled) else generator
 
 
-def split(generator) -> tuple[Structure, list[jax.Array]]:
-  """(structure, arrays): `structure` can be hashed, and `structure.generator(arrays)` is the generator."""
+def split(generator, shared: bool = False) -> tuple[Structure, list[jax.Array]]:
+  """(structure, arrays): `structure` can be hashed, and `structure.generator(arrays)` is the generator.
+
+  `shared`: what is compiled for a generator of another kind serves the same object again, with the weights it had.
+  """
   generator = plain(generator)
   if not isinstance(generator, nnx.Module):
-    return _ObjectStructure(generator), []
+    return _ObjectStructure(generator, None if shared else object()), []
   graphdef, state = nnx.split(generator)
   arrays, tree = jax.tree.flatten(state)
   return _ModuleStructure(graphdef, tree), arrays

@@ -166,7 +166,7 @@ class Responses:
     self.layer = checked_layer(layer, generator.layers)
     self.channels, *grid = generator.layers[self.layer]
     self.grid, self.samples, self._attribute = tuple(grid), len(jax.tree.leaves(latents)[0]), attribute
-    structure, self._arrays = parted(generator)
+    structure, self._arrays = parted(generator, shared=True)
     self._split = _Split(structure, self.layer, noise, size, attribute)
     try:
       self._batches = self._prepared(latents)
