@@ -26,7 +26,7 @@ from panda_jax.app.choices import Choice, Session
 from panda_jax.compare import cells, discovery
 from panda_jax.compare.run import checked
 from panda_jax.compare.settings import default_config as comparison
-from panda_jax.editing import masks, zoo
+from panda_jax.editing import annotations, masks, zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import LONGEST, InputError
 from panda_jax.factors import Factors
@@ -145,7 +145,7 @@ def read_zoo(path: Path) -> None:
 
 
 def read_annotated(path: Path) -> None:
-  for entry in zoo.read_annotated(path).values():
+  for entry in annotations.read_annotated(path).values():
     entry.named('a')
     with contextlib.suppress(InputError):
       entry.factors(path.parent)

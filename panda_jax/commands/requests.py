@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from panda_jax.editing import masks, zoo
+from panda_jax.editing import annotations, masks, zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError, brief
 from panda_jax.files.arrays import read_npy
@@ -227,7 +227,7 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, di
     )
   if not options.generator:
     raise InputError('generator', None, 'not given', 'give --generator=DIR, the one the directions were annotated on')
-  found = zoo.read_annotated(options.zoo)
+  found = annotations.read_annotated(options.zoo)
   chosen = {name: zoo.chosen(found, name, options.zoo) for name in names}
   factors = [entry.factors(Path(options.zoo).parent) for entry in chosen.values()]
   if len({digest_of(each) for each in factors}) > 1:

@@ -3,24 +3,22 @@
 An index means nothing without the factors it was read off: an edit from a zoo runs on factors of its hash only.
 """
 
-import ast
 import base64
 import binascii
 import contextlib
 import dataclasses
 import json
 import os
-import warnings
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from panda_jax.editing.edits import AnyEdit, Edit, compose, make_edit
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors, digest_of
-from panda_jax.files.access import read_bytes, write_atomically
+from panda_jax.files.access import write_atomically
 from panda_jax.files.lock import awaited
 from panda_jax.files.records import misfit, read_json
 
@@ -32,7 +30,6 @@ ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
     str: {'terms': [dict], 'factors?': str, 'layer?': (int, str, None), 'note?': str, 'scores?': (dict, None)},
   },
 }
-LARGEST = 1 << 20  # bytes of a file of annotated directions, of which parsing takes some hundred times as many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +99,15 @@ class Spec:
       if name in values:
         values[name] = _unpacked(values[name], name)
     part = values.get('part', [])
-    values['part'] = _whole_numbers(part if isinstance(part, list) else [part], 'part')
+    values['part'] = whole_numbers(part if isinstance(part, list) else [part], 'part')
     if values.get('direction') is None:
-      values['appearance'] = _whole_numbers([values.get('appearance')], 'appearance')[0]
+      values['appearance'] = whole_numbers([values.get('appearance')], 'appearance')[0]
     alpha = values.get('alpha', 1.0)
-    if not all(_is_number(x) for x in (alpha if isinstance(alpha, list) else [alpha])):
+    if not all(is_number(x) for x in (alpha if isinstance(alpha, list) else [alpha])):
       raise InputError('alpha', alpha, 'it is no number', 'give a number, or a list of them')
     values['alpha'] = tuple(alpha) if isinstance(alpha, list) else alpha
     for name in ('rms', 'threshold', 'feather'):
-      if values.get(name) is not None and not _is_number(values[name]):
+      if values.get(name) is not None and not is_number(values[name]):
         raise InputError(name, values[name], 'it is no number', 'give a number')
     return cls(**values)
 
@@ -341,114 +338,6 @@ def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '
   raise InputError('name', name, f'{path} has no such edit', remedy)
 
 
-class Annotated(NamedTuple):
-  """One of the authors' annotated directions.
-
-  Attributes:
-    layer, ranks: as annotated, ranks (R_C, R_S).
-    terms: edits in the published convention.
-    us, uc: the files of its factors, as written there.
-  """
-
-  layer: int
-  ranks: tuple[int, int]
-  terms: tuple[Spec, ...]
-  us: str
-  uc: str
-
-  def factors(self, folder: str | os.PathLike) -> Factors:
-    """Its factors, from a folder that holds them, at their paths as annotated or side by side.
-
-    Raises:
-      InputError: a file is not there, or its rank is another.
-    """
-    paths = _found(folder, self.uc), _found(folder, self.us)
-    factors = Factors.load_published(*paths)
-    for matrix, rank, path in zip((factors.appearances, factors.parts), self.ranks, paths, strict=True):
-      if matrix.shape[1] != rank:
-        raise InputError('zoo', path, f'it has rank {matrix.shape[1]}, annotated is {rank}', 'give the annotated file')
-    return dataclasses.replace(factors, provenance=factors.provenance | {'layer': self.layer})
-
-  def named(self, digest: str) -> NamedEdit:
-    """The same edit for a zoo, for factors of this hash."""
-    return NamedEdit(digest, self.layer, self.terms, f'annotated by the authors on {PurePosixPath(self.us).name}')
-
-
-def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
-  """The authors' annotated directions, {'generator/name': ...}, from their Python file, of which nothing is run.
-
-  Only dict literals count: a file that is one, or what is assigned to names at its top. Each maps generator -> name ->
-  {parameters: [part, appearance, alpha], layer, ranks: [R_C, R_S], checkpoints_path: [Us, Uc]}.
-
-  Raises:
-    InputError: it is too large, no Python, or holds no such directions.
-  """
-  remedy = 'give a file of annotated directions: generator -> name -> {parameters, layer, ranks, checkpoints_path}'
-  content = read_bytes(path, 'zoo', remedy, LARGEST)
-  try:
-    with warnings.catch_warnings(action='ignore'):  # of strange escapes, which are none of ours
-      body = ast.parse(content.decode()).body
-    values = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
-    nodes = [node for node in values if isinstance(node, ast.Dict)]
-    literals = []
-    for node in nodes:
-      try:
-        literals.append(ast.literal_eval(node))
-      except ValueError as error:
-        if len(nodes) == 1:
-          raise InputError('zoo', path, 'its dict is no literal', remedy) from error
-  except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-    if isinstance(error, InputError):
-      raise
-    raise InputError('zoo', path, f'it cannot be parsed ({type(error).__name__})', remedy) from error
-  found = {}
-  for literal in literals:
-    for generator, names in literal.items():
-      for name, entry in names.items() if isinstance(names, dict) else ():
-        if isinstance(entry, dict) and 'parameters' in entry:
-          found[f'{generator}/{name}'] = _annotated(entry, str(name), path)
-  if not found:
-    raise InputError('zoo', path, 'there are no annotated directions in it', remedy)
-  return found
-
-
-def _annotated(entry: dict, name: str, path) -> Annotated:
-  try:
-    part, appearance, alpha = entry['parameters']
-    several = list(zip(part, appearance, alpha, strict=True)) if isinstance(appearance, list | tuple) else None
-    terms = []
-    for parts, one, strength in several or [(part, appearance, alpha)]:
-      parts = _whole_numbers(parts if isinstance(parts, list | tuple) else [parts], 'part')
-      if not parts or not _is_number(strength):
-        raise ValueError('parameters')
-      index = _whole_numbers([one], 'appearance')[0]
-      terms.append(Spec(parts, index, strength, convention='published'))
-    ranks = _whole_numbers(entry['ranks'], 'ranks')
-    us, uc = (str(x) for x in entry['checkpoints_path'])
-    if len(ranks) != 2 or not terms:
-      raise ValueError('ranks')
-    f'{name}{us}{uc}'.encode()  # raises for half a character, which nobody could print
-    return Annotated(_whole_numbers([entry['layer']], 'layer')[0], ranks, tuple(terms), us, uc)
-  except (KeyError, TypeError, ValueError) as error:
-    said = f'{error.argument}={error.value}' if isinstance(error, InputError) else str(error)
-    raise InputError(
-      'zoo',
-      path,
-      f'{name[:60]!r} is not as expected ({said[:100]})',
-      'give parameters [part, appearance, alpha], layer, ranks [R_C, R_S] and checkpoints_path [Us, Uc]',
-    ) from error
-
-
-def _found(folder: str | os.PathLike, name: str) -> Path:
-  relative = PurePosixPath(name)
-  tried = [Path(folder) / relative.name] if relative.is_absolute() else [Path(folder) / relative]
-  tried.append(Path(folder) / relative.name)
-  for path in tried:
-    if os.path.isfile(path):
-      return path
-  raise InputError('zoo', name, f'there is no such file in {folder}', 'put the Us and Uc files beside the annotations')
-
-
 def _packed(numbers) -> str:
   return base64.b64encode(np.asarray(numbers, '<f4').tobytes()).decode()
 
@@ -463,11 +352,11 @@ def _unpacked(text: Any, name: str) -> tuple[float, ...]:
     raise InputError(name, str(text)[:20], 'it is not packed float32, finite', 'write it with --annotate') from error
 
 
-def _is_number(x) -> bool:
+def is_number(x) -> bool:
   return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 3e38  # not NaN either
 
 
-def _whole_numbers(values, argument: str) -> tuple[int, ...]:
+def whole_numbers(values, argument: str) -> tuple[int, ...]:
   if not isinstance(values, list | tuple) or not all(isinstance(x, int) and not isinstance(x, bool) for x in values):
     raise InputError(argument, values, 'not whole numbers', 'give 0-based indices')
   return tuple(values)

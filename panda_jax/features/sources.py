@@ -13,126 +13,22 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import ml_dtypes
 import numpy as np
 
 from panda_jax.errors import InputError, refusal
+from panda_jax.features.checks import (
+  as_array,
+  checked_grid,
+  checked_layout,
+  checked_samples,
+  checked_shape,
+  notes,
+  readable_dtype,
+  stacked,
+  widened,
+)
 from panda_jax.files.access import open_regular
 from panda_jax.files.arrays import NUMBERS, SAVED, read_header
-
-FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
-LAYOUTS = ('NHWC', 'NCHW')
-
-
-def _readable_dtype(dtype: np.dtype, argument: str) -> np.dtype:
-  """The dtype to read as. numpy stores bfloat16 as two opaque bytes, so those are read as bfloat16."""
-  dtype = np.dtype(dtype)
-  if dtype.kind == 'V' and dtype.itemsize == 2 and dtype.names is None:
-    return np.dtype(ml_dtypes.bfloat16)
-  if dtype.name in FLOATS or dtype.kind in 'iu':
-    return dtype
-  remedy = f'save them as one of {", ".join(FLOATS)}, or as whole numbers'
-  raise InputError(argument, dtype.name, 'features must be real numbers', remedy)
-
-
-def _widened(dtype: np.dtype) -> np.dtype:
-  """The dtype of samples: whole numbers become the floating point that holds them exactly (up to 2^53)."""
-  if dtype.kind not in 'iu':
-    return dtype
-  return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-
-
-def _checked_grid(grid) -> tuple[int, int] | None:
-  """(H, W), or None where no grid is given.
-
-  Raises:
-    InputError: it is not two positive whole numbers.
-  """
-  if grid is None:
-    return None
-  numbers = [grid] if isinstance(grid, str) or not hasattr(grid, '__len__') else list(grid)
-  whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
-  if len(numbers) != 2 or not whole or min(numbers) < 1:
-    raise InputError('grid', grid, 'it is not two positive whole numbers', 'give (H, W), such as (8, 8)')
-  return int(numbers[0]), int(numbers[1])
-
-
-def _checked_layout(layout: str | None) -> bool:
-  """Whether features are channels first.
-
-  Raises:
-    InputError: there is no such layout.
-  """
-  if layout is not None and layout not in LAYOUTS:
-    raise InputError('layout', layout, 'unknown', f'give one of {", ".join(LAYOUTS)}')
-  return layout == 'NCHW'
-
-
-def looks_channels_first(shape: tuple[int, ...]) -> bool:
-  """Whether (N, d1, d2, d3) is rather (N, C, H, W): the last two axes are equal, and the one before them differs."""
-  return len(shape) == 4 and shape[2] == shape[3] != shape[1]
-
-
-def _notes(shape: tuple[int, ...], grid: tuple[int, int] | None, layout: str | None) -> tuple[str, ...]:
-  """What a person should look at; nothing where the layout or the grid was given."""
-  if layout is not None or grid is not None or not looks_channels_first(shape):
-    return ()
-  return (
-    f'features of shape {"x".join(map(str, shape))} look like channels first; transpose them with '
-    "features.transpose(0, 2, 3, 1), or give layout='NCHW' (if they are channels last, layout='NHWC')",
-  )
-
-
-def _checked_shape(
-  shape: tuple[int, ...], grid: tuple[int, int] | None, argument: str, first: bool = False
-) -> tuple[int, int, int, int]:
-  """(N, H, W, C) from a shape and the grid that an (N, S, C) shape needs; channels `first`: (N, C, H, W), (N, C, S)."""
-  text = 'x'.join(map(str, shape))
-  whole, flat = ('(N, C, H, W), channels first', '(N, C, S)') if first else ('(N, H, W, C), channels last', '(N, S, C)')
-  if len(shape) not in (3, 4):
-    one = ', features[None] for one sample' if len(shape) == 2 else ''
-    raise InputError(
-      argument, f'shape {text}', f'features have {len(shape)} dimensions', f'give {whole}, or {flat} with a grid{one}'
-    )
-  if 0 in shape:
-    raise InputError(
-      argument, f'shape {text}', 'there is nothing in it', 'give at least one sample, position and channel'
-    )
-  # Where the other layout would fit a given grid, that is what is wrong.
-  other = "'NHWC'" if first else "'NCHW'"
-  if len(shape) == 4:
-    N, H, W, C = (shape[0], *shape[2:], shape[1]) if first else shape
-    if grid is not None and grid != (H, W):
-      turned = grid == (shape[1:3] if first else shape[2:])
-      remedy = f'give layout={other}' if turned else 'leave the grid out'
-      raise InputError('grid', f'{grid[0]},{grid[1]}', f'the features have the grid {H},{W}', remedy)
-    return N, H, W, C
-  S, C = (shape[2], shape[1]) if first else shape[1:]
-  if grid is None:
-    remedy = f'give grid=H,W with H*W={S}, or features[None] where this is one map'
-    raise InputError(argument, f'shape {text}', 'the grid of flattened positions is not known', remedy)
-  if grid[0] * grid[1] != S:
-    remedy = f'give layout={other}' if grid[0] * grid[1] == C else 'give H,W whose product is that'
-    raise InputError('grid', f'{grid[0]},{grid[1]}', f'the features have {S} positions', remedy)
-  return shape[0], *grid, C
-
-
-def _as_array(features, argument: str = 'features') -> np.ndarray:
-  """A numpy array of anything that numpy can view, such as an array of JAX or PyTorch.
-
-  Raises:
-    InputError: it cannot.
-  """
-  if np.ma.is_masked(features):
-    raise InputError(argument, 'masked array', 'entries that are masked have no value', 'fill them, or leave them out')
-  try:
-    return np.asarray(features)
-  except Exception as error:  # of other libraries
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    raise InputError(
-      argument, type(features).__name__, f'it cannot be made an array ({said[:80]})', 'give a numpy array'
-    ) from error
-
 
 Source = TypeVar('Source', bound='FeatureSource')
 
@@ -229,14 +125,14 @@ class ArraySource(FeatureSource):
   def __init__(
     self, features, grid: tuple[int, int] | None = None, samples: int | None = None, layout: str | None = None
   ):
-    first, grid, array = _checked_layout(layout), _checked_grid(grid), _as_array(features)
-    stored = _readable_dtype(array.dtype, 'features')
+    first, grid, array = checked_layout(layout), checked_grid(grid), as_array(features)
+    stored = readable_dtype(array.dtype, 'features')
     if not array.dtype.isnative and array.dtype.kind in 'fiu':
       array = array.astype(stored := stored.newbyteorder('='))
-    N, H, W, C = _checked_shape(array.shape, grid, 'features', first)
-    self.samples = _checked_samples(samples, N)
-    self.grid, self.channels, self.dtype = (H, W), C, _widened(stored)
-    self.layout, self.notes = 'NCHW' if first else 'NHWC', _notes(array.shape, grid, layout)
+    N, H, W, C = checked_shape(array.shape, grid, 'features', first)
+    self.samples = checked_samples(samples, N)
+    self.grid, self.channels, self.dtype = (H, W), C, widened(stored)
+    self.layout, self.notes = 'NCHW' if first else 'NHWC', notes(array.shape, grid, layout)
     array = array.view(stored)
     array = array.reshape(N, C, H * W).transpose(0, 2, 1) if first else array.reshape(N, H * W, C)
     self._array = array[: self.samples]
@@ -283,7 +179,7 @@ class NpySource(FeatureSource):
     samples: int | None = None,
     layout: str | None = None,
   ):
-    first, grid = _checked_layout(layout), _checked_grid(grid)
+    first, grid = checked_layout(layout), checked_grid(grid)
     self.path = Path(path)
     if not os.path.exists(path):
       raise InputError('features', path, 'there is no such file', 'give the path of a .npy file')
@@ -296,17 +192,17 @@ class NpySource(FeatureSource):
         self._header = file.read(self._offset)
       except (OSError, ValueError) as error:
         raise refusal('features', path, 'it cannot be read', error, SAVED) from error
-    self._stored = _readable_dtype(header.dtype, 'features')
+    self._stored = readable_dtype(header.dtype, 'features')
     if not self._stored.isnative:
       raise InputError('features', path, 'its bytes are in the other order', 'save it in native byte order')
     if header.fortran:
       raise InputError(
         'features', path, 'it is stored in Fortran order', 'save numpy.ascontiguousarray(features) instead'
       )
-    N, H, W, C = _checked_shape(header.shape, grid, 'features', first)
-    self.grid, self.channels, self.dtype = (H, W), C, _widened(self._stored)
-    self.layout, self.notes = 'NCHW' if first else 'NHWC', _notes(header.shape, grid, layout)
-    self.samples = _checked_samples(samples, N)
+    N, H, W, C = checked_shape(header.shape, grid, 'features', first)
+    self.grid, self.channels, self.dtype = (H, W), C, widened(self._stored)
+    self.layout, self.notes = 'NCHW' if first else 'NHWC', notes(header.shape, grid, layout)
+    self.samples = checked_samples(samples, N)
 
   @property
   def _stored_bytes(self) -> int:
@@ -406,7 +302,7 @@ class IterableSource(FeatureSource):
     samples: int | None = None,
     layout: str | None = None,
   ):
-    channels_first, grid = _checked_layout(layout), _checked_grid(grid)
+    channels_first, grid = checked_layout(layout), checked_grid(grid)
     self._make = batches if callable(batches) else lambda: batches
     if not callable(batches) and iter(batches) is batches:
       raise InputError(
@@ -418,14 +314,14 @@ class IterableSource(FeatureSource):
     first = next(iter(self._make()), None)
     if first is None:
       raise InputError('features', type(batches).__name__, 'it yields no batch', 'give at least one sample')
-    first = _as_array(first)
-    self._stored = _readable_dtype(first.dtype, 'features')
-    self.dtype = _widened(self._stored)
-    _, H, W, self.channels = _checked_shape(first.shape, grid, 'features', channels_first)
+    first = as_array(first)
+    self._stored = readable_dtype(first.dtype, 'features')
+    self.dtype = widened(self._stored)
+    _, H, W, self.channels = checked_shape(first.shape, grid, 'features', channels_first)
     self.grid = (H, W)
-    self.layout, self.notes = 'NCHW' if channels_first else 'NHWC', _notes(first.shape, grid, layout)
+    self.layout, self.notes = 'NCHW' if channels_first else 'NHWC', notes(first.shape, grid, layout)
     self.samples = None
-    self._limit = math.inf if samples is None else _checked_samples(samples, math.inf)
+    self._limit = math.inf if samples is None else checked_samples(samples, math.inf)
 
   def _checked(self, batch) -> np.ndarray:
     """A batch as (n, S, C).
@@ -433,10 +329,10 @@ class IterableSource(FeatureSource):
     Raises:
       InputError: it is not like the first.
     """
-    batch = _as_array(batch)
+    batch = as_array(batch)
     S, C, grid = self.positions, self.channels, self.grid
     sizes = ((C, S), (C, *grid)) if self.layout == 'NCHW' else ((S, C), (*grid, C))
-    if _readable_dtype(batch.dtype, 'features') != self._stored or batch.shape[1:] not in sizes:
+    if readable_dtype(batch.dtype, 'features') != self._stored or batch.shape[1:] not in sizes:
       raise InputError(
         'features',
         f'batch of shape {batch.shape} and type {batch.dtype}',
@@ -463,16 +359,6 @@ class IterableSource(FeatureSource):
       yield np.concatenate(held)
 
 
-def _checked_samples(samples, available):
-  if samples is None:
-    return available
-  if isinstance(samples, bool) or not isinstance(samples, int | np.integer):
-    raise InputError('samples', samples, 'it is not a whole number', f'give a number from 1 to {available}')
-  if samples < 1 or (samples > available):
-    raise InputError('samples', samples, f'{available} are there', 'give a number from 1 to that, or leave it out')
-  return samples
-
-
 def _is_whole_file(mapped: np.memmap) -> bool:
   """Whether a mapped array is all of a .npy file, and as it is there.
 
@@ -485,24 +371,6 @@ def _is_whole_file(mapped: np.memmap) -> bool:
   except (OSError, ValueError):
     return False
   return (file.shape, file.dtype, file.offset) == (mapped.shape, mapped.dtype, mapped.offset)
-
-
-def _stacked(maps: list | tuple, grid: tuple[int, int] | None) -> np.ndarray | None:
-  """A list of single maps, (H, W, C) each or (S, C) with a grid, as one array; None for a list of batches.
-
-  Raises:
-    InputError: maps of different shapes.
-  """
-  first = _as_array(maps[0]) if len(maps) else np.zeros(())
-  if first.ndim != (3 if grid is None else 2):
-    return None
-  arrays = [first, *map(_as_array, maps[1:])]
-  for number, array in enumerate(arrays):
-    if array.shape != first.shape:
-      found, wanted = ('x'.join(map(str, shape)) for shape in (array.shape, first.shape))
-      problem = f'the first has shape {wanted}'
-      raise InputError('features', f'map {number} of shape {found}', problem, 'give maps of one shape')
-  return np.stack(arrays)
 
 
 def as_source(
@@ -523,8 +391,8 @@ def as_source(
     InputError: wrong type, shape, grid or layout; an object that can be passed over only once; a `FeatureSource` of
       another grid, number of samples or layout than asked for.
   """
-  grid = _checked_grid(grid)
-  _checked_layout(layout)
+  grid = checked_grid(grid)
+  checked_layout(layout)
   if isinstance(features, FeatureSource):
     asked = {'grid': grid, 'samples': samples, 'layout': layout}
     for name, value in asked.items():
@@ -537,8 +405,8 @@ def as_source(
   if isinstance(features, np.memmap) and features.filename is not None and _is_whole_file(features):
     return NpySource(features.filename, grid, samples, layout)
   if isinstance(features, list | tuple):
-    stacked = _stacked(features, grid)
-    features = features if stacked is None else stacked
+    whole = stacked(features, grid)
+    features = features if whole is None else whole
   if hasattr(features, '__array__'):
     return ArraySource(features, grid, samples, layout)
   if callable(features) or hasattr(features, '__iter__'):

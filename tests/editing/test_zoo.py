@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import panda_jax
-from panda_jax.editing import zoo
+from panda_jax.editing import annotations, zoo
 from panda_jax.editing.editor import compose, make_edit, offset
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import NamedEdit, Spec
@@ -180,7 +180,7 @@ annotated_directions = {
 def test_annotated_directions_run_in_the_published_convention(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'annotated.py').write_text(ANNOTATED)
-  found = zoo.read_annotated(tmp_path / 'annotated.py')
+  found = annotations.read_annotated(tmp_path / 'annotated.py')
   assert list(found) == ['ffhq/big_eyes', 'ffhq/both']
   assert not (tmp_path / 'RAN').exists()
   entry = zoo.chosen(found, 'both')
@@ -226,7 +226,7 @@ NONE = [
 def test_files_without_directions(tmp_path, text, said):
   (tmp_path / 'annotated.py').write_text(text)
   with pytest.raises(InputError) as caught:
-    zoo.read_annotated(tmp_path / 'annotated.py')
+    annotations.read_annotated(tmp_path / 'annotated.py')
   assert said in str(caught.value)
   assert '\n' not in str(caught.value)
 
