@@ -154,7 +154,7 @@ def test_what_cannot_be_joined_says_so(tmp_path):
   taken.close()
   [(status, text)] = ended([start([sys.executable, 'run.py', 'info', '--generator=cats64', '--distributed'])])
   assert status == 2, text
-  assert_one_sentence(text, '--distributed=True: info has no such flag')
+  assert_one_sentence(text, 'flag=--distributed: info has no such flag')
 
 
 def test_decisions_are_taken_together():
@@ -164,20 +164,20 @@ def test_decisions_are_taken_together():
     import jax, numpy as np
     from panda_jax.errors import InputError
     me = jax.process_index()
-    assert distributed.any_of(me == 1, False, True) == (True, False, True)
-    assert distributed.gathered(b'ab' * me) == [b'', b'abab'[:2]]
+    assert processes.any_of(me == 1, False, True) == (True, False, True)
+    assert processes.gathered(b'ab' * me) == [b'', b'abab'[:2]]
     own = np.arange(3 * me, dtype=np.float64).reshape(me, 3) + 1e-12  # which float32 would round
-    np.testing.assert_array_equal(distributed.gathered_array(own), np.arange(3.0).reshape(1, 3) + 1e-12)
-    assert distributed.from_first(b'x' if me == 0 else None) == b'x'
-    assert distributed.least(5 - me) == 4
-    assert distributed.on_first(lambda: me) == (0 if me == 0 else None)
-    distributed.agree({'jax': '0.10.2', 'parts': None})
+    np.testing.assert_array_equal(processes.gathered_array(own), np.arange(3.0).reshape(1, 3) + 1e-12)
+    assert processes.from_first(b'x' if me == 0 else None) == b'x'
+    assert processes.least(5 - me) == 4
+    assert processes.on_first(lambda: me) == (0 if me == 0 else None)
+    processes.agree({'jax': '0.10.2', 'parts': None})
     def fails():
       if me == 1:
         raise InputError('features', 'f.npy', 'gone', 'bring it back')
     for attempt, text in (
-      (lambda: distributed.together(fails), 'features=f.npy: gone'),
-      (lambda: distributed.agree({'jax': f'0.10.{2 + me}'}), 'jax=0.10.3: process 1 has this, process 0 has 0.10.2'),
+      (lambda: processes.together(fails), 'features=f.npy: gone'),
+      (lambda: processes.agree({'jax': f'0.10.{2 + me}'}), 'jax=0.10.3: process 1 has this, process 0 has 0.10.2'),
     ):
       try:
         attempt()

@@ -286,6 +286,7 @@ TEXTS = {
     (*FIT[:1], '--parts=2', '--features=F'),
     [*NUMBERS, '0,4', '-1,-1', '16', '1,2,3', '9999,9999'],
   ),
+  'layout': ('fit', ('--workdir=W', '--parts=2', '--features=F'), ['', 'x', 'nhwc', 'NHCW', 'y' * 44_000, 'a\nb']),
   'labels': ('fit', GENERATED, [*NUMBERS, 'missing.npy', 'x' * 44_000 + '.npy']),
   'seeds': ('sample', SAMPLE[:2], [*NUMBERS, '5-3', '0-99999999999', '-5', '4294967296']),
   'latents': ('sample', SAMPLE[:2], FILES),

@@ -127,7 +127,7 @@ def test_terms_that_cancel_are_noted(workdir, tmp_path):
   write_zoo(tmp_path / 'zoo.json', {'none': NamedEdit(opened.digest_factors, LAYER, terms)})
   given = (f'--workdir={workdir}', f'--zoo={tmp_path / "zoo.json"}', '--name=none', '--seeds=0')
   assert call('edit', *given) == 0
-  assert notes(workdir / 'edits' / 'none') == [
+  assert notes(workdir / 'edits' / 'none-seeds0') == [
     'none changes nothing: no pixel of any sample changes by more than 1e-05'
   ]
 
@@ -138,7 +138,7 @@ def test_samples_in_which_a_refined_part_is_gone(workdir, tmp_path, monkeypatch)
   parts[1, :, 0] = 0
   monkeypatch.setattr(edits, 'refined_parts', lambda *_: parts)
   told = []
-  options = edits.Options(on_note=told.append)
+  options = edits.EditOptions(on_note=told.append)
   edit_into(tmp_path / 'out', opened, {'x': [Spec((0,), 1, 3.0)]}, Samples((5, 6, 7)), options, refined=True)
   assert told == notes(tmp_path / 'out') == ['x changes nothing in seed 6']
   original, changed = (np.load(tmp_path / 'out' / f'{name}.npy') for name in ('original', 'edited'))
