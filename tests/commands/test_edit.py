@@ -50,6 +50,7 @@ def workdir(fitted, tmp_path):
 EDIT = ('--part=1', '--appearance=2', '--alpha=4')
 
 
+@pytest.mark.oldest
 def test_edit_writes_every_file(workdir, capsys):
   assert call('edit', f'--workdir={workdir}', *EDIT) == 0
   out = workdir / 'edits' / 'part1-appearance2-alpha4'
