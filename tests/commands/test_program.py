@@ -18,7 +18,7 @@ from tests.commands.calls import DOORS, ROOT, call, process, run
 COMMANDS = [*program.COMMANDS]
 BY_COMMAND = {'converters': 'convert', 'app': 'app'}  # doors of one command
 CONFIGURATION = {'compare': ['--config=compare_cats64']}  # what a command cannot do without
-HELPERS = {'options', 'parser', 'program', 'requests', 'sentences', 'discovery'}  # files of no command
+HELPERS = {'options', 'parser', 'program', 'requests', 'sentences', 'discover_requests'}  # files of no command
 
 
 def defined(name: str) -> flags.FlagValues:
