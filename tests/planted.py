@@ -6,7 +6,7 @@ import numpy as np
 def disjoint(N=40, grid=(6, 8), C=12, parts=4, rank=None, noise=0.0, seed=0):
   """Features (N, H, W, C) = core times disjoint unit parts, spread over range `rank` of channels; and the parts (S, R).
 
-  Every sample has its own core, so parts and the range of A are identified by the objective (design section 9).
+  Every sample has its own core, so parts and the range of A are identified by the objective.
   """
   rng = np.random.default_rng(seed)
   S = grid[0] * grid[1]

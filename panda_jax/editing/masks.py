@@ -44,7 +44,7 @@ def part_mask(
   Args:
     parts: P (S, R_S), or (N, S, R_S) refined for each sample.
     chosen: 0-based columns.
-    convention: 'unit' divides by the maximum, so that the strongest position is 1 (design, our choice); 'paper' takes
+    convention: 'unit' divides by the maximum, so that the strongest position is 1 (our choice); 'paper' takes
       columns as stored (PandA, ICLR 2023: Z + alpha a p'); 'published' is the authors' code: the sum of the columns,
       mapped so that its least entry is 0 and its largest 1.
     combine: several parts as 'union' (their maximum) or 'sum'. By default union for 'unit', where each part is first

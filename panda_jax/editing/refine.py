@@ -4,7 +4,7 @@ For one sample Z (S, C) and fixed appearances A, the parts minimise
 
     ||Z - P P'Z W||^2 / ||Z||^2  +  proximal * ||P - P_0||^2 / ||P_0||^2,      P >= 0,  W = A A',
 
-from the global parts P_0. The first term is that of design section 4.1 with the sample's own K1 = Y Y' and
+from the global parts P_0. The first term is that of solver/block.py with the sample's own K1 = Y Y' and
 K2 = Y (A'A) Y', Y = Z A; the second (our addition) is a quadratic, so a step along a line is a quartic still and its
 best length exact. Published PandA instead takes a fixed number of plain gradient steps at a rate of the user's
 (`benchmarks.published.refine` is that rule). All samples advance in lockstep, one that has converged stays where it is.

@@ -1,7 +1,7 @@
 """Where the features live during a fit, and how they get onto the devices.
 
 After the scan of a source (`scan`), features are held on the devices, in host memory, or read again for each pass,
-whichever fits and, of the last two, is done sooner by measured rates (design section 4.9).
+whichever fits and, of the last two, is done sooner by measured rates.
 """
 
 import dataclasses

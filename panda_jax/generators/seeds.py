@@ -13,7 +13,7 @@ def draws(generator, seeds: Iterable[int]) -> np.ndarray:
   """z (n, z_dim) float32 of seeds: seed t is `numpy.random.RandomState(t).randn(1, z_dim)`.
 
   A generator whose attribute `prior` is 'truncated_normal' (BigGAN) draws from the normal distribution on [-2, 2] with
-  the same generator of random numbers, before truncation scales it (design section 5).
+  the same generator of random numbers, before truncation scales it.
 
   Raises:
     InputError: a seed that numpy cannot take.

@@ -186,7 +186,7 @@ def fit_into(
   verbose: bool = False,
   clock: Clock | None = None,
 ) -> dict:
-  """Runs the fit that `config` describes and writes every file of design section 7 into `workdir`.
+  """Runs the fit that `config` describes and writes every file that README.md lists into `workdir`.
 
   Args:
     workdir: created if need be. One with a finished fit of the same configuration is left as it is; one with an

@@ -48,7 +48,7 @@ def sample_into(
   batch: int | None = None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
 ) -> dict[str, tuple[int, ...]]:
-  """Runs a generator and writes what design section 7 lists into a folder.
+  """Runs a generator and writes what README.md lists into a folder.
 
   Args:
     out: folder. One that holds samples made with other settings is refused without `overwrite`.

@@ -8,7 +8,7 @@ from panda_jax.solver.block import minimise_block
 from panda_jax.solver.precision import dot
 
 # Weight of the proximal term relative to the largest eigenvalue of N. Directions with less energy than this are within
-# the rounding of float32 sums; there W stays where it was (design section 4.3).
+# the rounding of float32 sums; there W stays where it was (our derivation).
 PROXIMAL = 1e-6
 # Proximal steps, in closed form, from W = I that define W at the end, whatever path the iteration took.
 FINAL_PROXIMAL_STEPS = 10
@@ -31,7 +31,7 @@ def outer(X: jax.Array, mode: str) -> jax.Array:
 def lyapunov(M: jax.Array, N: jax.Array, W: jax.Array) -> jax.Array:
   """The W minimising -2 tr(WM) + tr(W^2 N) + e ||W - W_previous||^2, from N W + W N + 2 e W = 2 M + 2 e W_previous.
 
-  One eigendecomposition of N solves it (design section 4.3). M, N, W: (C, C), positive semi-definite; so is the result.
+  One eigendecomposition of N solves it (our derivation). M, N, W: (C, C), positive semi-definite; so is the result.
   The proximal term, e = PROXIMAL times the largest eigenvalue of N, leaves the fixed point unbiased and the objective
   non-increasing.
   """

@@ -1,6 +1,6 @@
 """One solver for both blocks: projected gradient with an exact line search.
 
-With the other factor fixed, the PandA objective is, up to a constant (design section 4.1, our derivation),
+With the other factor fixed, the PandA objective is, up to a constant (our derivation),
 
     h(X) = -2 tr(X'BX) + tr(X'X . X'DX),
 

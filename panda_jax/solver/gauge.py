@@ -1,7 +1,7 @@
 """The canonical form: the factors of an objective that depends on A A' and P P' only, made definite.
 
 L does not change under A -> A R for orthogonal R, nor under A c, P / c, nor under the order and sign of columns. One
-representative is chosen (design section 4.5), and what stays undetermined is said.
+representative is chosen (our choice), and what stays undetermined is said.
 """
 
 import dataclasses

@@ -121,7 +121,7 @@ def test_fit_is_that_of_the_saved_features(network, tmp_path, store):
   assert made.factors.provenance['sha256'] == sha256_of(source)
   assert made.relative_error == pytest.approx(read.relative_error, rel=1e-5)
   P, Q = made.factors.parts, read.factors.parts
-  np.testing.assert_allclose(P, Q, atol=1e-3 * Q.max())  # the bound that design section 4.5 sets for two runs
+  np.testing.assert_allclose(P, Q, atol=1e-3 * Q.max())  # the bound for two runs
 
 
 def test_a_generator_of_the_users_own_is_hashed_by_its_features(network, compiled):
