@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError, brief
+from panda_jax.features.checks import checked_grid
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import checked_array, npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.files.records import parsed_json
@@ -100,7 +102,7 @@ class Factors:
         problem = f'{np.sum(array < 0)} of {array.size} entries are negative'
         raise InputError(name, f'{array.min():.3g}', problem, 'give parts that are zero or positive')
       object.__setattr__(self, name, array)
-    object.__setattr__(self, 'grid', _checked_grid(self.grid, len(self.parts)))
+    object.__setattr__(self, 'grid', _grid_of(self.grid, len(self.parts)))
     if self.mean is not None and np.shape(self.mean) not in ((n, len(self.appearances)) for n in (1, len(self.parts))):
       problem = f'there are {len(self.parts)} positions and {len(self.appearances)} channels'
       raise InputError('mean', f'shape {np.shape(self.mean)}', problem, 'give (S, C) or (1, C)')
@@ -132,8 +134,8 @@ class Factors:
   def _repr_html_(self) -> str:
     return notebook.page(repr(self), self.tiles())
 
-  def summary(self) -> list[str]:
-    """Lines that say what these are: sizes, where they came from, their error."""
+  def summary(self, outcome: bool = True) -> list[str]:
+    """Lines that say what these are: sizes, where they came from and, with `outcome`, their error."""
     (S, R_S), (C, R_C) = np.shape(self.parts), np.shape(self.appearances)
     height, width = self.grid
     said = self.provenance if isinstance(self.provenance, dict) else {}
@@ -146,7 +148,7 @@ class Factors:
     if self.mean is not None:
       origin.append(f'centred by {"position" if np.shape(self.mean)[0] > 1 or S == 1 else "channel"}')
     lines += [', '.join(origin)] if origin else []
-    if isinstance(said.get('relative_error'), int | float):
+    if outcome and isinstance(said.get('relative_error'), int | float):
       lines.append(f'relative error {said["relative_error"]:.5f}, {brief(said.get("reason", "?"), LONGEST_SOURCE)}')
     return lines
 
@@ -394,12 +396,9 @@ def _kept_mean(mean: np.ndarray) -> np.ndarray:
   return mean.astype(np.float64) if 0 < largest < limits.tiny or largest > limits.max else _as_float32(mean)
 
 
-def _checked_grid(grid, positions: int) -> tuple[int, int]:
+def _grid_of(grid, positions: int) -> tuple[int, int]:
   """(H, W) of so many positions."""
-  numbers = np.asarray(grid)
-  if numbers.shape != (2,) or numbers.dtype.kind not in 'iu' or (numbers < 1).any():
-    raise InputError('grid', str(grid)[:40], 'it is not two positive whole numbers', 'give H,W')
-  height, width = (int(x) for x in numbers)
-  if height * width != positions:
-    raise InputError('grid', f'{height},{width}', f'the parts have {positions} positions', 'give H,W of that size')
-  return height, width
+  found = checked_grid(grid)
+  if found is None or math.prod(found) != positions:
+    raise InputError('grid', grid, f'the parts have {positions} positions', 'give (H, W) of that size')
+  return found

@@ -257,7 +257,7 @@ WRONG = {
   'not finite': ({'parts': np.full((12, 2), np.nan)}, 'parts=NaN or infinity: its entries must be finite'),
   'infinite': ({'appearances': np.full((5, 3), np.inf)}, 'appearances=NaN or infinity'),
   'text': ({'parts': np.full((12, 2), 'a')}, 'parts=type <U1: a factor holds real numbers'),
-  'text as grid': ({'grid': '3,4'}, 'grid=3,4: it is not two positive whole numbers; give H,W'),
+  'text as grid': ({'grid': '3,4'}, 'grid=3,4: it is not two positive whole numbers; give (H, W)'),
   'one number': ({'grid': 12}, 'grid=12: it is not two'),
   'mean of text': ({'mean': np.full((1, 5), 'a')}, 'mean=type <U1'),
 }
@@ -289,6 +289,6 @@ def test_text_and_html_are_short_and_escaped():
   for k, data in enumerate(pictures):
     with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
       pixels = np.asarray(picture)
-    assert pixels.shape == (72, 96, 3)
+    assert pixels.shape == (96, 128, 3)
     peak = np.argmax(P[:, k])
-    assert pixels[24 * (peak // 4) + 5, 24 * (peak % 4) + 5].sum() == pixels.sum(axis=2).min()
+    assert pixels[32 * (peak // 4) + 5, 32 * (peak % 4) + 5].sum() == pixels.sum(axis=2).min()

@@ -27,7 +27,6 @@ from panda_jax.results.samples import Samples, features_of, fit_features
 from panda_jax.workdir.finished_fit import FinishedFit
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
-STATISTICS = 64  # samples of the fit that rules and units are taken from
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 BRUSH = 16  # brush strokes across the picture
@@ -197,7 +196,7 @@ class Engine:
     """(n, H, W, C) of the first samples of the fit."""
     with self._lock:
       if self._statistics is None:
-        self._statistics = fit_features(self.opened, STATISTICS)
+        self._statistics = fit_features(self.opened)
       return self._statistics
 
   def reach(self, term: Spec) -> float:

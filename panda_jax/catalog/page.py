@@ -19,6 +19,7 @@ from panda_jax.pictures import colours, pages
 from panda_jax.pictures.figures import middling, to_bytes
 from panda_jax.pictures.sheets import resized, written
 from panda_jax.pictures.strips import ALPHA
+from panda_jax.runtime import notebook
 from panda_jax.runtime.invocation import program_name
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -194,7 +195,7 @@ def _plain(value: float | None) -> str:
 
 def _section(part: int, found: Found, cards: str) -> str:
   edits, random = ([one for one in some if one.part == part] for some in (found.edits, found.random))
-  source = pages.address(pages.png_of(where(found, part, _part_size(found), middling(found.original))), 'png')
+  source = pages.address(notebook.png(where(found, part, _part_size(found), middling(found.original))), 'png')
   told = f'{len(edits)} edit{"s" * (len(edits) != 1)}'
   if edits and random:
     means = (np.mean([one.heldout.score for one in some]) for some in (edits, random))
@@ -276,7 +277,7 @@ def _map(found: Found) -> str:
   score = found.screened.score
   shown = np.sqrt(score / max(float(score.max()), 1e-30))
   pixels = colormaps[colours.PARTS](shown, bytes=True)[..., :3].repeat(8, axis=0).repeat(4, axis=1)
-  source = pages.address(pages.png_of(np.ascontiguousarray(pixels)), 'png')
+  source = pages.address(notebook.png(np.ascontiguousarray(pixels)), 'png')
   words = 'Screened score of every pair: a row for each part, a column for each appearance, from 0; darker is higher.'
   return f'<img class=map src="{source}" alt="{pages.text(words)}">{pages.paragraph(words, soft=True)}'
 

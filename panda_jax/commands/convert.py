@@ -3,6 +3,7 @@
 from absl import flags
 
 from panda_jax.commands import options as shared
+from panda_jax.converters.dialects import FAMILIES
 from panda_jax.errors import InputError, printable
 from panda_jax.runtime import signals
 
@@ -12,12 +13,11 @@ EXAMPLES = (
   'convert stylegan.pth DESTINATION --option=fused_scale=true',
   'convert biggan-deep-256/ DESTINATION',
 )
-FAMILIES = ('auto', 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
 
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': 'checkpoint'}
-  flags.DEFINE_enum('family', 'auto', FAMILIES, 'Family of the generator; auto finds it from the file.', **given)
+  flags.DEFINE_enum('family', 'auto', ('auto', *FAMILIES), 'Family of the generator; auto: told by the file.', **given)
   flags.DEFINE_enum(
     'weights',
     'ema',
@@ -34,7 +34,7 @@ def define(values: flags.FlagValues) -> None:
 def run(options: flags.FlagValues, call) -> None:
   if len(call.words) != 2:
     problem = f'there are {len(call.words)}, not two'
-    raise InputError('arguments', ' '.join(call.words), problem, 'give SOURCE and DESTINATION')
+    raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give SOURCE and DESTINATION')
   keys = parsed_options(options.option)
   from panda_jax.converters.conversion import convert
 

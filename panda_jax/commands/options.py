@@ -100,11 +100,11 @@ def samples(values: flags.FlagValues, default: str) -> None:
   labels(values)
 
 
-def statistics(values: flags.FlagValues, default: int, what: str) -> None:
+def statistics(values: flags.FlagValues, default: int, whose: str, what: str) -> None:
   flags.DEFINE_integer(
     'samples',
     None,
-    f'Number of samples of the fit from which {what}; if left out, {default}.',
+    f'Number of samples of the {whose} from which {what}; if left out, {default}.',
     flag_values=values,
     module_name=SAMPLES,
   )

@@ -221,11 +221,11 @@ def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
   Raises:
     InputError: there is no such file, or it raises something, or gives no ConfigDict.
   """
-  path, colon, size = named.partition(':')
-  path = found(path)
+  given, colon, size = named.partition(':')
+  path = found(given)
   if path is None:
-    names = ', '.join(sorted(file.stem for file in folder().glob('*.py')))
-    raise InputError('--config', named, 'there is no such file', f'give a file, or one of {names}')
+    names = sorted(file.stem for file in folder().glob('*.py'))
+    raise InputError('--config', named, 'there is no such file', f'give a file, or a name: {nearest(given, names)}')
   loader = importlib.machinery.SourceFileLoader('panda_jax_configuration', path)
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
   sys.modules[loader.name] = module  # dataclasses look for theirs there

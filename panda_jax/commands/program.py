@@ -70,7 +70,8 @@ def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, An
     InputError: there is no such command; what is wrong with its flags.
   """
   if len(argv) < 2 or argv[1].startswith('-'):
-    raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', f'give one of {", ".join(COMMANDS)}')
+    remedy = f'give one of {", ".join(COMMANDS)}; --help tells them'
+    raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', remedy)
   name, words = argv[1], argv[2:]
   module, values = module_of(name), flags.FlagValues()
   if hasattr(module, 'CONFIGURATION'):

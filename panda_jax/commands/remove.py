@@ -5,10 +5,10 @@ from absl import flags
 from panda_jax.commands import options as shared
 from panda_jax.commands import requests, sentences
 from panda_jax.commands.edit import edits_folder, options_of
+from panda_jax.results import EDIT_STATISTICS
 
 EXAMPLES = ('remove --workdir=DIR --part=3 --seeds=0-3',)
 REMOVAL = 'removal'
-STATISTICS = 64  # as of results.edits, which is large to import
 
 
 def define(values: flags.FlagValues) -> None:
@@ -19,7 +19,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Threshold rule that separates the background.', **given)
   shared.mask(values)
   shared.samples(values, requests.SEEDS)
-  shared.statistics(values, STATISTICS, 'background and strength are found')
+  shared.statistics(values, EDIT_STATISTICS, 'fit', 'background and strength are found')
   shared.noise(values)
   shared.drop_rgb(values)
   shared.workdir(values)
@@ -54,7 +54,7 @@ def run(options: flags.FlagValues, call) -> None:
       strength=options.strength,
       separate=options.separate,
       mask=mask | {'drawn': requests.given_mask(options, opened)},
-      statistics=STATISTICS if options.samples is None else options.samples,
+      statistics=EDIT_STATISTICS if options.samples is None else options.samples,
     )
   sentences.print_written(out, shapes, *drawn(out), 'edit.json')
   print(

@@ -5,12 +5,12 @@ from absl import flags
 from panda_jax.commands import options as shared
 from panda_jax.commands import requests, sentences
 from panda_jax.commands.refine import define_explained, explained_folder, options_of
+from panda_jax.results import SALIENCY_STATISTICS
 
 EXAMPLES = (
   'saliency --workdir=DIR --appearance=0,1,2 --seeds=0-5',
   'saliency --workdir=DIR --appearance=0 --features=FILE.npy',
 )
-STATISTICS = 500  # as of results.saliency, which is large to import
 
 
 def define(values: flags.FlagValues) -> None:
@@ -18,7 +18,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string('appearance', None, 'Appearances to show: 0, or 0,3.', **given)
   flags.DEFINE_string('threshold', None, 'Threshold of the masks: mean, otsu, or a number. If left out, mean.', **given)
   flags.DEFINE_string('masks', None, 'Masks to compare with: a .npy file (N, h, w).', **given)
-  shared.statistics(values, STATISTICS, 'thresholds and ranges are computed')
+  shared.statistics(values, SALIENCY_STATISTICS, 'generator', 'thresholds and ranges are computed')
   define_explained(values, 'saliency, the appearances and other flags that were given')
 
 
@@ -31,9 +31,7 @@ def run(options: flags.FlagValues, call) -> None:
   opened = requests.given_fit(options)
   samples, features = requests.given_to_explain(options, opened, first_seeds(opened))
   chosen = requests.parsed_indices(options.appearance, 'appearance')
-  first = samples is None or samples.seeds is None or samples.seeds == first_seeds(opened)[: len(samples.seeds)]
-  told = 'threshold', 'masks', 'samples', *(() if first else ('seeds',))
-  out = explained_folder(options, 'saliency', chosen, *told)
+  out = explained_folder(options, 'saliency', chosen, 'threshold', 'masks', 'samples', 'seeds')
   with Progress() as progress:
     shapes, _ = saliency_into(
       out,
@@ -44,7 +42,7 @@ def run(options: flags.FlagValues, call) -> None:
       features=features,
       layout=options.layout,
       threshold=requests.parsed_method(options.threshold),
-      statistics=STATISTICS if options.samples is None else options.samples,
+      statistics=SALIENCY_STATISTICS if options.samples is None else options.samples,
       given_masks=None if options.masks is None else read_npy(options.masks, 'masks', (3,)),
     )
   sentences.print_written(out, shapes, 'saliency.png', 'masks.png', 'statistics.json')

@@ -10,12 +10,11 @@ import numpy as np
 from panda_jax.converters import report
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, read
+from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.limits import shown
 from panda_jax.errors import InputError
 from panda_jax.files.stores import quiet
 from panda_jax.generators.disk import check_free, save_generator
-
-FAMILIES = ('progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan')
 
 
 def convert(

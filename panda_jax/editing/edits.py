@@ -61,7 +61,7 @@ class _Saved:
 
 
 @jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Edit(_Saved):
   """What is added to features: alpha times an outer product. Edits add up with `+`; the order does not matter.
 
@@ -75,7 +75,11 @@ class Edit(_Saved):
   direction: np.ndarray
   mask: np.ndarray
   alpha: np.ndarray | np.floating | float
-  recipe: Recipe | None = dataclasses.field(default=None, repr=False)
+  recipe: Recipe | None = None
+
+  def __repr__(self) -> str:
+    alpha = np.array2string(np.asarray(self.alpha), separator=', ', threshold=6)
+    return f'Edit(direction {np.shape(self.direction)}, mask {np.shape(self.mask)}, alpha {alpha})'
 
   def tree_flatten_with_keys(self):
     """For JAX: the arrays with their names."""
@@ -234,6 +238,10 @@ def make_edit(
   Raises:
     InputError: something out of range, not finite, dead, or of another size.
   """
+  if not isinstance(factors, Factors):
+    raise InputError(
+      'factors', type(factors).__name__, 'these are no Factors', 'give result.factors, or Factors.load(path)'
+    )
   if part is None and mask is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
   drawn = None if mask is None else masks.as_mask(np.asarray(mask), factors.grid)

@@ -35,7 +35,7 @@ def checked_grid(grid) -> tuple[int, int] | None:
   """
   if grid is None:
     return None
-  numbers = [grid] if isinstance(grid, str) or not hasattr(grid, '__len__') else list(grid)
+  numbers = list(grid) if hasattr(grid, '__len__') and not isinstance(grid, str) and np.ndim(grid) else [grid]
   whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers)
   if len(numbers) != 2 or not whole or min(numbers) < 1:
     raise InputError('grid', grid, 'it is not two positive whole numbers', 'give (H, W), such as (8, 8)')
@@ -63,8 +63,8 @@ def notes(shape: tuple[int, ...], grid: tuple[int, int] | None, layout: str | No
   if layout is not None or grid is not None or not looks_channels_first(shape):
     return ()
   return (
-    f'features of shape {"x".join(map(str, shape))} look like channels first; transpose them with '
-    "features.transpose(0, 2, 3, 1), or give layout='NCHW' (if they are channels last, layout='NHWC')",
+    f'features of shape {"x".join(map(str, shape))} look like channels first: if they are, give layout NCHW, or '
+    'features.transpose(0, 2, 3, 1); if not, layout NHWC says so',
   )
 
 

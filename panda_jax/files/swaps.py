@@ -21,7 +21,8 @@ except ImportError:  # not on Windows, where leftovers then stay
   fcntl = None  # type: ignore[assignment]  # a module everywhere else
 
 PARTIAL, REPLACED = 'partial', 'replaced'
-CLEARINGS = 20  # tries, a tenth of a second apart
+PAUSE = 0.05  # seconds between two looks at an unfinished folder
+QUIET, LONGEST = 10, 100  # looks in a row that find nothing there, and looks at most
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -47,14 +48,23 @@ def appearing(folder: Path, replace: bool) -> Iterator[Path]:
     _flush(partial)
     _put(partial, folder, replace)
     _flush_one(folder.parent)
+    shutil.rmtree(partial, ignore_errors=True)  # by now this is nothing, or the folder that was replaced
+  except BaseException:
+    _clear(partial)
+    raise
   finally:
-    # By now this is nothing, an unfinished folder, or the one that was replaced.
-    for _ in range(CLEARINGS):  # after a failure, threads of the writer may still add files to it
-      shutil.rmtree(partial, ignore_errors=True)
-      if not partial.exists():
-        break
-      time.sleep(0.1)
     os.close(lock)
+
+
+def _clear(partial: Path) -> None:
+  """Removes an unfinished folder for good: threads of its writer may still add files to it, and make it again."""
+  quiet = 0
+  for _ in range(LONGEST):
+    quiet = 0 if partial.exists() else quiet + 1
+    if quiet == QUIET:
+      break
+    shutil.rmtree(partial, ignore_errors=True)
+    time.sleep(PAUSE)
 
 
 def clear_leftovers(folder: Path) -> None:

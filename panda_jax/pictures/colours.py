@@ -1,7 +1,8 @@
 """Every colour of the pictures, chosen for readers without one kind of cone and for grey printers too."""
 
-# Of parts, and what else has zeros: pale to black, its lightness falling evenly; exact zeros are white.
-PARTS = 'magma_r'
+from panda_jax.runtime import notebook
+
+PARTS = notebook.PALETTE  # and of what else has zeros
 HEAT = 'RdBu_r'  # of saliency: blue below the threshold, white at it, red above; its lightness tells them from it too
 DIFFERENCES = 'inferno'  # of edits, inside a region or outside: black where nothing changed
 INK, SOFT, FAINT = '#222222', '#6b6b6b', '#9a9a9a'  # words, notes, lines behind others

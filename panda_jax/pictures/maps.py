@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +9,21 @@ from panda_jax.errors import InputError
 from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.overlays import OUTLINE, greyed, laid_on, on_image, outlined, relative
-from panda_jax.pictures.sheets import Bar, Page, Row, Swatch, draw_rows, ramp, resized, rows_page, tile_size, written
+from panda_jax.pictures.sheets import (
+  Bar,
+  Page,
+  Row,
+  Swatch,
+  draw_rows,
+  figure_of,
+  file_of,
+  ramp,
+  resized,
+  rows_page,
+  tile_size,
+  written,
+)
 from panda_jax.pictures.strips import sample_names
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
 
 MOST_SAMPLES = 8  # columns of one page
 MOST_MAPS = 12  # appearances on one page
@@ -45,12 +54,7 @@ def _labelled(argument: str, labels: Sequence[str] | None, count: int) -> list[s
   return sample_names(count, labels, argument)
 
 
-def draw_saliency(path: str | os.PathLike, images: np.ndarray, coordinates: np.ndarray, **options) -> None:
-  """Writes what `saliency_figure` shows, which has the arguments, to a PNG."""
-  _saliency(images, coordinates, **options).save(path)
-
-
-def saliency_figure(
+def saliency_page(
   images: np.ndarray,
   coordinates: np.ndarray,
   *,
@@ -61,7 +65,7 @@ def saliency_figure(
   margin: int = 0,
   title: str = '',
   note: str = '',
-) -> 'Figure':
+) -> Page:
   """Heat maps of coordinates below their images: white is the threshold, and its level line is drawn on the images.
 
   Args:
@@ -74,22 +78,6 @@ def saliency_figure(
     margin: cells of the grid beyond the image at each edge (StyleGAN3).
     title, note: above and below.
   """
-  options = {'thresholds': thresholds, 'limits': limits, 'labels': labels, 'names': names, 'margin': margin}
-  return _saliency(images, coordinates, **options, title=title, note=note).figure()
-
-
-def _saliency(
-  images: np.ndarray,
-  coordinates: np.ndarray,
-  *,
-  thresholds: float | Sequence[float] = 0.0,
-  limits: Sequence[tuple[float, float]] | None = None,
-  labels: Sequence[str] | None = None,
-  names: Sequence[str] | None = None,
-  margin: int = 0,
-  title: str = '',
-  note: str = '',
-) -> Page:
   from matplotlib import colormaps
 
   maps = _stacked('coordinates', np.asarray(coordinates, np.float32), len(images))
@@ -125,6 +113,9 @@ def _saliency(
     ticks = {float(p): written(float(v), 2) for p, v in zip((ends + 1) / 2, values, strict=True)}
     bars = [Bar('difference from white, as a fraction of the largest of that appearance', palette, ticks)]
   return rows_page(rows, heads if any(heads) else (), title=title, bars=bars, note=note)
+
+
+saliency_figure, draw_saliency = figure_of(saliency_page), file_of(saliency_page)
 
 
 def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:

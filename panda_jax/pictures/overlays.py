@@ -5,18 +5,13 @@ the image, `margin` cells are cut at each edge first.
 """
 
 import math
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
-from panda_jax.pictures.sheets import Page, Row, Swatch, font, resized, rows_page, tile_size
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
+from panda_jax.pictures.sheets import Page, Row, Swatch, figure_of, file_of, font, resized, rows_page, tile_size
 
 SAMPLES = 5  # images across a page
 MOST_ROWS = 10  # groups of parts below each other before they share rows
@@ -138,14 +133,7 @@ def relative(maps: np.ndarray) -> np.ndarray:
   return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 
-def draw_overlay(
-  path: str | os.PathLike, images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0
-) -> None:
-  """Writes what `overlay_figure` shows to a PNG."""
-  _overlay(images, parts, grid, margin).save(path)
-
-
-def overlay_figure(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0) -> 'Figure':
+def overlay_page(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0) -> Page:
   """Every part over the same images, a few to a row, each in a colour of its own with its number on it.
 
   A colour comes once in a row and the numbers say the same again, so that nothing hangs on telling colours apart.
@@ -157,10 +145,6 @@ def overlay_figure(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int],
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
   """
-  return _overlay(images, parts, grid, margin).figure()
-
-
-def _overlay(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int) -> Page:
   maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
   groups = part_groups(len(maps))
   beside = math.ceil(len(groups) / MOST_ROWS)  # groups that share a row
@@ -187,3 +171,6 @@ def _overlay(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margi
     for first in range(0, len(blocks), across)
   ]
   return rows_page(rows, note=note, breaks=range(many, across * many, many) if many > 1 else ())
+
+
+overlay_figure, draw_overlay = figure_of(overlay_page), file_of(overlay_page)

@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
 
@@ -130,15 +128,6 @@ def details(summary: str, body: str) -> str:
 def address(data: bytes, kind: str) -> str:
   """A data URL."""
   return f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
-
-
-def png_of(pixels: np.ndarray) -> bytes:
-  """uint8 pixels (h, w, 3) as a PNG."""
-  from PIL import Image
-
-  buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, 'PNG', optimize=True)
-  return buffer.getvalue()
 
 
 def _inlined(path: Path) -> tuple[str, tuple[int, int]]:

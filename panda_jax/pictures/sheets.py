@@ -6,9 +6,9 @@ on every machine; Pillow does the drawing.
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -178,6 +178,31 @@ def swatch_width(swatch: Swatch, size: int) -> float:
   return 1.3 * size + font(size).getlength(swatch.text)
 
 
+Arguments = ParamSpec('Arguments')
+
+
+def figure_of(page: Callable[Arguments, Page]) -> 'Callable[Arguments, Figure]':
+  """The function that gives a page as a matplotlib figure: `X_figure` of `X_page`, with its arguments and docstring."""
+
+  @functools.wraps(page)
+  def figure(*args: Arguments.args, **options: Arguments.kwargs) -> 'Figure':
+    return page(*args, **options).figure()
+
+  figure.__name__ = figure.__qualname__ = page.__name__.replace('_page', '_figure')
+  return figure
+
+
+def file_of(page: Callable[Arguments, Page]) -> Callable[Concatenate[str | os.PathLike, Arguments], None]:
+  """The function that writes a page to a PNG: `draw_X` of `X_page`, whose arguments follow the path."""
+
+  def draw(path: str | os.PathLike, *args: Arguments.args, **options: Arguments.kwargs) -> None:
+    page(*args, **options).save(path)
+
+  draw.__doc__ = f'Writes `{page.__name__}`, whose arguments follow the path, to a PNG.'
+  draw.__name__ = draw.__qualname__ = f'draw_{page.__name__.removesuffix("_page")}'
+  return draw
+
+
 def _in_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[Swatch]]:
   """A legend in lines of at most `width` pixels."""
   lines: list[list[Swatch]] = []
@@ -306,6 +331,4 @@ def rows_page(
   return _Sheet(rows, columns, title, legend, bars, note, breaks).drawn()
 
 
-def draw_rows(path: str | os.PathLike, rows: Sequence[Row], columns: Sequence[str] = (), **options) -> None:
-  """Writes `rows_page`, which has the arguments, to a PNG."""
-  rows_page(rows, columns, **options).save(path)
+draw_rows = file_of(rows_page)

@@ -4,7 +4,6 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +12,20 @@ from panda_jax.files.access import write_atomically
 from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.overlays import on_image, outlined
-from panda_jax.pictures.sheets import GAP, Bar, Page, Row, draw_rows, ramp, resized, rows_page, tile_size, written
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
+from panda_jax.pictures.sheets import (
+  GAP,
+  Bar,
+  Page,
+  Row,
+  draw_rows,
+  figure_of,
+  file_of,
+  ramp,
+  resized,
+  rows_page,
+  tile_size,
+  written,
+)
 
 MOST_SAMPLES = 16  # rows of one page
 MOST_ROWS = 36  # of a grid, all its samples together
@@ -65,58 +74,7 @@ def _omitted(shown: int, all_of_them: int, what: str) -> str:
   return '' if shown == all_of_them else f'{shown} of {all_of_them} {what} shown. '
 
 
-def draw_strip(
-  path: str | os.PathLike,
-  original: np.ndarray,
-  edited: np.ndarray,
-  alphas: float | Sequence[float],
-  **options,
-) -> None:
-  """Writes what `strip_figure` shows, which has the arguments, to a PNG."""
-  _strip(original, edited, alphas, **options).save(path)
-
-
-def strip_figure(
-  original: np.ndarray,
-  edited: np.ndarray,
-  alphas: float | Sequence[float],
-  *,
-  names: Sequence[str] | None = None,
-  title: str = '',
-  note: str = '',
-) -> 'Figure':
-  """A row for each sample: the original, then the edit at each strength.
-
-  Args:
-    original: (N, h, w, channels), clipped to [-1, 1].
-    edited: (N, K, h, w, channels), or (N, h, w, channels) for one strength.
-    alphas: (K,) or a number.
-    names: one for each sample, such as 'seed 3'.
-    title, note: above and below the strip.
-  """
-  return _strip(original, edited, alphas, names=names, title=title, note=note).figure()
-
-
-def _strip(original, edited, alphas, **options) -> Page:
-  original = _images('original', original, (4,))
-  edited = _images('edited', edited, (4, 5))
-  edited = edited[:, None, None] if edited.ndim == 4 else edited[:, None]
-  return _grid(original, edited, alphas, [''], **options)
-
-
-def draw_grid(
-  path: str | os.PathLike,
-  original: np.ndarray,
-  edited: np.ndarray,
-  alphas: float | Sequence[float],
-  edits: Sequence[str],
-  **options,
-) -> None:
-  """Writes what `grid_figure` shows, which has the arguments, to a PNG."""
-  _grid(original, edited, alphas, edits, **options).save(path)
-
-
-def grid_figure(
+def grid_page(
   original: np.ndarray,
   edited: np.ndarray,
   alphas: float | Sequence[float],
@@ -125,7 +83,7 @@ def grid_figure(
   names: Sequence[str] | None = None,
   title: str = '',
   note: str = '',
-) -> 'Figure':
+) -> Page:
   """Samples x edits x strengths: for each sample a row for each edit, the original first.
 
   Of one strength, edits are columns instead, and there is one row for each sample.
@@ -138,19 +96,6 @@ def grid_figure(
     names: one for each sample.
     title, note: above and below the grid.
   """
-  return _grid(original, edited, alphas, edits, names=names, title=title, note=note).figure()
-
-
-def _grid(
-  original: np.ndarray,
-  edited: np.ndarray,
-  alphas: float | Sequence[float],
-  edits: Sequence[str],
-  *,
-  names: Sequence[str] | None = None,
-  title: str = '',
-  note: str = '',
-) -> Page:
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (6,))
   alphas = _strengths(original, edited, alphas)
@@ -177,6 +122,34 @@ def _grid(
   omitted = _omitted(shown, N, 'samples') + _omitted(len(columns), K, 'strengths')
   heads = ['original', *(heads[j] for j in columns)]
   return rows_page(rows, heads, title=title, note=(omitted + note).strip(), breaks=[1])
+
+
+def strip_page(
+  original: np.ndarray,
+  edited: np.ndarray,
+  alphas: float | Sequence[float],
+  *,
+  names: Sequence[str] | None = None,
+  title: str = '',
+  note: str = '',
+) -> Page:
+  """A row for each sample: the original, then the edit at each strength.
+
+  Args:
+    original: (N, h, w, channels), clipped to [-1, 1].
+    edited: (N, K, h, w, channels), or (N, h, w, channels) for one strength.
+    alphas: (K,) or a number.
+    names: one for each sample, such as 'seed 3'.
+    title, note: above and below the strip.
+  """
+  original = _images('original', original, (4,))
+  edited = _images('edited', edited, (4, 5))
+  edited = edited[:, None, None] if edited.ndim == 4 else edited[:, None]
+  return grid_page(original, edited, alphas, [''], names=names, title=title, note=note)
+
+
+grid_figure, draw_grid = figure_of(grid_page), file_of(grid_page)
+strip_figure, draw_strip = figure_of(strip_page), file_of(strip_page)
 
 
 def difference(original: np.ndarray, edited: np.ndarray) -> np.ndarray:

@@ -20,8 +20,9 @@ from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
 from panda_jax.generators.source import weights_digest
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
+from panda_jax.results import EDIT_STATISTICS
 from panda_jax.results.records import Options, sha256
-from panda_jax.results.samples import FEW, SHOWN, Samples, features_of, fit_features
+from panda_jax.results.samples import SHOWN, Samples, features_of, fit_features
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -106,7 +107,7 @@ def remove_into(
   strength: float = 1.0,
   separate: str = 'otsu',
   mask: Mapping[str, Any] | None = None,
-  statistics: int = FEW,
+  statistics: int = EDIT_STATISTICS,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
   """Removes a part from samples of a fit and writes the files of `edit_into`.
 

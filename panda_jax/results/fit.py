@@ -263,6 +263,8 @@ def _fit_into(
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
       return before['summary']
+    for note in source.notes:
+      progress.say(f'note: {note}')
     with signals.caught() as caught:
       most = largest(source.positions, source.channels, config.parts)
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
@@ -296,7 +298,7 @@ def _fit_into(
     with signals.keeping(saving.kept):
       write = partial(write_results, workdir, result, clock, published, config.layer, source)
       summary = json_of_first(processes.on_first(write))
-    for warning in result.warnings:
+    for warning in result.warnings[len(source.notes) :]:  # these were said at the start
       progress.say(f'note: {warning}')
     progress.say(
       f'relative error {result.relative_error:.5f} ({result.reason}), {summary["seconds"]["total"]:.1f} s in all; '

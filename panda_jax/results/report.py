@@ -11,7 +11,7 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.files.access import write_atomically
 from panda_jax.files.records import read_json
-from panda_jax.pictures import colours, pages
+from panda_jax.pictures import pages
 from panda_jax.results import suggestions
 from panda_jax.results.report_folders import (
   folders,
@@ -23,6 +23,7 @@ from panda_jax.results.report_folders import (
   short,
   told_apart,
 )
+from panda_jax.runtime import notebook
 from panda_jax.runtime.invocation import program_name
 from panda_jax.workdir.config import FLAGS, default_config
 from panda_jax.workdir.finished_fit import digest_of
@@ -139,13 +140,7 @@ def error_curve(workdir: Path, summary: dict) -> str:
 
 def part_tile(part: np.ndarray) -> bytes:
   """A PNG of one part (H, W), some pixels to a position; exact zeros are white."""
-  from matplotlib import colormaps
-
-  times = max(1, TILE // max(part.shape))
-  peak = float(part.max())
-  shown = part / peak if peak > 0 else part
-  pixels = np.where(shown[..., None] > 0, colormaps[colours.PARTS](shown, bytes=True)[..., :3], 255).astype(np.uint8)
-  return pages.png_of(pixels.repeat(times, axis=0).repeat(times, axis=1))
+  return notebook.png(notebook.heat(part, TILE))
 
 
 def parts(workdir: Path, summary: dict, factors: Factors) -> str:

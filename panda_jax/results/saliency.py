@@ -16,12 +16,12 @@ from panda_jax.editing.edits import direction_of
 from panda_jax.errors import InputError
 from panda_jax.files.arrays import npy_bytes
 from panda_jax.pictures import maps
+from panda_jax.results import SALIENCY_STATISTICS
 from panda_jax.results.records import DEFAULT, Options, claim, finish, write_arrays
 from panda_jax.results.samples import SHOWN, Given, Samples, blank
 from panda_jax.workdir.finished_fit import FinishedFit
 
 RECORD = 'statistics.json'
-STATISTICS = 500  # samples that thresholds and ranges are taken from, as published
 
 
 def saliency_into(
@@ -34,7 +34,7 @@ def saliency_into(
   features=None,
   layout: str | None = None,
   threshold: str | float = 'mean',
-  statistics: int = STATISTICS,
+  statistics: int = SALIENCY_STATISTICS,
   given_masks: np.ndarray | None = None,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
   """Where appearances are: writes coordinates.npy, masks.npy, statistics.json and pictures into a folder.
@@ -138,7 +138,7 @@ def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks
 def _shown(given: Given, chosen: Sequence[int], method: str | float, samples: int) -> tuple[str, str]:
   """Whose coordinates a picture shows, and what its white is."""
   whose = 'appearance' if len(chosen) == 1 else 'appearances'
-  of = f'{samples} samples of the fit' if given.size else f'these {samples} samples'
+  of = f'{samples} samples of the generator' if given.size else f'these {samples} samples'
   white = {'mean': f'the mean over {of}', 'otsu': f"Otsu's threshold of {of}"}.get(method, 'the threshold given')
   return f'{whose} {", ".join(map(str, chosen))}', white
 

@@ -16,11 +16,11 @@ from panda_jax.errors import InputError
 from panda_jax.features.sources import as_source
 from panda_jax.generators.latent_files import Latents
 from panda_jax.pictures import maps
+from panda_jax.results import EDIT_STATISTICS
 from panda_jax.results.records import sha256
 from panda_jax.workdir.finished_fit import FinishedFit
 
 SHOWN = maps.MOST_SAMPLES  # samples on the pictures
-FEW = 64  # samples of the fit that rules and units of edits are taken from
 FEATURES_BATCH = 16  # of them at a time
 BATCH = 8
 GREY = 64  # pixels of the least side of what stands for an image where there is none
@@ -74,7 +74,7 @@ class Samples:
     return record | {name: sha256(array) for name, array in arrays.items() if array is not None}
 
 
-def fit_features(opened: FinishedFit, count: int = FEW) -> np.ndarray:
+def fit_features(opened: FinishedFit, count: int = EDIT_STATISTICS) -> np.ndarray:
   """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
   recorded = opened.factors.provenance.get('samples')
   count = min(count, recorded) if isinstance(recorded, int) else count

@@ -1,20 +1,18 @@
 """What a Jupyter notebook shows: text that changes in place, and HTML of text and small pictures.
 
-Nothing is imported for it: where IPython runs it is there, and pictures are PNGs that are written here.
+IPython is not needed elsewhere: where it runs it has been imported.
 """
 
 import base64
 import html
-import struct
+import io
 import sys
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 
-SIDE = 96  # pixels of a picture's longer side, at least
-# Pale to black, as the parts of a fit are drawn; exact zeros are white.
-PALETTE = ('fcfdbf', 'febf84', 'f8765c', 'd3426d', '942c80', '51127c', '140e36', '000004')
+SIDE = 128  # pixels of a picture's longer side, about
+PALETTE = 'magma_r'  # of parts: pale to black, its lightness falling evenly; exact zeros are white
 
 
 def running() -> bool:
@@ -40,30 +38,26 @@ class Line:
 
 def png(pixels: np.ndarray) -> bytes:
   """uint8 pixels (h, w, 3) as a PNG."""
-  height, width, _ = pixels.shape
-  rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)
+  from PIL import Image
 
-  def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
-
-  header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-  body = zlib.compress(rows.tobytes(), 9)
-  return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', body) + chunk(b'IEND', b'')
+  buffer = io.BytesIO()
+  Image.fromarray(pixels).save(buffer, 'PNG', optimize=True)
+  return buffer.getvalue()
 
 
-def heat(values: np.ndarray) -> np.ndarray:
-  """Non-negative values (H, W), divided by their maximum, as uint8 pixels (h, w, 3): whole squares, zeros white."""
-  values = np.nan_to_num(np.asarray(values, np.float64))
-  shrink = -(-max(values.shape) // (4 * SIDE))
+def heat(values: np.ndarray, side: int = SIDE) -> np.ndarray:
+  """Non-negative values (H, W), divided by their maximum, as uint8 pixels (h, w, 3): whole squares, zeros white.
+
+  `side`: pixels of the longer side, about.
+  """
+  from matplotlib import colormaps
+
+  values = np.nan_to_num(values)
+  shrink = -(-max(values.shape) // (4 * side))
   values = values[::shrink, ::shrink]
-  share = np.clip(values / max(float(values.max()), np.finfo(np.float64).tiny), 0, 1)
-  places, colours = np.linspace(0, 1, len(PALETTE)), np.array([[*bytes.fromhex(colour)] for colour in PALETTE])
-  pixels = np.stack(
-    [np.interp(share, places, column) for column in colours.T],
-    axis=-1,
-  )
-  pixels = np.where(share[..., None] > 0, np.rint(pixels), 255).astype(np.uint8)
-  size = max(1, -(-SIDE // max(values.shape)))
+  share = np.clip(values / (float(values.max()) or 1.0), 0, 1)
+  pixels = np.where(share[..., None] > 0, colormaps[PALETTE](share, bytes=True)[..., :3], 255).astype(np.uint8)
+  size = max(1, side // max(values.shape))
   return np.repeat(np.repeat(pixels, size, axis=0), size, axis=1)
 
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import jax
 import numpy as np
-import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
 
 from panda_jax.distributed import processes
 from panda_jax.errors import InputError, NonFiniteError, brief
@@ -67,7 +66,7 @@ class FitResult:
   def __repr__(self) -> str:
     took = f'{len(self.history)} iterations, {self.seconds.get("total", 0):.1f} s'
     lines = [f'FitResult: relative error {self.relative_error:.5f}, {self.reason}, {took}']
-    lines += [f'  {line}' for line in self.factors.summary()]
+    lines += [f'  {line}' for line in self.factors.summary(outcome=False)]
     lines += [f'  note: {brief(warning, LONGEST_NOTE)}' for warning in self.warnings[:MOST_NOTES]]
     if len(self.warnings) > MOST_NOTES:
       lines.append(f'  and {len(self.warnings) - MOST_NOTES} more notes in .warnings')

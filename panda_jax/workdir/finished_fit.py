@@ -69,6 +69,12 @@ class FinishedFit:
     if generator is not None:
       self.generator  # noqa: B018, so that a wrong one is told before anything else
 
+  def __repr__(self) -> str:
+    first, *more = self.factors.summary()
+    return '\n'.join(
+      [f'FinishedFit in {self.folder}, layer {self.layer}', f'  {first}', *(f'    {line}' for line in more)]
+    )
+
   def digest_weights(self) -> str:
     """SHA-256 (hex) of the generator, see `source.weights_digest`."""
     from panda_jax.generators.source import weights_digest

@@ -335,8 +335,8 @@ def test_pictures_of_coordinates_look_alike_and_say_what_they_show(folder, tmp_p
   assert of_fit['names'] == of_some['names'] == [f'seed {t}' for t in range(5)]
   for options, whose, white in (
     (of_fit, 'the first appearances', 'the mean over these samples'),
-    (of_some, 'appearances 0, 2', 'the mean over 5 samples of the fit'),
-    (of_otsu, 'appearance 1', "Otsu's threshold of 5 samples of the fit"),
+    (of_some, 'appearances 0, 2', 'the mean over 5 samples of the generator'),
+    (of_otsu, 'appearance 1', "Otsu's threshold of 5 samples of the generator"),
     (of_half, 'appearance 1', 'the threshold given'),
   ):
     assert options['title'] == f'Coordinates of {whose}: red is above, blue below {white}.'
@@ -384,7 +384,7 @@ def test_other_samples_go_to_other_folders(workdir, tmp_path, capsys):
     *('edits/part1-appearance2-alpha4', 'edits/part1-appearance2-alpha4-latents-w-space-w'),
     *('edits/remove-part1-samples4', 'edits/remove-part1-latents-w-space-w-samples4'),
     *('refine-0+1+2+3', 'refine-latents-w-space-w'),
-    *('saliency-0-samples4', 'saliency-0-samples4-latents-w-space-w'),
+    *('saliency-0-samples4-seeds0-1', 'saliency-0-samples4-latents-w-space-w'),
   }
 
 

@@ -98,7 +98,7 @@ def test_either_layout_gives_the_same_factors_bit_for_bit(tmp_path):
 
 def test_what_looks_like_channels_first_is_said():
   looks = np.random.default_rng(0).uniform(1, 2, (9, 6, 4, 4)).astype(np.float32)
-  said = 'features of shape 9x6x4x4 look like channels first; transpose them with features.transpose(0, 2, 3, 1)'
+  said = 'features of shape 9x6x4x4 look like channels first: if they are, give layout NCHW'
   for given in (looks, [looks[:4], looks[4:]]):
     assert 'x6x4x4 look like channels first' in as_source(given).notes[0]
   assert panda_jax.fit(looks, parts=2).warnings[0].startswith(said)

@@ -5,3 +5,6 @@ a checkpoint by tables from keys to places in our generator. genforce.py is what
 The tables of StyleGAN2's three dialects are made by stylegan2_tables.py from a `Layout`. A new dialect is a new file
 here and an entry in the `DIALECTS` of its family.
 """
+
+# In the order in which their files are looked for. Here, since --help tells them before much is imported.
+FAMILIES = 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan'

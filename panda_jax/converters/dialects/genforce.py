@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.tables import Entry, Table, indices, shape_of, size_of
-from panda_jax.errors import InputError
+from panda_jax.converters.tables import Entry, Table, chosen_weights, indices, shape_of, size_of
 
 AVERAGED, LATEST = 'generator_smooth', 'generator'
 
@@ -30,16 +29,7 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
   Raises:
     InputError: the latest weights are asked for and not there.
   """
-  found = candidates(checkpoint)
-  if '' in found:
-    return found[''], ['the file holds one state dict, averaged or not it does not say']
-  if weights == 'raw':
-    if LATEST not in found:
-      raise InputError('--weights', weights, f'the file has no {LATEST}', 'leave the flag out')
-    return found[LATEST], [f'weights of {LATEST}']
-  if AVERAGED in found:
-    return found[AVERAGED], [f'weights of {AVERAGED}']
-  return found[LATEST], [f'weights of {LATEST}: the file has no averaged ones']
+  return chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST)
 
 
 def mapping_sizes(arrays: Mapping[str, np.ndarray], table: Table) -> dict:

@@ -7,8 +7,16 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.limits import listed, shown
-from panda_jax.converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, size_of
-from panda_jax.errors import InputError
+from panda_jax.converters.tables import (
+  Entry,
+  Table,
+  chosen_options,
+  chosen_weights,
+  common_taps,
+  fits,
+  indices,
+  size_of,
+)
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
 from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
@@ -51,15 +59,7 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[Module, list[str]]:
   Raises:
     InputError: the latest weights are asked for and not there.
   """
-  found = candidates(checkpoint)
-  if '' in found:
-    return found[''], ['the file holds one module, averaged or not it does not say']
-  if weights == 'raw':
-    if LATEST not in found:
-      raise InputError('--weights', weights, f'the file has no {LATEST}', 'leave the flag out')
-    return found[LATEST], [f'weights of {LATEST}']
-  name = AVERAGED if AVERAGED in found else LATEST
-  return found[name], [f'weights of {name}' + ('' if name == AVERAGED else ': the file has no averaged ones')]
+  return chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST, 'module')
 
 
 class Hyperparameters:

@@ -11,6 +11,7 @@ from panda_jax.converters.tables import (
   Entry,
   Table,
   chosen_options,
+  chosen_weights,
   common_taps,
   fits,
   indices,
@@ -18,7 +19,6 @@ from panda_jax.converters.tables import (
   shape_of,
   size_of,
 )
-from panda_jax.errors import InputError
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 LAYOUT = Layout(
@@ -34,6 +34,7 @@ LAYOUT = Layout(
   lead={'const': (1,), 'weight': (1,), 'noise': (1, 1), 'strength': (1,), 'rgb_bias': (1,)},
   trail=(1, 1),
 )
+AVERAGED, LATEST = 'g_ema', 'g'
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
@@ -46,27 +47,20 @@ def _candidates(checkpoint: Checkpoint) -> dict[str, dict]:
   tree = checkpoint.tree
   if not isinstance(tree, dict):
     return {}
-  found = {name: tree[name] for name in ('g_ema', 'g') if isinstance(tree.get(name), dict)}
+  found = {name: tree[name] for name in (AVERAGED, LATEST) if isinstance(tree.get(name), dict)}
   return found or {'': tree}
 
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan2.convert."""
-  found = _candidates(checkpoint)
   choices = {'mapping_lr_mul': 0.01} | chosen_options(given, {'mapping_lr_mul': parsed_positive})
-  if '' in found:
-    name, note = '', 'the file holds one state dict, averaged or not it does not say'
-  else:
-    name = 'g' if weights == 'raw' or 'g_ema' not in found else 'g_ema'
-    note = f'weights of {name}' + (': the file has no averaged ones' if weights == 'ema' and name == 'g' else '')
-  if name not in found:
-    raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
-  arrays = dict(found[name])
+  own, notes = chosen_weights(_candidates(checkpoint), weights, AVERAGED, LATEST)
+  arrays = dict(own)
   mean = checkpoint.tree.get('latent_avg')
   if isinstance(mean, np.ndarray):
     arrays['latent_avg'] = mean
   table = Table(arrays)
-  table.notes += [note, f'mapping_lr_mul={choices["mapping_lr_mul"]}: not in the file']
+  table.notes += [*notes, f'mapping_lr_mul={choices["mapping_lr_mul"]}: not in the file']
   convs = max(indices(arrays, r'convs\.(\d+)\..*'), default=-1)
   rows = rows_of(convs + 1, max(indices(arrays, r'to_rgbs\.(\d+)\..*'), default=-1) + 1)
   if rows is None:
