@@ -23,7 +23,7 @@ _PLACES = {
   'IterableSource': 'features.sources',
   'NonFiniteError': 'errors',
   'NpySource': 'features.sources',
-  'PandA': 'estimator',
+  'PandA': 'solver.estimator',
   'RegionEdit': 'regions.region_edit',
   'compose': 'editing.edits',
   'fit': 'solver.fit',
@@ -48,7 +48,6 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.editing.zoo import load_edit as load_edit
   from panda_jax.errors import InputError as InputError
   from panda_jax.errors import NonFiniteError as NonFiniteError
-  from panda_jax.estimator import PandA as PandA
   from panda_jax.factors import Factors as Factors
   from panda_jax.features.sources import ArraySource as ArraySource
   from panda_jax.features.sources import FeatureSource as FeatureSource
@@ -58,6 +57,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.generators.structure import Compiled as Compiled
   from panda_jax.regions.region_edit import RegionEdit as RegionEdit
   from panda_jax.regions.region_edit import region_edit as region_edit
+  from panda_jax.solver.estimator import PandA as PandA
   from panda_jax.solver.fit import FitResult as FitResult
   from panda_jax.solver.fit import fit as fit
   from panda_jax.workdir.finished_fit import open_workdir as open_workdir

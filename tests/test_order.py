@@ -18,7 +18,6 @@ ORDER = (
   'features',
   'factors',
   'solver',
-  'estimator',
   'generators',
   'converters',
   'workdir',

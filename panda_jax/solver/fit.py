@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import numpy as np
@@ -12,10 +10,9 @@ import numpy as np
 from panda_jax.distributed import processes
 from panda_jax.errors import InputError, NonFiniteError, brief
 from panda_jax.factors import Factors, checked_provenance
-from panda_jax.features.scan import scan, sha256_of
-from panda_jax.features.sharding import data_mesh
+from panda_jax.features import intake
 from panda_jax.features.sources import FeatureSource, as_source
-from panda_jax.features.store import STORES, Plan, Store, held_in_memory, plan
+from panda_jax.features.store import Plan
 from panda_jax.runtime import notebook
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64, versions
@@ -266,11 +263,6 @@ def fit(
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
 
-  def told(name: str) -> Callable[[int], None]:
-    """Tells of a pass in which each process counts the samples of its own share."""
-    several, most = jax.process_count(), source.samples or math.inf
-    return lambda n: seen(name, min(n * several, most))
-
   bar = Progress(source.samples, wanted(progress))
 
   def seen(name: str, n: int) -> None:
@@ -283,28 +275,14 @@ def fit(
 
   with small_matrices_in_float64(), one_blas_thread(), _compilations_told(clock, bar), bar:
     with clock.phase('features'):
-      own, chosen = processes.own_share(source), None
-      if source.samples is not None:
-        chosen = plan(source, source.samples, store, budget, storage, own)
-        on_plan(chosen)
-      if source.kind == 'generator' and chosen is not None and chosen.store != 'source':  # made once, if there is room
-        own = processes.together(partial(held_in_memory, own, told('generate')))
-      # An array is hashed at the end, unless a state to go on from is looked up by its hash: nothing else waits for it.
-      now = resume is not None or source.kind != 'array' or processes.several()
-      scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=now, like=like)
-      sha256 = sha256_of(source) if source.defined else scanned.sha256
-      if chosen is None:
-        chosen = plan(source, scanned.samples, store, budget, storage)
-        on_plan(chosen)
-    state = None
-    if resume:
-      assert sha256 is not None  # see `now`
-      state = resume(sha256)
+      # Nothing waits for the hash of an array but a state to go on from.
+      options = {'hashed': resume is not None, 'like': like, 'on_plan': on_plan, 'on_samples': seen}
+      found = intake.taken(source, center, store, storage, budget, batch, **options)
+    state = resume(found.sha256) if resume else None
     # Sums over features that live elsewhere round otherwise.
-    if state is not None and store == 'auto' and state.store in STORES:
-      chosen = dataclasses.replace(chosen, store=state.store, budget=state.budget)
+    before = (state.store, state.budget) if state is not None and store == 'auto' else ()
     with clock.phase('features'):
-      held = Store(own, scanned, chosen, data_mesh(), batch)
+      held = found.store(batch, *before)
     solver = Solver(held, settings, clock, reached, seen)
     state, reason, Z = solver.solve(state)
     final = canonical(solver, state, Z, rotation)
@@ -316,11 +294,11 @@ def fit(
   record = {
     'versions': versions(),
     'source': source.name(),
-    'sha256': sha256 or sha256_of(source),
-    'samples': scanned.samples,
+    'sha256': found.digest(),
+    'samples': found.scan.samples,
     'dtype': source.dtype.name,
     'settings': dataclasses.asdict(settings)
-    | {'center': center, 'rotation': rotation, 'store': chosen.store, 'storage': storage}
+    | {'center': center, 'rotation': rotation, 'store': held.plan.store, 'storage': storage}
     | ({'layout': source.layout} if source.layout != 'NHWC' else {}),
     'relative_error': final['error'],
     'reason': reason,
@@ -329,7 +307,7 @@ def fit(
   } | (provenance or {})
   bar.say(f'relative error {final["error"]:.5f} ({reason}), {clock.summary()["total"]:.1f} s in all')
   return FitResult(
-    factors=Factors(final['A'], final['P'], source.grid, record, scanned.mean),
+    factors=Factors(final['A'], final['P'], source.grid, record, found.scan.mean),
     relative_error=final['error'],
     reason=reason,
     gap=gap,

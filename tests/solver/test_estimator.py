@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import panda_jax
-from panda_jax.estimator import PandA
+from panda_jax.solver.estimator import PandA
 from tests import planted
 
 Z = planted.structured(23, (3, 4), 5)
