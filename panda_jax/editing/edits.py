@@ -28,8 +28,15 @@ class Recipe(NamedTuple):
   arguments: Mapping[str, Any]
 
 
-class _Saved:
-  """Edits and their sums can be saved."""
+class _Value:
+  """Edits and their sums are equal if they add the same to features, and can be saved."""
+
+  __hash__ = None  # type: ignore[assignment]  # like arrays
+
+  def __eq__(self, other) -> bool:
+    if not isinstance(other, _Value):
+      return NotImplemented
+    return [_bytes(term) for term in compose([self]).terms] == [_bytes(term) for term in compose([other]).terms]
 
   def save(
     self,
@@ -62,7 +69,7 @@ class _Saved:
 
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Edit(_Saved):
+class Edit(_Value):
   """What is added to features: alpha times an outer product. Edits add up with `+`; the order does not matter.
 
   Attributes:
@@ -106,7 +113,7 @@ class Edit(_Saved):
 
 @register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
-class Composed(_Saved):
+class Composed(_Value):
   """Several edits at once: their sum, kept in an order of its own. `compose` makes them."""
 
   terms: tuple[Edit, ...]

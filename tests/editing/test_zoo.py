@@ -236,7 +236,10 @@ def again(path, edit, factors, name='x'):
   edit.save(path, name, overwrite=True)
   named = zoo.read_zoo(path)[name]
   np.testing.assert_array_equal(offset(named.edit(factors, digest_of(factors))), offset(edit))
-  np.testing.assert_array_equal(offset(panda_jax.load_edit(path, name, factors)), offset(edit))
+  loaded = panda_jax.load_edit(path, name, factors)
+  np.testing.assert_array_equal(offset(loaded), offset(edit))
+  assert loaded == edit
+  assert loaded != edit + edit
   return named
 
 
