@@ -43,7 +43,7 @@ class Findings:
 
     say(self.dead_parts, 'dead parts (all zero): {}; fewer parts explain as much')
     say(self.dead_appearances, 'dead appearances (explain no energy): {}')
-    say(self.tied_appearances, 'appearances whose energies differ by less than 1 %, so that any mixture of them fits as well: {}')
+    say(self.tied_appearances, 'appearances of nearly the same energy (within 1 %), whose mixtures fit as well: {}')
     say(self.unsigned_appearances, 'appearances whose sign is a convention only: {}')
     say(self.nested_parts, 'parts inside another one, determined only up to a small rotation with it: {}')
     return said
