@@ -1,4 +1,4 @@
-"""`convert`: a PyTorch checkpoint becomes a generator. Nothing in the file is run, and PyTorch is not needed."""
+"""`convert`: a checkpoint becomes a generator. Nothing in it is run, and neither PyTorch nor TensorFlow is needed."""
 
 from absl import flags
 

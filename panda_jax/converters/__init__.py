@@ -1,4 +1,4 @@
-"""From PyTorch checkpoints to Flax generators, without PyTorch and without trusting the file.
+"""From checkpoints to Flax generators, without PyTorch or TensorFlow and without trusting the file.
 
 conversion.py is the front door, behind `panda-jax convert`: checkpoint.py reads a file, a module of dialects/ makes a
 `Conversion` of it, assembly.py builds the generator and report.py says what was done. limits.py bounds the reading.

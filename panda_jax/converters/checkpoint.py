@@ -1,7 +1,7 @@
 """What a checkpoint file holds, without torch and without running anything that the file says.
 
-The container is told by content: zip and legacy torch files, and NVlabs' pickles. Reading takes the file's size in
-memory, as arrays are views of it, and a bounded number of objects besides (limits.py).
+The container is told by content: zip and legacy torch files, and NVlabs' pickles, of PyTorch or TensorFlow. Reading
+takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides (limits.py).
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from panda_jax.converters.globals import nvlabs_globals, state_dict_globals
 from panda_jax.converters.limits import Budget, Refused, damaged
 from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip
-from panda_jax.converters.trees import Module, finished
+from panda_jax.converters.trees import Module, Network, finished
 from panda_jax.errors import InputError, refusal
 
 LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
@@ -39,7 +39,7 @@ class Checkpoint:
   Attributes:
     container: 'zip' or 'legacy' (torch files), or 'nvlabs' (a plain pickle).
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
-      in the shape and dtype of its tensors, bfloat16 among them, and `Module` objects.
+      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `Network` objects.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.
@@ -148,4 +148,4 @@ def _config(path: Path) -> dict | None:
   raise InputError('source', path, 'this file beside the checkpoint is no JSON object', 'mend it or take it away')
 
 
-__all__ = ['Checkpoint', 'Module', 'read']
+__all__ = ['Checkpoint', 'Module', 'Network', 'read']

@@ -9,7 +9,7 @@ import numpy as np
 
 from panda_jax.converters import report
 from panda_jax.converters.assembly import assemble
-from panda_jax.converters.checkpoint import Checkpoint, Module, read
+from panda_jax.converters.checkpoint import Checkpoint, Module, Network, read
 from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.limits import shown
 from panda_jax.errors import InputError
@@ -89,6 +89,8 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
 
 
 def _contents(tree: object) -> list[str]:
+  if isinstance(tree, list) and any(isinstance(item, Network) for item in tree):
+    return [_kind(item) for item in tree]
   if not isinstance(tree, dict):
     return [_kind(tree)]
   return [f'{shown(key, 40)}: {_kind(value)}' for key, value in tree.items()] or ['nothing']
@@ -97,6 +99,8 @@ def _contents(tree: object) -> list[str]:
 def _kind(value: object) -> str:
   if isinstance(value, Module):
     return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
+  if isinstance(value, Network):
+    return f'a network {shown(value.told("name"), 40)} of {shown(value.told("build_func_name"), 40) or "nothing"}'
   if isinstance(value, np.ndarray):
     return f'an array {value.shape}'
   if isinstance(value, dict | list):

@@ -92,6 +92,20 @@ class Persistent:
     raise damaged('the state of a module is set twice')
 
 
+class NetworkState:
+  """A network of NVlabs' TensorFlow code under construction: whatever it keeps. The source in it is never looked at."""
+
+  __slots__ = ('state',)
+
+  def __init__(self):
+    self.state = None
+
+  def set_state(self, state: object) -> None:
+    if self.state is not None:
+      raise damaged('the state of a network is set twice')
+    self.state = state
+
+
 class Namespace:
   """`argparse.Namespace`, which rosinality's training files keep their arguments in."""
 
@@ -187,7 +201,8 @@ STORAGE_TYPES = {
   'BoolStorage': np.bool_,
 }
 
-TENSORFLOW = {('dnnlib.tflib.network', 'Network'), ('tfutil', 'Network')}
+TENSORFLOW = (('dnnlib.tflib.network', 'Network'), ('tfutil', 'Network'))  # the latter of ProGAN
+THEANO = 'network', 'Network'  # of ProGAN too
 
 
 def storage_types() -> dict[tuple[str, str], StorageType]:
@@ -258,7 +273,10 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
 
 
 def nvlabs_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]) -> dict[tuple[str, str], object]:
-  """The table for NVlabs' pickles; `storage_from` reads the torch stream in which each storage lies."""
+  """The table for NVlabs' pickles, of PyTorch and of TensorFlow.
+
+  `storage_from` reads the torch stream in which each storage of PyTorch lies.
+  """
 
   def load_from_bytes(raw: object) -> Storage:
     if type(raw) is not memoryview:
@@ -269,6 +287,7 @@ def nvlabs_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): persistent_object,
     ('dnnlib.util', 'EasyDict'): new_dict,
     ('torch.storage', '_load_from_bytes'): load_from_bytes,
+    **dict.fromkeys(TENSORFLOW, NetworkState),
   }
   return {**state_dict_globals(budget), **_table(functions, budget)}
 
@@ -277,10 +296,10 @@ def finder(table: dict[tuple[str, str], object]) -> Callable[[str, str], object]
   """The lookup of a global in a table."""
 
   def find(module: str, name: str) -> object:
-    if (module, name) in TENSORFLOW:
+    if (module, name) == THEANO:
       raise Refused(
-        f'it is a TensorFlow network ({module}.{name})',
-        "convert it first with legacy.py of NVlabs' stylegan2-ada-pytorch or stylegan3, then give the .pkl it writes",
+        'it is a ProGAN of the Theano code (network.Network), whose arrays have no names',
+        'give the TensorFlow .pkl of the same network, which its authors made of it',
       )
     found = table.get((module, name))
     if found is None:

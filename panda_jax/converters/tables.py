@@ -19,9 +19,10 @@ from panda_jax.generators.bounds import LARGEST_RESOLUTION
 LARGEST_FILTER = 32 * 32
 LARGEST_NUMBER = LARGEST_RESOLUTION  # in the name of a block; layers have less
 
+FUSED_FROM = 128  # resolution from which StyleGAN's fused_scale='auto' fuses
 MOST_BLOCKS = LARGEST_RESOLUTION.bit_length() - 2  # from 4x4 on, each doubles the resolution
 
-# name: from the layout in the file to ours. Kernels are (out, in, k, k) in files and (k, k, in, out) here.
+# name: from the layout in the file to ours. Kernels are (out, in, k, k) in PyTorch's files and (k, k, in, out) here.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'as it is': lambda a: a,
   'matrix': lambda a: a.T,
@@ -35,6 +36,11 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'vector': lambda a: a.reshape(1, 1, -1),
   'scalar': lambda a: a.reshape(()),
   'about one': lambda a: np.asarray(a, np.float32) + 1,
+  # Of kernels that are (k, k, in, out) already, as TensorFlow's are.
+  'turned': lambda a: a[::-1, ::-1],
+  'swapped': lambda a: a.swapaxes(2, 3),
+  'pixel': lambda a: a[0, 0],
+  'matrix to 4x4': lambda a: a.reshape(len(a), -1, 4, 4).transpose(2, 3, 0, 1),
 }
 
 
@@ -104,6 +110,16 @@ class Table:
     problems = self.problems + ([f'{key}: unknown key' for key in left] if options is not None else [])
     problems = list(dict.fromkeys(problems))
     return Conversion(family, dialect, options, self.tensors, self.sources, self.unused, problems, self.notes)
+
+
+def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> None:
+  """Takes note of the level of detail: 0 in a network grown to its full size, the only kind that we have."""
+  lod = arrays.get(key)
+  if not isinstance(lod, np.ndarray) or lod.size != 1:
+    table.problems.append(f'{key}: missing' if lod is None else f'{key}: expected one number')
+  elif not float(lod.reshape(())) <= 0:
+    table.problems.append(f'{key}: {float(lod.reshape(()))}, so the network is still growing, which is not supported')
+  table.leave(key, 'it is 0: the network is grown to its full size')
 
 
 def number(value: object, whole: bool = False) -> int | float:

@@ -1,4 +1,6 @@
-"""From what the pickle machine made to a tree that is safe to walk: plain containers, arrays, and NVlabs' modules.
+"""From what the pickle machine made to a tree that is safe to walk.
+
+It has plain containers, arrays, and NVlabs' modules and networks.
 
 A pickle can describe a list that holds itself, one nested a million deep, or a small one that unfolds to millions.
 Nothing of the kind is left in the result.
@@ -8,7 +10,16 @@ import dataclasses
 
 import numpy as np
 
-from panda_jax.converters.globals import Namespace, NumpyArray, NumpyType, Persistent, Storage, StorageType, Tensor
+from panda_jax.converters.globals import (
+  Namespace,
+  NetworkState,
+  NumpyArray,
+  NumpyType,
+  Persistent,
+  Storage,
+  StorageType,
+  Tensor,
+)
 from panda_jax.converters.limits import Budget, Refused, damaged, shown
 from panda_jax.converters.pickles import Known
 
@@ -39,8 +50,26 @@ class Module:
   attributes: dict[str, object]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+  """A network of NVlabs' TensorFlow code. What it should be made of, `dialects/tensorflow.py` knows.
+
+  Attributes:
+    state: what it keeps, finished; most often a dict.
+  """
+
+  state: object
+
+  def told(self, name: str) -> str:
+    """A text of its state, such as `build_func_name`; empty where there is none."""
+    text = self.state.get(name) if isinstance(self.state, dict) else None
+    return text if isinstance(text, str) else ''
+
+
 def finished(value: object, budget: Budget) -> object:
-  """The tree of nested dicts, lists, plain values, read-only arrays and `Module`s; tuples and sets become lists.
+  """The tree of nested dicts, lists, plain values, read-only arrays, `Module`s and `Network`s.
+
+  Tuples and sets become lists.
 
   Raises:
     Refused: it is nested in itself, too deeply, or so often that it unfolds to a giant.
@@ -93,6 +122,9 @@ class _Finisher:
       return bytes(value), 1
     if type(value) is Persistent:
       return self._module(value, depth)
+    if type(value) is NetworkState:
+      state, nodes = self.finish(value.state, depth)
+      return Network(state), _counted(nodes + 1)
     if isinstance(value, Known | StorageType):
       return value.name, 1
     if type(value) is NumpyType:

@@ -41,6 +41,9 @@ Scale = Annotated[float, Within(1e-30, 1e30)]
 Row = Annotated[tuple[Annotated[float, Within(-1e6, 1e6)], ...], Within(1, 32)]
 Taps = Row | Annotated[tuple[Row, ...], Within(1, 32)]
 
+# Of a field that came after the first files were written: it may be missing there, and means its default.
+LATER = types.MappingProxyType({'later': True})
+
 KINDS = {
   bool: (lambda value: isinstance(value, bool), 'true or false'),
   str: (lambda value: isinstance(value, str), 'a text'),

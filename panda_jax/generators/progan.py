@@ -40,6 +40,7 @@ class ProGANOptions:
     image_channels: 3 for RGB.
     num_classes: numbers of the label that is appended to z; 0 where there are no classes.
     final_tanh: whether the image goes through tanh.
+    joint_norm: whether z and the label are normalised together only (the original), or z by itself before (genforce).
   """
 
   resolution: Resolution
@@ -48,6 +49,7 @@ class ProGANOptions:
   image_channels: Size = 3
   num_classes: Classes = 0
   final_tanh: bool = False
+  joint_norm: bool = dataclasses.field(default=False, metadata=bounds.LATER)
 
   @property
   def count(self) -> int:
@@ -75,7 +77,7 @@ class Kernel(nnx.Module):
 class ProGAN(nnx.Module):
   """A ProGAN generator under the protocol of protocol.py.
 
-  Its latents are the normalised z, and the label behind it where there are classes: (N, z_dim + num_classes).
+  Its latents are z, and the label behind it where there are classes, normalised: (N, z_dim + num_classes).
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
 
@@ -133,6 +135,8 @@ class ProGAN(nnx.Module):
     labels = label_rows(labels, self.num_classes, z.shape[0], self.dtype)
     if labels is None:
       return second_moment_norm(z)
+    if self.options.joint_norm:
+      return second_moment_norm(jnp.concatenate([z, labels], axis=1))
     # With a label the length of z counts: genforce makes it that of z_dim independent numbers of variance z_dim.
     return jnp.concatenate([second_moment_norm(z) * math.sqrt(self.z_dim), labels], axis=1)
 

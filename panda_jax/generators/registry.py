@@ -59,14 +59,15 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
   """The hyper-parameters from what `options_to_json` gave; lists become tuples.
 
   Raises:
-    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default; a value that
-      is not of its type, or beyond what any network has.
+    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default but what came
+      later (bounds.LATER); a value that is not of its type, or beyond what any network has.
   """
   cls = options_class(family)
   if not isinstance(values, dict):
     raise InputError('options', type(values).__name__, 'hyper-parameters are a dict', 'give {name: value}')
   names = [field.name for field in dataclasses.fields(cls)]
-  missing = [name for name in names if name not in values]
+  later = [field.name for field in dataclasses.fields(cls) if field.metadata == bounds.LATER]
+  missing = [name for name in names if name not in values and name not in later]
   unknown = [name for name in values if name not in names]
   if missing or unknown:
     problems = [f'{", ".join(missing)} missing'] * bool(missing)
@@ -76,7 +77,7 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
   def frozen(value, depth=2):  # no deeper than options are; what is deeper stays a list, which the check refuses
     return tuple(frozen(item, depth - 1) for item in value) if depth and isinstance(value, list | tuple) else value
 
-  options = cls(**{name: frozen(values[name]) for name in names})
+  options = cls(**{name: frozen(value) for name, value in values.items()})
   bounds.check(options)
   return options
 

@@ -84,16 +84,6 @@ def take_mean(table: Table, options) -> None:
     table.sources['w_avg'] = 'truncation.w_avg'
 
 
-def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> None:
-  """Takes note of the level of detail: 0 in a network grown to its full size, the only kind that we have."""
-  lod = arrays.get(key)
-  if not isinstance(lod, np.ndarray) or lod.size != 1:
-    table.problems.append(f'{key}: missing' if lod is None else f'{key}: expected one number')
-  elif float(lod.reshape(())) != 0:
-    table.problems.append(f'{key}: {float(lod.reshape(()))}, so the network is still growing, which is not supported')
-  table.leave(key, 'it is 0: the network is grown to its full size')
-
-
 def leave_grown(table: Table, prefix: str, blocks: int) -> None:
   """Leaves out the RGB layers of all blocks but the last."""
   for b in range(blocks - 1):

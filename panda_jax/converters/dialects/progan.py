@@ -1,14 +1,15 @@
-"""ProGAN from genforce's .pth files."""
+"""ProGAN from genforce's .pth files and the TensorFlow .pkl files of its authors."""
 
 import re
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects import genforce
+from panda_jax.converters.dialects import genforce, progan_tensorflow
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
   Table,
+  check_grown,
   chosen_options,
   fits,
   indices,
@@ -30,7 +31,7 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
   )
 
 
-DIALECTS = {'genforce': _is_genforce}
+DIALECTS = {'genforce': _is_genforce, 'tensorflow': progan_tensorflow.recognise}
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
@@ -44,15 +45,20 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Args:
     checkpoint: of a known dialect.
     weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values: final_tanh and fused_scale (true or false), label_size (a count). The file
-      shows fused_scale by itself wherever an up-sampling layer changes the number of channels.
+    options: the user's --option values. genforce: final_tanh and fused_scale (true or false), label_size (a count);
+      the file shows fused_scale by itself wherever an up-sampling layer changes the number of channels.
 
   Raises:
     InputError: an unknown option; weights that the file has not got.
   """
+  converters = {'genforce': _genforce, 'tensorflow': progan_tensorflow.convert}
+  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
+
+
+def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   arrays, notes = genforce.chosen(checkpoint, weights)
   known = {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count}
-  choices = {'final_tanh': False, 'label_size': 0} | chosen_options(options or {}, known)
+  choices = {'final_tanh': False, 'label_size': 0} | chosen_options(given, known)
   table = Table(arrays)
   table.notes += [*notes, *(f'{name}={choices[name]}: not in the file' for name in ('final_tanh', 'label_size'))]
   layers = max(indices(arrays, r'layer(\d+)\..*'), default=-1)
@@ -76,7 +82,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   if table.problems:
     return table.conversion(FAMILY, 'genforce', None)
   fused = _fused(arrays, widths, choices.get('fused_scale'), table)
-  genforce.check_grown(table, arrays, 'lod')
+  check_grown(table, arrays, 'lod')
   made = ProGANOptions(
     resolution=4 * 2 ** (blocks - 1),
     widths=tuple(widths),

@@ -1,14 +1,16 @@
-"""StyleGAN from genforce's .pth files."""
+"""StyleGAN from genforce's .pth files and NVlabs' TensorFlow .pkl files."""
 
 import re
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects import genforce
+from panda_jax.converters.dialects import genforce, stylegan_tensorflow
 from panda_jax.converters.tables import (
+  FUSED_FROM,
   MOST_BLOCKS,
   Entry,
   Table,
+  check_grown,
   chosen_options,
   common_taps,
   fits,
@@ -22,7 +24,6 @@ from panda_jax.errors import InputError
 from panda_jax.generators.stylegan import StyleGANOptions
 
 FAMILY = 'stylegan'
-FUSED_FROM = 128  # resolution from which fused_scale='auto' fuses
 
 
 def _is_genforce(checkpoint: Checkpoint) -> bool:
@@ -30,7 +31,7 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
   return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
 
 
-DIALECTS = {'genforce': _is_genforce}
+DIALECTS = {'genforce': _is_genforce, 'tensorflow': stylegan_tensorflow.recognise}
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
@@ -50,15 +51,21 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Args:
     checkpoint: of a known dialect.
     weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values: fused_scale (auto, true or false), final_tanh (true or false), mapping_lr_mul.
+    options: the user's --option values. genforce: fused_scale (auto, true or false), final_tanh (true or false),
+      mapping_lr_mul.
 
   Raises:
     InputError: an unknown option; weights that the file has not got.
   """
+  converters = {'genforce': _genforce, 'tensorflow': stylegan_tensorflow.convert}
+  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
+
+
+def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   arrays, notes = genforce.chosen(checkpoint, weights)
   known = {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive}
   choices = {'fused_scale': 'auto', 'final_tanh': False, 'mapping_lr_mul': 0.01}
-  choices |= chosen_options(options or {}, known)
+  choices |= chosen_options(given, known)
   table = Table(arrays)
   table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
   layers = max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1)
@@ -81,7 +88,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     table.lacks(key, axes)
   if lacking or not mapping or taps is None:
     return table.conversion(FAMILY, 'genforce', None)
-  genforce.check_grown(table, arrays, 'synthesis.lod')
+  check_grown(table, arrays, 'synthesis.lod')
   made = StyleGANOptions(
     resolution=4 * 2 ** (blocks - 1),
     widths=widths,

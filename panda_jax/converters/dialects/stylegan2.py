@@ -1,15 +1,15 @@
-"""StyleGAN2 from genforce's .pth, NVlabs' .pkl (stylegan2-ada-pytorch, stylegan3) and rosinality's .pt files.
+"""StyleGAN2 from genforce's .pth, NVlabs' .pkl (TensorFlow, stylegan2-ada-pytorch, stylegan3) and rosinality's .pt.
 
-One network in three layouts. Besides names and extra axes they differ in the orientation of up-sampling kernels
-(genforce correlates, the others convolve, and so do we) and in the affine bias (genforce stores it about 0 and adds 1
-when it runs).
+One network in four layouts. Besides names and axes they differ in the orientation of up-sampling kernels (genforce and
+TensorFlow correlate, the others convolve, and so do we) and in the affine bias (the same two store it about 0 and add
+1 when they run).
 """
 
 import re
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality
+from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
 from panda_jax.converters.tables import Table, chosen_options, common_taps, fits, indices, parsed_bool, parsed_positive
 from panda_jax.generators.stylegan2 import StyleGAN2Options
@@ -20,7 +20,7 @@ GENFORCE = Layout(
   rgb=lambda k: f'synthesis.output{k}',
   noise=lambda i: f'synthesis.layer{i}.noise',
   weight='.weight',
-  affine='.style',
+  affine='.style.',
   bias='.bias',
   strength='.noise_strength',
   rgb_bias='.bias',
@@ -39,6 +39,7 @@ DIALECTS = {
   'genforce': _is_genforce,
   'nvlabs': stylegan2_nvlabs.recognise,
   'rosinality': stylegan2_rosinality.recognise,
+  'tensorflow': stylegan2_tensorflow.recognise,
 }
 
 
@@ -64,6 +65,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     'genforce': _genforce,
     'nvlabs': stylegan2_nvlabs.convert,
     'rosinality': stylegan2_rosinality.convert,
+    'tensorflow': stylegan2_tensorflow.convert,
   }
   return converters[dialect](checkpoint, weights, options or {})
 

@@ -17,8 +17,9 @@ class Layout:
     conv: prefix of convolution i.
     rgb: prefix of the ToRGB of block k.
     noise: key of the noise of convolution i.
-    weight, affine, bias, strength, rgb_bias: what follows a prefix.
+    weight, affine, bias, strength, rgb_bias: what follows a prefix; after `affine`, 'weight' or 'bias'.
     lead: extra axes before those of const, noise, strength, rgb_bias (by name) and of all kernels ('weight').
+    channels_last: whether kernels are (k, k, in, out) and matrices (in, out), as ours, and not the other way round.
     trail: extra axes after those of rgb_bias.
     up_kernel: transform of the kernel of an up-sampling convolution; ours is a true convolution.
     affine_bias: transform of the bias of a style; ours is about 1.
@@ -35,8 +36,21 @@ class Layout:
   rgb_bias: str
   lead: Mapping[str, tuple[int, ...]]
   trail: tuple[int, ...] = ()
+  channels_last: bool = False
   up_kernel: str = 'kernel'
   affine_bias: str = 'as it is'
+
+  def kernel(self, inputs: int, outputs: int, size: int) -> tuple[int, ...]:
+    """The shape of a kernel in the file."""
+    shape = (size, size, inputs, outputs) if self.channels_last else (outputs, inputs, size, size)
+    return (*self.lead['weight'], *shape)
+
+  def transform(self, name: str) -> str:
+    """The transform of a kernel or matrix that has this name where channels come first."""
+    return CHANNELS_LAST[name] if self.channels_last else name
+
+
+CHANNELS_LAST = {'kernel': 'as it is', 'kernel turned': 'turned', 'kernel of a pixel': 'pixel', 'matrix': 'as it is'}
 
 
 def rows_of(last_conv: int, last_rgb: int) -> int | None:
@@ -61,13 +75,14 @@ def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: 
     blocks: that have a ToRGB.
   """
   kernel = 4 + len(layout.lead['weight'])
-  outs, ins = kernel - 4, kernel - 3  # axes of a kernel
+  outs, ins = (kernel - 1, kernel - 2) if layout.channels_last else (kernel - 4, kernel - 3)  # axes of a kernel
+  to, of = (1, 0) if layout.channels_last else (0, 1)  # axes of a matrix
 
   def places_into(prefix):  # where the input channels of a layer are found
     return [
       (prefix + layout.weight, kernel, ins),
-      (f'{prefix}{layout.affine}.weight', 2, 0),
-      (f'{prefix}{layout.affine}.bias', 1, 0),
+      (f'{prefix}{layout.affine}weight', 2, to),
+      (f'{prefix}{layout.affine}bias', 1, 0),
     ]
 
   lead = len(layout.lead['const'])
@@ -82,7 +97,7 @@ def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: 
   prefixes = [layout.conv(i) for i in range(rows - 1)] + [layout.rgb(k) for k in blocks]
   found = {
     'widths': tuple(widths),
-    'w_dim': size_of(arrays, *((f'{prefix}{layout.affine}.weight', 2, 1) for prefix in prefixes)),
+    'w_dim': size_of(arrays, *((f'{prefix}{layout.affine}weight', 2, of) for prefix in prefixes)),
     'image_channels': size_of(arrays, *((layout.rgb(k) + layout.weight, kernel, outs) for k in blocks)),
     'noise': _noise(arrays, layout, rows),
   }
@@ -90,7 +105,7 @@ def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: 
     (layout.conv(i - 1) + layout.weight if i else layout.const, kernel if i else 3 + lead) for i in range(rows)
   ]
   lacking = [place for place, width in zip(lacking, widths, strict=True) if not width]
-  lacking += [(f'{layout.conv(0)}{layout.affine}.weight', 2)] * (not found['w_dim'])
+  lacking += [(f'{layout.conv(0)}{layout.affine}weight', 2)] * (not found['w_dim'])
   lacking += [(layout.rgb(blocks[-1]) + layout.weight, kernel)] * (not found['image_channels'])
   for key, axes in lacking:
     table.lacks(key, axes)
@@ -115,8 +130,8 @@ def entries(options, layout: Layout) -> Iterator[Entry]:
   for i in range(options.rows - 1):
     prefix, target = layout.conv(i), f'convs.{i}'
     yield from _affine(prefix + layout.affine, f'{target}.affine', widths[i], options.w_dim, layout)
-    kernel = layout.up_kernel if i % 2 else 'kernel'
-    yield Entry(prefix + layout.weight, f'{target}.weight', (*lead['weight'], widths[i + 1], widths[i], 3, 3), kernel)
+    transform = layout.transform(layout.up_kernel if i % 2 else 'kernel')
+    yield Entry(prefix + layout.weight, f'{target}.weight', layout.kernel(widths[i], widths[i + 1], 3), transform)
     yield Entry(prefix + layout.bias, f'{target}.bias', (widths[i + 1],))
     if options.noise != 'none':
       size = 4 * 2 ** ((i + 1) // 2)
@@ -128,12 +143,13 @@ def entries(options, layout: Layout) -> Iterator[Entry]:
   for place, k in enumerate(rgb_blocks(options.architecture, options.rows)):
     prefix, target, width = layout.rgb(k), f'rgbs.{place}', widths[2 * k + 1]
     yield from _affine(prefix + layout.affine, f'{target}.affine', width, options.w_dim, layout)
-    shape = (*lead['weight'], options.image_channels, width, 1, 1)
-    yield Entry(prefix + layout.weight, f'{target}.weight', shape, 'kernel of a pixel')
+    shape = layout.kernel(width, options.image_channels, 1)
+    yield Entry(prefix + layout.weight, f'{target}.weight', shape, layout.transform('kernel of a pixel'))
     shape = (*lead['rgb_bias'], options.image_channels, *layout.trail)
     yield Entry(prefix + layout.rgb_bias, f'{target}.bias', shape, 'row')
 
 
 def _affine(key: str, target: str, width: int, w_dim: int, layout: Layout) -> Iterator[Entry]:
-  yield Entry(f'{key}.weight', f'{target}.weight', (width, w_dim), 'matrix')
-  yield Entry(f'{key}.bias', f'{target}.bias', (width,), layout.affine_bias)
+  shape = (w_dim, width) if layout.channels_last else (width, w_dim)
+  yield Entry(f'{key}weight', f'{target}.weight', shape, layout.transform('matrix'))
+  yield Entry(f'{key}bias', f'{target}.bias', (width,), layout.affine_bias)

@@ -1,0 +1,362 @@
+"""What NVlabs' TensorFlow pickles have in common: their networks, variables, arguments and mapping networks.
+
+A file holds networks, most often G, D and Gs. Each keeps its variables by name, the name of the function that builds
+it, and the arguments that this function was given. The generators from StyleGAN on have two networks inside, `mapping`
+and `synthesis`. What a function does, its name tells together with the names and shapes of the variables: its source,
+which is in the file too, is not looked at. Kernels (k, k, in, out) and matrices (in, out) are as ours.
+
+Source: NVlabs/stylegan2-ada, dnnlib/tflib/network.py, and the networks of the four repositories.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+
+from panda_jax.converters.checkpoint import Checkpoint, Network
+from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.tables import (
+  LARGEST_FILTER,
+  Entry,
+  Table,
+  chosen_weights,
+  filter_taps,
+  indices,
+  number,
+  shape_of,
+  size_of,
+)
+from panda_jax.converters.trees import LONGEST_KEY
+from panda_jax.generators.bounds import LARGEST_RESOLUTION, Taps
+from panda_jax.generators.mapping import GrownOptions
+
+AVERAGED, LATEST = 'Gs', 'G'
+FUNCTIONS = ('G_paper', 'G_style', 'G_main')  # of ProGAN, StyleGAN, StyleGAN2
+TRIPLE = (LATEST, 'D', AVERAGED)
+LARGEST_ARGUMENT = 4096  # numbers in one
+
+
+def candidates(checkpoint: Checkpoint) -> dict[str, Network]:
+  """The generators in a file by name: averaged, latest, or '' for one that does not say.
+
+  Three networks are told by their order, as the original code does; others by their names, or else the latest
+  is the first and the averaged one the last.
+  """
+  tree = checkpoint.tree
+  held = tree if isinstance(tree, list) else list(tree.values()) if isinstance(tree, dict) else [tree]
+  found = [item for item in held if isinstance(item, Network) and item.told('build_func_name') in FUNCTIONS]
+  if isinstance(tree, list) and len(tree) == len(TRIPLE):
+    by_order = {name: item for name, item in zip(TRIPLE, tree, strict=True) if item in found}
+    return {name: by_order[name] for name in (LATEST, AVERAGED) if name in by_order}
+  names = [item.told('name') for item in found]
+  if len(found) > 1 and not names.count(LATEST) == names.count(AVERAGED) == 1:
+    return {LATEST: found[0], AVERAGED: found[-1]}
+  by_name = {name: found[names.index(name)] for name in (LATEST, AVERAGED) if name in names}
+  return by_name or ({'': found[0]} if found else {})
+
+
+def is_built_by(checkpoint: Checkpoint, function: str) -> bool:
+  """Whether a file holds generators that this function builds."""
+  return any(network.told('build_func_name') == function for network in candidates(checkpoint).values())
+
+
+class Arguments:
+  """What the functions of a generator were given; what was not given has the function's default.
+
+  Args:
+    given: {name: value}.
+    problems: takes what is wrong with them.
+  """
+
+  def __init__(self, given: dict[str, object], problems: list[str]):
+    self._given, self._problems = given, problems
+    self._used: set[str] = set()
+
+  def value(self, name: str, default: object) -> object:
+    """The value of an argument."""
+    self._used.add(name)
+    return self._given.get(name, default)
+
+  def number(self, name: str, default: float, whole: bool = False) -> int | float:
+    """The same of one that is a number."""
+    value = self.value(name, default)
+    try:
+      return number(value, whole)
+    except ValueError:
+      self._problems.append(f'{name}={shown(value)}: not a {"whole " * whole}number')
+      return default
+
+  def require(self, **only: object) -> None:
+    """Notes each argument that makes another network than ours; flags are true or false in Python's sense."""
+    for name, wanted in only.items():
+      value = self.value(name, wanted)
+      if (bool(value) if isinstance(wanted, bool) else value) != wanted:
+        self._problems.append(f'{name}={shown(value)}: only {wanted} is supported')
+
+  def compare(self, **told: object) -> None:
+    """Notes each argument that contradicts what the variables tell; None leaves it to the function."""
+    for name, size in told.items():
+      value = self.value(name, None)
+      if value is not None and value != size:
+        self._problems.append(f'{name}={shown(value)}: its variables make it {size}')
+
+  def compare_square(self, resolution: int) -> None:
+    """The same of the arguments that forks have for images that are not square, which these are."""
+    self.compare(resolution=resolution, resolution_h=resolution, resolution_w=resolution)
+    self.compare(init_res=[4, 4], min_h=4, min_w=4, res_log2=int(math.log2(resolution)))
+
+  def compare_widths(self, widths: Mapping[str, tuple[int, int]], **rule: float) -> None:
+    """Notes each number of channels that the rule does not give, if arguments tell something about it.
+
+    Args:
+      widths: {name: (channels, size of the maps)}.
+      rule: fmap_base, fmap_decay, fmap_max and, where the function has it, fmap_min: their defaults.
+    """
+    before = len(self._problems)
+    told = any(self.value(name, None) is not None for name in rule)
+    base, decay, most, *least = (self.number(name, default) for name, default in rule.items())
+    if not told or len(self._problems) > before:
+      return
+    for name, (width, size) in widths.items():
+      try:
+        wanted = max(min(int(base / 2.0 ** (math.log2(size / 2) * decay)), most), *least, 1)
+      except ArithmeticError:
+        wanted = 0
+      if wanted != width:
+        self._problems.append(f'{name}: {width} channels, where {" and ".join(rule)} make {shown(wanted)}')
+
+  def ignored(self) -> list[str]:
+    """The arguments that nobody asked for. The functions take any, and leave out what they do not know."""
+    return [name for name in self._given if name not in self._used]
+
+
+class Source:
+  """A generator of a TensorFlow file, taken apart.
+
+  Args:
+    checkpoint: that holds it.
+    weights: 'ema' or 'raw'.
+    functions: {component: the functions that may build it}.
+
+  Attributes:
+    arrays: {name: array}, with the name of the component before that of its variable: 'synthesis/4x4/Const/const'.
+    functions: {component: the function that builds it}.
+    arguments: of these functions and of the one of the whole.
+    table: of the arrays; it has all problems and notes.
+
+  Raises:
+    InputError: the file does not hold these weights.
+  """
+
+  def __init__(self, checkpoint: Checkpoint, weights: str, functions: Mapping[str, tuple[str, ...]]):
+    network, notes = chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST, 'network')
+    problems: list[str] = []
+    self.arrays, given = _variables(network, '', problems), _given(network, '', problems)
+    self.functions: dict[str, str] = {}
+    for name, component in _components(network, problems).items():
+      self.functions[name] = component.told('build_func_name')
+      self.arrays |= {f'{name}/{key}': array for key, array in _variables(component, name, problems).items()}
+      for key, value in _given(component, name, problems).items():
+        # The whole hands its own arguments on to its components.
+        if given.setdefault(key, value) != value:
+          problems.append(f'{name}: {key}={shown(value)}, but the whole network has {shown(given[key])}')
+    for name, known in functions.items():
+      if self.functions.get(name) not in known:
+        built = f'built by {shown(self.functions[name], 40) or "nothing"}' if name in self.functions else 'missing'
+        problems.append(f'the component {name}: {built}, where {" or ".join(known)} is expected')
+    self.table = Table(self.arrays)
+    self.table.problems += problems
+    self.table.notes += notes
+    self.arguments = Arguments(given, self.table.problems)
+
+  def whole(self) -> bool:
+    """Whether nothing was wrong so far."""
+    return not self.table.problems
+
+  def resolution(self, prefix: str = '') -> int | None:
+    """That of the largest block, a power of two from 8; None if there is none, which is noted."""
+    found = indices(self.arrays, rf'{prefix}(\d+)x\1/.*')
+    largest = max(found, default=0)
+    if 8 <= largest <= LARGEST_RESOLUTION and not largest & (largest - 1):
+      return largest
+    sizes = listed(list(map(str, found))) or 'none'
+    self.table.problems.append(f'{prefix}*x*: blocks of sizes {sizes} make no generator')
+    return None
+
+  def take(self, entries: Iterable[Entry], gain: float | None = None) -> None:
+    """Takes arrays; `gain` is that of weights, which are multiplied by it and the root of their inputs when they run.
+
+    Where `use_wscale` is off they were not, so they are divided by it here.
+    """
+    entries = list(entries)
+    self.table.take(entries)
+    if gain is None or self.arguments.value('use_wscale', True):
+      return
+    for entry in entries:
+      if entry.target in self.table.tensors:
+        weight = np.asarray(self.table.tensors[entry.target], np.float64)
+        self.table.tensors[entry.target] = weight * (math.sqrt(math.prod(weight.shape[:-1])) / gain)
+
+  def leave_coarse(self, prefix: str, blocks: int, parts: tuple[str, ...] = ('weight', 'bias')) -> None:
+    """Leaves out the RGB layers of all blocks but the last."""
+    for lod in range(1, blocks):
+      for part in parts:
+        self.table.leave(f'{prefix}ToRGB_lod{lod}/{part}', 'of a smaller image, made only while the network grew')
+
+  def finish(self, family: str, options: object):
+    """The conversion, with a note of the arguments that were of no effect."""
+    ignored = self.arguments.ignored()
+    if ignored and options is not None:
+      self.table.notes.append(f'arguments without effect on the image: {listed(ignored)}')
+    return self.table.conversion(family, 'tensorflow', options)
+
+  def note_truncation(self, psi: object, cutoff: object) -> None:
+    """Tells how the original truncates where it is not told otherwise; here nothing is truncated unless asked."""
+    if psi is None:
+      self.table.notes.append('truncation: none, in the original too')
+      return
+    flags = f'--truncation={shown(psi, 20)}'
+    if cutoff is not None:
+      flags += f' --truncation_layers={shown(cutoff, 20)}'
+    self.table.notes.append(f'truncation: none unless asked for; the original draws as with {flags}')
+
+
+def _part(network: Network, key: str, kind: type, place: str, problems: list[str]):
+  """A part of a network's state; an empty one and a note where it is of another type."""
+  part = network.state.get(key, kind()) if isinstance(network.state, dict) else None
+  if isinstance(part, kind):
+    return part
+  problems.append(f'{f"the component {place}" if place else "the network"}: its {key} are no {kind.__name__}')
+  return kind()
+
+
+def _variables(network: Network, place: str, problems: list[str]) -> dict[str, np.ndarray]:
+  """{name: array} of a network's own variables; numbers are arrays of no axes."""
+  arrays: dict[str, np.ndarray] = {}
+  for pair in _part(network, 'variables', list, place, problems):
+    name, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+    if not isinstance(name, str) or len(name) > LONGEST_KEY or not name.isprintable():
+      problems.append(f'{place or "the network"}: {shown(name)} is no name of a variable')
+      continue
+    if type(value) in (int, float):
+      value = np.asarray(value, np.float64)
+    if not isinstance(value, np.ndarray):
+      problems.append(f'{place}/{name}: not an array' if place else f'{name}: not an array')
+    elif name in arrays:
+      problems.append(f'{place}/{name}: there twice' if place else f'{name}: there twice')
+    else:
+      arrays[name] = value
+  return arrays
+
+
+def _given(network: Network, place: str, problems: list[str]) -> dict[str, object]:
+  """{name: value} of the arguments that a network's function was given."""
+  given = {}
+  for name, value in _part(network, 'static_kwargs', dict, place, problems).items():
+    if not isinstance(name, str):
+      problems.append(f'{place or "the network"}: {shown(name)} is no name of an argument')
+    elif isinstance(value, np.ndarray):
+      if value.size > LARGEST_ARGUMENT:
+        problems.append(f'{name}: an array {value.shape} is no argument')
+      given[name] = value.tolist() if value.size <= LARGEST_ARGUMENT else None
+    else:
+      given[name] = value
+  return given
+
+
+def _components(network: Network, problems: list[str]) -> dict[str, Network]:
+  """{name: network} of the networks inside, which have none inside themselves."""
+  components = {}
+  for name, component in _part(network, 'components', dict, '', problems).items():
+    if not isinstance(name, str) or not isinstance(component, Network):
+      problems.append(f'components: {shown(name)} is no network')
+    elif _part(component, 'components', dict, name, problems):
+      problems.append(f'the component {name}: it has components itself')
+    else:
+      components[name] = component
+  return components
+
+
+def taps_of(kernel: object, name: str, problems: list[str]) -> Taps | None:
+  """The taps of a filter, made to sum to 1, from a list of numbers or of as many rows; None, noted, if it is none."""
+  try:
+    array = np.asarray(kernel, np.float64)
+  except (TypeError, ValueError):  # of texts, or of rows that are not alike
+    array = np.zeros(())
+  square = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == array.shape[1])
+  if square and 0 < array.size <= LARGEST_FILTER and np.isfinite(array).all() and array.sum():
+    return filter_taps(array, array.sum())
+  problems.append(f'{name}={shown(kernel)}: not a filter')
+  return None
+
+
+def mapping_sizes(source: Source, label: str, w_dim: int) -> dict:
+  """z_dim, num_classes, embed_dim, label_input, mapping_widths and their multiplier; {} if not all can be told.
+
+  Args:
+    source: with a component `mapping`.
+    label: 'LabelConcat', which is normalised together with z, or 'LabelEmbed', which is so by itself.
+    w_dim: that the synthesis network takes.
+  """
+  arrays, table, arguments = source.arrays, source.table, source.arguments
+  count = max(indices(arrays, r'mapping/Dense(\d+)/.*'), default=-1) + 1
+  keys = [f'mapping/Dense{i}' for i in range(count + 1)]
+  widths = tuple(
+    size_of(arrays, (f'{key}/weight', 2, 1), (f'{key}/bias', 1, 0), (f'{following}/weight', 2, 0))
+    for key, following in itertools.pairwise(keys)
+  )
+  key = f'mapping/{label}/weight'
+  classes, embed = shape_of(arrays, key, 2) or (0, 0)
+  inputs = size_of(arrays, ('mapping/Dense0/weight', 2, 0))
+  if not count:  # w is the normalised z itself
+    inputs = arguments.number('latent_size', 512, whole=True) + embed
+  lacking = [f'{name}/weight' for name, width in zip(keys, widths, strict=False) if width is None]
+  lacking += [key] if key in arrays and not classes else []
+  lacking += ['mapping/Dense0/weight'] if inputs is None else []
+  for name in lacking:
+    table.lacks(name, 2)
+  if lacking:
+    return {}
+  if label == 'LabelConcat' and classes and inputs != 2 * embed:
+    table.problems.append(f'{key}: expected ({classes}, {inputs // 2}), found {(classes, embed)}')
+    return {}
+  if widths and widths[-1] != w_dim:
+    table.problems.append(f'{keys[count - 1]}/weight: {widths[-1]} outputs, where the synthesis network takes {w_dim}')
+    return {}
+  arguments.require(normalize_latents=True)
+  arguments.compare(latent_size=inputs - embed, dlatent_size=w_dim, label_size=classes, mapping_layers=count)
+  for width in widths[:-1]:
+    arguments.compare(mapping_fmaps=width)
+  if label == 'LabelEmbed' and classes:
+    arguments.compare(label_fmaps=embed)
+  joins = {'LabelConcat': 'joint', 'LabelEmbed': 'separate'}[label]
+  return {
+    'z_dim': inputs - embed,
+    'num_classes': classes,
+    'embed_dim': embed,
+    'label_input': joins if classes else 'none',
+    'mapping_widths': widths,
+    'mapping_lr_multiplier': arguments.number('mapping_lrmul', 0.01),
+  }
+
+
+def take_mapping(source: Source, options: GrownOptions, gain: float | None = None) -> None:
+  """Takes the mapping network and the mean of w; `gain` as of `Source.take`."""
+  source.take(_label_entries(options))
+  inputs = options.z_dim + options.embed_dim
+  for i, width in enumerate(options.mapping_widths):
+    key, target = f'mapping/Dense{i}', f'mapping_network.layers.{i}'
+    source.take([Entry(f'{key}/weight', f'{target}.weight', (inputs, width))], gain)
+    source.take([Entry(f'{key}/bias', f'{target}.bias', (width,))])
+    inputs = width
+  source.take([Entry('dlatent_avg', 'w_avg', (options.w_dim,))])
+
+
+def _label_entries(options: GrownOptions) -> Iterator[Entry]:
+  shape = options.num_classes, options.embed_dim
+  if options.label_input == 'joint':
+    yield Entry('mapping/LabelConcat/weight', 'mapping_network.label_weight', shape)
+  elif options.label_input == 'separate':
+    yield Entry('mapping/LabelEmbed/weight', 'mapping_network.embed.weight', shape)
+    yield Entry('mapping/LabelEmbed/bias', 'mapping_network.embed.bias', shape[1:])
