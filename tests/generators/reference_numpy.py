@@ -164,7 +164,8 @@ def stylegan(
         fuse = 2 * x.shape[2] >= 128 if fused == 'auto' else fused
         x = transposed(x, smeared(weight).transpose(1, 0, 2, 3), 1) if fuse else correlate(doubled(x), weight, 1)
         blur = get('blur.kernel')[:1, 0][0]
-        x = filtered(x, blur[::-1, ::-1], 1, 1)
+        edge = len(blur) // 2
+        x = filtered(x, blur[::-1, ::-1], edge, edge)
       else:
         x = correlate(x, weight, 1)
     if noise == 'const':
