@@ -18,10 +18,20 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.converters.checkpoint import Module, read
+from panda_jax.converters.checkpoint import Module, Network, read
 from panda_jax.errors import InputError
 from tests.converters.test_checkpoint import generator_module
-from tests.converters.writers import Call, arrays_like_a_checkpoint, state_dict, write_legacy, write_nvlabs, write_zip
+from tests.converters.writers import (
+  Call,
+  arrays_like_a_checkpoint,
+  network,
+  state_dict,
+  write_legacy,
+  write_nvlabs,
+  write_tensorflow,
+  write_zip,
+)
+from tests.generators import checkpoints, tensorflow_files
 from tests.mutations import BYTES, Figures, flipped, run
 
 FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # any other is a gap in the checks
@@ -32,7 +42,11 @@ def seeds() -> list[bytes]:
   tree = {'generator_smooth': state_dict(arrays_like_a_checkpoint()), 'step': 7}
   harm = {'G': Call('posix', 'system', ('touch PWNED',)), 'x': np.ones(2, np.float32)}
   both = [write(value) for write in (write_zip, write_legacy, write_nvlabs) for value in (tree, harm)]
-  return [*both, write_zip(tree, order='big'), write_nvlabs({'G': None, 'G_ema': generator_module()})]
+  source = Call('posix', 'system', ('touch PWNED',))
+  grown = tensorflow_files.stylegan(checkpoints.stylegan(widths=(2, 2, 2, 2), z_dim=2, w_dim=2, hidden=2, depth=1))
+  others = [write_zip(tree, order='big'), write_nvlabs({'G': None, 'G_ema': generator_module()})]
+  others += [write_tensorflow((grown, None, grown)), write_tensorflow([network({'build_module_src': source})])]
+  return [*both, *others]
 
 
 def operations(raw: bytes) -> list[tuple[int, int]]:
@@ -94,6 +108,8 @@ def walked(tree: object) -> int:
   """Visits every node and looks at every number."""
   if isinstance(tree, Module):
     return walked(tree.state_dict) + walked(tree.attributes) + walked(tree.init_args) + walked(tree.init_kwargs)
+  if isinstance(tree, Network):
+    return 1 + walked(tree.state)
   if isinstance(tree, dict):
     return 1 + sum(map(walked, tree.values()))
   if isinstance(tree, list):

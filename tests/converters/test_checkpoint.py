@@ -25,6 +25,8 @@ from tests.converters.writers import (
   arrays_like_a_checkpoint,
   emit,
   module,
+  network,
+  numpy_dtype,
   pickled,
   state_dict,
   wide,
@@ -170,10 +172,6 @@ def generator_module():
   )
 
 
-def numpy_dtype(code):
-  return Call('numpy', 'dtype', (code, False, True), state=(3, '<', None, None, None, -1, -1, 0))
-
-
 def numpy_state():
   return 1, (2, 1), numpy_dtype('f4'), False, np.array([1, 2], np.float32).tobytes()
 
@@ -255,7 +253,9 @@ REFUSED = {
   'subclass': (pickled(Global('collections', 'OrderedDict.fromkeys')), 'OrderedDict.fromkeys is not allowed'),
   'stack global': (b'\x80\x04\x8c\x05torch\x8c\x09os.system\x93.', 'the global torch.os.system is not allowed'),
   'escapes': (pickled(Global('\x1b[31mred', 'x')), r'\x1b[31mred.x is not allowed'),
-  'tensorflow': (pickled((Global('dnnlib.tflib.network', 'Network'),)), 'convert it first with legacy.py'),
+  'theano': (pickled((Global('network', 'Network'),)), 'a ProGAN of the Theano code'),
+  'two states': (pickled(Raw(emit(network({}))[:-1] + b'b' + emit({}) + b'b')), 'the state of a network is set twice'),
+  'network in a torch file': (write_zip(network({})), 'the global dnnlib.tflib.network.Network is not allowed'),
   'instance': (b'\x80\x02(ios\nsystem\n.', 'the opcode i that no torch'),
   'extension': (b'\x80\x02\x82\x01.', r'the opcode \x82 that no torch'),
   'text id': (b'\x80\x02Pabc\n.', 'the opcode P that no torch'),

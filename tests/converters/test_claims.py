@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.converters.measure import ON_LINUX, measurements
-from tests.converters.writers import Raw, module, state_dict, text, write_nvlabs, write_zip
-from tests.generators import checkpoints, plain_biggan, plain_stylegan3
+from tests.converters.writers import Raw, module, state_dict, text, write_nvlabs, write_tensorflow, write_zip
+from tests.generators import checkpoints, plain_biggan, plain_stylegan3, tensorflow_files
 from tests.generators.test_biggan import SMALL as BIGGAN
 from tests.generators.test_stylegan3 import SMALL as STYLEGAN3
 
@@ -37,6 +37,13 @@ def biggan(folder: Path, arrays: dict | None = None, **config) -> None:
 
 def genforce(arrays: dict) -> bytes:
   return write_zip(state_dict(checkpoints.stylegan2_genforce() | arrays))
+
+
+def tensorflow(variables: dict | None = None, **arguments) -> bytes:
+  """The same of a StyleGAN in a TensorFlow pickle, its synthesis network with more variables."""
+  made = tensorflow_files.stylegan(checkpoints.stylegan(), **arguments)
+  made.state['components']['synthesis'].state['variables'] += [[key, array] for key, array in (variables or {}).items()]
+  return write_tensorflow([made])
 
 
 def held(pattern: str, count: int, shape: tuple = ()) -> dict[str, np.ndarray]:
@@ -72,6 +79,18 @@ FILES = {
   'genforce layer': lambda: genforce({'synthesis.layer4000.weight': KERNEL}),
   'genforce mapping': lambda: genforce({'mapping.dense4096.bias': np.ones(1, np.float32)}),
   'genforce mapping layers': lambda: genforce(held('mapping.dense{}.weight', 4000, (8, 8))),
+  'tensorflow blocks': lambda: tensorflow({'4096x4096/Conv1/bias': np.ones(1, np.float32)}),
+  'tensorflow block': lambda: tensorflow({'999999999x999999999/Conv1/bias': np.ones(1, np.float32)}),
+  'tensorflow variables': lambda: tensorflow(held('a{}/weight', 20_000)),
+  'tensorflow twice': lambda: tensorflow({'4x4/Const/const': np.ones((1, 1 << 20), np.float32)}),
+  'tensorflow blur': lambda: tensorflow(blur_filter=LONG),
+  'tensorflow taps': lambda: tensorflow(blur_filter=[1.0] * 10**5),
+  'tensorflow rows': lambda: tensorflow(blur_filter=[[1.0] * 1000] * 1000),
+  **{
+    f'tensorflow {name}={str(n)[:8]}': lambda name=name, n=n: tensorflow(**{name: n})
+    for name in ('fmap_base', 'fmap_decay', 'fmap_max', 'resolution', 'num_channels', 'label_size', 'mapping_lrmul')
+    for n in (10**60, -5, 1e308, float('nan'), LONG)
+  },
   'genforce keys': lambda: genforce(held('synthesis.layer3.{}', 20_000)),
 }
 CONFIGS = {

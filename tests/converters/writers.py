@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
+from panda_jax.converters.checkpoint import Network
+
 STORAGES = {
   np.dtype(np.float32): 'FloatStorage',
   np.dtype(np.float64): 'DoubleStorage',
@@ -248,6 +250,39 @@ def module(class_name, parameters=(), buffers=(), modules=(), kwargs=None, sourc
 def write_nvlabs(value, protocol=3) -> bytes:
   """An NVlabs pickle."""
   return pickled(value, nested_storages, protocol)
+
+
+def numpy_dtype(code: str) -> Call:
+  """A numpy dtype, little-endian."""
+  return Call('numpy', 'dtype', (code, False, True), state=(3, '<', None, None, None, -1, -1, 0))
+
+
+def numpy_array(array: np.ndarray, module='numpy.core.multiarray') -> Call:
+  """An array as numpy pickles it; one without axes as the scalar that TensorFlow makes of it."""
+  kind = numpy_dtype(array.dtype.str[1:])
+  if array.ndim == 0:
+    return Call(module, 'scalar', (kind, array.tobytes()))
+  fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+  state = 1, array.shape, kind, bool(fortran), array.tobytes('F' if fortran else 'C')
+  return Call(module, '_reconstruct', (Global('numpy', 'ndarray'), (0,), b'b'), state=state)
+
+
+def network(state, module='dnnlib.tflib.network') -> Call:
+  """A network of NVlabs' TensorFlow code with this state."""
+  return Call(module, 'Network', (), state=state, new=True)
+
+
+def write_tensorflow(value, protocol=3, module='dnnlib.tflib.network') -> bytes:
+  """A TensorFlow pickle."""
+
+  def replace(item):
+    if isinstance(item, Network):
+      state = dict(item.state)
+      state['variables'] = [tuple(pair) for pair in state['variables']]
+      return network(state, module)
+    return numpy_array(item) if isinstance(item, np.ndarray) else item
+
+  return pickled(value, replace, protocol)
 
 
 def arrays_like_a_checkpoint() -> dict[str, np.ndarray]:

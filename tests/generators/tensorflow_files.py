@@ -4,8 +4,6 @@ import numpy as np
 
 from panda_jax.converters.checkpoint import Network
 
-SHARED = {'fmap_max': 512, 'mapping_lrmul': 0.01}  # given to functions that know it and to those that do not
-
 
 def network(function, variables, kwargs, name='Gs', components=None) -> Network:
   """A network as a file that was read holds it; every other number of no axes is a number and no array."""
@@ -84,7 +82,7 @@ def _mapping(arrays, rows, lr, kwargs, unscaled=False, gain=1.0):
     'mapping_lrmul': lr,
   }
   sizes |= {'mapping_fmaps': out['Dense0/bias'].size} if i > 1 else {}
-  return network('G_mapping', out, kwargs | sizes | {'dlatent_broadcast': rows}, 'G_mapping'), sizes
+  return network('G_mapping', out, sizes | kwargs | {'dlatent_broadcast': rows}, 'G_mapping'), sizes
 
 
 def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) -> Network:
@@ -113,17 +111,16 @@ def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) ->
       lod = rows // 2 - 1 - i // 2
       out[f'ToRGB_lod{lod}/weight'] = scale(kernel(arrays[f'synthesis.output{i // 2}.weight']), 1)
       out[f'ToRGB_lod{lod}/bias'] = arrays[f'synthesis.output{i // 2}.bias']
-  synthesis = network('G_synthesis', out, told | sizes, 'G_synthesis')
+  synthesis = network('G_synthesis', out, sizes | told, 'G_synthesis')
   own = {'lod': np.zeros((), np.float32), 'dlatent_avg': arrays['truncation.w_avg']}
   components = {'synthesis': synthesis, 'mapping': mapping}
-  return network('G_style', own, told | sizes | {'truncation_psi': 0.6}, name, components)
+  return network('G_style', own, sizes | told | {'truncation_psi': 0.6}, name, components)
 
 
 def stylegan2(arrays, lr=0.01, name='Gs', revised=False, **kwargs) -> Network:
   """Of checkpoints.stylegan2_genforce; `revised` as the code that grows names its layers."""
   rows = 2 + max(int(key.split('.')[1][5:]) for key in arrays if key.startswith('synthesis.layer'))
-  blocks = sorted(int(key.split('.')[1][6:]) for key in arrays if key.startswith('synthesis.output') and 'weight' in key)
-  blocks = sorted(set(blocks))
+  blocks = [k for k in range(rows // 2) if f'synthesis.output{k}.weight' in arrays]
   told = {'num_channels': arrays[f'synthesis.output{blocks[-1]}.weight'].shape[0], 'resolution': 2 * 2 ** (rows // 2)}
   told |= kwargs
   mapping, sizes = _mapping(arrays, rows, lr, told)
@@ -139,9 +136,9 @@ def stylegan2(arrays, lr=0.01, name='Gs', revised=False, **kwargs) -> Network:
       place = f'ToRGB_lod{lod}' if revised else f'{4 * 2**k}x{4 * 2**k}/ToRGB'
       _styled(out, place, f'synthesis.output{k}', arrays)
   function = 'G_synthesis_stylegan_revised' if revised else 'G_synthesis_stylegan2'
-  synthesis = network(function, out, told | sizes, 'G_synthesis')
+  synthesis = network(function, out, sizes | told, 'G_synthesis')
   own = {'lod': np.zeros((), np.float32), 'dlatent_avg': arrays['truncation.w_avg']}
-  top = told | sizes | ({'synthesis_func': function} if revised else {})
+  top = sizes | told | ({'synthesis_func': function} if revised else {})
   return network('G_main', own, top, name, {'synthesis': synthesis, 'mapping': mapping})
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import BigGANOptions
+from panda_jax.generators.progan import ProGANOptions
 from panda_jax.generators.stylegan3_geometry import published_options
 
 OPTIONS = BigGANOptions(5, 4, 8, ((True, 2, 2), (False, 2, 1)), 1, 3, 1e-4)
@@ -46,6 +47,16 @@ def test_wrong_names():
     registry.options_from_json('biggan', {('epsilon' if key == 'eps' else key): v for key, v in values.items()})
   with pytest.raises(InputError, match='hyper-parameters are a dict'):
     registry.options_from_json('biggan', [1])
+
+
+def test_an_option_that_came_later_may_be_missing_from_older_files():
+  values = registry.options_to_json(ProGANOptions(8, (4, 4, 4, 4), 3, num_classes=2, joint_norm=True))
+  assert registry.options_from_json('progan', values).joint_norm
+  del values['joint_norm']
+  assert not registry.options_from_json('progan', values).joint_norm
+  del values['final_tanh']
+  with pytest.raises(InputError, match='final_tanh missing'):
+    registry.options_from_json('progan', values)
 
 
 def test_families_are_imported_when_used():

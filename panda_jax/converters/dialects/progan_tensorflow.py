@@ -9,6 +9,7 @@ import math
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by
+from panda_jax.converters.limits import shown
 from panda_jax.converters.tables import Entry, check_grown, chosen_options, fits, size_of
 from panda_jax.generators.progan import ProGANOptions
 
@@ -42,9 +43,13 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   if lacking:
     return source.finish(FAMILY, None)
   classes = arguments.number('label_size', 0, whole=True)
+  latents = arguments.value('latent_size', None)
+  if not 0 <= classes < inputs or latents not in (None, inputs - classes):
+    told = f'latent_size={shown(latents)} and label_size={classes}'
+    table.problems.append(f'{told}: 4x4/Dense/weight has {inputs} inputs for both')
   arguments.require(normalize_latents=True, use_pixelnorm=True, pixelnorm_epsilon=1e-8, use_leakyrelu=True)
   arguments.compare_square(resolution)
-  arguments.compare(num_channels=channels, latent_size=inputs - classes, fused_scale=fused)
+  arguments.compare(num_channels=channels, fused_scale=fused)
   sizes = {name: (width, int(name.split('x')[0])) for name, width in zip(names, widths, strict=True)}
   arguments.compare_widths(sizes, **RULE)
   check_grown(table, arrays, 'lod')

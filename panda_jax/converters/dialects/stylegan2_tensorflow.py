@@ -12,6 +12,7 @@ from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by, mapping_sizes, take_mapping, taps_of
 from panda_jax.converters.tables import Entry, check_grown, chosen_options, fits
+from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 FAMILY = 'stylegan2'
@@ -72,15 +73,17 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   if not mapping:
     return source.finish(FAMILY, None)
   noisy = bool(arguments.value('use_noise', True)) if ada else True
+  if not noisy:
+    arguments.compare(use_noise=found['noise'] != 'none')
   options = StyleGAN2Options(
     **found | {'noise': 'spatial' if noisy else 'none'},
     **mapping,
     resolution=resolution,
-    mapping_activation=arguments.value('mapping_nonlinearity', 'lrelu'),
+    mapping_activation=arguments.choice('mapping_nonlinearity', 'lrelu', ACTIVATIONS),
     mean_w=True,
     architecture=architecture,
     resample_filter=taps,
-    activation=arguments.value('nonlinearity', 'lrelu'),
+    activation=arguments.choice('nonlinearity', 'lrelu', ACTIVATIONS),
     clamp=_clamp(source) if ada else None,
     demodulate=True,
     scaled_epsilon=True,
@@ -125,4 +128,4 @@ def _architecture(arrays: dict, resolution: int) -> str:
 def _clamp(source: Source) -> float | None:
   """The bound of what layers put out, None where there is none."""
   given = source.arguments.value('conv_clamp', None) is not None
-  return float(source.arguments.number('conv_clamp', 1)) if given else None
+  return float(source.arguments.number('conv_clamp', 256, positive=True)) if given else None

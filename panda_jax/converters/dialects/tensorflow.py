@@ -17,7 +17,6 @@ import numpy as np
 from panda_jax.converters.checkpoint import Checkpoint, Network
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.tables import (
-  LARGEST_FILTER,
   Entry,
   Table,
   chosen_weights,
@@ -35,6 +34,7 @@ AVERAGED, LATEST = 'Gs', 'G'
 FUNCTIONS = ('G_paper', 'G_style', 'G_main')  # of ProGAN, StyleGAN, StyleGAN2
 TRIPLE = (LATEST, 'D', AVERAGED)
 LARGEST_ARGUMENT = 4096  # numbers in one
+MOST_TAPS = 32  # of a filter along an axis
 
 
 def candidates(checkpoint: Checkpoint) -> dict[str, Network]:
@@ -78,14 +78,25 @@ class Arguments:
     self._used.add(name)
     return self._given.get(name, default)
 
-  def number(self, name: str, default: float, whole: bool = False) -> int | float:
-    """The same of one that is a number."""
+  def number(self, name: str, default: float, whole: bool = False, positive: bool = False) -> int | float:
+    """The same of one that is a number; the default, and a note, if it is none."""
     value = self.value(name, default)
     try:
-      return number(value, whole)
+      found = number(value, whole)
     except ValueError:
-      self._problems.append(f'{name}={shown(value)}: not a {"whole " * whole}number')
+      found = None
+    if found is None or (positive and found <= 0):
+      self._problems.append(f'{name}={shown(value)}: not a {"positive " * positive}{"whole " * whole}number')
       return default
+    return found
+
+  def choice(self, name: str, default: str, known: Iterable[str]) -> str:
+    """The same of one that is a name; the default, and a note, if it is not a known one."""
+    value = self.value(name, default)
+    if isinstance(value, str) and value in known:
+      return value
+    self._problems.append(f'{name}={shown(value)}: it is not one of {", ".join(known)}')
+    return default
 
   def require(self, **only: object) -> None:
     """Notes each argument that makes another network than ours; flags are true or false in Python's sense."""
@@ -223,8 +234,10 @@ class Source:
 
 
 def _part(network: Network, key: str, kind: type, place: str, problems: list[str]):
-  """A part of a network's state; an empty one and a note where it is of another type."""
-  part = network.state.get(key, kind()) if isinstance(network.state, dict) else None
+  """A part of a network's state; an empty one and a note where it is missing or of another type."""
+  part = network.state.get(key) if isinstance(network.state, dict) else None
+  if key == 'components' and isinstance(network.state, dict) and key not in network.state:
+    return kind()  # as in ProGAN, whose networks have none
   if isinstance(part, kind):
     return part
   problems.append(f'{f"the component {place}" if place else "the network"}: its {key} are no {kind.__name__}')
@@ -285,7 +298,7 @@ def taps_of(kernel: object, name: str, problems: list[str]) -> Taps | None:
   except (TypeError, ValueError):  # of texts, or of rows that are not alike
     array = np.zeros(())
   square = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == array.shape[1])
-  if square and 0 < array.size <= LARGEST_FILTER and np.isfinite(array).all() and array.sum():
+  if square and 0 < len(array) <= MOST_TAPS and np.isfinite(array).all() and array.sum():
     return filter_taps(array, array.sum())
   problems.append(f'{name}={shown(kernel)}: not a filter')
   return None
@@ -337,7 +350,7 @@ def mapping_sizes(source: Source, label: str, w_dim: int) -> dict:
     'embed_dim': embed,
     'label_input': joins if classes else 'none',
     'mapping_widths': widths,
-    'mapping_lr_multiplier': arguments.number('mapping_lrmul', 0.01),
+    'mapping_lr_multiplier': arguments.number('mapping_lrmul', 0.01, positive=True),
   }
 
 
