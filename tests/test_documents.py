@@ -136,6 +136,7 @@ def place(tmp_path_factory):
   Image.fromarray(drawn).save(place / 'drawn.png')
   for source, target in (
     ('stylegan2_nvlabs/network.pkl.xz', 'network.pkl'),
+    ('stylegan2_tf_revised/network.pkl.xz', 'network-snapshot.pkl'),
     ('pggan/checkpoint.pth.xz', 'pggan.pth'),
     ('stylegan/checkpoint.pth.xz', 'stylegan.pth'),
     ('stylegan2/checkpoint.pth.xz', 'stylegan2.pth'),
