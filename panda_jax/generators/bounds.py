@@ -4,6 +4,7 @@ Options come from files that nobody vouches for, and each may drive a loop, an a
 the type of a field says how large it may be, and `check` compares before anything is made of it.
 """
 
+import dataclasses
 import functools
 import numbers
 import sys
@@ -76,6 +77,15 @@ def check_stored(options: Any, arrays: int) -> None:
       count = len(value) if isinstance(value, tuple) else value
       if count > arrays:
         raise InputError(name, value, f'only {arrays} arrays are stored', 'give what is stored')
+
+
+def written(options: Any) -> str:
+  """The options as text, for digests: fields that came later are left out where they mean what there was before."""
+  if not dataclasses.is_dataclass(options):
+    return str(options)
+  fields = [(field, getattr(options, field.name)) for field in dataclasses.fields(options)]
+  told = [f'{field.name}={value!r}' for field, value in fields if field.metadata != LATER or value != field.default]
+  return f'{type(options).__qualname__}({", ".join(told)})'
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from panda_jax.errors import InputError
 from panda_jax.features.sources import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import checked_layer, label_rows
+from panda_jax.generators.bounds import written
 from panda_jax.generators.labels import checked, in_turn
 from panda_jax.generators.structure import Compiled
 from panda_jax.runtime.compatibility import value_of
@@ -30,7 +31,7 @@ class Draws(NamedTuple):
 
 def weights_digest(generator):
   """A hash object that has seen the options and every array of an NNX generator; of another one only its type."""
-  digest = hashlib.sha256(f'{type(generator).__name__} {getattr(generator, "options", None)}'.encode())
+  digest = hashlib.sha256(f'{type(generator).__name__} {written(getattr(generator, "options", None))}'.encode())
   if isinstance(generator, nnx.Module):
     for path, variable in nnx.to_flat_state(nnx.state(generator)):
       digest.update('.'.join(map(str, path)).encode())

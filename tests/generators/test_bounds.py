@@ -34,6 +34,15 @@ def test_published_networks_are_within(family):
     layer_geometry(options)
 
 
+def test_an_option_that_came_later_leaves_digests_as_they_were():
+  options = LARGE['progan']
+  assert bounds.written(options) == repr(options).replace(', joint_norm=False', '')
+  joint = dataclasses.replace(options, joint_norm=True)
+  assert bounds.written(joint) == repr(joint)
+  assert bounds.written(LARGE['stylegan2']) == repr(LARGE['stylegan2'])
+  assert bounds.written({'of': 'a custom generator'}) == "{'of': 'a custom generator'}"
+
+
 @pytest.mark.parametrize('family', LARGE)
 def test_every_field_has_its_type_and_range(family):
   """Whatever a field may not be is named; some may be None, a text or empty."""

@@ -92,6 +92,12 @@ CASES = {
     noisy=False,
     truncates=False,
   ),
+  'progan, labels normalised with z': Case(
+    'progan',
+    {'resolution': 8, 'widths': (8, 8, 7, 7), 'z_dim': 7, 'num_classes': 3, 'joint_norm': True},
+    noisy=False,
+    truncates=False,
+  ),
   'stylegan': Case('stylegan', STYLEGAN2),
   'stylegan, labels': Case('stylegan', SMALLEST | CONDITIONAL),
   'stylegan2': Case('stylegan2', STYLEGAN2),
