@@ -47,12 +47,13 @@ def changed(net, component=None, variables=None, without=(), **state) -> Network
   return Network(net.state | {'variables': [list(pair) for pair in (old | (variables or {})).items()]} | state)
 
 
+@pytest.mark.parametrize(('protocol', 'module'), [(3, 'dnnlib.tflib.network'), (4, 'tfutil')])
 @pytest.mark.parametrize('kind', CONVERTERS)
-def test_a_network_comes_back_from_its_file(tmp_path, kind):
-  """Whatever the protocol, the class, the module of numpy and the order of the axes in memory."""
-  net, other = made(kind), made(kind, 'G', 1)
+def test_a_network_comes_back_from_its_file(tmp_path, kind, protocol, module):
+  """Whatever class holds it; the arrays lie in memory in either order, and those without axes are numbers or arrays."""
+  net = made(kind)
   path = tmp_path / 'network.pkl'
-  path.write_bytes(write_tensorflow((other, made(kind, 'D', 2), net), 4, 'tfutil'))
+  path.write_bytes(write_tensorflow((made(kind, 'G', 1), made(kind, 'D', 2), net), protocol, module))
   conversion, generator = converted(read(path), 'auto', 'ema', {})
   assert (conversion.family, conversion.dialect) == (generator.family, 'tensorflow')
   assert conversion.problems == []
@@ -272,10 +273,8 @@ def test_the_constant_of_ada_may_have_channels_of_its_own():
 
 
 STATES = {
-  'no state': None,
-  'a list': [],
-  'nothing': {},
   'variables': {'variables': {'a': 1}},
+  'no variables': {'variables': None},
   'pairs': {'variables': [['lod']]},
   'names': {'variables': [[3, 4.0]]},
   'unprintable': {'variables': [['a\x1b[2J', 4.0]]},
@@ -283,38 +282,40 @@ STATES = {
   'values': {'variables': [['lod', 'x'], ['dlatent_avg', None], ['more', True]]},
   'twice': {'variables': [['lod', 0.0], ['lod', 0.0]]},
   'kwargs': {'static_kwargs': [1]},
+  'no kwargs': {'static_kwargs': None},
   'keys of kwargs': {'static_kwargs': {1: 2}},
   'giant kwargs': {'static_kwargs': {'fmap_max': np.zeros(5000)}},
   'components': {'components': [1]},
-  'no arguments': {'static_kwargs': None},
-  'no components': {'components': {'synthesis': 1, 'mapping': None}},
-  'other components': {'components': {}},
+  'components of components': {'components': {'inner': Network({})}},
 }
+WHOLE = {'no networks': {'components': {'synthesis': 1, 'mapping': None}}, 'no components': {'components': {}}}
 
 
-@pytest.mark.parametrize('name', STATES)
-@pytest.mark.parametrize('kind', ['stylegan', 'stylegan2', 'ada'])
-@pytest.mark.parametrize('component', [None, 'synthesis'])
-def test_states_of_wrong_types(name, kind, component):
-  state = STATES[name]
-  if component is None and not isinstance(state, dict):
-    return  # not recognised at all, see above
-  net = made(kind)
-  part = net.state['components'][component] if component else net
-  odd = Network(part.state | state if isinstance(state, dict) and state else state)
-  if component:
-    odd = Network(net.state | {'components': net.state['components'] | {component: odd}})
-  elif name == 'nothing':
-    odd = Network({'build_func_name': TOP[kind]})
-  if component and name in ('no components', 'other components', 'components'):
-    expected = name == 'other components'  # which a component indeed has
-    assert (problems(kind, odd) == []) == expected
-    return
-  found = CONVERTERS[kind].convert(checkpoint([None, None, odd]))
-  assert found.problems
+def refused(kind, net) -> None:
+  """In one line that the command could print."""
+  found = CONVERTERS[kind].convert(checkpoint([None, None, net]))
   with pytest.raises(InputError, match=f'it is no whole {found.family} of the tensorflow layout') as caught:
     assemble(found)
   assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize('kind', ['stylegan', 'stylegan2', 'ada'])
+@pytest.mark.parametrize('name', [*STATES, *WHOLE])
+def test_states_of_wrong_types(name, kind):
+  net = made(kind)
+  refused(kind, Network(net.state | (STATES | WHOLE)[name]))
+  if name in STATES:
+    components = net.state['components']
+    odd = Network(components['synthesis'].state | STATES[name])
+    refused(kind, Network(net.state | {'components': components | {'synthesis': odd}}))
+
+
+@pytest.mark.parametrize('kind', ['stylegan', 'stylegan2', 'ada'])
+@pytest.mark.parametrize('state', [None, [], {}, 'x'], ids=str)
+def test_networks_without_a_state(state, kind):
+  net = made(kind)
+  refused(kind, Network(net.state | {'components': net.state['components'] | {'mapping': Network(state)}}))
+  refused(kind, Network({'build_func_name': TOP[kind]}))
 
 
 def test_functions_that_nobody_knows_are_named():
