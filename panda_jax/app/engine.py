@@ -149,8 +149,9 @@ class Engine:
 
   def cell(self, x: float, y: float) -> tuple[int, int]:
     """(row, column) of the feature grid under a point of a picture, x and y in [0, 1]."""
-    inner = [n - 2 * self.margin for n in self.factors.grid]
-    return tuple(self.margin + min(n - 1, max(0, int(place * n))) for place, n in zip((y, x), inner, strict=True))
+    margin = np.broadcast_to(self.margin, 2).tolist()
+    axes = zip((y, x), self.factors.grid, margin, strict=True)
+    return tuple(first + min(n - 2 * first - 1, max(0, int(place * (n - 2 * first)))) for place, n, first in axes)
 
   def part_at(self, x: float, y: float, seed: int | None = None) -> int:
     """The part that is strongest at a point of a picture, each divided by its maximum; of a seed, of its refined ones.
@@ -172,8 +173,9 @@ class Engine:
     """A mask (S,) of 1 under a brush that went through points (x, y) in [0, 1], added to another."""
     grid = self.factors.grid
     painted = np.zeros(grid, bool)
-    inner = np.array(grid) - 2 * self.margin
-    cells = self.margin + np.clip((_between(points, 2 * max(grid))[:, ::-1] * inner).astype(int), 0, inner - 1)
+    margin = np.broadcast_to(self.margin, 2)
+    inner = np.array(grid) - 2 * margin
+    cells = margin + np.clip((_between(points, 2 * max(grid))[:, ::-1] * inner).astype(int), 0, inner - 1)
     painted[tuple(cells.T)] = True
     reach = max(grid) / BRUSH / 2
     wide = int(reach)

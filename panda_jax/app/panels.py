@@ -75,7 +75,7 @@ def figure(title: str, pixels: np.ndarray, words: str, caption: str = '', kind: 
 
 
 def original_panel(
-  original: np.ndarray, regions: np.ndarray, margin: int, seeds: Sequence[int], where: str, mode: str
+  original: np.ndarray, regions: np.ndarray, margin: int | tuple[int, int], seeds: Sequence[int], where: str, mode: str
 ) -> str:
   """Originals (N, h, w, channels) with the outline of regions (N, H, W): half of their maximum."""
   pixels = to_bytes(original)

@@ -26,7 +26,7 @@ def described(generator) -> str:
   classes = generator.num_classes or 'none'
   lines = [
     f'family      {generator.family}',
-    f'image       {generator.resolution} x {generator.resolution}, {generator.image_channels} channels',
+    f'image       {generator.image_size[0]} x {generator.image_size[1]}, {generator.image_channels} channels',
     f'z           {generator.z_dim}',
     f'w           {generator.w_dim or "none"}',
     f'classes     {classes}',

@@ -204,9 +204,9 @@ def task_of(config: dict, root: Path, generator=None):
 
 def image_size(generator) -> tuple[int, int]:
   """(h, w) of a generator's images."""
-  side = getattr(generator, 'resolution', None)
-  if side is not None:
-    return int(side), int(side)
+  known = getattr(generator, 'image_size', None)
+  if known is not None:
+    return known
   import jax
 
   classes = getattr(generator, 'num_classes', 0)

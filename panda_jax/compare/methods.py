@@ -90,7 +90,7 @@ class Task:
     """(H, W) of the layer that PandA edits."""
     return tuple(self.generator.layers[self.settings['layer']][1:])
 
-  def margin(self) -> int:
+  def margin(self) -> int | tuple[int, int]:
     """Positions at each border of that layer that lie outside of the image (StyleGAN3)."""
     return getattr(self.generator, 'margins', {}).get(self.settings['layer'], 0)
 

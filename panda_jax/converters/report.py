@@ -38,7 +38,7 @@ def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination
     ('family', conversion.family),
     ('dialect', conversion.dialect),
     ('weights', weights),
-    ('image', f'{generator.resolution} x {generator.resolution}, {generator.image_channels} channels'),
+    ('image', f'{generator.image_size[0]} x {generator.image_size[1]}, {generator.image_channels} channels'),
     ('latents', f'z {generator.z_dim}, w {generator.w_dim or "none"}, classes {generator.num_classes or "none"}'),
     ('parameters', f'{count_parameters(generator):,}'),
     ('keys used', f'{len(set(conversion.sources.values()))}, setting {len(conversion.tensors)} arrays'),

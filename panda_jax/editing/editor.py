@@ -195,11 +195,11 @@ class Editor:
     if self._batch is not None:
       return int(self._batch)
     if self._pixels is None:
-      side = getattr(self.generator, 'resolution', None)
-      if side is None:
+      size = getattr(self.generator, 'image_size', None)
+      if size is None:
         one = _taken(latents, np.array([0]))
-        side = np.sqrt(np.prod(self.generator.run_from(one, self.state(one), self.layer).shape[1:3]))
-      self._pixels = int(side) ** 2
+        size = self.generator.run_from(one, self.state(one), self.layer).shape[1:3]
+      self._pixels = int(np.prod(size))
     return max(1, min(MOST_IMAGES, BATCH_PIXELS // self._pixels))
 
   def _check(self, edits: list[AnyEdit], N: int) -> int | None:

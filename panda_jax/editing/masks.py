@@ -183,7 +183,7 @@ def as_mask(array: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
 
 
 def read_mask(
-  path: str | os.PathLike, grid: tuple[int, int], size: tuple[int, int] | None = None, margin: int = 0
+  path: str | os.PathLike, grid: tuple[int, int], size: tuple[int, int] | None = None, margin: int | tuple[int, int] = 0
 ) -> np.ndarray:
   """A drawn mask (S,) from a PNG: its grey level times its opacity, black 0, white 1.
 
@@ -191,8 +191,8 @@ def read_mask(
     path: of the feature map's size, taken cell by cell, or of the image's size, averaged over each cell.
     grid: (H, W) of the feature map.
     size: (h, w) of the image.
-    margin: cells of the map beyond the image at each edge (StyleGAN3). An image has nothing to say of them: they take
-      the value of the nearest cell inside.
+    margin: cells of the map beyond the image at each edge (StyleGAN3), or (above and below, at the sides). An image
+      has nothing to say of them: they take the value of the nearest cell inside.
 
   Raises:
     InputError: no such PNG, one of another size, or one with nothing drawn on it.
@@ -206,7 +206,7 @@ def mask_of_png(
   name: str | os.PathLike,
   grid: tuple[int, int],
   size: tuple[int, int] | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
 ) -> np.ndarray:
   """As `read_mask`, from what such a file holds; `name` is for errors."""
   from PIL import Image, UnidentifiedImageError
@@ -231,9 +231,10 @@ def mask_of_png(
     raise InputError('mask', name, problem, 'draw white, opaque, where to edit')
   if (height, width) == tuple(grid):
     return levels.reshape(-1)
-  inner = grid[0] - 2 * margin, grid[1] - 2 * margin
-  cells = Image.fromarray(levels).resize((inner[1], inner[0]), Image.Resampling.BOX)
-  return np.clip(np.pad(np.asarray(cells, np.float32), margin, mode='edge'), 0, 1).reshape(-1)
+  rows, columns = np.broadcast_to(margin, 2).tolist()
+  inner = grid[1] - 2 * columns, grid[0] - 2 * rows
+  cells = np.asarray(Image.fromarray(levels).resize(inner, Image.Resampling.BOX), np.float32)
+  return np.clip(np.pad(cells, [(rows, rows), (columns, columns)], mode='edge'), 0, 1).reshape(-1)
 
 
 def _drawn(grid: tuple[int, int], size: tuple[int, int] | None) -> str:

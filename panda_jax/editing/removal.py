@@ -51,19 +51,21 @@ class Removal(NamedTuple):
   covered: np.ndarray
 
 
-def border_and_centre(grid: tuple[int, int], margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def border_and_centre(grid: tuple[int, int], margin: int | tuple[int, int] = 0) -> tuple[np.ndarray, np.ndarray]:
   """Two regions (S,) bool: a ring of an eighth of the image's width along its border, and the middle half each way."""
   ring, middle = np.zeros(grid, bool), np.zeros(grid, bool)
-  rows, columns = (n - 2 * margin for n in grid)
+  down, across = np.broadcast_to(margin, 2).tolist()  # where the image begins
+  rows, columns = grid[0] - 2 * down, grid[1] - 2 * across
   inner = np.ones((rows, columns), bool)
   wide = max(1, rows // 8), max(1, columns // 8)
   inner[wide[0] : rows - wide[0], wide[1] : columns - wide[1]] = False
-  ring[margin : grid[0] - margin, margin : grid[1] - margin] = inner
-  middle[margin + rows // 4 : margin + -(-3 * rows // 4), margin + columns // 4 : margin + -(-3 * columns // 4)] = True
+  ring[down : down + rows, across : across + columns] = inner
+  half = (slice(first + n // 4, first + -(-3 * n // 4)) for first, n in ((down, rows), (across, columns)))
+  middle[tuple(half)] = True
   return ring.reshape(-1), middle.reshape(-1) & ~ring.reshape(-1)
 
 
-def find_background(features: ArrayLike, factors: Factors, margin: int = 0) -> Background:
+def find_background(features: ArrayLike, factors: Factors, margin: int | tuple[int, int] = 0) -> Background:
   """The appearance whose energy is at the border of the image rather than in its centre.
 
   With B_j the mean over samples of the squared mean coordinate a_j'z along the border, a_j of unit length, and C_j the
@@ -101,7 +103,7 @@ def remove(
   strength: float = 1.0,
   *,
   separate: str = 'otsu',
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   combine: str | None = None,
   threshold: float | None = None,
   feather: float | None = None,

@@ -191,24 +191,28 @@ def dataset_statistics(batches: Iterable[np.ndarray], factors: Factors, appearan
   return statistics
 
 
-def resized(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+def resized(maps: np.ndarray, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
   """Maps (N, H, W) on the feature grid at image size (N, h, w), by Pillow's Lanczos filter as published.
 
   Args:
     maps: float32, or uint8, which stay so.
     size: (h, w).
-    margin: cells of the grid beyond the image at each edge (StyleGAN3). They are cut off; the filter still sees them.
+    margin: cells of the grid beyond the image at each edge (StyleGAN3), or (above and below, at the sides). They are
+      cut off; the filter still sees them.
   """
   from PIL import Image
 
   H, W = maps.shape[1:]
-  inside = margin, margin, W - margin, H - margin
+  rows, columns = np.broadcast_to(margin, 2).tolist()
+  inside = columns, rows, W - columns, H - rows
   lanczos = Image.Resampling.LANCZOS
   maps = maps if maps.dtype == np.uint8 else np.asarray(maps, np.float32)
   return np.stack([np.asarray(Image.fromarray(m).resize(size[::-1], lanczos, box=inside)) for m in maps])
 
 
-def heat_maps(values: np.ndarray, low: float, high: float, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+def heat_maps(
+  values: np.ndarray, low: float, high: float, size: tuple[int, int], margin: int | tuple[int, int] = 0
+) -> np.ndarray:
   """Coordinates (N, H, W) as grey levels (N, h, w) uint8, black at `low` and white at `high` of the dataset.
 
   As published, but what lies beyond the dataset's range is clipped, where the published cast to bytes wraps round.
@@ -217,7 +221,9 @@ def heat_maps(values: np.ndarray, low: float, high: float, size: tuple[int, int]
   return resized((np.clip(scaled, 0, 1) * 255).astype(np.uint8), size, margin)
 
 
-def masks(values: np.ndarray, threshold: float, size: tuple[int, int] | None = None, margin: int = 0) -> np.ndarray:
+def masks(
+  values: np.ndarray, threshold: float, size: tuple[int, int] | None = None, margin: int | tuple[int, int] = 0
+) -> np.ndarray:
   """Where coordinates (N, H, W) reach the threshold: (N, h, w) bool, resized before they are compared, as published.
 
   Without a size the masks stay on the grid (N, H, W).

@@ -248,7 +248,7 @@ class BigGAN(nnx.Module):
     self.options = options
     self.z_dim, self.num_classes = options.z_dim, options.num_classes
     self.image_channels = options.image_channels
-    self.resolution = options.resolution
+    self.resolution, self.image_size = options.resolution, (options.resolution, options.resolution)
     ch, first = options.channel_width, options.channel_width * options.blocks[0][1]
     self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.z_dim))
     self.gen_z = nnx.Param(_normal(rngs, 2 * options.z_dim, 16 * first))

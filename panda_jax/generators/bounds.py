@@ -37,6 +37,7 @@ Sizes = Annotated[tuple[Size, ...], Repeated(0, 128)]
 SizeOrZero = Annotated[int, Within(0, 1 << 16)]  # a size that may be 0
 Classes = Annotated[int, Within(0, 1 << 20)]
 Resolution = Annotated[int, Within(4, LARGEST_RESOLUTION)]
+Side = Annotated[int, Within(1, 64)]  # of the constant that a generator grows from; square ones have 4
 Count = Annotated[int, Repeated(0, 128)]
 Scale = Annotated[float, Within(1e-30, 1e30)]
 Row = Annotated[tuple[Annotated[float, Within(-1e6, 1e6)], ...], Within(1, 32)]

@@ -133,7 +133,7 @@ def filtered_lrelu(
   *,
   up: int,
   down: int,
-  padding: tuple[int, int],
+  padding: tuple[tuple[int, int], tuple[int, int]],
   slope: float,
   gain: float,
   clamp: float | None,
@@ -147,13 +147,13 @@ def filtered_lrelu(
     down_filter: (taps,), or (taps, taps) if radial; None where `down` is 1 and nothing is filtered.
     up: factor; the filter's gain is `up` per axis.
     down: factor.
-    padding: zeros before and after the zero-filled rows and columns; negative numbers crop.
+    padding: zeros before and after the zero-filled rows, and the same for columns; negative numbers crop.
     slope: for negative values.
     gain: behind the leaky ReLU.
     clamp: largest magnitude behind the gain, or None.
 
   Returns:
-    (N, H', W', C), H' = (H up + padding - taps up - taps down + 1) // down + 1.
+    (N, H', W', C), H' = (H up + padding - taps up - taps down + 1) // down + 1, and W' likewise.
 
   Source: Karras et al. 2021, section 3.2 and appendix C; written as polyphase filters (derivation).
   """
@@ -169,13 +169,13 @@ def filtered_lrelu(
   up_taps = None if up_filter is None else jnp.flip(up_filter) * up
   down_taps = None if down_filter is None else jnp.flip(down_filter)
   lost = sum(taps.shape[0] - 1 for taps in (up_taps, down_taps) if taps is not None)
-  size = tuple((n * up + sum(padding) - lost - 1) // down + 1 for n in x.shape[1:3])
+  size = tuple((n * up + sum(pads) - lost - 1) // down + 1 for n, pads in zip(x.shape[1:3], padding, strict=True))
   radial = down_taps is not None and down_taps.ndim == 2
 
-  rows = lax.optimization_barrier(_up_phases(x, up_taps, up, padding, axis=1))
+  rows = lax.optimization_barrier(_up_phases(x, up_taps, up, padding[0], axis=1))
   grid = []  # per row phase: columns already down-sampled if the filter is separable, else the column phases
   for row in rows:
-    columns = [activated(column) for column in _up_phases(row, up_taps, up, padding, axis=2)]
+    columns = [activated(column) for column in _up_phases(row, up_taps, up, padding[1], axis=2)]
     columns = _regrouped(lax.optimization_barrier(columns), down, axis=2)
     if radial:
       grid.append(columns)

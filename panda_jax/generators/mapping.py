@@ -142,6 +142,11 @@ class GrownOptions:
   mapping_lr_multiplier: Scale = 0.01
 
   @property
+  def image_size(self) -> tuple[int, int]:
+    """(h, w)."""
+    return self.resolution, self.resolution
+
+  @property
   def rows(self) -> int:
     """L, the rows of w+."""
     return 2 * int(math.log2(self.resolution)) - 2
@@ -181,7 +186,8 @@ class Mapped:
     options.check()
     self.options = options
     self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.resolution, self.image_size = options.resolution, options.image_size
+    self.image_channels = options.image_channels
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
     """n draws of z (n, z_dim), standard normal, and of class indices (n,), uniform, or None without classes."""
@@ -220,7 +226,7 @@ class Mapped:
 
 
 class Grown(Mapped):
-  """Methods of a generator that grows from a learnt constant, `const` (4, 4, C), by doublings."""
+  """Methods of a generator that grows from a learnt constant, `const` (4, 4, C) in square ones, by doublings."""
 
   @property
   def rows(self) -> int:

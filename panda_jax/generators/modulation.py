@@ -51,7 +51,7 @@ class ModulatedConv(nnx.Module):
   Args:
     inputs, outputs: channels.
     w_dim: of the row of w+ from which the style comes.
-    resolution: of the output.
+    size: (h, w) of the output.
     up: the filter of an up-sampling layer, else None.
     noise: 'spatial', one map for all channels; 'channel', one number per channel; or 'none'.
     activation: a key of layers.ACTIVATIONS.
@@ -66,7 +66,7 @@ class ModulatedConv(nnx.Module):
     inputs: int,
     outputs: int,
     w_dim: int,
-    resolution: int,
+    size: tuple[int, int],
     rngs: nnx.Rngs,
     *,
     up: Taps | None,
@@ -80,7 +80,7 @@ class ModulatedConv(nnx.Module):
     self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros((outputs,)))
     if noise != 'none':
-      shape = (resolution, resolution, 1) if noise == 'spatial' else (1, 1, outputs)
+      shape = (*size, 1) if noise == 'spatial' else (1, 1, outputs)
       self.noise = Buffer(jax.random.normal(rngs.params(), shape))
       self.noise_strength = nnx.Param(jnp.zeros(()))
     self.up = up

@@ -97,6 +97,7 @@ class ProGAN(nnx.Module):
     self.options = options
     self.z_dim, self.num_classes = options.z_dim, options.num_classes
     self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.image_size = options.resolution, options.resolution
     inputs, widths = options.z_dim + options.num_classes, options.widths
     # The first convolution sees one pixel, so each of its 16 positions has a matrix of its own.
     self.first = Kernel(4, inputs, widths[0], rngs, math.sqrt(2))

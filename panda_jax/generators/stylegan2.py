@@ -1,7 +1,8 @@
 """StyleGAN2 (Karras et al. 2020) with skip, residual or plain synthesis, conditional or not.
 
 Layers count convolutions: layer l is the state after convolutions 0 to l - 1, the input of convolution l. Convolution
-0 works at 4x4, convolutions 2k - 1 (which up-samples) and 2k at 4 * 2^k. Convolution i reads row i of w+, the ToRGB of
+0 works at the size of the constant, 4x4 where images are square; convolutions 2k - 1 (which up-samples) and 2k at 2^k
+times that. Convolution i reads row i of w+, the ToRGB of
 block k reads row 2k + 1.
 """
 
@@ -20,7 +21,7 @@ from panda_jax.generators.base import (
   checked_noise,
   checked_wplus,
 )
-from panda_jax.generators.bounds import Scale, Taps
+from panda_jax.generators.bounds import LARGEST_RESOLUTION, LATER, Scale, Side, Taps
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
@@ -44,6 +45,7 @@ class StyleGAN2Options(GrownOptions):
     clamp: bound of the output of each convolution and ToRGB, or None.
     demodulate, scaled_epsilon: see modulation.ModulatedConv.
     final_tanh: whether the image goes through tanh.
+    start: (h, w) of the constant; the image has resolution / 4 times that.
   """
 
   mapping_activation: str = 'lrelu'
@@ -56,6 +58,16 @@ class StyleGAN2Options(GrownOptions):
   demodulate: bool = True
   scaled_epsilon: bool = False
   final_tanh: bool = False
+  start: tuple[Side, Side] = dataclasses.field(default=(4, 4), metadata=LATER)
+
+  @property
+  def image_size(self) -> tuple[int, int]:
+    return self.size(self.rows - 1)
+
+  def size(self, layer: int) -> tuple[int, int]:
+    """(h, w) before convolution `layer`."""
+    h, w = self.start
+    return h * 2 ** (layer // 2), w * 2 ** (layer // 2)
 
   def mapping(self) -> MappingOptions:
     return dataclasses.replace(super().mapping(), activation=self.mapping_activation)
@@ -66,6 +78,9 @@ class StyleGAN2Options(GrownOptions):
     for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
       if getattr(self, name) not in known:
         raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
+    if max(self.image_size) > LARGEST_RESOLUTION:
+      problem = f'images would have {self.image_size[0]} x {self.image_size[1]} pixels'
+      raise InputError('start', self.start, problem, f'give one that makes at most {LARGEST_RESOLUTION}')
 
 
 @register_dataclass
@@ -108,7 +123,7 @@ class StyleGAN2(Grown, nnx.Module):
     if options.mean_w:
       self.w_avg = options.room_for_mean()
     widths = options.widths
-    self.const = nnx.Param(jax.random.normal(rngs.params(), (4, 4, widths[0])))
+    self.const = nnx.Param(jax.random.normal(rngs.params(), (*options.start, widths[0])))
     convs, rgbs, skips = [], [], []
     for i in range(options.rows - 1):
       convs.append(
@@ -116,7 +131,7 @@ class StyleGAN2(Grown, nnx.Module):
           widths[i],
           widths[i + 1],
           options.w_dim,
-          self._size(i + 1)[1],
+          options.size(i + 1),
           rngs,
           up=options.resample_filter if i % 2 else None,
           noise=options.noise,
@@ -137,8 +152,7 @@ class StyleGAN2(Grown, nnx.Module):
     return i % 2 == 0 and (self.options.architecture == 'skip' or i == self.options.rows - 2)
 
   def _size(self, layer: int) -> tuple[int, int, int]:
-    size = 4 * 2 ** (layer // 2)
-    return self.options.widths[layer], size, size
+    return self.options.widths[layer], *self.options.size(layer)
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:
@@ -193,8 +207,7 @@ class StyleGAN2(Grown, nnx.Module):
           f'the RGB accumulated before layer {layer} is missing',
           'replace the features of a state that run_to gave, or ask for drop_rgb',
         )
-      size = 4 * 2 ** ((layer - 1) // 2)
-      if state.rgb.shape != (samples, size, size, self.image_channels):
+      if state.rgb.shape != (samples, *self.options.size(layer - 1), self.image_channels):
         text = 'x'.join(map(str, state.rgb.shape))
         raise InputError(
           'state', f'rgb of shape {text}', 'it is of another layer', f'give what run_to({layer}) returns'

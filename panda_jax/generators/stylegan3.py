@@ -71,9 +71,10 @@ class FourierInput(nnx.Module):
     beyond = (jnp.linalg.norm(freqs, axis=1) - self.bandwidth) / (self.rate / 2 - self.bandwidth)
     amplitude = jnp.clip(1 - beyond, 0, 1)[:, None, None, :]  # fades out what the transform made too fine
 
-    at = jnp.asarray(((2 * np.arange(self.size) + 1) / self.size - 1) * (0.5 * self.size / self.rate), wide)
-    along_x = at.reshape(1, 1, -1, 1) * freqs[:, None, None, 0]
-    along_y = at.reshape(1, -1, 1, 1) * freqs[:, None, None, 1]
+    at = (((2 * np.arange(n) + 1) / n - 1) * (0.5 * n / self.rate) for n in self.size)
+    y, x = (jnp.asarray(places, wide) for places in at)
+    along_x = x.reshape(1, 1, -1, 1) * freqs[:, None, None, 0]
+    along_y = y.reshape(1, -1, 1, 1) * freqs[:, None, None, 1]
     x = jnp.sin(2 * math.pi * (along_x + along_y + phases[:, None, None, :])) * amplitude
     return matmul(x.astype(dtype), self.weight[...] / math.sqrt(self.weight.shape[0]))
 
@@ -174,7 +175,7 @@ class StyleGAN3(Mapped, nnx.Module):
     geometry = [layer.geometry for layer in self.convs]
     first = geometry[0]
     sizes = [(first.in_channels, first.in_size), *((g.out_channels, g.out_size) for g in geometry[:-1])]
-    return {layer: (C, size, size) for layer, (C, size) in enumerate(sizes)}
+    return {layer: (C, *size) for layer, (C, size) in enumerate(sizes)}
 
   @property
   def rows(self) -> int:
@@ -186,12 +187,13 @@ class StyleGAN3(Mapped, nnx.Module):
     return self.input.weight.dtype
 
   @property
-  def margins(self) -> dict[int, int]:
-    """{layer: cells of its feature maps that lie beyond each edge of the image}."""
+  def margins(self) -> dict[int, tuple[int, int]]:
+    """{layer: cells of its feature maps beyond the image, (above and below, at the left and right)}."""
     geometry = [layer.geometry for layer in self.convs]
     first = geometry[0]
     sizes = [(first.in_size, first.in_rate), *((g.out_size, g.out_rate) for g in geometry[:-1])]
-    return {layer: max(0, size - rate) // 2 for layer, (size, rate) in enumerate(sizes)}
+    pairs = [zip(size, self.options.size(rate), strict=True) for size, rate in sizes]
+    return {layer: tuple(max(0, n - m) // 2 for n, m in pair) for layer, pair in enumerate(pairs)}
 
   def with_transform(self, matrix: ArrayLike) -> 'StyleGAN3':
     """The same generator with another user transform; its other arrays are shared with this one.

@@ -11,7 +11,18 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
-from panda_jax.generators.bounds import MOST_TAPS, Classes, Count, Resolution, Scale, Size, SizeOrZero, Sizes, Within
+from panda_jax.generators.bounds import (
+  LATER,
+  MOST_TAPS,
+  Classes,
+  Count,
+  Resolution,
+  Scale,
+  Size,
+  SizeOrZero,
+  Sizes,
+  Within,
+)
 from panda_jax.generators.filters import centred_padding
 
 Frequency = Annotated[float, Within(1e-3, 1e4)]
@@ -25,7 +36,7 @@ class StyleGAN3Options:
     z_dim: numbers in z.
     w_dim: of the intermediate latent.
     num_classes: 0 if unconditional.
-    resolution: of the image.
+    resolution: of the image, its height.
     image_channels: of the image.
     widths: channels after each layer but the last, which makes the image; the input has those of the first.
     mapping_layers: fully connected layers from z to w.
@@ -34,13 +45,14 @@ class StyleGAN3Options:
     first_cutoff: frequency where the pass band of the first layer ends.
     first_stopband: frequency where its stop band begins.
     last_stopband_rel: the same for the last layer, relative to its cutoff, which is half the resolution.
-    margin_size: samples beyond each edge of the image.
+    margin_size: samples beyond each edge of the image; where it is not square, half as many at the left and right.
     output_scale: of the image.
     conv_kernel: side of the convolutions (3 in -T, 1 in -R).
     filter_size: taps of a filter per factor of its resampling.
     lrelu_upsampling: factor by which the leaky ReLU runs above the rate of its layer.
     use_radial_filters: rotationally symmetric down-sampling filters where not critically sampled (-R).
     conv_clamp: largest magnitude behind each leaky ReLU, or None.
+    square: False for images and feature maps half as wide as high (StyleGAN-Human).
   """
 
   z_dim: SizeOrZero
@@ -62,6 +74,16 @@ class StyleGAN3Options:
   lrelu_upsampling: Annotated[int, Within(1, 16)]
   use_radial_filters: bool
   conv_clamp: Scale | None
+  square: bool = dataclasses.field(default=True, metadata=LATER)
+
+  @property
+  def image_size(self) -> tuple[int, int]:
+    """(h, w)."""
+    return self.size(self.resolution)
+
+  def size(self, height: int) -> tuple[int, int]:
+    """(H, W) of maps so high."""
+    return height, height if self.square else height // 2
 
   def check(self) -> None:
     """Raises InputError where an option is not of its type or range; `layer_geometry` does where they do not fit."""
@@ -73,24 +95,25 @@ class LayerGeometry:
   """One layer: what it reads and writes, and how it resamples.
 
   Attributes:
-    name: L{index}_{out_size}_{out_channels}, as the published code calls it.
+    name: L{index}_{width}_{out_channels}, as the published code calls it.
     to_image: whether it is the last one, a linear 1x1 convolution.
-    in_channels, out_channels, in_size, out_size: of its feature maps.
+    in_channels, out_channels: of its feature maps.
+    in_size, out_size: (H, W) of these.
     in_rate, out_rate, inner_rate: samples per image before, behind and at the leaky ReLU.
     in_cutoff, in_width, out_cutoff, out_width: pass band and transition band of what it reads and writes.
     kernel: side of its convolution.
     up, down: factors.
     up_taps, down_taps: lengths of the filters, 1 where nothing is filtered.
     radial: whether the down-sampling filter is two-dimensional.
-    padding: zeros before and behind the zero-filled rows and columns; negative numbers crop.
+    padding: zeros before and behind the zero-filled rows, and the same for columns; negative numbers crop.
   """
 
   name: str
   to_image: bool
   in_channels: int
   out_channels: int
-  in_size: int
-  out_size: int
+  in_size: tuple[int, int]
+  out_size: tuple[int, int]
   in_rate: int
   out_rate: int
   inner_rate: int
@@ -104,7 +127,7 @@ class LayerGeometry:
   up_taps: int
   down_taps: int
   radial: bool
-  padding: tuple[int, int]
+  padding: tuple[tuple[int, int], tuple[int, int]]
 
 
 def cutoffs(resolution: int, num_layers: int, num_critical: int, first_cutoff: float) -> np.ndarray:
@@ -197,14 +220,15 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
         f'a filter would have {max(taps)} taps',
         f'give one that makes at most {MOST_TAPS}',
       )
+    in_size, out_size = (options.size(int(n)) for n in (size[before], size[i]))
     layers.append(
       LayerGeometry(
-        name=f'L{i}_{size[i]}_{channels[i]}',
+        name=f'L{i}_{out_size[1]}_{channels[i]}',
         to_image=to_image,
         in_channels=channels[before],
         out_channels=channels[i],
-        in_size=int(size[before]),
-        out_size=int(size[i]),
+        in_size=in_size,
+        out_size=out_size,
         in_rate=int(rate[before]),
         out_rate=int(rate[i]),
         inner_rate=inner,
@@ -218,7 +242,7 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
         up_taps=taps[0],
         down_taps=taps[1],
         radial=options.use_radial_filters and i < N - options.num_critical and taps[1] > 1,
-        padding=centred_padding(int(size[before]), up, down, taps, kernel, int(size[i])),
+        padding=tuple(centred_padding(n, up, down, taps, kernel, m) for n, m in zip(in_size, out_size, strict=True)),
       )
     )
   return tuple(layers)

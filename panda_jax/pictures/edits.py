@@ -32,7 +32,7 @@ class Sheet(NamedTuple):
   strengths: Sequence[float] | None
   names: Sequence[str]
   grid: tuple[int, int]
-  margin: int
+  margin: int | tuple[int, int]
 
 
 def draw_edits(out: Path, sheet: Sheet) -> list[str]:

@@ -62,7 +62,7 @@ def saliency_page(
   limits: Sequence[tuple[float, float]] | None = None,
   labels: Sequence[str] | None = None,
   names: Sequence[str] | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   title: str = '',
   note: str = '',
 ) -> Page:
@@ -118,7 +118,7 @@ def saliency_page(
 saliency_figure, draw_saliency = figure_of(saliency_page), file_of(saliency_page)
 
 
-def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
+def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
   """Masks (N, H, W) of the feature grid or of the image's size as booleans (N, h, w); margins are the grid's.
 
   Steps of larger pixels are rounded off; a single pixel stays.
@@ -127,7 +127,8 @@ def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int = 0) -> n
   from scipy.ndimage import gaussian_filter
 
   H, W = masks.shape[1:]
-  inner = np.asarray(masks, np.float32)[:, margin : H - margin, margin : W - margin]
+  rows, columns = np.broadcast_to(margin, 2).tolist()
+  inner = np.asarray(masks, np.float32)[:, rows : H - rows, columns : W - columns]
   scales = [large / small for large, small in zip(size, inner.shape[1:], strict=True)]
   if min(scales) <= 1:
     return on_image(inner, size) >= 0.5
@@ -145,7 +146,7 @@ def draw_masks(
   *,
   labels: Sequence[str] | None = None,
   names: Sequence[str] | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   title: str = '',
   note: str = '',
 ) -> None:
@@ -189,7 +190,7 @@ def draw_cutouts(
   masks: np.ndarray,
   *,
   names: Sequence[str] | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   title: str = '',
   note: str = '',
 ) -> None:
@@ -226,7 +227,7 @@ def draw_refined(
   chosen: Sequence[int] | None = None,
   errors: np.ndarray | None = None,
   names: Sequence[str] | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   title: str = '',
   note: str = '',
 ) -> None:

@@ -22,15 +22,19 @@ MOST_NUMBERS = 3  # places of one part that carry its number
 LEAST_PLACE = 0.3  # of the part's largest piece: smaller ones carry none
 
 
-def on_image(maps: np.ndarray, size: tuple[int, int], margin: int = 0) -> np.ndarray:
-  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, smoothly at image size (k, h, w)."""
+def on_image(maps: np.ndarray, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
+  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, smoothly at image size (k, h, w).
+
+  `margin`: one number, or (above and below, at the sides).
+  """
   from PIL import Image
 
   H, W = maps.shape[1:]
   around = 3  # cells, so that the border is interpolated like the rest
   padded = np.pad(np.asarray(maps, np.float32), [(0, 0), (around, around), (around, around)], 'edge')
-  first, last = around + margin, around - margin
-  box, cubic = (first, first, W + last, H + last), Image.Resampling.BICUBIC
+  rows, columns = np.broadcast_to(margin, 2).tolist()
+  box = around + columns, around + rows, around + W - columns, around + H - rows
+  cubic = Image.Resampling.BICUBIC
   return np.stack([np.asarray(Image.fromarray(m).resize((size[1], size[0]), cubic, box)) for m in padded])
 
 
@@ -133,7 +137,9 @@ def relative(maps: np.ndarray) -> np.ndarray:
   return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 
-def overlay_page(images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int = 0) -> Page:
+def overlay_page(
+  images: np.ndarray, parts: np.ndarray, grid: tuple[int, int], margin: int | tuple[int, int] = 0
+) -> Page:
   """Every part over the same images, a few to a row, each in a colour of its own with its number on it.
 
   A colour comes once in a row and the numbers say the same again, so that nothing hangs on telling colours apart.

@@ -164,7 +164,7 @@ def draw_difference(
   edited: np.ndarray,
   *,
   region: np.ndarray | None = None,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   names: Sequence[str] | None = None,
   after: str = 'edited',
   title: str = '',

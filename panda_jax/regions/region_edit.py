@@ -74,18 +74,20 @@ class RegionEdit:
   history: tuple[float, ...] = ()
 
 
-def region_on_grid(region: np.ndarray, grid: tuple[int, int], margin: int = 0) -> np.ndarray:
+def region_on_grid(region: np.ndarray, grid: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
   """(S,) float32: the share of each position's pixels that are inside a region, a mask (h, w) of the image.
 
   Args:
-    margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
+    margin: positions at each border of the grid that lie outside of the image (StyleGAN3), or (above and below, at the
+      sides).
   """
-  inner = tuple(n - 2 * margin for n in grid)
+  inner = np.array(grid) - 2 * np.broadcast_to(margin, 2)
   rows, columns = (metrics.area_weights(n, m) for n, m in zip(np.shape(region), inner, strict=True))
-  return np.pad(rows @ np.asarray(region, np.float32) @ columns.T, margin).reshape(-1)
+  around = [(n, n) for n in np.broadcast_to(margin, 2)]
+  return np.pad(rows @ np.asarray(region, np.float32) @ columns.T, around).reshape(-1)
 
 
-def best_part(parts: np.ndarray, grid: tuple[int, int], region: np.ndarray, margin: int = 0) -> int:
+def best_part(parts: np.ndarray, grid: tuple[int, int], region: np.ndarray, margin: int | tuple[int, int] = 0) -> int:
   """The part (column of P, (S, R_S)) most like a region, a mask (h, w) of the image: largest cosine on the grid.
 
   Raises:
@@ -108,7 +110,7 @@ def region_edit(
   joint: bool = False,
   target: float = TARGET,
   coverage: float = COVERAGE,
-  margin: int = 0,
+  margin: int | tuple[int, int] = 0,
   weight: float | None = None,
   components: int = COMPONENTS,
   rounds: int = ROUNDS,
@@ -129,7 +131,8 @@ def region_edit(
     joint: also choose the mask, starting from the given one or from the region's own positions, whichever is better.
     target: median root mean square change inside the region, black to white being 2; the strength that is returned.
     coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
-    margin: positions at each border of the grid that lie outside of the image (StyleGAN3).
+    margin: positions at each border of the grid that lie outside of the image (StyleGAN3), or (above and below, at the
+      sides).
     weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
       cross-validation over the samples.
     components: r at most: how many derivatives are taken per sample.

@@ -1,6 +1,7 @@
 """What `panda-jax sample` writes: images of a generator, their latents and feature maps."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,7 +102,7 @@ def sample_into(
   options = {'truncation': truncation, 'truncation_layers': truncation_layers}
   mapped = 'w' in shapes(generator)
   drawn = jax.random.key(noise_seed) if noise == 'random' else noise
-  batch = min(N, batch or max(1, min(16, BATCH_PIXELS // generator.resolution**2)))
+  batch = min(N, batch or max(1, min(16, BATCH_PIXELS // math.prod(generator.image_size))))
   written: dict[str, Rows] = {}
   written_shapes: dict[str, tuple[int, ...]] = {}
   shown: list[np.ndarray] = []

@@ -142,8 +142,8 @@ class FinishedFit:
     return each(labels, len(seeds), of)
 
   @property
-  def margin(self) -> int:
-    """Cells of the grid that lie beyond the image at each edge (StyleGAN3)."""
+  def margin(self) -> int | tuple[int, int]:
+    """Cells of the grid beyond the image at each edge (StyleGAN3), or (above and below, at the sides)."""
     return getattr(self.generator, 'margins', {}).get(self.layer, 0)
 
   def image_size(self) -> tuple[int, int] | None:
@@ -152,8 +152,9 @@ class FinishedFit:
 
     if self.generator is None:
       return None
-    if hasattr(self.generator, 'resolution'):
-      return (int(self.generator.resolution),) * 2
+    known = getattr(self.generator, 'image_size', None)
+    if known is not None:
+      return known
     latents = self.latents([self.seed])
     shape = jax.eval_shape(lambda x: self.generator(x), latents).shape
     return shape[1], shape[2]

@@ -77,15 +77,15 @@ def test_every_family(family, tmp_path):
   np.testing.assert_allclose(list(told['errors']['seed 1']), errors[1])
 
   shapes, told = saliency_into(tmp_path / 'saliency', opened, [2], samples, statistics=10)
-  side = generator.resolution
-  assert shapes == {'coordinates.npy': (3, H, W), 'masks.npy': (3, side, side)}
+  h, w = generator.image_size
+  assert shapes == {'coordinates.npy': (3, H, W), 'masks.npy': (3, h, w)}
   coordinates, masks = (np.load(tmp_path / 'saliency' / name) for name in shapes)
   values = np.einsum('nhwc,c->nhw', features, opened.factors.appearances[:, 2])
   np.testing.assert_allclose(coordinates, values, atol=2e-5 * max(1, np.abs(values).max()))
   said = told['appearances']['2']
   assert told['samples'] == 10
   margin = getattr(generator, 'margins', {}).get(layer, 0)
-  again = saliency.masks(coordinates, said['threshold'], (side, side), margin)
+  again = saliency.masks(coordinates, said['threshold'], (h, w), margin)
   assert masks.dtype == np.bool_
   np.testing.assert_array_equal(masks, again)
   for name in ('refine/refined.png', 'saliency/saliency.png', 'saliency/masks.png', 'saliency/cutouts.png'):

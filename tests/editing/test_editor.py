@@ -24,6 +24,7 @@ STORED = {  # a fixture of each family, at a layer in its middle
   'stylegan': (stylegan, 'stylegan_fused128/checkpoint.pth', 5),
   'stylegan2': (stylegan2, 'stylegan2/checkpoint.pth', 5),
   'stylegan3': (stylegan3, 'stylegan3_t/network.pkl', 6),
+  'stylegan3, half as wide': (stylegan3, 'stylegan3_human/network.pkl', 4),
   'biggan': (biggan, 'biggan/pytorch_model.bin', 3),
 }
 SMALL_OPTIONS = StyleGAN2Options(resolution=16, widths=(6, 6, 5, 5, 4, 4), z_dim=7, w_dim=8, mapping_widths=(8, 8))

@@ -67,6 +67,7 @@ def defaults(arguments: dict) -> dict:
     'lrelu_upsampling': 2,
     'use_radial_filters': False,
     'conv_clamp': 256,
+    'square': True,
     'mapping_kwargs': {},
   } | arguments
 
@@ -83,6 +84,14 @@ def geometry(a: dict) -> list[dict]:
     channels = a['img_channels'] if i == N else int(np.rint(min(a['channel_base'] / 2 / cutoff, a['channel_max'])))
     return rate, res if i >= N - 1 else rate + 2 * a['margin_size'], channels
 
+  def both(height):
+    return height, height if a['square'] else height // 2
+
+  def padding(n, m, up, down, taps, kernel):
+    total = (m - 1) * down + 1 - (n + kernel - 1) * up + taps - 2
+    before = int(np.floor((total + up) / 2))
+    return before, total - before
+
   layers = []
   for i in range(N + 1):
     (in_rate, in_size, in_channels), (rate, size, channels) = level(max(i - 1, 0)), level(i)
@@ -91,14 +100,13 @@ def geometry(a: dict) -> list[dict]:
     up, down, kernel = inner // in_rate, inner // rate, 1 if last else a['conv_kernel']
     up_taps = a['filter_size'] * up if up > 1 and not last else 1
     down_taps = a['filter_size'] * down if down > 1 and not last else 1
-    total = (size - 1) * down + 1 - (in_size + kernel - 1) * up + up_taps + down_taps - 2
-    before = int(np.floor((total + up) / 2))
+    pairs = zip(both(in_size), both(size), strict=True)
     layers.append(
       {
-        'name': f'L{i}_{size}_{channels}',
+        'name': f'L{i}_{both(size)[1]}_{channels}',
         'last': last,
         'in_rate': in_rate,
-        'in_size': in_size,
+        'in_size': both(in_size),
         'in_channels': in_channels,
         'out_channels': channels,
         'size': size,
@@ -108,7 +116,7 @@ def geometry(a: dict) -> list[dict]:
         'up_taps': up_taps,
         'down_taps': down_taps,
         'radial': a['use_radial_filters'] and i < N - a['num_critical'],
-        'padding': (before, total - before),
+        'padding': [padding(n, m, up, down, up_taps + down_taps, kernel) for n, m in pairs],
       }
     )
   return layers
@@ -120,15 +128,14 @@ def correlated(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
   return np.einsum('nihwab,oiab->nohw', windows, kernel, optimize=True)
 
 
-def filtered(x: np.ndarray, f: np.ndarray | None, up: int, down: int, padding: tuple[int, int]) -> np.ndarray:
+def filtered(x: np.ndarray, f: np.ndarray | None, up: int, down: int, padding) -> np.ndarray:
   """Zeros inserted, padded or cropped, convolved with the filter and its gain, every down-th sample kept."""
   N, C, H, W = x.shape
   spread = np.zeros((N, C, H * up, W * up))
   spread[:, :, ::up, ::up] = x
-  lo, hi = (max(p, 0) for p in padding)
-  spread = np.pad(spread, ((0, 0), (0, 0), (lo, hi), (lo, hi)))
-  lo, hi = (max(-p, 0) for p in padding)
-  spread = spread[:, :, lo : spread.shape[2] - hi, lo : spread.shape[3] - hi]
+  spread = np.pad(spread, ((0, 0), (0, 0), *((max(lo, 0), max(hi, 0)) for lo, hi in padding)))
+  rows, columns = (slice(max(-lo, 0), n - max(-hi, 0)) for (lo, hi), n in zip(padding, spread.shape[2:], strict=True))
+  spread = spread[:, :, rows, columns]
   if f is not None:
     f = np.outer(f, f) if f.ndim == 1 else f
     windows = sliding_window_view(spread, f.shape, axis=(2, 3))
@@ -176,8 +183,8 @@ class Plain:
       phases = self.state[f'{prefix}.phases'] + self.state[f'{prefix}.freqs'] @ matrix[:2, 2]
       freqs = self.state[f'{prefix}.freqs'] @ matrix[:2, :2]
       amplitude = np.clip(1 - (np.hypot(*freqs.T) - bandwidth) / (rate / 2 - bandwidth), 0, 1)
-      at = ((2 * np.arange(size) + 1) / size - 1) * 0.5 * size / rate
-      grid = np.stack(np.meshgrid(at, at), axis=-1)  # (row, column, (x, y))
+      y, x = (((2 * np.arange(n) + 1) / n - 1) * 0.5 * n / rate for n in size)
+      grid = np.stack(np.meshgrid(x, y), axis=-1)  # (row, column, (x, y))
       waves = np.sin(2 * np.pi * (grid @ freqs.T + phases)) * amplitude
       maps.append(waves @ self.state[f'{prefix}.weight'].T / np.sqrt(len(phases)))
     return np.moveaxis(np.stack(maps), -1, 1)
@@ -205,7 +212,7 @@ class Plain:
       x = np.where(x < 0, 0.2 * x, x) * np.sqrt(2)
     if self.arguments['conv_clamp'] is not None:
       x = np.clip(x, -self.arguments['conv_clamp'], self.arguments['conv_clamp'])
-    return filtered(x, state.get(f'{key}.down_filter'), 1, layer['down'], (0, 0))
+    return filtered(x, state.get(f'{key}.down_filter'), 1, layer['down'], [(0, 0), (0, 0)])
 
   def features(self, rows: np.ndarray) -> list[np.ndarray]:
     """The feature maps (N, C, H, W) at each layer, and last the image."""

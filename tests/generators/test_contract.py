@@ -105,6 +105,7 @@ CASES = {
   'stylegan2, plain, labels': Case(
     'stylegan2', SMALLEST | CONDITIONAL | {'architecture': 'orig', 'label_input': 'separate'}, layer=2
   ),
+  'stylegan2, rectangular': Case('stylegan2', SMALLEST | {'start': (3, 5)}, layer=2),
   'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
   # Behind the attention: its pooling meets equal numbers where a block before it is dead, and has no derivative there.
   'biggan': Case('biggan', BIGGAN, noisy=False, layer=2, fresh=True, tune=spread_statistics),
@@ -189,8 +190,8 @@ def test_resumed_at_every_layer_it_is_the_whole(named, noise):
   noise = KEYS[0] if noise == 'key' else noise
   latents = generator.map(*draws(generator))
   image = generator(latents, noise=noise)
-  size = generator.resolution
-  assert image.shape == (2, size, size, generator.image_channels)
+  size = generator.image_size
+  assert image.shape == (2, *size, generator.image_channels)
   assert image.dtype == jnp.float32
   assert np.abs(image[0] - image[1]).max() > 1e-3
   for layer, (channels, height, width) in generator.layers.items():

@@ -25,7 +25,13 @@ def one_hot(labels, classes):
 
 @pytest.mark.parametrize(
   'source',
-  ['stylegan2/checkpoint.pth', 'stylegan2_nvlabs/network.pkl', 'stylegan2_rosinality/checkpoint.pt'],
+  [
+    'stylegan2/checkpoint.pth',
+    'stylegan2_nvlabs/network.pkl',
+    'stylegan2_rosinality/checkpoint.pt',
+    'stylegan2_human/network.pkl',
+    'stylegan2_initres/network.pkl',
+  ],
 )
 def test_stored_outputs_of_the_original(source):
   check_stored(generator(converter, source), source.split('/')[0])

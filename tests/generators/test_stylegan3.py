@@ -48,6 +48,8 @@ VARIANTS = {
   'sampled four times': {'lrelu_upsampling': 4, 'filter_size': 2, 'last_stopband_rel': 1.6},
   'sampled once': {'lrelu_upsampling': 1, 'first_stopband': 3.1, 'z_dim': 7},
   'falling rate': {'first_cutoff': 2, 'first_stopband': 7.9, 'last_stopband_rel': 0.5, 'use_radial_filters': True},
+  'half as wide': {'square': False, 'margin_size': 4},
+  'half as wide, turned': {'square': False, 'conv_kernel': 1, 'use_radial_filters': True},
   'no power of two': {'img_resolution': 20, 'margin_size': 5, 'mapping_kwargs': {'num_layers': 1}},
 }
 
@@ -128,6 +130,34 @@ class TestFixtures:
     delta = np.moveaxis(outputs[f'delta_l{layer}'], 1, -1)
     edited = generator.run_from(latents, state.replace(features=state.features + jnp.asarray(delta)), layer)
     unpacked.assert_image(edited, outputs[key], IMAGE)
+
+
+def test_stored_outputs_of_an_image_half_as_wide_as_high():
+  """StyleGAN-Human: the margin is halved with the width."""
+  conversion = converter.convert(read(unpacked.checkpoint('stylegan3_human') / 'network.pkl'))
+  assert (conversion.problems, conversion.unused) == ([], {})
+  generator, outputs = Compiled(assemble(conversion)), unpacked.outputs('stylegan3_human')
+  assert generator.image_size == (64, 32)
+  assert (generator.layers[4], generator.margins[4]) == ((8, 84, 42), (10, 5))
+  latents, drawn, some = (
+    generator.map(outputs['z'], truncation=psi, truncation_layers=count)
+    for psi, count in ((1, None), (0.7, None), (0.7, 3))
+  )
+  np.testing.assert_allclose(generator.mapping(outputs['z']), outputs['w'], atol=5e-6)
+  np.testing.assert_allclose(some.wplus, outputs['ws_psi0.7_cutoff3'], atol=5e-6)
+
+  def assert_close(ours, key, atol):
+    np.testing.assert_allclose(np.moveaxis(np.asarray(ours), -1, 1), outputs[key], rtol=0, atol=atol)
+
+  assert_close(generator(latents), 'image_psi1.0', IMAGE)
+  assert_close(generator(drawn), 'image_psi0.7', IMAGE)
+  for layer in (0, 4):  # late layers of this network cost float32 itself 4e-5
+    state = generator.run_to(latents, layer)
+    assert_close(state.features, f'feat_l{layer}_psi1.0', 1.5e-4 * outputs[f'feat_l{layer}_psi1.0'].std())
+  edited = state.replace(features=state.features + np.moveaxis(outputs['delta_l4'], 1, -1))
+  assert_close(generator.run_from(latents, edited, 4), 'image_edited_l4_psi1.0', IMAGE)
+  moved = Compiled(generator.generator.with_transform(outputs['transform']))
+  assert_close(moved(latents), 'image_transformed_psi1.0', IMAGE)
 
 
 class TestVariants:

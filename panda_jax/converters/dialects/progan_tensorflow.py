@@ -48,7 +48,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     told = f'latent_size={shown(latents)} and label_size={classes}'
     table.problems.append(f'{told}: 4x4/Dense/weight has {inputs} inputs for both')
   arguments.require(normalize_latents=True, use_pixelnorm=True, pixelnorm_epsilon=1e-8, use_leakyrelu=True)
-  arguments.compare_square(resolution)
+  arguments.compare_shape(resolution)
   arguments.compare(num_channels=channels, fused_scale=fused)
   sizes = {name: (width, int(name.split('x')[0])) for name, width in zip(names, widths, strict=True)}
   arguments.compare_widths(sizes, **RULE)

@@ -166,6 +166,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     img_channels=found['image_channels'],
   )
   _check_numbers(told, clamp, activation, mapping)
+  _check_shape(told, found['start'])
   table.problems += told.problems
   if told.problems:
     return table.conversion('stylegan2', 'nvlabs', None)
@@ -201,6 +202,14 @@ def _check_numbers(told: Hyperparameters, clamp, activation, mapping: dict) -> N
   lr = mapping['mapping_lr_multiplier']
   if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < 1e30:
     told.problems.append(f'lr_multiplier={shown(lr)}: not a positive number')
+
+
+def _check_shape(told: Hyperparameters, start: tuple[int, int]) -> None:
+  """What forks with images that are not square say of them: StyleGAN-Human `square`, eps696 `init_res`."""
+  for name, expected in (('init_res', list(start)), ('square', start == (4, 4))):
+    given = told.arguments.get(name, told.synthesis.get(name, expected))
+    if (list(given) if isinstance(given, tuple) else given) != expected:
+      told.problems.append(f'{name}={shown(given)}: the constant has {start[0]} x {start[1]} positions')
 
 
 def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]) -> dict:

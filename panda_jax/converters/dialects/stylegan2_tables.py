@@ -65,7 +65,7 @@ def rgb_blocks(architecture: str, rows: int) -> list[int]:
 
 
 def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: int, blocks: list[int]) -> dict:
-  """widths, w_dim, image_channels and noise; {} if not all of them can be told.
+  """widths, w_dim, image_channels, noise and start; {} if not all of them can be told.
 
   Args:
     table: takes the notes.
@@ -100,6 +100,7 @@ def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: 
     'w_dim': size_of(arrays, *((f'{prefix}{layout.affine}weight', 2, of) for prefix in prefixes)),
     'image_channels': size_of(arrays, *((layout.rgb(k) + layout.weight, kernel, outs) for k in blocks)),
     'noise': _noise(arrays, layout, rows),
+    'start': (shape_of(arrays, layout.const, 3 + lead) or (4, 4))[-2:],
   }
   lacking = [
     (layout.conv(i - 1) + layout.weight if i else layout.const, kernel if i else 3 + lead) for i in range(rows)
@@ -126,7 +127,7 @@ def _noise(arrays: Mapping[str, np.ndarray], layout: Layout, rows: int) -> str:
 def entries(options, layout: Layout) -> Iterator[Entry]:
   """The table of the synthesis network."""
   widths, lead = options.widths, layout.lead
-  yield Entry(layout.const, 'const', (*lead['const'], widths[0], 4, 4), 'constant')
+  yield Entry(layout.const, 'const', (*lead['const'], widths[0], *options.start), 'constant')
   for i in range(options.rows - 1):
     prefix, target = layout.conv(i), f'convs.{i}'
     yield from _affine(prefix + layout.affine, f'{target}.affine', widths[i], options.w_dim, layout)
@@ -134,9 +135,8 @@ def entries(options, layout: Layout) -> Iterator[Entry]:
     yield Entry(prefix + layout.weight, f'{target}.weight', layout.kernel(widths[i], widths[i + 1], 3), transform)
     yield Entry(prefix + layout.bias, f'{target}.bias', (widths[i + 1],))
     if options.noise != 'none':
-      size = 4 * 2 ** ((i + 1) // 2)
       if options.noise == 'spatial':
-        yield Entry(layout.noise(i), f'{target}.noise', (*lead['noise'], size, size), 'map')
+        yield Entry(layout.noise(i), f'{target}.noise', (*lead['noise'], *options.size(i + 1)), 'map')
       else:
         yield Entry(layout.noise(i), f'{target}.noise', (1, widths[i + 1], 1, 1), 'vector')
       yield Entry(prefix + layout.strength, f'{target}.noise_strength', lead['strength'], 'scalar')

@@ -89,7 +89,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     scaled_epsilon=True,
     final_tanh=False,
   )
-  arguments.compare_square(resolution)
+  arguments.compare_shape(resolution, options.start)
   arguments.compare(num_channels=options.image_channels, dlatent_broadcast=rows)
   widths = {layout.conv(i): (options.widths[i + 1], 4 * 2 ** ((i + 1) // 2)) for i in range(rows - 1)}
   if ada and arguments.value('fmap_const', None) is not None:

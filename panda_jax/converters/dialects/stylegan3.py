@@ -45,6 +45,7 @@ ARGUMENTS = {
   'lrelu_upsampling': (int, 2, None),
   'use_radial_filters': (bool, False, None),
   'conv_clamp': ('float or None', 256, 'synthesis.{first}.conv_clamp'),
+  'square': (bool, True, 'synthesis.square'),
 }
 # Of training, or of the arithmetic on GPUs.
 WITHOUT_EFFECT = ('num_fp16_res', 'magnitude_ema_beta')
@@ -176,7 +177,7 @@ def _options(
     problems.append(f'mapping.num_layers={found["mapping.num_layers"]}, but there are {mapping_layers} such layers')
   rule = ('channel_base', 'channel_max')
   problems += [f'{name}={found[name]}: it must be from 1 to 1e9' for name in rule if not 1 <= found[name] <= 1e9]
-  most = max(size for _, size, _ in names)
+  most = max(size for _, size, _ in names) * (1 if found['square'] else 2)
   if found['img_resolution'] > most:
     problems.append(f'img_resolution={found["img_resolution"]}, but the largest layer has {most}')
   if problems:
@@ -201,6 +202,7 @@ def _options(
     lrelu_upsampling=found['lrelu_upsampling'],
     use_radial_filters=found['use_radial_filters'],
     conv_clamp=found['conv_clamp'],
+    square=found['square'],
   )
   if not fits(network, problems):
     return None
@@ -232,7 +234,7 @@ def _disagreements(module: Module, layers: tuple[LayerGeometry, ...]) -> list[st
       'down_factor': layer.down,
       'up_taps': layer.up_taps,
       'down_taps': layer.down_taps,
-      'padding': [*layer.padding, *layer.padding],
+      'padding': [*layer.padding[1], *layer.padding[0]],
       'in_sampling_rate': layer.in_rate,
       'out_sampling_rate': layer.out_rate,
       'tmp_sampling_rate': layer.inner_rate,

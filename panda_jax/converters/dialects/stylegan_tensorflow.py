@@ -47,7 +47,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   mapping = {} if lacking else mapping_sizes(source, 'LabelConcat', w_dim)
   if not mapping:
     return source.finish(FAMILY, None)
-  arguments.compare_square(resolution)
+  arguments.compare_shape(resolution)
   arguments.compare(num_channels=channels, dlatent_broadcast=len(names))
   sizes = {name: (width, _size(i)) for i, (name, width) in enumerate(zip(names, widths, strict=True))}
   arguments.compare_widths(sizes, **RULE)

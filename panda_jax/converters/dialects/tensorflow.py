@@ -112,10 +112,13 @@ class Arguments:
       if value is not None and value != size:
         self._problems.append(f'{name}={shown(value)}: its variables make it {size}')
 
-  def compare_square(self, resolution: int) -> None:
-    """The same of the arguments that forks have for images that are not square, which these are."""
-    self.compare(resolution=resolution, resolution_h=resolution, resolution_w=resolution)
-    self.compare(init_res=[4, 4], min_h=4, min_w=4, res_log2=int(math.log2(resolution)))
+  def compare_shape(self, resolution: int, start: tuple[int, int] = (4, 4)) -> None:
+    """The same of the arguments that forks have for images that are not square; `start`: (h, w) of the constant."""
+    height, width = (n * resolution // 4 for n in start)
+    self.compare(resolution=resolution, resolution_h=height, resolution_w=width)
+    self.compare(init_res=list(start), min_h=start[0], min_w=start[1])
+    if start == (4, 4):
+      self.compare(res_log2=int(math.log2(resolution)))
 
   def compare_widths(self, widths: Mapping[str, tuple[int, int]], **rule: float) -> None:
     """Notes each number of channels that the rule does not give, if arguments tell something about it.
