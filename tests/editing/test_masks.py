@@ -167,6 +167,8 @@ def test_margins_go_on_as_the_border(tmp_path):
   expected = np.zeros((8, 8))
   expected[:3] = 1
   np.testing.assert_allclose(mask, expected, atol=1e-6)
+  mask = masks.read_mask(tmp_path / 'm.png', (8, 6), (32, 32), margin=(2, 1)).reshape(8, 6)
+  np.testing.assert_allclose(mask, expected[:, :6], atol=1e-6)
 
 
 def test_pictures_that_are_none(tmp_path):

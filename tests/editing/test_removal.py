@@ -138,6 +138,9 @@ def test_regions_lie_inside_the_margin():
   assert ring[3, 3:-3].all()
   assert middle[11, 13]
   assert ring.sum() == 16 * 20 - 12 * 16
+  narrow = (region.reshape(22, 22) for region in border_and_centre((22, 22), (3, 1)))
+  for region, expected in zip(narrow, (ring, middle), strict=True):
+    np.testing.assert_array_equal(region, expected[:, 2:-2])
 
 
 def test_mistakes():

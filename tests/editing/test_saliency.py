@@ -153,6 +153,8 @@ def test_a_margin_is_cut_off_in_the_right_place():
   rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
   np.testing.assert_allclose([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1], [40, 80, 30, 60], atol=1)
   assert saliency.masks(values, 0.5).shape == (1, 20, 12)
+  cut = saliency.resized(values, (16, 10), margin=(2, 1))
+  np.testing.assert_array_equal(cut, values[:, 2:-2, 1:-1])
 
 
 def test_overlap_counts_pixels():

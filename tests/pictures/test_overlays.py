@@ -73,16 +73,19 @@ def test_a_part_is_painted_where_it_is(tmp_path, grid, margin, image, rows, colu
     assert not coloured(tile)[outside].any()
 
 
-def test_margins_of_a_generator_lead_to_where_its_edits_show():
+@pytest.mark.parametrize(
+  ('name', 'layer', 'beyond', 'columns', 'first'),
+  [('stylegan3_t', 11, (10, 10), slice(48, 60), [10, 38]), ('stylegan3_human', 5, (10, 5), slice(20, 28), [10, 15])],
+)
+def test_margins_of_a_generator_lead_to_where_its_edits_show(name, layer, beyond, columns, first):
   """A planted part of a StyleGAN3's feature maps is drawn where adding to it changes the image."""
-  conversion = converter.convert(read(unpacked.checkpoint('stylegan3_t') / 'network.pkl'))
+  conversion = converter.convert(read(unpacked.checkpoint(name) / 'network.pkl'))
   generator = Compiled(assemble(conversion))
-  layer = 11
   margin, (channels, *grid) = generator.margins[layer], generator.layers[layer]
-  assert margin == 10
+  assert margin == beyond
   part = np.zeros(grid, np.float32)
-  part[20:36, 48:60] = 1
-  latents = generator.map(unpacked.outputs('stylegan3_t')['z'][:1])
+  part[20:36, columns] = 1
+  latents = generator.map(unpacked.outputs(name)['z'][:1])
   state = generator.run_to(latents, layer)
   offset = part[None, ..., None] * np.linspace(-3, 3, channels, dtype=np.float32).reshape(1, 1, 1, -1)
   images = [
@@ -94,13 +97,14 @@ def test_margins_of_a_generator_lead_to_where_its_edits_show():
   drawn = np.argwhere(overlays.on_image(part[None], change.shape, margin)[0] > 0.5)
   np.testing.assert_allclose(changed.min(axis=0), drawn.min(axis=0), atol=3)  # pixels, of 64; filters blur the edges
   np.testing.assert_allclose(changed.max(axis=0), drawn.max(axis=0), atol=3)
-  assert (drawn.min(axis=0) == [10, 38]).all()
+  assert (drawn.min(axis=0) == first).all()
 
 
 def test_margins_are_cut():
   maps = np.zeros((1, 8, 8), np.float32)
   maps[0, 2:-2, 2:-2] = np.arange(16).reshape(4, 4)
   np.testing.assert_array_equal(overlays.on_image(maps, (4, 4), 2)[0], np.arange(16).reshape(4, 4))
+  np.testing.assert_array_equal(overlays.on_image(maps, (4, 6), (2, 1))[0], maps[0, 2:-2, 1:-1])
 
 
 def test_the_border_is_interpolated_like_the_rest():

@@ -55,6 +55,8 @@ def test_regions_on_a_grid():
   # A margin of the grid is outside of the image.
   padded = region_edit.region_on_grid(region, (6, 6), margin=1).reshape(6, 6)
   np.testing.assert_allclose(padded, np.pad(shares, 1), atol=1e-6)
+  padded = region_edit.region_on_grid(region, (8, 4), margin=(2, 0)).reshape(8, 4)
+  np.testing.assert_allclose(padded, np.pad(shares, [(2, 2), (0, 0)]), atol=1e-6)
   half = region_edit.region_on_grid(metrics.box_mask((0, 2, 0, 16), (16, 16)), (4, 4)).reshape(4, 4)
   np.testing.assert_allclose(half, np.outer([0.5, 0, 0, 0], np.ones(4)), atol=1e-6)
 
