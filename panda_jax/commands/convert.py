@@ -28,6 +28,12 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string(
     'option', [], 'KEY=VALUE that the file does not tell; README.md lists them. May be repeated.', **given
   )
+  flags.DEFINE_string(
+    'key',
+    None,
+    'Where in the file the generator lies, as state_dict.decoder, if there are several.',
+    **given,
+  )
   shared.overwrite(values)
 
 
@@ -39,7 +45,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.converters.conversion import convert
 
   with signals.keeping(lambda: 'whatever is at the destination is whole'):
-    said = convert(*call.words, options.family, options.weights, keys, options.overwrite)
+    said = convert(*call.words, options.family, options.weights, keys, options.overwrite, options.key)
   print('\n'.join(map(printable, said)), flush=True)
 
 

@@ -1,7 +1,8 @@
 """What a checkpoint file holds, without torch and without running anything that the file says.
 
-The container is told by content: zip and legacy torch files, and NVlabs' pickles, of PyTorch or TensorFlow. Reading
-takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides (limits.py).
+The container is told by content: zip and legacy torch files, pickles of PyTorch or TensorFlow as NVlabs writes them, and
+safetensors. Reading takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides
+(limits.py).
 """
 
 import dataclasses
@@ -13,22 +14,29 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.converters.globals import nvlabs_globals, state_dict_globals
 from panda_jax.converters.limits import Budget, Refused, damaged
-from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip
+from panda_jax.converters.safetensors import is_safetensors, read_safetensors
+from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_zip, torch_globals
 from panda_jax.converters.trees import Module, Network, finished
 from panda_jax.errors import InputError, refusal
 
 LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
 LARGEST_CONFIG = 1 << 20
+IN_FOLDERS = 'pytorch_model.bin', 'model.safetensors'
 BLOCK = 1 << 24
+BEGINNING = 512  # bytes, which may be blank before a web page
 
-# First bytes of what people give by mistake.
+GIVE = "give a .pth, .pt or .bin of torch.save, a .pkl of NVlabs' code, or .safetensors"
+# First bytes of what people give by mistake, what it is, and what to do.
 MISTAKEN = (
-  (b'<', 'a web page or XML'),
-  (b'version https://git-lfs', 'a git-lfs pointer and not the file itself'),
-  (b'\x1f\x8b', 'a gzip file'),
-  (b'\x89HDF', 'an HDF5 file'),
+  (
+    b'<',
+    'a web page, as a full Google Drive sends it in place of a file, or XML',
+    'download the file again, in a browser',
+  ),
+  (b'version https://git-lfs', 'a git-lfs pointer and not the file itself', 'get the file with git lfs pull'),
+  (b'\x1f\x8b', 'a gzip file', 'unpack it, and give what is in it'),
+  (b'\x89HDF', 'an HDF5 file', GIVE),
 )
 
 
@@ -37,13 +45,14 @@ class Checkpoint:
   """A file that was read whole.
 
   Attributes:
-    container: 'zip' or 'legacy' (torch files), or 'nvlabs' (a plain pickle).
+    container: 'zip' or 'legacy' (torch files), 'nvlabs' (a plain pickle), or 'safetensors'.
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
       in the shape and dtype of its tensors, bfloat16 among them, `Module` and `Network` objects.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.
     config: the contents of config.json beside the file, None where there is none.
+    metadata: texts beside the arrays of safetensors.
   """
 
   container: str
@@ -52,10 +61,11 @@ class Checkpoint:
   sha256: str
   size: int
   config: dict | None
+  metadata: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-  """Reads a checkpoint; of a folder, the pytorch_model.bin in it.
+  """Reads a checkpoint; of a folder, the pytorch_model.bin or model.safetensors in it.
 
   Raises:
     InputError: missing, empty, truncated or corrupt; of no known container; naming a global that is not allowed;
@@ -63,12 +73,13 @@ def read(path: str | os.PathLike) -> Checkpoint:
   """
   path = Path(path)
   if path.is_dir():
-    path = path / 'pytorch_model.bin'
-    if not path.is_file():
-      raise InputError('source', path.parent, 'there is no pytorch_model.bin in this folder', 'give a checkpoint file')
+    inside = [path / name for name in IN_FOLDERS if (path / name).is_file()]
+    if not inside:
+      raise InputError('source', path, f'there is no {IN_FOLDERS[0]} in this folder', 'give a checkpoint file')
+    path = inside[0]
   try:
     data, sha256 = _contents(path)
-    container, tree = _parsed(data)
+    container, tree, metadata = _parsed(data)
     config = _config(path.with_name('config.json'))
   except Refused as error:
     raise InputError('source', path, error.problem, error.remedy) from None
@@ -78,7 +89,7 @@ def read(path: str | os.PathLike) -> Checkpoint:
     ) from None
   except OSError as error:
     raise refusal('source', path, 'it cannot be read', error, 'give the path of a checkpoint') from None
-  return Checkpoint(container, tree, path, sha256, len(data), config)
+  return Checkpoint(container, tree, path, sha256, len(data), config, metadata)
 
 
 def _contents(path: Path) -> tuple[memoryview, str]:
@@ -91,7 +102,7 @@ def _contents(path: Path) -> tuple[memoryview, str]:
       raise Refused('it is not a regular file', 'give the path of a checkpoint')
     if status.st_size == 0:
       raise Refused('the file is empty', 'download or copy it again')
-    _check_beginning(file.read(64))
+    _check_beginning(memoryview(file.read(BEGINNING)), status.st_size)
     if status.st_size > LARGEST:
       raise Refused(f'it has {status.st_size} bytes, more than any checkpoint of these families', 'give a smaller one')
     file.seek(0)
@@ -106,28 +117,32 @@ def _contents(path: Path) -> tuple[memoryview, str]:
   return data.toreadonly(), digest.hexdigest()
 
 
-def _check_beginning(beginning: bytes) -> None:
-  if beginning.startswith(b'PK\x03\x04') or beginning[:1] == b'\x80':
+def _check_beginning(beginning: memoryview, size: int) -> None:
+  if beginning[:4] == b'PK\x03\x04' or beginning[:1] == b'\x80' or is_safetensors(beginning, size):
     return
-  found = next((what for first, what in MISTAKEN if beginning.startswith(first)), 'neither a torch file nor a pickle')
-  raise Refused(f'it is {found}', "give a .pth, .pt or .bin of torch.save, or a .pkl of NVlabs' code")
+  text = bytes(beginning).removeprefix(b'\xef\xbb\xbf').lstrip()
+  known = next((told for first, *told in MISTAKEN if text.startswith(first)), None)
+  found, remedy = known or ('neither a torch file nor a pickle nor safetensors', GIVE)
+  raise Refused(f'it is {found}', remedy)
 
 
-def _parsed(data: memoryview) -> tuple[str, object]:
-  """The container and the finished tree. Whatever goes wrong with the contents is a Refused."""
+def _parsed(data: memoryview) -> tuple[str, object, dict[str, str]]:
+  """The container, the finished tree, and metadata. Whatever goes wrong with the contents is a Refused."""
   budget = Budget(len(data))
   try:
+    if is_safetensors(data, len(data)):
+      arrays, metadata = read_safetensors(data, budget)
+      return 'safetensors', finished(arrays, budget), metadata
     if bytes(data[:2]) == b'PK':
-      return 'zip', finished(read_zip(data, budget), budget)
+      return 'zip', finished(read_zip(data, budget), budget), {}
     # The first pickle tells: a legacy torch file begins with one of a magic number.
-    table = nvlabs_globals(budget, lambda raw: read_storage(raw, budget))
-    first, _ = legacy_machine(data, budget, table)
+    first, _ = legacy_machine(data, budget, torch_globals(budget))
     root = first.load()
     if type(root) is not int or root != MAGIC:
-      return 'nvlabs', finished(root, budget)
-    machine, storages = legacy_machine(data, budget, state_dict_globals(budget))
+      return 'nvlabs', finished(root, budget), {}
+    machine, storages = legacy_machine(data, budget, torch_globals(budget))
     machine.load()
-    return 'legacy', finished(read_legacy(machine, data, budget, storages), budget)
+    return 'legacy', finished(read_legacy(machine, data, budget, storages), budget), {}
   except (Refused, MemoryError):
     raise
   except Exception as error:

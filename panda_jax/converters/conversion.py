@@ -12,6 +12,8 @@ from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, Network, read
 from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.limits import shown
+from panda_jax.converters.networks import under
+from panda_jax.converters.projects import Project, project_of
 from panda_jax.errors import InputError
 from panda_jax.files.stores import quiet
 from panda_jax.generators.disk import check_free, save_generator
@@ -24,6 +26,7 @@ def convert(
   weights: str = 'ema',
   options: Mapping[str, str] | None = None,
   overwrite: bool = False,
+  key: str | None = None,
 ) -> list[str]:
   """Converts a checkpoint into a folder that `load_generator` reads. Nothing in the file is run.
 
@@ -34,6 +37,7 @@ def convert(
     weights: 'ema', the averaged ones, or 'raw', those of the last step.
     options: what the family has to be told because the file does not say.
     overwrite: replace the generator at `destination`.
+    key: where in the file the generator lies, with dots between; found by itself unless there are several.
 
   Returns:
     The lines of a report.
@@ -46,6 +50,8 @@ def convert(
   # Odd numbers in a file make numpy and JAX warn, and are told of by the checks if they matter.
   with quiet(), warnings.catch_warnings(action='ignore'):
     checkpoint = read(source)
+    if key is not None:
+      checkpoint = under(checkpoint, key)
     conversion, generator = converted(checkpoint, family, weights, dict(options or {}))
     said = report.description(checkpoint, conversion, weights)
     save_generator(generator, destination, said, overwrite=overwrite)
@@ -74,17 +80,29 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   """The first family whose layout the file has.
 
   Raises:
-    InputError: none of them.
+    InputError: none of them; or it is only a part of the network in the file.
   """
+  whole = project_of(checkpoint.tree, contains=True)
+  if whole is not None:
+    raise _foreign(checkpoint, whole)
   for name in families:
     if importlib.import_module(f'panda_jax.converters.dialects.{name}').recognise(checkpoint):
       return name
+  known = project_of(checkpoint.tree)
+  if known is not None and families == FAMILIES:
+    raise _foreign(checkpoint, known)
   raise InputError(
     'source',
     checkpoint.path,
     'it has no known layout of a generator; it holds',
     f'give a {" or ".join(families)} of a layout that README.md lists',
     _contents(checkpoint.tree),
+  )
+
+
+def _foreign(checkpoint: Checkpoint, project: Project) -> InputError:
+  return InputError(
+    'source', checkpoint.path, f'by its keys it is {project.name}, which is not converted', project.remedy
   )
 
 

@@ -6,7 +6,7 @@ Sources: the files themselves, and the description of `torch.serialization` in P
 import numpy as np
 
 from panda_jax.converters.archives import Archive
-from panda_jax.converters.globals import Storage, StorageType, finder, state_dict_globals, storage_id, storage_types
+from panda_jax.converters.globals import Storage, StorageType, finder, nvlabs_globals, storage_id, storage_types
 from panda_jax.converters.limits import Budget, Refused, damaged, shown
 from panda_jax.converters.pickles import Machine
 
@@ -62,7 +62,7 @@ def read_zip(data: memoryview, budget: Budget) -> object:
       raise damaged(f'storage {shown(key)} has two sizes')
     return found
 
-  return Machine(archive.read(pickles[0]), budget, finder(state_dict_globals(budget)), storage).load()
+  return Machine(archive.read(pickles[0]), budget, finder(torch_globals(budget)), storage).load()
 
 
 def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: dict[str, Storage]) -> object:
@@ -101,6 +101,11 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
   if position != len(data):
     raise damaged(f'{len(data) - position} bytes follow the storages')
   return root
+
+
+def torch_globals(budget: Budget) -> dict:
+  """The table for torch files: state dicts, and the modules of NVlabs' code that people save whole."""
+  return nvlabs_globals(budget, lambda raw: read_storage(raw, budget))
 
 
 def legacy_machine(data: memoryview, budget: Budget, table: dict) -> tuple[Machine, dict[str, Storage]]:

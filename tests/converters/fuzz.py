@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.converters.checkpoint import Module, Network, read
+from panda_jax.converters.safetensors import write_safetensors
 from panda_jax.errors import InputError
 from tests.converters.test_checkpoint import generator_module
 from tests.converters.writers import (
@@ -44,7 +45,11 @@ def seeds() -> list[bytes]:
   both = [write(value) for write in (write_zip, write_legacy, write_nvlabs) for value in (tree, harm)]
   source = Call('posix', 'system', ('touch PWNED',))
   grown = tensorflow_files.stylegan(checkpoints.stylegan(widths=(2, 2, 2, 2), z_dim=2, w_dim=2, hidden=2, depth=1))
-  others = [write_zip(tree, order='big'), write_nvlabs({'G': None, 'G_ema': generator_module()})]
+  safe = io.BytesIO()
+  write_safetensors(safe, arrays_like_a_checkpoint(), {'format': 'pt'})
+  module = generator_module()
+  others = [write_zip(tree, order='big'), write_zip(module), write_legacy(module), safe.getvalue()]
+  others += [write_nvlabs({'G': None, 'G_ema': module})]
   others += [write_tensorflow((grown, None, grown)), write_tensorflow([network({'build_module_src': source})])]
   return [*both, *others]
 

@@ -352,11 +352,27 @@ class TestConverter:
 
   def test_choice_of_weights(self, state):
     raw = converter.convert(snapshot(state, 'G', **SMALL), 'raw')
-    assert any('last step' in note for note in raw.notes)
-    with pytest.raises(InputError, match='--weights=raw'):
-      converter.convert(snapshot(state, 'G', **SMALL), 'ema')
+    assert 'weights of G' in raw.notes
+    assert 'weights of G: the file has no averaged ones' in converter.convert(snapshot(state, 'G', **SMALL)).notes
+    with pytest.raises(InputError, match='--weights=raw: the file has no G;'):
+      converter.convert(snapshot(state, 'G_ema', **SMALL), 'raw')
     with pytest.raises(InputError, match='--option'):
       converter.convert(snapshot(state, **SMALL), 'ema', {'clamp': '3'})
+
+  @pytest.mark.parametrize('name', VARIANTS)
+  def test_a_state_dict_tells_what_its_shapes_tell_and_the_user_the_rest(self, name):
+    arguments = SMALL | VARIANTS[name]
+    arrays = plain_stylegan3.random_checkpoint(np.random.default_rng(0), **arguments)
+    expected = converter.convert(snapshot(arrays, **arguments)).options
+    module = Checkpoint('zip', {'G_ema': {f'module.{key}': a for key, a in arrays.items()}}, Path('x'), '', 0, None)
+    told = arguments | arguments.get('mapping_kwargs', {})
+    given = {option: str(told[name]) for option, (_, name) in converter.STATED.items() if name in told}
+    conversion = converter.convert(module, 'ema', given)
+    assert conversion.problems == []
+    assert conversion.options == expected
+    assert len([note for note in conversion.notes if note.endswith(': not in the file')]) == len(converter.STATED)
+    with pytest.raises(InputError, match='there is no such option'):
+      converter.convert(module, 'ema', {'conv_kernel': '3'})
 
   def test_positional_arguments(self, state):
     names = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')

@@ -1,4 +1,4 @@
-"""BigGAN-deep from HuggingFace's layout: pytorch_model.bin with config.json beside it.
+"""BigGAN-deep from HuggingFace's layout: pytorch_model.bin or model.safetensors, with config.json beside it.
 
 The spectral norms are folded here: each weight is divided by u^T W v with the stored vectors u and v, as the published
 code does in evaluation. The exact norm of the matrix would be another number.
@@ -11,12 +11,14 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
 from panda_jax.generators.biggan import BigGANOptions
 
 FIRST_WIDTH = 16  # of the first block, in units of channel_width: fixed in the published code
 IMAGE_CHANNELS = 3
+SIGNATURE = r'generator\.(gen_z\.\w+|layers\.\d+\.(bn_\d|conv_\d|snconv1x1_\w+)\..+)'
 
 # What the published code assumes of a config.json that leaves it out.
 DEFAULTS = {'z_dim': 128, 'channel_width': 128, 'num_classes': 1000, 'attention_layer_position': 8, 'n_stats': 51}
@@ -25,9 +27,7 @@ DEFAULTS |= {'eps': 1e-4}
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """'huggingface', if the file is a BigGAN-deep of that layout."""
-  tree = checkpoint.tree if isinstance(checkpoint.tree, dict) else {}
-  found = any(isinstance(key, str) and key.startswith(('generator.gen_z.', 'generator.layers.')) for key in tree)
-  return 'huggingface' if found else None
+  return 'huggingface' if networks(checkpoint.tree, SIGNATURE) else None
 
 
 DIALECTS = {'huggingface': recognise}
@@ -49,11 +49,12 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
       'there is no config.json beside it, without which a BigGAN cannot be rebuilt',
       'put the config.json of the same model into the same folder',
     )
-  network, problems, notes = _options(checkpoint.config, checkpoint.tree)
+  held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
+  network, problems, notes = _options(checkpoint.config, held.arrays)
   if network is None:
     return Conversion('biggan', 'huggingface', None, {}, {}, problems=problems, notes=notes)
-  table = Table(checkpoint.tree)
-  table.notes += notes
+  table = Table(held.arrays)
+  table.notes += [*more, *notes] if held.name else notes
   plain, normed = _entries(network)
   table.take(plain)
   for entry in normed:

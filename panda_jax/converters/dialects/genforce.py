@@ -5,31 +5,27 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.tables import Entry, Table, chosen_weights, indices, shape_of, size_of
+from panda_jax.converters.networks import chosen as chosen_network
+from panda_jax.converters.networks import networks
+from panda_jax.converters.tables import Entry, Table, indices, shape_of, size_of
 
 AVERAGED, LATEST = 'generator_smooth', 'generator'
+SIGNATURE = r'synthesis\.(early_layer|layer\d+|output\d+)\..+|(layer|output)\d+\.(weight|bias)'
 
 
 def candidates(checkpoint: Checkpoint) -> dict[str, dict]:
-  """The generators in a file by name: averaged, latest, or '' for a bare state dict. Training files nest them."""
-  tree = checkpoint.tree
-  if not isinstance(tree, dict):
-    return {}
-  inner = tree.get('models')
-  for holder in (tree, inner if isinstance(inner, dict) else {}):
-    found = {name: holder[name] for name in (AVERAGED, LATEST) if isinstance(holder.get(name), dict)}
-    if found:
-      return found
-  return {'': tree}
+  """The state dicts in a file that may be generators, by where they lie."""
+  return {network.name: network.arrays for network in networks(checkpoint.tree, SIGNATURE)}
 
 
 def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
   """The state dict that the user asked for, and notes.
 
   Raises:
-    InputError: the latest weights are asked for and not there.
+    InputError: see networks.chosen.
   """
-  return chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST)
+  network, notes = chosen_network(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
+  return network.arrays, notes
 
 
 def mapping_sizes(arrays: Mapping[str, np.ndarray], table: Table) -> dict:

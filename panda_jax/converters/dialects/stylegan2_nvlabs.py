@@ -1,26 +1,32 @@
-"""StyleGAN2 from the .pkl files of NVlabs' stylegan2-ada-pytorch and stylegan3."""
+"""StyleGAN2 of NVlabs' stylegan2-ada-pytorch and stylegan3: modules, and state dicts that people saved of them.
 
-import re
+A module tells its options; a state dict does not, so there the user may; else they are those of the training script.
+"""
+
 from collections.abc import Iterable
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
   Table,
   chosen_options,
-  chosen_weights,
   common_taps,
   fits,
   indices,
+  parsed_activation,
+  parsed_bound,
+  parsed_positive,
   size_of,
 )
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
 from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
+SIGNATURE = r'synthesis\.b\d+\.(const|(conv0|conv1|torgb)\.affine\.weight)'
 AVERAGED, LATEST = 'G_ema', 'G'
 MISSING = object()
 FLAT = ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp', 'architecture', 'fused_modconv_default')
@@ -44,22 +50,13 @@ LAYOUT = Layout(
 )
 
 
-def candidates(checkpoint: Checkpoint) -> dict[str, Module]:
-  """The generators in a file by name: averaged, latest, or '' for a lone module."""
-  if isinstance(checkpoint.tree, Module):
-    return {'': checkpoint.tree}
-  if not isinstance(checkpoint.tree, dict):
-    return {}
-  return {name: checkpoint.tree[name] for name in (AVERAGED, LATEST) if isinstance(checkpoint.tree.get(name), Module)}
-
-
-def chosen(checkpoint: Checkpoint, weights: str) -> tuple[Module, list[str]]:
-  """The module that the user asked for, and notes.
-
-  Raises:
-    InputError: the latest weights are asked for and not there.
-  """
-  return chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST, 'module')
+# What a state dict does not tell: the parser of the user's word, and what NVlabs' training scripts choose.
+STATED = {
+  'conv_clamp': (parsed_bound, 256.0),
+  'activation': (parsed_activation, 'lrelu'),
+  'mapping_activation': (parsed_activation, 'lrelu'),
+  'mapping_lr_mul': (parsed_positive, 0.01),
+}
 
 
 class Hyperparameters:
@@ -112,17 +109,22 @@ class Hyperparameters:
 
 def recognise(checkpoint: Checkpoint) -> bool:
   """Whether it is a StyleGAN2 of this layout."""
-  pattern = re.compile(r'synthesis\.b\d+\.(const|(conv0|conv1|torgb)\.affine\.weight)')
-  return any(pattern.fullmatch(key) for module in candidates(checkpoint).values() for key in module.state_dict)
+  return bool(networks(checkpoint.tree, SIGNATURE))
 
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan2.convert."""
-  chosen_options(given, {})
-  module, notes = chosen(checkpoint, weights)
-  arrays, told = module.state_dict, Hyperparameters(module)
+  network, notes = chosen(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
+  stated = chosen_options(given, {name: parsed for name, (parsed, _) in STATED.items()} if network.bare else {})
+  arrays = network.arrays
   table = Table(arrays)
   table.notes += notes
+  if network.bare:
+    choices = {name: default for name, (_, default) in STATED.items()} | stated
+    table.notes += [f'{name}={value}: not in the file' for name, value in choices.items()]
+    told = Hyperparameters(_as_module(arrays, choices))
+  else:
+    told = Hyperparameters(network.module)
   block_sizes = indices(arrays, r'synthesis\.b(\d+)\..*')
   resolution = max(block_sizes, default=0)
   if resolution < 8 or resolution & (resolution - 1) or resolution > LARGEST_RESOLUTION:
@@ -135,7 +137,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     architecture = 'resnet'
   else:
     architecture = 'skip' if any(size < resolution for size in rgbs) else 'orig'
-  stated = told.value([f'synthesis.b{size}.architecture' for size in blocks], told.synthesis, 'architecture', 'skip')
+  default = architecture if network.bare else 'skip'
+  stated = told.value([f'synthesis.b{size}.architecture' for size in blocks], told.synthesis, 'architecture', default)
   if stated != architecture:
     table.problems.append(f'architecture={shown(stated)}: the keys are those of {architecture}')
   found = sizes(table, arrays, LAYOUT, rows, rgb_blocks(architecture, rows))
@@ -191,6 +194,19 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
       shape = (options.widths[2 * k + 3], options.widths[2 * k + 1], 1, 1)
       table.take([Entry(f'synthesis.b{size}.skip.weight', f'skips.{k}', shape, 'kernel')])
   return table.conversion('stylegan2', 'nvlabs', options)
+
+
+def _as_module(arrays: dict, choices: dict) -> Module:
+  """A state dict as if its module had been built with these options."""
+  mapping = {'lr_multiplier': choices['mapping_lr_mul'], 'activation': choices['mapping_activation']}
+  if 'mapping.w_avg' not in arrays:
+    mapping['w_avg_beta'] = None
+  synthesis = {'conv_clamp': choices['conv_clamp'], 'activation': choices['activation']}
+  arguments = {'mapping_kwargs': mapping, 'synthesis_kwargs': synthesis}
+  if not indices(arrays, r'mapping\.fc(\d+)\..*'):  # then w is made of z and the label as they are
+    w_dim = size_of(arrays, ('synthesis.b4.conv1.affine.weight', 2, 1)) or 0
+    arguments['z_dim'] = w_dim - (size_of(arrays, ('mapping.embed.weight', 2, 0)) or 0)
+  return Module('', [], arguments, arrays, {})
 
 
 def _check_numbers(told: Hyperparameters, clamp, activation, mapping: dict) -> None:

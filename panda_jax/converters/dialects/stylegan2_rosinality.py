@@ -1,24 +1,24 @@
 """StyleGAN2 from the .pt files of rosinality's stylegan2-pytorch."""
 
-import re
-
 import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
   Table,
   chosen_options,
-  chosen_weights,
   common_taps,
   fits,
   indices,
+  parsed_count,
   parsed_positive,
   shape_of,
   size_of,
 )
+from panda_jax.errors import InputError
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 LAYOUT = Layout(
@@ -34,30 +34,23 @@ LAYOUT = Layout(
   lead={'const': (1,), 'weight': (1,), 'noise': (1, 1), 'strength': (1,), 'rgb_bias': (1,)},
   trail=(1, 1),
 )
+SIGNATURE = r'(to_rgb1|conv1|convs\.\d+)\.conv\.modulation\.weight'
 AVERAGED, LATEST = 'g_ema', 'g'
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
   """Whether it is a StyleGAN2 of this layout."""
-  pattern = re.compile(r'(to_rgb1|conv1|convs\.\d+)\.conv\.modulation\.weight')
-  return any(pattern.fullmatch(str(key)) for arrays in _candidates(checkpoint).values() for key in arrays)
-
-
-def _candidates(checkpoint: Checkpoint) -> dict[str, dict]:
-  tree = checkpoint.tree
-  if not isinstance(tree, dict):
-    return {}
-  found = {name: tree[name] for name in (AVERAGED, LATEST) if isinstance(tree.get(name), dict)}
-  return found or {'': tree}
+  return bool(networks(checkpoint.tree, SIGNATURE))
 
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan2.convert."""
-  choices = {'mapping_lr_mul': 0.01} | chosen_options(given, {'mapping_lr_mul': parsed_positive})
-  own, notes = chosen_weights(_candidates(checkpoint), weights, AVERAGED, LATEST)
-  arrays = dict(own)
-  mean = checkpoint.tree.get('latent_avg')
-  if isinstance(mean, np.ndarray):
+  known = {'mapping_lr_mul': parsed_positive, 'noise_seed': parsed_count}
+  choices = {'mapping_lr_mul': 0.01} | chosen_options(given, known)
+  network, notes = chosen(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
+  arrays = dict(network.arrays)
+  mean = network.beside('latent_avg')
+  if mean is not None:
     arrays['latent_avg'] = mean
   table = Table(arrays)
   table.notes += [*notes, f'mapping_lr_mul={choices["mapping_lr_mul"]}: not in the file']
@@ -116,8 +109,39 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     )
     width = out
   if options.mean_w:
-    # Some files keep it with a leading axis, as the mean of a batch.
-    shape = (1, options.w_dim) if arrays['latent_avg'].ndim == 2 else (options.w_dim,)
-    table.take([Entry('latent_avg', 'w_avg', shape, 'row')])
-  table.take(entries(options, LAYOUT))
+    _take_mean(table, mean, options.w_dim)
+  stored = indices(arrays, r'noises\.noise_(\d+)')
+  if options.noise == 'spatial' and not stored:
+    _make_noise(table, options, choices.get('noise_seed'))
+  elif 'noise_seed' in choices:
+    problem = 'the file has noise of its own'
+    raise InputError('--option', f'noise_seed={choices["noise_seed"]}', problem, 'leave this option out')
+  table.take(entry for entry in entries(options, LAYOUT) if stored or not entry.key.startswith('noises.'))
   return table.conversion('stylegan2', 'rosinality', options)
+
+
+def _take_mean(table: Table, mean: np.ndarray, w_dim: int) -> None:
+  """The mean of w: one row, or the same for each sample of a batch of one (rosinality) or each row of w+ (pSp, e4e)."""
+  table.checked('latent_avg', mean.shape)
+  rows = mean.reshape(-1, mean.shape[-1]) if mean.ndim in (1, 2) and mean.size else np.zeros((0, 0))
+  if rows.shape[1:] != (w_dim,):
+    table.problems.append(f'latent_avg: expected ({w_dim},) or rows of it, found {mean.shape}')
+  elif not np.array_equal(rows, np.broadcast_to(rows[0], rows.shape), equal_nan=True):
+    table.problems.append('latent_avg: its rows differ, but there is one mean for all rows of w+')
+  else:
+    table.tensors['w_avg'], table.sources['w_avg'] = rows[0], 'latent_avg'
+
+
+def _make_noise(table: Table, options: StyleGAN2Options, seed: int | None) -> None:
+  """The noise that a file lacks: none, or what rosinality's code draws where a file has none, from a stated seed."""
+  random = np.random.RandomState(seed)
+  for i in range(options.rows - 1):
+    size = 4 * 2 ** ((i + 1) // 2)
+    noise = np.zeros((size, size, 1)) if seed is None else random.randn(size, size, 1)
+    table.tensors[f'convs.{i}.noise'] = noise.astype(np.float32)
+  if seed is None:
+    table.notes.append(
+      'noises: not in the file, so stored noise is none; --noise=random draws it, --option=noise_seed=0 keeps it'
+    )
+  else:
+    table.notes.append(f'noises: not in the file; drawn in order by numpy.random.RandomState({seed}).randn')

@@ -1,7 +1,8 @@
-"""StyleGAN3 from NVlabs' snapshots (.pkl).
+"""StyleGAN3 of NVlabs' code: modules, and state dicts that people saved of them.
 
 The layers' names hold their sizes and channels, and the constructor's arguments the rest. What the modules keep as
 attributes is compared with what follows from these, so that a network built by other rules is not taken for this one.
+Of a state dict the shapes tell much of the rest, and the user or the published code what remains.
 """
 
 import re
@@ -12,7 +13,19 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.limits import listed, shown
-from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number
+from panda_jax.converters.networks import chosen, networks
+from panda_jax.converters.tables import (
+  Entry,
+  Table,
+  chosen_options,
+  fits,
+  indices,
+  number,
+  parsed_bound,
+  parsed_count,
+  parsed_positive,
+  shape_of,
+)
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan3_geometry import (
   LayerGeometry,
@@ -21,6 +34,7 @@ from panda_jax.generators.stylegan3_geometry import (
   published_widths,
 )
 
+SIGNATURE = r'synthesis\.L\d{1,4}_\d{1,6}_\d{1,6}\..+'
 LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.')
 POSITIONAL = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs')
 
@@ -56,17 +70,24 @@ MAPPING_ARGUMENTS = {
 MAPPING_WITHOUT_EFFECT = ('w_avg_beta',)
 
 
-def _generators(checkpoint: Checkpoint) -> dict[str, Module]:
-  """The modules that could be the generator, by the name that the snapshot gives them."""
-  tree = checkpoint.tree
-  found = {'G_ema': tree} if isinstance(tree, Module) else tree if isinstance(tree, dict) else {}
-  return {name: found[name] for name in ('G_ema', 'G') if isinstance(found.get(name), Module)}
+# What a state dict does not tell, by the name of the user's option: parser, argument.
+STATED = {
+  'num_critical': (parsed_count, 'num_critical'),
+  'first_cutoff': (parsed_positive, 'first_cutoff'),
+  'first_stopband': (parsed_positive, 'first_stopband'),
+  'last_stopband_rel': (parsed_positive, 'last_stopband_rel'),
+  'margin_size': (parsed_count, 'margin_size'),
+  'output_scale': (parsed_positive, 'output_scale'),
+  'filter_size': (parsed_count, 'filter_size'),
+  'lrelu_upsampling': (parsed_count, 'lrelu_upsampling'),
+  'conv_clamp': (parsed_bound, 'conv_clamp'),
+  'mapping_lr_mul': (parsed_positive, 'lr_multiplier'),
+}
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
-  """'nvlabs', if the file is a snapshot of a StyleGAN3."""
-  modules = _generators(checkpoint).values()
-  return 'nvlabs' if any(LAYER.match(key) for module in modules for key in module.state_dict) else None
+  """'nvlabs', if the file holds a StyleGAN3."""
+  return 'nvlabs' if networks(checkpoint.tree, SIGNATURE) else None
 
 
 DIALECTS = {'nvlabs': recognise}
@@ -75,19 +96,25 @@ DIALECTS = {'nvlabs': recognise}
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
   """The generator's options and arrays; `weights` chooses G_ema or G.
 
+  Args:
+    checkpoint: of this layout.
+    weights: 'ema', the averaged ones if there are any, or 'raw'.
+    options: the user's --option values, those of `STATED`; a module tells them itself.
+
   Raises:
-    InputError: the snapshot does not hold those weights; an option, as there are none.
+    InputError: the file does not hold those weights; an unknown option.
   """
-  chosen_options(options or {}, {})
-  modules, wanted = _generators(checkpoint), {'ema': 'G_ema', 'raw': 'G'}[weights]
-  if wanted not in modules:
-    other = 'raw' if weights == 'ema' else 'ema'
-    raise InputError('--weights', weights, f'the snapshot has no {wanted}', f'give --weights={other}')
-  module = modules[wanted]
+  held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
+  stated = chosen_options(options or {}, {name: entry[0] for name, entry in STATED.items()} if held.bare else {})
+  module = held.module
+  if held.bare:
+    module, told = _as_module(module.state_dict, stated)
+    more += told
   found, problems, notes = _hyperparameters(module)
+  notes = more + notes
   names = _layer_names(module, problems)
   mapping_layers = len(indices(module.state_dict, r'mapping\.fc(\d+)\..*'))
-  network = _options(found, names, mapping_layers, problems, notes) if not problems else None
+  network = _options(found, names, mapping_layers, not held.bare, problems, notes) if not problems else None
   if network is None:
     return Conversion('stylegan3', 'nvlabs', None, {}, {}, problems=problems, notes=notes)
   layers = layer_geometry(network)
@@ -98,9 +125,35 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   transform = table.tensors.get('input.transform')
   if transform is not None and not np.array_equal(transform, np.eye(3)):
     table.notes.append('the file stores a transform of the image, which is kept')
-  if weights == 'raw':
-    table.notes.append('these are the weights of the last step (G), not the averaged ones')
   return table.conversion('stylegan3', 'nvlabs', network)
+
+
+def _as_module(arrays: dict, stated: dict) -> tuple[Module, list[str]]:
+  """A state dict as if its module had been built with what its shapes and the user tell, and notes of the rest."""
+  names = _layer_names(Module('', [], {}, arrays, {}), [])
+  fc = len(indices(arrays, r'mapping\.fc(\d+)\..*'))
+  w_dim = (shape_of(arrays, 'mapping.w_avg', 1) or (None,))[0]
+  classes = (shape_of(arrays, 'mapping.embed.weight', 2) or (0, 0))[1]
+  inputs = (shape_of(arrays, 'mapping.fc0.weight', 2) or (0, None))[1]
+  kernel = (shape_of(arrays, f'synthesis.{names[0][0]}.weight', 4) or (0, 0, 0, 3))[3] if names else 3
+  radial = any(shape_of(arrays, f'synthesis.{name}.down_filter', 2) for name, *_ in names)
+  arguments = {
+    'z_dim': inputs - (w_dim or 0 if classes else 0) if inputs is not None else None,
+    'c_dim': classes,
+    'w_dim': w_dim,
+    'img_resolution': names[-1][1] if names else None,
+    'img_channels': names[-1][2] if names else None,
+    'num_layers': len(names) - 1,
+    'conv_kernel': kernel,
+    'use_radial_filters': radial,
+  }
+  arguments = {name: value for name, value in arguments.items() if value is not None}
+  mapping, notes = {'num_layers': fc}, []
+  for name, (_, argument) in STATED.items():
+    into, known = (mapping, MAPPING_ARGUMENTS) if argument in MAPPING_ARGUMENTS else (arguments, ARGUMENTS)
+    into[argument] = stated.get(name, known[argument][1])
+    notes.append(f'{name}={into[argument]}: not in the file')
+  return Module('', [], arguments | {'mapping_kwargs': mapping}, arrays, {}), notes
 
 
 def _typed(value: object, kind) -> object:
@@ -167,9 +220,17 @@ def _layer_names(module: Module, problems: list[str]) -> list[tuple[str, int, in
 
 
 def _options(
-  found: dict, names: list, mapping_layers: int, problems: list[str], notes: list[str]
+  found: dict, names: list, mapping_layers: int, told: bool, problems: list[str], notes: list[str]
 ) -> StyleGAN3Options | None:
-  """The options, or None and more problems if the arguments fit no network or not the layers' names."""
+  """The options, or None and more problems if the arguments fit no network or not the layers' names.
+
+  Args:
+    found: of `_hyperparameters`.
+    names: of `_layer_names`.
+    mapping_layers: that there are arrays of.
+    told: whether the file tells channel_base and channel_max.
+    problems, notes: what is found is added.
+  """
   if len(names) != found['num_layers'] + 1:
     problems.append(f'num_layers={found["num_layers"]}, but there are {len(names)} layers, that to the image included')
     return None
@@ -220,7 +281,7 @@ def _options(
     for (name, _, _), layer in zip(names, layers, strict=True)
     if name != layer.name
   ]
-  if rule != network.widths:
+  if rule != network.widths and told:
     notes.append('the channels of the layers are not those of channel_base and channel_max; the layers are believed')
   return None if problems else network
 

@@ -1,0 +1,203 @@
+"""The networks in a file: where they lie, what precedes their keys, and which of them the user wants.
+
+People keep a state dict bare, under a name of their code, in a dict of their own, or inside of another network, whose
+name then precedes each key: `module.` of DataParallel, `decoder.` of pSp. A dialect gives the pattern of a key that
+only its networks have; here whatever precedes it is found, and taken off.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.limits import shown
+from panda_jax.errors import InputError
+
+DEEPEST = 4  # dicts inside of dicts
+BEFORE = r'(?:[^.]+\.){0,6}?'  # words that precede a key; bounded, for the sake of time
+MOST_FOUND = 16  # networks; a file with more is no checkpoint of a generator
+
+# Words of a name that tell which weights it holds. Any other says nothing: 'state_dict', 'module', 'decoder'.
+AVERAGED = re.compile(r'ema|Gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+')
+LATEST = re.compile(r'[gG]|gen|generator|netG|G_model|params')
+OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # no generators, whatever their keys look like
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A network in a file.
+
+  Attributes:
+    name: where it lies: the keys of the dicts, and what precedes its own, with dots between; '' for the whole file.
+    module: with the arrays under their own names; of a state dict, nothing but these.
+    bare: whether it is a state dict, which tells no options.
+    around: the dicts that it lies in, the innermost first.
+    left: arrays of the same dict that have other names before theirs.
+  """
+
+  name: str
+  module: Module
+  bare: bool
+  around: tuple[dict, ...]
+  left: int = 0
+
+  @property
+  def arrays(self) -> dict[str, np.ndarray]:
+    return self.module.state_dict
+
+  @property
+  def words(self) -> list[str]:
+    return self.name.split('.')
+
+  @property
+  def averaged(self) -> bool:
+    return any(AVERAGED.fullmatch(word) for word in self.words)
+
+  @property
+  def latest(self) -> bool:
+    return not self.averaged and any(LATEST.fullmatch(word) for word in self.words)
+
+  def beside(self, key: str) -> np.ndarray | None:
+    """An array that belongs to the network and lies with it, or in one of the dicts around it."""
+    found = [holder.get(key) for holder in (self.arrays, *self.around)]
+    return next((array for array in found if isinstance(array, np.ndarray)), None)
+
+
+def networks(tree: object, signature: str) -> list[Network]:
+  """The networks that have a key of this pattern, at most `MOST_FOUND`.
+
+  Args:
+    tree: of a checkpoint.
+    signature: regular expression of a whole key, nothing before it.
+  """
+  pattern = re.compile(f'({BEFORE})(?:{signature})')
+  found: list[Network] = []
+  for names, holder, around in _holders(tree, (), ()):
+    where = '.'.join(names)
+    if isinstance(holder, Module):
+      if any((match := pattern.fullmatch(key)) and not match[1] for key in holder.state_dict):
+        found.append(Network(where, holder, False, around))
+    else:
+      found += _state_dicts(where, holder, around, pattern)
+    if len(found) >= MOST_FOUND:
+      break
+  return found[:MOST_FOUND]
+
+
+def _holders(tree: object, names: tuple[str, ...], around: tuple[dict, ...]) -> Iterator[tuple]:
+  """(names, module or dict, dicts around it) of all that may hold a network; what lies higher comes first."""
+  level = [(names, tree, around)]
+  for _ in range(DEEPEST + 1):
+    below = []
+    for place, holder, outer in level:
+      if isinstance(holder, Module):
+        yield place, holder, outer
+      elif isinstance(holder, dict):
+        yield place, holder, outer
+        inner = [(key, value) for key, value in holder.items() if isinstance(value, dict | Module)]
+        below += [((*place, str(key)), value, (holder, *outer)) for key, value in inner]
+    level = below
+
+
+def _state_dicts(where: str, holder: dict, around: tuple[dict, ...], pattern: re.Pattern) -> Iterator[Network]:
+  arrays = {key: value for key, value in holder.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
+  prefixes = dict.fromkeys(match[1] for key in arrays if (match := pattern.fullmatch(key)))
+  for prefix in list(prefixes)[:MOST_FOUND]:
+    own = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+    name = '.'.join(filter(None, (where, prefix.removesuffix('.'))))
+    outer = (holder, *around) if prefix else around
+    yield Network(name, Module('', [], {}, own, {}), True, outer, len(arrays) - len(own))
+
+
+def chosen(
+  checkpoint: Checkpoint, signature: str, weights: str, averaged: str, latest: str
+) -> tuple[Network, list[str]]:
+  """The network that the user wants, and notes.
+
+  Args:
+    checkpoint: with at least one network.
+    signature: see `networks`.
+    weights: 'ema' or 'raw'.
+    averaged, latest: what the dialect's own code calls them.
+
+  Raises:
+    InputError: the latest weights are asked for and not there; several networks would do.
+  """
+  found = networks(checkpoint.tree, signature)
+  found = [n for n in found if not any(map(OTHER.fullmatch, n.words))] or found
+  means, others = [n for n in found if n.averaged], [n for n in found if not n.averaged]
+  pool = means or others if weights == 'ema' else others
+  if not pool:
+    raise InputError('--weights', weights, f'the file has no {latest}', 'leave the flag out')
+  own = [network for network in pool if not {averaged, latest}.isdisjoint(network.words)]
+  if len(pool) > 1 and len(own) != 1:
+    names = [shown(network.name or 'the whole file') for network in pool]
+    wanted = next(network.name for network in pool if network.name)
+    raise InputError(
+      'source', checkpoint.path, 'it holds several generators', f'choose one, such as --key={shown(wanted, 60)}', names
+    )
+  network = own[0] if own else pool[0]
+  return network, _notes(network, weights, bool(means))
+
+
+def _notes(network: Network, weights: str, averaged_there: bool) -> list[str]:
+  kind = 'state dict' if network.bare else 'module'
+  if not network.name:
+    notes = [f'the file holds one {kind}, averaged or not it does not say']
+  elif network.averaged:
+    notes = [f'weights of {network.name}']
+  elif network.latest:
+    alone = weights != 'raw' and not averaged_there
+    notes = [f'weights of {network.name}' + ': the file has no averaged ones' * alone]
+  else:
+    notes = [f'weights of {network.name}, averaged or not the file does not say']
+  if network.left:
+    notes.append(f'arrays of other networks beside {network.name or "the generator"}: {network.left}')
+  return notes
+
+
+def under(checkpoint: Checkpoint, key: str) -> Checkpoint:
+  """The checkpoint without the networks that do not lie under a key.
+
+  Args:
+    checkpoint: as it was read.
+    key: keys of dicts, and what precedes those of arrays, with dots or slashes between.
+
+  Raises:
+    InputError: there is nothing there.
+  """
+  tree = _pruned(checkpoint.tree, re.split(r'[./]', key))
+  if tree is None:
+    raise InputError('--key', key, 'the file has nothing there; it has', 'give one of these', _places(checkpoint.tree))
+  return dataclasses.replace(checkpoint, tree=tree)
+
+
+def _pruned(tree: object, words: list[str]) -> dict | Module | None:
+  """A tree without the containers and dotted keys that do not lie on the way; lone arrays on it are kept."""
+  if not words:
+    return tree if isinstance(tree, dict | Module) else None
+  if not isinstance(tree, dict):
+    return None
+  beside = {key: value for key, value in tree.items() if isinstance(value, np.ndarray) and '.' not in str(key)}
+  for count in range(len(words), 0, -1):  # keys may have dots themselves
+    name = '.'.join(words[:count])
+    inner = _pruned(tree[name], words[count:]) if isinstance(tree.get(name), dict | Module) else None
+    if inner is not None:
+      return beside | {name: inner}
+  prefix = '.'.join(words) + '.'
+  own = {key: value for key, value in tree.items() if isinstance(key, str) and key.startswith(prefix)}
+  return beside | own if own else None
+
+
+def _places(tree: object) -> list[str]:
+  """What --key can be: the dicts and modules of a file, and what precedes its keys."""
+  places: dict[str, None] = {}
+  for names, holder, _ in _holders(tree, (), ()):
+    if names:
+      places['.'.join(names)] = None
+    if isinstance(holder, dict):
+      firsts = {key.split('.')[0] for key, value in holder.items() if isinstance(value, np.ndarray) and '.' in str(key)}
+      places |= dict.fromkeys('.'.join((*names, first)) for first in sorted(firsts))
+  return [shown(place) for place in places] or ['nothing']
