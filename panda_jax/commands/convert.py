@@ -34,6 +34,12 @@ def define(values: flags.FlagValues) -> None:
     'Where in the file the generator lies, as state_dict.decoder, if there are several.',
     **given,
   )
+  flags.DEFINE_integer(
+    'mean_w',
+    None,
+    'Estimates the mean of w, which truncation needs, over so many seeds where the file has none; 10000 will do.',
+    **given,
+  )
   shared.overwrite(values)
 
 
@@ -45,7 +51,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.converters.conversion import convert
 
   with signals.keeping(lambda: 'whatever is at the destination is whole'):
-    said = convert(*call.words, options.family, options.weights, keys, options.overwrite, options.key)
+    said = convert(*call.words, options.family, options.weights, keys, options.overwrite, options.key, options.mean_w)
   print('\n'.join(map(printable, said)), flush=True)
 
 

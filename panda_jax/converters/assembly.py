@@ -21,6 +21,7 @@ class Conversion:
     unused: {key in the file: why it may be left out}.
     problems: all that is missing, left over or of the wrong shape, each naming its key.
     notes: what the user should know about this conversion.
+    mean: how the mean of w was estimated; None where it was not.
   """
 
   family: str
@@ -31,6 +32,7 @@ class Conversion:
   unused: dict[str, str] = dataclasses.field(default_factory=dict)
   problems: list[str] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
+  mean: dict | None = None
 
 
 def assemble(conversion: Conversion, source: object = 'checkpoint'):

@@ -12,6 +12,7 @@ from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, Network, read
 from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.limits import shown
+from panda_jax.converters.means import check_count, with_mean
 from panda_jax.converters.networks import under
 from panda_jax.converters.projects import Project, project_of
 from panda_jax.errors import InputError
@@ -27,6 +28,7 @@ def convert(
   options: Mapping[str, str] | None = None,
   overwrite: bool = False,
   key: str | None = None,
+  mean_w: int | None = None,
 ) -> list[str]:
   """Converts a checkpoint into a folder that `load_generator` reads. Nothing in the file is run.
 
@@ -38,6 +40,7 @@ def convert(
     options: what the family has to be told because the file does not say.
     overwrite: replace the generator at `destination`.
     key: where in the file the generator lies, with dots between; found by itself unless there are several.
+    mean_w: over how many draws the mean of w is estimated where the file has none; None: not at all.
 
   Returns:
     The lines of a report.
@@ -46,6 +49,8 @@ def convert(
     InputError: the file cannot be read or has no known layout, something in it is missing, superfluous or wrong, or the
       folder cannot be written.
   """
+  if mean_w is not None:
+    check_count(mean_w)
   check_free(destination, overwrite)  # before the work, and again when it is done
   # Odd numbers in a file make numpy and JAX warn, and are told of by the checks if they matter.
   with quiet(), warnings.catch_warnings(action='ignore'):
@@ -53,6 +58,9 @@ def convert(
     if key is not None:
       checkpoint = under(checkpoint, key)
     conversion, generator = converted(checkpoint, family, weights, dict(options or {}))
+    conversion = with_mean(conversion, generator, mean_w)
+    if conversion.mean:
+      generator = assemble(conversion, checkpoint.path)
     said = report.description(checkpoint, conversion, weights)
     save_generator(generator, destination, said, overwrite=overwrite)
   return report.lines(checkpoint, conversion, generator, destination, weights)

@@ -211,7 +211,8 @@ class Mapped:
     if truncation == 1 or count == 0:  # exactly the mapping's output
       return WPlus(rows)
     if not hasattr(self, 'w_avg'):
-      raise InputError('truncation', truncation, 'the mean of w is not known for this generator', 'give 1')
+      problem = 'the mean of w is not known for this generator'
+      raise InputError('truncation', truncation, problem, 'give 1, or convert its file again with --mean_w=10000')
     return WPlus(truncated(rows, self.w_avg[...], truncation, count))
 
   def map(

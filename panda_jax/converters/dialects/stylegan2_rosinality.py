@@ -76,8 +76,6 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
       table.lacks(f'style.{i + 1}.weight', 2)
   if not sized or None in widths or taps is None or (layers and inputs is None):
     return table.conversion('stylegan2', 'rosinality', None)
-  if 'latent_avg' not in arrays:
-    table.notes.append('latent_avg: not in the file, so no truncation other than 1 is possible')
   options = StyleGAN2Options(
     resolution=2 ** (rows // 2 + 1),
     z_dim=inputs[1] if inputs else sized['w_dim'],

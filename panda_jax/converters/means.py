@@ -1,0 +1,70 @@
+"""The mean of w of a network whose file has none, as the original codes estimate it: the average over many draws."""
+
+import dataclasses
+
+import numpy as np
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.errors import InputError
+from panda_jax.generators.seeds import draws
+
+MOST = 10_000_000
+BATCH = 1000
+
+
+def check_count(count: object) -> None:
+  """Raises InputError where a mean cannot be of so many draws."""
+  if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
+    raise InputError('mean_w', count, f'it must be a count of draws up to {MOST:,}', 'give one such as 10000')
+
+
+def estimated(generator, count: int) -> np.ndarray:
+  """The mean of w over seeds 0 to count - 1; where there are classes, seed t has class t mod their number.
+
+  Args:
+    generator: one with a mapping network.
+    count: of draws.
+
+  Returns:
+    (w_dim,) float32, or (L, w_dim) if each row of w+ has a w of its own.
+  """
+  total: np.ndarray | float = 0.0
+  for first in range(0, count, BATCH):
+    seeds = np.arange(first, min(first + BATCH, count))
+    labels = seeds % generator.num_classes if generator.num_classes else None
+    total = total + np.asarray(generator.mapping(draws(generator, map(int, seeds)), labels), np.float64).sum(axis=0)
+  mean = np.asarray(total / count, np.float32)
+  return mean if mean.size == generator.w_dim else mean.reshape(generator.rows, generator.w_dim)
+
+
+def with_mean(conversion: Conversion, generator, count: int | None) -> Conversion:
+  """A conversion with an estimated mean of w, or with a note of why there is none.
+
+  Args:
+    conversion: of the file.
+    generator: made of it.
+    count: of draws; None where none is asked for.
+
+  Raises:
+    InputError: a mean is asked for, and the family has no w.
+  """
+
+  def noted(text: str) -> Conversion:
+    return dataclasses.replace(conversion, notes=[*conversion.notes, text])
+
+  if not hasattr(generator, 'mapping'):
+    if count is not None:
+      raise InputError('mean_w', count, f'a {conversion.family} has no w', 'leave the flag out')
+    return conversion
+  if hasattr(generator, 'w_avg'):
+    return noted('mean_w: not needed, the file has the mean of w') if count is not None else conversion
+  if count is None:
+    return noted('mean of w: not in the file, so nothing can be truncated; --mean_w=10000 estimates it')
+  labels = f', class t mod {generator.num_classes}' * bool(generator.num_classes)
+  return dataclasses.replace(
+    conversion,
+    options=dataclasses.replace(conversion.options, mean_w=True),
+    tensors=conversion.tensors | {'w_avg': estimated(generator, count)},
+    notes=[*conversion.notes, f'mean of w: estimated over seeds t = 0 to {count - 1}{labels}'],
+    mean={'draws': count, 'seeds': [0, count - 1], 'classes': 'in turn' if generator.num_classes else None},
+  )
