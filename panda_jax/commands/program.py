@@ -32,6 +32,7 @@ COMMANDS = {
   'discover': 'find directions with SeFa, GANSpace, StyleSpace, LowRankGAN or ReSeFa',
   'compare': 'compare all methods on one generator, under one protocol',
   'convert': 'convert a PyTorch checkpoint to a generator',
+  'export': 'write the weights of a generator for the code they came from',
   'app': 'explore fits in a browser',
 }
 VERSION = {'--version', '-version', '--version=true'}

@@ -10,7 +10,7 @@ import numpy as np
 from panda_jax.converters import report
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, Network, read
-from panda_jax.converters.dialects import FAMILIES
+from panda_jax.converters.dialects import FAMILIES, own
 from panda_jax.converters.limits import shown
 from panda_jax.converters.means import check_count, with_mean
 from panda_jax.converters.networks import under
@@ -74,6 +74,10 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
       contents.
   """
   try:
+    told = own.recognise(checkpoint)
+    if told is not None and family in ('auto', told):
+      conversion = own.convert(checkpoint, weights, options)
+      return conversion, assemble(conversion, checkpoint.path)
     found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
     conversion = importlib.import_module(f'panda_jax.converters.dialects.{found}').convert(checkpoint, weights, options)
     return conversion, assemble(conversion, checkpoint.path)

@@ -44,6 +44,22 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'matrix to 4x4': lambda a: a.reshape(len(a), -1, 4, 4).transpose(2, 3, 0, 1),
 }
 
+# name: back from our layout to that in the file, but for axes of one, which the shape in the file has.
+INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+  'as it is': lambda a: a,
+  'matrix': lambda a: a.T,
+  'kernel': lambda a: a.transpose(3, 2, 0, 1),
+  'kernel turned': lambda a: a[::-1, ::-1].transpose(3, 2, 0, 1),
+  'kernel swapped': lambda a: a.transpose(2, 3, 0, 1),
+  'kernel of a pixel': lambda a: a.T,
+  'constant': lambda a: a.transpose(2, 0, 1),
+  'map': lambda a: a,
+  'row': lambda a: a,
+  'vector': lambda a: a,
+  'scalar': lambda a: a,
+  'about one': lambda a: a - 1,
+}
+
 
 class Entry(NamedTuple):
   """One line of a table: the array `key` of the file has `shape` and goes to `target` through `transform`."""
@@ -52,6 +68,14 @@ class Entry(NamedTuple):
   target: str
   shape: tuple[int, ...]
   transform: str = 'as it is'
+
+
+def backwards(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """{key in the file: array} of a table, from {target: array} in the generator's layout: what `Table.take` undoes."""
+  return {
+    key: np.ascontiguousarray(INVERSES[transform](tensors[target])).reshape(shape)
+    for key, target, shape, transform in entries
+  }
 
 
 class Table:
@@ -188,6 +212,13 @@ def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
   if same and np.abs(np.outer(rows, columns) / total - kernel).max() <= 1e-7 * np.abs(kernel).max():
     return tuple(map(float, rows / np.sqrt(total)))
   return tuple(tuple(map(float, row)) for row in kernel)
+
+
+def filter_kernel(taps: tuple, gain: float = 1.0) -> np.ndarray:
+  """The rows of a filter with its gain, float32, from its taps: what `filter_taps` undoes."""
+  kernel = np.asarray(taps, np.float64)
+  kernel = np.outer(kernel, kernel) if kernel.ndim == 1 else kernel
+  return np.asarray(kernel * gain, np.float32)
 
 
 def common_taps(

@@ -3,53 +3,26 @@
 import io
 import struct
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from panda_jax.converters.checkpoint import Network
+from panda_jax.converters.torchwriter import (
+  STORAGES,
+  Call,
+  Global,
+  Persistent,
+  Storage,
+  Storages,
+  Tensor,
+  as_tensor,
+  emit,
+  ordered,
+  pickled,
+)
 
-STORAGES = {
-  np.dtype(np.float32): 'FloatStorage',
-  np.dtype(np.float64): 'DoubleStorage',
-  np.dtype(np.float16): 'HalfStorage',
-  np.dtype(ml_dtypes.bfloat16): 'BFloat16Storage',
-  np.dtype(np.int64): 'LongStorage',
-  np.dtype(np.int32): 'IntStorage',
-  np.dtype(np.int16): 'ShortStorage',
-  np.dtype(np.int8): 'CharStorage',
-  np.dtype(np.uint8): 'ByteStorage',
-  np.dtype(np.bool_): 'BoolStorage',
-}
 MAGIC = 0x1950A86A20F9469CFC6C
-
-
-@dataclass
-class Global:
-  """A global by name."""
-
-  module: str
-  name: str
-
-
-@dataclass
-class Call:
-  """A global called with arguments, REDUCE or NEWOBJ; then items set and a state built, where they are given."""
-
-  module: str
-  name: str
-  args: tuple = ()
-  items: dict = field(default_factory=dict)
-  state: object = None
-  new: bool = False
-
-
-@dataclass
-class Persistent:
-  """A persistent id."""
-
-  pid: tuple
 
 
 @dataclass
@@ -58,116 +31,37 @@ class Raw:
 
   code: bytes
 
-
-@dataclass(eq=False)
-class Storage:
-  """A torch storage; by identity, so that tensors can share one."""
-
-  data: np.ndarray
-
-
-@dataclass
-class Tensor:
-  """A torch tensor on a storage. Offset and strides in elements; those of a contiguous array by default."""
-
-  storage: Storage
-  shape: tuple
-  strides: tuple | None = None
-  offset: int = 0
-
-  def call(self, storage):
-    strides = self.strides
-    if strides is None:
-      strides = tuple(int(np.prod(self.shape[i + 1 :])) for i in range(len(self.shape)))
-    arguments = (storage, self.offset, tuple(self.shape), tuple(strides), False, Call('collections', 'OrderedDict'))
-    return Call('torch._utils', '_rebuild_tensor_v2', arguments)
+  def opcodes(self, inner) -> bytes:
+    return self.code
 
 
 def text(value: str) -> bytes:
-  raw = value.encode()
-  return b'X' + struct.pack('<I', len(raw)) + raw
-
-
-def emit(value, replace=lambda value: value) -> bytes:
-  """The opcodes that make a value, protocol 2 with bytes as protocol 3 has them; `replace` sees every value first."""
-  value = replace(value)
-
-  def inner(item):
-    return emit(item, replace)
-
-  if isinstance(value, Raw):
-    return value.code
-  if value is None or isinstance(value, bool):
-    return {None: b'N', True: b'\x88', False: b'\x89'}[value]
-  if isinstance(value, int):
-    size = (value.bit_length() + 8) // 8
-    return b'\x8a' + bytes([size]) + value.to_bytes(size, 'little', signed=True)
-  if isinstance(value, float):
-    return b'G' + struct.pack('>d', value)
-  if isinstance(value, str):
-    return text(value)
-  if isinstance(value, bytes):
-    return b'B' + struct.pack('<I', len(value)) + value
-  if isinstance(value, tuple):
-    return b'(' + b''.join(map(inner, value)) + b't'
-  if isinstance(value, list):
-    return b'](' + b''.join(map(inner, value)) + b'e'
-  if isinstance(value, dict):
-    return b'}(' + b''.join(inner(key) + inner(item) for key, item in value.items()) + b'u'
-  if isinstance(value, Global):
-    return f'c{value.module}\n{value.name}\n'.encode()
-  if isinstance(value, Persistent):
-    return inner(value.pid) + b'Q'
-  assert isinstance(value, Call), value
-  code = inner(Global(value.module, value.name)) + inner(value.args) + (b'\x81' if value.new else b'R')
-  if value.items:
-    code += b'(' + b''.join(inner(key) + inner(item) for key, item in value.items.items()) + b'u'
-  if value.state is not None:
-    code += inner(value.state) + b'b'
-  return code
-
-
-def pickled(value, replace=lambda value: value, protocol=2) -> bytes:
-  return b'\x80' + bytes([protocol]) + emit(value, replace) + b'.'
-
-
-def as_tensor(array) -> Tensor:
-  array = np.asarray(array)
-  return Tensor(Storage(array.reshape(-1)), array.shape)
+  return emit(value)
 
 
 def state_dict(arrays: dict) -> Call:
-  """An OrderedDict with `_metadata`, as torch's state dicts are; arrays become tensors of their own storage."""
-  items = {k: as_tensor(v) if isinstance(v, np.ndarray | np.generic) else v for k, v in arrays.items()}
-  metadata = {'_metadata': Call('collections', 'OrderedDict', items={'': {'version': 1}})}
-  return Call('collections', 'OrderedDict', items=items, state=metadata)
+  """An OrderedDict with `_metadata`, as torch's state dicts have it."""
+  made = ordered(arrays)
+  made.state = {'_metadata': Call('collections', 'OrderedDict', items={'': {'version': 1}})}
+  return made
 
 
-class Storages:
-  """Gives storages keys and writes the persistent ids of tensors."""
+class Lies(Storages):
+  """Storages with the persistent ids of legacy files (`view`), or with sizes that are not theirs, by key."""
 
   def __init__(self, view: bool, counts: dict | None = None):
-    self.found: list[Storage] = []
+    super().__init__('cuda:0')
     self._view, self._counts = view, counts or {}
 
-  def __call__(self, value):
-    if isinstance(value, np.ndarray):
-      value = as_tensor(value)
-    if isinstance(value, Tensor):
-      return value.call(value.storage)
-    if isinstance(value, Storage):
-      if value not in self.found:
-        self.found.append(value)
-      key = str(self.found.index(value))
-      kind = Global('torch', STORAGES[value.data.dtype.newbyteorder('=')])
-      pid = ('storage', kind, key, 'cuda:0', self._counts.get(key, value.data.size))
-      return Persistent((*pid, None) if self._view else pid)
-    return value
+  def pid(self, storage: Storage) -> tuple:
+    *head, count = super().pid(storage)
+    pid = (*head, self._counts.get(head[2], count))
+    return (*pid, None) if self._view else pid
 
 
 def write_zip(value, stem='archive', order='little', counts=None, compression=zipfile.ZIP_STORED, more=()) -> bytes:
   """A zip torch file. `counts` are lies about storages' sizes by key, `more` (name, contents) of further members."""
-  storages = Storages(view=False, counts=counts)
+  storages = Lies(view=False, counts=counts)
   code = pickled(value, storages)
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w', compression) as archive:
@@ -203,7 +97,7 @@ def wide(raw: bytes) -> bytes:
 
 def write_legacy(value, counts=None, little=True, protocol=1001) -> bytes:
   """A legacy torch file."""
-  storages = Storages(view=True, counts=counts)
+  storages = Lies(view=True, counts=counts)
   code = pickled(value, storages)
   system = {'protocol_version': protocol, 'little_endian': little, 'type_sizes': {'int': 4}}
   parts = [pickled(MAGIC), pickled(protocol), pickled(system), code]
@@ -295,3 +189,6 @@ def arrays_like_a_checkpoint() -> dict[str, np.ndarray]:
     'steps': np.array([3], np.int64),
     'none': np.zeros((0, 4), np.float32),
   }
+
+
+__all__ = ['STORAGES', 'Call', 'Global', 'Persistent', 'Storage', 'Tensor', 'as_tensor', 'emit', 'pickled']

@@ -8,3 +8,6 @@ new file here and an entry in the `DIALECTS` of its family.
 
 # In the order in which their files are looked for. Here, since --help tells them before much is imported.
 FAMILIES = 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan'
+
+# What `panda-jax export` writes; the file of a family has an `EXPORTS` for those of them that its networks can take.
+FORMATS = 'safetensors', 'rosinality', 'nvlabs', 'genforce'

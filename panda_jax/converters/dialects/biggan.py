@@ -31,6 +31,7 @@ def recognise(checkpoint: Checkpoint) -> str | None:
 
 
 DIALECTS = {'huggingface': recognise}
+EXPORTS: dict = {}  # the published code divides by spectral norms, which the weights no longer have
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:

@@ -1,13 +1,15 @@
 """What the .pth files of genforce have in common: which weights they hold, mapping networks, the truncation centre."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.layouts import check_needs
 from panda_jax.converters.networks import chosen as chosen_network
 from panda_jax.converters.networks import networks
-from panda_jax.converters.tables import Entry, Table, indices, shape_of, size_of
+from panda_jax.converters.tables import Entry, Table, backwards, indices, shape_of, size_of
+from panda_jax.errors import InputError
 
 AVERAGED, LATEST = 'generator_smooth', 'generator'
 SIGNATURE = r'synthesis\.(early_layer|layer\d+|output\d+)\..+|(layer|output)\d+\.(weight|bias)'
@@ -85,3 +87,55 @@ def leave_grown(table: Table, prefix: str, blocks: int) -> None:
   for b in range(blocks - 1):
     for part in ('weight', 'bias'):
       table.leave(f'{prefix}{b}.{part}', 'of a smaller image, made only while the network grew')
+
+
+def check_mapping(options) -> None:
+  """Raises InputError where genforce's code has no such mapping network."""
+  *hidden, _ = options.mapping_widths or (0,)
+  check_needs('genforce', options, label_input=('none', 'joint'))
+  check_needs('genforce', options, mapping_widths=((*hidden[:1] * len(hidden), *options.mapping_widths[-1:]),))
+  if options.num_classes:
+    check_needs('genforce', options, embed_dim=(options.z_dim,))
+  if not options.mapping_widths:
+    raise InputError('--format', 'genforce', 'its code has no empty mapping network', 'give --format=safetensors')
+  if not getattr(options, 'mean_w', True):
+    remedy = 'convert its file again with --mean_w=10000'
+    raise InputError('--format', 'genforce', 'its code needs the mean of w, which is not known', remedy)
+
+
+def exported_mapping(options, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The arrays of the mapping network and of the mean of w."""
+  return backwards(mapping_entries(options), tensors) | {'truncation.w_avg': tensors['w_avg'].reshape(-1)}
+
+
+def mapping_arguments(options) -> dict[str, object]:
+  """The arguments of genforce's classes that StyleGAN and StyleGAN2 share."""
+  return {
+    'resolution': options.resolution,
+    'z_space_dim': options.z_dim,
+    'w_space_dim': options.w_dim,
+    'image_channels': options.image_channels,
+    'label_size': options.num_classes,
+    'mapping_layers': len(options.mapping_widths),
+    'mapping_fmaps': options.mapping_widths[0] if len(options.mapping_widths) > 1 else options.w_dim,
+    'mapping_lr_mul': options.mapping_lr_multiplier,
+    'repeat_w': options.mapping_widths[-1] == options.w_dim,
+  }
+
+
+def grown(prefix: str, widths: Sequence[int], channels: int) -> dict[str, np.ndarray]:
+  """The RGB layers of all blocks but the last, which are not kept: zeros.
+
+  Args:
+    prefix: of their keys.
+    widths: of the blocks.
+    channels: of the image.
+  """
+  arrays = {}
+  for b, width in enumerate(widths[:-1]):
+    arrays[f'{prefix}{b}.weight'] = np.zeros((channels, width, 1, 1), np.float32)
+    arrays[f'{prefix}{b}.bias'] = np.zeros(channels, np.float32)
+  return arrays
+
+
+GROWN = 'the RGB layers of smaller images, made only while a network grows, are not kept: zeros stand for them'

@@ -2,13 +2,17 @@
 
 import re
 
+import numpy as np
+
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, progan_tensorflow
+from panda_jax.converters.layouts import Exported, channel_rule, widths_by_size
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
   Table,
+  backwards,
   check_grown,
   chosen_options,
   fits,
@@ -93,19 +97,46 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   )
   if not fits(made, table.problems):
     return table.conversion(FAMILY, 'genforce', None)
-  table.take([Entry('layer0.weight', 'first.weight', (widths[0], inputs, 4, 4), 'kernel turned')])
-  table.take([Entry('layer0.bias', 'first.bias', (widths[0],))])
-  for i in range(1, 2 * blocks):
+  table.take(_entries(made, fused))
+  genforce.leave_grown(table, 'output', blocks)
+  return table.conversion(FAMILY, 'genforce', made)
+
+
+def _entries(options: ProGANOptions, fused: bool):
+  """The table."""
+  widths, channels = options.widths, options.image_channels
+  inputs, last = options.z_dim + options.num_classes, f'output{len(widths) // 2 - 1}'
+  yield Entry('layer0.weight', 'first.weight', (widths[0], inputs, 4, 4), 'kernel turned')
+  yield Entry('layer0.bias', 'first.bias', (widths[0],))
+  for i in range(1, len(widths)):
     target, shape, transform = f'convs.{i - 1}', (widths[i], widths[i - 1], 3, 3), 'kernel'
     if i % 2 == 0:
       # A transposed convolution convolves truly, as ours does; the other way correlates.
       shape, transform = ((shape[1], shape[0], 3, 3), 'kernel swapped') if fused else (shape, 'kernel turned')
-    table.take([Entry(f'layer{i}.weight', f'{target}.weight', shape, transform)])
-    table.take([Entry(f'layer{i}.bias', f'{target}.bias', (widths[i],))])
-  table.take([Entry(f'{last}.weight', 'rgb.weight', (channels, widths[-1], 1, 1), 'kernel')])
-  table.take([Entry(f'{last}.bias', 'rgb.bias', (channels,))])
-  genforce.leave_grown(table, 'output', blocks)
-  return table.conversion(FAMILY, 'genforce', made)
+    yield Entry(f'layer{i}.weight', f'{target}.weight', shape, transform)
+    yield Entry(f'layer{i}.bias', f'{target}.bias', (widths[i],))
+  yield Entry(f'{last}.weight', 'rgb.weight', (channels, widths[-1], 1, 1), 'kernel')
+  yield Entry(f'{last}.bias', 'rgb.bias', (channels,))
+
+
+def _export_genforce(options: ProGANOptions, tensors: dict[str, np.ndarray]) -> Exported:
+  channels = widths_by_size('genforce', options.widths)
+  arrays = backwards(_entries(options, fused=False), tensors)
+  arrays |= genforce.grown('output', list(channels.values()), options.image_channels)
+  arrays['lod'] = np.zeros((), np.float32)
+  arguments = {
+    'resolution': options.resolution,
+    'z_space_dim': options.z_dim,
+    'image_channels': options.image_channels,
+    'label_size': options.num_classes,
+    'fused_scale': False,
+    'final_tanh': options.final_tanh,
+    **channel_rule(channels, 'fmaps_base', 'fmaps_max'),
+  }
+  return Exported({genforce.AVERAGED: arrays}, arguments, [genforce.GROWN])
+
+
+EXPORTS = {'genforce': _export_genforce}
 
 
 def _places_out(i: int) -> list[tuple[str, int, int]]:

@@ -2,17 +2,22 @@
 
 import re
 
+import numpy as np
+
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan_tensorflow
+from panda_jax.converters.layouts import Exported, channel_rule, widths_by_size
 from panda_jax.converters.tables import (
   FUSED_FROM,
   MOST_BLOCKS,
   Entry,
   Table,
+  backwards,
   check_grown,
   chosen_options,
   common_taps,
+  filter_kernel,
   fits,
   indices,
   parsed_bool,
@@ -104,11 +109,7 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
     return table.conversion(FAMILY, 'genforce', None)
   table.take(genforce.mapping_entries(made))
   genforce.take_mean(table, made)
-  table.take([Entry('synthesis.layer0.const', 'const', (1, widths[0], 4, 4), 'constant')])
-  for i in range(rows):
-    table.take(_layer(i, made, choices['fused_scale']))
-  table.take([Entry(f'{last}.weight', 'rgb_weight', (channels, widths[-1], 1, 1), 'kernel of a pixel')])
-  table.take([Entry(f'{last}.bias', 'rgb_bias', (channels,))])
+  table.take(_entries(made, choices['fused_scale']))
   genforce.leave_grown(table, 'synthesis.output', blocks)
   return table.conversion(FAMILY, 'genforce', made)
 
@@ -118,6 +119,17 @@ def _places(i: int, rows: int, last: str) -> list[tuple[str, int, int]]:
   places = [(f'synthesis.layer{i}.bias', 1, 0), (f'synthesis.layer{i}.weight', 4, 0)]
   places += [(f'synthesis.layer{i}.const', 4, 1), (f'synthesis.layer{i + 1}.weight', 4, 1)]
   return places + ([(f'{last}.weight', 4, 1)] if i == rows - 1 else [])
+
+
+def _entries(options: StyleGANOptions, fused_scale: str):
+  """The table of the synthesis network."""
+  yield Entry('synthesis.layer0.const', 'const', (1, options.widths[0], 4, 4), 'constant')
+  for i in range(options.rows):
+    yield from _layer(i, options, fused_scale)
+  last = f'synthesis.output{options.rows // 2 - 1}'
+  shape = (options.image_channels, options.widths[-1], 1, 1)
+  yield Entry(f'{last}.weight', 'rgb_weight', shape, 'kernel of a pixel')
+  yield Entry(f'{last}.bias', 'rgb_bias', shape[:1])
 
 
 def _layer(i: int, options: StyleGANOptions, fused_scale: str):
@@ -161,3 +173,24 @@ def _blur(table: Table, arrays: dict, blocks: int):
     else:
       table.problems.append(f'{key}: missing')
   return common_taps(table, singles, singles, axes=(2,), gain=1, turned=True)
+
+
+def _export_genforce(options: StyleGANOptions, tensors: dict[str, np.ndarray]) -> Exported:
+  genforce.check_mapping(options)
+  channels = widths_by_size('genforce', options.widths)
+  arrays = genforce.exported_mapping(options, tensors) | backwards(_entries(options, 'auto'), tensors)
+  kernel = filter_kernel(options.blur_filter)[::-1, ::-1]
+  for b in range(1, options.rows // 2):
+    arrays[f'synthesis.layer{2 * b}.blur.kernel'] = np.tile(kernel, (options.widths[2 * b], 1, 1, 1))
+  arrays |= genforce.grown('synthesis.output', list(channels.values()), options.image_channels)
+  arrays['synthesis.lod'] = np.zeros((), np.float32)
+  arguments = genforce.mapping_arguments(options) | {
+    'fused_scale': 'auto',
+    'final_tanh': options.final_tanh,
+    'noise_type': options.noise,
+    **channel_rule(channels, 'fmaps_base', 'fmaps_max'),
+  }
+  return Exported({genforce.AVERAGED: arrays}, arguments, [genforce.GROWN])
+
+
+EXPORTS = {'genforce': _export_genforce}

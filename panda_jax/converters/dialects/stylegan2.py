@@ -7,11 +7,24 @@ TensorFlow correlate, the others convolve, and so do we) and in the affine bias 
 
 import re
 
+import numpy as np
+
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
-from panda_jax.converters.tables import Table, chosen_options, common_taps, fits, indices, parsed_bool, parsed_positive
+from panda_jax.converters.layouts import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
+from panda_jax.converters.tables import (
+  Table,
+  backwards,
+  chosen_options,
+  common_taps,
+  filter_kernel,
+  fits,
+  indices,
+  parsed_bool,
+  parsed_positive,
+)
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 GENFORCE = Layout(
@@ -88,9 +101,7 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   architecture = 'orig' if plain else 'skip'
   found = sizes(table, arrays, GENFORCE, rows, rgb_blocks(architecture, rows))
   mapping = genforce.mapping_sizes(arrays, table)
-  filters = [f'synthesis.layer{i}.filter.kernel' for i in range(1, rows - 1, 2)]
-  filters += [] if plain else ['synthesis.upsample.kernel']
-  taps = common_taps(table, arrays, filters, axes=(4,), gain=4, turned=True)
+  taps = common_taps(table, arrays, _filters(architecture, rows), axes=(4,), gain=4, turned=True)
   if not found or not mapping or taps is None:
     return table.conversion('stylegan2', 'genforce', None)
   options = StyleGAN2Options(
@@ -114,3 +125,44 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   genforce.take_mean(table, options)
   table.take(entries(options, GENFORCE))
   return table.conversion('stylegan2', 'genforce', options)
+
+
+def _filters(architecture: str, rows: int) -> list[str]:
+  """The keys of the filters."""
+  filters = [f'synthesis.layer{i}.filter.kernel' for i in range(1, rows - 1, 2)]
+  return filters + ['synthesis.upsample.kernel'] * (architecture == 'skip')
+
+
+def _export_genforce(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exported:
+  genforce.check_mapping(options)
+  check_needs(
+    'genforce',
+    options,
+    architecture=('skip', 'orig'),
+    activation=('lrelu',),
+    mapping_activation=('lrelu',),
+    noise=('spatial', 'channel'),
+  )
+  channels = widths_by_size('genforce', options.widths)
+  table = list(entries(options, GENFORCE))
+  arrays = genforce.exported_mapping(options, tensors) | backwards(table, tensors)
+  kernel = filter_kernel(options.resample_filter, 4)[None, None, ::-1, ::-1]
+  arrays |= dict.fromkeys(_filters(options.architecture, options.rows), np.ascontiguousarray(kernel))
+  less = [entry for entry in table if entry.transform == 'about one']
+  notes = rounded('genforce', {e.key: arrays[e.key] for e in less}, {e.key: tensors[e.target] for e in less})
+  arguments = genforce.mapping_arguments(options) | {
+    'architecture': 'skip' if options.architecture == 'skip' else 'origin',
+    'demodulate': options.demodulate,
+    'final_tanh': options.final_tanh,
+    'noise_type': options.noise,
+    **channel_rule(channels, 'fmaps_base', 'fmaps_max'),
+  }
+  notes += unlike(options, clamps=False, scaled_epsilon=True)
+  return Exported({genforce.AVERAGED: arrays}, arguments, notes)
+
+
+EXPORTS = {
+  'rosinality': stylegan2_rosinality.export,
+  'nvlabs': stylegan2_nvlabs.export,
+  'genforce': _export_genforce,
+}

@@ -5,16 +5,21 @@ A module tells its options; a state dict does not, so there the user may; else t
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
+from panda_jax.converters.layouts import Exported, channel_rule, check_needs, unlike, widths_by_size
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
   Table,
+  backwards,
   chosen_options,
   common_taps,
+  filter_kernel,
   fits,
   indices,
   parsed_activation,
@@ -29,6 +34,7 @@ from panda_jax.generators.stylegan2 import StyleGAN2Options
 SIGNATURE = r'synthesis\.b\d+\.(const|(conv0|conv1|torgb)\.affine\.weight)'
 AVERAGED, LATEST = 'G_ema', 'G'
 MISSING = object()
+IDLE_TAPS = (0.125, 0.375, 0.375, 0.125)  # of filters that no layer applies: those of the class
 FLAT = ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp', 'architecture', 'fused_modconv_default')
 
 
@@ -142,16 +148,11 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   if stated != architecture:
     table.problems.append(f'architecture={shown(stated)}: the keys are those of {architecture}')
   found = sizes(table, arrays, LAYOUT, rows, rgb_blocks(architecture, rows))
-  filters = [f'synthesis.b{size}.conv0.resample_filter' for size in blocks[1:]]
-  if architecture == 'skip':
-    filters += [f'synthesis.b{size}.resample_filter' for size in blocks[1:]]
-  elif architecture == 'resnet':
-    filters += [f'synthesis.b{size}.skip.resample_filter' for size in blocks[1:]]
+  filters = _filters(architecture, blocks)
   taps = common_taps(table, arrays, filters, axes=(1, 2), gain=1)
-  for size in blocks:
-    for name in (f'b{size}.resample_filter', f'b{size}.conv1.resample_filter'):
-      if f'synthesis.{name}' not in table.unused:
-        table.leave(f'synthesis.{name}', 'no layer applies it')
+  for name in _idle_filters(blocks):
+    if name not in filters:
+      table.leave(name, 'no layer applies it')
   mapping = _mapping(arrays, told, rows, table.problems)
   if not found or not mapping or taps is None:
     return table.conversion('stylegan2', 'nvlabs', None)
@@ -189,10 +190,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     return table.conversion('stylegan2', 'nvlabs', None)
   table.take(_mapping_entries(options))
   table.take(entries(options, LAYOUT))
-  if architecture == 'resnet':
-    for k, size in enumerate(blocks[1:]):
-      shape = (options.widths[2 * k + 3], options.widths[2 * k + 1], 1, 1)
-      table.take([Entry(f'synthesis.b{size}.skip.weight', f'skips.{k}', shape, 'kernel')])
+  table.take(_skip_entries(options))
   return table.conversion('stylegan2', 'nvlabs', options)
 
 
@@ -254,6 +252,70 @@ def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]
     'mapping_activation': told.value([f'{name}.activation' for name in layers], told.mapping, 'activation', 'lrelu'),
     'mean_w': tracked is not None or 'mapping.w_avg' in arrays,
   }
+
+
+def _filters(architecture: str, blocks: list[int]) -> list[str]:
+  """The keys of the filters that are applied."""
+  where = {'skip': ['conv0.', ''], 'resnet': ['conv0.', 'skip.'], 'orig': ['conv0.']}[architecture]
+  return [f'synthesis.b{size}.{part}resample_filter' for part in where for size in blocks[1:]]
+
+
+def _idle_filters(blocks: list[int]) -> list[str]:
+  """The keys of filters that are there whether or not a layer applies them."""
+  return [f'synthesis.b{size}.{part}resample_filter' for part in ('', 'conv1.') for size in blocks]
+
+
+def _skip_entries(options: StyleGAN2Options):
+  if options.architecture == 'resnet':
+    for k in range(options.rows // 2 - 1):
+      shape = (options.widths[2 * k + 3], options.widths[2 * k + 1], 1, 1)
+      yield Entry(f'synthesis.b{8 * 2**k}.skip.weight', f'skips.{k}', shape, 'kernel')
+
+
+def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exported:
+  """See converters.export.exported."""
+  *hidden, last = options.mapping_widths or (options.w_dim,)
+  check_needs(
+    'nvlabs',
+    options,
+    label_input=('none', 'separate'),
+    noise=('spatial', 'none'),
+    demodulate=(True,),
+    final_tanh=(False,),
+    w_dim=(last,),
+    mapping_widths=(() if not options.mapping_widths else (*hidden[:1] * len(hidden), last),),
+  )
+  channels = widths_by_size('nvlabs', options.widths)
+  blocks = list(channels)
+  arrays = backwards([*_mapping_entries(options), *entries(options, LAYOUT), *_skip_entries(options)], tensors)
+  arrays |= dict.fromkeys(_idle_filters(blocks), filter_kernel(IDLE_TAPS))
+  used = [*_filters(options.architecture, blocks), *(f'synthesis.b{size}.resample_filter' for size in blocks)]
+  arrays |= dict.fromkeys(used, _kernel(options.resample_filter))
+  mapping = {
+    'num_layers': len(options.mapping_widths),
+    'layer_features': hidden[0] if hidden else options.w_dim,
+    'embed_features': options.embed_dim or None,
+    'lr_multiplier': options.mapping_lr_multiplier,
+    'activation': options.mapping_activation,
+  } | ({} if options.mean_w else {'w_avg_beta': None})
+  synthesis = {
+    **channel_rule(channels, 'channel_base', 'channel_max'),
+    'architecture': options.architecture,
+    'resample_filter': options.resample_filter,
+    'activation': options.activation,
+    'conv_clamp': options.clamp,
+    'use_noise': options.noise == 'spatial',
+  }
+  arguments = {name: getattr(options, name) for name in ('z_dim', 'w_dim')}
+  arguments |= {'c_dim': options.num_classes, 'img_resolution': options.resolution}
+  arguments |= {'img_channels': options.image_channels, 'mapping_kwargs': mapping, 'synthesis_kwargs': synthesis}
+  return Exported(arrays, arguments, unlike(options, clamps=True, scaled_epsilon=False))
+
+
+def _kernel(taps: tuple) -> np.ndarray:
+  """As their code stores a filter: eight taps and more stay separable."""
+  separable = np.ndim(taps) == 1 and len(taps) >= 8
+  return np.asarray(taps, np.float32) if separable else filter_kernel(taps)
 
 
 def _mapping_entries(options: StyleGAN2Options):

@@ -1,16 +1,21 @@
 """StyleGAN2 from the .pt files of rosinality's stylegan2-pytorch."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.layouts import Exported, check_needs, unlike, widths_by_size
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
   Table,
+  backwards,
   chosen_options,
   common_taps,
+  filter_kernel,
   fits,
   indices,
   parsed_count,
@@ -66,9 +71,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     for i in range(1, layers + 1)
   )
   inputs = shape_of(arrays, 'style.1.weight', 2)
-  filters = [f'convs.{i}.conv.blur.kernel' for i in range(0, rows - 2, 2)]
-  filters += [f'to_rgbs.{k}.upsample.kernel' for k in range(rows // 2 - 1)]
-  taps = common_taps(table, arrays, filters, axes=(2,), gain=4)
+  taps = common_taps(table, arrays, _filters(rows), axes=(2,), gain=4)
   if layers and inputs is None:
     table.lacks('style.1.weight', 2)
   for i, width in enumerate(widths):
@@ -97,15 +100,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   )
   if not fits(options, table.problems):
     return table.conversion('stylegan2', 'rosinality', None)
-  width = options.z_dim
-  for i, out in enumerate(widths):
-    table.take(
-      [
-        Entry(f'style.{i + 1}.weight', f'mapping_network.layers.{i}.weight', (out, width), 'matrix'),
-        Entry(f'style.{i + 1}.bias', f'mapping_network.layers.{i}.bias', (out,)),
-      ]
-    )
-    width = out
+  table.take(_mapping_entries(options))
   if options.mean_w:
     _take_mean(table, mean, options.w_dim)
   stored = indices(arrays, r'noises\.noise_(\d+)')
@@ -116,6 +111,46 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     raise InputError('--option', f'noise_seed={choices["noise_seed"]}', problem, 'leave this option out')
   table.take(entry for entry in entries(options, LAYOUT) if stored or not entry.key.startswith('noises.'))
   return table.conversion('stylegan2', 'rosinality', options)
+
+
+def _filters(rows: int) -> list[str]:
+  """The keys of the filters."""
+  filters = [f'convs.{i}.conv.blur.kernel' for i in range(0, rows - 2, 2)]
+  return filters + [f'to_rgbs.{k}.upsample.kernel' for k in range(rows // 2 - 1)]
+
+
+def _mapping_entries(options: StyleGAN2Options) -> Iterator[Entry]:
+  width = options.z_dim
+  for i, out in enumerate(options.mapping_widths):
+    yield Entry(f'style.{i + 1}.weight', f'mapping_network.layers.{i}.weight', (out, width), 'matrix')
+    yield Entry(f'style.{i + 1}.bias', f'mapping_network.layers.{i}.bias', (out,))
+    width = out
+
+
+def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exported:
+  """See converters.export.exported."""
+  layers = len(options.mapping_widths)
+  check_needs(
+    'rosinality',
+    options,
+    architecture=('skip',),
+    activation=('lrelu',),
+    mapping_activation=('lrelu',),
+    demodulate=(True,),
+    final_tanh=(False,),
+    num_classes=(0,),
+    noise=('spatial',),
+    image_channels=(3,),
+    z_dim=(options.w_dim,),
+    mapping_widths=((options.w_dim,) * layers,),
+  )
+  channels = widths_by_size('rosinality', options.widths)
+  arrays = backwards([*_mapping_entries(options), *entries(options, LAYOUT)], tensors)
+  arrays |= dict.fromkeys(_filters(options.rows), filter_kernel(options.resample_filter, 4))
+  arguments = {'size': options.resolution, 'style_dim': options.w_dim, 'n_mlp': layers}
+  arguments |= {'lr_mlp': options.mapping_lr_multiplier, 'channels': channels}
+  mean = {'latent_avg': tensors['w_avg']} if options.mean_w else {}
+  return Exported({AVERAGED: arrays, **mean}, arguments, unlike(options, clamps=False, scaled_epsilon=True))
 
 
 def _take_mean(table: Table, mean: np.ndarray, w_dim: int) -> None:

@@ -12,11 +12,13 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.layouts import Exported
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
   Table,
+  backwards,
   chosen_options,
   fits,
   indices,
@@ -342,3 +344,27 @@ def _entries(network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> It
     if layer.down_taps > 1:
       shape = (layer.down_taps,) * (2 if layer.radial else 1)
       yield Entry(f'{key}.down_filter', f'{target}.down_filter', shape)
+
+
+def _export_nvlabs(options: StyleGAN3Options, tensors: dict[str, np.ndarray]) -> Exported:
+  layers = layer_geometry(options)
+  arrays = backwards(_entries(options, layers), tensors)
+  mapping = {'num_layers': options.mapping_layers, 'lr_multiplier': options.mapping_rate}
+  names = {'c_dim': 'num_classes', 'img_resolution': 'resolution', 'img_channels': 'image_channels'}
+  told = [name for name in ARGUMENTS if name not in ('num_layers', 'channel_base', 'channel_max')]
+  arguments = {name: getattr(options, names.get(name, name)) for name in told}
+  arguments |= {'num_layers': len(layers) - 1, **_channel_rule(options), 'mapping_kwargs': mapping}
+  return Exported(arrays, arguments)
+
+
+def _channel_rule(options: StyleGAN3Options) -> dict[str, object]:
+  """channel_base and channel_max from which the published code computes the channels; else these themselves."""
+  most = max(options.widths)
+  for base in (options.resolution * options.widths[-1], *(2**power for power in range(4, 21))):
+    rule = (options.resolution, len(options.widths), options.num_critical, options.first_cutoff, base, most)
+    if published_widths(*rule) == options.widths:
+      return {'channel_base': base, 'channel_max': most}
+  return {'channels': options.widths}
+
+
+EXPORTS = {'nvlabs': _export_nvlabs}

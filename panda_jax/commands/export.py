@@ -1,0 +1,39 @@
+"""`export`: the weights of a generator in a file that the code they came from loads. PyTorch is not needed."""
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.converters.dialects import FORMATS
+from panda_jax.errors import InputError, printable
+from panda_jax.runtime import signals
+
+ARGUMENTS = 'GENERATOR FILE'
+EXAMPLES = (
+  'export generators/ffhq ffhq.pt --format=rosinality',
+  'export generators/ffhq ffhq.safetensors --format=nvlabs',
+  'export cats64 cats64.safetensors',
+)
+
+
+def define(values: flags.FlagValues) -> None:
+  flags.DEFINE_enum(
+    'format',
+    'safetensors',
+    FORMATS,
+    'Whose names of arrays: those of other code, in a file of torch.save or, if FILE ends in .safetensors, in that '
+    'container; or our own (safetensors), which every generator has.',
+    flag_values=values,
+    module_name='file',
+  )
+  shared.overwrite(values)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  if len(call.words) != 2:
+    problem = f'there are {len(call.words)}, not two'
+    raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give GENERATOR and FILE')
+  from panda_jax.converters.export import export
+
+  with signals.keeping(lambda: 'whatever is at the destination is whole'):
+    said = export(*call.words, options.format, options.overwrite)
+  print('\n'.join(map(printable, said)), flush=True)
