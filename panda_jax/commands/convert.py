@@ -40,10 +40,18 @@ def define(values: flags.FlagValues) -> None:
     'Estimates the mean of w, which truncation needs, over so many seeds where the file has none; 10000 will do.',
     **given,
   )
+  flags.DEFINE_bool('list', False, 'Only tells what can be converted, and what it was checked against.', **given)
   shared.overwrite(values)
 
 
 def run(options: flags.FlagValues, call) -> None:
+  if options.list:
+    from panda_jax.converters.listing import lines
+
+    if call.words:
+      raise InputError('arguments', ' '.join(call.words), 'there are none with --list', 'leave them or --list out')
+    print('\n'.join(lines()), flush=True)
+    return
   if len(call.words) != 2:
     problem = f'there are {len(call.words)}, not two'
     raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give SOURCE and DESTINATION')

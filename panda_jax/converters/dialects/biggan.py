@@ -11,6 +11,7 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
@@ -30,7 +31,13 @@ def recognise(checkpoint: Checkpoint) -> str | None:
   return 'huggingface' if networks(checkpoint.tree, SIGNATURE) else None
 
 
-DIALECTS = {'huggingface': recognise}
+DIALECTS = {
+  'huggingface': Dialect(
+    recognise,
+    'folder with pytorch_model.bin or model.safetensors, and config.json',
+    'its code: a random network of 128 pixels',
+  )
+}
 EXPORTS: dict = {}  # the published code divides by spectral norms, which the weights no longer have
 
 
@@ -40,7 +47,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: there is no config.json; weights other than the averaged ones; an option, as there are none.
   """
-  chosen_options(options or {}, {})
+  chosen_options(options or {}, DIALECTS['huggingface'].options)
   if weights != 'ema':
     raise InputError('--weights', weights, 'the file has one set of weights, the averaged ones', 'leave --weights out')
   if checkpoint.config is None:

@@ -8,6 +8,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, progan_tensorflow
 from panda_jax.converters.layouts import Exported, channel_rule, widths_by_size
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
@@ -35,12 +36,20 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
   )
 
 
-DIALECTS = {'genforce': _is_genforce, 'tensorflow': progan_tensorflow.recognise}
+DIALECTS = {
+  'genforce': Dialect(
+    _is_genforce,
+    '.pth',
+    'its code: a random network of 32 pixels',
+    {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count},
+  ),
+  'tensorflow': progan_tensorflow.DIALECT,
+}
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """The dialect of a ProGAN file, None if it is none."""
-  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
@@ -61,8 +70,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   arrays, notes = genforce.chosen(checkpoint, weights)
-  known = {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count}
-  choices = {'final_tanh': False, 'label_size': 0} | chosen_options(given, known)
+  choices = {'final_tanh': False, 'label_size': 0} | chosen_options(given, DIALECTS['genforce'].options)
   table = Table(arrays)
   table.notes += [*notes, *(f'{name}={choices[name]}: not in the file' for name in ('final_tanh', 'label_size'))]
   layers = max(indices(arrays, r'layer(\d+)\..*'), default=-1)

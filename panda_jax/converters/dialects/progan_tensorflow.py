@@ -10,6 +10,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by
 from panda_jax.converters.limits import shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, check_grown, chosen_options, fits, size_of
 from panda_jax.generators.progan import ProGANOptions
 
@@ -22,9 +23,12 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_paper')
 
 
+DIALECT = Dialect(recognise, '.pkl of TensorFlow', 'its code: random networks of 32 pixels; variants: plain numpy')
+
+
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See progan.convert."""
-  chosen_options(given, {})
+  chosen_options(given, DIALECT.options)
   source = Source(checkpoint, weights, {})
   arrays, table, arguments = source.arrays, source.table, source.arguments
   resolution = source.resolution()

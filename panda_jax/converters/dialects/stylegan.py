@@ -8,6 +8,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan_tensorflow
 from panda_jax.converters.layouts import Exported, channel_rule, widths_by_size
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   FUSED_FROM,
   MOST_BLOCKS,
@@ -36,18 +37,26 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
   return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
 
 
-DIALECTS = {'genforce': _is_genforce, 'tensorflow': stylegan_tensorflow.recognise}
-
-
 def recognise(checkpoint: Checkpoint) -> str | None:
   """The dialect of a StyleGAN file, None if it is none."""
-  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
 
 
 def _parsed_fused(key: str, text: str) -> str:
   if text.lower() not in ('auto', 'true', 'false'):
     raise InputError('--option', f'{key}={text}', 'it is none of auto, true and false', f'give {key}=auto')
   return text.lower()
+
+
+DIALECTS = {
+  'genforce': Dialect(
+    _is_genforce,
+    '.pth',
+    'its code: random networks of 64 and 128 pixels',
+    {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive},
+  ),
+  'tensorflow': stylegan_tensorflow.DIALECT,
+}
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
@@ -68,9 +77,8 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   arrays, notes = genforce.chosen(checkpoint, weights)
-  known = {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive}
   choices = {'fused_scale': 'auto', 'final_tanh': False, 'mapping_lr_mul': 0.01}
-  choices |= chosen_options(given, known)
+  choices |= chosen_options(given, DIALECTS['genforce'].options)
   table = Table(arrays)
   table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
   layers = max(indices(arrays, r'synthesis\.layer(\d+)\..*'), default=-1)

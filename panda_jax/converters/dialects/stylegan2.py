@@ -14,6 +14,7 @@ from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
 from panda_jax.converters.layouts import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   Table,
   backwards,
@@ -49,16 +50,21 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
 
 
 DIALECTS = {
-  'genforce': _is_genforce,
-  'nvlabs': stylegan2_nvlabs.recognise,
-  'rosinality': stylegan2_rosinality.recognise,
-  'tensorflow': stylegan2_tensorflow.recognise,
+  'genforce': Dialect(
+    _is_genforce,
+    '.pth',
+    'its code: a random network of 64 pixels; variants: plain numpy',
+    {'final_tanh': parsed_bool, 'demodulate': parsed_bool, 'mapping_lr_mul': parsed_positive},
+  ),
+  'nvlabs': stylegan2_nvlabs.DIALECT,
+  'rosinality': stylegan2_rosinality.DIALECT,
+  'tensorflow': stylegan2_tensorflow.DIALECT,
 }
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """The dialect of a StyleGAN2 file, None if it is none."""
-  return next((name for name, is_it in DIALECTS.items() if is_it(checkpoint)), None)
+  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
@@ -85,8 +91,9 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   arrays, notes = genforce.chosen(checkpoint, weights)
-  known = {'final_tanh': parsed_bool, 'demodulate': parsed_bool, 'mapping_lr_mul': parsed_positive}
-  choices = {'final_tanh': False, 'demodulate': True, 'mapping_lr_mul': 0.01} | chosen_options(given, known)
+  choices = {'final_tanh': False, 'demodulate': True, 'mapping_lr_mul': 0.01} | chosen_options(
+    given, DIALECTS['genforce'].options
+  )
   table = Table(arrays)
   table.notes += [*notes, *(f'{name}={value}: not in the file' for name, value in choices.items())]
   outputs = indices(arrays, r'synthesis\.output(\d+)\..*')

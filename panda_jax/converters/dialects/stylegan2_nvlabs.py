@@ -12,6 +12,7 @@ from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.layouts import Exported, channel_rule, check_needs, unlike, widths_by_size
 from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
@@ -118,10 +119,18 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return bool(networks(checkpoint.tree, SIGNATURE))
 
 
+DIALECT = Dialect(
+  recognise,
+  '.pkl of modules; state dicts; modules in torch files; StyleGAN2-ADA, stylegan3',
+  'its code: random networks of 64 pixels, and conditional of 32; a trained one of 64; variants: plain numpy',
+  {name: parsed for name, (parsed, _) in STATED.items()},  # of state dicts
+)
+
+
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan2.convert."""
   network, notes = chosen(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
-  stated = chosen_options(given, {name: parsed for name, (parsed, _) in STATED.items()} if network.bare else {})
+  stated = chosen_options(given, DIALECT.options if network.bare else {})
   arrays = network.arrays
   table = Table(arrays)
   table.notes += notes

@@ -14,6 +14,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.layouts import Exported
 from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
@@ -92,7 +93,14 @@ def recognise(checkpoint: Checkpoint) -> str | None:
   return 'nvlabs' if networks(checkpoint.tree, SIGNATURE) else None
 
 
-DIALECTS = {'nvlabs': recognise}
+DIALECTS = {
+  'nvlabs': Dialect(
+    recognise,
+    '.pkl of modules; state dicts; modules in torch files',
+    'its code: random networks -T and -R of 64 pixels',
+    {name: parser for name, (parser, _) in STATED.items()},  # of state dicts
+  )
+}
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
@@ -107,7 +115,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     InputError: the file does not hold those weights; an unknown option.
   """
   held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
-  stated = chosen_options(options or {}, {name: entry[0] for name, entry in STATED.items()} if held.bare else {})
+  stated = chosen_options(options or {}, DIALECTS['nvlabs'].options if held.bare else {})
   module = held.module
   if held.bare:
     module, told = _as_module(module.state_dict, stated)

@@ -7,6 +7,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by, mapping_sizes, take_mapping, taps_of
 from panda_jax.converters.limits import shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import FUSED_FROM, Entry, check_grown, chosen_options, fits, size_of
 from panda_jax.generators.bounds import Taps
 from panda_jax.generators.stylegan import StyleGANOptions
@@ -22,9 +23,12 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_style')
 
 
+DIALECT = Dialect(recognise, '.pkl of TensorFlow', 'its code: random networks of 32 and 128 pixels; variants: plain numpy')
+
+
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan.convert."""
-  chosen_options(given, {})
+  chosen_options(given, DIALECT.options)
   source = Source(checkpoint, weights, FUNCTIONS)
   arrays, table, arguments = source.arrays, source.table, source.arguments
   resolution = source.resolution('synthesis/')

@@ -1,0 +1,65 @@
+"""`convert --list`: a line for each dialect, of which all that it promises is so."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from panda_jax.converters.dialects import FAMILIES, FORMATS
+from panda_jax.converters.listing import WIDTH, lines, rows
+from panda_jax.converters.projects import PROJECTS
+from panda_jax.errors import InputError
+from tests.commands.calls import call, run
+from tests.converters.test_networks import made
+from tests.generators import checkpoints, plain_stylegan3
+from tests.generators.test_stylegan3 import SMALL
+
+README = (Path(__file__).parents[2] / 'README.md').read_text()
+TREES = {
+  ('progan', 'genforce'): checkpoints.progan,
+  ('stylegan', 'genforce'): checkpoints.stylegan,
+  ('stylegan2', 'genforce'): checkpoints.stylegan2_genforce,
+  ('stylegan2', 'nvlabs'): lambda: checkpoints.stylegan2_nvlabs().state_dict,
+  ('stylegan2', 'rosinality'): checkpoints.stylegan2_rosinality,
+  ('stylegan3', 'nvlabs'): lambda: plain_stylegan3.random_checkpoint(np.random.default_rng(0), **SMALL),
+}
+
+
+def test_every_dialect_has_a_line():
+  told = [(row.family, row.dialect) for row in rows()]
+  for family in FAMILIES:
+    for dialect in importlib.import_module(f'panda_jax.converters.dialects.{family}').DIALECTS:
+      assert (family, dialect) in told
+  assert len(told) == len(set(told))
+  assert {row.exports for row in rows()} == {'', *FORMATS}
+
+
+@pytest.mark.parametrize('row', [row for row in rows() if row.options], ids=lambda row: f'{row.family} {row.dialect}')
+def test_its_options_are_those_that_are_taken(row):
+  with pytest.raises(InputError, match='there is no such option') as caught:
+    made(TREES[row.family, row.dialect](), colour='red')
+  assert caught.value.remedy == f'this layout knows {row.options}'
+
+
+@pytest.mark.parametrize('row', list(rows()), ids=lambda row: f'{row.family} {row.dialect}')
+def test_the_readme_says_the_same(row):
+  named = row.options.split(', ') if row.family != 'stylegan3' and row.options else []
+  for word in [row.exports, *named]:
+    assert word in README
+
+
+def test_it_fits_a_screen_and_names_all():
+  text = lines()
+  assert max(map(len, text)) <= WIDTH
+  whole = ' '.join(' '.join(text).split())
+  for project in PROJECTS:
+    assert project.name in whole
+
+
+def test_the_command(capsys):
+  done = run('convert', '--list')
+  assert done.returncode == 0
+  assert 'stylegan2   rosinality' in done.stdout
+  assert call('convert', 'file.pt', 'folder', '--list') == 2
+  assert 'there are none with --list' in capsys.readouterr().err
