@@ -60,6 +60,7 @@ FORMS = {
   'python run.py saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
   'python run.py remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
   'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
+  'panda-jax export DIR FILE --format=rosinality': Form('', {'DIR': 'generators/ffhq', 'FILE': 'exported.pt'}),
   'python -m converters network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
   f'{FIT} --features=FILE.npy --grid=16,16 --parts=8 --workdir=DIR': Form('', {'FILE.npy': 'flat.npy'}),
   f'{DEMO} --config.center=position --workdir=DIR': Form(LONG, {}, FEW),

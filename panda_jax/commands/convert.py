@@ -11,7 +11,10 @@ ARGUMENTS = 'SOURCE DESTINATION'
 EXAMPLES = (
   'convert network.pkl DESTINATION',
   'convert stylegan.pth DESTINATION --option=fused_scale=true',
+  'convert psp_ffhq_encode.pt DESTINATION --key=state_dict.decoder',
+  'convert 550000.pt DESTINATION --mean_w=10000',
   'convert biggan-deep-256/ DESTINATION',
+  'convert --list',
 )
 
 

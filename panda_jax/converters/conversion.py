@@ -33,7 +33,7 @@ def convert(
   """Converts a checkpoint into a folder that `load_generator` reads. Nothing in the file is run.
 
   Args:
-    source: a .pth, .pt, .bin or .pkl file, or for BigGAN the folder with config.json.
+    source: a .pth, .pt, .bin, .pkl or .safetensors file, or for BigGAN the folder with config.json.
     destination: a new folder.
     family: one of `FAMILIES`; 'auto' where the file tells.
     weights: 'ema', the averaged ones, or 'raw', those of the last step.

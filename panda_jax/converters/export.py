@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.converters.dialects import FORMATS
-from panda_jax.converters.layouts import Exported
+from panda_jax.converters.foreign import Exported
 from panda_jax.converters.safetensors import write_safetensors
 from panda_jax.converters.torchwriter import write_torch
 from panda_jax.errors import InputError

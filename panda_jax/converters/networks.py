@@ -20,7 +20,7 @@ BEFORE = r'(?:[^.]+\.){0,6}?'  # words that precede a key; bounded, for the sake
 MOST_FOUND = 16  # networks; a file with more is no checkpoint of a generator
 
 # Words of a name that tell which weights it holds. Any other says nothing: 'state_dict', 'module', 'decoder'.
-AVERAGED = re.compile(r'ema|Gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+')
+AVERAGED = re.compile(r'ema|gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+', re.IGNORECASE)
 LATEST = re.compile(r'[gG]|gen|generator|netG|G_model|params')
 OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # no generators, whatever their keys look like
 
@@ -92,10 +92,9 @@ def _holders(tree: object, names: tuple[str, ...], around: tuple[dict, ...]) -> 
   for _ in range(DEEPEST + 1):
     below = []
     for place, holder, outer in level:
-      if isinstance(holder, Module):
+      if isinstance(holder, dict | Module):
         yield place, holder, outer
-      elif isinstance(holder, dict):
-        yield place, holder, outer
+      if isinstance(holder, dict):
         inner = [(key, value) for key, value in holder.items() if isinstance(value, dict | Module)]
         below += [((*place, str(key)), value, (holder, *outer)) for key, value in inner]
     level = below
@@ -105,7 +104,9 @@ def _state_dicts(where: str, holder: dict, around: tuple[dict, ...], pattern: re
   arrays = {key: value for key, value in holder.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
   prefixes = dict.fromkeys(match[1] for key in arrays if (match := pattern.fullmatch(key)))
   for prefix in list(prefixes)[:MOST_FOUND]:
-    own = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+    others = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
+    kept = {key: value for key, value in arrays.items() if key.startswith(prefix) and not key.startswith(others)}
+    own = {key.removeprefix(prefix): value for key, value in kept.items()}
     name = '.'.join(filter(None, (where, prefix.removesuffix('.'))))
     outer = (holder, *around) if prefix else around
     yield Network(name, Module('', [], {}, own, {}), True, outer, len(arrays) - len(own))
@@ -132,12 +133,11 @@ def chosen(
   if not pool:
     raise InputError('--weights', weights, f'the file has no {latest}', 'leave the flag out')
   own = [network for network in pool if not {averaged, latest}.isdisjoint(network.words)]
+  own = own or [network for network in pool if not network.name]
   if len(pool) > 1 and len(own) != 1:
-    names = [shown(network.name or 'the whole file') for network in pool]
-    wanted = next(network.name for network in pool if network.name)
-    raise InputError(
-      'source', checkpoint.path, 'it holds several generators', f'choose one, such as --key={shown(wanted, 60)}', names
-    )
+    names = [shown(network.name) for network in pool]
+    remedy = f'choose one, such as --key={shown(names[0], 60)}'
+    raise InputError('source', checkpoint.path, 'it holds several generators', remedy, names)
   network = own[0] if own else pool[0]
   return network, _notes(network, weights, bool(means))
 

@@ -42,6 +42,7 @@ PROJECTS = (
   Project('GPEN, which restores photographs', r'ecd\d+\.\d+\..+', PART),
   Project('CodeFormer, which restores photographs', r'quantize\.embedding\.weight'),
   Project('a network for larger photographs (ESRGAN)', r'(body\.\d+\.rdb1|RRDB_trunk)\..+'),
+  Project('a StyleGAN of mmgeneration', r'style_mapping\.\d+\.weight'),
   Project('StyleGAN2 of BasicSR', r'style_convs\.\d+\.modulated_conv\..+', "convert rosinality's file of it"),
   Project("StyleGAN of rosinality's style-based-gan-pytorch", r'progression\.\d+\.conv1\..+'),
   Project('StyleSwin', r'layers\.\d+\.blocks\.\d+\.attn\.\d+\..+'),

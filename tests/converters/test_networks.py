@@ -211,6 +211,11 @@ class TestSeveral:
     with pytest.raises(InputError, match=r'it holds several generators: nets\.A, nets\.B; .* --key=nets\.A'):
       made(tree)
 
+  def test_the_one_that_nothing_precedes_comes_first(self, tree):
+    conversion, ours = made({**tree['nets']['A'], **prefixed('twin.', tree['nets']['B']), 'latent_avg': MEAN})
+    assert_same(ours, made({'g_ema': tree['nets']['A'], 'latent_avg': MEAN})[1])
+    assert f'arrays of other networks beside the generator: {len(tree["nets"]["B"])}' in conversion.notes
+
   @pytest.mark.parametrize('key', ['nets.B', 'nets/B'])
   def test_a_key_chooses(self, tree, key):
     _, ours = made(tree, key=key)

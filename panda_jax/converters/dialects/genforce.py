@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.layouts import check_needs
+from panda_jax.converters.foreign import check_needs
 from panda_jax.converters.networks import chosen as chosen_network
 from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, backwards, indices, shape_of, size_of

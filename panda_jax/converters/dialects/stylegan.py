@@ -7,7 +7,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan_tensorflow
-from panda_jax.converters.layouts import Exported, channel_rule, widths_by_size
+from panda_jax.converters.foreign import Exported, channel_rule, widths_by_size
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   FUSED_FROM,

@@ -13,7 +13,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
-from panda_jax.converters.layouts import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
+from panda_jax.converters.foreign import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   Table,

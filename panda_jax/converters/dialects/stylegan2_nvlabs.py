@@ -10,7 +10,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
-from panda_jax.converters.layouts import Exported, channel_rule, check_needs, unlike, widths_by_size
+from panda_jax.converters.foreign import Exported, channel_rule, check_needs, unlike, widths_by_size
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks

@@ -7,7 +7,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
-from panda_jax.converters.layouts import Exported, check_needs, unlike, widths_by_size
+from panda_jax.converters.foreign import Exported, check_needs, unlike, widths_by_size
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (

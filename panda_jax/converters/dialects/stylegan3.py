@@ -12,7 +12,7 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
-from panda_jax.converters.layouts import Exported
+from panda_jax.converters.foreign import Exported
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks

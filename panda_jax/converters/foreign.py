@@ -1,4 +1,4 @@
-"""What the exports of the dialects share: what they make, what their code has not, and the arguments of its classes."""
+"""Classes of other code: what they have not, and their arguments. The exports of the dialects share it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
