@@ -6,7 +6,7 @@ from absl import flags
 
 from panda_jax.commands import options as shared
 from panda_jax.commands import requests, sentences
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, printable
 
 EXAMPLES = (
   'sample --generator=cats64 --seeds=0-15 --truncation=0.7 --out=DIR',
@@ -34,6 +34,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.files.arrays import read_npy
+  from panda_jax.generators.disk import read_description
   from panda_jax.generators.labels import parsed_labels
   from panda_jax.results.sample import sample_into
   from panda_jax.runtime.progress import Progress
@@ -68,3 +69,6 @@ def run(options: flags.FlagValues, call) -> None:
       on_samples=progress.samples_done,
     )
   sentences.print_written(Path(options.out), shapes, 'images.png')
+  lacking = read_description(options.generator).get('lacking')
+  if options.noise == 'const' and isinstance(lacking, dict) and isinstance(lacking.get('noise'), str):
+    print(printable(f'note: noise is {lacking["noise"]}'))

@@ -21,6 +21,7 @@ class Conversion:
     unused: {key in the file: why it may be left out}.
     problems: all that is missing, left over or of the wrong shape, each naming its key.
     notes: what the user should know about this conversion.
+    lacking: what the file has not, and what stands for it: {'noise': a sentence}.
     mean: how the mean of w was estimated; None where it was not.
   """
 
@@ -32,6 +33,7 @@ class Conversion:
   unused: dict[str, str] = dataclasses.field(default_factory=dict)
   problems: list[str] = dataclasses.field(default_factory=list)
   notes: list[str] = dataclasses.field(default_factory=list)
+  lacking: dict[str, str] = dataclasses.field(default_factory=dict)
   mean: dict | None = None
 
 

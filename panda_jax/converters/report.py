@@ -21,6 +21,7 @@ def description(checkpoint: Checkpoint, conversion: Conversion, weights: str) ->
       'dialect': conversion.dialect,
       'weights': weights,
     },
+    **({'lacking': dict(conversion.lacking)} if conversion.lacking else {}),
     **({'mean_w': conversion.mean} if conversion.mean else {}),
     'licence': LICENCE.format(name=checkpoint.path.name),
     'report': {

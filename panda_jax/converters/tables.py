@@ -85,7 +85,7 @@ class Table:
     arrays: {key: array} of the file.
 
   Attributes:
-    tensors, sources, unused, problems, notes: see assemble.Conversion.
+    tensors, sources, unused, problems, notes, lacking: see assembly.Conversion.
   """
 
   def __init__(self, arrays: Mapping[str, object]):
@@ -95,6 +95,7 @@ class Table:
     self.unused: dict[str, str] = {}
     self.problems = [f'{key}: not an array' for key in arrays if key not in self._arrays]
     self.notes: list[str] = []
+    self.lacking: dict[str, str] = {}
     self._known: set[str] = set()
 
   def take(self, entries: Iterable[Entry]) -> None:
@@ -134,7 +135,9 @@ class Table:
     # Where the sizes could not be told, no key was looked for, so none is left over.
     problems = self.problems + ([f'{key}: unknown key' for key in left] if options is not None else [])
     problems = list(dict.fromkeys(problems))
-    return Conversion(family, dialect, options, self.tensors, self.sources, self.unused, problems, self.notes)
+    return Conversion(
+      family, dialect, options, self.tensors, self.sources, self.unused, problems, self.notes, self.lacking
+    )
 
 
 def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> None:

@@ -12,7 +12,8 @@ from panda_jax.converters.networks import networks, under
 from panda_jax.converters.projects import PROJECTS
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import leaves
-from tests.converters.writers import module, write_legacy, write_zip
+from tests.commands.calls import call
+from tests.converters.writers import module, state_dict, write_legacy, write_zip
 from tests.generators import checkpoints
 from tests.generators.checkpoints import DATA, checkpoint, stored
 from tests.generators.parity import IMAGE, close, nhwc
@@ -119,6 +120,18 @@ class TestNoiseThatIsNotThere:
     drawn = {key: random.randn(*array.shape).astype(np.float32) for key, array in noises(rosinality['g_ema']).items()}
     assert_same(ours, made(rosinality | {'g_ema': rosinality['g_ema'] | drawn})[1])
     assert 'noises: not in the file; drawn in order by numpy.random.RandomState(3).randn' in conversion.notes
+
+  def test_the_command_that_is_asked_for_it_says_so(self, without, tmp_path, capsys):
+    path = tmp_path / 'file.pt'
+    path.write_bytes(write_zip({'g_ema': state_dict(without['g_ema']), 'latent_avg': without['latent_avg']}))
+    assert call('convert', path, tmp_path / 'made') == 0
+    for noise in ('const', 'none', 'random'):
+      out = tmp_path / noise
+      assert call('sample', f'--generator={tmp_path / "made"}', '--seeds=0', f'--noise={noise}', f'--out={out}') == 0
+      assert ('note: noise is not in the file' in capsys.readouterr().out.split('images.png')[-1]) == (noise == 'const')
+    const, none, random = (np.load(tmp_path / noise / 'images.npy') for noise in ('const', 'none', 'random'))
+    np.testing.assert_allclose(const, none, atol=1e-6)  # see above
+    assert np.abs(random - none).max() > 0.1
 
   def test_a_seed_is_not_for_files_that_have_it(self, rosinality):
     with pytest.raises(InputError, match='noise_seed=3: the file has noise of its own; leave this option out'):

@@ -42,6 +42,7 @@ LAYOUT = Layout(
 )
 SIGNATURE = r'(to_rgb1|conv1|convs\.\d+)\.conv\.modulation\.weight'
 AVERAGED, LATEST = 'g_ema', 'g'
+LACKING = 'not in the file, so stored noise is none; --noise=random draws it, convert --option=noise_seed=0 keeps it'
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
@@ -181,8 +182,7 @@ def _make_noise(table: Table, options: StyleGAN2Options, seed: int | None) -> No
     noise = np.zeros((size, size, 1)) if seed is None else random.randn(size, size, 1)
     table.tensors[f'convs.{i}.noise'] = noise.astype(np.float32)
   if seed is None:
-    table.notes.append(
-      'noises: not in the file, so stored noise is none; --noise=random draws it, --option=noise_seed=0 keeps it'
-    )
+    table.lacking['noise'] = LACKING
+    table.notes.append(f'noises: {LACKING}')
   else:
     table.notes.append(f'noises: not in the file; drawn in order by numpy.random.RandomState({seed}).randn')
