@@ -1,7 +1,7 @@
 """What a checkpoint file holds, without torch and without running anything that the file says.
 
-The container is told by content: zip and legacy torch files, pickles of PyTorch or TensorFlow as NVlabs writes them, and
-safetensors. Reading takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides
+The container is told by content: zip and legacy torch files, NVlabs' pickles of PyTorch or TensorFlow, and safetensors.
+Reading takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides
 (limits.py).
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, progan_tensorflow
-from panda_jax.converters.foreign import Exported, channel_rule, widths_by_size
+from panda_jax.converters.foreign import Exported, channel_rule, check_needs, widths_by_size
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
@@ -128,6 +128,8 @@ def _entries(options: ProGANOptions, fused: bool):
 
 
 def _export_genforce(options: ProGANOptions, tensors: dict[str, np.ndarray]) -> Exported:
+  if options.num_classes:
+    check_needs('genforce', options, joint_norm=(False,))
   channels = widths_by_size('genforce', options.widths)
   arrays = backwards(_entries(options, fused=False), tensors)
   arrays |= genforce.grown('output', list(channels.values()), options.image_channels)

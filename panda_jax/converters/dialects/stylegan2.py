@@ -149,6 +149,7 @@ def _export_genforce(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) 
     activation=('lrelu',),
     mapping_activation=('lrelu',),
     noise=('spatial', 'channel'),
+    start=((4, 4),),
   )
   channels = widths_by_size('genforce', options.widths)
   table = list(entries(options, GENFORCE))

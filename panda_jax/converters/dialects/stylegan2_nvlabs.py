@@ -318,7 +318,13 @@ def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exporte
   arguments = {name: getattr(options, name) for name in ('z_dim', 'w_dim')}
   arguments |= {'c_dim': options.num_classes, 'img_resolution': options.resolution}
   arguments |= {'img_channels': options.image_channels, 'mapping_kwargs': mapping, 'synthesis_kwargs': synthesis}
-  return Exported(arrays, arguments, unlike(options, clamps=True, scaled_epsilon=False))
+  notes = unlike(options, clamps=True, scaled_epsilon=False)
+  if options.start != (4, 4):
+    arguments['init_res'] = list(options.start)
+    notes.append(
+      'its code makes square images only; forks of it load this one (eps696, or StyleGAN-Human with square=False)'
+    )
+  return Exported(arrays, arguments, notes)
 
 
 def _kernel(taps: tuple) -> np.ndarray:

@@ -150,6 +150,7 @@ def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exporte
     num_classes=(0,),
     noise=('spatial',),
     image_channels=(3,),
+    start=((4, 4),),
     z_dim=(options.w_dim,),
     mapping_widths=((options.w_dim,) * layers,),
   )
@@ -178,8 +179,8 @@ def _make_noise(table: Table, options: StyleGAN2Options, seed: int | None) -> No
   """The noise that a file lacks: none, or what rosinality's code draws where a file has none, from a stated seed."""
   random = np.random.RandomState(seed)
   for i in range(options.rows - 1):
-    size = 4 * 2 ** ((i + 1) // 2)
-    noise = np.zeros((size, size, 1)) if seed is None else random.randn(size, size, 1)
+    shape = (*options.size(i + 1), 1)
+    noise = np.zeros(shape) if seed is None else random.randn(*shape)
     table.tensors[f'convs.{i}.noise'] = noise.astype(np.float32)
   if seed is None:
     table.lacking['noise'] = LACKING

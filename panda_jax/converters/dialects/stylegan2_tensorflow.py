@@ -51,7 +51,9 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_main')
 
 
-DIALECT = Dialect(recognise, '.pkl of TensorFlow', 'its code: random networks, stylegan2 and stylegan2-ada; variants: plain numpy')
+DIALECT = Dialect(
+  recognise, '.pkl of TensorFlow', 'its code: random networks, stylegan2 and stylegan2-ada; variants: plain numpy'
+)
 
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:

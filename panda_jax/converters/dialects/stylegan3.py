@@ -24,6 +24,7 @@ from panda_jax.converters.tables import (
   fits,
   indices,
   number,
+  parsed_bool,
   parsed_bound,
   parsed_count,
   parsed_positive,
@@ -85,6 +86,7 @@ STATED = {
   'lrelu_upsampling': (parsed_count, 'lrelu_upsampling'),
   'conv_clamp': (parsed_bound, 'conv_clamp'),
   'mapping_lr_mul': (parsed_positive, 'lr_multiplier'),
+  'square': (parsed_bool, 'square'),
 }
 
 
@@ -151,7 +153,7 @@ def _as_module(arrays: dict, stated: dict) -> tuple[Module, list[str]]:
     'z_dim': inputs - (w_dim or 0 if classes else 0) if inputs is not None else None,
     'c_dim': classes,
     'w_dim': w_dim,
-    'img_resolution': names[-1][1] if names else None,
+    'img_resolution': names[-1][1] * (1 if stated.get('square', True) else 2) if names else None,
     'img_channels': names[-1][2] if names else None,
     'num_layers': len(names) - 1,
     'conv_kernel': kernel,
@@ -361,6 +363,8 @@ def _export_nvlabs(options: StyleGAN3Options, tensors: dict[str, np.ndarray]) ->
   names = {'c_dim': 'num_classes', 'img_resolution': 'resolution', 'img_channels': 'image_channels'}
   told = [name for name in ARGUMENTS if name not in ('num_layers', 'channel_base', 'channel_max')]
   arguments = {name: getattr(options, names.get(name, name)) for name in told}
+  if options.square:  # an argument that only StyleGAN-Human's class has
+    del arguments['square']
   arguments |= {'num_layers': len(layers) - 1, **_channel_rule(options), 'mapping_kwargs': mapping}
   return Exported(arrays, arguments)
 

@@ -23,7 +23,9 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_style')
 
 
-DIALECT = Dialect(recognise, '.pkl of TensorFlow', 'its code: random networks of 32 and 128 pixels; variants: plain numpy')
+DIALECT = Dialect(
+  recognise, '.pkl of TensorFlow', 'its code: random networks of 32 and 128 pixels; variants: plain numpy'
+)
 
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
