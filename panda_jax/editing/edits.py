@@ -34,9 +34,10 @@ class _Value:
   __hash__ = None  # type: ignore[assignment]  # like arrays
 
   def __eq__(self, other) -> bool:
-    if not isinstance(other, _Value):
+    if not isinstance(self, Edit | Composed) or not isinstance(other, Edit | Composed):
       return NotImplemented
-    return [_bytes(term) for term in compose([self]).terms] == [_bytes(term) for term in compose([other]).terms]
+    own, others = (sorted(map(_bytes, edit.terms)) for edit in (self, other))
+    return own == others
 
   def save(
     self,

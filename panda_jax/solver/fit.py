@@ -275,10 +275,19 @@ def fit(
 
   with small_matrices_in_float64(), one_blas_thread(), _compilations_told(clock, bar), bar:
     with clock.phase('features'):
-      # Nothing waits for the hash of an array but a state to go on from.
-      options = {'hashed': resume is not None, 'like': like, 'on_plan': on_plan, 'on_samples': seen}
-      found = intake.taken(source, center, store, storage, budget, batch, **options)
-    state = resume(found.sha256) if resume else None
+      found = intake.taken(
+        source,
+        center,
+        store,
+        storage,
+        budget,
+        batch,
+        hashed=resume is not None,  # nothing else waits for the hash of an array
+        like=like,
+        on_plan=on_plan,
+        on_samples=seen,
+      )
+    state = resume(found.digest()) if resume else None
     # Sums over features that live elsewhere round otherwise.
     before = (state.store, state.budget) if state is not None and store == 'auto' else ()
     with clock.phase('features'):
