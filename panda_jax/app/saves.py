@@ -6,7 +6,6 @@ Whoever reaches the page can save. So there is a limit to how many edits, and to
 import dataclasses
 import os
 import re
-import shlex
 import shutil
 import threading
 from pathlib import Path
@@ -24,7 +23,7 @@ from panda_jax.generators import latent_files
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import draw_images
 from panda_jax.results.samples import Samples
-from panda_jax.runtime.invocation import program_name
+from panda_jax.results.suggestions import typed
 
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
@@ -170,7 +169,7 @@ def _command(engine: Engine, choice: Choice, shown: Samples, folder: Path) -> st
   seeds = f'--seeds={",".join(map(str, choice.seeds))}'
   arguments += [seeds if shown.given is None else f'--latents={folder / LATENTS}']
   arguments += [f'--labels={folder / LABELS}'] * (shown.labels is not None) + ['--refined'] * choice.refined
-  return shlex.join([*program_name().split(), 'edit', *arguments])
+  return typed('edit', arguments)
 
 
 def readable(workdir: Path, name: str, file: str) -> Path | None:

@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from panda_jax.results.report_folders import (
   told_apart,
 )
 from panda_jax.runtime import notebook
-from panda_jax.runtime.invocation import program_name
 from panda_jax.workdir.config import FLAGS, default_config
 from panda_jax.workdir.finished_fit import digest_of
 from panda_jax.workdir.records import SUMMARY, config_form
@@ -205,12 +203,12 @@ def appearances(workdir: Path, factors: Factors) -> str:
 def fit_command(workdir: Path, config: dict) -> str:
   """The command that makes the fit again."""
   defaults = default_config().to_dict()
-  words = [*program_name().split(), 'fit']
+  words = []
   for key, value in config.items():
     if key in defaults and value != defaults[key]:
       flag = key if key in FLAGS else f'config.{key}'
       words.append(f'--{flag}={value}')
-  return shlex.join([*words, f'--workdir={workdir}'])
+  return suggestions.typed('fit', [*words, f'--workdir={workdir}'])
 
 
 def commands(workdir: Path, config: dict, factors: Factors, found: list[Path], strength: object) -> str:

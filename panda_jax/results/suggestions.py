@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,5 +31,9 @@ def commands(workdir: str | os.PathLike, factors: Factors, strength: float = USU
   }
   if factors.provenance.get('generator') is None:
     given = {'refine': [], 'saliency': given['saliency'], 'report': []}
-  program = program_name().split()
-  return {name: shlex.join([*program, name, f'--workdir={workdir}', *flags]) for name, flags in given.items()}
+  return {name: typed(name, [f'--workdir={workdir}', *flags]) for name, flags in given.items()}
+
+
+def typed(name: str, flags: Iterable[str]) -> str:
+  """A command as a shell takes it, with the program as it was started."""
+  return shlex.join([*program_name().split(), name, *flags])
