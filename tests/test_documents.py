@@ -21,16 +21,14 @@ from PIL import Image
 from examples.train_generator import __main__ as train
 from examples.train_generator import embed
 from examples.train_generator import evaluate as evaluation
-from panda_jax import catalog
-from panda_jax.catalog import Settings
 from panda_jax.commands import program
-from panda_jax.editing.zoo import read_zoo
 from panda_jax.generators.disk import folder_of
 from tests.commands.calls import call
 from tests.documents import ROOT, documents, pieces
 
 DATA = ROOT / 'tests' / 'data'
-FEW = ('--samples=16', '--config.restarts=2')
+SHORT = ('--config.restarts=2', '--config.max_iterations=4')
+FEW = ('--samples=16', *SHORT)
 LONG, READ, OUTSIDE = 'slow', 'read', 'looked at'
 
 
@@ -62,7 +60,9 @@ FORMS = {
   'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
   'panda-jax export DIR FILE --format=rosinality': Form('', {'DIR': 'generators/ffhq', 'FILE': 'exported.pt'}),
   'python -m converters network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
-  f'{FIT} --features=FILE.npy --grid=16,16 --parts=8 --workdir=DIR': Form('', {'FILE.npy': 'flat.npy'}),
+  f'{FIT} --features=FILE.npy --grid=16,16 --parts=8 --workdir=DIR': Form('', {'FILE.npy': 'flat.npy'}, SHORT),
+  f'{FIT} --features=FILE.npy --parts=8 --workdir=DIR': Form('', {}, SHORT),
+  f'{FIT} --features=NCHW.npy --layout=NCHW --parts=8 --workdir=DIR': Form('', {}, SHORT),
   f'{DEMO} --config.center=position --workdir=DIR': Form(LONG, {}, FEW),
   f'{DEMO} --workdir=runs/demo': Form(LONG, {}, FEW),
   f'{DEMO}:smoke --workdir=runs/smoke': Form(LONG, {'runs/smoke': 'runs/smoke_demo'}),
@@ -70,10 +70,10 @@ FORMS = {
   f'{CATS}:smoke --workdir=runs/smoke': Form(LONG),
   f'{CATS} --parts=16 --workdir=runs/cats16': Form(LONG, {'=16': '=3'}, (*FEW, '--appearances=4')),
   f'{FIT} --generator=generators/ffhq --layer=5 --samples=1000 --parts=8 --workdir=runs/ffhq': Form(
-    LONG, {'1000': '16'}, FEW[1:]
+    LONG, {'1000': '16'}, SHORT
   ),
   f'{FIT} --generator=generators/biggan --layer=6 --samples=500 --labels=207,208 --parts=8 --workdir=runs/dogs': Form(
-    LONG, {'500': '16', '207,208': '1,2', '--layer=6': '--layer=2'}, FEW[1:]
+    LONG, {'500': '16', '207,208': '1,2', '--layer=6': '--layer=2'}, SHORT
   ),
   f'{DISCOVER} --generator=cats64 --region=20,32,10,55 --references=1': Form(READ),
   f'{DISCOVER} --method=sefa --generator=cats64 --out=DIR': Form(LONG),
@@ -81,13 +81,14 @@ FORMS = {
     LONG, {}, ('--references=1',)
   ),
   f'{COMPARE}:smoke --workdir=runs/compare_smoke': Form(READ),  # tests/compare/test_command.py runs it
-  'python run.py catalog --workdir=runs/cats16': Form(LONG),
+  'python run.py catalog --workdir=runs/cats16': Form(
+    READ
+  ),  # tests/catalog/test_page.py runs it, and edits from its file
   'python run.py edit --workdir=runs/cats16 --zoo=runs/cats16/catalog/catalog.json '
-  "--name='part 0 · appearance 16 · -'": Form(LONG, {'part 0 · appearance 16 · -': 'FIRST'}),
+  "--name='part 0 · appearance 16 · -'": Form(READ),
   'python -m panda_jax.app --workdir runs/cats64 runs/cats16': Form(LONG),
-  f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(
-    LONG, {'runs/smoke': 'runs/smoke_train'}
-  ),
+  # tests/examples/test_train_loop.py runs it
+  f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(READ),
 }
 PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in tests of its own
   'XLA_FLAGS=--xla_force_host_platform_device_count=8 ',
@@ -166,9 +167,6 @@ def reader(place, monkeypatch):
   """Somebody in that folder."""
   monkeypatch.chdir(place)
   monkeypatch.setattr('panda_jax.app.server.serve', lambda *given: None)
-  small = Settings(screened=8, measured=6, heldout=6, unedited=8, pairs=2, top=3, random=1)
-  plain = catalog.catalog_into
-  monkeypatch.setattr(catalog, 'catalog_into', lambda out, opened, **given: plain(out, opened, small, **given))
   return place
 
 
@@ -178,8 +176,6 @@ def typed(command: str, form: Form, number: int) -> list[str]:
     assert old in command
     command = command.replace(old, new)
   words = [word for word in [*shlex.split(command), *form.more] if not re.fullmatch(r'[A-Z_]+=.*', word)]
-  if 'FIRST' in command:
-    words = [word.replace('FIRST', next(iter(read_zoo('runs/cats16/catalog/catalog.json')))) for word in words]
   return [re.sub(r'(^|=)DIR$', rf'\1runs/dir{number}', word) for word in words]
 
 
@@ -270,7 +266,7 @@ def test_a_command(command, reader, monkeypatch, capsys):
 @pytest.mark.slow
 def test_commands_that_take_long(reader, monkeypatch, capsys):
   """In the order of the documents: some need what others wrote."""
-  order = sorted(marked(True), key=lambda command: ('fit' not in command, 'catalog.json' in command))
+  order = sorted(marked(True), key=lambda command: 'fit' not in command)
   for command in order:
     check(command, monkeypatch, capsys)
     capsys.readouterr()
