@@ -34,7 +34,7 @@ def assert_one_sentence(text: str, *expected: str) -> None:
 def features(tmp_path_factory):
   """Features whose fit lasts some seconds after its first checkpoint, and its factors in one process."""
   folder = tmp_path_factory.mktemp('failures')
-  np.save(folder / 'z.npy', np.concatenate([planted.structured(400, (24, 24), 32, seed) for seed in range(3)]))
+  np.save(folder / 'z.npy', np.concatenate([planted.structured(150, (24, 24), 32, seed) for seed in range(3)]))
   arguments = [f'--features={folder / "z.npy"}', '--parts=12', '--config.checkpoint_seconds=0']
   workdir = folder / 'whole'
   [(status, text)] = ended([start([sys.executable, 'run.py', 'fit', *arguments, f'--workdir={workdir}'])])
