@@ -1,14 +1,16 @@
-"""BigGAN-deep as published for 128, 256 and 512 pixels, with its spectral norms folded into the weights.
+"""BigGAN and BigGAN-deep, with their spectral norms folded into the weights.
 
 Source: Brock, Donahue and Simonyan 2019, Large Scale GAN Training for High Fidelity Natural Image Synthesis, appendix B
-(the deep architecture), and the published weights' own ways where the paper leaves them open.
+(both architectures), and the published weights' own ways where the paper leaves them open: the deep ones of TFHub,
+whose batch norms have statistics for each truncation; those of BigGAN-PyTorch and PyTorch-StudioGAN, which have one.
 Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, one per truncation.
 """
 
 import dataclasses
 import math
 import numbers
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,52 +20,117 @@ from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
-from panda_jax.generators.base import Buffer, checked_features, checked_layer, checked_z, label_rows
-from panda_jax.generators.bounds import LARGEST_RESOLUTION, Repeated, Size, SizeOrZero, Within
-from panda_jax.generators.layers import conv, matmul, per_channel
+from panda_jax.generators.base import (
+  checked_features,
+  checked_layer,
+  checked_truncation,
+  checked_z,
+  label_rows,
+  sample_normal,
+)
+from panda_jax.generators.biggan_blocks import Attention, BatchNorm, Convolution, DeepBlock, PlainBlock, normal
+from panda_jax.generators.bounds import LARGEST_RESOLUTION, LATER, Classes, Repeated, Size, SizeOrZero, Within
+from panda_jax.generators.layers import matmul
 from panda_jax.generators.protocol import State
 from panda_jax.runtime.compatibility import List, register_dataclass
+
+BLOCKS = 'deep', 'deep_convolved', 'plain'
+CONDITIONING = 'joint', 'split', 'class'
+
+
+class Part(NamedTuple):
+  """A residual block, or a self-attention, whose `block` is None and whose channels stay."""
+
+  block: int | None
+  up: bool
+  inputs: int
+  outputs: int
 
 
 @dataclasses.dataclass(frozen=True)
 class BigGANOptions:
-  """What fixes a BigGAN-deep.
+  """What fixes a BigGAN.
 
   Attributes:
-    z_dim: numbers in z, and in the embedding of a class.
-    num_classes: of the embedding.
-    channel_width: channels of the last block; other widths are multiples of it.
+    z_dim: numbers in z.
+    num_classes: 0 for an unconditional one.
+    channel_width: the unit of widths.
     blocks: (up, in, out) of each block, widths in units of channel_width; `up` doubles the grid.
-    attention_position: the self-attention comes before this block; none if there is no such block.
-    n_stats: T, the truncations from 0 to 1 for which batch-norm statistics are stored.
-    eps: of all batch norms.
+    attention_position: a self-attention comes before this block, none if there is no such block; or before each of
+      these blocks, where the count of blocks stands for the end.
+    n_stats: T, the truncations from 0 to 1 for which batch-norm statistics are stored; with 1 they do not depend on it.
+    eps: of the batch norms in blocks.
     image_channels: kept of the last convolution.
+    block: 'deep', of four convolutions, the short cut keeps the first channels; 'deep_convolved', the short cut is a
+      convolution; 'plain', of two convolutions and a convolution as the short cut.
+    conditioning: 'joint', the first linear map and each block see z and the class; 'split', each sees a piece of z of
+      its own, and blocks the class too; 'class', the first linear map sees z, and blocks the class.
+    embedding_dim: numbers that a class is embedded in, None for z_dim; with 0 it is the row of the label itself.
+    last_eps: of the last batch norm, None for `eps`.
   """
 
   z_dim: Size
-  num_classes: Annotated[int, Within(1, 1 << 20)]
+  num_classes: Classes
   channel_width: Size
   blocks: Annotated[tuple[tuple[bool, Size, Size], ...], Repeated(1, 128)]
-  attention_position: SizeOrZero
-  n_stats: Annotated[int, Within(2, 1024)]
+  attention_position: SizeOrZero | Annotated[tuple[SizeOrZero, ...], Within(0, 129)]
+  n_stats: Annotated[int, Within(1, 1024)]
   eps: Annotated[float, Within(0, 1)]
   image_channels: Size = 3
+  block: str = dataclasses.field(default='deep', metadata=LATER)
+  conditioning: str = dataclasses.field(default='joint', metadata=LATER)
+  embedding_dim: SizeOrZero | None = dataclasses.field(default=None, metadata=LATER)
+  last_eps: Annotated[float, Within(0, 1)] | None = dataclasses.field(default=None, metadata=LATER)
 
   @property
   def resolution(self) -> int:
     """Of the image."""
     return 4 * 2 ** sum(up for up, _, _ in self.blocks)
 
+  @property
+  def label_width(self) -> int:
+    """Numbers by which a class enters: of its embedding, or of the label itself."""
+    width = self.z_dim if self.embedding_dim is None else self.embedding_dim
+    return width or self.num_classes
+
+  @property
+  def pieces(self) -> list[slice]:
+    """Which numbers of z the first linear map sees, and then each block."""
+    d, count = self.z_dim, len(self.blocks)
+    if self.conditioning == 'split':
+      width = d // (count + 1)
+      return [slice(i * width, (i + 1) * width) for i in range(count + 1)]
+    return [slice(0, d)] + [slice(0, d if self.conditioning == 'joint' else 0)] * count
+
+  def parts(self) -> Iterator[Part]:
+    """The blocks and the attention, in order."""
+    position, ch = self.attention_position, self.channel_width
+    attended = position if isinstance(position, tuple) else (position,)
+    for i, (up, inputs, outputs) in enumerate(self.blocks):
+      if i in attended:
+        yield Part(None, False, ch * inputs, ch * inputs)
+      yield Part(i, up, ch * inputs, ch * outputs)
+    if isinstance(position, tuple) and len(self.blocks) in position:
+      last = ch * self.blocks[-1][2]
+      yield Part(None, False, last, last)
+
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
     bounds.check(self)
+    for name, value, known in (
+      ('block', self.block, BLOCKS),
+      ('conditioning', self.conditioning, CONDITIONING),
+    ):
+      if value not in known:
+        raise InputError(name, value, 'there is no such one', f'give one of {", ".join(known)}')
     width = self.blocks[0][1]
     for up, inputs, outputs in self.blocks:
-      if inputs != width or outputs not in (inputs, inputs // 2):
+      if inputs != width or (self.block == 'deep' and outputs not in (inputs, inputs // 2)):
+        kept = ', and keep or halve it' if self.block == 'deep' else ''
         raise InputError(
           'blocks',
           (up, inputs, outputs),
-          f'it does not continue the width {width} of the block before, and keep or halve it',
+          f'it does not continue the width {width} of the block before{kept}',
           'give (up, in, out) of each block in order',
         )
       width = outputs
@@ -71,6 +138,16 @@ class BigGANOptions:
       raise InputError(
         'blocks', f'{len(self.blocks)} of them', 'they double the grid too often', f'make {LARGEST_RESOLUTION} at most'
       )
+    places = self.attention_position
+    if isinstance(places, tuple) and (sorted(set(places)) != list(places) or max(places, default=0) > len(self.blocks)):
+      raise InputError('attention_position', places, 'they are no places among the blocks', 'give them in order')
+    if self.conditioning == 'split' and self.z_dim % (len(self.blocks) + 1):
+      pieces = len(self.blocks) + 1
+      raise InputError(
+        'z_dim', self.z_dim, f'it cannot be split into {pieces} equal pieces', f'give {pieces} times one'
+      )
+    if not self.num_classes and (self.embedding_dim != 0 or self.conditioning == 'class'):
+      raise InputError('num_classes', 0, 'blocks see an embedding of the class', 'give the number of classes')
 
 
 def deep_options(resolution: int = 256, channel_width: int = 128, num_classes: int = 1000) -> BigGANOptions:
@@ -91,7 +168,7 @@ class ClassLatents:
 
   Attributes:
     z: (N, z_dim), after truncation.
-    embedding: (N, z_dim), of the class.
+    embedding: (N, label_width), of the class.
     statistics: (N, T), how the rows of batch-norm statistics are mixed for the truncation of each sample.
   """
 
@@ -101,7 +178,7 @@ class ClassLatents:
 
   @property
   def condition(self) -> jax.Array:
-    """(N, 2 z_dim), what every block sees."""
+    """(N, z_dim + label_width), all that a block can see."""
     return jnp.concatenate([self.z, self.embedding], axis=1)
 
   def replace(self, **changes) -> 'ClassLatents':
@@ -125,111 +202,13 @@ def statistics_mixture(truncation: float, n_stats: int) -> np.ndarray:
   return mixture
 
 
-def _normal(rngs: nnx.Rngs, *shape: int) -> jax.Array:
-  fan_in = math.prod(shape[:-1])
-  return jax.random.normal(rngs.params(), shape) / math.sqrt(fan_in)
-
-
-class Convolution(nnx.Module):
-  """A convolution k x k with zero padding; weight (k, k, in, out), bias (out,)."""
-
-  def __init__(self, size: int, inputs: int, outputs: int, rngs: nnx.Rngs):
-    self.weight = nnx.Param(_normal(rngs, size, size, inputs, outputs))
-    self.bias = nnx.Param(jnp.zeros(outputs))
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    weight = self.weight[...]
-    y = matmul(x, weight[0, 0]) if weight.shape[0] == 1 else conv(x, weight)
-    return y + per_channel(self.bias[...])
-
-
-class BatchNorm(nnx.Module):
-  """Batch norm with stored statistics for each truncation, and scale and offset learnt (C,) or made from the condition.
-
-  means, variances: (T, C); scale, offset: (condition, C), where the factor is 1 + condition @ scale, or (C,).
-  """
-
-  def __init__(self, channels: int, condition: int | None, n_stats: int, eps: float, rngs: nnx.Rngs):
-    self.eps = eps
-    self.means = Buffer(jnp.zeros((n_stats, channels)))
-    self.variances = Buffer(jnp.ones((n_stats, channels)))
-    if condition is None:
-      self.scale, self.offset = nnx.Param(jnp.ones(channels)), nnx.Param(jnp.zeros(channels))
-    else:
-      self.scale = nnx.Param(0.5 * _normal(rngs, condition, channels))
-      self.offset = nnx.Param(0.5 * _normal(rngs, condition, channels))
-
-  def __call__(self, x: jax.Array, latents: ClassLatents) -> jax.Array:
-    mean, variance = (matmul(latents.statistics, rows[...]) for rows in (self.means, self.variances))
-    if self.scale[...].ndim == 1:
-      scale, offset = self.scale[...].reshape(1, -1), self.offset[...].reshape(1, -1)
-    else:
-      scale, offset = 1 + matmul(latents.condition, self.scale[...]), matmul(latents.condition, self.offset[...])
-    factor = scale * jax.lax.rsqrt(variance + self.eps)
-    mean, factor, offset = (a[:, None, None, :] for a in (mean, factor, jnp.broadcast_to(offset, mean.shape)))
-    return (x - mean) * factor + offset
-
-
-def _doubled(x: jax.Array) -> jax.Array:
-  """Nearest-neighbour up-sampling by two."""
-  N, H, W, C = x.shape
-  return jnp.broadcast_to(x[:, :, None, :, None, :], (N, H, 2, W, 2, C)).reshape(N, 2 * H, 2 * W, C)
-
-
-class Block(nnx.Module):
-  """A residual block of four convolutions, the middle ones a quarter as wide; the short cut drops half the channels."""
-
-  def __init__(self, up: bool, inputs: int, outputs: int, options: BigGANOptions, rngs: nnx.Rngs):
-    self.up, self.outputs = up, outputs
-    middle, condition = inputs // 4, 2 * options.z_dim
-    self.bn_0 = BatchNorm(inputs, condition, options.n_stats, options.eps, rngs)
-    self.conv_0 = Convolution(1, inputs, middle, rngs)
-    self.bn_1 = BatchNorm(middle, condition, options.n_stats, options.eps, rngs)
-    self.conv_1 = Convolution(3, middle, middle, rngs)
-    self.bn_2 = BatchNorm(middle, condition, options.n_stats, options.eps, rngs)
-    self.conv_2 = Convolution(3, middle, middle, rngs)
-    self.bn_3 = BatchNorm(middle, condition, options.n_stats, options.eps, rngs)
-    self.conv_3 = Convolution(1, middle, outputs, rngs)
-
-  def __call__(self, x: jax.Array, latents: ClassLatents) -> jax.Array:
-    y = self.conv_0(jax.nn.relu(self.bn_0(x, latents)))
-    y = jax.nn.relu(self.bn_1(y, latents))
-    y = self.conv_1(_doubled(y) if self.up else y)
-    y = self.conv_2(jax.nn.relu(self.bn_2(y, latents)))
-    y = self.conv_3(jax.nn.relu(self.bn_3(y, latents)))
-    short = x[..., : self.outputs]
-    return y + (_doubled(short) if self.up else short)
-
-
-class Attention(nnx.Module):
-  """Self-attention in which keys and values are max-pooled over 2x2 positions; weights (C, ·), gamma ()."""
-
-  def __init__(self, channels: int, rngs: nnx.Rngs):
-    self.theta = nnx.Param(_normal(rngs, channels, channels // 8))
-    self.phi = nnx.Param(_normal(rngs, channels, channels // 8))
-    self.g = nnx.Param(_normal(rngs, channels, channels // 2))
-    self.out = nnx.Param(_normal(rngs, channels // 2, channels))
-    self.gamma = nnx.Param(jnp.ones(()))
-
-  def __call__(self, x: jax.Array, latents: ClassLatents) -> jax.Array:
-    N, H, W, C = x.shape
-    flat = x.reshape(N, H * W, C)
-
-    def pooled(weight):
-      y = matmul(flat, weight).reshape(N, H // 2, 2, W // 2, 2, -1)
-      return y.max((2, 4)).reshape(N, H * W // 4, -1)
-
-    keys, values = pooled(self.phi[...]), pooled(self.g[...])
-    attention = jax.nn.softmax(matmul(matmul(flat, self.theta[...]), keys.swapaxes(1, 2)), axis=-1)
-    return x + self.gamma[...] * matmul(matmul(attention, values), self.out[...]).reshape(x.shape)
-
-
 class BigGAN(nnx.Module):
-  """The BigGAN-deep generator, following panda_jax.generators.protocol.
+  """The BigGAN generator, deep or not, following panda_jax.generators.protocol.
 
-  A layer counts the residual blocks and the attention before the split point; there is none before the first block, as
-  the first feature maps depend on z alone, nor after the last. Truncation scales z and chooses the batch-norm
-  statistics, and must be in (0, 1].
+  A layer counts the residual blocks and the attention before the split point. With statistics for each truncation there
+  is none before the first block, as the first feature maps depend on z alone, nor after the last, as PandA numbers
+  them; truncation scales z and chooses the statistics, and must be in (0, 1]. With one set of statistics there are
+  both, truncation scales z alone, and z is drawn from the whole normal distribution.
 
   Args:
     options: what fixes the architecture.
@@ -240,7 +219,6 @@ class BigGAN(nnx.Module):
   """
 
   family = 'biggan'
-  prior = 'truncated_normal'  # of z, on [-2, 2]
   w_dim = 0
 
   def __init__(self, options: BigGANOptions, rngs: nnx.Rngs):
@@ -249,30 +227,43 @@ class BigGAN(nnx.Module):
     self.z_dim, self.num_classes = options.z_dim, options.num_classes
     self.image_channels = options.image_channels
     self.resolution, self.image_size = options.resolution, (options.resolution, options.resolution)
-    ch, first = options.channel_width, options.channel_width * options.blocks[0][1]
-    self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.z_dim))
-    self.gen_z = nnx.Param(_normal(rngs, 2 * options.z_dim, 16 * first))
+    first, last = (options.channel_width * width for width in (options.blocks[0][1], options.blocks[-1][2]))
+    inputs, *widths = (piece.stop - piece.start for piece in options.pieces)
+    inputs += options.label_width if options.conditioning == 'joint' else 0
+    if options.embedding_dim != 0:
+      self.embedding = nnx.Param(normal(rngs, options.num_classes, options.label_width))
+    self.gen_z = nnx.Param(normal(rngs, inputs, 16 * first))
     self.gen_z_bias = nnx.Param(jnp.zeros(16 * first))
     entries = []
-    for i, (up, inputs, outputs) in enumerate(options.blocks):
-      if i == options.attention_position:
-        entries.append(Attention(ch * inputs, rngs))
-      entries.append(Block(up, ch * inputs, ch * outputs, options, rngs))
+    for part in options.parts():
+      if part.block is None:
+        entries.append(Attention(part.inputs, rngs))
+        continue
+      sizes = *part[1:], widths[part.block] + options.label_width, options.n_stats, options.eps, rngs
+      plain = options.block == 'plain'
+      entries.append(PlainBlock(*sizes) if plain else DeepBlock(*sizes, options.block == 'deep_convolved'))
     self.entries = List(entries)
-    last = ch * options.blocks[-1][2]
-    self.bn = BatchNorm(last, None, options.n_stats, options.eps, rngs)
+    eps = options.eps if options.last_eps is None else options.last_eps
+    self.bn = BatchNorm(last, None, options.n_stats, eps, rngs)
     self.conv_to_rgb = Convolution(3, last, options.image_channels, rngs)
+
+  @property
+  def prior(self) -> str:
+    """Of z: 'truncated_normal', on [-2, 2], or 'normal'."""
+    return 'truncated_normal' if self.options.n_stats > 1 else 'normal'
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:
     """{layer: (channels, height, width)}."""
-    options, size, sizes = self.options, 4, []
-    for i, (up, inputs, outputs) in enumerate(options.blocks):
-      if i == options.attention_position:
-        sizes.append((options.channel_width * inputs, size, size))
-      size *= 2 if up else 1
-      sizes.append((options.channel_width * outputs, size, size))
-    return dict(enumerate(sizes[:-1], 1))
+    size = 4
+    sizes = [(self.options.channel_width * self.options.blocks[0][1], size, size)]
+    for part in self.options.parts():
+      size *= 2 if part.up else 1
+      sizes.append((part.outputs, size, size))
+    numbered = dict(enumerate(sizes))
+    if self.options.n_stats == 1:
+      return numbered
+    return {layer: numbered[layer] for layer in range(1, len(sizes) - 1)}
 
   def map(
     self,
@@ -291,43 +282,64 @@ class BigGAN(nnx.Module):
         'truncation_layers', truncation_layers, 'BigGAN has no w+ whose rows could be truncated', 'leave it out'
       )
     number = isinstance(truncation, numbers.Real) and not isinstance(truncation, bool)
-    if not number or not 0 < truncation <= 1:
+    if self.options.n_stats == 1:
+      truncation, _ = checked_truncation(truncation, None, 0)
+    elif not number or not 0 < truncation <= 1:
       raise InputError('truncation', truncation, 'BigGAN has statistics from 0 to 1 only', 'give one in (0, 1]')
-    dtype = self.embedding.dtype
+    dtype = self.gen_z.dtype
     z = checked_z(z, self.z_dim, dtype)
     rows = label_rows(labels, self.num_classes, z.shape[0], dtype)
-    mixture = jnp.asarray(statistics_mixture(float(truncation), self.options.n_stats), dtype)
-    statistics = jnp.broadcast_to(mixture[None], (z.shape[0], mixture.shape[0]))
-    return ClassLatents(z * truncation, matmul(rows, self.embedding[...]), statistics)
+    if rows is None:
+      embedding = jnp.zeros((z.shape[0], 0), dtype)
+    else:
+      embedding = rows if self.options.embedding_dim == 0 else matmul(rows, self.embedding[...])
+    return ClassLatents(z * truncation, embedding, self._statistics(float(truncation), z.shape[0]))
+
+  def _statistics(self, truncation: float, samples: int) -> jax.Array:
+    T = self.options.n_stats
+    mixture = jnp.asarray(statistics_mixture(truncation, T) if T > 1 else np.ones(1), self.gen_z.dtype)
+    return jnp.broadcast_to(mixture[None], (samples, T))
 
   def _checked(self, latents: ClassLatents) -> ClassLatents:
     if not isinstance(latents, ClassLatents):
       raise InputError('latents', type(latents).__name__, 'they are not latents of BigGAN', 'give what `map` returns')
-    widths = {'z': self.z_dim, 'embedding': self.z_dim, 'statistics': self.options.n_stats}
+    widths = {'z': self.z_dim, 'embedding': self.options.label_width, 'statistics': self.options.n_stats}
     shapes = {name: np.shape(getattr(latents, name)) for name in widths}
     N = shapes['z'][:1]
     for name, width in widths.items():
       if shapes[name] != (*N, width):
         text = 'x'.join(map(str, shapes[name]))
         raise InputError(f'latents.{name}', f'shape {text}', 'another generator made it', f'give shape (N, {width})')
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.embedding.dtype), latents)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.gen_z.dtype), latents)
 
-  def _start(self, latents: ClassLatents) -> jax.Array:
-    x = matmul(latents.condition, self.gen_z[...]) + self.gen_z_bias[...].reshape(1, -1)
-    return x.reshape(x.shape[0], 4, 4, -1)
+  def first_maps(self, latents: ClassLatents) -> jax.Array:
+    """(N, 4, 4, C), what the first linear map makes of latents."""
+    sees_class = self.options.conditioning == 'joint'
+    x = matmul(
+      latents.condition if sees_class else latents.z[:, self.options.pieces[0]],
+      self.gen_z[...],
+    )
+    return (x + self.gen_z_bias[...].reshape(1, -1)).reshape(x.shape[0], 4, 4, -1)
+
+  def _run(self, latents: ClassLatents, x: jax.Array, first: int, last: int | None) -> jax.Array:
+    """Through the entries from `first` to before `last`."""
+    pieces = self.options.pieces[1:]
+    for entry, part in list(zip(self.entries, self.options.parts(), strict=True))[first:last]:
+      if part.block is None:
+        x = entry(x)
+      else:
+        condition = jnp.concatenate([latents.z[:, pieces[part.block]], latents.embedding], axis=1)
+        x = entry(x, latents.statistics, condition)
+    return x
 
   def _finish(self, latents: ClassLatents, x: jax.Array, layer: int) -> jax.Array:
-    for entry in self.entries[layer:]:
-      x = entry(x, latents)
-    return jnp.tanh(self.conv_to_rgb(jax.nn.relu(self.bn(x, latents))))
+    x = self._run(latents, x, layer, None)
+    return jnp.tanh(self.conv_to_rgb(jax.nn.relu(self.bn(x, latents.statistics))))
 
   def run_to(self, latents: ClassLatents, layer: int, noise: str | jax.Array = 'const') -> State:
     """The feature maps before entry `layer` of blocks and attention; InputError where it cannot be split."""
     layer, latents = checked_layer(layer, self.layers), self._checked(latents)
-    x = self._start(latents)
-    for entry in self.entries[:layer]:
-      x = entry(x, latents)
-    return State(x)
+    return State(self._run(latents, self.first_maps(latents), 0, layer))
 
   def run_from(
     self,
@@ -339,16 +351,18 @@ class BigGAN(nnx.Module):
   ) -> jax.Array:
     """From feature maps at a layer to images (N, H, W, image_channels); InputError where they do not fit."""
     layer, latents = checked_layer(layer, self.layers), self._checked(latents)
-    x = checked_features(state.features, latents.z.shape[0], self.layers[layer], layer, self.embedding.dtype)
+    x = checked_features(state.features, latents.z.shape[0], self.layers[layer], layer, self.gen_z.dtype)
     return self._finish(latents, x, layer)
 
   def __call__(self, latents: ClassLatents, noise: str | jax.Array = 'const') -> jax.Array:
     """Images (N, H, W, image_channels) in [-1, 1]."""
     latents = self._checked(latents)
-    return self._finish(latents, self._start(latents), 0)
+    return self._finish(latents, self.first_maps(latents), 0)
 
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
-    """z (n, z_dim), standard normal truncated to [-2, 2], and classes (n,), uniform."""
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """z (n, z_dim) of the prior, and classes (n,), uniform, where there are any."""
+    if self.prior == 'normal':
+      return sample_normal(key, n, self.z_dim, self.num_classes)
     z_key, label_key = jax.random.split(key)
     z = jax.random.truncated_normal(z_key, -2.0, 2.0, (n, self.z_dim), jnp.float32)
     return z, jax.random.randint(label_key, (n,), 0, self.num_classes, jnp.int32)

@@ -225,8 +225,7 @@ def _features_and_latents(structure, arrays, z, labels, layer: int, truncation: 
   if _is_biggan(generator):
     moved = latents.z
     if layer == 0:
-      linear = jnp.matmul(latents.condition, generator.gen_z[...], precision='highest')
-      return linear + generator.gen_z_bias[...][None], moved
+      return generator.first_maps(latents).reshape(len(moved), -1), moved
   else:
     moved = latents.wplus[:, 0] if isinstance(latents, WPlus) else latents[:, : generator.z_dim]
   features = generator.run_to(latents, layer).features

@@ -12,7 +12,8 @@ What the columns are, family by family:
                   which is not a layer of the synthesis and is chosen only by name.
   ProGAN          the first layer, which gives each of its 16 positions a matrix of its own.
   BigGAN          the first linear map (0), and the gains and offsets of the conditional batch norms of its l-th block
-                  (l; the attention counts, and has none): their columns on z, not on the class.
+                  (l; the attention counts, and has none): their columns on z, not on the class. Where each sees a piece
+                  of z of its own, it moves that piece alone.
   any other       its own `affine_weights()` {name: (d, m)}; without that, the features of its first layer if they are
                   an affine map of the latents, which is tried.
 
@@ -168,13 +169,22 @@ def checked_maps(layers: Sequence[int] | None, available: Iterable[int]) -> tupl
 
 
 def biggan_weights(generator) -> dict[int, np.ndarray]:
-  """{0: (d, m), ...}: the columns on z of the first linear map, 0, and of the batch norms of each block."""
-  d, weights = generator.z_dim, {0: [generator.gen_z[...]]}
-  for i, entry in enumerate(generator.entries, 1):
-    norms = [getattr(entry, f'bn_{j}') for j in range(4) if hasattr(entry, f'bn_{j}')]
-    if norms:
-      weights[i] = [weight[...] for norm in norms for weight in (norm.scale, norm.offset)]
-  return {i: np.concatenate([np.asarray(w)[:d] for w in found], axis=1) for i, found in weights.items()}
+  """{0: (d, m), ...}: the columns on z of the first linear map, 0, and of the batch norms of each block.
+
+  A map that sees only a piece of z has zeros in the other rows; one that sees none of it is left out.
+  """
+  pieces = generator.options.pieces
+  weights = {0: (pieces[0], [generator.gen_z[...]])}
+  for i, (entry, part) in enumerate(zip(generator.entries, generator.options.parts(), strict=True), 1):
+    if part.block is not None and pieces[part.block + 1].stop:
+      norms = [getattr(entry, f'bn_{j}') for j in range(4) if hasattr(entry, f'bn_{j}')]
+      weights[i] = pieces[part.block + 1], [weight[...] for norm in norms for weight in (norm.scale, norm.offset)]
+  found = {}
+  for i, (piece, maps) in weights.items():
+    seen = np.concatenate([np.asarray(w)[: piece.stop - piece.start] for w in maps], axis=1)
+    found[i] = np.zeros((generator.z_dim, seen.shape[1]), seen.dtype)
+    found[i][piece] = seen
+  return found
 
 
 def first_layer(generator) -> tuple[np.ndarray, int]:

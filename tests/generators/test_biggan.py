@@ -125,7 +125,7 @@ class TestVariants:
     rng = np.random.default_rng(1)
     with enable_x64(True):
       attention = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), arrays))
-      run = jax.jit(lambda x: attention(x, None))
+      run = jax.jit(attention)
       x, v = (jnp.asarray(rng.standard_normal((2, 4, 4, 32))) for _ in range(2))
       y, tangent = jax.jvp(run, (x,), (v,))
       finite = (run(x + 1e-6 * v) - run(x - 1e-6 * v)) / 2e-6
@@ -143,9 +143,9 @@ class TestVariants:
 
 
 def _everything(generator, latents):
-  maps = [generator._start(latents)]
-  for entry in generator.entries:
-    maps.append(entry(maps[-1], latents))
+  maps = [generator.first_maps(latents)]
+  for i in range(len(generator.entries)):
+    maps.append(generator._run(latents, maps[-1], i, i + 1))
   return [*maps, generator(latents)]
 
 

@@ -1,16 +1,15 @@
-"""BigGAN-deep from HuggingFace's layout: pytorch_model.bin or model.safetensors, with config.json beside it.
+"""BigGAN: the deep one of HuggingFace's layout, and those of BigGAN-PyTorch and PyTorch-StudioGAN.
 
-The spectral norms are folded here: each weight is divided by u^T W v with the stored vectors u and v, as the published
-code does in evaluation. The exact norm of the matrix would be another number.
+The spectral norms are folded here: each weight is divided by the number that its code makes in evaluation of the stored
+vectors, in HuggingFace's u^T W v. The exact norm of the matrix would be another number.
 """
 
 import reprlib
-from collections.abc import Iterator
-
-import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects import biggan_ajbrock, biggan_studiogan
+from panda_jax.converters.dialects.biggan_tables import fold_stored
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
@@ -24,30 +23,47 @@ SIGNATURE = r'generator\.(gen_z\.\w+|layers\.\d+\.(bn_\d|conv_\d|snconv1x1_\w+)\
 # What the published code assumes of a config.json that leaves it out.
 DEFAULTS = {'z_dim': 128, 'channel_width': 128, 'num_classes': 1000, 'attention_layer_position': 8, 'n_stats': 51}
 DEFAULTS |= {'eps': 1e-4}
-
-
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """'huggingface', if the file is a BigGAN-deep of that layout."""
-  return 'huggingface' if networks(checkpoint.tree, SIGNATURE) else None
+LEAST = {'num_classes': 1, 'n_stats': 2}  # a network with fewer is of another code
 
 
 DIALECTS = {
   'huggingface': Dialect(
-    recognise,
+    lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
     'folder with pytorch_model.bin or model.safetensors, and config.json',
     'its code: a random network of 128 pixels',
-  )
+  ),
+  'ajbrock': biggan_ajbrock.DIALECT,
+  'studiogan': biggan_studiogan.DIALECT,
 }
-EXPORTS: dict = {}  # the published code divides by spectral norms, which the weights no longer have
+EXPORTS: dict = {}  # the published codes divide by spectral norms, which the weights no longer have
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """The dialect of a BigGAN file, None if it is none."""
+  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The generator's options and arrays.
+  """The arrays and options of a BigGAN.
+
+  Args:
+    checkpoint: of a known dialect.
+    weights: 'ema', the averaged ones if there are any, or 'raw'.
+    options: the user's --option values. ajbrock: bn_eps, of the batch norms in blocks.
 
   Raises:
-    InputError: there is no config.json; weights other than the averaged ones; an option, as there are none.
+    InputError: an unknown option; for huggingface no config.json, or weights other than the averaged ones.
   """
-  chosen_options(options or {}, DIALECTS['huggingface'].options)
+  converters = {
+    'huggingface': _huggingface,
+    'ajbrock': biggan_ajbrock.convert,
+    'studiogan': biggan_studiogan.convert,
+  }
+  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
+
+
+def _huggingface(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  chosen_options(given, DIALECTS['huggingface'].options)
   if weights != 'ema':
     raise InputError('--weights', weights, 'the file has one set of weights, the averaged ones', 'leave --weights out')
   if checkpoint.config is None:
@@ -66,7 +82,10 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   plain, normed = _entries(network)
   table.take(plain)
   for entry in normed:
-    _fold(entry, table)
+    array = fold_stored(table, entry.key, entry.shape)
+    if array is not None:
+      table.tensors[entry.target] = TRANSFORMS[entry.transform](array)
+      table.sources[entry.target] = f'{entry.key}_orig'
   kept = network.image_channels
   for target in ('conv_to_rgb.weight', 'conv_to_rgb.bias'):
     if target in table.tensors:
@@ -82,6 +101,8 @@ def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str],
   for name, default in DEFAULTS.items():
     try:
       values[name] = number(config.get(name, default), whole=name != 'eps')
+      if values[name] < LEAST.get(name, values[name]):
+        raise ValueError
     except ValueError:
       problems.append(f'config.json: {name} is {reprlib.repr(config[name])}')
       continue
@@ -150,9 +171,9 @@ def _entries(network: BigGANOptions) -> tuple[list[Entry], list[Entry]]:
   plain.append(Entry('embeddings.weight', 'embedding', (network.z_dim, network.num_classes), 'matrix'))
   normed.append(Entry('generator.gen_z.weight', 'gen_z', (first, condition), 'matrix'))
   plain.append(Entry('generator.gen_z.bias', 'gen_z_bias', (first,)))
-  for i, (key, target, block) in enumerate(_blocks(network)):
-    if block is None:
-      C = ch * network.blocks[i][1]
+  for i, part in enumerate(network.parts()):
+    key, target, C = f'generator.layers.{i}', f'entries.{i}', part.inputs
+    if part.block is None:
       for name, outputs, inputs in (
         ('theta', C // 8, C),
         ('phi', C // 8, C),
@@ -164,9 +185,7 @@ def _entries(network: BigGANOptions) -> tuple[list[Entry], list[Entry]]:
         normed.append(Entry(f'{key}.snconv1x1_{name}.weight', f'{target}.{ours}', shape, 'kernel of a pixel'))
       plain.append(Entry(f'{key}.gamma', f'{target}.gamma', (1,), 'scalar'))
       continue
-    _, inputs, outputs = block
-    middle = ch * inputs // 4
-    widths = (ch * inputs, middle, middle, middle, ch * outputs)
+    widths = (C, C // 4, C // 4, C // 4, part.outputs)
     for j, size in enumerate((1, 3, 3, 1)):
       batch_norm(f'{key}.bn_{j}', f'{target}.bn_{j}', widths[j])
       convolution(f'{key}.conv_{j}', f'{target}.conv_{j}', size, widths[j], widths[j + 1])
@@ -175,33 +194,3 @@ def _entries(network: BigGANOptions) -> tuple[list[Entry], list[Entry]]:
   plain.append(Entry('generator.bn.bias', 'bn.offset', (ch,)))
   convolution('generator.conv_to_rgb', 'conv_to_rgb', 3, ch, ch)
   return plain, normed
-
-
-def _blocks(network: BigGANOptions) -> Iterator[tuple[str, str, tuple | None]]:
-  """(key, target, block) of each entry of the generator's list; the block of the attention is None."""
-  entry = 0
-  for i, block in enumerate(network.blocks):
-    for kind in (None, block) if i == network.attention_position else (block,):
-      yield f'generator.layers.{entry}', f'entries.{entry}', kind
-      entry += 1
-
-
-def _fold(entry: Entry, table: Table) -> None:
-  """Takes a weight, divided by its spectral norm as stored; its key lacks the ending."""
-  rows, columns = entry.shape[0], int(np.prod(entry.shape[1:]))
-  shapes = {f'{entry.key}_orig': entry.shape, f'{entry.key}_u': (rows,), f'{entry.key}_v': (columns,)}
-  original, left, right = shapes
-  for key in (left, right):
-    table.leave(key, 'a vector of the spectral norm, by which the weight is divided here')
-  arrays = [table.checked(key, shape) for key, shape in shapes.items()]
-  if any(array is None for array in arrays):
-    table.leave(original, 'its spectral norm is incomplete')
-    return
-  weight, u, v = (np.asarray(array, np.float64) for array in arrays)
-  with np.errstate(all='ignore'):
-    norm = u @ weight.reshape(rows, columns) @ v
-    folded = weight / norm
-  table.tensors[entry.target] = TRANSFORMS[entry.transform](folded)
-  table.sources[entry.target] = original
-  if np.all(np.isfinite(weight)) and not np.all(np.isfinite(folded)):
-    table.problems.append(f'{left}, {right}: the spectral norm that they give is {norm}')
