@@ -64,7 +64,7 @@ class BatchNorm(nnx.Module):
       scale, offset = self.scale[...].reshape(1, -1), self.offset[...].reshape(1, -1)
     else:
       scale, offset = 1 + matmul(condition, self.scale[...]), matmul(condition, self.offset[...])
-    factor = scale * jax.lax.rsqrt(variance + self.eps)
+    factor = scale / jnp.sqrt(variance + self.eps)
     mean, factor, offset = (a[:, None, None, :] for a in (mean, factor, jnp.broadcast_to(offset, mean.shape)))
     return (x - mean) * factor + offset
 

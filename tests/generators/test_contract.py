@@ -75,6 +75,9 @@ BIGGAN = {
   'n_stats': 3,
   'eps': 1e-4,
 }
+PIECES = {'block': 'plain', 'conditioning': 'split', 'z_dim': 6, 'embedding_dim': 4, 'attention_position': (1, 2)}
+PIECES |= {'blocks': ((True, 2, 1), (True, 1, 1)), 'n_stats': 1, 'last_eps': 1e-5, 'image_channels': 1}
+DEEP = {'block': 'deep_convolved', 'n_stats': 1, 'attention_position': ()}
 
 
 def spread_statistics(generator):
@@ -109,6 +112,13 @@ CASES = {
   'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
   # Behind the attention: its pooling meets equal numbers where a block before it is dead, and has no derivative there.
   'biggan': Case('biggan', BIGGAN, noisy=False, layer=2, fresh=True, tune=spread_statistics),
+  'biggan, pieces of z': Case('biggan', BIGGAN | PIECES, noisy=False, layer=2, fresh=True, tune=spread_statistics),
+  'biggan, a table of classes': Case(
+    'biggan', BIGGAN | PIECES | {'conditioning': 'class', 'embedding_dim': 0}, False, layer=2, fresh=True
+  ),
+  'biggan, deep, short cut convolved, no classes': Case(
+    'biggan', BIGGAN | DEEP | {'num_classes': 0, 'embedding_dim': 0}, noisy=False, layer=0, fresh=True
+  ),
 }
 
 

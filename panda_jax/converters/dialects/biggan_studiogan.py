@@ -81,6 +81,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   )
   if options is None:
     return table.conversion('biggan', NAME, None)
+  if not embedded:
+    table.notes.append('shared.weight: not in the file, so the network is taken for an unconditional one')
   take(table, layout, options, found, normed)
   for key in arrays:
     if key.endswith('.num_batches_tracked'):

@@ -6,6 +6,7 @@ channel by channel: columns and rows change places here, and no option tells of 
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -277,7 +278,7 @@ def channels_last(rows: np.ndarray) -> np.ndarray:
 
 def fold_stored(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
   """A weight KEY_orig divided by u'Wv with the stored KEY_u and KEY_v, as they are; None where something is wrong."""
-  rows, columns = shape[0], int(np.prod(shape[1:]))
+  rows, columns = shape[0], math.prod(shape[1:])
   vectors = {f'{key}_u': (rows,), f'{key}_v': (columns,)}
 
   def norm(weight, u, v):
@@ -307,7 +308,7 @@ def _folded(table: Table, original: str, shape: tuple, vectors: dict[str, tuple]
     return arrays[0]  # refused where all types are
   weight, *rest = (np.asarray(array, np.float64) for array in arrays)
   with np.errstate(all='ignore'):
-    value = norm(weight.reshape(shape[0], -1), *rest)
+    value = norm(weight.reshape(shape[0], math.prod(shape[1:])), *rest)
     folded = weight / value
   if np.all(np.isfinite(weight)) and not np.all(np.isfinite(folded)):
     table.problems.append(f'{", ".join(vectors)}: the spectral norm that they give is {value}')
