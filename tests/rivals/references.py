@@ -55,6 +55,14 @@ def biggan() -> BigGAN:
 
 
 @functools.cache
+def biggan_of_pieces() -> BigGAN:
+  """A small BigGAN whose blocks see a piece of z each, 5 of 15 numbers; random weights, 5 classes, 16x16 pixels."""
+  blocks = ((True, 4, 2), (True, 2, 1))
+  options = BigGANOptions(15, 5, 8, blocks, (1,), 1, 1e-4, block='plain', conditioning='split', embedding_dim=6)
+  return filled(lambda: BigGAN(options, nnx.Rngs(0)))
+
+
+@functools.cache
 def dcgan():
   """The DCGAN of the example, with random weights."""
   spec = importlib.util.spec_from_file_location('custom_generator', EXAMPLE)

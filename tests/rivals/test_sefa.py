@@ -102,6 +102,27 @@ def test_biggan_is_an_svd_of_what_takes_z():
     sefa.discover(generator, layers=(3,))
 
 
+def test_maps_of_biggan_that_see_a_piece_of_z_move_that_alone():
+  generator = references.biggan_of_pieces()
+  pieces, entries = generator.options.pieces, (None, *generator.entries)
+  columns = {}
+  for number, piece in {0: pieces[0], 1: pieces[1], 3: pieces[2]}.items():  # 2 is the attention
+    norms = (entries[number].bn_0, entries[number].bn_1) if number else ()
+    maps = [w for bn in norms for w in (bn.scale, bn.offset)] or [generator.gen_z]
+    columns[number] = np.concatenate([np.asarray(w[...])[: piece.stop - piece.start] for w in maps], axis=1)
+  for number, piece in ((0, pieces[0]), (1, pieces[1]), (3, pieces[2])):
+    found = sefa.discover(generator, layers=(number,))
+    values, vectors = left_vectors(columns[number])
+    np.testing.assert_allclose(found.scores['eigenvalue'], values, rtol=1e-5)
+    assert references.cosines(found.vectors[:, piece], vectors).min() > COSINE
+    assert not np.delete(found.vectors, np.r_[piece], axis=1).any()
+  # A map of one piece says nothing of another, so that all maps together are each for itself.
+  together = sorted(value for number in columns for value in left_vectors(columns[number])[0])
+  np.testing.assert_allclose(sorted(sefa.discover(generator).scores['eigenvalue']), together, rtol=1e-5)
+  with pytest.raises(InputError, match='layers=2'):
+    sefa.discover(generator, layers=(2,))
+
+
 def test_label_of_a_progan_is_not_moved():
   generator = references.filled(lambda: ProGAN(ProGANOptions(8, (4, 4, 4, 4), 6, num_classes=3), nnx.Rngs(0)))
   found = sefa.discover(generator)
