@@ -146,6 +146,8 @@ def place(tmp_path_factory):
     ('stylegan3_r/network.pkl.xz', 'stylegan3-r.pkl'),
     ('biggan/pytorch_model.bin.xz', 'biggan-deep-256/pytorch_model.bin'),
     ('biggan/config.json', 'biggan-deep-256/config.json'),
+    ('biggan_pytorch/G_ema.pth.xz', 'G_ema.pth'),
+    ('studiogan_biggan_deep/model.pth.xz', 'model=G_ema-best.pth'),
   ):
     unpacked(DATA / source, place / target)
   cats = folder_of('cats64')

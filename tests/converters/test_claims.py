@@ -7,7 +7,8 @@ import numpy as np
 
 from tests.converters.measure import ON_LINUX, measurements
 from tests.converters.writers import Raw, module, state_dict, text, write_nvlabs, write_tensorflow, write_zip
-from tests.generators import checkpoints, plain_biggan, plain_stylegan3, tensorflow_files
+from tests.generators import checkpoints, plain_biggan, plain_biggan_codes, plain_stylegan3, tensorflow_files
+from tests.generators.plain_biggan_codes import Network
 from tests.generators.test_biggan import SMALL as BIGGAN
 from tests.generators.test_stylegan3 import SMALL as STYLEGAN3
 
@@ -33,6 +34,12 @@ def biggan(folder: Path, arrays: dict | None = None, **config) -> None:
   folder.mkdir()
   (folder / 'pytorch_model.bin').write_bytes(write_zip(state_dict(state | (arrays or {}))))
   (folder / 'config.json').write_text(json.dumps(BIGGAN | config))
+
+
+def ajbrock(arrays: dict, **network) -> bytes:
+  """A small BigGAN of BigGAN-PyTorch with more arrays."""
+  state = plain_biggan_codes.random_checkpoint(np.random.default_rng(0), Network(**network))
+  return write_zip(state_dict(state | arrays))
 
 
 def genforce(arrays: dict) -> bytes:
@@ -91,6 +98,14 @@ FILES = {
     for name in ('fmap_base', 'fmap_decay', 'fmap_max', 'resolution', 'num_channels', 'label_size', 'mapping_lrmul')
     for n in (10**60, -5, 1e308, float('nan'), LONG)
   },
+  'ajbrock blocks': lambda: ajbrock(held('blocks.{}.0.conv1.weight', 5000, (1, 1, 3, 3))),
+  'ajbrock entries': lambda: ajbrock(held('blocks.0.{}.conv1.bias', 5000)),
+  'ajbrock block': lambda: ajbrock({'blocks.9999.9999.bn1.stored_mean': np.ones(1, np.float32)}),
+  'ajbrock far block': lambda: ajbrock({f'blocks.{"9" * 5000}.0.conv1.bias': np.ones(1, np.float32)}),
+  'ajbrock doubles': lambda: ajbrock({}, widths=(4,) * 30, attention=()),
+  'ajbrock classes': lambda: ajbrock({'shared.weight': np.ones((1 << 21, 1), np.float32)}),
+  'ajbrock columns': lambda: ajbrock({'linear.weight': np.ones((1, 1 << 21), np.float32)}),
+  'ajbrock maps': lambda: ajbrock({'linear.weight': np.ones((1 << 21, 3), np.float32)}),
   'genforce keys': lambda: genforce(held('synthesis.layer3.{}', 20_000)),
 }
 CONFIGS = {

@@ -12,7 +12,8 @@ from panda_jax.converters.projects import PROJECTS
 from panda_jax.errors import InputError
 from tests.commands.calls import call, run
 from tests.converters.test_networks import made
-from tests.generators import checkpoints, plain_stylegan3
+from tests.generators import checkpoints, plain_biggan_codes, plain_stylegan3
+from tests.generators.plain_biggan_codes import Network
 from tests.generators.test_stylegan3 import SMALL
 
 README = (Path(__file__).parents[2] / 'README.md').read_text()
@@ -22,6 +23,7 @@ TREES = {
   ('stylegan2', 'genforce'): checkpoints.stylegan2_genforce,
   ('stylegan2', 'nvlabs'): lambda: checkpoints.stylegan2_nvlabs().state_dict,
   ('stylegan2', 'rosinality'): checkpoints.stylegan2_rosinality,
+  ('biggan', 'ajbrock'): lambda: plain_biggan_codes.random_checkpoint(np.random.default_rng(0), Network()),
   ('stylegan3', 'nvlabs'): lambda: plain_stylegan3.random_checkpoint(np.random.default_rng(0), **SMALL),
 }
 

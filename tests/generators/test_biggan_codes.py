@@ -22,7 +22,7 @@ from tests.generators.plain_biggan_codes import Network, Plain, random_checkpoin
 # Absolute, and relative to the standard deviation: twice what float32 and float64 differ by in the deep network.
 IMAGE, FEATURES = 2e-5, 2e-5
 STORED = {
-  'biggan_pytorch': ('G_ema.pth', 'biggan-pytorch'),
+  'biggan_pytorch': ('G_ema.pth', 'ajbrock'),
   'studiogan_biggan': ('model.pth', 'studiogan'),
   'studiogan_biggan_deep': ('model.pth', 'studiogan'),
 }

@@ -11,7 +11,6 @@ from panda_jax.converters.dialects.biggan_tables import (
   made_options,
   sizes,
   take,
-  unwrapped,
 )
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
