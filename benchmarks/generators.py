@@ -22,7 +22,7 @@ from pathlib import Path
 from absl import app, flags
 
 SETS = ('bench', 'full')
-CASES = ('progan', 'stylegan', 'stylegan2', 'stylegan3-t', 'stylegan3-r', 'biggan')
+CASES = ('progan', 'stylegan', 'stylegan2', 'stylegan3-t', 'stylegan3-r', 'biggan', 'biggan-plain')
 
 _SET = flags.DEFINE_enum('set', 'bench', SETS, 'Which sizes.')
 _CASES = flags.DEFINE_list('cases', list(CASES), f'Which of {", ".join(CASES)}.')
@@ -58,6 +58,8 @@ def options_of(case: str, resolution: int):
     return case, StyleGAN2Options(resolution, channels, 512, 512, mapping, clamp=256.0)
   if case == 'biggan':
     return case, biggan.deep_options(256)
+  if case == 'biggan-plain':
+    return 'biggan', biggan.plain_options(256)
   return 'stylegan3', stylegan3_geometry.published_options(resolution, case[-1])
 
 
@@ -174,7 +176,7 @@ def main(argv):
     f'{"case":22} {"dtype":9} {"batch":>5} {"compile s":>9} {"ms/image":>9} {"images/s":>9} {"peak MB":>8} {"share":>6}'
   )
   for case in _CASES.value:
-    resolution = 256 if _SET.value == 'bench' or case == 'biggan' else 1024
+    resolution = 256 if _SET.value == 'bench' or case.startswith('biggan') else 1024
     for dtype in _DTYPES.value:
       for batch in map(int, _BATCHES.value):
         request = json.dumps([case, resolution, batch, dtype, _SECONDS.value])

@@ -7,6 +7,7 @@ Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, one 
 """
 
 import dataclasses
+import itertools
 import math
 import numbers
 from collections.abc import Iterator
@@ -159,6 +160,26 @@ def deep_options(resolution: int = 256, channel_width: int = 128, num_classes: i
   for before, after in zip(widths[resolution][:-1], widths[resolution][1:], strict=True):
     blocks += [(False, before, before), (True, before, after)]
   return BigGANOptions(128, num_classes, channel_width, tuple(blocks), 8, 51, 1e-4)
+
+
+def plain_options(resolution: int = 128, channel_width: int = 96, num_classes: int = 1000) -> BigGANOptions:
+  """The published architectures that are not deep, for 128 and 256 pixels: 20 numbers of z for each piece."""
+  widths = {128: (16, 16, 8, 4, 2, 1), 256: (16, 16, 8, 8, 4, 2, 1)}
+  if resolution not in widths:
+    raise InputError('resolution', resolution, 'no BigGAN of that size was published', 'give 128 or 256')
+  blocks = tuple((True, *pair) for pair in itertools.pairwise(widths[resolution]))
+  return BigGANOptions(
+    z_dim=20 * (len(blocks) + 1),
+    num_classes=num_classes,
+    channel_width=channel_width,
+    blocks=blocks,
+    attention_position=(4,),  # at 64 pixels
+    n_stats=1,
+    eps=1e-5,
+    block='plain',
+    conditioning='split',
+    embedding_dim=128,
+  )
 
 
 @register_dataclass

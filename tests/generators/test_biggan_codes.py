@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import panda_jax
 from panda_jax.converters.assembly import assemble
@@ -13,7 +15,7 @@ from panda_jax.converters.conversion import convert
 from panda_jax.converters.dialects import biggan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
-from panda_jax.generators.biggan import BigGANOptions
+from panda_jax.generators.biggan import BigGANOptions, plain_options
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
 from tests.generators import unpacked
@@ -222,6 +224,28 @@ class TestFiles:
       'linear.weight': np.ones((1, 4), np.float32),
     }
     assert converter.recognise(checkpoint(arrays)) is None
+
+
+@pytest.mark.parametrize(
+  ('resolution', 'z_dim', 'expected'),
+  [
+    (128, 120, {0: (1536, 4, 4), 1: (1536, 8, 8), 4: (192, 64, 64), 5: (192, 64, 64), 6: (96, 128, 128)}),
+    (256, 140, {0: (1536, 4, 4), 3: (768, 32, 32), 5: (384, 64, 64), 6: (192, 128, 128), 7: (96, 256, 256)}),
+  ],
+)
+def test_published_networks(resolution, z_dim, expected):
+  generator = registry.abstract('biggan', plain_options(resolution))
+  assert (generator.resolution, generator.z_dim) == (resolution, z_dim)
+  assert {layer: generator.layers[layer] for layer in expected} == expected
+  assert max(generator.layers) == max(expected)
+  graphdef, state = nnx.split(generator)
+
+  def render(state, z, labels):
+    module = nnx.merge(graphdef, state)
+    return module(module.map(z, labels, truncation=0.5))
+
+  arguments = jax.ShapeDtypeStruct((2, z_dim), np.float32), jax.ShapeDtypeStruct((2,), np.int32)
+  assert jax.eval_shape(render, state, *arguments).shape == (2, resolution, resolution, 3)
 
 
 OPTIONS = {'z_dim': 6, 'num_classes': 3, 'channel_width': 8, 'blocks': ((True, 2, 1),), 'n_stats': 1, 'eps': 1e-4}

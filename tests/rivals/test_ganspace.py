@@ -180,6 +180,17 @@ def test_features_of_a_generator_with_w(stylegan2):
   assert found.provenance['mean'] is None
 
 
+def test_first_maps_of_a_piece_of_z():
+  generator = references.biggan_of_pieces()
+  piece = generator.options.pieces[0]
+  found = ganspace.discover(generator, labels=[3], samples=20_000)
+  values = np.linalg.svd(np.asarray(generator.gen_z[...]))[1]
+  assert len(found.vectors) == piece.stop - piece.start == len(values)  # nothing moves along any other direction
+  np.testing.assert_allclose(found.scores['stdev'], values, rtol=0.02)
+  # What the regression finds of the other pieces is the noise of 20 000 samples.
+  assert np.abs(np.delete(found.vectors, np.r_[piece], axis=1)).max() < 0.05
+
+
 def test_blocks_are_one_stream(stylegan2):
   for generator in (stylegan2, references.biggan(), references.generator('pggan')):
     labels = [0, 2] if generator.num_classes else None
