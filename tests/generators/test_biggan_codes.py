@@ -11,7 +11,7 @@ from flax import nnx
 import panda_jax
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.conversion import convert
+from panda_jax.converters.conversion import convert, converted
 from panda_jax.converters.dialects import biggan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
@@ -133,6 +133,14 @@ class TestFiles:
       for target, tensor in bare.tensors.items():
         np.testing.assert_array_equal(other.tensors[target], tensor)
 
+  @pytest.mark.parametrize('name', ['ajbrock', 'studiogan'])
+  def test_averaged_weights_and_those_of_the_last_step(self, name):
+    averaged, last = (random_checkpoint(np.random.default_rng(seed), VARIANTS[name]) for seed in (0, 1))
+    tree = {'G': last, 'G_ema': averaged, 'D': {'blocks.0.0.conv1.weight': np.ones((4, 3, 3, 3), np.float32)}}
+    for weights, expected in (('ema', averaged), ('raw', last)):
+      conversion = converter.convert(checkpoint(tree), weights)
+      np.testing.assert_array_equal(conversion.tensors['embedding'], expected['shared.weight'])
+
   @pytest.mark.parametrize('name', VARIANTS)
   def test_every_key_is_accounted_for(self, name):
     state = random_checkpoint(np.random.default_rng(0), VARIANTS[name])
@@ -223,7 +231,8 @@ class TestFiles:
       'blocks.0.0.conv1.weight': np.ones((4, 3, 3, 3), np.float32),
       'linear.weight': np.ones((1, 4), np.float32),
     }
-    assert converter.recognise(checkpoint(arrays)) is None
+    with pytest.raises(InputError, match='the discriminator of a BigGAN, which is not converted; give the generator'):
+      converted(checkpoint(arrays), 'auto', 'ema', {})
 
 
 @pytest.mark.parametrize(
