@@ -157,10 +157,10 @@ def random_checkpoint(rng: np.random.Generator, network: Network) -> dict[str, n
       put(f'{key}.{short}.bias', outputs)
   last = network.widths[-1]
   statistics(last_norm, *(_statistics(network) if ours else ('running_mean', 'running_var')), last)
-  put(f'{last_norm}.{"gain" if ours else "weight"}', last)
-  put(f'{last_norm}.bias', last)
+  put(f'{last_norm}.{"gain" if ours else "weight"}', last, scale=0.3)
+  put(f'{last_norm}.bias', last, scale=0.2)
   weight(last_conv, network.channels, last, 3, 3)
-  put(f'{last_conv}.bias', network.channels)
+  put(f'{last_conv}.bias', network.channels, scale=0.2)
   return state
 
 
@@ -168,6 +168,15 @@ def _statistics(network: Network) -> tuple[str, str]:
   if network.code != 'ajbrock':
     return 'bn.running_mean', 'bn.running_var'
   return ('bn.stored_mean', 'bn.stored_var') if network.own_norm else ('stored_mean', 'stored_var')
+
+
+def balanced(state: dict, network: Network, z: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+  """The state with the last statistics as these samples have them, so that no image is all black and white."""
+  last = Plain(state, network).features(z, y)[-2]
+  names = _statistics(network) if network.code == 'ajbrock' else ('running_mean', 'running_var')
+  keys = [f'{names_of(network)[1]}.{name}' for name in names]
+  values = last.mean(axis=(0, 2, 3)), last.var(axis=(0, 2, 3))
+  return state | {key: np.asarray(value, np.float32) for key, value in zip(keys, values, strict=True)}
 
 
 class Plain:

@@ -19,7 +19,7 @@ from panda_jax.generators.biggan import BigGANOptions, plain_options
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
 from tests.generators import unpacked
-from tests.generators.plain_biggan_codes import Network, Plain, random_checkpoint
+from tests.generators.plain_biggan_codes import Network, Plain, balanced, random_checkpoint
 
 # Absolute, and relative to the standard deviation: twice what float32 and float64 differ by in the deep network.
 IMAGE, FEATURES = 2e-5, 2e-5
@@ -103,13 +103,14 @@ class TestStored:
 def test_variants_agree_with_a_plain_implementation(name):
   network = VARIANTS[name]
   rng = np.random.default_rng(3)
-  state = random_checkpoint(rng, network)
-  generator = Compiled(made(state, **({'bn_eps': str(network.eps)} if network.eps else {})))
   z = np.asarray(rng.standard_normal((2, network.z_dim)), np.float32)
   labels = np.eye(network.classes, dtype=np.float32)[[4, 1]] if network.classes else np.zeros((2, 0), np.float32)
+  state = balanced(random_checkpoint(rng, network), network, z, labels)
+  generator = Compiled(made(state, **({'bn_eps': str(network.eps)} if network.eps else {})))
   maps = Plain(state, network).features(z.astype(np.float64), labels.astype(np.float64))
   assert generator.z_dim == network.z_dim
   assert generator.layers == {layer: found.shape[1:] for layer, found in enumerate(maps[:-1])}
+  assert (np.abs(maps[-1]) < 0.9).mean() > 0.3  # grey pixels, whose differences are seen
   latents = generator.map(z, labels)
   # Float32 rounds to some 1e-6 of the largest value; tanh has a slope of 1 at most.
   np.testing.assert_allclose(channels_first(generator(latents)), maps[-1], atol=3e-5)
@@ -216,6 +217,12 @@ class TestFiles:
     state = random_checkpoint(np.random.default_rng(0), Network('deep_legacy', (16, 16), attention=()))
     with pytest.raises(InputError, match='blocks: 1 of them, where the deep backbone has 2'):
       made({key: value for key, value in state.items() if not key.startswith('blocks.1.')})
+
+  def test_a_deep_network_of_another_depth(self):
+    state = random_checkpoint(np.random.default_rng(0), Network('deep_studiogan', (16, 8), attention=()))
+    turned = {re.sub(r'^blocks\.([01])', lambda m: f'blocks.{1 - int(m[1])}', key): a for key, a in state.items()}
+    with pytest.raises(InputError, match='the first of 2 changes the width'):
+      made(turned)
 
   def test_options_of_the_command(self):
     state = random_checkpoint(np.random.default_rng(0), VARIANTS['ajbrock'])

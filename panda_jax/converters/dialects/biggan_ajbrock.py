@@ -4,14 +4,7 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects.biggan_tables import (
-  Layout,
-  fold_half_step,
-  has,
-  made_options,
-  sizes,
-  take,
-)
+from panda_jax.converters.dialects.biggan_tables import Layout, fold_half_step, has, made_options, sizes, take
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options, parsed_positive
@@ -113,9 +106,7 @@ def _refuse_variants(table: Table, arrays: dict) -> None:
   if synchronised:
     table.problems.append(f'{synchronised}: batch norms of --cross_replica are not supported')
   bare = has(arrays, r'blocks\.\d+\.\d+\.bn1\.gain\.weight')
-  if not deep and not synchronised and not bare:
-    table.problems.append('blocks.0.0.bn1.gain.weight: missing')
-  elif bare and not has(arrays, r'blocks\.\d+\.\d+\.bn1\.(bn\.)?stored_mean'):
+  if bare and not synchronised and not has(arrays, r'blocks\.\d+\.\d+\.bn1\.(bn\.)?stored_mean'):
     table.problems.append(f'{bare}: there are no stored statistics beside it, as with norm styles other than bn')
   for key in arrays:
     counter = arrays[key]

@@ -65,6 +65,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     table.problems.append(f'linear0: its {found.linear} inputs leave nothing for z beside an embedding of {embedded}')
   if deep and blocks % DEPTH:
     table.problems.append(f'blocks: {blocks} of them, where the deep backbone has {DEPTH} for each size')
+  if deep and any(inputs != outputs for inputs, outputs in found.widths[::DEPTH]):
+    table.problems.append(f'blocks: the first of {DEPTH} changes the width, as in networks of another depth')
   if table.problems:
     return table.conversion('biggan', NAME, None)
   convolved = has(arrays, r'blocks\.\d+\.\d+\.conv2d0\..*') is not None

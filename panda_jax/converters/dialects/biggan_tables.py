@@ -201,8 +201,7 @@ def _entries(options: BigGANOptions, found: Sizes) -> Iterator[tuple[str, str, i
 
 def _channels(options: BigGANOptions, inputs: int, outputs: int) -> list[int]:
   """Of the maps between the convolutions of a block."""
-  middle = [] if options.block == 'plain' else [inputs // 4] * 2
-  return [inputs, *(middle or [outputs]), *(middle[:1]), outputs]
+  return [inputs, outputs, outputs] if options.block == 'plain' else [inputs, *[inputs // 4] * 3, outputs]
 
 
 def _kernels(options: BigGANOptions) -> tuple[int, ...]:
