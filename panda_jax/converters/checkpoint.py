@@ -1,8 +1,8 @@
 """What a checkpoint file holds, without torch and without running anything that the file says.
 
-The container is told by content: zip and legacy torch files, NVlabs' pickles of PyTorch or TensorFlow, and safetensors.
-Reading takes the file's size in memory, as arrays are views of it, and a bounded number of objects besides
-(limits.py).
+The container is told by content: zip and legacy torch files, safetensors, and pickles of whole networks, of PyTorch or
+TensorFlow, as NVlabs' code and its kin write them. Reading takes the file's size in memory, as arrays are views of it,
+and a bounded number of objects besides (limits.py).
 """
 
 import dataclasses
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.converters.limits import Budget, Refused, damaged
+from panda_jax.converters.globals import Storage, finder, snapshot_globals, storage_id
+from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed
+from panda_jax.converters.pickles import Machine
 from panda_jax.converters.safetensors import is_safetensors, read_safetensors
-from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_zip, torch_globals
+from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip, torch_globals
 from panda_jax.converters.trees import Module, Network, finished
 from panda_jax.errors import InputError, refusal
 
@@ -47,7 +49,8 @@ class Checkpoint:
   Attributes:
     container: 'zip' or 'legacy' (torch files), 'nvlabs' (a plain pickle), or 'safetensors'.
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
-      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `Network` objects.
+      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `Network` objects, and an `Unknown` in
+      place of whatever a global makes that is not allowed.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.
@@ -136,10 +139,13 @@ def _parsed(data: memoryview) -> tuple[str, object, dict[str, str]]:
     if bytes(data[:2]) == b'PK':
       return 'zip', finished(read_zip(data, budget), budget), {}
     # The first pickle tells: a legacy torch file begins with one of a magic number.
-    first, _ = legacy_machine(data, budget, torch_globals(budget))
-    root = first.load()
+    find = finder(snapshot_globals(budget, lambda raw: read_storage(raw, budget)), budget)
+    root = Machine(data, budget, find, lambda pid: Storage(*storage_id(pid)[::2])).load()
     if type(root) is not int or root != MAGIC:
-      return 'nvlabs', finished(root, budget), {}
+      tree = finished(root, budget)
+      if isinstance(tree, Unknown):
+        raise not_allowed(tree)
+      return 'nvlabs', tree, {}
     machine, storages = legacy_machine(data, budget, torch_globals(budget))
     machine.load()
     return 'legacy', finished(read_legacy(machine, data, budget, storages), budget), {}

@@ -1,6 +1,7 @@
-"""The globals that a checkpoint may name, each with a harmless stand-in; everything else is refused by its name.
+"""The globals that a checkpoint may name, each with a harmless stand-in.
 
-The table is exact: a protocol 4 pickle may ask for ('torch', 'os.system'), so nothing is found by prefix or attribute.
+Everything else is refused by its name in a torch file; in a snapshot, whose discriminator may be made of anything, it
+becomes an `Unknown`, which is refused where a generator would need it. The table is exact: a protocol 4 pickle may ask for ('torch', 'os.system'), so nothing is found by prefix or attribute.
 Stand-ins only record what the file says. `trees.py` makes arrays of them when the whole pickle has been read.
 """
 
@@ -10,8 +11,8 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-from panda_jax.converters.limits import Budget, Refused, damaged, shown
-from panda_jax.converters.pickles import Known, checked_key
+from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed, shown
+from panda_jax.converters.pickles import UNKNOWN, Instance, Known, checked_key
 
 LARGEST_COUNT = 1 << 48  # elements or bytes; beyond any file, and products of two stay exact in numpy
 MOST_DIMENSIONS = 16
@@ -171,7 +172,9 @@ def new_dict(*items: object) -> dict:
   return {}
 
 
-def parameter(data: object, *_: object) -> Tensor:
+def parameter(data: object, *_: object) -> Tensor | Instance:
+  if type(data) is Instance:
+    return data
   if type(data) is not Tensor:
     raise damaged('a parameter that is no tensor')
   return data
@@ -224,7 +227,9 @@ def _table(functions: dict[tuple[str, str], Callable], budget: Budget) -> dict[t
 def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
   """The table for torch files: what state dicts and the arguments beside them are made of."""
 
-  def tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor:
+  def tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor | Instance:
+    if type(storage) is Instance:
+      return storage
     if type(storage) is not Storage:
       raise damaged('a tensor without a storage')
     shape, strides = counts(shape), counts(strides)
@@ -272,8 +277,8 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
   return {**storage_types(), **_table(functions, budget)}
 
 
-def nvlabs_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]) -> dict[tuple[str, str], object]:
-  """The table for NVlabs' pickles, of PyTorch and of TensorFlow.
+def snapshot_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]) -> dict[tuple[str, str], object]:
+  """The table for snapshots, pickles of whole networks: of NVlabs' code, PyTorch and TensorFlow, and of its kin.
 
   `storage_from` reads the torch stream in which each storage of PyTorch lies.
   """
@@ -283,17 +288,42 @@ def nvlabs_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]
       raise damaged('a storage without bytes')
     return storage_from(raw)
 
+  def dill_type(name: object) -> object:
+    if type(name) is not str:
+      raise damaged('the name of a type is not text')
+    return table.get(('builtins', name)) or Unknown(f'dill._dill._load_type({shown(name)})')
+
+  def dill_array(function: object, arguments: object, state: object, *_: object) -> NumpyArray | Instance:
+    # Called as numpy's own: the function makes an array, and the state fills it.
+    if type(function) in UNKNOWN:
+      return Instance(function.name)
+    if type(function) is not Known or type(arguments) is not tuple:
+      raise damaged('an array that nothing makes')
+    array = function.call(*arguments)
+    if type(array) is not NumpyArray:
+      raise damaged('an array is made by what makes none')
+    array.set_state(state)
+    return array
+
   functions: dict[tuple[str, str], Callable] = {
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): persistent_object,
     ('dnnlib.util', 'EasyDict'): new_dict,
     ('torch.storage', '_load_from_bytes'): load_from_bytes,
+    ('dill._dill', '_load_type'): dill_type,
+    ('dill._dill', '_create_array'): dill_array,
     **dict.fromkeys(TENSORFLOW, NetworkState),
   }
-  return {**state_dict_globals(budget), **_table(functions, budget)}
+  table = {**state_dict_globals(budget), **_table(functions, budget)}
+  return table
 
 
-def finder(table: dict[tuple[str, str], object]) -> Callable[[str, str], object]:
-  """The lookup of a global in a table."""
+def finder(table: dict[tuple[str, str], object], budget: Budget | None = None) -> Callable[[str, str], object]:
+  """The lookup of a global in a table.
+
+  Args:
+    table: what is known.
+    budget: pays for an `Unknown` in place of anything else; without it that is refused.
+  """
 
   def find(module: str, name: str) -> object:
     if (module, name) == THEANO:
@@ -302,12 +332,13 @@ def finder(table: dict[tuple[str, str], object]) -> Callable[[str, str], object]
         'give the TensorFlow .pkl of the same network, which its authors made of it',
       )
     found = table.get((module, name))
-    if found is None:
-      raise Refused(
-        f'the global {shown(module)}.{shown(name)} is not allowed',
-        'nothing that a file names is ever run; if the file is yours, save only its state_dict',
-      )
-    return found
+    if found is not None:
+      return found
+    unknown = Unknown(f'{shown(module)}.{shown(name)}')
+    if budget is None:
+      raise not_allowed(unknown)
+    budget.spend(200 + len(unknown.name))
+    return unknown
 
   return find
 

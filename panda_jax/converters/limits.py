@@ -19,6 +19,30 @@ def damaged(detail: str) -> Refused:
   return Refused(f'the file is truncated or corrupt ({detail})', 'download or copy it again')
 
 
+class Unknown:
+  """What a file names and no table has, and whatever that would make: the name is kept and nothing else.
+
+  Attributes:
+    name: module and name with a dot between, as `shown`.
+  """
+
+  __slots__ = ('name',)
+
+  def __init__(self, name: str):
+    self.name = name
+
+  def __repr__(self) -> str:
+    return f'a {self.name}'
+
+
+def not_allowed(unknown: Unknown) -> Refused:
+  """The refusal of a file for a global that it names."""
+  return Refused(
+    f'the global {unknown.name} is not allowed',
+    'nothing that a file names is ever run; if the file is yours, save only its state_dict',
+  )
+
+
 NUMBERS = (int, float, bool)
 MOST_LISTED = 8
 
@@ -30,7 +54,7 @@ def shown(text: object, length: int = 120) -> str:
   """
   if not isinstance(text, str):
     short = type(text) is list and len(text) < MOST_LISTED and all(type(item) in NUMBERS for item in text)
-    plain = short or text is None or type(text) in (*NUMBERS, bytes)
+    plain = short or text is None or type(text) in (*NUMBERS, bytes, Unknown)
     text = str(text) if plain else f'a {type(text).__name__}'
   if len(text) > length:
     text = f'{text[: length - 3]}...'

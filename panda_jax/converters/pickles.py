@@ -1,15 +1,16 @@
 """A pickle machine that can make data and nothing else.
 
 Python's own unpickler calls what a file names, and allocates what a file claims before it looks whether it is there.
-This one knows the opcodes that `torch.save` and NVlabs' snapshots use (protocols 2 to 5; Python's `pickletools`
-documents them), looks a global up in a table that the caller gives, and reads sizes only to check them. Byte strings
-are views of the file. Every object is charged to a `Budget`.
+This one knows the opcodes that `torch.save` and snapshots of training code use (protocols 2 to 5; Python's
+`pickletools` documents them), looks a global up in a table that the caller gives, and reads sizes only to check them.
+Where the caller gives an `Unknown` for a global, its calls make `Instance`s, which swallow what they are given. Byte
+strings are views of the file. Every object is charged to a `Budget`.
 """
 
 import struct
 from collections.abc import Callable
 
-from panda_jax.converters.limits import Budget, Refused, damaged, shown
+from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, shown
 
 LONGEST_INTEGER = 32  # bytes; the magic number of legacy torch files has 10
 LONGEST_NAME = 300  # of a global
@@ -30,6 +31,33 @@ class Known:
 
   def __init__(self, name: str, call: Callable):
     self.name, self.call = name, call
+
+
+PARTS = '_parameters', '_buffers', '_modules'
+
+
+class Instance:
+  """What a call of an `Unknown` made: nothing, until it is given the state of a torch module, which it keeps.
+
+  Attributes:
+    name: of the global.
+    state: the dict of a module, with its parameters, buffers and children; None of anything else.
+  """
+
+  __slots__ = ('name', 'state')
+
+  def __init__(self, name: str):
+    self.name, self.state = name, None
+
+  def set_state(self, state: object) -> None:
+    if type(state) is not dict or not all(type(state.get(part)) is dict for part in PARTS):
+      return
+    if self.state is not None:
+      raise damaged('the state of a module is set twice')
+    self.state = state
+
+
+UNKNOWN = Unknown, Instance
 
 
 class Machine:
@@ -177,9 +205,16 @@ class Machine:
   def add_items(self):
     self._extend(set, self._pop_mark())
 
+  def frozen_set(self):
+    items = self._pop_mark()
+    self._budget.spend(150 * len(items))
+    self._stack.append(set(map(checked_key, items)))
+
   def _extend(self, kind: type, items: list):
     self._budget.spend((16 if kind is list else 150) * len(items))
     target = self._peek()
+    if type(target) in UNKNOWN:
+      return
     if type(target) is not kind:
       raise damaged(f'items for a {kind.__name__} go into a {type(target).__name__}')
     if kind is list:
@@ -197,6 +232,8 @@ class Machine:
   def _set_items(self, items: list):
     self._budget.spend(100 * len(items))
     target = self._peek()
+    if type(target) in UNKNOWN:
+      return
     if type(target) is not dict or len(items) % 2:
       raise damaged(f'keys and values go into a {type(target).__name__}')
     for key, value in zip(items[::2], items[1::2], strict=True):
@@ -213,17 +250,29 @@ class Machine:
     self._stack.append(self._find(module, self._line()))
 
   def call(self):
-    arguments, function = self._pop(), self._pop()
-    if type(function) is not Known or type(arguments) is not tuple:
+    self._call(self._pop(), self._pop())
+
+  def call_named(self):
+    named, arguments, function = self._pop(), self._pop(), self._pop()
+    if type(named) is not dict or (named and type(function) not in UNKNOWN):
+      raise damaged('it calls something with names that it does not have')
+    self._call(arguments, function)
+
+  def _call(self, arguments: object, function: object):
+    if type(arguments) is tuple and type(function) in UNKNOWN:
+      self._budget.spend(100)
+      self._stack.append(Instance(function.name))
+    elif type(arguments) is tuple and type(function) is Known:
+      self._stack.append(function.call(*arguments))
+    else:
       raise damaged(f'it calls a {type(function).__name__}')
-    self._stack.append(function.call(*arguments))
 
   def build(self):
     state = self._pop()
     target = self._peek()
     if hasattr(target, 'set_state'):
       target.set_state(state)
-    elif type(target) is not dict:  # what is attached to a dict, such as a state dict's _metadata, is not needed
+    elif type(target) not in (dict, Unknown):  # what is attached to a dict, such as a state dict's _metadata, is not needed
       raise damaged(f'it sets the state of a {type(target).__name__}')
 
   def persistent_id(self):
@@ -237,7 +286,7 @@ def checked_key(key: object) -> object:
   """A dict key or set member that is cheap to hash and compare, whatever the file's author had in mind."""
   if type(key) is int and -LARGEST_KEY < key < LARGEST_KEY:
     return key
-  if type(key) is str or type(key) is bool or key is None:
+  if type(key) in (str, bool, *UNKNOWN) or key is None:
     return key
   raise Refused(f'it has a dict key of type {type(key).__name__}', 'save only its state_dict, and convert that')
 
@@ -280,6 +329,7 @@ OPERATIONS = {
     ']': (lambda m: m.push([]), 120),
     '}': (lambda m: m.push({}), 120),
     '\x8f': (lambda m: m.push(set()), 250),
+    '\x91': (Machine.frozen_set, 250),
     'a': (Machine.append, 0),
     'e': (Machine.appends, 0),
     's': (Machine.set_item, 150),
@@ -289,6 +339,7 @@ OPERATIONS = {
     '\x93': (Machine.stack_global, 16),
     'R': (Machine.call, 16),
     '\x81': (Machine.call, 16),
+    '\x92': (Machine.call_named, 16),
     'b': (Machine.build, 0),
     'Q': (Machine.persistent_id, 16),
   }.items()

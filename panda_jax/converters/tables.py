@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.limits import Unknown
 from panda_jax.errors import InputError, described
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
 from panda_jax.generators.layers import ACTIVATIONS
@@ -93,7 +94,11 @@ class Table:
     self.tensors: dict[str, np.ndarray] = {}
     self.sources: dict[str, str] = {}
     self.unused: dict[str, str] = {}
-    self.problems = [f'{key}: not an array' for key in arrays if key not in self._arrays]
+    self.problems = [
+      f'{key}: {value}, and nothing that is not allowed is made' if isinstance(value, Unknown) else f'{key}: not an array'
+      for key, value in arrays.items()
+      if key not in self._arrays
+    ]
     self.notes: list[str] = []
     self.lacking: dict[str, str] = {}
     self._known: set[str] = set()

@@ -6,7 +6,7 @@ Sources: the files themselves, and the description of `torch.serialization` in P
 import numpy as np
 
 from panda_jax.converters.archives import Archive
-from panda_jax.converters.globals import Storage, StorageType, finder, nvlabs_globals, storage_id, storage_types
+from panda_jax.converters.globals import Storage, StorageType, finder, snapshot_globals, storage_id, storage_types
 from panda_jax.converters.limits import Budget, Refused, damaged, shown
 from panda_jax.converters.pickles import Machine
 
@@ -105,7 +105,7 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
 
 def torch_globals(budget: Budget) -> dict:
   """The table for torch files: state dicts, and the modules of NVlabs' code that people save whole."""
-  return nvlabs_globals(budget, lambda raw: read_storage(raw, budget))
+  return snapshot_globals(budget, lambda raw: read_storage(raw, budget))
 
 
 def legacy_machine(data: memoryview, budget: Budget, table: dict) -> tuple[Machine, dict[str, Storage]]:

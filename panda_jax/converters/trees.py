@@ -1,6 +1,6 @@
 """From what the pickle machine made to a tree that is safe to walk.
 
-It has plain containers, arrays, and NVlabs' modules and networks.
+It has plain containers, arrays, modules of PyTorch and networks of TensorFlow.
 
 A pickle can describe a list that holds itself, one nested a million deep, or a small one that unfolds to millions.
 Nothing of the kind is left in the result.
@@ -20,34 +20,39 @@ from panda_jax.converters.globals import (
   StorageType,
   Tensor,
 )
-from panda_jax.converters.limits import Budget, Refused, damaged, shown
-from panda_jax.converters.pickles import Known
+from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed, shown
+from panda_jax.converters.pickles import PARTS, UNKNOWN, Instance, Known
 
 DEEPEST = 64
 MOST_NODES = 500_000  # of the tree as a walk sees it, in which a shared part counts as often as it is used
 LONGEST_KEY = 500
+LONGEST_LIST = 256  # among the attributes of a module; each is looked through as often as it is one
 
 PLAIN = (type(None), bool, int, float, str)
+STATE = (*PARTS, '_init_args', '_init_kwargs', '_non_persistent_buffers_set')  # that is used of a module's own
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-  """An object of a class kept by NVlabs' persistence; for a network, with all that its modules hold.
+  """A module of PyTorch, by NVlabs' persistence or plainly pickled; for a network, with all that its modules hold.
 
   Attributes:
-    class_name: such as 'Generator'.
+    class_name: such as 'Generator', or 'training.networks.Generator' where it is plainly pickled.
     init_args: positional arguments of its constructor.
     init_kwargs: named arguments of its constructor. What was not given is not there: `attributes` may tell it.
-    state_dict: {dotted name: array}, parameters and persistent buffers, in the file's order.
+    state_dict: {dotted name: array}, parameters and persistent buffers, in the file's order; an `Unknown` in place of an
+      array, or of a whole module, that a global makes which is not allowed.
     attributes: {dotted name: value}, the numbers, texts and lists of them that it and its modules keep as attributes,
-      such as 'synthesis.b4.conv1.conv_clamp', and buffers that are not persistent.
+      such as 'synthesis.b4.conv1.conv_clamp', and buffers that are not persistent; `Unknown`s too.
+    classes: {dotted name: class name} of the modules within.
   """
 
   class_name: str
   init_args: list
   init_kwargs: dict
-  state_dict: dict[str, np.ndarray]
+  state_dict: dict[str, np.ndarray | Unknown]
   attributes: dict[str, object]
+  classes: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,14 +72,22 @@ class Network:
 
 
 def finished(value: object, budget: Budget) -> object:
-  """The tree of nested dicts, lists, plain values, read-only arrays, `Module`s and `Network`s.
+  """The tree of nested dicts, lists, plain values, read-only arrays, `Module`s, `Network`s and `Unknown`s.
 
-  Tuples and sets become lists.
+  Tuples and sets become lists. Of the state of a module only what `Module` has is looked at.
 
   Raises:
     Refused: it is nested in itself, too deeply, or so often that it unfolds to a giant.
   """
   return _Finisher(budget).finish(value, 0)[0]
+
+
+def unknown_in(tree: object) -> Unknown | None:
+  """The first thing in the dicts and lists of a finished tree that a global makes which is not allowed."""
+  if isinstance(tree, Unknown):
+    return tree
+  items = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+  return next((found for item in items if (found := unknown_in(item)) is not None), None)
 
 
 class _Finisher:
@@ -121,9 +134,16 @@ class _Finisher:
       self._budget.copy(len(value))
       return bytes(value), 1
     if type(value) is Persistent:
-      return self._module(value, depth)
+      return self._module(value.class_name, value.state, depth)
+    if type(value) is Instance and value.state is not None:
+      return self._module(value.name, value.state, depth)
+    if type(value) in UNKNOWN:
+      return Unknown(value.name), 1
     if type(value) is NetworkState:
       state, nodes = self.finish(value.state, depth)
+      unknown = unknown_in(state)
+      if unknown is not None:  # networks of TensorFlow are made of arrays and arguments alone
+        raise not_allowed(unknown)
       return Network(state), _counted(nodes + 1)
     if isinstance(value, Known | StorageType):
       return value.name, 1
@@ -159,32 +179,38 @@ class _Finisher:
     turned.flags.writeable = False
     return turned
 
-  def _module(self, value: Persistent, depth: int) -> tuple[Module, int]:
-    if len(value.class_name) > LONGEST_KEY or not value.class_name.isprintable():
-      raise damaged(f'a class is called {shown(value.class_name)}')
-    state, nodes = self._dict(value.state, depth)
+  def _module(self, class_name: str, state: dict, depth: int) -> tuple[Module, int]:
+    if len(class_name) > LONGEST_KEY or not class_name.isprintable():
+      raise damaged(f'a class is called {shown(class_name)}')
     _check_names(state, 'state')
+    # Hooks and other objects that a module refers to are of no use here, and may refer to whatever they want.
+    used = {name: item for name, item in state.items() if name in STATE or not name.startswith('_')}
+    state, nodes = self._dict({name: item for name, item in used.items() if name in STATE or _is_leaf(item)}, depth)
     arguments = state.get('_init_args', []), state.get('_init_kwargs', {})
-    module = Module(value.class_name, *arguments, state_dict={}, attributes={})
+    module = Module(class_name, *arguments, state_dict={}, attributes={})
     if type(module.init_args) is not list or type(module.init_kwargs) is not dict:
-      raise damaged(f'the constructor arguments of {value.class_name} are not some')
-    parameters, buffers, modules = (_part(state, name) for name in ('_parameters', '_buffers', '_modules'))
+      raise damaged(f'the constructor arguments of {class_name} are not some')
+    parameters, buffers, modules = (_part(state, name) for name in PARTS)
     transient = set(_names(state.get('_non_persistent_buffers_set', [])))
     for name, array in [*parameters.items(), *buffers.items()]:
-      if isinstance(array, np.ndarray):
+      if isinstance(array, np.ndarray | Unknown):
         kept = module.attributes if name in buffers and name in transient else module.state_dict
         kept[name] = array
       elif array is not None:
-        raise damaged(f'{name} of {value.class_name} is no tensor')
+        raise damaged(f'{name} of {class_name} is no tensor')
     for name, item in state.items():
       if not name.startswith('_') and _is_plain(item):
         module.attributes[name] = item
     for name, child in modules.items():
       if isinstance(child, Module):
+        module.classes[name] = child.class_name
+        self._adopt(module.classes, name, child.classes)
         self._adopt(module.state_dict, name, child.state_dict)
         self._adopt(module.attributes, name, child.attributes)
+      elif isinstance(child, Unknown):
+        module.state_dict[name] = child
       elif child is not None:
-        raise damaged(f'{name} of {value.class_name} is no module')
+        raise damaged(f'{name} of {class_name} is no module')
     return module, nodes
 
   def _adopt(self, into: dict, prefix: str, entries: dict) -> None:
@@ -227,8 +253,15 @@ def _names(names: object) -> list[str]:
   return names
 
 
+def _is_leaf(value: object) -> bool:
+  """Whether an attribute is a number, a text, a type or a list of such, or stands for what may be one."""
+  if type(value) in (list, tuple, set):
+    return len(value) <= LONGEST_LIST and all(type(item) in PLAIN for item in value)
+  return type(value) in (*PLAIN, *UNKNOWN, Known, StorageType, NumpyType) and getattr(value, 'state', None) is None
+
+
 def _is_plain(value: object) -> bool:
-  return type(value) in PLAIN or (type(value) is list and all(type(item) in PLAIN for item in value))
+  return type(value) in (*PLAIN, Unknown) or (type(value) is list and all(type(item) in PLAIN for item in value))
 
 
 def tensor_array(tensor: Tensor) -> np.ndarray:

@@ -26,6 +26,7 @@ FAMILIES = {
   'stylegan2': Family('panda_jax.generators.stylegan2', 'StyleGAN2', 'StyleGAN2Options'),
   'stylegan3': Family('panda_jax.generators.stylegan3', 'StyleGAN3', 'StyleGAN3Options'),
   'biggan': Family('panda_jax.generators.biggan', 'BigGAN', 'BigGANOptions'),
+  'r3gan': Family('panda_jax.generators.r3gan', 'R3GAN', 'R3GANOptions'),
 }
 
 

@@ -22,6 +22,10 @@ from panda_jax.converters.torchwriter import (
   pickled,
 )
 
+BUFFERS = (
+  *('Kernel', 'running_mean', 'running_var', 'num_batches_tracked', 'stored_mean', 'stored_var'),
+  *('weight_u', 'weight_v'),
+)
 MAGIC = 0x1950A86A20F9469CFC6C
 
 
@@ -139,6 +143,55 @@ def module(class_name, parameters=(), buffers=(), modules=(), kwargs=None, sourc
   }
   meta = {'type': 'class', 'version': 6, 'module_src': source, 'class_name': class_name, 'state': state}
   return Call('torch_utils.persistence', '_reconstruct_persistent_obj', (meta,))
+
+
+def plain_module(class_name, parameters=(), buffers=(), modules=(), **attributes) -> Call:
+  """A module of PyTorch as pickle has it without NVlabs' persistence: a class by name, and the dict of an instance."""
+  package, _, name = class_name.rpartition('.')
+  wrapped = {
+    key: Call('torch._utils', '_rebuild_parameter', (array, True, Call('collections', 'OrderedDict')))
+    if isinstance(array, np.ndarray)
+    else array
+    for key, array in dict(parameters).items()
+  }
+  state = {
+    'training': False,
+    '_parameters': wrapped,
+    '_buffers': dict(buffers),
+    '_non_persistent_buffers_set': Raw(b'\x8f'),
+    '_forward_pre_hooks': Call('collections', 'OrderedDict'),
+    '_modules': dict(modules),
+    **attributes,
+  }
+  return Call(package, name, (), state=state, new=True)
+
+
+def nested_modules(arrays: dict, classes: dict, attributes: dict | None = None) -> Call:
+  """A plain module, and those within it, from dotted names.
+
+  Args:
+    arrays: {dotted name: array, or whatever is to stand there}; integers and the rest of `BUFFERS` are buffers.
+    classes: {dotted name: class name}, '' for the whole; of others 'torch.nn.modules.container.ModuleList'.
+    attributes: {dotted name: value}.
+  """
+
+  def made(prefix: str) -> Call:
+    inside = [name.removeprefix(prefix) for name in (*arrays, *classes) if name.startswith(prefix) and name != prefix]
+    children = dict.fromkeys(name.split('.')[0] for name in inside if '.' in name or prefix + name in classes)
+    own = {name: arrays[prefix + name] for name in dict.fromkeys(inside) if prefix + name in arrays}
+    return plain_module(
+      classes.get(prefix.rstrip('.'), 'torch.nn.modules.container.ModuleList'),
+      parameters={name: array for name, array in own.items() if name not in BUFFERS},
+      buffers={name: array for name, array in own.items() if name in BUFFERS},
+      modules={name: made(f'{prefix}{name}.') for name in children if name},
+      **{
+        name.rpartition('.')[2]: value
+        for name, value in (attributes or {}).items()
+        if name.rpartition('.')[0] == prefix.rstrip('.')
+      },
+    )
+
+  return made('')
 
 
 def write_nvlabs(value, protocol=3) -> bytes:
