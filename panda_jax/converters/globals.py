@@ -1,8 +1,9 @@
 """The globals that a checkpoint may name, each with a harmless stand-in.
 
-Everything else is refused by its name in a torch file; in a snapshot, whose discriminator may be made of anything, it
-becomes an `Unknown`, which is refused where a generator would need it. The table is exact: a protocol 4 pickle may ask for ('torch', 'os.system'), so nothing is found by prefix or attribute.
-Stand-ins only record what the file says. `trees.py` makes arrays of them when the whole pickle has been read.
+Everything else is refused by its name in a torch file. In a snapshot, whose discriminator may be made of anything, it
+becomes an `Unknown`, which is refused where a generator would need it. The table is exact: a protocol 4 pickle may ask
+for ('torch', 'os.system'), so nothing is found by prefix or attribute. Stand-ins only record what the file says.
+`trees.py` makes arrays of them when the whole pickle has been read.
 """
 
 import math

@@ -272,7 +272,7 @@ class Machine:
     target = self._peek()
     if hasattr(target, 'set_state'):
       target.set_state(state)
-    elif type(target) not in (dict, Unknown):  # what is attached to a dict, such as a state dict's _metadata, is not needed
+    elif type(target) not in (dict, Unknown):  # what is attached to a dict, such as _metadata, is not needed
       raise damaged(f'it sets the state of a {type(target).__name__}')
 
   def persistent_id(self):

@@ -95,7 +95,7 @@ class Table:
     self.sources: dict[str, str] = {}
     self.unused: dict[str, str] = {}
     self.problems = [
-      f'{key}: {value}, and nothing that is not allowed is made' if isinstance(value, Unknown) else f'{key}: not an array'
+      f'{key}: {f"{value}, which is not allowed" if isinstance(value, Unknown) else "not an array"}'
       for key, value in arrays.items()
       if key not in self._arrays
     ]

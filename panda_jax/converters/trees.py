@@ -40,8 +40,8 @@ class Module:
     class_name: such as 'Generator', or 'training.networks.Generator' where it is plainly pickled.
     init_args: positional arguments of its constructor.
     init_kwargs: named arguments of its constructor. What was not given is not there: `attributes` may tell it.
-    state_dict: {dotted name: array}, parameters and persistent buffers, in the file's order; an `Unknown` in place of an
-      array, or of a whole module, that a global makes which is not allowed.
+    state_dict: {dotted name: array}, parameters and persistent buffers, in the file's order; an `Unknown` in place of
+      an array, or of a whole module, that a global makes which is not allowed.
     attributes: {dotted name: value}, the numbers, texts and lists of them that it and its modules keep as attributes,
       such as 'synthesis.b4.conv1.conv_clamp', and buffers that are not persistent; `Unknown`s too.
     classes: {dotted name: class name} of the modules within.

@@ -84,7 +84,9 @@ class R3GANOptions:
       raise InputError('blocks', self.blocks, f'there are more than {MOST_BLOCKS} of them', 'give fewer')
     for inner, groups in zip(self.inner, self.groups, strict=True):
       if inner % groups:
-        raise InputError('groups', groups, f'{inner} channels cannot be divided into them', f'give a divisor of {inner}')
+        raise InputError(
+          'groups', groups, f'{inner} channels cannot be divided into them', f'give a divisor of {inner}'
+        )
     if self.kernel % 2 == 0:
       raise InputError('kernel', self.kernel, 'an even one has no middle', 'give an odd number')
     if bool(self.num_classes) != bool(self.embed_dim):

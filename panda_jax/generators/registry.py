@@ -27,6 +27,7 @@ FAMILIES = {
   'stylegan3': Family('panda_jax.generators.stylegan3', 'StyleGAN3', 'StyleGAN3Options'),
   'biggan': Family('panda_jax.generators.biggan', 'BigGAN', 'BigGANOptions'),
   'r3gan': Family('panda_jax.generators.r3gan', 'R3GAN', 'R3GANOptions'),
+  'fastgan': Family('panda_jax.generators.fastgan', 'FastGAN', 'FastGANOptions'),
 }
 
 

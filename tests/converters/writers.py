@@ -178,7 +178,7 @@ def nested_modules(arrays: dict, classes: dict, attributes: dict | None = None) 
   def made(prefix: str) -> Call:
     inside = [name.removeprefix(prefix) for name in (*arrays, *classes) if name.startswith(prefix) and name != prefix]
     children = dict.fromkeys(name.split('.')[0] for name in inside if '.' in name or prefix + name in classes)
-    own = {name: arrays[prefix + name] for name in dict.fromkeys(inside) if prefix + name in arrays}
+    own = {name: arrays[prefix + name] for name in inside if '.' not in name and prefix + name in arrays}
     return plain_module(
       classes.get(prefix.rstrip('.'), 'torch.nn.modules.container.ModuleList'),
       parameters={name: array for name, array in own.items() if name not in BUFFERS},

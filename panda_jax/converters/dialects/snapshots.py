@@ -1,4 +1,4 @@
-"""What dialects of snapshots share: pickled dicts of whole networks, `G`, `D` and `G_ema`, as NVlabs' code began them."""
+"""What dialects of snapshots share: pickled dicts of whole networks, `G`, `D` and `G_ema`, as NVlabs' code has them."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,0 +1,301 @@
+"""FastGAN (Liu et al. 2021) as Projected GANs have it, with its spectral norms folded into the weights.
+
+Layer l is the state after the l-th grid: 4x4 is 1, and each later one has twice the size. The maps from 64x64 to
+512x512 are gated, each by the map that is 16 times smaller, so the state carries the earlier maps that are still to be
+read. A map that is edited is read as edited by its gate, too.
+
+Sources: Liu, Zhu, Song and Elgammal 2021, Towards faster and stabilized GAN training; Sauer, Chitta, Müller and Geiger
+2021, Projected GANs converge faster, appendix B.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from panda_jax.errors import InputError
+from panda_jax.generators import bounds
+from panda_jax.generators.base import (
+  Buffer,
+  check_widths,
+  checked_features,
+  checked_layer,
+  checked_noise,
+  checked_truncation,
+  checked_z,
+  label_rows,
+  sample_normal,
+)
+from panda_jax.generators.bounds import Classes, Repeated, Resolution, Size, SizeOrZero, Sizes, Within
+from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
+from panda_jax.generators.protocol import State
+from panda_jax.runtime.compatibility import List
+
+GATED = range(4, 8)  # of the maps counted from 0, those of 64, 128, 256 and 512 pixels
+BACK = 4  # maps before it, the one that gates
+
+
+@dataclasses.dataclass(frozen=True)
+class FastGANOptions:
+  """Everything that fixes a FastGAN.
+
+  Attributes:
+    resolution: of the image, a power of two from 8.
+    widths: channels of the map of each size, from 4x4 on.
+    convolutions: of each map from 8x8 on: 2 with noise behind each, or 1 without noise.
+    z_dim: numbers in z.
+    num_classes: of the embedding; 0 where there are no classes.
+    embed_dim: numbers in the embedding of a class, which the batch norms see; 0 where there are no classes.
+    eps: of all batch norms.
+    image_channels: 3 for RGB.
+  """
+
+  resolution: Resolution
+  widths: Sizes
+  convolutions: Annotated[tuple[Annotated[int, Within(1, 2)], ...], Repeated(0, 128)]
+  z_dim: Size
+  num_classes: Classes = 0
+  embed_dim: SizeOrZero = 0
+  eps: Annotated[float, Within(0, 1)] = 1e-5
+  image_channels: Size = 3
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    bounds.check(self)
+    check_widths(self.resolution, self.widths, self.resolution.bit_length() - 2)
+    if len(self.convolutions) != len(self.widths) - 1:
+      problem = f'a resolution of {self.resolution} needs {len(self.widths) - 1} numbers'
+      raise InputError('convolutions', self.convolutions, problem, 'give that many')
+    if bool(self.num_classes) != bool(self.embed_dim):
+      raise InputError('embed_dim', self.embed_dim, f'there are {self.num_classes} classes', 'give both, or neither')
+
+
+def _normal(rngs: nnx.Rngs, *shape: int) -> jax.Array:
+  return jax.random.normal(rngs.params(), shape) / math.sqrt(math.prod(shape[:-1]))
+
+
+def glu(x: jax.Array) -> jax.Array:
+  """(..., 2 C) to (..., C): the first half of the channels, gated by the sigmoid of the second."""
+  value, gate = jnp.split(x, 2, axis=-1)
+  return value * jax.nn.sigmoid(gate)
+
+
+def noise_map(noise: str | jax.Array, i: int, samples: int, size: tuple[int, int], dtype) -> jax.Array | None:
+  """The i-th map of noise (N, H, W, 1), drawn from a key; None where there is none."""
+  if isinstance(noise, str):
+    return None
+  return jax.random.normal(jax.random.fold_in(noise, i), (samples, *size, 1), dtype)
+
+
+class BatchNorm(nnx.Module):
+  """Batch norm with stored statistics; scale and offset learnt, or linear in the embedding of a class.
+
+  mean, variance: (C,); scale, offset: (C,), where the factor is the scale, or, with an embedding, the parts of
+  1 + embedding @ class_scale + scale and embedding @ class_offset + offset, the matrices (E, C).
+  """
+
+  def __init__(self, channels: int, embed_dim: int, eps: float, rngs: nnx.Rngs):
+    self.eps = eps
+    self.mean, self.variance = Buffer(jnp.zeros(channels)), Buffer(jnp.ones(channels))
+    self.scale = nnx.Param(jnp.zeros(channels) if embed_dim else jnp.ones(channels))
+    self.offset = nnx.Param(jnp.zeros(channels))
+    self.class_scale = nnx.Param(_normal(rngs, embed_dim, channels)) if embed_dim else None
+    self.class_offset = nnx.Param(_normal(rngs, embed_dim, channels)) if embed_dim else None
+
+  def __call__(self, x: jax.Array, embedding: jax.Array | None) -> jax.Array:
+    scale, offset = self.scale[...].reshape(1, -1), self.offset[...].reshape(1, -1)
+    if self.class_scale is not None:
+      scale = 1 + matmul(embedding, self.class_scale[...]) + scale
+      offset = matmul(embedding, self.class_offset[...]) + offset
+    factor = scale * jax.lax.rsqrt(self.variance[...] + self.eps).reshape(1, -1)
+    return (x - per_channel(self.mean[...])) * factor[:, None, None] + offset[:, None, None]
+
+
+class Start(nnx.Module):
+  """z to the 4x4 map; weight (4, 4, z_dim, 2 C)."""
+
+  def __init__(self, z_dim: int, channels: int, eps: float, rngs: nnx.Rngs):
+    self.weight = nnx.Param(jax.random.normal(rngs.params(), (4, 4, z_dim, 2 * channels)) / math.sqrt(z_dim))
+    self.norm = BatchNorm(2 * channels, 0, eps, rngs)
+
+  def matrix(self) -> jax.Array:
+    """(z_dim, 16 times 2 C)."""
+    weight = self.weight[...]
+    return weight.transpose(2, 0, 1, 3).reshape(weight.shape[2], -1)
+
+  def __call__(self, z: jax.Array) -> jax.Array:
+    x = matmul(z, self.matrix()).reshape(len(z), 4, 4, -1)
+    return glu(self.norm(x, None))
+
+
+class Up(nnx.Module):
+  """A map to one of twice the size: doubled pixels, then one or two convolutions (3, 3, in, 2 out) with their norms.
+
+  strengths: () of the noise behind each convolution; none where there is one convolution.
+  """
+
+  def __init__(self, inputs: int, outputs: int, convolutions: int, options: FastGANOptions, rngs: nnx.Rngs):
+    widths = [inputs, outputs][:convolutions]
+    self.kernels = List([nnx.Param(_normal(rngs, 3, 3, width, 2 * outputs)) for width in widths])
+    self.norms = List([BatchNorm(2 * outputs, options.embed_dim, options.eps, rngs) for _ in widths])
+    self.strengths = List([nnx.Param(jnp.zeros(())) for _ in widths if convolutions > 1])
+
+  def __call__(self, x: jax.Array, embedding: jax.Array | None, noise: str | jax.Array, first: int) -> jax.Array:
+    """Args: x, (N, H, W, in); embedding, (N, E) or None; noise, as of the protocol; first, the number of its map."""
+    for i, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
+      x = conv(x, kernel[...]) if i else conv_nearest(x, kernel[...])  # the latter is a true convolution
+      if len(self.strengths):
+        drawn = noise_map(noise, first + i, len(x), x.shape[1:3], x.dtype)
+        x = x if drawn is None else x + self.strengths[i][...] * drawn
+      x = glu(norm(x, embedding))
+    return x
+
+
+class Gate(nnx.Module):
+  """Factors (N, 1, 1, C) in (0, 1) from a smaller map; first: (4, 4, in, C); second: (C, C)."""
+
+  def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
+    self.first = nnx.Param(_normal(rngs, 4, 4, inputs, outputs))
+    self.second = nnx.Param(_normal(rngs, outputs, outputs))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    N, H, W, C = x.shape
+    pooled = x.reshape(N, 4, H // 4, 4, W // 4, C).mean(axis=(2, 4)).reshape(N, -1)
+    y = jax.nn.swish(matmul(pooled, self.first[...].reshape(pooled.shape[1], -1)))
+    return jax.nn.sigmoid(matmul(y, self.second[...]))[:, None, None]
+
+
+class FastGAN(nnx.Module):
+  """A FastGAN generator under the protocol of protocol.py.
+
+  Its latents are z, and the embedding of the class behind it where there are classes: (N, z_dim + embed_dim). z is
+  normalised on its way to the first map.
+
+  The original draws noise anew for every image, and stores none: 'const' is as 'none', no noise.
+
+  It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
+
+  Args:
+    options: sizes and variants.
+    rngs: of the random weights.
+
+  Raises:
+    InputError: the options do not fit together.
+  """
+
+  family = 'fastgan'
+  w_dim = 0
+
+  def __init__(self, options: FastGANOptions, rngs: nnx.Rngs):
+    options.check()
+    self.options = options
+    self.z_dim, self.num_classes = options.z_dim, options.num_classes
+    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.image_size = options.resolution, options.resolution
+    C = options.widths
+    self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.embed_dim)) if options.num_classes else None
+    self.start = Start(options.z_dim, C[0], options.eps, rngs)
+    self.ups = List([Up(C[i], C[i + 1], count, options, rngs) for i, count in enumerate(options.convolutions)])
+    self.gates = List([Gate(C[i - BACK], C[i], rngs) for i in GATED if i < len(C)])
+    self.rgb = nnx.Param(_normal(rngs, 3, 3, C[-1], options.image_channels))
+    self.rgb_bias = nnx.Param(jnp.zeros(options.image_channels))
+
+  @property
+  def layers(self) -> dict[int, tuple[int, int, int]]:
+    """{layer: (channels, height, width)}."""
+    return {i + 1: (width, 4 * 2**i, 4 * 2**i) for i, width in enumerate(self.options.widths)}
+
+  @property
+  def dtype(self):
+    return self.rgb[...].dtype
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> jax.Array:
+    """z (N, z_dim) and labels to the latents (N, z_dim + embed_dim). Of a row of labels its largest entry counts.
+
+    Raises:
+      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
+    """
+    truncation, _ = checked_truncation(truncation, truncation_layers, 1)
+    if truncation != 1:
+      raise InputError('truncation', truncation, 'a FastGAN has no mapping network to truncate', 'give 1')
+    z = checked_z(z, self.z_dim, self.dtype)
+    rows = label_rows(labels, self.num_classes, z.shape[0], self.dtype)
+    return z if rows is None else jnp.concatenate([z, self.embedding[...][jnp.argmax(rows, axis=1)]], axis=1)
+
+  def affine_weights(self) -> dict[str, jax.Array]:
+    """{'start': (z_dim, 16 times 2 C)}: the matrix from z to the first map, before its norm and gates."""
+    return {'start': self.start.matrix()}
+
+  def run_to(self, latents: jax.Array, layer: int, noise: str | jax.Array = 'const') -> State:
+    """The state after the map of 4 2^(layer - 1) pixels; see protocol.py."""
+    layer = checked_layer(layer, self.layers)
+    maps = self._run(latents, self._start(latents), layer, checked_noise(noise))
+    return State(maps[layer - 1], skips=tuple(maps[i] for i in self._kept(layer)))
+
+  def run_from(
+    self,
+    latents: jax.Array,
+    state: State,
+    layer: int,
+    noise: str | jax.Array = 'const',
+    drop_rgb: bool = False,
+  ) -> jax.Array:
+    """The image (N, H, W, channels) from a state, and the class where there are classes; see protocol.py."""
+    layer, latents = checked_layer(layer, self.layers), self._checked(latents)
+    noise = checked_noise(noise)
+    maps = {layer - 1: checked_features(state.features, len(latents), self.layers[layer], layer, self.dtype)}
+    maps |= self._checked_skips(state.skips, len(latents), layer)
+    return self._image(self._run(latents, maps, len(self.options.widths), noise))
+
+  def __call__(self, latents: jax.Array, noise: str | jax.Array = 'const') -> jax.Array:
+    """The image (N, H, W, channels)."""
+    noise = checked_noise(noise)
+    return self._image(self._run(latents, self._start(latents), len(self.options.widths), noise))
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
+    return sample_normal(key, n, self.z_dim, self.num_classes)
+
+  def _checked(self, latents: jax.Array) -> jax.Array:
+    return checked_z(latents, self.z_dim + self.options.embed_dim, self.dtype)
+
+  def _kept(self, layer: int) -> list[int]:
+    """The maps, counted from 0, before that of a layer, which gates behind it still read."""
+    read = (i - BACK for i in GATED if layer <= i < len(self.options.widths))
+    return [i for i in read if i < layer - 1]
+
+  def _checked_skips(self, skips: Sequence[jax.Array], samples: int, layer: int) -> dict[int, jax.Array]:
+    kept = self._kept(layer)
+    sizes = [(samples, *self.layers[i + 1][1:], self.layers[i + 1][0]) for i in kept]
+    if [np.shape(skip) for skip in skips] != sizes:
+      given, wanted = (', '.join('x'.join(map(str, shape)) for shape in a) for a in (map(np.shape, skips), sizes))
+      problem = f'gates behind layer {layer} read earlier maps, of shape {wanted or "none"}'
+      raise InputError('skips', given or 'none', problem, 'give those of the state that `run_to` returned')
+    return {i: jnp.asarray(skip).astype(self.dtype) for i, skip in zip(kept, skips, strict=True)}
+
+  def _start(self, latents: jax.Array) -> dict[int, jax.Array]:
+    return {0: self.start(second_moment_norm(self._checked(latents)[:, : self.z_dim]))}
+
+  def _run(self, latents: jax.Array, maps: dict[int, jax.Array], wanted: int, noise) -> dict[int, jax.Array]:
+    """The maps by number, counted from 0, until there are `wanted` of them."""
+    embedding = self._checked(latents)[:, self.z_dim :] if self.num_classes else None
+    for i in range(max(maps) + 1, wanted):
+      drawn = sum(len(up.strengths) for up in self.ups[: i - 1])
+      x = self.ups[i - 1](maps[i - 1], embedding, noise, drawn)
+      maps = maps | {i: x * self.gates[i - GATED[0]](maps[i - BACK]) if i in GATED else x}
+    return maps
+
+  def _image(self, maps: dict[int, jax.Array]) -> jax.Array:
+    return conv(maps[max(maps)], self.rgb[...]) + per_channel(self.rgb_bias[...])
