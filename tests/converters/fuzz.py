@@ -27,13 +27,14 @@ from tests.converters.writers import (
   Call,
   arrays_like_a_checkpoint,
   network,
+  plain_module,
   state_dict,
   write_legacy,
   write_nvlabs,
   write_tensorflow,
   write_zip,
 )
-from tests.generators import checkpoints, tensorflow_files
+from tests.generators import checkpoints, plain_r3gan, tensorflow_files
 from tests.mutations import BYTES, Figures, flipped, run
 
 FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # any other is a gap in the checks
@@ -51,8 +52,18 @@ def seeds() -> list[bytes]:
   module = generator_module()
   others = [write_zip(tree, order='big'), write_zip(module), write_legacy(module), safe.getvalue()]
   others += [write_nvlabs({'G': None, 'G_ema': module})]
+  others += [write_nvlabs(value) for value in plain_snapshots()]
   others += [write_tensorflow((grown, None, grown)), write_tensorflow([network({'build_module_src': source})])]
   return [*both, *others]
+
+
+def plain_snapshots() -> list[dict]:
+  """Plain modules, dill's helpers, and a discriminator that nobody knows."""
+  sizes = {'widths': (2, 2), 'blocks': (1, 1), 'inner': (4, 4), 'groups': (2, 1), 'z_dim': 2}
+  strange = Call('timm.models', 'Block', (Call('posix', 'system', ('touch PWNED',)),), state={'x': 1}, new=True)
+  types = Call('dill._dill', '_load_type', ('set',)), Call('dill._dill', '_create_function', (b'd\x00S', {}))
+  hooked = plain_module('timm.models.Block', parameters={'weight': strange}, modules={'0': strange}, hooks=types)
+  return [{'D': hooked, 'G_ema': plain_r3gan.pickled(plain_r3gan.arrays(**sizes))}, {'G_ema': hooked}]
 
 
 def operations(raw: bytes) -> list[tuple[int, int]]:
