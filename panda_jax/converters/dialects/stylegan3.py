@@ -205,7 +205,7 @@ def _hyperparameters(module: Module) -> tuple[dict[str, object], list[str], list
       try:
         told = [_typed(value, kind) for value in told]
       except ValueError:
-        problems.append(f'{prefix}{name}: not the value of such an argument')
+        problems.append(f'{prefix}{name}={shown(told[0])}: not the value of such an argument')
         continue
       if len(told) == 2 and told[0] != told[1]:
         problems.append(f'{prefix}{name}: the constructor was given {told[0]}, but {attribute} is {told[1]}')
