@@ -1,11 +1,11 @@
 """Image generators that can be stopped at a layer and resumed from edited features.
 
 protocol.py says what a generator is. registry.py lists the families: progan.py, stylegan.py, stylegan2.py, stylegan3.py
-(with stylegan3_geometry.py), biggan.py (with biggan_blocks.py), r3gan.py and fastgan.py, which are made of layers.py,
-modulation.py, filters.py, slide.py and, where there is a mapping network, mapping.py. base.py checks arguments,
-structure.py compiles, bounds.py limits what options may claim, disk.py loads and saves. What drives a generator:
-seeds.py, labels.py, spaces.py (z, w and w+) and latent_files.py. source.py makes feature maps for a fit. Generators know
-nothing of checkpoints.
+(with stylegan3_geometry.py), stylegan_xl.py, biggan.py (with biggan_blocks.py), r3gan.py and fastgan.py, which are made
+of layers.py, modulation.py, filters.py, slide.py and, where there is a mapping network, mapping.py. base.py checks
+arguments, structure.py compiles, bounds.py limits what options may claim, disk.py loads and saves. What drives a
+generator: seeds.py, labels.py, spaces.py (z, w and w+) and latent_files.py. source.py makes feature maps for a fit.
+Generators know nothing of checkpoints.
 """
 
 from panda_jax.generators.disk import load_generator, save_generator

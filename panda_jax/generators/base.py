@@ -208,12 +208,14 @@ def checked_truncation(truncation: float, truncation_layers: int | None, rows: i
 def truncated(wplus: jax.Array, w_avg: jax.Array, truncation: float, count: int) -> jax.Array:
   """Rows of w+ (N, L, w_dim) drawn towards the mean: w_avg + truncation (w - w_avg) for the first `count` rows.
 
-  The mean is (w_dim,) or (L, w_dim). With truncation 1 nothing is computed, so that w+ is exactly the mapping's output.
+  The mean is (w_dim,) or (L, w_dim), or (N, 1, w_dim) where each sample has its own. With truncation 1 nothing is
+  computed, so that w+ is exactly the mapping's output.
   """
   if truncation == 1 or count == 0:
     return wplus
   _, L, w_dim = wplus.shape
-  centre = jnp.broadcast_to(w_avg.reshape(1, -1, w_dim), (1, L, w_dim))[:, :count]
+  centre = w_avg if w_avg.ndim == 3 else w_avg.reshape(1, -1, w_dim)
+  centre = jnp.broadcast_to(centre, (len(centre), L, w_dim))[:, :count]
   drawn = centre + truncation * (wplus[:, :count] - centre)
   return jnp.concatenate([drawn, wplus[:, count:]], axis=1)
 

@@ -45,6 +45,7 @@ class MappingOptions:
       each normalised and then concatenated (NVlabs).
     lr_multiplier: of the layers.
     activation: of the layers, a key of layers.ACTIVATIONS.
+    embed_activation: of the numbers that a label becomes, where it is 'separate'.
     gain_first: whether the activation's gain is in the weights (StyleGAN) and not on the output (StyleGAN2).
   """
 
@@ -56,6 +57,7 @@ class MappingOptions:
   label_input: str = 'none'
   lr_multiplier: float = 0.01
   activation: str = 'lrelu'
+  embed_activation: str = 'linear'
   gain_first: bool = False
 
   @property
@@ -103,7 +105,9 @@ class Mapping(nnx.Module):
     if self.options.label_input == 'joint':
       x = second_moment_norm(jnp.concatenate([z, matmul(labels, self.label_weight[...])], axis=1))
     elif self.options.label_input == 'separate':
-      label = second_moment_norm(self.embed(labels))
+      activation, gain = ACTIVATIONS[self.options.embed_activation]
+      label = activation(self.embed(labels))
+      label = second_moment_norm(label if gain == 1 else label * gain)
       # A generator may draw on the label alone.
       x = jnp.concatenate([second_moment_norm(z), label], axis=1) if self.options.z_dim else label
     else:

@@ -25,6 +25,7 @@ FAMILIES = {
   'stylegan': Family('panda_jax.generators.stylegan', 'StyleGAN', 'StyleGANOptions'),
   'stylegan2': Family('panda_jax.generators.stylegan2', 'StyleGAN2', 'StyleGAN2Options'),
   'stylegan3': Family('panda_jax.generators.stylegan3', 'StyleGAN3', 'StyleGAN3Options'),
+  'stylegan_xl': Family('panda_jax.generators.stylegan_xl', 'StyleGANXL', 'StyleGANXLOptions'),
   'biggan': Family('panda_jax.generators.biggan', 'BigGAN', 'BigGANOptions'),
   'r3gan': Family('panda_jax.generators.r3gan', 'R3GAN', 'R3GANOptions'),
   'fastgan': Family('panda_jax.generators.fastgan', 'FastGAN', 'FastGANOptions'),

@@ -7,6 +7,7 @@ each layer).
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -152,22 +153,29 @@ class StyleGAN3(Mapped, nnx.Module):
     self._begin(options)
     geometry = layer_geometry(options)
     conditional = options.num_classes > 0
-    self.mapping_network = Mapping(
-      MappingOptions(
-        z_dim=options.z_dim,
-        w_dim=options.w_dim,
-        widths=(options.w_dim,) * options.mapping_layers,
-        num_classes=options.num_classes,
-        embed_dim=options.w_dim if conditional else 0,
-        label_input='separate' if conditional else 'none',
-        lr_multiplier=options.mapping_rate,
-      ),
-      rngs,
+    mapping = MappingOptions(
+      z_dim=options.z_dim,
+      w_dim=options.w_dim,
+      widths=(options.w_dim,) * options.mapping_layers,
+      num_classes=options.num_classes,
+      embed_dim=options.w_dim if conditional else 0,
+      label_input='separate' if conditional else 'none',
+      lr_multiplier=options.mapping_rate,
     )
-    self.mapping_network.options.check(len(geometry) + 1)
+    self._build(geometry, mapping, [options.conv_clamp] * len(geometry), rngs)
     self.w_avg = Buffer(jnp.zeros(options.w_dim))
-    self.input = FourierInput(geometry[0], options.w_dim, rngs)
-    self.convs = List([Layer(g, options.w_dim, options.conv_clamp, rngs) for g in geometry])
+
+  def _build(
+    self,
+    geometry: Sequence[LayerGeometry],
+    mapping: MappingOptions,
+    clamps: Sequence[float | None],
+    rngs: nnx.Rngs,
+  ) -> None:
+    self.mapping_network = Mapping(mapping, rngs)
+    self.mapping_network.options.check(len(geometry) + 1)
+    self.input = FourierInput(geometry[0], mapping.w_dim, rngs)
+    self.convs = List([Layer(g, mapping.w_dim, clamp, rngs) for g, clamp in zip(geometry, clamps, strict=True)])
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:

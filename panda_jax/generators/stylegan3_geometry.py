@@ -5,7 +5,8 @@ are in cycles per image, rates in samples per image.
 """
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -88,6 +89,26 @@ class StyleGAN3Options:
   def check(self) -> None:
     """Raises InputError where an option is not of its type or range; `layer_geometry` does where they do not fit."""
     bounds.check(self)
+
+
+class Sampling(NamedTuple):
+  """What a layer writes, and how.
+
+  Attributes:
+    channels, size: of its feature maps, the latter their height.
+    rate: samples per image.
+    cutoff, half_width: where the pass band ends, and half the transition band.
+    kernel: side of its convolution.
+    radial: whether a filter that down-samples is rotationally symmetric.
+  """
+
+  channels: int
+  size: int
+  rate: int
+  cutoff: float
+  half_width: float
+  kernel: int
+  radial: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,44 +226,67 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
   size = rate + 2 * options.margin_size
   size[-2:] = resolution
   channels = (*options.widths, options.image_channels)
-
-  layers = []
+  outputs = []
   for i in range(N + 1):
-    before, to_image = max(i - 1, 0), i == N
-    inner = int(max(rate[before], rate[i])) * (1 if to_image else options.lrelu_upsampling)
-    up, down = inner // int(rate[before]), inner // int(rate[i])
-    kernel = 1 if to_image else options.conv_kernel
-    taps = tuple(1 if to_image or factor == 1 else options.filter_size * factor for factor in (up, down))
+    kernel = 1 if i == N else options.conv_kernel
+    radial = options.use_radial_filters and i < N - options.num_critical
+    outputs.append(
+      Sampling(channels[i], int(size[i]), int(rate[i]), float(cutoff[i]), float(half_width[i]), kernel, radial)
+    )
+  return chained(outputs, options.size, options.filter_size, options.lrelu_upsampling)
+
+
+def chained(
+  outputs: Sequence[Sampling], size: Callable[[int], tuple[int, int]], filter_size: int, upsampling: int
+) -> tuple[LayerGeometry, ...]:
+  """Layers one behind the other, from what each of them writes; the last one makes the image.
+
+  Args:
+    outputs: of each layer. The first one reads what it writes.
+    size: (H, W) of maps of a height.
+    filter_size, upsampling: `filter_size` and `lrelu_upsampling` of `StyleGAN3Options`.
+
+  Raises:
+    InputError: a filter would be too long.
+  """
+  layers = []
+  for i, after in enumerate(outputs):
+    before, to_image = outputs[max(i - 1, 0)], i == len(outputs) - 1
+    inner = max(before.rate, after.rate) * (1 if to_image else upsampling)
+    up, down = inner // before.rate, inner // after.rate
+    taps = tuple(1 if to_image or factor == 1 else filter_size * factor for factor in (up, down))
     if max(taps) > MOST_TAPS:
       raise InputError(
         'filter_size',
-        options.filter_size,
+        filter_size,
         f'a filter would have {max(taps)} taps',
         f'give one that makes at most {MOST_TAPS}',
       )
-    in_size, out_size = (options.size(int(n)) for n in (size[before], size[i]))
+    in_size, out_size = size(before.size), size(after.size)
     layers.append(
       LayerGeometry(
-        name=f'L{i}_{out_size[1]}_{channels[i]}',
+        name=f'L{i}_{out_size[1]}_{after.channels}',
         to_image=to_image,
-        in_channels=channels[before],
-        out_channels=channels[i],
+        in_channels=before.channels,
+        out_channels=after.channels,
         in_size=in_size,
         out_size=out_size,
-        in_rate=int(rate[before]),
-        out_rate=int(rate[i]),
+        in_rate=before.rate,
+        out_rate=after.rate,
         inner_rate=inner,
-        in_cutoff=float(cutoff[before]),
-        in_width=float(2 * half_width[before]),
-        out_cutoff=float(cutoff[i]),
-        out_width=float(2 * half_width[i]),
-        kernel=kernel,
+        in_cutoff=before.cutoff,
+        in_width=2 * before.half_width,
+        out_cutoff=after.cutoff,
+        out_width=2 * after.half_width,
+        kernel=after.kernel,
         up=up,
         down=down,
         up_taps=taps[0],
         down_taps=taps[1],
-        radial=options.use_radial_filters and i < N - options.num_critical and taps[1] > 1,
-        padding=tuple(centred_padding(n, up, down, taps, kernel, m) for n, m in zip(in_size, out_size, strict=True)),
+        radial=after.radial and taps[1] > 1,
+        padding=tuple(
+          centred_padding(n, up, down, taps, after.kernel, m) for n, m in zip(in_size, out_size, strict=True)
+        ),
       )
     )
   return tuple(layers)

@@ -139,7 +139,7 @@ def _consumers(generator, layers):
     return [affine[name][: generator.z_dim] for name in names], 'z', None, names
   names = _styles_of_rows(affine, family)
   moved = checked_rows(layers, len(names))
-  if moved is None and family == 'stylegan3':
+  if moved is None and family in ('stylegan3', 'stylegan_xl'):
     moved = tuple(range(1, len(names)))
   picked = [names[row] for row in (range(len(names)) if moved is None else moved)]
   return [affine[name] for name in picked], 'w', moved, picked

@@ -8,7 +8,7 @@ here and an entry in the `DIALECTS` of its family.
 """
 
 # In the order in which their files are looked for. Here, since --help tells them before much is imported.
-FAMILIES = 'progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan', 'r3gan', 'fastgan'
+FAMILIES = 'progan', 'stylegan', 'stylegan2', 'stylegan_xl', 'stylegan3', 'biggan', 'r3gan', 'fastgan'
 
 # What `panda-jax export` writes; the file of a family has an `EXPORTS` for those of them that its networks can take.
 FORMATS = 'safetensors', 'rosinality', 'nvlabs', 'genforce'

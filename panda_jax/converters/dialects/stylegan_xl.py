@@ -1,0 +1,248 @@
+"""StyleGAN-XL from the snapshots (.pkl) of its authors' code, of a stem or with super-resolution heads.
+
+The arguments of the constructors describe the stem alone. So what each layer keeps as attributes is believed, and
+compared with what follows from the layers before and after it, from their names and from the shapes of their arrays.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.snapshots import chosen, generators, strangers
+from panda_jax.converters.limits import shown
+from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number, shape_of
+from panda_jax.errors import InputError
+from panda_jax.generators.stylegan3_geometry import LayerGeometry
+from panda_jax.generators.stylegan_xl import StyleGANXLOptions
+
+LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.weight')
+EMBEDDING, PROJECTION, MEAN = 'mapping.embed.weight', 'mapping.embed_proj.weight', 'mapping.w_avg'
+CLASSES = (
+  r'(Superres)?Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLayer|FullyConnectedLayer|Embedding'
+)
+# Attributes of a layer, whole numbers and others. A head has kernels, filters and clamps of its own.
+WHOLE = 'out_channels', 'out_sampling_rate', 'conv_kernel'
+FRACTIONS = 'out_cutoff', 'out_half_width'
+COMMON = 'filter_size', 'lrelu_upsampling'
+MISSING = object()
+
+
+def recognise(checkpoint: Checkpoint) -> str | None:
+  """'stylegan-xl', if the file is a snapshot of a StyleGAN-XL: its embedding of classes has no bias."""
+  for module in generators(checkpoint).values():
+    state = module.state_dict
+    if EMBEDDING in state and 'mapping.embed.bias' not in state and any(map(LAYER.fullmatch, state)):
+      return 'stylegan-xl'
+  return None
+
+
+DIALECTS = {'stylegan-xl': recognise}
+
+
+def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+  """The generator's options and arrays; `weights` chooses G_ema or G.
+
+  Raises:
+    InputError: the snapshot does not hold those weights; an option, as there are none.
+  """
+  chosen_options(options or {}, {})
+  module, notes = chosen(checkpoint, weights)
+  table = Table(module.state_dict)
+  table.notes += notes
+  table.problems += strangers(module, CLASSES, 'StyleGAN-XL')
+  told = _Told(module, table.problems)
+  names = _names(module, table.problems)
+  network = _options(module, told, names, table) if names else None
+  if network is not None:
+    try:
+      geometry = network.geometry()
+    except InputError as error:
+      table.problems.append(str(error))
+      return table.conversion('stylegan_xl', 'stylegan-xl', None)
+    told.compare(network, names, geometry)
+    table.take(_entries(module, network, names, geometry))
+    if network.num_classes and EMBEDDING in table.tensors:
+      table.tensors['embedding'] = table.tensors.pop(EMBEDDING)[: network.num_classes]
+      table.sources['embedding'] = table.sources.pop(EMBEDDING)
+    elif not network.num_classes:
+      table.leave(EMBEDDING, 'an unconditional generator does not use its embedding')
+    transform = table.tensors.get('input.transform')
+    if transform is not None and not np.array_equal(transform, np.eye(3)):
+      table.notes.append('the file stores a transform of the image, which is kept')
+  return table.conversion('stylegan_xl', 'stylegan-xl', network)
+
+
+def _names(module: Module, problems: list[str]) -> list[str]:
+  """Of the layers in order, as the file lists them; else by their numbers, among which there may be gaps."""
+  numbers = {match[1]: int(match[2]) for key in module.state_dict if (match := LAYER.fullmatch(key))}
+  names = sorted(numbers, key=lambda name: numbers[name])
+  listed = module.attributes.get('synthesis.layer_names', names)
+  if listed != names or len(set(numbers.values())) != len(names) or len(names) < 2:
+    problems.append(f'synthesis.layer_names: {shown(listed)} is not the order of the layers that there are')
+    return []
+  return names
+
+
+class _Told:
+  """What the attributes of a module tell.
+
+  Args:
+    module: the generator.
+    problems: takes what contradicts itself.
+  """
+
+  def __init__(self, module: Module, problems: list[str]):
+    self._attributes, self._problems = module.attributes, problems
+
+  def number(self, name: str, whole: bool = False, default: object = MISSING):
+    """A number; what is none is a problem, and None."""
+    value = self._attributes.get(name, default)
+    if value is MISSING:
+      self._problems.append(f'{name}: the file does not tell it')
+      return None
+    try:
+      return number(value, whole)
+    except ValueError:
+      self._problems.append(f'{name}={shown(value)}: it must be a {"whole " * whole}number')
+      return None
+
+  def flag(self, name: str) -> bool | None:
+    """True or false; anything else is a problem, and None."""
+    value = self._attributes.get(name)
+    if not isinstance(value, bool):
+      self._problems.append(f'{name}={shown(value)}: it must be true or false')
+      return None
+    return value
+
+  def clamp(self, name: str) -> float | None:
+    """A number or nothing."""
+    return None if self._attributes.get(name, MISSING) is None else self.number(name)
+
+  def common(self, names: Sequence[str], whole: bool = True):
+    """The number that all of these attributes are; differences are problems."""
+    found = {name: self.number(name, whole) for name in names}
+    first, value = next(iter(found.items()))
+    self._problems += [f'{name}={shown(a)}: {first} is {shown(value)}' for name, a in found.items() if a != value]
+    return value
+
+  def compare(self, network: StyleGANXLOptions, names: list[str], geometry: Sequence[LayerGeometry]) -> None:
+    """Notes what differs from what was computed."""
+    first = geometry[0]
+    expected: dict[str, object] = {
+      'z_dim': network.z_dim,
+      'c_dim': network.num_classes,
+      'img_resolution': network.resolution,
+      'img_channels': network.image_channels,
+      'synthesis.input.sampling_rate': first.in_rate,
+      'synthesis.input.bandwidth': first.in_cutoff,
+      'synthesis.input.channels': first.in_channels,
+    }
+    for name, layer in zip(names, geometry, strict=True):
+      values = {
+        'in_channels': layer.in_channels,
+        'in_sampling_rate': layer.in_rate,
+        'in_cutoff': layer.in_cutoff,
+        'in_half_width': layer.in_width / 2,
+        'tmp_sampling_rate': layer.inner_rate,
+        'up_factor': layer.up,
+        'down_factor': layer.down,
+        'up_taps': layer.up_taps,
+        'down_taps': layer.down_taps,
+        'padding': [*layer.padding[1], *layer.padding[0]],
+        'is_torgb': layer.to_image,
+      }
+      expected |= {f'synthesis.{name}.{key}': value for key, value in values.items()}
+    for i in range(network.mapping_layers):
+      expected[f'mapping.fc{i}.activation'] = 'lrelu'
+    expected |= (
+      {'mapping.embed_proj.activation': 'lrelu', 'mapping.embed_proj.bias_gain': 1} if network.num_classes else {}
+    )
+    for name, value in expected.items():
+      found = self._attributes.get(name, value)
+      if found != value:
+        self._problems.append(f'{name}={shown(found)}: by the other layers it is {shown(value)}')
+
+
+def _options(module: Module, told: _Told, names: list[str], table: Table) -> StyleGANXLOptions | None:
+  arrays, before = module.state_dict, len(table.problems)
+  layers = []
+  for name in names:
+    prefix = f'synthesis.{name}'
+    channels, rate, kernel = (told.number(f'{prefix}.{key}', whole=True) for key in WHOLE)
+    cutoff, half_width = (told.number(f'{prefix}.{key}') for key in FRACTIONS)
+    radial, clamp = told.flag(f'{prefix}.down_radial'), told.clamp(f'{prefix}.conv_clamp')
+    size, width = map(int, name.split('_')[1:])
+    if width != channels:
+      table.problems.append(f'{prefix}: its name tells {width} channels, and out_channels is {shown(channels)}')
+    layers.append((channels, size, rate, cutoff, half_width, kernel, radial, clamp))
+  filter_size, upsampling = (told.common([f'synthesis.{name}.{key}' for name in names]) for key in COMMON)
+  mapping = [f'mapping.fc{i}' for i in indices(arrays, r'mapping\.fc(\d+)\..*')]
+  rate = told.common([f'{name}.bias_gain' for name in mapping], whole=False) if mapping else 0.01
+  embedding, projection = shape_of(arrays, EMBEDDING, 2), shape_of(arrays, PROJECTION, 2)
+  conditional = PROJECTION in arrays
+  mean = shape_of(arrays, MEAN, 2 if conditional else 1)
+  lacking = [(EMBEDDING, 2)] * (embedding is None) + [(MEAN, 2 if conditional else 1)] * (mean is None)
+  lacking += [(PROJECTION, 2)] * (conditional and projection is None)
+  for key, axes in lacking:
+    table.lacks(key, axes)
+  inputs = told.number('z_dim', whole=True)
+  scale = told.number('synthesis.output_scale', default=0.25)
+  if len(table.problems) > before:
+    return None
+  if conditional and mean[0] > embedding[0]:
+    table.problems.append(f'{MEAN} has {mean[0]} classes, and {EMBEDDING} only {embedding[0]} rows')
+    return None
+  if conditional and mean[0] < embedding[0]:
+    table.notes.append(f'{EMBEDDING}: of its {embedding[0]} rows the first {mean[0]} are those of classes')
+  network = StyleGANXLOptions(
+    z_dim=inputs,
+    w_dim=mean[-1],
+    num_classes=mean[0] if conditional else 0,
+    embed_dim=embedding[1] if conditional else 0,
+    layers=tuple(layers),
+    mapping_layers=len(mapping),
+    mapping_rate=rate,
+    output_scale=scale,
+    filter_size=filter_size,
+    lrelu_upsampling=upsampling,
+  )
+  return network if fits(network, table.problems) else None
+
+
+def _dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:
+  yield Entry(f'{key}.weight', f'{target}.weight', (outputs, inputs), 'matrix')
+  yield Entry(f'{key}.bias', f'{target}.bias', (outputs,))
+
+
+def _entries(
+  module: Module, network: StyleGANXLOptions, names: list[str], geometry: Sequence[LayerGeometry]
+) -> Iterator[Entry]:
+  """The table."""
+  z, w, classes, C = network.z_dim, network.w_dim, network.num_classes, geometry[0].in_channels
+  if classes:
+    yield Entry(EMBEDDING, EMBEDDING, (len(module.state_dict[EMBEDDING]), network.embed_dim))
+    yield from _dense('mapping.embed_proj', 'mapping_network.embed', network.embed_dim, z)
+  for i in range(network.mapping_layers):
+    inputs = w if i else z + (z if classes else 0)
+    yield from _dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
+  yield Entry(MEAN, 'w_avg', (classes, w) if classes else (w,))
+  yield from _dense('synthesis.input.affine', 'input.affine', w, 4)
+  yield Entry('synthesis.input.weight', 'input.weight', (C, C), 'matrix')
+  yield Entry('synthesis.input.freqs', 'input.freqs', (C, 2))
+  yield Entry('synthesis.input.phases', 'input.phases', (C,))
+  yield Entry('synthesis.input.transform', 'input.transform', (3, 3))
+  for i, (name, layer) in enumerate(zip(names, geometry, strict=True)):
+    key, target = f'synthesis.{name}', f'convs.{i}'
+    yield from _dense(f'{key}.affine', f'{target}.affine', w, layer.in_channels)
+    kernel = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
+    yield Entry(f'{key}.weight', f'{target}.weight', kernel, 'kernel')
+    yield Entry(f'{key}.bias', f'{target}.bias', (layer.out_channels,))
+    yield Entry(f'{key}.magnitude_ema', f'{target}.magnitude_ema', ())
+    if layer.up_taps > 1:
+      yield Entry(f'{key}.up_filter', f'{target}.up_filter', (layer.up_taps,))
+    if layer.down_taps > 1:
+      shape = (layer.down_taps,) * (2 if layer.radial else 1)
+      yield Entry(f'{key}.down_filter', f'{target}.down_filter', shape)

@@ -1,0 +1,171 @@
+"""StyleGAN-XL: StyleGAN3 layers, of a stem or of super-resolution heads grown on one, driven by a class.
+
+A head takes the last layers of what it grows on away and puts its own behind. So each layer's sampling is told by
+itself, where a StyleGAN3's follows from a few numbers. A class is an embedding that was learnt elsewhere, and each
+class has a mean of w of its own.
+
+Source: Sauer, Schwarz and Geiger 2022, StyleGAN-XL: Scaling StyleGAN to large diverse datasets.
+"""
+
+import dataclasses
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+
+from panda_jax.errors import InputError
+from panda_jax.generators import bounds
+from panda_jax.generators.base import Buffer, WPlus, checked_truncation, checked_z, label_rows, truncated
+from panda_jax.generators.bounds import LARGEST_RESOLUTION, Classes, Count, Repeated, Scale, Size, SizeOrZero, Within
+from panda_jax.generators.mapping import MappingOptions
+from panda_jax.generators.stylegan3 import StyleGAN3
+from panda_jax.generators.stylegan3_geometry import Frequency, LayerGeometry, Sampling, chained
+
+LARGEST_SIZE = LARGEST_RESOLUTION + 256  # with a margin
+Entry = tuple[
+  Size,
+  Annotated[int, Within(1, LARGEST_SIZE)],
+  Annotated[int, Within(1, LARGEST_RESOLUTION)],
+  Frequency,
+  Annotated[float, Within(0, 1e4)],
+  Annotated[int, Within(1, 15)],
+  bool,
+  Scale | None,
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGANXLOptions:
+  """What fixes a StyleGAN-XL.
+
+  Attributes:
+    z_dim: numbers in z.
+    w_dim: of the intermediate latent.
+    num_classes: 0 if unconditional.
+    embed_dim: numbers in the embedding of a class; 0 if unconditional.
+    layers: of each layer, that to the image the last: the numbers of a `Sampling`, and the largest magnitude behind the
+      leaky ReLU, or None.
+    mapping_layers, mapping_rate, output_scale, filter_size, lrelu_upsampling: see StyleGAN3Options.
+  """
+
+  z_dim: Size
+  w_dim: Size
+  num_classes: Classes
+  embed_dim: SizeOrZero
+  layers: Annotated[tuple[Entry, ...], Repeated(2, 128)]
+  mapping_layers: Count
+  mapping_rate: Scale
+  output_scale: Scale
+  filter_size: Annotated[int, Within(1, 64)]
+  lrelu_upsampling: Annotated[int, Within(1, 16)]
+
+  @property
+  def resolution(self) -> int:
+    """Of the image."""
+    return self.layers[-1][1]
+
+  @property
+  def image_size(self) -> tuple[int, int]:
+    """(h, w)."""
+    return self.size(self.resolution)
+
+  @property
+  def image_channels(self) -> int:
+    """Of the image."""
+    return self.layers[-1][0]
+
+  def size(self, height: int) -> tuple[int, int]:
+    """(H, W) of maps so high."""
+    return height, height
+
+  def geometry(self) -> tuple[LayerGeometry, ...]:
+    """Every layer in order; raises InputError where a filter would be too long."""
+    outputs = [Sampling(*entry[:-1]) for entry in self.layers]
+    return chained(outputs, self.size, self.filter_size, self.lrelu_upsampling)
+
+  def check(self) -> None:
+    """Raises InputError where the options do not fit together."""
+    bounds.check(self)
+    for entry in self.layers:
+      if entry[2] & (entry[2] - 1):
+        raise InputError('layers', entry[2], 'a sampling rate is a power of two', 'give one such as 256')
+    if bool(self.num_classes) != bool(self.embed_dim):
+      raise InputError('embed_dim', self.embed_dim, f'there are {self.num_classes} classes', 'give both, or neither')
+
+
+class StyleGANXL(StyleGAN3):
+  """The StyleGAN-XL generator, following panda_jax.generators.protocol.
+
+  Layers are those of a StyleGAN3: layer l is the output of the first l layers, l = 0 the Fourier input.
+
+  Truncation draws towards the mean of the sample's own class. w alone does not tell the class, so a conditional
+  generator truncates only from z and labels.
+
+  Args:
+    options: what fixes the architecture.
+    rngs: where random weights come from.
+
+  Raises:
+    InputError: options that fit no network.
+  """
+
+  family = 'stylegan_xl'
+
+  def __init__(self, options: StyleGANXLOptions, rngs: nnx.Rngs):
+    self._begin(options)
+    conditional = options.num_classes > 0
+    mapping = MappingOptions(
+      z_dim=options.z_dim,
+      w_dim=options.w_dim,
+      widths=(options.w_dim,) * options.mapping_layers,
+      num_classes=options.embed_dim,  # what it takes for a label here is the embedding
+      embed_dim=options.z_dim if conditional else 0,
+      label_input='separate' if conditional else 'none',
+      lr_multiplier=options.mapping_rate,
+      embed_activation='lrelu',
+    )
+    shape = options.num_classes, options.embed_dim
+    self.embedding = nnx.Param(jax.random.normal(rngs.params(), shape)) if conditional else None
+    self._build(options.geometry(), mapping, [entry[-1] for entry in options.layers], rngs)
+    self.w_avg = Buffer(jnp.zeros((options.num_classes, options.w_dim) if conditional else options.w_dim))
+
+  def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+    """z (N, z_dim) and labels to w (N, w_dim) before truncation. Of a row of labels its largest entry counts."""
+    z = checked_z(z, self.z_dim, self.dtype)
+    classes = self._classes(labels, len(z))
+    return self.mapping_network(z, None if classes is None else self.embedding[...][classes])
+
+  def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> WPlus:
+    """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
+
+    Raises:
+      InputError: w of another shape; a truncation that is no number, or other than 1 where each class has a mean.
+    """
+    number, count = checked_truncation(truncation, truncation_layers, self.rows)
+    if self.num_classes and number != 1 and count:
+      problem = 'each class of this generator has a mean of w of its own, and w does not tell the class'
+      raise InputError('truncation', truncation, problem, 'give z and labels, or leave it out')
+    return super().wplus(w, truncation, truncation_layers)
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> WPlus:
+    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
+    w = self.mapping(z, labels)
+    number, count = checked_truncation(truncation, truncation_layers, self.rows)
+    classes = self._classes(labels, len(w))
+    if classes is None:
+      return self.wplus(w, truncation, truncation_layers)
+    whole = self.wplus(w).wplus
+    return WPlus(truncated(whole, self.w_avg[...][classes][:, None], number, count))
+
+  def _classes(self, labels: ArrayLike | None, samples: int) -> jax.Array | None:
+    """Class indices (N,), or None without classes."""
+    rows = label_rows(labels, self.num_classes, samples, self.dtype)
+    return None if rows is None else jnp.argmax(rows, axis=1)
