@@ -83,6 +83,23 @@ DEEP = {'block': 'deep_convolved', 'n_stats': 1, 'attention_position': ()}
 
 
 R3GAN = {'widths': (6, 4), 'blocks': (1, 2), 'inner': (8, 6), 'groups': (2, 3), 'z_dim': 5}
+STYLEGAN_XL = {
+  'z_dim': 5,
+  'w_dim': 6,
+  'num_classes': 3,
+  'embed_dim': 4,
+  'layers': (
+    (4, 12, 8, 1.0, 3.0, 3, True, None),
+    (4, 12, 8, 1.0, 3.0, 1, False, 256.0),
+    (3, 16, 16, 8.0, 1.8, 3, False, 256.0),
+    (3, 16, 16, 8.0, 1.8, 1, False, 256.0),
+  ),
+  'mapping_layers': 2,
+  'mapping_rate': 0.01,
+  'output_scale': 1.0,
+  'filter_size': 6,
+  'lrelu_upsampling': 2,
+}
 FASTGAN = {'resolution': 64, 'widths': (5, 4, 4, 3, 3), 'convolutions': (2, 1, 2, 1), 'z_dim': 5}
 
 
@@ -116,6 +133,10 @@ CASES = {
   ),
   'stylegan2, rectangular': Case('stylegan2', SMALLEST | {'start': (3, 5)}, layer=2),
   'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
+  'stylegan_xl': Case('stylegan_xl', STYLEGAN_XL, noisy=False, layer=1, fresh=True),
+  'stylegan_xl, no labels': Case(
+    'stylegan_xl', STYLEGAN_XL | {'num_classes': 0, 'embed_dim': 0}, noisy=False, layer=2, fresh=True
+  ),
   # Behind the attention: its pooling meets equal numbers where a block before it is dead, and has no derivative there.
   'biggan': Case('biggan', BIGGAN, noisy=False, layer=2, fresh=True, tune=spread_statistics),
   'biggan, pieces of z': Case('biggan', BIGGAN | PIECES, noisy=False, layer=2, fresh=True, tune=spread_statistics),
@@ -371,7 +392,8 @@ def test_truncation_draws_towards_the_mean(named):
   whole = generator.map(z, labels)
   if not isinstance(whole, WPlus):
     return
-  w = generator.mapping(z, labels)
+  labels = None if labels is None else np.full_like(labels, labels[0])  # each class may have a mean of its own
+  whole, w = generator.map(z, labels), generator.mapping(z, labels)
   half = generator.map(z, labels, truncation=0.5)
   none = generator.map(z, labels, truncation=0.0)
   np.testing.assert_array_equal(whole.wplus, np.broadcast_to(w[:, None], whole.wplus.shape))
@@ -445,7 +467,9 @@ def test_nothing_is_multiplied_in_float64_where_a_program_has_switched_x64_on(na
   assert not re.findall(r'f64\[.* = (?:dot_general|conv_general_dilated)', str(steps))
 
 
-@pytest.mark.parametrize('family', ['progan', 'stylegan', 'stylegan2', 'stylegan3', 'biggan', 'r3gan', 'fastgan'])
+@pytest.mark.parametrize(
+  'family', ['progan', 'stylegan', 'stylegan2', 'stylegan3', 'stylegan_xl', 'biggan', 'r3gan', 'fastgan']
+)
 def test_weights_are_drawn_alike_with_x64_on(family):
   case = CASES[family]
   options = registry.options_class(case.family)(**case.options)

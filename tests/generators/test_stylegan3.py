@@ -325,7 +325,7 @@ class TestConverter:
       ({'margin_size': 4}, 'L0_14_4 should be called L0_16_4'),
       ({'num_critical': 4}, 'num_critical=4'),
       ({'img_resolution': 32}, 'img_resolution=32'),
-      ({'img_resolution': '16'}, 'img_resolution: not the value'),
+      ({'img_resolution': '16'}, 'img_resolution=16: not the value'),
       ({'use_radial_filters': True}, 'down_filter: expected'),
       ({'conv_kernel': 1}, 'weight: expected'),
       ({'conv_clamp': -1}, 'conv_clamp'),
