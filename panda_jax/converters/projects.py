@@ -13,6 +13,7 @@ from panda_jax.converters.networks import BEFORE
 
 DEEPEST = 4
 OWN = 'wrap the network as README.md shows for one of your own, or fit feature maps of it'
+SNAPSHOT = 'give the .pkl that its code writes'
 PART = 'give the generator that it was made from'
 
 
@@ -46,9 +47,9 @@ PROJECTS = (
   Project('StyleGAN2 of BasicSR', r'style_convs\.\d+\.modulated_conv\..+', "convert rosinality's file of it"),
   Project("StyleGAN of rosinality's style-based-gan-pytorch", r'progression\.\d+\.conv1\..+'),
   Project('StyleSwin', r'layers\.\d+\.blocks\.\d+\.attn\.\d+\..+'),
-  Project('StyleGAN-XL', r'mapping\.embed_proj\..+'),
-  Project('R3GAN', r'(Model\.)?MainLayers\.\d+\.Layers\..+'),
-  Project('FastGAN of projected-gan', r'synthesis\.init\.init\.\d+\..+'),
+  Project('a state dict of StyleGAN-XL', r'mapping\.embed_proj\..+', SNAPSHOT),
+  Project('a state dict of R3GAN', r'(Model\.)?MainLayers\.\d+\.Layers\..+', SNAPSHOT),
+  Project('a state dict of projected-gan', r'synthesis\.init\.init\.\d+\..+', SNAPSHOT),
   Project('FastGAN', r'feat_\d+\.\d+\.weight_orig'),
   Project('the discriminator of a BigGAN', r'blocks\.\d+\.\d+\.(conv2d1|conv1)\..+', 'give the generator'),
   Project('CIPS', r'(lff|emb)\.(ffm|input)\..+'),

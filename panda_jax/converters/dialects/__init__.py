@@ -2,9 +2,9 @@
 
 The file of a family lists its dialects in `DIALECTS`, each with a test that recognises it and its line of
 `convert --list`, and makes a `Conversion` of a checkpoint by tables from keys to places in our generator. `EXPORTS` has
-what reads the tables backwards. genforce.py, tensorflow.py, snapshots.py and spectral.py are what these files share over
-families. The tables of StyleGAN2's dialects are made by stylegan2_tables.py from a `Layout`. A new dialect is a new file
-here and an entry in the `DIALECTS` of its family.
+what reads the tables backwards. genforce.py, tensorflow.py, snapshots.py and spectral.py are what these files share
+over families. The tables of StyleGAN2's dialects are made by stylegan2_tables.py from a `Layout`. A new dialect is a
+new file here and an entry in the `DIALECTS` of its family.
 """
 
 # In the order in which their files are looked for. Here, since --help tells them before much is imported.

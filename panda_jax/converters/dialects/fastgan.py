@@ -12,6 +12,7 @@ from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.snapshots import chosen, disagreements, has, strangers
 from panda_jax.converters.dialects.spectral import fold
 from panda_jax.converters.limits import shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number, shape_of, size_of
 from panda_jax.errors import InputError
 from panda_jax.generators.base import checked_resolution
@@ -37,7 +38,12 @@ def recognise(checkpoint: Checkpoint) -> str | None:
   return 'projected-gan' if has(checkpoint, r'synthesis\.init\.init\.0\.weight_orig') else None
 
 
-DIALECTS = {'projected-gan': recognise}
+DIALECTS = {
+  'projected-gan': Dialect(
+    recognise, '.pkl of Projected GAN', 'its code: a random network of 128 pixels; variants: plain numpy'
+  )
+}
+EXPORTS: dict = {}
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:

@@ -10,6 +10,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.snapshots import chosen, disagreements, has, strangers
 from panda_jax.converters.limits import Unknown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, shape_of, size_of
 from panda_jax.generators.r3gan import R3GANOptions
 
@@ -25,7 +26,10 @@ def recognise(checkpoint: Checkpoint) -> str | None:
   return 'r3gan' if has(checkpoint, r'Model\.MainLayers\.0\.Layers\.0\.Basis') else None
 
 
-DIALECTS = {'r3gan': recognise}
+DIALECTS = {
+  'r3gan': Dialect(recognise, '.pkl of its authors', 'its code: random networks of 32 pixels; variants: plain numpy')
+}
+EXPORTS: dict = {}
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:

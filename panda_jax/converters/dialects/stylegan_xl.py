@@ -13,6 +13,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.snapshots import chosen, generators, strangers
 from panda_jax.converters.limits import shown
+from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number, shape_of
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan3_geometry import LayerGeometry
@@ -39,7 +40,12 @@ def recognise(checkpoint: Checkpoint) -> str | None:
   return None
 
 
-DIALECTS = {'stylegan-xl': recognise}
+DIALECTS = {
+  'stylegan-xl': Dialect(
+    recognise, '.pkl of its authors', 'its code: random stem and super-resolution; variants: plain numpy'
+  )
+}
+EXPORTS: dict = {}
 
 
 def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:

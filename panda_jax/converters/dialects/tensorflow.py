@@ -19,6 +19,7 @@ from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.tables import (
   Entry,
   Table,
+  chosen_weights,
   filter_taps,
   indices,
   number,
@@ -26,7 +27,6 @@ from panda_jax.converters.tables import (
   size_of,
 )
 from panda_jax.converters.trees import LONGEST_KEY
-from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Taps
 from panda_jax.generators.mapping import GrownOptions
 
@@ -164,7 +164,7 @@ class Source:
   """
 
   def __init__(self, checkpoint: Checkpoint, weights: str, functions: Mapping[str, tuple[str, ...]]):
-    network, notes = _chosen(candidates(checkpoint), weights)
+    network, notes = chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST, 'network')
     problems: list[str] = []
     self.arrays, given = _variables(network, '', problems), _given(network, '', problems)
     self.functions: dict[str, str] = {}
@@ -234,21 +234,6 @@ class Source:
     if cutoff is not None:
       flags += f' --truncation_layers={shown(cutoff, 20)}'
     self.table.notes.append(f'truncation: none unless asked for; the original draws as with {flags}')
-
-
-def _chosen(found: Mapping[str, Network], weights: str) -> tuple[Network, list[str]]:
-  """The network that the user asked for, of those that `candidates` gives, and notes.
-
-  Raises:
-    InputError: the latest weights are asked for and not there.
-  """
-  if '' in found:
-    return found[''], ['the file holds one network, averaged or not it does not say']
-  name = LATEST if weights == 'raw' or AVERAGED not in found else AVERAGED
-  if name not in found:
-    raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
-  missed = weights != 'raw' and name == LATEST
-  return found[name], [f'weights of {name}' + ': the file has no averaged ones' * missed]
 
 
 def _part(network: Network, key: str, kind: type, place: str, problems: list[str]):
