@@ -112,7 +112,7 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
     'source',
     checkpoint.path,
     'it has no known layout of a generator; it holds',
-    f'give a {" or ".join(families)} of a layout that README.md lists',
+    f'give {families[0] if len(families) == 1 else "one"} of a layout that convert --list tells',
     _contents(checkpoint.tree),
   )
 

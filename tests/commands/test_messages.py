@@ -308,7 +308,11 @@ TEXTS = {
   'annotate': ('edit', (*EDIT, '--part=1'), ['x', 'y' * 44_000]),
 }
 FREE = {'out', 'published'}
-ELSEWHERE = {'host', 'option'}  # see tests/app/test_server.py and tests/converters/test_main.py
+ELSEWHERE = {
+  'host',
+  'option',
+  'key',
+}  # see tests/app/test_server.py, tests/converters/test_main.py and test_networks.py
 
 
 @pytest.mark.parametrize('flag', TEXTS)
