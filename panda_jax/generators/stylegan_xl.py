@@ -131,6 +131,11 @@ class StyleGANXL(StyleGAN3):
     self._build(options.geometry(), mapping, [entry[-1] for entry in options.layers], rngs)
     self.w_avg = Buffer(jnp.zeros((options.num_classes, options.w_dim) if conditional else options.w_dim))
 
+  @property
+  def class_means(self) -> bool:
+    """Whether each class has a mean of w of its own, so that w alone cannot be truncated."""
+    return self.num_classes > 0
+
   def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
     """z (N, z_dim) and labels to w (N, w_dim) before truncation. Of a row of labels its largest entry counts."""
     z = checked_z(z, self.z_dim, self.dtype)
@@ -144,7 +149,7 @@ class StyleGANXL(StyleGAN3):
       InputError: w of another shape; a truncation that is no number, or other than 1 where each class has a mean.
     """
     number, count = checked_truncation(truncation, truncation_layers, self.rows)
-    if self.num_classes and number != 1 and count:
+    if self.class_means and number != 1 and count:
       problem = 'each class of this generator has a mean of w of its own, and w does not tell the class'
       raise InputError('truncation', truncation, problem, 'give z and labels, or leave it out')
     return super().wplus(w, truncation, truncation_layers)

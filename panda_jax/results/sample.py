@@ -122,11 +122,12 @@ def sample_into(
       count = min(batch, N - first)
       filled = np.minimum(first + np.arange(batch), N - 1)  # one program serves the last batch too
       given, labels_batch, there = array[filled], None if labels is None else labels[filled], space
-      if mapped and space == 'z':  # by way of w, so that w.npy gives the same images bit for bit
-        given, labels_batch, there = run.mapping(given, labels_batch), None, 'w'
+      w = run.mapping(given, labels_batch) if mapped and space == 'z' else given if space == 'w' else None
+      if mapped and space == 'z' and not getattr(generator, 'class_means', False):
+        given, labels_batch, there = w, None, 'w'  # by way of w, so that w.npy gives the same images bit for bit
       latents = latents_of(run, given, there, labels_batch, **options)
-      if there == 'w':
-        add('w.npy', given, count)
+      if w is not None:
+        add('w.npy', w, count)
       if mapped:
         add('wplus.npy', latents.wplus, count)
       if layer is None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import panda_jax
+from panda_jax.converters.dialects import FAMILIES
 from panda_jax.generators.disk import leaves
 from tests.commands.calls import call, run
 from tests.converters.commands import ROOT, SOURCE, broken_off, convert, one_line
@@ -69,7 +70,7 @@ MISTAKES = [
   (['S', 'D', '--zzz'], 'flag=--zzz: convert has no such flag; give one of --'),
   (
     ['S', 'D', '--family=vae'],
-    'family=vae: there is no such choice; give one of auto, progan, stylegan, stylegan2, ',
+    f'family=vae: there is no such choice; give one of auto, {", ".join(FAMILIES)}',
   ),
   (['S', 'D', '--family'], 'family=: its value is missing'),
   (['S', 'D', '--weights=best'], 'weights=best: there is no such choice; give one of ema, raw'),

@@ -10,10 +10,13 @@ import pytest
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds, registry
 from panda_jax.generators.biggan import deep_options
+from panda_jax.generators.fastgan import FastGANOptions
 from panda_jax.generators.progan import ProGANOptions
+from panda_jax.generators.r3gan import R3GANOptions
 from panda_jax.generators.stylegan import StyleGANOptions
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 from panda_jax.generators.stylegan3_geometry import layer_geometry, published_options
+from panda_jax.generators.stylegan_xl import StyleGANXLOptions
 
 WIDTHS = (512,) * 10 + (256, 256, 128, 128, 64, 64, 32, 32)  # of 1024 pixels
 LARGE = {
@@ -21,7 +24,17 @@ LARGE = {
   'stylegan': StyleGANOptions(1024, WIDTHS, 512, 512, (512,) * 8),
   'stylegan2': StyleGAN2Options(1024, WIDTHS, 512, 512, (512,) * 8),
   'stylegan3': published_options(1024, 'r'),
+  'stylegan_xl': StyleGANXLOptions(
+    64,
+    512,
+    1000,
+    320,
+    ((512, 1044, 1024, 2.0, 6.0, 3, False, 256.0), (3, 1024, 1024, 512.0, 118.0, 1, False, None)),
+    *(2, 0.01, 0.25, 6, 2),
+  ),
   'biggan': deep_options(512),
+  'r3gan': R3GANOptions((1536,) * 5, (2,) * 5, (3072,) * 5, (96,) * 5, 64, 1000, 64),
+  'fastgan': FastGANOptions(1024, (2048, 1024, 512, 256, 256, 128, 64, 32, 16), (2, 1) * 4, 256, 1000, 256),
 }
 NOTHING_FITS = [None, float('nan'), float('inf'), -1, 10**400, 1e308, 'three', b'3', [], [[[3]]], {}, {'a': 1}]
 
@@ -41,6 +54,7 @@ def test_an_option_that_came_later_leaves_digests_as_they_were():
   joint = dataclasses.replace(options, joint_norm=True)
   assert bounds.written(joint) == repr(joint)
   assert bounds.written(LARGE['stylegan2']) == repr(LARGE['stylegan2']).replace(', start=(4, 4)', '')
+  assert bounds.written(LARGE['r3gan']) == repr(LARGE['r3gan'])
   assert bounds.written({'of': 'a custom generator'}) == "{'of': 'a custom generator'}"
 
 

@@ -12,6 +12,7 @@ from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.dialects import stylegan_xl as converter
 from panda_jax.converters.limits import Unknown
 from panda_jax.errors import InputError
+from panda_jax.results.sample import sample_into
 from panda_jax.rivals import sefa
 from tests.generators import plain_stylegan_xl, unpacked
 from tests.generators.checkpoints import checkpoint, generator
@@ -104,6 +105,16 @@ def test_each_class_has_a_mean_of_its_own():
   np.testing.assert_array_equal(made.wplus(w).wplus, made.map(z, labels).wplus)
   with pytest.raises(InputError, match=r'truncation=0\.5: each class of this generator has a mean'):
     made.wplus(w, truncation=0.5)
+
+
+def test_samples_are_truncated_towards_their_class(tmp_path):
+  plain = plain_stylegan_xl.Plain()
+  made = generator(converter, {'G_ema': module(plain)})
+  z, labels = RNG.standard_normal((2, 5)).astype(np.float32), np.array([0, 2])
+  sample_into(tmp_path / 'out', made, z, labels, truncation=0.5)
+  wplus = np.load(tmp_path / 'out' / 'wplus.npy')
+  close(wplus, made.map(z, labels, truncation=0.5).wplus, 1e-6, 'w+')
+  close(np.load(tmp_path / 'out' / 'w.npy'), made.mapping(z, labels), 1e-6, 'w')
 
 
 def test_an_embedding_with_more_rows_than_classes_is_noted():
