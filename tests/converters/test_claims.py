@@ -6,8 +6,26 @@ from pathlib import Path
 import numpy as np
 
 from tests.converters.measure import ON_LINUX, measurements
-from tests.converters.writers import Raw, module, state_dict, text, write_nvlabs, write_tensorflow, write_zip
-from tests.generators import checkpoints, plain_biggan, plain_biggan_codes, plain_stylegan3, tensorflow_files
+from tests.converters.writers import (
+  Raw,
+  module,
+  nested_modules,
+  state_dict,
+  text,
+  write_nvlabs,
+  write_tensorflow,
+  write_zip,
+)
+from tests.generators import (
+  checkpoints,
+  plain_biggan,
+  plain_biggan_codes,
+  plain_fastgan,
+  plain_r3gan,
+  plain_stylegan3,
+  plain_stylegan_xl,
+  tensorflow_files,
+)
 from tests.generators.plain_biggan_codes import Network
 from tests.generators.test_biggan import SMALL as BIGGAN
 from tests.generators.test_stylegan3 import SMALL as STYLEGAN3
@@ -51,6 +69,18 @@ def tensorflow(variables: dict | None = None, **arguments) -> bytes:
   made = tensorflow_files.stylegan(checkpoints.stylegan(), **arguments)
   made.state['components']['synthesis'].state['variables'] += [[key, array] for key, array in (variables or {}).items()]
   return write_tensorflow([made])
+
+
+def snapshot(plain: dict, told: dict | None = None) -> bytes:
+  """Arrays, and what attributes tell of them, as the averaged generator of a snapshot."""
+  return write_nvlabs({'G_ema': nested_modules(plain, {'': 'Generator'}, told)})
+
+
+def stylegan_xl(**changes) -> bytes:
+  """A small StyleGAN-XL, of which the attributes that end so tell something else."""
+  plain = plain_stylegan_xl.Plain()
+  told = {name: changes.get(name.rsplit('.', 1)[-1], value) for name, value in plain.told.items()}
+  return snapshot(plain.arrays, told)
 
 
 def held(pattern: str, count: int, shape: tuple = ()) -> dict[str, np.ndarray]:
@@ -106,6 +136,29 @@ FILES = {
   'ajbrock classes': lambda: ajbrock({'shared.weight': np.ones((1 << 21, 1), np.float32)}),
   'ajbrock columns': lambda: ajbrock({'linear.weight': np.ones((1, 1 << 21), np.float32)}),
   'ajbrock maps': lambda: ajbrock({'linear.weight': np.ones((1 << 21, 3), np.float32)}),
+  'r3gan stages': lambda: snapshot(plain_r3gan.arrays() | held('Model.MainLayers.{}.x', 5000)),
+  'r3gan blocks': lambda: snapshot(plain_r3gan.arrays() | held('Model.MainLayers.1.Layers.{}.x', 5000)),
+  'r3gan block': lambda: snapshot(plain_r3gan.arrays() | {'Model.MainLayers.1.Layers.4096.x': KERNEL}),
+  'r3gan keys': lambda: snapshot(plain_r3gan.arrays() | held('Model.MainLayers.1.Layers.1.x{}', 20_000)),
+  'r3gan attributes': lambda: snapshot(
+    plain_r3gan.arrays() | {'Model.x': KERNEL}, {f'Model.x{i}': 1 for i in range(20_000)}
+  ),
+  'r3gan resolution': lambda: snapshot(plain_r3gan.arrays(), {'img_resolution': LONG}),
+  'r3gan filter': lambda: snapshot(
+    plain_r3gan.arrays() | {'Model.MainLayers.1.Layers.0.Resampler.Kernel': np.ones((400, 400), np.float32)}
+  ),
+  **{
+    f'fastgan img_resolution={str(n)[:8]}': lambda n=n: snapshot(plain_fastgan.arrays(), {'img_resolution': n})
+    for n in (10**60, 1024, -5, 1e308, float('nan'), LONG)
+  },
+  'fastgan maps': lambda: snapshot(plain_fastgan.arrays() | held('synthesis.feat_{}.x', 5000)),
+  'fastgan eps': lambda: snapshot(plain_fastgan.arrays(), {'synthesis.feat_8.eps': LONG}),
+  'stylegan_xl layers': lambda: snapshot({'mapping.embed.weight': KERNEL} | held('synthesis.L{}_9_9.weight', 5000)),
+  **{
+    f'stylegan_xl {name}={str(n)[:8]}': lambda name=name, n=n: stylegan_xl(**{name: n})
+    for name in ('out_sampling_rate', 'out_cutoff', 'out_half_width', 'conv_kernel', 'conv_clamp', 'filter_size')
+    for n in (10**60, 2**20, -5, 1e308, float('nan'), LONG)
+  },
   'genforce keys': lambda: genforce(held('synthesis.layer3.{}', 20_000)),
 }
 CONFIGS = {

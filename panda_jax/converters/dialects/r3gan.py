@@ -9,9 +9,19 @@ from collections.abc import Iterator
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.snapshots import chosen, disagreements, has, strangers
-from panda_jax.converters.limits import Unknown
+from panda_jax.converters.limits import Unknown, listed
 from panda_jax.converters.listing import Dialect
-from panda_jax.converters.tables import Entry, Table, chosen_options, common_taps, fits, indices, shape_of, size_of
+from panda_jax.converters.tables import (
+  MOST_BLOCKS,
+  Entry,
+  Table,
+  chosen_options,
+  common_taps,
+  fits,
+  indices,
+  shape_of,
+  size_of,
+)
 from panda_jax.generators.r3gan import R3GANOptions
 
 STAGES = r'Model\.MainLayers\.(\d+)\..*'
@@ -63,13 +73,15 @@ def _stage(i: int) -> str:
 
 def _options(arrays: dict, table: Table) -> R3GANOptions | None:
   stages = indices(arrays, STAGES)
-  if stages != list(range(len(stages))):
-    table.problems.append(f'Model.MainLayers: they are not numbered one by one: {stages}')
+  if stages != list(range(len(stages))) or len(stages) > MOST_BLOCKS:
+    numbers = listed([str(stage) for stage in stages])
+    table.problems.append(f'Model.MainLayers: they are not numbered one by one to {MOST_BLOCKS} at most: {numbers}')
     return None
   blocks = [[j for j in indices(arrays, re.escape(_stage(i)) + r'\.(\d+)\..*') if j] for i in stages]
   for i, found in enumerate(blocks):
     if found != list(range(1, len(found) + 1)):
-      table.problems.append(f'{_stage(i)}: the blocks are not numbered one by one: {found}')
+      numbers = listed([str(block) for block in found])
+      table.problems.append(f'{_stage(i)}: the blocks are not numbered one by one: {numbers}')
   names = [[f'{_stage(i)}.{j}' for j in found] for i, found in enumerate(blocks)]
   widths, inner, groups = [], [], []
   for i, keys in enumerate(names):
