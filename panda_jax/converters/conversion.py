@@ -108,11 +108,12 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   if unknown is not None:
     refused = not_allowed(unknown)
     raise InputError('source', checkpoint.path, refused.problem, refused.remedy)
+  other = ', or leave --family out' if len(families) == 1 else ''
   raise InputError(
     'source',
     checkpoint.path,
     'it has no known layout of a generator; it holds',
-    f'give {families[0] if len(families) == 1 else "one"} of a layout that convert --list tells',
+    f'give a generator of a layout that convert --list tells{other}',
     _contents(checkpoint.tree),
   )
 

@@ -134,7 +134,7 @@ class _Finisher:
       self._budget.copy(len(value))
       return bytes(value), 1
     if type(value) is Persistent:
-      return self._module(value.class_name, value.state, depth)
+      return self._module(value.class_name, value.state, depth, persistent=True)
     if type(value) is Instance and value.state is not None:
       return self._module(value.name, value.state, depth)
     if type(value) in UNKNOWN:
@@ -179,7 +179,7 @@ class _Finisher:
     turned.flags.writeable = False
     return turned
 
-  def _module(self, class_name: str, state: dict, depth: int) -> tuple[Module, int]:
+  def _module(self, class_name: str, state: dict, depth: int, persistent: bool = False) -> tuple[Module, int]:
     if len(class_name) > LONGEST_KEY or not class_name.isprintable():
       raise damaged(f'a class is called {shown(class_name)}')
     _check_names(state, 'state')
@@ -202,6 +202,9 @@ class _Finisher:
       if not name.startswith('_') and _is_plain(item):
         module.attributes[name] = item
     for name, child in modules.items():
+      # Within modules of persistence are others of it, and PyTorch's own; what another class computes nobody knows.
+      if isinstance(child, Module) and persistent and not _is_known_within(child.class_name):
+        child = Unknown(child.class_name)
       if isinstance(child, Module):
         module.classes[name] = child.class_name
         self._adopt(module.classes, name, child.classes)
@@ -251,6 +254,11 @@ def _names(names: object) -> list[str]:
   if type(names) is not list or not all(type(name) is str for name in names):
     raise damaged('the names of buffers are no names')
   return names
+
+
+def _is_known_within(class_name: str) -> bool:
+  """Whether a class is one of persistence, which have no package here, or of PyTorch."""
+  return '.' not in class_name or class_name.startswith('torch.nn.')
 
 
 def _is_leaf(value: object) -> bool:

@@ -8,8 +8,8 @@ code has it, so that no number counts more than another one by the scale of its 
 What the columns are, family by family:
 
   StyleGAN, 2, 3  the style of every layer that a chosen row of w+ drives. In StyleGAN2 the last row stands for the last
-                  ToRGB, and the other ToRGBs are left out, as published; in StyleGAN3 row 0 drives the Fourier input,
-                  which is not a layer of the synthesis and is chosen only by name.
+                  ToRGB, and the other ToRGBs are left out, as published; in StyleGAN3 and StyleGAN-XL row 0 drives the
+                  Fourier input, which is not a layer of the synthesis and is chosen only by name.
   ProGAN, FastGAN the first layer, which gives each of its 16 positions a matrix of its own.
   R3GAN           the scales of its basis.
   BigGAN          the first linear map (0), and the gains and offsets of the conditional batch norms of its l-th block

@@ -129,7 +129,8 @@ def test_other_networks_are_told_by_what_they_hold(said, tmp_path):
   path.write_bytes(write_zip(state_dict(arrays_like_a_checkpoint())))
   text = said(path, tmp_path / 'out')
   assert 'layer0.weight: an array (3, 2, 3, 3)' in text
-  assert text.endswith('; give one of a layout that convert --list tells\n')
+  assert text.endswith('; give a generator of a layout that convert --list tells\n')
+  assert said(path, tmp_path / 'out', '--family=r3gan').endswith(' that convert --list tells, or leave --family out\n')
 
 
 def test_a_destination_is_not_overwritten_unasked(said, converted, tmp_path):

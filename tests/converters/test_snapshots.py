@@ -79,6 +79,12 @@ def test_a_plain_module_within_one_of_persistence(tree):
   assert list(found.state_dict) == ['embed.weight']
 
 
+def test_a_plain_module_of_others_within_one_of_persistence_is_refused_by_name(tree):
+  found = tree(module('Generator', modules={'conv0': conv('timm.layers.Conv'), 'fc0': conv()}))
+  assert repr(found.state_dict['conv0']) == 'a timm.layers.Conv'
+  assert list(found.state_dict) == ['conv0', 'fc0.weight']
+
+
 def test_a_dtype_is_an_attribute_of_which_the_name_is_known(tree):
   found = tree(conv(DataType=Global('torch', 'bfloat16')))
   assert repr(found.attributes['DataType']) == 'a torch.bfloat16'
