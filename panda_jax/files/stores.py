@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from panda_jax.errors import Interrupted
 from panda_jax.files import zstd
 from panda_jax.files.records import misfit, parsed_json
 
@@ -119,9 +120,14 @@ def _ignored(_: object) -> None:
 def silent_threads() -> Iterator[None]:
   """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway."""
   hooks = threading.excepthook, sys.unraisablehook
+
+  def only_signals(ignored):
+    if isinstance(ignored.exc_value, Interrupted):
+      hooks[1](ignored)
+
   logger = logging.getLogger('asyncio')
   level = logger.level
-  threading.excepthook = sys.unraisablehook = _ignored
+  threading.excepthook, sys.unraisablehook = _ignored, only_signals
   logger.setLevel(logging.CRITICAL)
   try:
     yield

@@ -6,9 +6,11 @@ imports can be stopped too, and a second Ctrl-C ends it at once. Python itself w
 its own instructions, which may be a minute apart while XLA compiles; so a thread listens.
 """
 
+import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from typing import Any, cast
 from panda_jax.errors import Interrupted
 
 NAMES: dict[int, str] = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
+AGAIN = 0.02  # seconds until a signal comes again that was raised where Python ignores what is raised
 ONE_PRESS = 0.3  # seconds in which two count as one: some programs send theirs to a process and to its group
 STOPPING = 'stopping at the next step; Ctrl-C again stops at once'
 
@@ -141,7 +144,7 @@ def raising() -> Iterator[None]:
     if len(numbers) == 1:  # a second one would leave half of what is being cleared away
       raise Interrupted(number)
 
-  with _handled(handler):
+  with _handled(handler), _not_ignored(numbers):
     try:
       yield
     except Exception as error:  # an import that was cut short fails with anything
@@ -150,6 +153,30 @@ def raising() -> Iterator[None]:
       stopped = Interrupted(numbers[0])
       stopped.kept = getattr(error, 'kept', None)
       raise stopped from error
+
+
+@contextlib.contextmanager
+def _not_ignored(numbers: list[int]) -> Iterator[None]:
+  """A signal that met a callback of the garbage collector or a `__del__`, where Python ignores it, comes again.
+
+  `numbers`: what was raised in the block, which is then forgotten.
+  """
+  before = sys.unraisablehook
+
+  def hook(ignored):
+    if not isinstance(ignored.exc_value, Interrupted):
+      return before(ignored)
+    number = ignored.exc_value.number
+    numbers.clear()
+    later = threading.Timer(AGAIN, _thread.interrupt_main, (number,))  # in here it would be ignored too
+    later.daemon = True
+    later.start()
+
+  sys.unraisablehook = hook
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
 
 
 def _imports(frame: FrameType | None) -> bool:

@@ -1,9 +1,12 @@
 """Ctrl-C and SIGTERM: at every moment one sentence that is true, the right exit status, and nothing half done."""
 
+import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 import panda_jax
 from panda_jax.errors import Interrupted
 from panda_jax.features.sources import NpySource
+from panda_jax.files.stores import silent_threads
 from panda_jax.results.fit import fit_into
 from panda_jax.runtime import signals
 from panda_jax.workdir.checkpoints import Checkpoints
@@ -153,6 +157,42 @@ def test_what_is_kept_is_told_by_the_innermost_block_that_was_open():
     with pytest.raises(Interrupted) as caught:
       run(begun, finished)
     assert caught.value.kept == kept
+
+
+class Dying:
+  """Sends a signal while it is deleted."""
+
+  def __init__(self, number):
+    self.number = number
+
+  def __del__(self):
+    signal.raise_signal(self.number)
+
+
+def collected(number):
+  """Sends a signal while garbage is collected."""
+
+  def callback(phase, info):
+    gc.callbacks.remove(callback)
+    signal.raise_signal(number)
+
+  gc.callbacks.append(callback)
+  gc.collect()
+
+
+@pytest.mark.parametrize('number', BOTH)
+@pytest.mark.parametrize('place', [collected, Dying], ids=['garbage', 'del'])
+@pytest.mark.parametrize('inside', [contextlib.nullcontext, silent_threads], ids=['plain', 'while a library is silent'])
+def test_a_signal_where_python_ignores_what_is_raised_comes_again(number, place, inside):
+  def work():
+    place(number)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+      time.sleep(0.01)
+
+  with pytest.raises(Interrupted) as stopped, signals.raising(), inside():
+    work()
+  assert stopped.value.number == number
 
 
 def test_an_error_that_a_signal_leads_to_is_the_signal():
