@@ -225,3 +225,43 @@ def sample_normal(key: jax.Array, n: int, z_dim: int, num_classes: int) -> tuple
   z_key, label_key = jax.random.split(key)
   z = jax.random.normal(z_key, (n, z_dim), jnp.float32)
   return z, jax.random.randint(label_key, (n,), 0, num_classes, jnp.int32) if num_classes else None
+
+
+class DrivenByZ:
+  """Methods of a generator that z drives by itself, and a class where there are classes: no mapping network, no w.
+
+  It has `dtype`, and `_latents` from checked z (N, z_dim) and label rows (N, num_classes), or None, to its latents.
+  """
+
+  w_dim = 0
+
+  def _begin(self, options) -> None:
+    """Takes the sizes from the options, once these are checked."""
+    options.check()
+    self.options = options
+    self.z_dim, self.num_classes = options.z_dim, options.num_classes
+    self.resolution, self.image_channels = options.resolution, options.image_channels
+    self.image_size = options.resolution, options.resolution
+
+  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
+    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
+    return sample_normal(key, n, self.z_dim, self.num_classes)
+
+  def map(
+    self,
+    z: ArrayLike,
+    labels: ArrayLike | None = None,
+    truncation: float = 1.0,
+    truncation_layers: int | None = None,
+  ) -> jax.Array:
+    """z (N, z_dim) and labels to the latents that the class describes.
+
+    Raises:
+      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
+    """
+    truncation, _ = checked_truncation(truncation, truncation_layers, 1)
+    if truncation != 1:
+      problem = f'a generator of the family {self.family} has no mapping network to truncate'
+      raise InputError('truncation', truncation, problem, 'give 1')
+    z = checked_z(z, self.z_dim, self.dtype)
+    return self._latents(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))

@@ -17,20 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
 from panda_jax.generators.base import (
   Buffer,
+  DrivenByZ,
   check_widths,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_truncation,
   checked_z,
-  label_rows,
-  sample_normal,
 )
 from panda_jax.generators.bounds import Classes, Repeated, Resolution, Size, SizeOrZero, Sizes, Within
 from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
@@ -171,7 +168,7 @@ class Gate(nnx.Module):
     return jax.nn.sigmoid(matmul(y, self.second[...]))[:, None, None]
 
 
-class FastGAN(nnx.Module):
+class FastGAN(DrivenByZ, nnx.Module):
   """A FastGAN generator under the protocol of protocol.py.
 
   Its latents are z, and the embedding of the class behind it where there are classes: (N, z_dim + embed_dim). z is
@@ -190,14 +187,9 @@ class FastGAN(nnx.Module):
   """
 
   family = 'fastgan'
-  w_dim = 0
 
   def __init__(self, options: FastGANOptions, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.num_classes = options.z_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
-    self.image_size = options.resolution, options.resolution
+    self._begin(options)
     C = options.widths
     self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.embed_dim)) if options.num_classes else None
     self.start = Start(options.z_dim, C[0], options.eps, rngs)
@@ -215,24 +207,9 @@ class FastGAN(nnx.Module):
   def dtype(self):
     return self.rgb[...].dtype
 
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> jax.Array:
-    """z (N, z_dim) and labels to the latents (N, z_dim + embed_dim). Of a row of labels its largest entry counts.
-
-    Raises:
-      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
-    """
-    truncation, _ = checked_truncation(truncation, truncation_layers, 1)
-    if truncation != 1:
-      raise InputError('truncation', truncation, 'a FastGAN has no mapping network to truncate', 'give 1')
-    z = checked_z(z, self.z_dim, self.dtype)
-    rows = label_rows(labels, self.num_classes, z.shape[0], self.dtype)
-    return z if rows is None else jnp.concatenate([z, self.embedding[...][jnp.argmax(rows, axis=1)]], axis=1)
+  def _latents(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    # Of a row of labels its largest entry counts.
+    return z if labels is None else jnp.concatenate([z, self.embedding[...][jnp.argmax(labels, axis=1)]], axis=1)
 
   def affine_weights(self) -> dict[str, jax.Array]:
     """{'start': (z_dim, 16 times 2 C)}: the matrix from z to the first map, before its norm and gates."""
@@ -263,10 +240,6 @@ class FastGAN(nnx.Module):
     """The image (N, H, W, channels)."""
     noise = checked_noise(noise)
     return self._image(self._run(latents, self._start(latents), len(self.options.widths), noise))
-
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)
 
   def _checked(self, latents: jax.Array) -> jax.Array:
     return checked_z(latents, self.z_dim + self.options.embed_dim, self.dtype)

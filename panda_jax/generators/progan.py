@@ -9,19 +9,15 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import ArrayLike
 
-from panda_jax.errors import InputError
 from panda_jax.generators import bounds
 from panda_jax.generators.base import (
+  DrivenByZ,
   check_widths,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_truncation,
   checked_z,
-  label_rows,
-  sample_normal,
 )
 from panda_jax.generators.bounds import Classes, Resolution, Size, Sizes
 from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
@@ -74,7 +70,7 @@ class Kernel(nnx.Module):
     return self.weight[...] * self.gain
 
 
-class ProGAN(nnx.Module):
+class ProGAN(DrivenByZ, nnx.Module):
   """A ProGAN generator under the protocol of protocol.py.
 
   Its latents are z, and the label behind it where there are classes, normalised: (N, z_dim + num_classes).
@@ -90,14 +86,9 @@ class ProGAN(nnx.Module):
   """
 
   family = 'progan'
-  w_dim = 0
 
   def __init__(self, options: ProGANOptions, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.num_classes = options.z_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
-    self.image_size = options.resolution, options.resolution
+    self._begin(options)
     inputs, widths = options.z_dim + options.num_classes, options.widths
     # The first convolution sees one pixel, so each of its 16 positions has a matrix of its own.
     self.first = Kernel(4, inputs, widths[0], rngs, math.sqrt(2))
@@ -117,23 +108,7 @@ class ProGAN(nnx.Module):
   def dtype(self):
     return self.rgb.bias[...].dtype
 
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> jax.Array:
-    """z (N, z_dim) and labels to the latents (N, z_dim + num_classes).
-
-    Raises:
-      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
-    """
-    truncation, _ = checked_truncation(truncation, truncation_layers, 1)
-    if truncation != 1:
-      raise InputError('truncation', truncation, 'a ProGAN has no mapping network to truncate', 'give 1')
-    z = checked_z(z, self.z_dim, self.dtype)
-    labels = label_rows(labels, self.num_classes, z.shape[0], self.dtype)
+  def _latents(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
     if labels is None:
       return second_moment_norm(z)
     if self.options.joint_norm:
@@ -170,10 +145,6 @@ class ProGAN(nnx.Module):
     """The image (N, H, W, channels)."""
     checked_noise(noise)
     return self._image(self._run(self._start(latents), 1, self.options.count))
-
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)
 
   def _start(self, latents: jax.Array) -> jax.Array:
     latents = checked_z(latents, self.z_dim + self.num_classes, self.dtype)

@@ -16,18 +16,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
-from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators import bounds
 from panda_jax.generators.base import (
+  DrivenByZ,
   checked_features,
   checked_layer,
   checked_noise,
-  checked_truncation,
   checked_z,
-  label_rows,
-  sample_normal,
 )
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Classes, Repeated, Size, SizeOrZero, Sizes, Taps, Within
 from panda_jax.generators.layers import LAYOUT, PRECISION, conv, leaky, matmul, per_channel, upsample_fir
@@ -162,7 +159,7 @@ def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:
   )
 
 
-class R3GAN(nnx.Module):
+class R3GAN(DrivenByZ, nnx.Module):
   """An R3GAN generator under the protocol of protocol.py.
 
   Its latents are z, and the embedding of the class behind it where there are classes: (N, z_dim + embed_dim).
@@ -178,14 +175,9 @@ class R3GAN(nnx.Module):
   """
 
   family = 'r3gan'
-  w_dim = 0
 
   def __init__(self, options: R3GANOptions, rngs: nnx.Rngs):
-    options.check()
-    self.options = options
-    self.z_dim, self.num_classes = options.z_dim, options.num_classes
-    self.resolution, self.image_channels = options.resolution, options.image_channels
-    self.image_size = options.resolution, options.resolution
+    self._begin(options)
     self.embedding = nnx.Param(_normal(rngs, options.num_classes, options.embed_dim)) if options.num_classes else None
     self.basis = Basis(options.z_dim + options.embed_dim, options.widths[0], rngs)
     entries = []
@@ -209,24 +201,9 @@ class R3GAN(nnx.Module):
   def dtype(self):
     return self.rgb[...].dtype
 
-  def map(
-    self,
-    z: ArrayLike,
-    labels: ArrayLike | None = None,
-    truncation: float = 1.0,
-    truncation_layers: int | None = None,
-  ) -> jax.Array:
-    """z (N, z_dim) and labels to the latents (N, z_dim + embed_dim). A row of labels mixes the classes' embeddings.
-
-    Raises:
-      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
-    """
-    truncation, _ = checked_truncation(truncation, truncation_layers, 1)
-    if truncation != 1:
-      raise InputError('truncation', truncation, 'an R3GAN has no mapping network to truncate', 'give 1')
-    z = checked_z(z, self.z_dim, self.dtype)
-    rows = label_rows(labels, self.num_classes, z.shape[0], self.dtype)
-    return z if rows is None else jnp.concatenate([z, matmul(rows, self.embedding[...])], axis=1)
+  def _latents(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
+    # A row of labels mixes the embeddings of the classes.
+    return z if labels is None else jnp.concatenate([z, matmul(labels, self.embedding[...])], axis=1)
 
   def affine_weights(self) -> dict[str, jax.Array]:
     """{'basis': (z_dim + embed_dim, C)}: the matrix from latents to the scales of the first features."""
@@ -256,10 +233,6 @@ class R3GAN(nnx.Module):
     """The image (N, H, W, channels)."""
     checked_noise(noise)
     return self._image(self._run(self._start(latents), 1, 1 + len(self.entries)))
-
-  def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
-    return sample_normal(key, n, self.z_dim, self.num_classes)
 
   def _start(self, latents: jax.Array) -> jax.Array:
     return self.basis(checked_z(latents, self.z_dim + self.options.embed_dim, self.dtype))
