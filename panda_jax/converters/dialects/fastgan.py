@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
-from panda_jax.converters.dialects.snapshots import chosen, disagreements, has, strangers
+from panda_jax.converters.dialects.snapshots import disagreements, has, opened
 from panda_jax.converters.dialects.spectral import fold
 from panda_jax.converters.limits import shown
 from panda_jax.converters.listing import Dialect
-from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number, shape_of, size_of
+from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of, size_of
 from panda_jax.errors import InputError
 from panda_jax.generators.base import checked_resolution
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
@@ -52,11 +52,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  chosen_options(options or {}, {})
-  module, notes = chosen(checkpoint, weights)
-  table = Table(module.state_dict)
-  table.notes += notes
-  table.problems += strangers(module, CLASSES, 'FastGAN')
+  module, table = opened(checkpoint, weights, options, CLASSES, 'FastGAN')
   network = _options(module, table)
   if network is not None:
     table.problems += disagreements(module, _told(network))

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects.snapshots import chosen, disagreements, has, strangers
+from panda_jax.converters.dialects.snapshots import disagreements, has, opened
 from panda_jax.converters.limits import Unknown, listed
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
   Table,
-  chosen_options,
   common_taps,
   fits,
   indices,
@@ -48,11 +47,8 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  chosen_options(options or {}, {})
-  module, notes = chosen(checkpoint, weights)
-  arrays, table = module.state_dict, Table(module.state_dict)
-  table.notes += notes
-  table.problems += strangers(module, CLASSES, 'R3GAN')
+  module, table = opened(checkpoint, weights, options, CLASSES, 'R3GAN')
+  arrays = module.state_dict
   network = _options(arrays, table)
   if network is not None:
     table.problems += disagreements(module, _told(network))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.limits import shown
-from panda_jax.converters.tables import chosen_weights
+from panda_jax.converters.tables import Table, chosen_options, chosen_weights
 
 AVERAGED, LATEST = 'G_ema', 'G'
 
@@ -26,6 +26,28 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[Module, list[str]]:
     InputError: the latest weights are asked for and not there.
   """
   return chosen_weights(generators(checkpoint), weights, AVERAGED, LATEST, 'module')
+
+
+def opened(
+  checkpoint: Checkpoint, weights: str, options: Mapping[str, str] | None, known: str, family: str
+) -> tuple[Module, Table]:
+  """The generator that the user asked for and the table of its arrays, with notes, and problems of strange modules.
+
+  Args:
+    checkpoint: with such a generator.
+    weights: 'ema' or 'raw'.
+    options: the user's --option values, of which these dialects have none.
+    known, family: see `strangers`.
+
+  Raises:
+    InputError: the latest weights are asked for and not there; an option.
+  """
+  chosen_options(dict(options or {}), {})
+  module, notes = chosen(checkpoint, weights)
+  table = Table(module.state_dict)
+  table.notes += notes
+  table.problems += strangers(module, known, family)
+  return module, table
 
 
 def has(checkpoint: Checkpoint, pattern: str) -> bool:

@@ -6,7 +6,7 @@ Of a state dict the shapes tell much of the rest, and the user or the published 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -323,28 +323,34 @@ def _disagreements(module: Module, layers: tuple[LayerGeometry, ...]) -> list[st
   return problems
 
 
-def _dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:
+def dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:
   yield Entry(f'{key}.weight', f'{target}.weight', (outputs, inputs), 'matrix')
   yield Entry(f'{key}.bias', f'{target}.bias', (outputs,))
 
 
 def _entries(network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> Iterator[Entry]:
   """The table."""
-  z, w, classes, C = network.z_dim, network.w_dim, network.num_classes, layers[0].in_channels
+  z, w, classes = network.z_dim, network.w_dim, network.num_classes
   if classes:
-    yield from _dense('mapping.embed', 'mapping_network.embed', classes, w)
+    yield from dense('mapping.embed', 'mapping_network.embed', classes, w)
   for i in range(network.mapping_layers):
     inputs = w if i else z + (w if classes else 0)
-    yield from _dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
+    yield from dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
   yield Entry('mapping.w_avg', 'w_avg', (w,))
-  yield from _dense('synthesis.input.affine', 'input.affine', w, 4)
+  yield from synthesis_entries(w, (layer.name for layer in layers), layers)
+
+
+def synthesis_entries(w_dim: int, names: Iterable[str], layers: Sequence[LayerGeometry]) -> Iterator[Entry]:
+  """The table of a synthesis network, here and in StyleGAN-XL: of the input, and of each layer behind its name."""
+  C = layers[0].in_channels
+  yield from dense('synthesis.input.affine', 'input.affine', w_dim, 4)
   yield Entry('synthesis.input.weight', 'input.weight', (C, C), 'matrix')
   yield Entry('synthesis.input.freqs', 'input.freqs', (C, 2))
   yield Entry('synthesis.input.phases', 'input.phases', (C,))
   yield Entry('synthesis.input.transform', 'input.transform', (3, 3))
-  for i, layer in enumerate(layers):
-    key, target = f'synthesis.{layer.name}', f'convs.{i}'
-    yield from _dense(f'{key}.affine', f'{target}.affine', w, layer.in_channels)
+  for i, (name, layer) in enumerate(zip(names, layers, strict=True)):
+    key, target = f'synthesis.{name}', f'convs.{i}'
+    yield from dense(f'{key}.affine', f'{target}.affine', w_dim, layer.in_channels)
     kernel = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
     yield Entry(f'{key}.weight', f'{target}.weight', kernel, 'kernel')
     yield Entry(f'{key}.bias', f'{target}.bias', (layer.out_channels,))

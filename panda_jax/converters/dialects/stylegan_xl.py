@@ -11,10 +11,11 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
-from panda_jax.converters.dialects.snapshots import chosen, generators, strangers
+from panda_jax.converters.dialects.snapshots import generators, opened
+from panda_jax.converters.dialects.stylegan3 import dense, synthesis_entries
 from panda_jax.converters.limits import shown
 from panda_jax.converters.listing import Dialect
-from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number, shape_of
+from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan3_geometry import LayerGeometry
 from panda_jax.generators.stylegan_xl import StyleGANXLOptions
@@ -54,11 +55,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  chosen_options(options or {}, {})
-  module, notes = chosen(checkpoint, weights)
-  table = Table(module.state_dict)
-  table.notes += notes
-  table.problems += strangers(module, CLASSES, 'StyleGAN-XL')
+  module, table = opened(checkpoint, weights, options, CLASSES, 'StyleGAN-XL')
   told = _Told(module, table.problems)
   names = _names(module, table.problems)
   network = _options(module, told, names, table) if names else None
@@ -218,37 +215,16 @@ def _options(module: Module, told: _Told, names: list[str], table: Table) -> Sty
   return network if fits(network, table.problems) else None
 
 
-def _dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:
-  yield Entry(f'{key}.weight', f'{target}.weight', (outputs, inputs), 'matrix')
-  yield Entry(f'{key}.bias', f'{target}.bias', (outputs,))
-
-
 def _entries(
   module: Module, network: StyleGANXLOptions, names: list[str], geometry: Sequence[LayerGeometry]
 ) -> Iterator[Entry]:
   """The table."""
-  z, w, classes, C = network.z_dim, network.w_dim, network.num_classes, geometry[0].in_channels
+  z, w, classes = network.z_dim, network.w_dim, network.num_classes
   if classes:
     yield Entry(EMBEDDING, EMBEDDING, (len(module.state_dict[EMBEDDING]), network.embed_dim))
-    yield from _dense('mapping.embed_proj', 'mapping_network.embed', network.embed_dim, z)
+    yield from dense('mapping.embed_proj', 'mapping_network.embed', network.embed_dim, z)
   for i in range(network.mapping_layers):
     inputs = w if i else z + (z if classes else 0)
-    yield from _dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
+    yield from dense(f'mapping.fc{i}', f'mapping_network.layers.{i}', inputs, w)
   yield Entry(MEAN, 'w_avg', (classes, w) if classes else (w,))
-  yield from _dense('synthesis.input.affine', 'input.affine', w, 4)
-  yield Entry('synthesis.input.weight', 'input.weight', (C, C), 'matrix')
-  yield Entry('synthesis.input.freqs', 'input.freqs', (C, 2))
-  yield Entry('synthesis.input.phases', 'input.phases', (C,))
-  yield Entry('synthesis.input.transform', 'input.transform', (3, 3))
-  for i, (name, layer) in enumerate(zip(names, geometry, strict=True)):
-    key, target = f'synthesis.{name}', f'convs.{i}'
-    yield from _dense(f'{key}.affine', f'{target}.affine', w, layer.in_channels)
-    kernel = (layer.out_channels, layer.in_channels, layer.kernel, layer.kernel)
-    yield Entry(f'{key}.weight', f'{target}.weight', kernel, 'kernel')
-    yield Entry(f'{key}.bias', f'{target}.bias', (layer.out_channels,))
-    yield Entry(f'{key}.magnitude_ema', f'{target}.magnitude_ema', ())
-    if layer.up_taps > 1:
-      yield Entry(f'{key}.up_filter', f'{target}.up_filter', (layer.up_taps,))
-    if layer.down_taps > 1:
-      shape = (layer.down_taps,) * (2 if layer.radial else 1)
-      yield Entry(f'{key}.down_filter', f'{target}.down_filter', shape)
+  yield from synthesis_entries(w, names, geometry)
