@@ -6,8 +6,8 @@ Letters as in protocol.py; L is the number of w+ rows.
 import dataclasses
 import math
 import numbers
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -233,6 +233,9 @@ class DrivenByZ:
   It has `dtype`, and `_latents` from checked z (N, z_dim) and label rows (N, num_classes), or None, to its latents.
   """
 
+  family: str
+  dtype: Any
+  _latents: Callable[[jax.Array, jax.Array | None], jax.Array]
   w_dim = 0
 
   def _begin(self, options) -> None:
