@@ -151,7 +151,8 @@ def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> Non
   if not isinstance(lod, np.ndarray) or lod.size != 1:
     table.problems.append(f'{key}: missing' if lod is None else f'{key}: expected one number')
   elif not float(lod.reshape(())) <= 0:
-    table.problems.append(f'{key}: {float(lod.reshape(()))}, so the network is still growing, which is not supported')
+    grown = float(lod.reshape(()))
+    table.problems.append(f'{key}: {grown}, so the network is still growing; give a later file, in which {key} is 0')
   table.leave(key, 'it is 0: the network is grown to its full size')
 
 

@@ -24,7 +24,17 @@ from panda_jax.generators.base import (
   sample_normal,
   truncated,
 )
-from panda_jax.generators.bounds import Classes, Resolution, Scale, Size, SizeOrZero, Sizes
+from panda_jax.generators.bounds import (
+  LARGEST_RESOLUTION,
+  LATER,
+  Classes,
+  Resolution,
+  Scale,
+  Side,
+  Size,
+  SizeOrZero,
+  Sizes,
+)
 from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
 from panda_jax.runtime.compatibility import List
 
@@ -124,7 +134,7 @@ class GrownOptions:
   """What the options of StyleGAN and StyleGAN2 begin with.
 
   Attributes:
-    resolution: of the image, a power of two from 8.
+    resolution: of the image if it is square, a power of two from 8.
     widths: channels, 2 log2(resolution) - 2 numbers; which, the family says.
     z_dim, w_dim: sizes of the latents.
     mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
@@ -132,6 +142,7 @@ class GrownOptions:
     image_channels: 3 for RGB.
     num_classes, embed_dim, label_input: see MappingOptions.
     mapping_lr_multiplier: see MappingOptions.
+    start: (h, w) of the constant; the image has resolution / 4 times that.
   """
 
   resolution: Resolution
@@ -144,11 +155,17 @@ class GrownOptions:
   embed_dim: SizeOrZero = 0
   label_input: str = 'none'
   mapping_lr_multiplier: Scale = 0.01
+  start: tuple[Side, Side] = dataclasses.field(default=(4, 4), metadata=LATER)
 
   @property
   def image_size(self) -> tuple[int, int]:
     """(h, w)."""
-    return self.resolution, self.resolution
+    return self.size(self.rows - 1)
+
+  def size(self, layer: int) -> tuple[int, int]:
+    """(h, w) of what a synthesis layer of StyleGAN puts out, and of what a convolution of StyleGAN2 takes in."""
+    h, w = self.start
+    return h * 2 ** (layer // 2), w * 2 ** (layer // 2)
 
   @property
   def rows(self) -> int:
@@ -171,6 +188,9 @@ class GrownOptions:
     """Raises InputError where the options do not fit together."""
     bounds.check(self)
     check_widths(self.resolution, self.widths, self.rows)
+    if max(self.image_size) > LARGEST_RESOLUTION:
+      problem = f'images would have {self.image_size[0]} x {self.image_size[1]} pixels'
+      raise InputError('start', self.start, problem, f'give one that makes at most {LARGEST_RESOLUTION}')
     self.mapping().check(self.rows)
 
   def room_for_mean(self) -> Buffer:

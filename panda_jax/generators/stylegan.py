@@ -1,7 +1,7 @@
 """StyleGAN (Karras et al. 2019), grown to its full size.
 
 Layer l is the state after the block at resolution 2^(l - 1), l from 3, as in progan.py. Synthesis layer i reads row i
-of w+; layers 2b and 2b + 1 work at resolution 4 * 2^b.
+of w+; layers 2b and 2b + 1 work at 2^b times the size of the constant, which is 4x4 where images are square.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ class StyledLayer(nnx.Module):
     inputs: channels, None for the layer that follows the constant and has no convolution.
     outputs: channels.
     w_dim: of the row of w+ from which the style comes.
-    resolution: of the output.
+    size: (h, w) of the output.
     blur: the filter of a layer that doubles the resolution, else None.
     noise: see StyleGANOptions.
   """
@@ -70,7 +70,7 @@ class StyledLayer(nnx.Module):
     inputs: int | None,
     outputs: int,
     w_dim: int,
-    resolution: int,
+    size: tuple[int, int],
     rngs: nnx.Rngs,
     *,
     blur: Taps | None,
@@ -80,7 +80,7 @@ class StyledLayer(nnx.Module):
       self.weight = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
       self.gain = math.sqrt(2) / math.sqrt(9 * inputs)
     self.convolves = inputs is not None
-    shapes = [(resolution, resolution, 1), (1, 1, outputs)]
+    shapes = [(*size, 1), (1, 1, outputs)]
     stored, strength = shapes if noise == 'spatial' else reversed(shapes)
     self.noise = Buffer(jax.random.normal(rngs.params(), stored))
     self.noise_strength = nnx.Param(jnp.zeros(strength))
@@ -127,14 +127,14 @@ class StyleGAN(Grown, nnx.Module):
     self.mapping_network = Mapping(options.mapping(), rngs)
     self.w_avg = options.room_for_mean()
     widths = options.widths
-    self.const = nnx.Param(jnp.ones((4, 4, widths[0])))
+    self.const = nnx.Param(jnp.ones((*options.start, widths[0])))
     self.synthesis_layers = List(
       [
         StyledLayer(
           widths[i - 1] if i else None,
           widths[i],
           options.w_dim,
-          4 * 2 ** (i // 2),
+          options.size(i),
           rngs,
           blur=options.blur_filter if i and i % 2 == 0 else None,
           noise=options.noise,
@@ -152,7 +152,7 @@ class StyleGAN(Grown, nnx.Module):
     return {layer: self._size(layer) for layer in range(3, last + 1)}
 
   def _size(self, layer: int) -> tuple[int, int, int]:
-    return self.options.widths[2 * layer - 5], 2 ** (layer - 1), 2 ** (layer - 1)
+    return self.options.widths[2 * layer - 5], *self.options.size(2 * layer - 5)
 
   def affine_weights(self) -> dict[str, jax.Array]:
     """{'layer0': (w_dim, 2 C), ...}: the matrices from w to scales and shifts, in the order of the layers."""

@@ -21,7 +21,7 @@ from panda_jax.generators.base import (
   checked_noise,
   checked_wplus,
 )
-from panda_jax.generators.bounds import LARGEST_RESOLUTION, LATER, Scale, Side, Taps
+from panda_jax.generators.bounds import Scale, Taps
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
@@ -45,7 +45,6 @@ class StyleGAN2Options(GrownOptions):
     clamp: bound of the output of each convolution and ToRGB, or None.
     demodulate, scaled_epsilon: see modulation.ModulatedConv.
     final_tanh: whether the image goes through tanh.
-    start: (h, w) of the constant; the image has resolution / 4 times that.
   """
 
   mapping_activation: str = 'lrelu'
@@ -58,16 +57,6 @@ class StyleGAN2Options(GrownOptions):
   demodulate: bool = True
   scaled_epsilon: bool = False
   final_tanh: bool = False
-  start: tuple[Side, Side] = dataclasses.field(default=(4, 4), metadata=LATER)
-
-  @property
-  def image_size(self) -> tuple[int, int]:
-    return self.size(self.rows - 1)
-
-  def size(self, layer: int) -> tuple[int, int]:
-    """(h, w) before convolution `layer`."""
-    h, w = self.start
-    return h * 2 ** (layer // 2), w * 2 ** (layer // 2)
 
   def mapping(self) -> MappingOptions:
     return dataclasses.replace(super().mapping(), activation=self.mapping_activation)
@@ -78,9 +67,6 @@ class StyleGAN2Options(GrownOptions):
     for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
       if getattr(self, name) not in known:
         raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
-    if max(self.image_size) > LARGEST_RESOLUTION:
-      problem = f'images would have {self.image_size[0]} x {self.image_size[1]} pixels'
-      raise InputError('start', self.start, problem, f'give one that makes at most {LARGEST_RESOLUTION}')
 
 
 @register_dataclass

@@ -82,26 +82,28 @@ def stylegan(
   channels=3,
   channel_noise=False,
   lr=0.01,
+  start=(4, 4),
   seed=0,
 ):
+  """`start`: (h, w) of the constant."""
   m = Maker(seed)
   genforce_mapping(m, z_dim, w_dim, hidden, depth, label, own, len(widths), lr)
   m.arrays['synthesis.lod'] = np.zeros((), np.float32)
   blur = np.outer([1, 2, 1], [1, 2, 1]).astype(np.float32) / 16
   for i, width in enumerate(widths):
-    key, size = f'synthesis.layer{i}', 4 * 2 ** (i // 2)
+    key, size = f'synthesis.layer{i}', [side * 2 ** (i // 2) for side in start]
     if i:
       m.layer(key, width, widths[i - 1], 3, 3)
     else:
-      m.normal(f'{key}.const', 1, width, 4, 4)
+      m.normal(f'{key}.const', 1, width, *start)
       m.normal(f'{key}.bias', width, scale=0.2)
     if i and i % 2 == 0:
       m.arrays[f'{key}.blur.kernel'] = np.tile(blur, (width, 1, 1, 1))
     if channel_noise:
       m.normal(f'{key}.apply_noise.noise', 1, width, 1, 1)
-      m.normal(f'{key}.apply_noise.weight', size, size, scale=0.3)
+      m.normal(f'{key}.apply_noise.weight', *size, scale=0.3)
     else:
-      m.normal(f'{key}.apply_noise.noise', 1, 1, size, size)
+      m.normal(f'{key}.apply_noise.noise', 1, 1, *size)
       m.normal(f'{key}.apply_noise.weight', width, scale=0.3)
     m.layer(f'{key}.style', 2 * width, w_dim)
     if i % 2:

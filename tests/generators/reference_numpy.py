@@ -161,7 +161,7 @@ def stylegan(
     else:
       weight = get('weight') * np.sqrt(2) / np.sqrt(9 * x.shape[1])
       if i % 2 == 0:
-        fuse = 2 * x.shape[2] >= 128 if fused == 'auto' else fused
+        fuse = 2 * min(x.shape[2:]) >= 128 if fused == 'auto' else fused
         x = transposed(x, smeared(weight).transpose(1, 0, 2, 3), 1) if fuse else correlate(doubled(x), weight, 1)
         blur = get('blur.kernel')[:1, 0][0]
         edge = len(blur) // 2

@@ -138,6 +138,8 @@ STYLEGAN = {
   'even blur': {'blur_filter': [1, 2, 3, 1]},
   'blur of rows': {'blur_filter': [[1, 2, 1], [0, 3, 1], [2, 1, 1]]},
   'no blur': {'blur_filter': None},
+  'rectangular': {'start': (3, 5), 'init_res': [3, 5]},
+  'high and narrow': {'start': (64, 3), 'resolution_h': 128},  # what is narrow is not fused
 }
 
 
@@ -159,7 +161,11 @@ def blurred(arrays, taps):
 @pytest.mark.parametrize('name', STYLEGAN)
 def test_stylegan_variants(name):
   given = dict(STYLEGAN[name])
-  kwargs = {key: given.pop(key) for key in ('fused_scale', 'blur_filter', 'unscaled') if key in given}
+  kwargs = {
+    key: given.pop(key)
+    for key in ('fused_scale', 'blur_filter', 'unscaled', 'init_res', 'resolution_h')
+    if key in given
+  }
   arrays, lr = checkpoints.stylegan(**given), given.get('lr', 0.01)
   made = generator(stylegan, [None, None, tensorflow_files.stylegan(arrays, lr, **kwargs)])
   z, labels = RNG.standard_normal((2, 9)), np.eye(3)[[2, 0]] if 'label' in given else None

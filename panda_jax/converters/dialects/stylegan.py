@@ -7,7 +7,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan_tensorflow
-from panda_jax.converters.foreign import Exported, channel_rule, widths_by_size
+from panda_jax.converters.foreign import Exported, channel_rule, check_needs, widths_by_size
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   FUSED_FROM,
@@ -185,6 +185,7 @@ def _blur(table: Table, arrays: dict, blocks: int):
 
 def _export_genforce(options: StyleGANOptions, tensors: dict[str, np.ndarray]) -> Exported:
   genforce.check_mapping(options)
+  check_needs('genforce', options, start=((4, 4),))
   channels = widths_by_size('genforce', options.widths)
   arrays = genforce.exported_mapping(options, tensors) | backwards(_entries(options, 'auto'), tensors)
   kernel = filter_kernel(options.blur_filter)[::-1, ::-1]

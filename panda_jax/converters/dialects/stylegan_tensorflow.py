@@ -8,7 +8,7 @@ from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by, mapping_sizes, take_mapping, taps_of
 from panda_jax.converters.limits import shown
 from panda_jax.converters.listing import Dialect
-from panda_jax.converters.tables import FUSED_FROM, Entry, check_grown, chosen_options, fits, size_of
+from panda_jax.converters.tables import FUSED_FROM, Entry, check_grown, chosen_options, fits, shape_of, size_of
 from panda_jax.generators.bounds import Taps
 from panda_jax.generators.stylegan import StyleGANOptions
 
@@ -44,6 +44,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     return source.finish(FAMILY, None)
   names = _names(resolution)
   widths = tuple(size_of(arrays, *_places(names, i)) for i in range(len(names)))
+  start = (shape_of(arrays, f'{names[0]}/const', 4) or (4, 4))[-2:]
   w_dim = size_of(arrays, *((f'{name}/StyleMod/weight', 2, 0) for name in names))
   channels = size_of(arrays, (f'{RGB}/weight', 4, 3), (f'{RGB}/bias', 1, 0))
   lacking = [(f'{name}/bias', 1) for name, width in zip(names, widths, strict=True) if not width]
@@ -53,9 +54,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   mapping = {} if lacking else mapping_sizes(source, 'LabelConcat', w_dim)
   if not mapping:
     return source.finish(FAMILY, None)
-  arguments.compare_shape(resolution)
   arguments.compare(num_channels=channels, dlatent_broadcast=len(names))
-  sizes = {name: (width, _size(i)) for i, (name, width) in enumerate(zip(names, widths, strict=True))}
+  sizes = {name: (width, 4 * 2 ** (i // 2)) for i, (name, width) in enumerate(zip(names, widths, strict=True))}
   arguments.compare_widths(sizes, **RULE)
   # The whole writes its own level of detail over that of the synthesis network when it runs.
   table.leave('synthesis/lod', 'that of the whole network replaces it')
@@ -64,32 +64,29 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   else:
     check_grown(table, arrays, 'lod')
   options = StyleGANOptions(
-    resolution=resolution, widths=widths, w_dim=w_dim, image_channels=channels, blur_filter=taps, **mapping
+    resolution=resolution, widths=widths, w_dim=w_dim, image_channels=channels, blur_filter=taps, start=start, **mapping
   )
+  arguments.compare_shape(resolution, start)
   if not fits(options, table.problems):
     return source.finish(FAMILY, None)
   take_mapping(source, options, math.sqrt(2))
-  source.take([Entry(f'{names[0]}/const', 'const', (1, widths[0], 4, 4), 'constant')])
+  source.take([Entry(f'{names[0]}/const', 'const', (1, widths[0], *start), 'constant')])
   for i, name in enumerate(names):
     target, width = f'synthesis_layers.{i}', widths[i]
     if i:
-      fuses = _size(i) >= FUSED_FROM if fused == 'auto' else fused
+      fuses = min(options.size(i)) >= FUSED_FROM if fused == 'auto' else fused
       # A transposed convolution convolves truly, as ours does; the other way correlates.
       transform = 'turned' if i % 2 == 0 and not fuses else 'as it is'
       shape = 3, 3, widths[i - 1], width
       source.take([Entry(f'{name}/weight', f'{target}.weight', shape, transform)], math.sqrt(2))
     source.take([Entry(f'{name}/StyleMod/weight', f'{target}.style.weight', (w_dim, 2 * width))], 1)
-    source.take(_rest(name, i, target, width))
+    source.take(_rest(name, i, options))
   source.take([Entry(f'{RGB}/weight', 'rgb_weight', (1, 1, widths[-1], channels), 'pixel')], 1)
   source.take([Entry(f'{RGB}/bias', 'rgb_bias', (channels,))])
   source.leave_coarse('synthesis/', len(names) // 2)
   psi, cutoff = arguments.value('truncation_psi', 0.7), arguments.value('truncation_cutoff', 8)
   source.note_truncation(None if cutoff is None else psi, cutoff)  # without a cutoff this family truncates nothing
   return source.finish(FAMILY, options)
-
-
-def _size(i: int) -> int:
-  return 4 * 2 ** (i // 2)
 
 
 def _names(resolution: int) -> list[str]:
@@ -106,9 +103,10 @@ def _places(names: list[str], i: int) -> list[tuple[str, int, int]]:
   return [*places, (f'{names[i + 1]}/weight' if i + 1 < len(names) else f'{RGB}/weight', 4, 2)]
 
 
-def _rest(name: str, i: int, target: str, width: int) -> Iterator[Entry]:
+def _rest(name: str, i: int, options: StyleGANOptions) -> Iterator[Entry]:
   """The table of a layer without its weights."""
-  yield Entry(f'synthesis/noise{i}', f'{target}.noise', (1, 1, _size(i), _size(i)), 'map')
+  target, width = f'synthesis_layers.{i}', options.widths[i]
+  yield Entry(f'synthesis/noise{i}', f'{target}.noise', (1, 1, *options.size(i)), 'map')
   yield Entry(f'{name}/Noise/weight', f'{target}.noise_strength', (width,), 'vector')
   yield Entry(f'{name}/bias', f'{target}.bias', (width,))
   yield Entry(f'{name}/StyleMod/bias', f'{target}.style.bias', (2 * width,))

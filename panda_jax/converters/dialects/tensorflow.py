@@ -10,6 +10,7 @@ Source: NVlabs/stylegan2-ada, dnnlib/tflib/network.py, and the networks of the f
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -194,8 +195,11 @@ class Source:
     largest = max(found, default=0)
     if 8 <= largest <= LARGEST_RESOLUTION and not largest & (largest - 1):
       return largest
-    sizes = listed(list(map(str, found))) or 'none'
-    self.table.problems.append(f'{prefix}*x*: blocks of sizes {sizes} make no generator')
+    names = dict.fromkeys(
+      match[1] for key in self.arrays if (match := re.match(rf'{prefix}(\d{{1,6}}x\d{{1,6}})/', key))
+    )
+    called = listed(list(names)) or 'none'
+    self.table.problems.append(f'{prefix}*x*: the blocks are {called}, where 4x4, 8x8 and so on are expected')
     return None
 
   def take(self, entries: Iterable[Entry], gain: float | None = None) -> None:
