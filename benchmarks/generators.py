@@ -2,15 +2,18 @@
 
 python -m benchmarks.generators [--set=bench|full] [--cases=stylegan2,...] [--batches=1,8] [--dtypes=float32,bfloat16]
 
-Weights are random, which changes no figure. The set `bench` is of 256 pixels and the published widths for that size;
-`full` is of the published full sizes. Yardsticks in the same process, on the same device and threads: the rate of a
-large matrix product, and from it the time that the operations of an image (as XLA counts them) would take at that rate.
+Weights are random, which changes no figure. The set `bench` is of 256 pixels (BigGAN of BigGAN-PyTorch: 128) and the
+published widths for that size; `full` is of the published full sizes. Yardsticks in the same process, on the same
+device and threads: the rate of a large matrix product, and from it the time that the operations of an image (as XLA
+counts them) would take at that rate.
 Every case runs in a process of its own, so that peak memory is its own: of the process on a CPU, less what it had after
 imports, and of the device on an accelerator. Prints a table and keeps every row in generators-SET.json.
 """
 
+import dataclasses
 import datetime
 import json
+import math
 import os
 import platform
 import resource
@@ -22,7 +25,19 @@ from pathlib import Path
 from absl import app, flags
 
 SETS = ('bench', 'full')
-CASES = ('progan', 'stylegan', 'stylegan2', 'stylegan3-t', 'stylegan3-r', 'biggan', 'biggan-plain')
+CASES = {  # pixels of the higher side in each set; None where there is no other size
+  'progan': (256, 1024),
+  'stylegan': (256, 1024),
+  'stylegan2': (256, 1024),
+  'stylegan2-human': (None, 1024),
+  'stylegan3-t': (256, 1024),
+  'stylegan3-r': (256, 1024),
+  'stylegan3-human': (None, 1024),
+  'stylegan_xl': (256, 1024),
+  'biggan': (256, 256),
+  'biggan-plain': (128, 256),
+  'r3gan': (256, 256),
+}
 
 _SET = flags.DEFINE_enum('set', 'bench', SETS, 'Which sizes.')
 _CASES = flags.DEFINE_list('cases', list(CASES), f'Which of {", ".join(CASES)}.')
@@ -45,6 +60,7 @@ def options_of(case: str, resolution: int):
   """(family, options) of the published networks at a resolution."""
   from panda_jax.generators import biggan, stylegan3_geometry
   from panda_jax.generators.progan import ProGANOptions
+  from panda_jax.generators.r3gan import R3GANOptions
   from panda_jax.generators.stylegan import StyleGANOptions
   from panda_jax.generators.stylegan2 import StyleGAN2Options
 
@@ -53,14 +69,73 @@ def options_of(case: str, resolution: int):
     return case, ProGANOptions(resolution, widths(resolution, 16384), 512)
   if case == 'stylegan':
     return case, StyleGANOptions(resolution, widths(resolution, 16384), 512, 512, mapping)
-  if case == 'stylegan2':  # config-f at 1024; the 256 of the "auto" configuration has half the base
+  if case.startswith('stylegan2'):  # config-f at 1024; the 256 of the "auto" configuration has half the base
     channels = widths(resolution, 32768 if resolution == 1024 else 16384)
-    return case, StyleGAN2Options(resolution, channels, 512, 512, mapping, clamp=256.0)
+    start = (4, 2) if case.endswith('human') else (4, 4)
+    return 'stylegan2', StyleGAN2Options(resolution, channels, 512, 512, mapping, clamp=256.0, start=start)
   if case == 'biggan':
     return case, biggan.deep_options(256)
   if case == 'biggan-plain':
-    return 'biggan', biggan.plain_options(256)
+    return 'biggan', biggan.plain_options(resolution)
+  if case == 'r3gan':  # of FFHQ
+    channels = (768, 768, 768, 768, 384, 192, 96)
+    inner = tuple(2 * width for width in channels)
+    return case, R3GANOptions(channels, (2,) * 7, inner, (96, 96, 96, 96, 48, 24, 12), 64)
+  if case == 'stylegan_xl':
+    return case, stylegan_xl_options(resolution)
+  if case == 'stylegan3-human':
+    return 'stylegan3', dataclasses.replace(stylegan3_geometry.published_options(resolution, 'r'), square=False)
   return 'stylegan3', stylegan3_geometry.published_options(resolution, case[-1])
+
+
+def stylegan_xl_options(resolution: int):
+  """That of ImageNet: a stem of 16 pixels, and a head of seven layers for each doubling, for the last of five.
+
+  Widths are those of the training script's defaults.
+  """
+  from panda_jax.generators.stylegan_xl import StyleGANXLOptions
+
+  stem = _xl_layers(10, 16, 2, 2**2.1, None)
+  kept, size = stem[:-3], 16
+  while size < resolution:
+    size *= 2
+    _, _, rate, cutoff, width, *_ = kept[-1]
+    head = _xl_layers(5 if size >= 1024 else 7, size, cutoff, cutoff + width, rate)
+    kept, last = [*kept, *head[:-3]], head[-3:]
+  return StyleGANXLOptions(
+    z_dim=64,
+    w_dim=512,
+    num_classes=1000,
+    embed_dim=320,
+    layers=(*kept, *last),
+    mapping_layers=2,
+    mapping_rate=0.01,
+    output_scale=0.25,
+    filter_size=6,
+    lrelu_upsampling=2,
+  )
+
+
+def _xl_layers(count: int, size: int, cutoff: float, stopband: float, rate: int | None) -> list[tuple]:
+  """The layers of a stem or a head, that to the image the last, as of StyleGANXLOptions.
+
+  Args:
+    count: of layers before it.
+    size: pixels of the image.
+    cutoff, stopband: frequencies at its beginning.
+    rate: at which the first layer of a head samples; None of a stem, which has the sampling of its frequencies.
+  """
+  layers = []
+  for i in range(count + 1):
+    share = min(i / (count - 2), 1)
+    here = cutoff * (size / 2 / cutoff) ** share
+    stop = stopband * (size / 2 * 2**0.3 / stopband) ** share
+    sampled = rate if rate and not i else 2 ** math.ceil(math.log2(min(2 * stop, size)))
+    channels = 3 if i == count else round(min(65536 / 2 / here, 1024))
+    pixels = size if i >= count - 1 else sampled + 20
+    kernel = 1 if i == count else 3
+    layers.append((channels, pixels, sampled, here, max(stop, sampled / 2) - here, kernel, False, 256.0))
+  return layers
 
 
 def peak_bytes() -> int:
@@ -176,7 +251,9 @@ def main(argv):
     f'{"case":22} {"dtype":9} {"batch":>5} {"compile s":>9} {"ms/image":>9} {"images/s":>9} {"peak MB":>8} {"share":>6}'
   )
   for case in _CASES.value:
-    resolution = 256 if _SET.value == 'bench' or case.startswith('biggan') else 1024
+    resolution = CASES[case][SETS.index(_SET.value)]
+    if resolution is None:
+      continue
     for dtype in _DTYPES.value:
       for batch in map(int, _BATCHES.value):
         request = json.dumps([case, resolution, batch, dtype, _SECONDS.value])
