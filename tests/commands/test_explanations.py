@@ -1,4 +1,4 @@
-"""`run.py refine` and `run.py saliency`, and what they write: on every family, a user's own generator, and arrays."""
+"""`run.py refine` and `run.py saliency`, and what they write: on a user's own generator, and on arrays."""
 
 import dataclasses
 import json
@@ -6,11 +6,9 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 import panda_jax
 from examples.custom_generator import DCGAN, random_tensors
-from panda_jax.editing import saliency
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.errors import InputError
@@ -24,7 +22,6 @@ from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit
 from tests import planted
 from tests.commands.calls import run
-from tests.editing.test_editor import STORED, stored
 
 AGAIN = Options(overwrite=True)
 
@@ -53,44 +50,6 @@ def on_features(tmp_path_factory):
   done = run('fit', f'--features={folder / "features.npy"}', '--parts=3', f'--workdir={folder / "fit"}')
   assert done.returncode == 0, done.stderr
   return folder / 'fit', features
-
-
-@pytest.mark.parametrize('family', STORED)
-def test_every_family(family, tmp_path):
-  generator, layer = stored(family)
-  made = {'labels': [0, 1]} if generator.num_classes else {}  # those of the fit's own samples
-  factors = dataclasses.replace(factors_for(generator, layer), provenance={'generator': made})
-  opened = FinishedFit(factors, generator, layer=layer)
-  labels = np.array([1, 0, 2]) if generator.num_classes else None
-  samples = Samples((5, 1, 9), labels=labels)
-  _, H, W = generator.layers[layer]
-  features = np.asarray(generator.run_to(samples.latents(opened), layer).features)
-
-  shapes, told = refine_into(tmp_path / 'refine', opened, samples, steps=10)
-  assert shapes == {'parts.npy': (3, H * W, 4), 'errors.npy': (3, 2)}
-  parts, errors = (np.load(tmp_path / 'refine' / name) for name in shapes)
-  expected = refine(features, opened.factors, steps=10)
-  np.testing.assert_allclose(errors, expected.errors, rtol=1e-3)
-  assert (errors[:, 1] <= errors[:, 0]).all()
-  assert parts.min() >= 0
-  assert told['milliseconds_per_sample'] > 0
-  np.testing.assert_allclose(list(told['errors']['seed 1']), errors[1])
-
-  shapes, told = saliency_into(tmp_path / 'saliency', opened, [2], samples, statistics=10)
-  h, w = generator.image_size
-  assert shapes == {'coordinates.npy': (3, H, W), 'masks.npy': (3, h, w)}
-  coordinates, masks = (np.load(tmp_path / 'saliency' / name) for name in shapes)
-  values = np.einsum('nhwc,c->nhw', features, opened.factors.appearances[:, 2])
-  np.testing.assert_allclose(coordinates, values, atol=2e-5 * max(1, np.abs(values).max()))
-  said = told['appearances']['2']
-  assert told['samples'] == 10
-  margin = getattr(generator, 'margins', {}).get(layer, 0)
-  again = saliency.masks(coordinates, said['threshold'], (h, w), margin)
-  assert masks.dtype == np.bool_
-  np.testing.assert_array_equal(masks, again)
-  for name in ('refine/refined.png', 'saliency/saliency.png', 'saliency/masks.png', 'saliency/cutouts.png'):
-    with Image.open(tmp_path / name) as picture:
-      assert min(picture.size) > 200
 
 
 def test_a_users_own_generator(dcgan, tmp_path):
