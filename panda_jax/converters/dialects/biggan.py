@@ -1,7 +1,6 @@
 """BigGAN: the deep one of HuggingFace's layout, and those of BigGAN-PyTorch and PyTorch-StudioGAN.
 
-The spectral norms are folded here: each weight is divided by the number that its code makes in evaluation of the stored
-vectors, in HuggingFace's u^T W v. The exact norm of the matrix would be another number.
+The spectral norms are folded (spectral.py); HuggingFace's are those of torch.nn.utils.
 """
 
 import reprlib
@@ -9,10 +8,10 @@ import reprlib
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import biggan_ajbrock, biggan_studiogan
-from panda_jax.converters.dialects.biggan_tables import fold_stored
+from panda_jax.converters.dialects.spectral import take_folded
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
-from panda_jax.converters.tables import TRANSFORMS, Entry, Table, chosen_options, fits, indices, number
+from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
 from panda_jax.generators.biggan import BigGANOptions
 
@@ -82,10 +81,7 @@ def _huggingface(checkpoint: Checkpoint, weights: str, given: dict[str, str]) ->
   plain, normed = _entries(network)
   table.take(plain)
   for entry in normed:
-    array = fold_stored(table, entry.key, entry.shape)
-    if array is not None:
-      table.tensors[entry.target] = TRANSFORMS[entry.transform](array)
-      table.sources[entry.target] = f'{entry.key}_orig'
+    take_folded(table, entry)
   kept = network.image_channels
   for target in ('conv_to_rgb.weight', 'conv_to_rgb.bias'):
     if target in table.tensors:

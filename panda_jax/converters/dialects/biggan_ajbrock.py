@@ -4,7 +4,8 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects.biggan_tables import Layout, fold_half_step, has, made_options, sizes, take
+from panda_jax.converters.dialects.biggan_tables import Layout, has, made_options, sizes, take
+from panda_jax.converters.dialects.spectral import folded_half_step
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options, parsed_positive
@@ -26,7 +27,7 @@ LAYOUT = Layout(
   last_statistics=('stored_mean', 'stored_var'),
   last_scale='gain',
   weight='.weight',
-  fold=fold_half_step,
+  fold=folded_half_step,
 )
 LAST_EPS = 1e-5  # of the last batch norm, whatever the others have
 COUNTER = 'accumulation_counter'
@@ -104,7 +105,9 @@ def _refuse_variants(table: Table, arrays: dict) -> None:
     table.problems.append(f'{deep}: the BigGAN-deep of this code (BigGANdeep.py) is not supported')
   synchronised = has(arrays, r'.*\.bn\.running_(mean|var)')
   if synchronised:
-    table.problems.append(f'{synchronised}: batch norms of --cross_replica are not supported')
+    # With one device or in evaluation they add the factor that they multiply by while they train on several.
+    problem = 'batch norms of --cross_replica are not supported, as their code does not evaluate what it trained'
+    table.problems.append(f'{synchronised}: {problem}')
   bare = has(arrays, r'blocks\.\d+\.\d+\.bn1\.gain\.weight')
   if bare and not synchronised and not has(arrays, r'blocks\.\d+\.\d+\.bn1\.(bn\.)?stored_mean'):
     table.problems.append(f'{bare}: there are no stored statistics beside it, as with norm styles other than bn')

@@ -2,7 +2,8 @@
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects.biggan_tables import Layout, fold_stored, has, made_options, sizes, take
+from panda_jax.converters.dialects.biggan_tables import Layout, has, made_options, sizes, take
+from panda_jax.converters.dialects.spectral import folded
 from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options
@@ -23,7 +24,7 @@ PLAIN = Layout(
   last_statistics=('running_mean', 'running_var'),
   last_scale='weight',
   weight='.weight_orig',
-  fold=fold_stored,
+  fold=folded,
 )
 DEEP = PLAIN._replace(norms=('bn1', 'bn2', 'bn3', 'bn4'), convs=('conv2d1', 'conv2d2', 'conv2d3', 'conv2d4'))
 EPS = 1e-4  # of all batch norms in this code

@@ -1,4 +1,4 @@
-"""The table of a BigGAN that stores one set of batch-norm statistics, and spectral norms of every dialect.
+"""The table of a BigGAN that stores one set of batch-norm statistics.
 
 BigGAN-PyTorch and PyTorch-StudioGAN store the same network, so a `Layout` of names is all in which their tables differ.
 Against ours both have the embedding of the class before the piece of z in every condition, and the first feature maps
@@ -6,19 +6,16 @@ channel by channel: columns and rows change places here, and no option tells of 
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 
 from panda_jax.converters.tables import TRANSFORMS, Table, fits, shape_of, size_of
 from panda_jax.generators.biggan import BigGANOptions
 
 MOST_ENTRIES = 256  # of the list of blocks and attention; published networks have up to 15
-NORM_VECTOR = 'a vector of the spectral norm, by which the weight is divided here'
 
 
 class Layout(NamedTuple):
@@ -273,42 +270,3 @@ def _plain(layout: Layout, options: BigGANOptions, found: Sizes) -> Iterator[tup
 def channels_last(rows: np.ndarray) -> np.ndarray:
   """Rows (C 16, ...) of maps (C, 4, 4) as those of maps (4, 4, C)."""
   return rows.reshape(-1, 16, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
-
-
-def fold_stored(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-  """A weight KEY_orig divided by u'Wv with the stored KEY_u and KEY_v, as they are; None where something is wrong."""
-  rows, columns = shape[0], math.prod(shape[1:])
-  vectors = {f'{key}_u': (rows,), f'{key}_v': (columns,)}
-
-  def norm(weight, u, v):
-    return u @ weight @ v
-
-  return _folded(table, f'{key}_orig', shape, vectors, norm)
-
-
-def fold_half_step(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-  """A weight KEY divided by |Wv|, with v the direction of W'u for the u0 stored beside it."""
-
-  def norm(weight, u):
-    v = u.reshape(-1) @ weight
-    return np.linalg.norm(weight @ (v / np.linalg.norm(v)))
-
-  return _folded(table, key, shape, {f'{key.removesuffix("weight")}u0': (1, shape[0])}, norm)
-
-
-def _folded(table: Table, original: str, shape: tuple, vectors: dict[str, tuple], norm: Callable) -> np.ndarray | None:
-  for key in vectors:
-    table.leave(key, NORM_VECTOR)
-  arrays = [table.checked(key, expected) for key, expected in ({original: shape} | vectors).items()]
-  if any(array is None for array in arrays):
-    table.leave(original, 'its spectral norm is incomplete')
-    return None
-  if arrays[0].dtype.kind != 'f' and arrays[0].dtype != ml_dtypes.bfloat16:
-    return arrays[0]  # refused where all types are
-  weight, *rest = (np.asarray(array, np.float64) for array in arrays)
-  with np.errstate(all='ignore'):
-    value = norm(weight.reshape(shape[0], math.prod(shape[1:])), *rest)
-    folded = weight / value
-  if np.all(np.isfinite(weight)) and not np.all(np.isfinite(folded)):
-    table.problems.append(f'{", ".join(vectors)}: the spectral norm that they give is {value}')
-  return folded

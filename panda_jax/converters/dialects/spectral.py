@@ -1,36 +1,69 @@
-"""Spectral norms of torch.nn.utils, folded into the weights.
+"""Spectral norms, folded into the weights.
 
-Each weight is divided by u^T W v with the stored vectors u and v, as PyTorch does in evaluation. The exact norm of the
-matrix would be another number.
+Each weight is divided by the number that its code makes in evaluation of the vectors that it stored. The exact norm of
+the matrix would be another number.
 """
 
+import math
+from collections.abc import Callable
+
+import ml_dtypes
 import numpy as np
 
 from panda_jax.converters.tables import TRANSFORMS, Entry, Table
 
+VECTOR = 'a vector of the spectral norm, by which the weight is divided here'
 
-def fold(table: Table, entry: Entry, axis: int = 0) -> None:
-  """Takes a weight, divided by its spectral norm as stored.
+
+def take_folded(table: Table, entry: Entry, axis: int = 0) -> None:
+  """Takes a weight as `folded` has it; the key of the entry lacks the ending `_orig`."""
+  array = folded(table, entry.key, entry.shape, axis)
+  if array is not None:
+    table.tensors[entry.target] = TRANSFORMS[entry.transform](array)
+    table.sources[entry.target] = f'{entry.key}_orig'
+
+
+def folded(table: Table, key: str, shape: tuple[int, ...], axis: int = 0) -> np.ndarray | None:
+  """A weight KEY_orig divided by u'Wv with the stored KEY_u and KEY_v, as they are, as torch.nn.utils has it.
 
   Args:
-    table: takes the weight and what is wrong with it.
-    entry: its key lacks the endings `_orig`, `_u` and `_v`.
+    table: takes what is wrong with them, in which case the result is None.
+    key: of the weight.
+    shape: of the weight.
     axis: of the outputs, which are the rows of the matrix W; 1 in transposed convolutions.
   """
-  rows = entry.shape[axis]
-  original, left, right = (f'{entry.key}_{end}' for end in ('orig', 'u', 'v'))
-  shapes = {original: entry.shape, left: (rows,), right: (int(np.prod(entry.shape)) // rows,)}
-  for key in (left, right):
-    table.leave(key, 'a vector of the spectral norm, by which the weight is divided here')
-  arrays = [table.checked(key, shape) for key, shape in shapes.items()]
+  rows, columns = shape[axis], math.prod(shape) // shape[axis]
+
+  def norm(weight, u, v):
+    return u @ np.moveaxis(weight, axis, 0).reshape(rows, columns) @ v
+
+  return _divided(table, f'{key}_orig', shape, {f'{key}_u': (rows,), f'{key}_v': (columns,)}, norm)
+
+
+def folded_half_step(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
+  """A weight KEY divided by |Wv|, with v the direction of W'u for the u0 stored beside it, as BigGAN-PyTorch has it."""
+
+  def norm(weight, u):
+    weight = weight.reshape(shape[0], -1)
+    v = u.reshape(-1) @ weight
+    return np.linalg.norm(weight @ (v / np.linalg.norm(v)))
+
+  return _divided(table, key, shape, {f'{key.removesuffix("weight")}u0': (1, shape[0])}, norm)
+
+
+def _divided(table: Table, original: str, shape: tuple, vectors: dict[str, tuple], norm: Callable) -> np.ndarray | None:
+  for key in vectors:
+    table.leave(key, VECTOR)
+  arrays = [table.checked(key, expected) for key, expected in ({original: shape} | vectors).items()]
   if any(array is None for array in arrays):
     table.leave(original, 'its spectral norm is incomplete')
-    return
-  weight, u, v = (np.asarray(array, np.float64) for array in arrays)
+    return None
+  if arrays[0].dtype.kind != 'f' and arrays[0].dtype != ml_dtypes.bfloat16:
+    return arrays[0]  # refused where all types are
+  weight, *rest = (np.asarray(array, np.float64) for array in arrays)
   with np.errstate(all='ignore'):
-    norm = u @ np.moveaxis(weight, axis, 0).reshape(rows, -1) @ v
-    folded = weight / norm
-  table.tensors[entry.target] = TRANSFORMS[entry.transform](folded)
-  table.sources[entry.target] = original
-  if np.isfinite(weight).all() and not np.isfinite(folded).all():
-    table.problems.append(f'{left}, {right}: the spectral norm that they give is {norm}')
+    value = norm(weight, *rest)
+    divided = weight / value
+  if np.isfinite(weight).all() and not np.isfinite(divided).all():
+    table.problems.append(f'{", ".join(vectors)}: the spectral norm that they give is {value}')
+  return divided
