@@ -19,7 +19,7 @@ from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_a
 from panda_jax.converters.pickles import Machine
 from panda_jax.converters.safetensors import is_safetensors, read_safetensors
 from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip, torch_globals
-from panda_jax.converters.trees import Module, Network, finished
+from panda_jax.converters.trees import Module, TensorFlowNetwork, finished
 from panda_jax.errors import InputError, refusal
 
 LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
@@ -49,8 +49,8 @@ class Checkpoint:
   Attributes:
     container: 'zip' or 'legacy' (torch files), 'nvlabs' (a plain pickle), or 'safetensors'.
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
-      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `Network` objects, and an `Unknown` in
-      place of whatever a global makes that is not allowed.
+      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `TensorFlowNetwork` objects, and an
+      `Unknown` in place of whatever a global makes that is not allowed.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.
@@ -169,4 +169,4 @@ def _config(path: Path) -> dict | None:
   raise InputError('source', path, 'this file beside the checkpoint is no JSON object', 'mend it or take it away')
 
 
-__all__ = ['Checkpoint', 'Module', 'Network', 'read']
+__all__ = ['Checkpoint', 'Module', 'TensorFlowNetwork', 'read']

@@ -9,7 +9,7 @@ import numpy as np
 
 from panda_jax.converters import report
 from panda_jax.converters.assembly import assemble
-from panda_jax.converters.checkpoint import Checkpoint, Module, Network, read
+from panda_jax.converters.checkpoint import Checkpoint, Module, TensorFlowNetwork, read
 from panda_jax.converters.dialects import FAMILIES, own
 from panda_jax.converters.limits import not_allowed, shown
 from panda_jax.converters.means import check_count, with_mean
@@ -125,7 +125,7 @@ def _foreign(checkpoint: Checkpoint, project: Project) -> InputError:
 
 
 def _contents(tree: object) -> list[str]:
-  if isinstance(tree, list) and any(isinstance(item, Network) for item in tree):
+  if isinstance(tree, list) and any(isinstance(item, TensorFlowNetwork) for item in tree):
     return [_kind(item) for item in tree]
   if not isinstance(tree, dict):
     return [_kind(tree)]
@@ -135,7 +135,7 @@ def _contents(tree: object) -> list[str]:
 def _kind(value: object) -> str:
   if isinstance(value, Module):
     return f'a module {shown(value.class_name, 40)} of {len(value.state_dict)} arrays'
-  if isinstance(value, Network):
+  if isinstance(value, TensorFlowNetwork):
     return f'a network {shown(value.told("name"), 40)} of {shown(value.told("build_func_name"), 40) or "nothing"}'
   if isinstance(value, np.ndarray):
     return f'an array {value.shape}'

@@ -68,12 +68,12 @@ class NumpyType:
 
 
 class NumpyArray:
-  """A numpy array under construction."""
+  """A numpy array under construction; an `Unknown` in the end if it is not one of numbers."""
 
   __slots__ = ('array',)
 
   def __init__(self):
-    self.array = np.empty(0, np.float32)
+    self.array: np.ndarray | Unknown = np.empty(0, np.float32)
 
   def set_state(self, state: object) -> None:
     if type(state) is not tuple or len(state) != 5:
@@ -133,8 +133,10 @@ def counts(values: object) -> tuple[int, ...]:
   return tuple(values)
 
 
-def numpy_values(shape: object, dtype: object, raw: object, order: str) -> np.ndarray:
-  """A read-only array over the bytes that a pickle carries."""
+def numpy_values(shape: object, dtype: object, raw: object, order: str) -> np.ndarray | Unknown:
+  """A read-only array over the bytes that a pickle carries; of another dtype than of numbers, what stands for it."""
+  if type(dtype) in UNKNOWN:
+    return Unknown(dtype.name)
   shape = counts(shape)
   if type(dtype) is not NumpyType or type(raw) is not memoryview:
     raise damaged('a numpy array without dtype or bytes')
@@ -143,21 +145,23 @@ def numpy_values(shape: object, dtype: object, raw: object, order: str) -> np.nd
   return np.ndarray(shape, dtype.dtype, buffer=raw, order=order)
 
 
-def numpy_type(code: object, *_: object) -> NumpyType:
-  if type(code) is not str or code not in NUMPY_TYPES:
-    raise Refused(f'the numpy dtype {shown(code)} is not one of numbers', 'save arrays of plain numbers only')
-  return NumpyType(np.dtype(code))
+def numpy_type(code: object, *_: object) -> NumpyType | Instance:
+  """A dtype of numbers; of another, such as of objects, what stands for it and takes its state."""
+  if type(code) is not str:
+    raise damaged('the code of a numpy dtype is not text')
+  return NumpyType(np.dtype(code)) if code in NUMPY_TYPES else Instance(f'numpy.dtype({shown(code)})')
 
 
 def numpy_scalar(dtype: object, raw: object) -> object:
-  return numpy_values((), dtype, raw, 'C').item()
+  value = numpy_values((), dtype, raw, 'C')
+  return value if isinstance(value, Unknown) else value.item()
 
 
 def numpy_reconstruct(*_: object) -> NumpyArray:
   return NumpyArray()
 
 
-def numpy_from_buffer(raw: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def numpy_from_buffer(raw: object, dtype: object, shape: object, order: object) -> np.ndarray | Unknown:
   if order not in ('C', 'F'):
     raise damaged('a numpy array without an order')
   return numpy_values(shape, dtype, raw, order)

@@ -1,4 +1,4 @@
-"""The networks in a file: where they lie, what precedes their keys, and which of them the user wants.
+"""The networks in a file: where they lie, what precedes their keys, which of them the user wants, whether it is known.
 
 People keep a state dict bare, under a name of their code, in a dict of their own, or inside of another network, whose
 name then precedes each key: `module.` of DataParallel, `decoder.` of pSp. A dialect gives the pattern of a key that
@@ -27,7 +27,7 @@ OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # no genera
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """A network in a file.
+  """A network of PyTorch in a file.
 
   Attributes:
     name: where it lies: the keys of the dicts, and what precedes its own, with dots between; '' for the whole file.
@@ -58,6 +58,12 @@ class Network:
   @property
   def latest(self) -> bool:
     return not self.averaged and any(LATEST.fullmatch(word) for word in self.words)
+
+  def strangers(self, classes: str) -> list[str]:
+    """Its modules whose class, the package left aside, has no such name. Nobody knows what these compute."""
+    named = {} if self.bare else {'the generator': self.module.class_name, **self.module.classes}
+    found = {place: path for place, path in named.items() if not re.fullmatch(classes, path.rsplit('.', 1)[-1])}
+    return [f'{place}: a {shown(path)}' for place, path in found.items()]
 
   def beside(self, key: str) -> np.ndarray | None:
     """An array that belongs to the network and lies with it, or in one of the dicts around it."""
@@ -113,7 +119,7 @@ def _state_dicts(where: str, holder: dict, around: tuple[dict, ...], pattern: re
 
 
 def chosen(
-  checkpoint: Checkpoint, signature: str, weights: str, averaged: str, latest: str
+  checkpoint: Checkpoint, signature: str, weights: str, averaged: str, latest: str, classes: str = ''
 ) -> tuple[Network, list[str]]:
   """The network that the user wants, and notes.
 
@@ -122,9 +128,10 @@ def chosen(
     signature: see `networks`.
     weights: 'ema' or 'raw'.
     averaged, latest: what the dialect's own code calls them.
+    classes: regular expression of the names of its classes; '' of a dialect whose files hold state dicts alone.
 
   Raises:
-    InputError: the latest weights are asked for and not there; several networks would do.
+    InputError: the latest weights are asked for and not there; several networks would do; a module of another class.
   """
   found = networks(checkpoint.tree, signature)
   found = [n for n in found if not any(map(OTHER.fullmatch, n.words))] or found
@@ -139,6 +146,10 @@ def chosen(
     remedy = f'choose one, such as --key={shown(names[0], 60)}'
     raise InputError('source', checkpoint.path, 'it holds several generators', remedy, names)
   network = own[0] if own else pool[0]
+  strangers = network.strangers(classes)
+  if strangers:
+    remedy = 'save only its state_dict, and convert that, if they compute what those of the layout do'
+    raise InputError('source', checkpoint.path, 'the layout has no modules of these classes', remedy, strangers)
   return network, _notes(network, weights, bool(means))
 
 

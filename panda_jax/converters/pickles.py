@@ -15,6 +15,12 @@ from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, shown
 LONGEST_INTEGER = 32  # bytes; the magic number of legacy torch files has 10
 LONGEST_NAME = 300  # of a global
 LARGEST_KEY = 1 << 64  # integers beyond it can be chosen to collide in a hash table
+STRANGE_KEYS = {
+  tuple: 'tuple as a key',
+  int: 'large number as a key',
+  float: 'fraction as a key',
+  memoryview: 'bytes as a key',
+}
 
 _U2, _U4, _U8, _I4, _F8 = (struct.Struct(form) for form in ('<H', '<I', '<Q', '<i', '>d'))
 
@@ -283,12 +289,17 @@ class Machine:
 
 
 def checked_key(key: object) -> object:
-  """A dict key or set member that is cheap to hash and compare, whatever the file's author had in mind."""
+  """A dict key or set member that is cheap to hash and compare, whatever the file's author had in mind.
+
+  An `Unknown`, which is like no other, stands for keys that are not, such as tuples, and which no network needs.
+  """
   if type(key) is int and -LARGEST_KEY < key < LARGEST_KEY:
     return key
   if type(key) in (str, bool, *UNKNOWN) or key is None:
     return key
-  raise Refused(f'it has a dict key of type {type(key).__name__}', 'save only its state_dict, and convert that')
+  if type(key) in STRANGE_KEYS:
+    return Unknown(STRANGE_KEYS[type(key)])
+  raise damaged(f'a dict key of type {type(key).__name__}')
 
 
 # Opcode to (operation, bytes that it makes besides what it charges for itself).

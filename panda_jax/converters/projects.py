@@ -48,8 +48,6 @@ PROJECTS = (
   Project("StyleGAN of rosinality's style-based-gan-pytorch", r'progression\.\d+\.conv1\..+'),
   Project('StyleSwin', r'layers\.\d+\.blocks\.\d+\.attn\.\d+\..+'),
   Project('a state dict of StyleGAN-XL', r'mapping\.embed_proj\..+', SNAPSHOT),
-  Project('a state dict of R3GAN', r'(Model\.)?MainLayers\.\d+\.Layers\..+', SNAPSHOT),
-  Project('a state dict of projected-gan', r'synthesis\.init\.init\.\d+\..+', SNAPSHOT),
   Project('FastGAN', r'feat_\d+\.\d+\.weight_orig'),
   Project('the discriminator of a BigGAN', r'blocks\.\d+\.\d+\.(conv2d1|conv1)\..+', 'give the generator'),
   Project('CIPS', r'(lff|emb)\.(ffm|input)\..+'),

@@ -56,7 +56,7 @@ class Module:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class TensorFlowNetwork:
   """A network of NVlabs' TensorFlow code. What it should be made of, `dialects/tensorflow.py` knows.
 
   Attributes:
@@ -72,7 +72,7 @@ class Network:
 
 
 def finished(value: object, budget: Budget) -> object:
-  """The tree of nested dicts, lists, plain values, read-only arrays, `Module`s, `Network`s and `Unknown`s.
+  """The tree of dicts, lists, plain values, read-only arrays, `Module`s, `TensorFlowNetwork`s and `Unknown`s.
 
   Tuples and sets become lists. Of the state of a module only what `Module` has is looked at.
 
@@ -127,7 +127,7 @@ class _Finisher:
     if type(value) is Storage:
       return _numbers(value), 1
     if type(value) is NumpyArray:
-      return self._native(value.array), 1
+      return self.finish(value.array, depth)
     if isinstance(value, np.ndarray):
       return self._native(value), 1
     if type(value) is memoryview:
@@ -144,7 +144,7 @@ class _Finisher:
       unknown = unknown_in(state)
       if unknown is not None:  # networks of TensorFlow are made of arrays and arguments alone
         raise not_allowed(unknown)
-      return Network(state), _counted(nodes + 1)
+      return TensorFlowNetwork(state), _counted(nodes + 1)
     if isinstance(value, Known | StorageType):
       return value.name, 1
     if type(value) is NumpyType:

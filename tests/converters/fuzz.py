@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panda_jax.converters.checkpoint import Module, Network, read
+from panda_jax.converters.checkpoint import Module, TensorFlowNetwork, read
 from panda_jax.converters.limits import Unknown
 from panda_jax.converters.safetensors import write_safetensors
 from panda_jax.errors import InputError
@@ -125,7 +125,7 @@ def walked(tree: object) -> int:
   """Visits every node and looks at every number."""
   if isinstance(tree, Module):
     return walked(tree.state_dict) + walked(tree.attributes) + walked(tree.init_args) + walked(tree.init_kwargs)
-  if isinstance(tree, Network):
+  if isinstance(tree, TensorFlowNetwork):
     return 1 + walked(tree.state)
   if isinstance(tree, dict):
     return 1 + sum(map(walked, tree.values()))

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from panda_jax.converters.checkpoint import read
+from panda_jax.converters.checkpoint import Module, read
 from panda_jax.converters.conversion import converted
 from panda_jax.converters.networks import networks, under
 from panda_jax.converters.projects import PROJECTS
@@ -14,9 +14,17 @@ from panda_jax.errors import InputError
 from panda_jax.generators.disk import leaves
 from tests.commands.calls import call
 from tests.converters.writers import module, state_dict, write_legacy, write_zip
-from tests.generators import checkpoints
+from tests.generators import (
+  checkpoints,
+  plain_biggan_codes,
+  plain_fastgan,
+  plain_r3gan,
+  plain_stylegan3,
+  plain_stylegan_xl,
+)
 from tests.generators.checkpoints import DATA, checkpoint, stored
 from tests.generators.parity import IMAGE, close, nhwc
+from tests.generators.test_stylegan3 import SMALL
 
 ROSINALITY = 'stylegan2_rosinality/checkpoint.pt'
 MEAN = np.ones(8, np.float32)
@@ -268,3 +276,37 @@ def test_a_known_project_is_named(name):
   with pytest.raises(InputError, match=rf'by its keys it is .*{name}.*, which is not converted; ') as caught:
     made(FOREIGN[name])
   assert caught.value.remedy in {project.remedy for project in PROJECTS}
+
+
+CODES = {  # arrays of each layout, where its own code keeps them
+  'genforce': ('generator_smooth', lambda: checkpoints.stylegan()),
+  'rosinality': ('g_ema', lambda: checkpoints.stylegan2_rosinality()['g_ema']),
+  'nvlabs': ('G_ema', lambda: checkpoints.stylegan2_nvlabs().state_dict),
+  'stylegan3': ('G_ema', lambda: plain_stylegan3.random_checkpoint(np.random.default_rng(0), **SMALL)),
+  'stylegan_xl': ('G_ema', lambda: plain_stylegan_xl.Plain().arrays),
+  'r3gan': ('G_ema', plain_r3gan.arrays),
+  'fastgan': ('G_ema', plain_fastgan.arrays),
+  'biggan': (
+    'G_ema',
+    lambda: plain_biggan_codes.random_checkpoint(np.random.default_rng(0), plain_biggan_codes.Network()),
+  ),
+}
+
+
+@pytest.mark.parametrize('code', CODES)
+def test_modules_of_other_classes_are_refused_by_name(code):
+  """Whatever their keys look like: nobody knows what they compute."""
+  key, arrays = CODES[code]
+  within = 'Model.MainLayers.0', 'synthesis.b4', 'x'
+  for name, classes in (('my.Copy', {}), ('Generator', dict.fromkeys(within, 'my.Copy'))):
+    with pytest.raises(InputError, match=r'the layout has no modules of these classes: .*my\.Copy.*state_dict'):
+      made({key: Module(name, [], {}, arrays(), {}, classes)})
+
+
+@pytest.mark.parametrize('code', ['r3gan', 'fastgan'])
+def test_state_dicts_of_snapshots(code):
+  key, arrays = CODES[code]
+  conversion, ours = made({'state_dict': prefixed('module.', arrays())})
+  assert conversion.family == code
+  attributes = {'img_resolution': ours.resolution} if code == 'fastgan' else {}
+  assert_same(ours, made({key: Module('training.networks.Generator', [], {}, arrays(), attributes)})[1])

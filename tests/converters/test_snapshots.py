@@ -95,6 +95,12 @@ def named(call: Call, names: dict) -> Raw:
   return Raw(emit(Global(call.module, call.name)) + emit(call.args) + emit(names) + b'\x92')
 
 
+def array(shape, raw, kind='f4', function=None) -> Call:
+  made = Global('numpy.core.multiarray', '_reconstruct') if function is None else function
+  start = Global('numpy', 'ndarray'), (0,), b'b'
+  return Call('dill._dill', '_create_array', (made, start, (1, shape, numpy_dtype(kind), False, raw), None))
+
+
 STRANGERS = {
   'a call': Call('posix', 'system', ('touch PWNED',)),
   'a global': Global('torchvision.transforms.transforms', 'Normalize'),
@@ -114,6 +120,10 @@ STRANGERS = {
     'dill._dill', '_create_function', (Call('dill._dill', '_create_code', (1, b'd\x00S')), {})
   ),
   'a type of dill': Call('dill._dill', '_load_type', ('PartialType',)),
+  'an array of objects': array((1,), [None], 'O8'),
+  'a number of text': Call('numpy.core.multiarray', 'scalar', (numpy_dtype('U1'), b'a\x00\x00\x00')),
+  'a buffer of records': Call('numpy.core.numeric', '_frombuffer', (b'12', numpy_dtype('V2'), (1,), 'C')),
+  'a dtype of records': numpy_dtype('V8'),
   'an array of dill by others': Call('dill._dill', '_create_array', (Global('timm', 'f'), (), (1,))),
   'a tensor by others': Call(
     'torch._utils', '_rebuild_parameter', (Call('torch._utils', '_rebuild_qtensor'), True, {})
@@ -128,12 +138,21 @@ def test_what_nobody_knows_stands_for_nothing(tree, name):
   np.testing.assert_array_equal(found['after'], ONES)
 
 
+@pytest.mark.parametrize('key', [(1, 'a'), (), 1 << 64, 0.5, b'a'], ids=repr)
+def test_keys_that_no_network_needs_stand_for_nothing(tree, key):
+  found = tree({'x': {key: 1, 'y': 2}, 'members': Call('builtins', 'set', ([key, key],))})
+  strange, plain = found['x']
+  assert isinstance(strange, Unknown)
+  assert (found['x'][strange], plain, found['x']['y']) == (1, 'y', 2)
+  assert [type(member) for member in found['members']] == [Unknown] * 2
+
+
 def test_a_strange_discriminator_is_no_hindrance(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   hook = Call('torch.nn.utils.spectral_norm', 'SpectralNorm', new=True, state={'name': 'weight', 'dim': 0})
   parts = {str(i): conv('timm.models.layers.Conv', part=part) for i, part in enumerate(STRANGERS.values())}
   parts |= {f'of {name}': part for name, part in STRANGERS.items()}
-  keys = Raw(b'}(' + emit(Global('torch', 'float32')) + b'K\x01u')
+  keys = Raw(b'}(' + emit(Global('torch', 'float32')) + b'K\x01' + emit((3, 'a')) + b'K\x02u')
   discriminator = plain_module(
     'pg_modules.discriminator.ProjectedDiscriminator', modules=parts, _forward_pre_hooks={3: hook}, by_type=keys
   )
@@ -157,12 +176,6 @@ def test_a_module_within_itself_is_refused(refusal):
   assert 'an object contains itself' in refusal({'D': Raw(code)})
 
 
-def array(shape, raw, kind='f4', function=None) -> Call:
-  made = Global('numpy.core.multiarray', '_reconstruct') if function is None else function
-  start = Global('numpy', 'ndarray'), (0,), b'b'
-  return Call('dill._dill', '_create_array', (made, start, (1, shape, numpy_dtype(kind), False, raw), None))
-
-
 def test_helpers_of_dill(tree):
   found = tree(
     {'sets': Call('dill._dill', '_load_type', ('set',)), 'size': array((2,), struct.pack('<2i', 3, 4), 'i4')}
@@ -173,7 +186,6 @@ def test_helpers_of_dill(tree):
 
 LIES = {
   'a shape that lies': (array((1 << 40, 3), b'1234'), 'has 4 bytes'),
-  'objects': (array((1,), b'12345678', 'O8'), 'the numpy dtype O8 is not one of numbers'),
   'no array': (array((1,), b'1234', function=Global('collections', 'OrderedDict')), 'truncated or corrupt'),
   'nothing to call': (array((1,), b'1234', function='numpy'), 'an array that nothing makes'),
   'a type of numbers': (Call('dill._dill', '_load_type', (7,)), 'the name of a type is not text'),

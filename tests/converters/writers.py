@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from panda_jax.converters.checkpoint import Network
+from panda_jax.converters.checkpoint import TensorFlowNetwork
 from panda_jax.converters.torchwriter import (
   STORAGES,
   Call,
@@ -223,7 +223,7 @@ def write_tensorflow(value, protocol=3, module='dnnlib.tflib.network') -> bytes:
   """A TensorFlow pickle."""
 
   def replace(item):
-    if isinstance(item, Network):
+    if isinstance(item, TensorFlowNetwork):
       state = dict(item.state)
       state['variables'] = [tuple(pair) for pair in state['variables']]
       return network(state, module)

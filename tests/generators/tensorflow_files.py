@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from panda_jax.converters.checkpoint import Network
+from panda_jax.converters.checkpoint import TensorFlowNetwork
 
 
-def network(function, variables, kwargs, name='Gs', components=None) -> Network:
+def network(function, variables, kwargs, name='Gs', components=None) -> TensorFlowNetwork:
   """A network as a file that was read holds it; every other number of no axes is a number and no array."""
   held = [
     [key, float(value) if np.ndim(value) == 0 and i % 2 else value] for i, (key, value) in enumerate(variables.items())
@@ -19,7 +19,7 @@ def network(function, variables, kwargs, name='Gs', components=None) -> Network:
     'build_func_name': function,
     'variables': held,
   }
-  return Network(state)
+  return TensorFlowNetwork(state)
 
 
 def kernel(weight):
@@ -33,7 +33,7 @@ def up_name(i, up='Conv0_up'):
   return f'{size}x{size}/{up if i % 2 == 0 else "Conv1" if i > 1 else "Conv"}'
 
 
-def progan(arrays, fused=False, label=0, name='Gs', unscaled=False, **kwargs) -> Network:
+def progan(arrays, fused=False, label=0, name='Gs', unscaled=False, **kwargs) -> TensorFlowNetwork:
   """Of checkpoints.progan; `unscaled` stores the weights in effect."""
   count = 1 + max(int(key[5:].split('.')[0]) for key in arrays if key.startswith('layer'))
   channels, z = arrays['output0.weight'].shape[0], arrays['layer0.weight'].shape[1] - label
@@ -85,7 +85,7 @@ def _mapping(arrays, rows, lr, kwargs, unscaled=False, gain=1.0):
   return network('G_mapping', out, sizes | kwargs | {'dlatent_broadcast': rows}, 'G_mapping'), sizes
 
 
-def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) -> Network:
+def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) -> TensorFlowNetwork:
   """Of checkpoints.stylegan; `stale` is the level of detail that the synthesis network was left with."""
   rows = 1 + max(int(key.split('.')[1][5:]) for key in arrays if key.startswith('synthesis.layer'))
   told = {'num_channels': arrays['synthesis.output0.weight'].shape[0], 'resolution': 2 * 2 ** (rows // 2)}
@@ -117,7 +117,7 @@ def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) ->
   return network('G_style', own, sizes | told | {'truncation_psi': 0.6}, name, components)
 
 
-def stylegan2(arrays, lr=0.01, name='Gs', revised=False, **kwargs) -> Network:
+def stylegan2(arrays, lr=0.01, name='Gs', revised=False, **kwargs) -> TensorFlowNetwork:
   """Of checkpoints.stylegan2_genforce; `revised` as the code that grows names its layers."""
   rows = 2 + max(int(key.split('.')[1][5:]) for key in arrays if key.startswith('synthesis.layer'))
   blocks = [k for k in range(rows // 2) if f'synthesis.output{k}.weight' in arrays]
@@ -149,7 +149,7 @@ def _styled(out, place, prefix, arrays):
   out[f'{place}/bias'] = arrays[f'{prefix}.bias']
 
 
-def stylegan2_ada(module, name='Gs', **kwargs) -> Network:
+def stylegan2_ada(module, name='Gs', **kwargs) -> TensorFlowNetwork:
   """Of checkpoints.stylegan2_nvlabs."""
   arrays, given = module.state_dict, module.init_kwargs
   synthesis, mapping = given['synthesis_kwargs'], given['mapping_kwargs']

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
-from panda_jax.converters.dialects.snapshots import disagreements, has, opened
-from panda_jax.converters.dialects.spectral import fold
+from panda_jax.converters.dialects.snapshots import disagreements, opened
+from panda_jax.converters.dialects.spectral import take_folded
 from panda_jax.converters.limits import shown
 from panda_jax.converters.listing import Dialect
+from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of, size_of
 from panda_jax.errors import InputError
 from panda_jax.generators.base import checked_resolution
@@ -21,6 +22,7 @@ from panda_jax.generators.fastgan import BACK, GATED, FastGANOptions
 
 START, RGB, EMBEDDING = 'synthesis.init.init.0.weight_orig', 'synthesis.to_big.weight_orig', 'synthesis.embed.weight'
 SMALLEST = 64  # pixels of an image
+SIGNATURE = r'synthesis\.init\.init\.0\.weight_orig'
 CLASSES = (
   r'Generator|FastganSynthesis(Cond)?|DummyMapping|InitLayer|GLU|SEBlock|Swish|NoiseInjection|UpBlock(Small|Big|Comp)?(Cond)?'
   r'|CCBN|Sequential|Conv2d|ConvTranspose2d|BatchNorm2d|Upsample|AdaptiveAvgPool2d|Sigmoid|Linear|Embedding'
@@ -35,12 +37,12 @@ BLOCKS = {
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """'projected-gan', if the file is a FastGAN of that layout."""
-  return 'projected-gan' if has(checkpoint, r'synthesis\.init\.init\.0\.weight_orig') else None
+  return 'projected-gan' if networks(checkpoint.tree, SIGNATURE) else None
 
 
 DIALECTS = {
   'projected-gan': Dialect(
-    recognise, '.pkl of Projected GAN', 'its code: a random network of 128 pixels; variants: plain numpy'
+    recognise, '.pkl of Projected GAN; state dicts', 'its code: a random network of 128 pixels; variants: plain numpy'
   )
 }
 EXPORTS: dict = {}
@@ -52,7 +54,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  module, table = opened(checkpoint, weights, options, CLASSES, 'FastGAN')
+  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
   network = _options(module, table)
   if network is not None:
     table.problems += disagreements(module, _told(network))
@@ -172,14 +174,16 @@ def _take(module: Module, network: FastGANOptions, table: Table) -> None:
   conditional = network.num_classes > 0
   sizes = [4 * 2**i for i in range(len(C))]
   table.take(_norm('synthesis.init.init.1', 'start.norm', 2 * C[0]))
-  fold(table, Entry(START.removesuffix('_orig'), 'start.weight', (network.z_dim, 2 * C[0], 4, 4), 'kernel swapped'), 1)
+  take_folded(
+    table, Entry(START.removesuffix('_orig'), 'start.weight', (network.z_dim, 2 * C[0], 4, 4), 'kernel swapped'), 1
+  )
   for i, size in enumerate(sizes[1:], 1):
     block = f'synthesis.feat_{size}'
     for j, (conv, norm, noise) in enumerate(_block(arrays, size, conditional)):
       target, inputs = f'ups.{i - 1}', C[i] if j else C[i - 1]
       # The first one follows doubled pixels, and is a true convolution here.
       transform = 'kernel' if j else 'kernel turned'
-      fold(table, Entry(f'{block}.{conv}.weight', f'{target}.kernels.{j}', (2 * C[i], inputs, 3, 3), transform))
+      take_folded(table, Entry(f'{block}.{conv}.weight', f'{target}.kernels.{j}', (2 * C[i], inputs, 3, 3), transform))
       if noise:
         table.take([Entry(f'{block}.{noise}.weight', f'{target}.strengths.{j}', (1,), 'scalar')])
       if conditional:
@@ -188,9 +192,9 @@ def _take(module: Module, network: FastGANOptions, table: Table) -> None:
         table.take(_norm(f'{block}.{norm}', f'{target}.norms.{j}', 2 * C[i]))
     if i in GATED:
       gate, target = f'synthesis.se_{size}.main', f'gates.{i - GATED[0]}'
-      fold(table, Entry(f'{gate}.1.weight', f'{target}.first', (C[i], C[i - BACK], 4, 4), 'kernel'))
-      fold(table, Entry(f'{gate}.3.weight', f'{target}.second', (C[i], C[i], 1, 1), 'kernel of a pixel'))
-  fold(table, Entry(RGB.removesuffix('_orig'), 'rgb', (network.image_channels, C[-1], 3, 3), 'kernel'))
+      take_folded(table, Entry(f'{gate}.1.weight', f'{target}.first', (C[i], C[i - BACK], 4, 4), 'kernel'))
+      take_folded(table, Entry(f'{gate}.3.weight', f'{target}.second', (C[i], C[i], 1, 1), 'kernel of a pixel'))
+  take_folded(table, Entry(RGB.removesuffix('_orig'), 'rgb', (network.image_channels, C[-1], 3, 3), 'kernel'))
   table.take([Entry('synthesis.to_big.bias', 'rgb_bias', (network.image_channels,))])
   if conditional:
     table.take([Entry(EMBEDDING, 'embedding', (len(arrays[EMBEDDING]), network.embed_dim))])
@@ -211,7 +215,7 @@ def _norm(key: str, target: str, channels: int) -> Iterator[Entry]:
 
 def _take_class_norm(key: str, target: str, channels: int, embed_dim: int, table: Table) -> None:
   for name, ours in (('gain', 'scale'), ('bias', 'offset')):
-    fold(table, Entry(f'{key}.{name}.weight', f'{target}.class_{ours}', (channels, embed_dim), 'matrix'))
+    take_folded(table, Entry(f'{key}.{name}.weight', f'{target}.class_{ours}', (channels, embed_dim), 'matrix'))
     table.take([Entry(f'{key}.{name}.bias', f'{target}.{ours}', (channels,))])
   for name, ours in (('stored_mean', 'mean'), ('stored_var', 'variance')):
     table.take([Entry(f'{key}.{name}', f'{target}.{ours}', (channels,))])

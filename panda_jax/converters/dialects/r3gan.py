@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
-from panda_jax.converters.dialects.snapshots import disagreements, has, opened
+from panda_jax.converters.dialects.snapshots import disagreements, opened
 from panda_jax.converters.limits import Unknown, listed
 from panda_jax.converters.listing import Dialect
+from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
@@ -24,6 +25,7 @@ from panda_jax.converters.tables import (
 from panda_jax.generators.r3gan import R3GANOptions
 
 STAGES = r'Model\.MainLayers\.(\d+)\..*'
+SIGNATURE = r'Model\.MainLayers\.0\.Layers\.0\.Basis'
 CLASSES = (
   r'Generator(Stage)?|GenerativeBasis|UpsampleLayer|ResidualBlock|Convolution|ModuleList|Conv2d|Linear'
   r'|(InterpolativeUpsampler|BiasedActivation)(CUDA|Reference)?'
@@ -32,11 +34,13 @@ CLASSES = (
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """'r3gan', if the file is an R3GAN of its authors' layout."""
-  return 'r3gan' if has(checkpoint, r'Model\.MainLayers\.0\.Layers\.0\.Basis') else None
+  return 'r3gan' if networks(checkpoint.tree, SIGNATURE) else None
 
 
 DIALECTS = {
-  'r3gan': Dialect(recognise, '.pkl of its authors', 'its code: random networks of 32 pixels; variants: plain numpy')
+  'r3gan': Dialect(
+    recognise, '.pkl of its authors; state dicts', 'its code: random networks of 32 pixels; variants: plain numpy'
+  )
 }
 EXPORTS: dict = {}
 
@@ -47,7 +51,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  module, table = opened(checkpoint, weights, options, CLASSES, 'R3GAN')
+  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
   arrays = module.state_dict
   network = _options(arrays, table)
   if network is not None:

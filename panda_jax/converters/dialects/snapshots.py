@@ -1,65 +1,34 @@
-"""What dialects of snapshots share: pickled dicts of whole networks, `G`, `D` and `G_ema`, as NVlabs' code has them."""
+"""What dialects of snapshots share: networks of modules that keep their options as attributes."""
 
 import re
 from collections.abc import Iterator, Mapping
 
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.limits import shown
-from panda_jax.converters.tables import Table, chosen_options, chosen_weights
-
-AVERAGED, LATEST = 'G_ema', 'G'
-
-
-def generators(checkpoint: Checkpoint) -> dict[str, Module]:
-  """The generators in a file by name: averaged, latest, or '' for a lone module."""
-  if isinstance(checkpoint.tree, Module):
-    return {'': checkpoint.tree}
-  if not isinstance(checkpoint.tree, dict):
-    return {}
-  return {name: checkpoint.tree[name] for name in (AVERAGED, LATEST) if isinstance(checkpoint.tree.get(name), Module)}
-
-
-def chosen(checkpoint: Checkpoint, weights: str) -> tuple[Module, list[str]]:
-  """The module that the user asked for, and notes.
-
-  Raises:
-    InputError: the latest weights are asked for and not there.
-  """
-  return chosen_weights(generators(checkpoint), weights, AVERAGED, LATEST, 'module')
+from panda_jax.converters.networks import chosen
+from panda_jax.converters.tables import Table, chosen_options
 
 
 def opened(
-  checkpoint: Checkpoint, weights: str, options: Mapping[str, str] | None, known: str, family: str
+  checkpoint: Checkpoint, signature: str, weights: str, options: Mapping[str, str] | None, classes: str
 ) -> tuple[Module, Table]:
-  """The generator that the user asked for and the table of its arrays, with notes, and problems of strange modules.
+  """The generator that the user asked for, and the table of its arrays, with notes.
 
   Args:
     checkpoint: with such a generator.
+    signature: see networks.networks.
     weights: 'ema' or 'raw'.
     options: the user's --option values, of which these dialects have none.
-    known, family: see `strangers`.
+    classes: see networks.chosen.
 
   Raises:
-    InputError: the latest weights are asked for and not there; an option.
+    InputError: see networks.chosen; an option.
   """
   chosen_options(dict(options or {}), {})
-  module, notes = chosen(checkpoint, weights)
-  table = Table(module.state_dict)
+  network, notes = chosen(checkpoint, signature, weights, 'G_ema', 'G', classes)
+  table = Table(network.arrays)
   table.notes += notes
-  table.problems += strangers(module, known, family)
-  return module, table
-
-
-def has(checkpoint: Checkpoint, pattern: str) -> bool:
-  """Whether an array of a generator in the file has a name of this pattern."""
-  return any(re.fullmatch(pattern, key) for module in generators(checkpoint).values() for key in module.state_dict)
-
-
-def strangers(module: Module, known: str, family: str) -> Iterator[str]:
-  """Problems: the modules whose class, the package left aside, is not of a pattern. Nobody knows what these compute."""
-  for name, path in {'the generator': module.class_name, **module.classes}.items():
-    if not re.fullmatch(known, path.rsplit('.', 1)[-1]):
-      yield f'{name}: a {shown(path)}, which no {family} has'
+  return network.module, table
 
 
 def disagreements(module: Module, expected: Mapping[str, object]) -> Iterator[str]:

@@ -33,7 +33,9 @@ from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
 
 SIGNATURE = r'synthesis\.b\d+\.(const|(conv0|conv1|torgb)\.affine\.weight)'
-AVERAGED, LATEST = 'G_ema', 'G'
+CLASSES = (
+  r'Generator|MappingNetwork|SynthesisNetwork|SynthesisBlock|SynthesisLayer|ToRGBLayer|FullyConnectedLayer|Conv2dLayer'
+)
 MISSING = object()
 IDLE_TAPS = (0.125, 0.375, 0.375, 0.125)  # of filters that no layer applies: those of the class
 FLAT = ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp', 'architecture', 'fused_modconv_default')
@@ -129,7 +131,7 @@ DIALECT = Dialect(
 
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   """See stylegan2.convert."""
-  network, notes = chosen(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
+  network, notes = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G', CLASSES)
   stated = chosen_options(given, DIALECT.options if network.bare else {})
   arrays = network.arrays
   table = Table(arrays)

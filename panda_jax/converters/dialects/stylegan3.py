@@ -39,6 +39,7 @@ from panda_jax.generators.stylegan3_geometry import (
 )
 
 SIGNATURE = r'synthesis\.L\d{1,4}_\d{1,6}_\d{1,6}\..+'
+CLASSES = r'Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLayer|FullyConnectedLayer'
 LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.')
 POSITIONAL = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs')
 
@@ -116,7 +117,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the file does not hold those weights; an unknown option.
   """
-  held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
+  held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G', CLASSES)
   stated = chosen_options(options or {}, DIALECTS['nvlabs'].options if held.bare else {})
   module = held.module
   if held.bare:

@@ -11,16 +11,18 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
-from panda_jax.converters.dialects.snapshots import generators, opened
+from panda_jax.converters.dialects.snapshots import opened
 from panda_jax.converters.dialects.stylegan3 import dense, synthesis_entries
 from panda_jax.converters.limits import shown
 from panda_jax.converters.listing import Dialect
+from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of
 from panda_jax.errors import InputError
 from panda_jax.generators.stylegan3_geometry import LayerGeometry
 from panda_jax.generators.stylegan_xl import StyleGANXLOptions
 
-LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.weight')
+SIGNATURE = r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.weight'
+LAYER = re.compile(SIGNATURE)
 EMBEDDING, PROJECTION, MEAN = 'mapping.embed.weight', 'mapping.embed_proj.weight', 'mapping.w_avg'
 CLASSES = (
   r'(Superres)?Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLayer|FullyConnectedLayer|Embedding'
@@ -34,11 +36,8 @@ MISSING = object()
 
 def recognise(checkpoint: Checkpoint) -> str | None:
   """'stylegan-xl', if the file is a snapshot of a StyleGAN-XL: its embedding of classes has no bias."""
-  for module in generators(checkpoint).values():
-    state = module.state_dict
-    if EMBEDDING in state and 'mapping.embed.bias' not in state and any(map(LAYER.fullmatch, state)):
-      return 'stylegan-xl'
-  return None
+  found = [network.arrays for network in networks(checkpoint.tree, SIGNATURE) if not network.bare]
+  return 'stylegan-xl' if any(EMBEDDING in a and 'mapping.embed.bias' not in a for a in found) else None
 
 
 DIALECTS = {
@@ -55,7 +54,7 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   Raises:
     InputError: the snapshot does not hold those weights; an option, as there are none.
   """
-  module, table = opened(checkpoint, weights, options, CLASSES, 'StyleGAN-XL')
+  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
   told = _Told(module, table.problems)
   names = _names(module, table.problems)
   network = _options(module, told, names, table) if names else None

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from panda_jax.converters.checkpoint import Checkpoint, Network
+from panda_jax.converters.checkpoint import Checkpoint, TensorFlowNetwork
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.tables import (
   Entry,
@@ -38,7 +38,7 @@ LARGEST_ARGUMENT = 4096  # numbers in one
 MOST_TAPS = 32  # of a filter along an axis
 
 
-def candidates(checkpoint: Checkpoint) -> dict[str, Network]:
+def candidates(checkpoint: Checkpoint) -> dict[str, TensorFlowNetwork]:
   """The generators in a file by name: averaged, latest, or '' for one that does not say.
 
   Three networks are told by their order, as the original code does; others by their names, or else the latest
@@ -46,7 +46,7 @@ def candidates(checkpoint: Checkpoint) -> dict[str, Network]:
   """
   tree = checkpoint.tree
   held = tree if isinstance(tree, list) else list(tree.values()) if isinstance(tree, dict) else [tree]
-  found = [item for item in held if isinstance(item, Network) and item.told('build_func_name') in FUNCTIONS]
+  found = [item for item in held if isinstance(item, TensorFlowNetwork) and item.told('build_func_name') in FUNCTIONS]
   if isinstance(tree, list) and len(tree) == len(TRIPLE):
     by_order = {name: item for name, item in zip(TRIPLE, tree, strict=True) if item in found}
     return {name: by_order[name] for name in (LATEST, AVERAGED) if name in by_order}
@@ -240,7 +240,7 @@ class Source:
     self.table.notes.append(f'truncation: none unless asked for; the original draws as with {flags}')
 
 
-def _part(network: Network, key: str, kind: type, place: str, problems: list[str]):
+def _part(network: TensorFlowNetwork, key: str, kind: type, place: str, problems: list[str]):
   """A part of a network's state; an empty one and a note where it is missing or of another type."""
   part = network.state.get(key) if isinstance(network.state, dict) else None
   if key == 'components' and isinstance(network.state, dict) and key not in network.state:
@@ -251,7 +251,7 @@ def _part(network: Network, key: str, kind: type, place: str, problems: list[str
   return kind()
 
 
-def _variables(network: Network, place: str, problems: list[str]) -> dict[str, np.ndarray]:
+def _variables(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[str, np.ndarray]:
   """{name: array} of a network's own variables; numbers are arrays of no axes."""
   arrays: dict[str, np.ndarray] = {}
   for pair in _part(network, 'variables', list, place, problems):
@@ -270,7 +270,7 @@ def _variables(network: Network, place: str, problems: list[str]) -> dict[str, n
   return arrays
 
 
-def _given(network: Network, place: str, problems: list[str]) -> dict[str, object]:
+def _given(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[str, object]:
   """{name: value} of the arguments that a network's function was given."""
   given = {}
   for name, value in _part(network, 'static_kwargs', dict, place, problems).items():
@@ -285,11 +285,11 @@ def _given(network: Network, place: str, problems: list[str]) -> dict[str, objec
   return given
 
 
-def _components(network: Network, problems: list[str]) -> dict[str, Network]:
+def _components(network: TensorFlowNetwork, problems: list[str]) -> dict[str, TensorFlowNetwork]:
   """{name: network} of the networks inside, which have none inside themselves."""
   components = {}
   for name, component in _part(network, 'components', dict, '', problems).items():
-    if not isinstance(name, str) or not isinstance(component, Network):
+    if not isinstance(name, str) or not isinstance(component, TensorFlowNetwork):
       problems.append(f'components: {shown(name)} is no network')
     elif _part(component, 'components', dict, name, problems):
       problems.append(f'the component {name}: it has components itself')
