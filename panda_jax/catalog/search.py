@@ -18,7 +18,7 @@ from panda_jax.catalog.screening import SEED, Screened, part_regions, screen
 from panda_jax.editing.editor import BATCH_PIXELS, MOST_IMAGES, Editor
 from panda_jax.editing.edits import Edit, make_edit
 from panda_jax.errors import InputError
-from panda_jax.regions.metrics import area_weights
+from panda_jax.regions.metrics import LEAST_CHANGE, area_weights
 from panda_jax.runtime.progress import narrated
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -135,10 +135,11 @@ def coarse(change: np.ndarray) -> np.ndarray:
 
 
 def diverse(candidates: Sequence[Candidate], top: int, similar: float = SIMILAR) -> list[Candidate]:
-  """The best candidates, at most `top` of each part, none of which changes pictures as a better one does."""
+  """The best candidates that change something, at most `top` of each part, and none as a better one does."""
   kept: list[Candidate] = []
   for one in sorted(candidates, key=lambda c: -c.measured.score):
-    if not one.measured.score > 0 or sum(other.part == one.part for other in kept) >= top:
+    nothing = one.measured.change <= LEAST_CHANGE or not one.measured.score > 0
+    if nothing or sum(other.part == one.part for other in kept) >= top:
       continue
     if not kept or max(float(one.map @ other.map) for other in kept) < similar:
       kept.append(one)

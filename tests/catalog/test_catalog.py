@@ -193,6 +193,7 @@ def test_near_duplicates_are_left_out():
   kept = search.diverse([candidate(0, j, 1 - 0.1 * j, np.eye(5)[j]) for j in range(5)], top=3)
   assert [one.appearance for one in kept] == [0, 1, 2]
   assert search.diverse([candidate(0, 0, 0.0, a)], top=3) == []
+  assert search.diverse([candidate(0, 0, 5e-7, a)], top=3) == []  # of rounding
 
 
 def test_all_dead_is_refused(opened):
