@@ -8,7 +8,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -323,26 +323,3 @@ def parsed_activation(key: str, text: str) -> str:
   if text not in ACTIVATIONS:
     raise InputError('--option', f'{key}={text}', 'there is no such function', f'give one of {", ".join(ACTIVATIONS)}')
   return text
-
-
-def chosen_weights(
-  found: Mapping[str, Any], weights: str, averaged: str, latest: str, lone: str
-) -> tuple[Any, list[str]]:
-  """The weights that the user asked for, and notes.
-
-  Args:
-    found: what the file holds by name, one or more; '' for the only thing in it.
-    weights: 'ema' or 'raw'.
-    averaged, latest: the names of these in a file.
-    lone: what '' is, in words.
-
-  Raises:
-    InputError: the latest weights are asked for and not there.
-  """
-  if '' in found:
-    return found[''], [f'the file holds one {lone}, averaged or not it does not say']
-  name = latest if weights == 'raw' or averaged not in found else averaged
-  if name not in found:
-    raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
-  missed = weights != 'raw' and name == latest
-  return found[name], [f'weights of {name}' + ': the file has no averaged ones' * missed]

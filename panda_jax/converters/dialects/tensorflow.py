@@ -20,7 +20,6 @@ from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.tables import (
   Entry,
   Table,
-  chosen_weights,
   filter_taps,
   indices,
   number,
@@ -28,6 +27,7 @@ from panda_jax.converters.tables import (
   size_of,
 )
 from panda_jax.converters.trees import LONGEST_KEY
+from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Taps
 from panda_jax.generators.mapping import GrownOptions
 
@@ -55,6 +55,22 @@ def candidates(checkpoint: Checkpoint) -> dict[str, TensorFlowNetwork]:
     return {LATEST: found[0], AVERAGED: found[-1]}
   by_name = {name: found[names.index(name)] for name in (LATEST, AVERAGED) if name in names}
   return by_name or ({'': found[0]} if found else {})
+
+
+def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, str]:
+  """The generator that the user asked for, and a note.
+
+  Raises:
+    InputError: the latest weights are asked for and not there.
+  """
+  found = candidates(checkpoint)
+  if '' in found:
+    return found[''], 'the file holds one network, averaged or not it does not say'
+  name = LATEST if weights == 'raw' or AVERAGED not in found else AVERAGED
+  if name not in found:
+    raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
+  missed = weights != 'raw' and name == LATEST
+  return found[name], f'weights of {name}' + ': the file has no averaged ones' * missed
 
 
 def is_built_by(checkpoint: Checkpoint, function: str) -> bool:
@@ -165,7 +181,7 @@ class Source:
   """
 
   def __init__(self, checkpoint: Checkpoint, weights: str, functions: Mapping[str, tuple[str, ...]]):
-    network, notes = chosen_weights(candidates(checkpoint), weights, AVERAGED, LATEST, 'network')
+    network, note = chosen(checkpoint, weights)
     problems: list[str] = []
     self.arrays, given = _variables(network, '', problems), _given(network, '', problems)
     self.functions: dict[str, str] = {}
@@ -182,7 +198,7 @@ class Source:
         problems.append(f'the component {name}: {built}, where {" or ".join(known)} is expected')
     self.table = Table(self.arrays)
     self.table.problems += problems
-    self.table.notes += notes
+    self.table.notes.append(note)
     self.arguments = Arguments(given, self.table.problems)
 
   def whole(self) -> bool:
