@@ -11,11 +11,11 @@ from panda_jax.converters import report
 from panda_jax.converters.assembly import assemble
 from panda_jax.converters.checkpoint import Checkpoint, Module, TensorFlowNetwork, read
 from panda_jax.converters.dialects import FAMILIES, own
-from panda_jax.converters.limits import not_allowed, shown
+from panda_jax.converters.limits import shown
 from panda_jax.converters.means import check_count, with_mean
 from panda_jax.converters.networks import under
 from panda_jax.converters.projects import Project, project_of
-from panda_jax.converters.trees import unknown_in
+from panda_jax.converters.trees import check_known
 from panda_jax.errors import InputError
 from panda_jax.files.stores import quiet
 from panda_jax.generators.disk import check_free, save_generator
@@ -104,10 +104,7 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   known = project_of(checkpoint.tree)
   if known is not None and families == FAMILIES:
     raise _foreign(checkpoint, known)
-  unknown = unknown_in(checkpoint.tree)
-  if unknown is not None:
-    refused = not_allowed(unknown)
-    raise InputError('source', checkpoint.path, refused.problem, refused.remedy)
+  check_known(checkpoint.tree, checkpoint.path)
   other = ', or leave --family out' if len(families) == 1 else ''
   raise InputError(
     'source',

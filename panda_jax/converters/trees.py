@@ -22,6 +22,7 @@ from panda_jax.converters.globals import (
 )
 from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed, shown
 from panda_jax.converters.pickles import PARTS, UNKNOWN, Instance, Known
+from panda_jax.errors import InputError
 
 DEEPEST = 64
 MOST_NODES = 500_000  # of the tree as a walk sees it, in which a shared part counts as often as it is used
@@ -82,12 +83,24 @@ def finished(value: object, budget: Budget) -> object:
   return _Finisher(budget).finish(value, 0)[0]
 
 
-def unknown_in(tree: object) -> Unknown | None:
-  """The first thing in the dicts and lists of a finished tree that a global makes which is not allowed."""
+def check_known(tree: object, source: object) -> None:
+  """Raises InputError, which names `source`, where a finished tree holds what a global makes that is not allowed.
+
+  Modules are not looked into: their tables name what a conversion needs.
+  """
+  unknown = _unknown_in(tree)
+  if unknown is not None:
+    refused = not_allowed(unknown)
+    raise InputError('source', source, refused.problem, refused.remedy)
+
+
+def _unknown_in(tree: object) -> Unknown | None:
   if isinstance(tree, Unknown):
     return tree
+  if isinstance(tree, TensorFlowNetwork):
+    return _unknown_in(tree.state)
   items = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-  return next((found for item in items if (found := unknown_in(item)) is not None), None)
+  return next((found for item in items if (found := _unknown_in(item)) is not None), None)
 
 
 class _Finisher:
@@ -141,9 +154,6 @@ class _Finisher:
       return Unknown(value.name), 1
     if type(value) is NetworkState:
       state, nodes = self.finish(value.state, depth)
-      unknown = unknown_in(state)
-      if unknown is not None:  # networks of TensorFlow are made of arrays and arguments alone
-        raise not_allowed(unknown)
       return TensorFlowNetwork(state), _counted(nodes + 1)
     if isinstance(value, Known | StorageType):
       return value.name, 1

@@ -10,7 +10,7 @@ from panda_jax.converters.checkpoint import TensorFlowNetwork, read
 from panda_jax.converters.conversion import converted, recognised
 from panda_jax.converters.dialects import FAMILIES, progan, stylegan, stylegan2
 from panda_jax.errors import InputError
-from tests.converters.writers import Call, Raw, network, numpy_dtype, pickled, write_tensorflow
+from tests.converters.writers import Call, Global, Raw, network, numpy_dtype, pickled, write_tensorflow
 from tests.generators import checkpoints, tensorflow_files
 from tests.generators.checkpoints import checkpoint
 
@@ -363,8 +363,34 @@ def test_hostile_files(tmp_path, name):
   path = tmp_path / 'network.pkl'
   path.write_bytes(pickled(value, protocol=3))
   with pytest.raises(InputError) as caught:
-    read(path)
+    converted(read(path), 'auto', 'ema', {})
   assert text in str(caught.value)
+
+
+STRANGE = {  # what a discriminator may hold, and a generator may not
+  'a call': Call('posix', 'system', ('touch PWNED',)),
+  'objects': Call(
+    'numpy.core.multiarray',
+    '_reconstruct',
+    (Global('numpy', 'ndarray'), (0,), b'b'),
+    state=(1, (1,), numpy_dtype('O8'), False, [None]),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', STRANGE)
+def test_what_nobody_knows_is_refused_in_the_generator_alone(tmp_path, name):
+  path = tmp_path / 'network.pkl'
+  nets = [made('stylegan', name) for name in ('G', 'D', 'Gs')]
+  for place, net in enumerate(nets):
+    mapping = net.state['components']['mapping']
+    odd = changed(net, 'mapping', static_kwargs=mapping.state['static_kwargs'] | {'a': STRANGE[name], (1, 2): 3})
+    path.write_bytes(write_tensorflow([*nets[:place], odd, *nets[place + 1 :]]))
+    if place < 2:
+      converted(read(path), 'auto', 'ema', {})
+    else:
+      with pytest.raises(InputError, match=r'(posix\.system|O8.*) is not allowed'):
+        converted(read(path), 'auto', 'ema', {})
 
 
 def test_a_network_inside_itself(tmp_path):

@@ -26,7 +26,7 @@ from panda_jax.converters.tables import (
   shape_of,
   size_of,
 )
-from panda_jax.converters.trees import LONGEST_KEY
+from panda_jax.converters.trees import LONGEST_KEY, check_known
 from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Taps
 from panda_jax.generators.mapping import GrownOptions
@@ -61,14 +61,16 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, str
   """The generator that the user asked for, and a note.
 
   Raises:
-    InputError: the latest weights are asked for and not there.
+    InputError: the latest weights are asked for and not there; in it is what a global makes that is not allowed.
   """
   found = candidates(checkpoint)
   if '' in found:
+    check_known(found[''], checkpoint.path)
     return found[''], 'the file holds one network, averaged or not it does not say'
   name = LATEST if weights == 'raw' or AVERAGED not in found else AVERAGED
   if name not in found:
     raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
+  check_known(found[name], checkpoint.path)
   missed = weights != 'raw' and name == LATEST
   return found[name], f'weights of {name}' + ': the file has no averaged ones' * missed
 
