@@ -125,7 +125,7 @@ CASES = {
     truncates=False,
   ),
   'stylegan': Case('stylegan', STYLEGAN2),
-  'stylegan, labels': Case('stylegan', SMALLEST | CONDITIONAL),
+  'stylegan, labels, rectangular': Case('stylegan', SMALLEST | CONDITIONAL | {'start': (3, 5)}),
   'stylegan2': Case('stylegan2', STYLEGAN2),
   'stylegan2, residual': Case('stylegan2', STYLEGAN2 | {'architecture': 'resnet', 'clamp': 256.0}),
   'stylegan2, plain, labels': Case(
