@@ -32,7 +32,7 @@ def folded(table: Table, key: str, shape: tuple[int, ...], axis: int = 0) -> np.
     shape: of the weight.
     axis: of the outputs, which are the rows of the matrix W; 1 in transposed convolutions.
   """
-  rows, columns = shape[axis], math.prod(shape) // shape[axis]
+  rows, columns = shape[axis], math.prod((*shape[:axis], *shape[axis + 1 :]))
 
   def norm(weight, u, v):
     return u @ np.moveaxis(weight, axis, 0).reshape(rows, columns) @ v
@@ -44,7 +44,7 @@ def folded_half_step(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarr
   """A weight KEY divided by |Wv|, with v the direction of W'u for the u0 stored beside it, as BigGAN-PyTorch has it."""
 
   def norm(weight, u):
-    weight = weight.reshape(shape[0], -1)
+    weight = weight.reshape(shape[0], math.prod(shape[1:]))
     v = u.reshape(-1) @ weight
     return np.linalg.norm(weight @ (v / np.linalg.norm(v)))
 
