@@ -2,8 +2,8 @@
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
 Most of a test's time is compilation. So all compile quickly rather than well, and what was compiled is kept while the
-tests run, in one folder for all workers and for the commands that tests start. A few of these compile as their users'
-do: tests.simulated.as_users_compile.
+tests run, in one folder for all workers and for the commands that tests start. Fits with fewer instructions compile as
+their users' do.
 """
 
 import gc
@@ -18,7 +18,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 import jax
 import pytest
 
-from tests.simulated import FEWER, QUICK, ROOT
+from tests.simulated import QUICK, ROOT
 
 # Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
 if threading.current_thread() is threading.main_thread():
@@ -27,8 +27,7 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # thousands of small ones, met by many files
-  if FEWER not in os.environ.get('XLA_FLAGS', ''):  # rounding is the point where instructions are left out
-    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])  # pytest may have imported jax
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 jax.devices()  # reads the flags
@@ -41,7 +40,6 @@ LONGEST = (
   'commands/test_failures.py',
   'solver/test_fit.py',
   'generators/test_contract.py',
-  'solver/test_instructions.py',
   'distributed/test_processes.py',
   'compare/test_command.py',
   'test_documents.py',

@@ -1,5 +1,6 @@
 """`fit` as a whole: recovery, descent, invariances, every shape, every option."""
 
+import functools
 import os
 
 import jax
@@ -14,11 +15,26 @@ from tests import planted
 from tests.simulated import run_with_devices
 
 FEATURES = planted.structured()  # (48, 8, 8, 16)
+KINDS = {kind: FEATURES.astype(getattr(ml_dtypes, kind, kind)) for kind in ('float16', 'bfloat16', 'float64')}
+CASES = {  # features, options
+  'all': (FEATURES, {'parts': 5}),
+  'streamed': (FEATURES, {'parts': 5, 'store': 'source', 'budget': 80_000, 'batch': 10}),
+  'low': (FEATURES, {'parts': 5, 'appearances': 4, 'center': 'position'}),
+  'odd': (FEATURES[:47], {'parts': 5}),
+  'few': (FEATURES[:3], {'parts': 2}),
+  **{kind: (features, {'parts': 5}) for kind, features in KINDS.items()},
+}
+
+
+@functools.cache
+def fitted(name):
+  features, options = CASES[name]
+  return panda_jax.fit(features, **options)
 
 
 @pytest.fixture(scope='module')
 def result():
-  return panda_jax.fit(FEATURES, parts=5)
+  return fitted('all')
 
 
 def test_planted_parts_are_recovered_exactly():
@@ -159,45 +175,69 @@ def test_same_columns_of_a_where_energies_are_apart(result):
 
 # Three samples in two parts determine W in six directions of the 16 channels, and the error is flat around its minimum.
 LOOSE = {'parts': 5e-3, 'outer': np.inf}
-ON_DEVICES = {  # samples, options
-  'all': (48, {'parts': 5}),
-  'streamed': (48, {'parts': 5, 'store': 'source', 'budget': 80_000, 'batch': 10}),
-  'odd': (47, {'parts': 5}),
-  'few': (3, {'parts': 2}),  # fewer than devices
-}
+
+
+def save(folder, names):
+  """What a process of its own does, for `assert_saved` to compare."""
+  for name in names:
+    fitted(name).factors.save(f'{folder}/{name}.npz')
+
+
+def assert_saved(folder, names):
+  """Asserts that the factors there are those that are found here."""
+  for name in names:
+    here, there = fitted(name), panda_jax.Factors.load(folder / f'{name}.npz')
+    planted.assert_same_factors(here.factors, there, **(LOOSE if name == 'few' else {}))
+    assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5), name
+    assert there.provenance['reason'] == here.reason == 'converged', name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(('count', 'names'), [(2, ['streamed', 'odd']), (8, ['all', 'streamed', 'few'])])
-def test_same_factors_on_several_devices(result, count, names, tmp_path):
-  run_with_devices(
-    count,
-    """
+def test_same_factors_on_several_devices(count, names, tmp_path):  # of three samples there are fewer than devices
+  code = """
     import sys
-    import jax, panda_jax
-    from tests.solver import test_fit as t
-    assert jax.device_count() == int(sys.argv[2])
-    for name in sys.argv[3:]:
-      samples, options = t.ON_DEVICES[name]
-      panda_jax.fit(t.FEATURES[:samples], **options).factors.save(f'{sys.argv[1]}/{name}.npz')
-    """,
-    str(tmp_path),
-    str(count),
-    *names,
-  )
-  for name in names:
-    samples, options = ON_DEVICES[name]
-    here = result if name == 'all' else panda_jax.fit(FEATURES[:samples], **options)
-    there = panda_jax.Factors.load(tmp_path / f'{name}.npz')
-    planted.assert_same_factors(here.factors, there, **(LOOSE if name == 'few' else {}))
-    assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5), name
+    import jax
+    from tests.solver import test_fit
+    folder, count, *names = sys.argv[1:]
+    assert jax.device_count() == int(count)
+    test_fit.save(folder, names)
+    """
+  run_with_devices(count, code, str(tmp_path), str(count), *names)
+  assert_saved(tmp_path, names)
 
 
-@pytest.mark.instructions
-@pytest.mark.parametrize('kind', [np.float16, ml_dtypes.bfloat16, np.float64])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('instructions', 'blas', 'names', 'flat'),
+  [
+    ('AVX2', 'Haswell', ['low', 'few'], ['parts near positions', 'three channels of rank']),
+    ('SSE4_2', 'Nehalem', ['all', 'streamed', *KINDS], ['one sample, more parts']),  # has no AVX, and no float16
+  ],
+)
+def test_same_factors_with_fewer_instructions(instructions, blas, names, flat, tmp_path, monkeypatch):
+  """Products and sums round otherwise there; in float64, in which flat ends are sought, those of NumPy and LAPACK too.
+
+  Compiled as users' fits are, while those here are compiled quickly: these are the same factors too.
+  """
+  monkeypatch.setenv('XLA_FLAGS', f'--xla_cpu_max_isa={instructions}')
+  monkeypatch.setenv('OPENBLAS_CORETYPE', blas)
+  code = """
+    import sys
+    from tests.solver import test_fit, test_valley
+    folder, names, flat = sys.argv[1:]
+    test_fit.save(folder, names.split(';'))
+    for case in flat.split(';'):
+      test_valley.check_end(case)
+    """
+  run_with_devices(1, code, str(tmp_path), ';'.join(names), ';'.join(flat))
+  assert_saved(tmp_path, names)
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_storage_types_agree_to_their_precision(result, kind):
-  other = panda_jax.fit(FEATURES.astype(kind), parts=5)
-  precision = float(ml_dtypes.finfo(kind).eps)
+  other = fitted(kind)
+  precision = float(ml_dtypes.finfo(KINDS[kind].dtype).eps)
   assert other.relative_error == pytest.approx(result.relative_error, rel=max(1e-5, precision))
   # Rounded features are other features: parts move by a few times the relative rounding.
   planted.assert_same_factors(
