@@ -6,13 +6,14 @@ What was compiled is kept between runs, so that most of a run is the fit and its
 """
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,13 @@ from absl import app, flags
 
 import panda_jax
 from tests import planted
-from tests.commands.test_fit import wait_for_checkpoint
-from tests.processes import ended, start, start_fits
+from tests.processes import ended, fit_command, start, start_fits, wait_for_checkpoint
 
 
 def begin(arguments: list[str], workdir: Path, processes: int) -> list[subprocess.Popen]:
   command = [*arguments, f'--workdir={workdir}']
   if processes == 1:
-    return [start([sys.executable, 'run.py', 'fit', *command])]
+    return [start([*fit_command(), *command])]
   return start_fits([command] * processes)
 
 
@@ -71,17 +71,20 @@ def killed(arguments: list[str], workdir: Path, processes: int, since: str, mome
   return {'others_ended_after': seconds, 'checkpoints': steps, 'factors': finished(arguments, workdir, processes)}
 
 
-def random_moments(arguments: list[str], folder: Path, processes: int, moments: int, rng) -> list[dict]:
-  """So many kills, each compared with the undisturbed run: every other one at random over the time that a run takes,
-  and those between over the time that is left after its first checkpoint."""
+def random_moments(arguments: list[str], folder: Path, processes: int, since: Sequence[str], rng) -> list[dict]:
+  """Kills, each compared with the undisturbed run.
+
+  Args:
+    since: for each kill 'start', at random over the time that a run takes, or 'checkpoint', over the time that is left
+      after its first checkpoint.
+  """
   whole = timed(arguments, folder / 'whole', processes)
   expected = panda_jax.Factors.load(folder / 'whole' / 'factors.npz')
   rows = []
-  for k in range(moments):
-    since = ('checkpoint', 'start')[k % 2]
-    moment, victim = float(rng.uniform(0, whole[since])), int(rng.integers(processes))
-    row = {'processes': processes, 'since': since, 'moment': moment, 'of': whole[since], 'victim': victim}
-    found = killed(arguments, folder / str(k), processes, since, moment, victim)
+  for k, kind in enumerate(since):
+    moment, victim = float(rng.uniform(0, whole[kind])), int(rng.integers(processes))
+    row = {'processes': processes, 'since': kind, 'moment': moment, 'of': whole[kind], 'victim': victim}
+    found = killed(arguments, folder / str(k), processes, kind, moment, victim)
     try:
       planted.assert_same_factors(expected, found.pop('factors'))
     except AssertionError as error:
@@ -100,9 +103,10 @@ def main(argv) -> None:
     np.save(folder / 'z.npy', np.concatenate([planted.structured(500, (24, 24), 32, seed) for seed in range(3)]))
     arguments = [f'--features={folder / "z.npy"}', '--parts=12', '--config.checkpoint_seconds=0']
     rng = np.random.default_rng(flags.FLAGS.seed)
+    since = list(itertools.islice(itertools.cycle(('checkpoint', 'start')), flags.FLAGS.moments))
     for processes in map(int, flags.FLAGS.processes):
       finished(arguments, folder / f'compiling{processes}', processes)
-      rows += random_moments(arguments, folder / f'of{processes}', processes, flags.FLAGS.moments, rng)
+      rows += random_moments(arguments, folder / f'of{processes}', processes, since, rng)
       going_on = sum(bool(row['checkpoints']) for row in rows if row['processes'] == processes)
       said = f'{flags.FLAGS.moments} kills, the same factors each time; {going_on} went on from a checkpoint'
       print(f'{processes} processes: {said}', flush=True)

@@ -6,9 +6,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
-from tests.simulated import as_users_compile, given_flags
+import pytest
+
+from panda_jax.workdir.autosave import checkpointed
+from tests.simulated import given_flags
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 600  # for a slow machine; a failure is found sooner
@@ -20,26 +24,21 @@ def free_port() -> int:
     return found.getsockname()[1]
 
 
-def environment(devices: int, quick: bool) -> dict[str, str]:
-  flags = given_flags() if quick else as_users_compile()['XLA_FLAGS']
+def environment(devices: int) -> dict[str, str]:
   return os.environ | {
-    'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count={devices}',
+    'XLA_FLAGS': f'{given_flags()} --xla_force_host_platform_device_count={devices}',
     'JAX_PLATFORMS': 'cpu',
     'PYTHONPATH': str(ROOT),
     'PYTHONWARNINGS': 'ignore',
   }
 
 
-def start(command: list[str], devices: int = 1, quick: bool = False) -> subprocess.Popen:
-  """In a process group of its own, so that a signal to it reaches all that it starts.
-
-  Fits that are ended and started again run longer than the first compiles, so they compile as their users' do, if not
-  `quick`.
-  """
+def start(command: list[str], devices: int = 1) -> subprocess.Popen:
+  """In a process group of its own, so that a signal to it reaches all that it starts."""
   return subprocess.Popen(
     command,
     cwd=ROOT,
-    env=environment(devices, quick),
+    env=environment(devices),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -47,13 +46,57 @@ def start(command: list[str], devices: int = 1, quick: bool = False) -> subproce
   )
 
 
-def start_fits(commands: list[list[str]], first: tuple[str, ...] = ()) -> list[subprocess.Popen]:
-  """`run.py fit` with these arguments, one process per list; that of process 0 behind the words of `first`."""
+# The program, which gets a signal when its first checkpoint is written, by itself or by its parent, if it has one.
+STRUCK = """
+import os, signal, sys, time
+from panda_jax import __main__ as program
+from panda_jax.runtime import signals
+
+def listen(plain=signals.listen, number=int(sys.argv.pop(1))):  # a parent has forked already
+  from panda_jax.workdir.autosave import Saving
+
+  def save(self, state, plain=Saving.save):
+    plain(self, state)
+    if self._saved and not self._caught:
+      os.kill(int(os.environ.get('PANDA_JAX_PARENT', os.getpid())), number)
+      while number not in self._caught:
+        time.sleep(0.01)
+
+  Saving.save = save
+  plain()
+
+signals.listen = listen
+program.main()
+"""
+
+
+def fit_command(number: int | None = None) -> list[str]:
+  """The words that start a fit; with the number of a signal, it gets that when its first checkpoint is written."""
+  return [sys.executable, *(['run.py'] if number is None else ['-c', STRUCK, str(int(number))]), 'fit']
+
+
+def start_fits(
+  commands: list[list[str]], first: tuple[str, ...] = (), signals: dict[int, int] | None = None
+) -> list[subprocess.Popen]:
+  """`fit_command` with these arguments, one process per list; that of process 0 behind the words of `first`.
+
+  `signals`: {process: number}.
+  """
   joining = ['--distributed', f'--coordinator=127.0.0.1:{free_port()}', f'--processes={len(commands)}']
   return [
-    start([*(() if i else first), sys.executable, 'run.py', 'fit', *joining, f'--process_id={i}', *command])
+    start([*(() if i else first), *fit_command((signals or {}).get(i)), *joining, f'--process_id={i}', *command])
     for i, command in enumerate(commands)
   ]
+
+
+def wait_for_checkpoint(process: subprocess.Popen, workdir: Path) -> None:
+  until = time.monotonic() + SECONDS
+  while time.monotonic() < until and process.poll() is None:
+    if checkpointed(workdir):
+      return
+    time.sleep(0.01)
+  assert process.poll() is None, process.communicate()
+  pytest.fail(f'no checkpoint in {SECONDS} s')
 
 
 def ended(processes: list[subprocess.Popen], seconds: float = SECONDS) -> list[tuple[int, str]]:
@@ -78,6 +121,6 @@ def run_processes(count: int, code: str, *arguments: str, devices: int = 1) -> l
     + textwrap.indent(textwrap.dedent(code), '  ')
     for i in range(count)
   ]
-  done = ended([start([sys.executable, '-c', command, *map(str, arguments)], devices, True) for command in commands])
+  done = ended([start([sys.executable, '-c', command, *map(str, arguments)], devices) for command in commands])
   assert all(status == 0 for status, _ in done), '\n'.join(text[-3000:] for _, text in done)
   return [text for _, text in done]

@@ -15,17 +15,11 @@ KNOWN_SINCE = '0.8'  # of jaxlib
 QUICK = '--xla_backend_optimization_level=0'
 if tuple(map(int, version('jaxlib').split('.')[:2])) >= tuple(map(int, KNOWN_SINCE.split('.'))):
   QUICK += ' --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
-FEWER = '--xla_cpu_max_isa='  # instructions of the processor
 
 
 def given_flags() -> str:
-  """QUICK, and the flags of XLA that the whole run of the tests was started with, as for fewer instructions."""
+  """QUICK, and the flags of XLA that the whole run of the tests was started with."""
   return os.environ.get('XLA_FLAGS', '')
-
-
-def as_users_compile() -> dict[str, str]:
-  """The environment for a command that compiles as its users' do, without QUICK: a few do, so that this is tested."""
-  return os.environ | {'XLA_FLAGS': given_flags().replace(QUICK, '').strip()}
 
 
 def run_with_devices(count: int, code: str, *arguments: str) -> str:

@@ -1,10 +1,8 @@
 """What becomes of a fit in two processes when something goes wrong in one: an end for all, a sentence, and a way on."""
 
-import os
 import signal
 import socket
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ import panda_jax
 from benchmarks import kills
 from panda_jax.distributed import supervision
 from tests import planted
-from tests.commands.test_fit import wait_for_checkpoint
-from tests.processes import ended, run_processes, start, start_fits
+from tests.commands.calls import run
+from tests.processes import ended, fit_command, run_processes, start, start_fits
 
 pytestmark = pytest.mark.slow
 
@@ -32,26 +30,18 @@ def assert_one_sentence(text: str, *expected: str) -> None:
 
 @pytest.fixture(scope='module')
 def features(tmp_path_factory):
-  """Features whose fit lasts some seconds after its first checkpoint, and its factors in one process."""
-  folder = tmp_path_factory.mktemp('failures')
-  np.save(folder / 'z.npy', np.concatenate([planted.structured(150, (24, 24), 32, seed) for seed in range(3)]))
-  arguments = [f'--features={folder / "z.npy"}', '--parts=12', '--config.checkpoint_seconds=0']
-  workdir = folder / 'whole'
-  [(status, text)] = ended([start([sys.executable, 'run.py', 'fit', *arguments, f'--workdir={workdir}'])])
-  assert status == 0, text
-  return arguments, panda_jax.Factors.load(workdir / 'factors.npz')
+  """The arguments of a fit that has some steps left after its first checkpoint, and its factors in one process."""
+  path = tmp_path_factory.mktemp('failures') / 'z.npy'
+  np.save(path, planted.structured())
+  arguments = [f'--features={path}', '--parts=5', '--config.checkpoint_seconds=0']
+  return arguments, panda_jax.fit(path, parts=5).factors
 
 
 @pytest.mark.parametrize('victim', [0, 1])
 def test_a_process_that_dies_ends_the_other_and_the_rerun_goes_on(features, tmp_path, victim):
   arguments, expected = features
   command = [*arguments, f'--workdir={tmp_path / "w"}']
-  processes = start_fits([command, command])
-  wait_for_checkpoint(processes[0], tmp_path / 'w')
-  os.killpg(processes[victim].pid, signal.SIGKILL)
-  began = time.monotonic()
-  status, text = ended(processes)[1 - victim]
-  assert time.monotonic() - began < 60
+  status, text = ended(start_fits([command, command], signals={victim: signal.SIGKILL}))[1 - victim]
   assert status == 1, text
   assert_one_sentence(text, *LOST)
   assert not (tmp_path / 'w' / 'summary.json').exists()
@@ -64,11 +54,7 @@ def test_a_process_that_dies_ends_the_other_and_the_rerun_goes_on(features, tmp_
 
 def test_ctrl_c_in_the_terminals_of_both_saves_and_stops_both(features, tmp_path):
   command = [*features[0], f'--workdir={tmp_path / "w"}']
-  processes = start_fits([command, command])
-  wait_for_checkpoint(processes[0], tmp_path / 'w')
-  for process in processes:
-    os.killpg(process.pid, signal.SIGINT)
-  for status, text in ended(processes):
+  for status, text in ended(start_fits([command, command], signals={0: signal.SIGINT, 1: signal.SIGINT})):
     assert status == 130, text
     assert 'stopped by Ctrl-C; the same command goes on from the last checkpoint' in text
     assert 'Traceback' not in text
@@ -78,26 +64,21 @@ def test_ctrl_c_in_the_terminals_of_both_saves_and_stops_both(features, tmp_path
 def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   arguments, expected = features
   command = [*arguments, f'--workdir={tmp_path / "w"}']
-  processes = start_fits([command, command])
-  wait_for_checkpoint(processes[0], tmp_path / 'w')
-  processes[1].send_signal(signal.SIGTERM)
-  began = time.monotonic()
-  done = ended(processes)
-  assert time.monotonic() - began < 10
+  done = ended(start_fits([command, command], signals={1: signal.SIGTERM}))
   assert [status for status, _ in done] == [143, 143], done
   assert not (tmp_path / 'w' / 'summary.json').exists()
   # One process alone goes on from what two have saved, and knows the features again.
-  [(status, text)] = ended([start([sys.executable, 'run.py', 'fit', *command])])
-  assert status == 0, text
-  assert 'going on from' in text
+  again = run('fit', *command)
+  assert again.returncode == 0, again.stderr
+  assert 'going on from' in again.stderr
   planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
 
 
-@pytest.mark.parametrize(('processes', 'count'), [(1, 2), (2, 1)])
-def test_killed_at_any_moment_the_rerun_ends_with_the_same_factors(features, tmp_path, processes, count):
+@pytest.mark.parametrize(('processes', 'since'), [(1, 'start'), (2, 'checkpoint')])
+def test_killed_at_any_moment_the_rerun_ends_with_the_same_factors(features, tmp_path, processes, since):
   # More of them: python -m benchmarks.kills
-  rows = kills.random_moments(features[0], tmp_path, processes, count, np.random.default_rng())
-  assert len(rows) == count
+  rows = kills.random_moments(features[0], tmp_path, processes, [since], np.random.default_rng())
+  assert len(rows) == 1
 
 
 def test_other_configurations_are_refused_by_all(tmp_path):
@@ -108,53 +89,70 @@ def test_other_configurations_are_refused_by_all(tmp_path):
   assert not (tmp_path / 'w').exists()
 
 
-def test_a_mistake_in_one_process_is_said_by_all(tmp_path):
+def test_what_one_process_cannot_do_is_said_by_all(tmp_path):
   bad = planted.structured(30, (4, 4), 6)
-  bad[25, 2, 1, 3] = np.nan
+  bad[25, 2, 1, 3] = np.nan  # which process 1 reads
   np.save(tmp_path / 'z.npy', bad)
-  command = [f'--features={tmp_path / "z.npy"}', '--parts=3', f'--workdir={tmp_path / "w"}']
-  for status, text in ended(start_fits([command, command])):
-    assert status == 2, text
-    assert_one_sentence(text, 'in sample 25: at position 9, channel 3')
-  commands = [command, [f'--features={tmp_path / "none.npy"}', *command[1:]]]
-  for status, text in ended(start_fits(commands)):
-    assert status == 2, text
-    assert_one_sentence(text, 'none.npy: there is no such file')
-
-
-def test_a_full_disk_of_process_0_ends_both(tmp_path):
-  command = [SMOKE, f'--workdir={tmp_path / "w"}']
-  limited = 'bash', '-c', 'trap "" XFSZ; ulimit -f 20; exec "$@"', 'bash'  # as on a disk that has 20 kB left
-  for status, text in ended(start_fits([command, command], limited)):
-    assert status == 2, text
-    assert_one_sentence(text, 'workdir=')
+  said = run_processes(
+    2,
+    """
+    import resource, sys
+    import jax
+    from tests.commands.calls import run
+    folder, me = sys.argv[1], jax.process_index()
+    features = f'--features={folder}/z.npy'
+    print(run('fit', features, '--parts=3', f'--workdir={folder}/nan').stderr)
+    missing = f'--features={folder}/none.npy' if me else features
+    print(run('fit', missing, '--parts=3', f'--workdir={folder}/none').stderr)
+    if not me:  # as on a disk that has 20 kB left
+      resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    print(run('fit', sys.argv[2], f'--workdir={folder}/full').stderr)
+    """,
+    str(tmp_path),
+    SMOKE,
+  )
+  for text in said:
+    errors = [line for line in text.splitlines() if line.startswith('error: ')]
+    for error, expected in zip(
+      errors, ('in sample 25: at position 9, channel 3', 'none.npy: there is no such file', 'workdir='), strict=True
+    ):
+      assert expected in error
 
 
 def test_what_cannot_be_joined_says_so(tmp_path):
   code = (
     "from panda_jax.distributed import processes\nprocesses.JOIN_SECONDS = 4\nprocesses.join('127.0.0.1:9', 1, 2)\n"
   )
-  [(status, text)] = ended([start([sys.executable, '-c', code])], 120)
-  assert status == 2
-  assert_one_sentence(text, 'coordinator=127.0.0.1:9: not all processes met there within 4 s')
-  taken = socket.create_server(('', 0))
-  address = f'127.0.0.1:{taken.getsockname()[1]}'
-  mistakes = {
-    ('--distributed', f'--coordinator={address}', '--processes=2', '--process_id=0'): 'its port cannot be opened',
-    ('--distributed',): '--coordinator=HOST:PORT --process_id=I --processes=N',
-    ('--distributed', '--coordinator=here'): 'coordinator=here: it is no address',
-    ('--distributed', '--coordinator=a:1', '--processes=2', '--process_id=2'): 'process_id=2: there is no such process',
-    ('--processes=2',): 'processes=2: without --distributed this is one process',
-  }
-  for flags, expected in mistakes.items():
-    command = [sys.executable, 'run.py', 'fit', SMOKE, f'--workdir={tmp_path / "w"}', *flags]
-    [(status, text)] = ended([start(command)])
+  fit = [*fit_command(), SMOKE, f'--workdir={tmp_path / "w"}', '--distributed']
+  with socket.create_server(('', 0)) as taken:
+    port = taken.getsockname()[1]
+    mistakes = {
+      'coordinator=127.0.0.1:9: not all processes met there within 4 s': [sys.executable, '-c', code],
+      'its port cannot be opened': [*fit, f'--coordinator=127.0.0.1:{port}', '--processes=2', '--process_id=0'],
+      '--coordinator=HOST:PORT --process_id=I --processes=N': fit,
+      'flag=--distributed: info has no such flag': [sys.executable, 'run.py', 'info', '--distributed'],
+    }
+    done = ended([start(command) for command in mistakes.values()])
+  for expected, (status, text) in zip(mistakes, done, strict=True):
     assert status == 2, text
     assert_one_sentence(text, expected)
-  taken.close()
-  [(status, text)] = ended([start([sys.executable, 'run.py', 'info', '--generator=cats64', '--distributed'])])
-  assert status == 2, text
-  assert_one_sentence(text, 'flag=--distributed: info has no such flag')
+
+
+@pytest.mark.parametrize(
+  ('flags', 'expected'),
+  [
+    (['--distributed', '--coordinator=here'], 'coordinator=here: it is no address'),
+    (
+      ['--distributed', '--coordinator=a:1', '--processes=2', '--process_id=2'],
+      'process_id=2: there is no such process',
+    ),
+    (['--processes=2'], 'processes=2: without --distributed this is one process'),
+  ],
+)
+def test_flags_that_do_not_join_are_named(flags, expected, tmp_path):
+  done = run('fit', SMOKE, f'--workdir={tmp_path / "w"}', *flags)
+  assert done.returncode == 2
+  assert_one_sentence(done.stderr, expected)
 
 
 def test_decisions_are_taken_together():

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
 from tests import planted
 from tests.commands.calls import ROOT, process, run
+from tests.processes import ended, fit_command, start
 
 
 def test_help_names_every_command_and_the_flags_of_one():
@@ -119,54 +119,19 @@ def test_a_mistake_costs_one_line(arguments, text, tmp_path):
   assert not (tmp_path / 'w' / 'factors.npz').exists()
 
 
-def write_slow_features(path):
-  """Large enough that a fit lasts some seconds after its first checkpoint."""
-  np.save(path, np.concatenate([planted.structured(500, (24, 24), 32, seed) for seed in range(3)]).astype(np.float16))
-
-
-SLOW = ('--parts=12', '--config.checkpoint_seconds=0')
-
-
-def start(*arguments):
-  return subprocess.Popen(
-    [sys.executable, 'run.py', *map(str, arguments)],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
-def wait_for_checkpoint(process, workdir):
-  until = time.monotonic() + 120
-  while time.monotonic() < until and process.poll() is None:
-    if any(path.name.isdigit() for path in workdir.glob('checkpoints/*')):  # others are being written
-      return
-    time.sleep(0.01)
-  assert process.poll() is None, process.communicate()
-  pytest.fail('no checkpoint in two minutes')
-
-
 @pytest.mark.slow
-def test_killed_or_terminated_goes_on_to_the_same_factors(tmp_path):
-  features = tmp_path / 'z.npy'
-  write_slow_features(features)
-  whole = run('fit', f'--features={features}', f'--workdir={tmp_path / "whole"}', *SLOW)
-  assert whole.returncode == 0, whole.stderr
-  expected = panda_jax.Factors.load(tmp_path / 'whole' / 'factors.npz')
-  for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
-    workdir = tmp_path / str(code)
-    command = ('fit', f'--features={features}', f'--workdir={workdir}', *SLOW)
-    process = start(*command)
-    wait_for_checkpoint(process, workdir)
-    process.send_signal(number)
-    _, said = process.communicate()
-    assert process.returncode == code, said
-    assert not (workdir / 'summary.json').exists()
-    again = run(*command)
-    assert again.returncode == 0, again.stderr
-    assert 'going on from' in again.stderr
-    planted.assert_same_factors(expected, panda_jax.Factors.load(workdir / 'factors.npz'))
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_killed_or_terminated_goes_on_to_the_same_factors(number, code, tmp_path):
+  np.save(tmp_path / 'z.npy', planted.structured())
+  arguments = [f'--features={tmp_path / "z.npy"}', '--parts=5', '--config.checkpoint_seconds=0']
+  [(status, said)] = ended([start([*fit_command(number), *arguments, f'--workdir={tmp_path / "w"}'])])
+  assert status == code, said
+  assert not (tmp_path / 'w' / 'summary.json').exists()
+  again = run('fit', *arguments, f'--workdir={tmp_path / "w"}')
+  assert again.returncode == 0, again.stderr
+  assert 'going on from' in again.stderr
+  expected = panda_jax.fit(planted.structured(), parts=5).factors
+  planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
 
 
 @pytest.mark.parametrize('code', [0, 2, 130])
