@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import panda_jax
+from panda_jax.converters import conversion
 from panda_jax.converters.dialects import FAMILIES
 from panda_jax.generators.disk import leaves
 from tests.commands.calls import call, run
@@ -154,18 +155,38 @@ def test_only_a_generator_is_overwritten(said, tmp_path):
   assert (other / 'mine.txt').read_text() == 'mine'
 
 
-@pytest.mark.parametrize('number', ['SIGKILL', 'SIGTERM'])
-@pytest.mark.parametrize('step', ['read', 'assemble', 'save_generator'])
-def test_broken_off_before_the_end_it_leaves_what_was_there(tmp_path, step, number):
-  """tests/generators/test_folders.py kills the writing itself at every step."""
+@pytest.fixture
+def old(tmp_path):
+  """The destination of an earlier conversion."""
   old = tmp_path / 'old'
   old.mkdir()
   (old / 'generator.json').write_text('the old one')
-  done = broken_off(step, number, SOURCE, old, '--overwrite')
-  assert done.returncode == {'SIGKILL': -9, 'SIGTERM': 143}[number], done.stderr
-  if number == 'SIGTERM':
-    assert done.stderr == 'stopped by SIGTERM; whatever is at the destination is whole\n'
-  assert contents(tmp_path) == {'old/generator.json': b'the old one'}
+  return old
+
+
+STEPS = ['read', 'assemble', 'save_generator']
+
+
+@pytest.mark.parametrize('step', STEPS)
+def test_killed_before_the_end_it_leaves_what_was_there(old, step):
+  """tests/generators/test_folders.py kills the writing itself at every step."""
+  assert broken_off(step, 'SIGKILL', SOURCE, old, '--overwrite').returncode == -9
+  assert contents(old.parent) == {'old/generator.json': b'the old one'}
+
+
+@pytest.mark.parametrize('step', STEPS)
+def test_stopped_before_the_end_it_leaves_what_was_there(old, step, monkeypatch):
+  plain = getattr(conversion, step)
+
+  def stopped(*arguments, **named):
+    result = None if step == 'save_generator' else plain(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return result
+
+  monkeypatch.setattr(conversion, step, stopped)
+  done = run('convert', SOURCE, old, '--overwrite')
+  assert (done.returncode, done.stderr) == (143, 'stopped by SIGTERM; whatever is at the destination is whole\n')
+  assert contents(old.parent) == {'old/generator.json': b'the old one'}
 
 
 def test_killed_while_it_writes(tmp_path):
@@ -187,16 +208,16 @@ def test_killed_at_any_time(tmp_path):
   started = time.monotonic()
   subprocess.run([*command, str(tmp_path / 'out')], cwd=ROOT, check=True, capture_output=True)
   whole = time.monotonic() - started
-  for part in (0.4, 0.6, 0.7, 0.8, 0.9):
-    for destination in (tmp_path / 'out', tmp_path / 'new'):
-      process = subprocess.Popen(
-        [*command, str(destination), '--overwrite'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-      )
-      time.sleep(whole * part)
-      process.send_signal(signal.SIGKILL)
-      process.communicate()
-      if destination.name == 'out' or destination.exists():
-        panda_jax.load_generator(destination)
+  for part, name in ((0.6, 'out'), (0.7, 'new'), (0.8, 'out'), (0.9, 'new')):
+    destination = tmp_path / name
+    process = subprocess.Popen(
+      [*command, str(destination), '--overwrite'], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    time.sleep(whole * part)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if name == 'out' or destination.exists():
+      panda_jax.load_generator(destination)
 
 
 @pytest.mark.parametrize('kilobytes', [1, 30])

@@ -90,8 +90,9 @@ def test_more_than_a_page_holds_is_said(tmp_path, monkeypatch):
   assert notes == [(16, '16 of 20 samples shown. 9 of 30 strengths shown.')]
 
 
-@pytest.mark.parametrize('shape', [(16, 16), (8, 32), (32, 8), (1, 1), (600, 600)])
-@pytest.mark.parametrize('channels', [1, 3, 4])
+@pytest.mark.parametrize(
+  ('shape', 'channels'), [((16, 16), 1), ((16, 16), 3), ((8, 32), 4), ((32, 8), 3), ((1, 1), 1), ((600, 600), 3)]
+)
 def test_images_of_any_shape(tmp_path, shape, channels):
   images = np.random.default_rng(0).uniform(-1.5, 1.5, (2, *shape, channels)).astype(np.float32)
   strips.draw_strip(tmp_path / 'strip.png', images, -images, 1.0)
