@@ -121,6 +121,7 @@ class ArraySource(FeatureSource):
   """
 
   kind = 'array'
+  samples: int
 
   def __init__(
     self, features, grid: tuple[int, int] | None = None, samples: int | None = None, layout: str | None = None
@@ -171,6 +172,7 @@ class NpySource(FeatureSource):
   """
 
   kind = 'file'
+  samples: int
 
   def __init__(
     self,
