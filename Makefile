@@ -3,6 +3,7 @@
 # Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
+EXTRAS ?= test
 VENV := .venv
 STAMP := $(VENV)/.installed
 
@@ -13,7 +14,7 @@ venv: $(STAMP)
 # The stamp comes last, so an installation that broke off is done again.
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[test]'
+	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[$(EXTRAS)]'
 	touch $@
 
 # Files are shared out over processes, the longest first; most of a test's time is compilation, on one core.
