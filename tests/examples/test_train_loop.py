@@ -1,10 +1,11 @@
 """The trainer as its user runs it: killed and resumed, refused, diverging; and the evaluation of what it made."""
 
+import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,8 @@ SMALL = {
   'r1_every': 1000,
   'path_weight': 0.0,
 }
-COMMAND = [
-  *(sys.executable, '-m', 'examples.train_generator', '--config=examples/train_generator/configs/smoke.py'),
+FLAGS = [
+  '--config=examples/train_generator/configs/smoke.py',
   *(f'--config.{name}={value}' for name, value in SMALL.items()),
 ]
 
@@ -82,46 +83,53 @@ def test_what_is_written(whole):
   assert known['config']['widths'] == [8, 8]
 
 
+KILLED = """
+import os, signal, sys
+from examples.train_generator import train
+from examples.train_generator.__main__ import main
+def save(self, state, images, plain=train._Run._save):
+  plain(self, state, images)
+  os.kill(os.getpid(), signal.SIGKILL)
+train._Run._save = save
+main(['train_generator', *sys.argv[1:]])
+"""
+
+
 def test_a_killed_training_ends_as_one_that_was_not(whole, images, config, tmp_path):
   # A process of its own, killed without warning after its first checkpoint.
-  command = [*COMMAND, f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0']
-  process = subprocess.Popen([*command, '--config.images=100000'], cwd=ROOT, stderr=subprocess.DEVNULL)
-  deadline = time.monotonic() + 300
-  while not finished(tmp_path / 'run') and time.monotonic() < deadline:
-    time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
-  first = finished(tmp_path / 'run')[-1]
-  config = config.copy_and_resolve_references()
-  config.images = max(64, first + 16)
+  words = [*FLAGS, f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.checkpoint_seconds=0']
+  killed = subprocess.run([sys.executable, '-c', KILLED, *words], cwd=ROOT, stderr=subprocess.DEVNULL, timeout=600)
+  assert killed.returncode == -signal.SIGKILL
+  assert finished(tmp_path / 'run') == [8]
   result = train.train_into(tmp_path / 'run', config, images)
   lines = [json.loads(line)['images'] for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
   assert lines == sorted(set(lines))
-  assert lines[-1] == config.images
-  if config.images == 64:
-    expected = leaves(panda_jax.load_generator(whole[1]))
-  else:  # the process was quick: it passed the end of the whole training before it could be killed
-    expected = leaves(panda_jax.load_generator(train.train_into(tmp_path / 'again', config, images)))
+  assert lines[-1] == 64
+  expected = leaves(panda_jax.load_generator(whole[1]))
   for name, value in leaves(panda_jax.load_generator(result)).items():
     np.testing.assert_array_equal(value, expected[name])
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_says_so(images, tmp_path, number):
-  command = [*COMMAND, f'--data={images}', f'--workdir={tmp_path / "run"}', '--config.images=1000000']
-  process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-  deadline = time.monotonic() + 300
-  seen = {signal.SIGTERM: 'metrics.jsonl', signal.SIGINT: 'training.json'}[number]  # after some steps; before the first
-  while not (tmp_path / 'run' / seen).exists() and time.monotonic() < deadline:
-    time.sleep(0.02)
-  process.send_signal(number)
-  _, said = process.communicate(timeout=120)
-  assert process.returncode == 128 + number
-  assert 'Traceback' not in said
-  saved = 'the same command goes on from the last checkpoint' in said
-  assert saved != ('there is no checkpoint yet' in said)
-  assert len(finished(tmp_path / 'run')) == saved
-  assert saved or number == signal.SIGINT
+@pytest.mark.parametrize(
+  ('number', 'holder', 'step', 'kept', 'checkpoints'),
+  [
+    (signal.SIGTERM, train._Run, '_log', 'the same command goes on from the last checkpoint', [16]),
+    (signal.SIGINT, train, '_claim', 'there is no checkpoint yet', []),  # before the first step
+  ],
+)
+def test_a_signal_saves_and_says_so(number, holder, step, kept, checkpoints, images, tmp_path, monkeypatch, capsys):
+  plain = getattr(holder, step)
+
+  def signalled(*arguments):
+    plain(*arguments)
+    os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(holder, step, signalled)
+  code = main(['train_generator', *FLAGS, f'--data={images}', f'--workdir={tmp_path / "run"}'])
+  said = capsys.readouterr().err
+  assert code == 128 + number, said
+  assert kept in said
+  assert finished(tmp_path / 'run') == checkpoints
 
 
 def test_another_training_is_not_overwritten(whole, images, config, tmp_path):
@@ -151,15 +159,22 @@ def test_images_that_do_not_fit(config, images, tmp_path):
   assert not (tmp_path / 'a').exists()
 
 
-def test_divergence_stops_and_keeps_the_last_checkpoint(images, config, tmp_path):
+def test_divergence_stops_and_keeps_the_last_checkpoint(images, config, tmp_path, monkeypatch):
   config = config.copy_and_resolve_references()
-  config.update({'learning_rate': 1e30, 'checkpoint_seconds': 0.0, 'log_images': 8})
-  with pytest.raises(NonFiniteError, match=r'not finite|NaN or infinity') as caught:
+  config.update({'checkpoint_seconds': 0.0, 'log_images': 8})
+  losses = iter([0.7, np.nan])
+
+  def adversarial(state, reals):
+    loss = next(losses)
+    return dataclasses.replace(state, images=state.images + 8), {'generator_loss': loss, 'discriminator_loss': loss}
+
+  prepared = steps.prepare
+  monkeypatch.setattr(steps, 'prepare', lambda *given: prepared(*given)._replace(adversarial=adversarial))
+  with pytest.raises(NonFiniteError, match=r'loss=nan: not finite between images 8 and 16.*learning_rate'):
     train.train_into(tmp_path / 'run', config, images)
-  assert 'learning_rate' in str(caught.value)
-  metrics = tmp_path / 'run' / 'metrics.jsonl'
-  for text in metrics.read_text().splitlines() if metrics.exists() else ():
-    assert all(np.isfinite(value) for value in json.loads(text).values())
+  metrics = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['generator_loss'] for line in metrics] == [0.7]
+  assert finished(tmp_path / 'run') == [8]
   assert not (tmp_path / 'run' / 'generator').exists()
 
 
