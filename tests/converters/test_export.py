@@ -22,9 +22,8 @@ from panda_jax.generators import registry
 from panda_jax.generators.disk import leaves, load_generator, save_generator
 from tests.commands.calls import call
 from tests.converters.test_networks import assert_same, made
-from tests.generators import checkpoints, plain_stylegan3
+from tests.generators import checkpoints, plain_stylegan3, test_contract
 from tests.generators.checkpoints import stored
-from tests.generators.test_contract import CASES
 from tests.generators.test_stylegan3 import SMALL, VARIANTS, snapshot
 
 DIALECTS = 'panda_jax.converters.dialects.'
@@ -128,10 +127,10 @@ def dead(original: dict) -> list[str]:
   return [f'output{i}' for i in numbers[:-1]] if any(key.endswith('lod') for key in original) else []
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', test_contract.CASES)
 def test_every_family_in_safetensors(tmp_path, name):
-  case = CASES[name]
-  whole = registry.create(case.family, registry.options_class(case.family)(**case.options))
+  case = test_contract.CASES[name]
+  whole = test_contract.made(name)
   save_generator(whole, tmp_path / 'whole')
   export(tmp_path / 'whole', tmp_path / 'file.safetensors', 'safetensors')
   convert(tmp_path / 'file.safetensors', tmp_path / 'again')

@@ -55,8 +55,8 @@ def test_the_report(converted):
 
 def test_the_generator_that_was_written(converted):
   destination, _ = converted
-  generator = panda_jax.load_generator(destination)
-  assert all(np.asarray(value).dtype == np.float32 for value in leaves(generator).values())
+  generator = panda_jax.Compiled(panda_jax.load_generator(destination))
+  assert all(np.asarray(value).dtype == np.float32 for value in leaves(generator.generator).values())
   reference = np.load(SOURCE.with_name('reference.npz'))
   image = generator(generator.map(reference['z']))
   wanted = reference['image_psi1.0'].transpose(0, 2, 3, 1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from panda_jax.generators.structure import Compiled
 from tests.generators.checkpoints import DATA
 
 IMAGE, FEATURES = 3e-5, 1e-4  # absolute; relative to the standard deviation
@@ -42,7 +43,7 @@ def check_stored(generator, name, truncation_layers=None, image=IMAGE, features=
   """Against tests/data/NAME/reference.npz, made by the original code; returns the names of what was compared."""
   with np.load(DATA / name / 'reference.npz') as file:
     stored = dict(file)
-  left = set(stored) - {'z'}
+  left, generator = set(stored) - {'z'}, Compiled(generator)  # operation by operation, each would be compiled
 
   def compare(key, ours, bound=image, relative=False):
     if key in stored:

@@ -53,8 +53,7 @@ class Case:
   bound: float = 1e-5
 
 
-STYLEGAN2 = {'resolution': 16, 'widths': (6, 6, 5, 5, 4, 4), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8, 8)}
-SMALLEST = {'resolution': 8, 'widths': (6, 6, 5, 5), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8,)}
+STYLEGAN2 = {'resolution': 8, 'widths': (6, 6, 5, 5), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8,)}
 CONDITIONAL = {'num_classes': 3, 'embed_dim': 7, 'label_input': 'joint'}
 STYLEGAN3 = dataclasses.asdict(published_options(16)) | {
   'z_dim': 5,
@@ -111,7 +110,7 @@ def spread_statistics(generator):
 
 
 CASES = {
-  'progan': Case('progan', {'resolution': 16, 'widths': (8, 8, 7, 7, 6, 6), 'z_dim': 7}, noisy=False, truncates=False),
+  'progan': Case('progan', {'resolution': 8, 'widths': (8, 8, 7, 7), 'z_dim': 7}, noisy=False, truncates=False),
   'progan, labels': Case(
     'progan',
     {'resolution': 8, 'widths': (8, 8, 7, 7), 'z_dim': 7, 'num_classes': 3, 'final_tanh': True},
@@ -124,14 +123,17 @@ CASES = {
     noisy=False,
     truncates=False,
   ),
-  'stylegan': Case('stylegan', STYLEGAN2),
-  'stylegan, labels, rectangular': Case('stylegan', SMALLEST | CONDITIONAL | {'start': (3, 5)}),
-  'stylegan2': Case('stylegan2', STYLEGAN2),
-  'stylegan2, residual': Case('stylegan2', STYLEGAN2 | {'architecture': 'resnet', 'clamp': 256.0}),
-  'stylegan2, plain, labels': Case(
-    'stylegan2', SMALLEST | CONDITIONAL | {'architecture': 'orig', 'label_input': 'separate'}, layer=2
+  'stylegan': Case('stylegan', STYLEGAN2 | {'mapping_widths': (8, 8)}),
+  'stylegan, labels, rectangular': Case('stylegan', STYLEGAN2 | CONDITIONAL | {'start': (3, 5)}),
+  'stylegan2': Case('stylegan2', STYLEGAN2 | {'mapping_widths': (8, 8)}, layer=2),
+  'stylegan2, residual': Case(
+    'stylegan2',
+    STYLEGAN2 | {'resolution': 16, 'widths': (6, 6, 5, 5, 4, 4), 'architecture': 'resnet', 'clamp': 256.0},
   ),
-  'stylegan2, rectangular': Case('stylegan2', SMALLEST | {'start': (3, 5)}, layer=2),
+  'stylegan2, plain, labels': Case(
+    'stylegan2', STYLEGAN2 | CONDITIONAL | {'architecture': 'orig', 'label_input': 'separate'}, layer=2
+  ),
+  'stylegan2, rectangular': Case('stylegan2', STYLEGAN2 | {'start': (3, 5)}, layer=2),
   'stylegan3': Case('stylegan3', STYLEGAN3, noisy=False, layer=1, fresh=True),
   'stylegan_xl': Case('stylegan_xl', STYLEGAN_XL, noisy=False, layer=1, fresh=True),
   'stylegan_xl, no labels': Case(

@@ -9,15 +9,14 @@ from panda_jax.errors import InputError
 from panda_jax.generators import protocol, registry
 from panda_jax.generators.spaces import latents_of, shapes, space_of
 from panda_jax.generators.structure import Compiled
-from tests.generators.test_contract import BIGGAN, CONDITIONAL, SMALLEST, STYLEGAN3
+from tests.generators.test_contract import BIGGAN, CONDITIONAL, STYLEGAN2, STYLEGAN3
 from tests.planted_generators import LinearGenerator, random_jacobian
 
-OWN_ROWS = SMALLEST | {'mapping_widths': (4 * 8,)}
-STYLEGAN = SMALLEST | {'widths': (6, 6, 5, 5)}
+OWN_ROWS = STYLEGAN2 | {'mapping_widths': (4 * 8,)}
 MAPPED = {
-  'stylegan': ('stylegan', STYLEGAN, None),
-  'stylegan2': ('stylegan2', SMALLEST, None),
-  'conditional': ('stylegan2', SMALLEST | CONDITIONAL, np.array([2, 0, 1])),
+  'stylegan': ('stylegan', STYLEGAN2, None),
+  'stylegan2': ('stylegan2', STYLEGAN2, None),
+  'conditional': ('stylegan2', STYLEGAN2 | CONDITIONAL, np.array([2, 0, 1])),
   'a w for each row': ('stylegan2', OWN_ROWS, None),
   'stylegan3': ('stylegan3', STYLEGAN3, np.eye(3, dtype=np.float32)),
 }
@@ -53,7 +52,7 @@ def test_every_space_gives_the_same_latents(name):
 
 def test_rows_of_their_own():
   """Any w+ is used as it is: each row drives its own layer."""
-  generator = made('stylegan2', SMALLEST)
+  generator = made('stylegan2', STYLEGAN2)
   wplus = np.random.default_rng(0).standard_normal((2, generator.rows, generator.w_dim)).astype(np.float32)
   images = generator(latents_of(generator, wplus, 'wplus'))
   other = wplus.copy()
@@ -74,7 +73,7 @@ def test_without_a_mapping_network_there_is_z_alone(family):
     space_of(generator, (2, 3, 6))
 
 
-SAME = SMALLEST | CONDITIONAL | {'z_dim': 8}
+SAME = STYLEGAN2 | CONDITIONAL | {'z_dim': 8}
 
 
 @pytest.mark.parametrize(
