@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from tests.commands.calls import process, run
+from tests.commands.calls import run
 
 
 @pytest.mark.slow
 def test_smoke_and_again(tmp_path):
   arguments = '--config=configs/compare_cats64.py:smoke', f'--workdir={tmp_path / "run"}'
-  done = process('compare', *arguments)
+  done = run('compare', *arguments)
   assert done.returncode == 0, done.stderr[-2000:]
   table = json.loads((tmp_path / 'run' / 'table.json').read_text())
   assert [cell['method'] for cell in table['cells']] == ['sefa', 'panda', 'random_part']

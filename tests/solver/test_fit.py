@@ -193,17 +193,16 @@ def assert_saved(folder, names):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('count', 'names'), [(2, ['streamed', 'odd']), (8, ['all', 'streamed', 'few'])])
-def test_same_factors_on_several_devices(count, names, tmp_path):  # of three samples there are fewer than devices
+def test_same_factors_on_several_devices(tmp_path):
+  names = 'odd', 'streamed', 'few'  # no multiple of the devices, and fewer than those
   code = """
     import sys
     import jax
     from tests.solver import test_fit
-    folder, count, *names = sys.argv[1:]
-    assert jax.device_count() == int(count)
-    test_fit.save(folder, names)
+    assert jax.device_count() == 8
+    test_fit.save(sys.argv[1], sys.argv[2:])
     """
-  run_with_devices(count, code, str(tmp_path), str(count), *names)
+  run_with_devices(8, code, str(tmp_path), *names)
   assert_saved(tmp_path, names)
 
 
@@ -248,9 +247,7 @@ def test_storage_types_agree_to_their_precision(result, kind):
 SHAPES = [
   # N, H, W, C, R_S, R_C
   (1, 4, 4, 6, 2, None),
-  (20, 1, 12, 5, 3, None),
-  (20, 9, 2, 5, 3, 2),
-  (12, 2, 2, 20, 2, None),
+  (20, 1, 12, 5, 3, 2),
   (12, 2, 3, 20, 6, 20),
   (12, 4, 4, 3, 16, 1),
   (12, 4, 4, 3, 1, 3),
