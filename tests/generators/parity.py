@@ -20,8 +20,16 @@ def close(ours, reference, bound, what, relative=False):
   assert error <= limit, f'{what}: {error:.2e} > {limit:.2e}'
 
 
+def middle(generator) -> int:
+  """The layer in the middle of those at which a generator can be split."""
+  return sorted(generator.layers)[len(generator.layers) // 2]
+
+
 def check_computed(generator, reference, latents, noise='const', image=IMAGE, features=FEATURES):
-  """Against what reference_numpy computed: image, features and RGB at every layer, and resuming from each."""
+  """Against what reference_numpy computed: image, features and RGB at every layer, and resuming in the middle.
+
+  test_contract.py resumes at every layer.
+  """
   whole = generator(latents, noise=noise)
   scale = max(1.0, float(np.abs(reference['image']).max()) / 4)
   close(whole, nhwc(reference['image']), image * scale, 'image')
@@ -35,8 +43,9 @@ def check_computed(generator, reference, latents, noise='const', image=IMAGE, fe
       close(state.rgb, nhwc(reference['rgb'][layer]), image * scale, f'rgb {layer}')
     else:
       assert state.rgb is None
-    resumed = generator.run_from(latents, state, layer, noise=noise)
-    close(resumed, whole, 1e-6 * scale, f'resumed {layer}')
+    if layer == middle(generator):
+      resumed = generator.run_from(latents, state, layer, noise=noise)
+      close(resumed, whole, 1e-6 * scale, f'resumed {layer}')
 
 
 def check_stored(generator, name, truncation_layers=None, image=IMAGE, features=FEATURES):
