@@ -66,7 +66,6 @@ def killed(arguments: list[str], workdir: Path, processes: int, since: str, mome
   began = time.monotonic()
   ended(running)  # the others end by themselves
   seconds = time.monotonic() - began
-  assert seconds < 60, f'the others took {seconds:.0f} s to end'
   steps = sorted(int(path.name) for path in workdir.glob('checkpoints/*') if path.name.isdigit())
   return {'others_ended_after': seconds, 'checkpoints': steps, 'factors': finished(arguments, workdir, processes)}
 
