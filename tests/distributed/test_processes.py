@@ -110,20 +110,26 @@ OPTIONS = {
 }
 
 
-@pytest.mark.slow
-def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
-  path, out = written(tmp_path), tmp_path / 'out'
-  out.mkdir()
+@pytest.fixture(scope='module')
+def found(tmp_path_factory):
+  """A file of features, a folder with what two processes of two devices found, and what each printed."""
+  out = tmp_path_factory.mktemp('together')
+  path = written(out)
   said = run_processes(
     2,
     """
     import jax, numpy as np, panda_jax
+    from panda_jax.converters.dialects import stylegan2
     from panda_jax.features import sharding, sources
+    from panda_jax.generators import seeds
+    from panda_jax.generators.source import GeneratorSource
     from panda_jax.solver import moments
     from panda_jax.runtime.environment import small_matrices_in_float64
     from panda_jax.features.scan import scan
     from panda_jax.solver.passes import over_mesh
     from panda_jax.features.store import Store, plan
+    from tests.distributed.test_processes import OPTIONS
+    from tests.generators.checkpoints import generator
     assert jax.process_count() == 2 and jax.device_count() == 4
     path, out = sys.argv[1:3]
     read, plain = set(), sources.NpySource._read
@@ -140,26 +146,49 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
       K, _ = over_mesh(held.whole(), function=moments.position_moments, mesh=held.mesh, precision='highest')
     K = np.asarray(K) / found.scale**2
     print('read', sorted(read))
-    from tests.distributed.test_processes import OPTIONS
     fits = {name: panda_jax.fit(path, **options) for name, options in OPTIONS.items()}
     if processes.first():
       np.savez(out + '/found.npz', energies=found.energies, mean=found.mean, K=K, scale=found.scale)
       for name, result in fits.items():
         result.factors.save(f'{out}/{name}.npz')
+    drawn, draws = set(), seeds.draws
+    def noted(generator, numbers):
+      numbers = [*numbers]
+      drawn.update(numbers)
+      return draws(generator, numbers)
+    seeds.draws = noted
+    network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
+    source = GeneratorSource(network, 4, samples=25, seed=100, batch=4)
+    drawn.clear()  # the first, which every process looks at
+    result = panda_jax.fit(source, parts=3, store='source')
+    print('drawn', sorted(drawn))
+    if processes.first():
+      result.factors.save(out + '/generated.npz')
     """,
     path,
     out,
     devices=2,
   )
-  read = [next(line for line in text.splitlines() if line.startswith('read')) for text in said]
-  assert [json.loads(line.removeprefix('read')) for line in read] == [[*range(23)], [*range(23, 47)]]  # its own only
+  return path, out, said
+
+
+def printed(said, word):
+  """The list that each process printed behind a word."""
+  lines = [next(line for line in text.splitlines() if line.startswith(word)) for text in said]
+  return [json.loads(line.removeprefix(word)) for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_find_what_one_does(found):
+  path, out, said = found
+  assert printed(said, 'read') == [[*range(23)], [*range(23, 47)]]  # its own only
   alone = scan(as_source(path), 'position')
-  with np.load(out / 'found.npz') as found:
-    np.testing.assert_array_equal(found['energies'], alone.energies)
-    np.testing.assert_allclose(found['mean'], alone.mean, rtol=1e-12)
+  with np.load(out / 'found.npz') as sums:
+    np.testing.assert_array_equal(sums['energies'], alone.energies)
+    np.testing.assert_allclose(sums['mean'], alone.mean, rtol=1e-12)
     Z = FEATURES.reshape(47, 64, 16).astype(np.float64) - alone.mean
     K = np.einsum('nsc,ntc->st', Z, Z)
-    np.testing.assert_allclose(found['K'], K, atol=1e-6 * np.abs(K).max())
+    np.testing.assert_allclose(sums['K'], K, atol=1e-6 * np.abs(K).max())
   for name, options in OPTIONS.items():
     two, one = panda_jax.Factors.load(out / f'{name}.npz'), panda_jax.fit(path, **options)
     # A sample alone leaves the factors undetermined in a valley that is flat to the end, where the error is the same.
@@ -170,37 +199,12 @@ def test_two_processes_of_two_devices_find_what_one_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_each_process_makes_the_samples_of_its_own_seeds(tmp_path):
-  said = run_processes(
-    2,
-    """
-    import numpy as np, panda_jax
-    from panda_jax.converters.dialects import stylegan2
-    from panda_jax.generators import seeds
-    from panda_jax.generators.source import GeneratorSource
-    from tests.generators.checkpoints import generator
-    drawn, plain = set(), seeds.draws
-    def counted(generator, numbers):
-      numbers = [*numbers]
-      drawn.update(numbers)
-      return plain(generator, numbers)
-    seeds.draws = counted
-    network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
-    source = GeneratorSource(network, 4, samples=25, seed=100, batch=4)
-    drawn.clear()  # the first, which every process looks at
-    result = panda_jax.fit(source, parts=3, store='source')
-    print('drawn', sorted(drawn))
-    if processes.first():
-      result.factors.save(sys.argv[1])
-    """,
-    tmp_path / 'f.npz',
-    devices=2,
-  )
-  drawn = [next(line for line in text.splitlines() if line.startswith('drawn')) for text in said]
-  assert [json.loads(line.removeprefix('drawn')) for line in drawn] == [[*range(100, 112)], [*range(112, 125)]]
+def test_each_process_makes_the_samples_of_its_own_seeds(found):
+  _, out, said = found
+  assert printed(said, 'drawn') == [[*range(100, 112)], [*range(112, 125)]]
   network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
   here = panda_jax.fit(GeneratorSource(network, 4, samples=25, seed=100), parts=3)
-  there = panda_jax.Factors.load(tmp_path / 'f.npz')
+  there = panda_jax.Factors.load(out / 'generated.npz')
   assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5)
   assert there.provenance['sha256'] == here.factors.provenance['sha256']
   assert np.abs(there.parts - here.factors.parts).max() < 1e-3 * there.parts.max()
