@@ -196,7 +196,7 @@ def draw_curves(path: Path, table: dict) -> None:
 
 def _line_styles(methods: list[str]) -> dict[str, dict]:
   """Colours and markers: of the methods distinct, of ablations and controls grey."""
-  styles, series, greys = {}, itertools.cycle((*colours.SERIES, ('#7a5c00', '*'))), itertools.cycle('os^Dv<>')
+  styles, series, greys = {}, itertools.cycle(colours.MORE_SERIES), itertools.cycle('os^Dv<>')
   for method in methods:
     if method in ABLATIONS or method in CONTROLS:
       line = '--' if method in CONTROLS else '-'

@@ -6,6 +6,7 @@ PARTS = notebook.PALETTE  # and of what else has zeros
 HEAT = 'RdBu_r'  # of saliency: blue below the threshold, white at it, red above; its lightness tells them from it too
 DIFFERENCES = 'inferno'  # of edits, inside a region or outside: black where nothing changed
 INK, SOFT, FAINT = '#222222', '#6b6b6b', '#9a9a9a'  # words, notes, lines behind others
+GRID, FRAME = '#dddddd', '#666666'  # lines of plots behind all; of swatches and colour bars
 # Of curves; never without a marker of its own.
 SERIES = (
   ('#0072b2', 'o'),
@@ -16,6 +17,7 @@ SERIES = (
   ('#e69f00', 'P'),
   ('#000000', 'X'),
 )
+MORE_SERIES = (*SERIES, ('#7a5c00', '*'))  # of comparisons, which have more curves
 # Of parts over images. Found by a search around Okabe and Ito's colours: no two closer than 25 in CIELAB for readers
 # without any one kind of cone, twice that for others.
 OVERLAY = ((230, 138, 14), (0, 107, 196), (232, 240, 113), (170, 87, 151), (0, 131, 81), (2, 203, 255))

@@ -210,7 +210,7 @@ def parts_figure(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[fl
 def _plain(axes, title: str | None = None) -> None:
   """The same quiet look for every plot."""
   axes.spines[['top', 'right']].set_visible(False)
-  axes.grid(color='#dddddd', linewidth=0.6)
+  axes.grid(color=colours.GRID, linewidth=0.6)
   axes.set_axisbelow(True)
   if title:
     axes.set_title(title, fontsize=11, loc='left', color=colours.INK)

@@ -141,7 +141,7 @@ class Page:
   def swatch(self, left: float, middle: float, swatch: Swatch) -> None:
     side = round(0.8 * self.size)
     box = (left, middle - side // 2, left + side, middle - side // 2 + side)
-    self._pen.rectangle(box, fill=tuple(swatch.colour), outline='#666666')
+    self._pen.rectangle(box, fill=tuple(swatch.colour), outline=colours.FRAME)
     self.text((left + side + 0.5 * self.size, middle), swatch.text, 'lm')
 
   def bar(self, left: int, top: int, width: int, bar: Bar) -> None:
@@ -149,7 +149,7 @@ class Page:
     thick = round(0.8 * self.size)
     across = np.rint(np.linspace(0, len(bar.colours) - 1, width)).astype(int)
     self.paste(np.repeat(bar.colours[across][None], thick, axis=0), left, top)
-    self._pen.rectangle((left, top, left + width - 1, top + thick - 1), outline='#666666')
+    self._pen.rectangle((left, top, left + width - 1, top + thick - 1), outline=colours.FRAME)
     for place, tick in bar.ticks.items():
       x = left + place * (width - 1)
       self._pen.line((x, top + thick, x, top + thick + 4), fill=colours.INK)
