@@ -2,8 +2,8 @@
 
 import importlib
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from panda_jax.converters.dialects import FAMILIES, FORMATS
 
@@ -15,22 +15,6 @@ RELEASED = (
   'random and self-trained networks; of released files none was at hand, but their sizes and layers were built and run'
 )
 WIDTH = 120
-
-
-class Dialect(NamedTuple):
-  """A dialect: whose code wrote a checkpoint.
-
-  Attributes:
-    recognise: whether a checkpoint is of it, something that is true or not.
-    files: what people have of it.
-    checked: the outputs that conversions were compared with.
-    options: the parsers of what the user may tell as --option, by its name.
-  """
-
-  recognise: Callable[[Any], object]
-  files: str
-  checked: str
-  options: Mapping[str, Callable[[str, str], object]] = {}
 
 
 class Row(NamedTuple):

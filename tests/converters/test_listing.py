@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.conversion import recognised
 from panda_jax.converters.dialects import FAMILIES, FORMATS
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.listing import WIDTH, lines, rows
 from panda_jax.converters.projects import PROJECTS
 from panda_jax.errors import InputError
 from tests.commands.calls import call, run
 from tests.converters.test_networks import made
 from tests.generators import checkpoints, plain_biggan_codes, plain_stylegan3
+from tests.generators.checkpoints import checkpoint
 from tests.generators.plain_biggan_codes import Network
 from tests.generators.test_stylegan3 import SMALL
 
@@ -35,6 +39,21 @@ def test_every_dialect_has_a_line():
       assert (family, dialect) in told
   assert len(told) == len(set(told))
   assert {row.exports for row in rows()} == {'', *FORMATS}
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+def test_an_entry_is_all_that_a_new_dialect_needs(family, monkeypatch):
+  module = importlib.import_module(f'panda_jax.converters.dialects.{family}')
+  conversion, calls = Conversion(family, 'new', None, {}, {}), []
+  new = Dialect(lambda tried: 'new' in tried.tree, lambda *given: calls.append(given) or conversion, '.new', 'itself')
+  monkeypatch.setitem(module.DIALECTS, 'new', new)
+  found = checkpoint({'new': np.ones(3, np.float32)})
+  assert recognised(found, FAMILIES) == family
+  assert module.recognise(found) == 'new'
+  assert module.convert(found, 'raw', {'colour': 'red'}) is conversion
+  assert module.convert(found) is conversion
+  assert calls == [(found, 'raw', {'colour': 'red'}), (found, 'ema', {})]
+  assert (family, 'new', '.new') in [row[:3] for row in rows()]
 
 
 @pytest.mark.parametrize('row', [row for row in rows() if row.options], ids=lambda row: f'{row.family} {row.dialect}')

@@ -167,6 +167,8 @@ def test_every_problem_is_told_and_names_its_key():
     arrays = plain.arrays | {key: np.zeros((2, 3, 7, 1, 1), np.float32)}
     problems = converter.convert(checkpoint({'G_ema': module(plain, arrays)})).problems
     assert any(problem.startswith(f'{key}: expected') for problem in problems), (key, problems)
+    if key == converter.EMBEDDING:
+      continue  # it tells this family from StyleGAN3
     del arrays[key]
     problems = converter.convert(checkpoint({'G_ema': module(plain, arrays)})).problems
     assert problems, key

@@ -8,8 +8,8 @@ import reprlib
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import biggan_ajbrock, biggan_studiogan
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.dialects.spectral import take_folded
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indices, number
 from panda_jax.errors import InputError
@@ -23,42 +23,6 @@ SIGNATURE = r'generator\.(gen_z\.\w+|layers\.\d+\.(bn_\d|conv_\d|snconv1x1_\w+)\
 DEFAULTS = {'z_dim': 128, 'channel_width': 128, 'num_classes': 1000, 'attention_layer_position': 8, 'n_stats': 51}
 DEFAULTS |= {'eps': 1e-4}
 LEAST = {'num_classes': 1, 'n_stats': 2}  # a network with fewer is of another code
-
-
-DIALECTS = {
-  'huggingface': Dialect(
-    lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
-    'folder with pytorch_model.bin or model.safetensors, and config.json',
-    'its code: a random network of 128 pixels',
-  ),
-  'ajbrock': biggan_ajbrock.DIALECT,
-  'studiogan': biggan_studiogan.DIALECT,
-}
-EXPORTS: dict = {}  # the published codes divide by spectral norms, which the weights no longer have
-
-
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """The dialect of a BigGAN file, None if it is none."""
-  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The arrays and options of a BigGAN.
-
-  Args:
-    checkpoint: of a known dialect.
-    weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values. ajbrock: bn_eps, of the batch norms in blocks.
-
-  Raises:
-    InputError: an unknown option; for huggingface no config.json, or weights other than the averaged ones.
-  """
-  converters = {
-    'huggingface': _huggingface,
-    'ajbrock': biggan_ajbrock.convert,
-    'studiogan': biggan_studiogan.convert,
-  }
-  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
 
 
 def _huggingface(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
@@ -89,6 +53,22 @@ def _huggingface(checkpoint: Checkpoint, weights: str, given: dict[str, str]) ->
   if network.channel_width > kept:
     table.notes.append(f'generator.conv_to_rgb: of its {network.channel_width} channels only {kept} reach the image')
   return table.conversion('biggan', 'huggingface', network)
+
+
+DIALECTS = Dialects(
+  {
+    'huggingface': Dialect(
+      lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
+      _huggingface,
+      'folder with pytorch_model.bin or model.safetensors, and config.json',
+      'its code: a random network of 128 pixels',
+    ),
+    'ajbrock': biggan_ajbrock.DIALECT,
+    'studiogan': biggan_studiogan.DIALECT,
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
+EXPORTS: dict = {}  # the published codes divide by spectral norms, which the weights no longer have
 
 
 def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str], list[str]]:

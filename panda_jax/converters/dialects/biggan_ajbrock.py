@@ -4,9 +4,9 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.biggan_tables import Layout, has, made_options, sizes, take
 from panda_jax.converters.dialects.spectral import folded_half_step
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options, parsed_positive
 
@@ -38,16 +38,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return any(has(network.arrays, OWN) for network in networks(checkpoint.tree, SIGNATURE))
 
 
-DIALECT = Dialect(
-  recognise,
-  'G_ema.pth of BigGAN-PyTorch',
-  'its code: a random network of 64 pixels, hierarchical; other variants: plain numpy',
-  {'bn_eps': parsed_positive},
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See biggan.convert."""
+  """See base.Dialects.convert."""
   choices = {'bn_eps': 1e-5} | chosen_options(given, DIALECT.options)
   held, notes = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
   arrays = held.arrays
@@ -96,6 +88,15 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     elif ending == COUNTER:
       table.leave(key, 'it is 0: the statistics are running means')
   return table.conversion('biggan', NAME, options)
+
+
+DIALECT = Dialect(
+  recognise,
+  convert,
+  'G_ema.pth of BigGAN-PyTorch',
+  'its code: a random network of 64 pixels, hierarchical; other variants: plain numpy',
+  {'bn_eps': parsed_positive},
+)
 
 
 def _refuse_variants(table: Table, arrays: dict) -> None:

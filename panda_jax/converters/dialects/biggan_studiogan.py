@@ -2,9 +2,9 @@
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.biggan_tables import Layout, has, made_options, sizes, take
 from panda_jax.converters.dialects.spectral import folded
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options
 
@@ -36,15 +36,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return any(has(network.arrays, OWN) for network in networks(checkpoint.tree, SIGNATURE))
 
 
-DIALECT = Dialect(
-  recognise,
-  'model=G_ema-….pth of PyTorch-StudioGAN: big_resnet, big_resnet_deep_legacy, big_resnet_deep_studiogan',
-  'its code: random networks of 64 pixels, big_resnet and deep_legacy; the others: plain numpy',
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See biggan.convert."""
+  """See base.Dialects.convert."""
   chosen_options(given, DIALECT.options)
   held, notes = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G')
   arrays = held.arrays
@@ -91,6 +84,14 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     if key.endswith('.num_batches_tracked'):
       table.leave(key, 'a count of training steps')
   return table.conversion('biggan', NAME, options)
+
+
+DIALECT = Dialect(
+  recognise,
+  convert,
+  'model=G_ema-….pth of PyTorch-StudioGAN: big_resnet, big_resnet_deep_legacy, big_resnet_deep_studiogan',
+  'its code: random networks of 64 pixels, big_resnet and deep_legacy; the others: plain numpy',
+)
 
 
 def _refuse_variants(table: Table, arrays: dict) -> None:

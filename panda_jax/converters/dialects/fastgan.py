@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.dialects.snapshots import disagreements, opened
 from panda_jax.converters.dialects.spectral import take_folded
 from panda_jax.converters.limits import shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of, size_of
 from panda_jax.errors import InputError
@@ -35,31 +35,27 @@ BLOCKS = {
 }
 
 
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """'projected-gan', if the file is a FastGAN of that layout."""
-  return 'projected-gan' if networks(checkpoint.tree, SIGNATURE) else None
-
-
-DIALECTS = {
-  'projected-gan': Dialect(
-    recognise, '.pkl of Projected GAN; state dicts', 'its code: a random network of 128 pixels; variants: plain numpy'
-  )
-}
-EXPORTS: dict = {}
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The generator's options and arrays; `weights` chooses G_ema or G.
-
-  Raises:
-    InputError: the snapshot does not hold those weights; an option, as there are none.
-  """
-  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
+def _projected_gan(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  module, table = opened(checkpoint, SIGNATURE, weights, given, CLASSES)
   network = _options(module, table)
   if network is not None:
     table.problems += disagreements(module, _told(network))
     _take(module, network, table)
   return table.conversion('fastgan', 'projected-gan', network)
+
+
+DIALECTS = Dialects(
+  {
+    'projected-gan': Dialect(
+      lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
+      _projected_gan,
+      '.pkl of Projected GAN; state dicts',
+      'its code: a random network of 128 pixels; variants: plain numpy',
+    )
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
+EXPORTS: dict = {}
 
 
 def _block(arrays: dict, size: int, conditional: bool) -> tuple[tuple[str, str, str], ...] | None:

@@ -8,7 +8,7 @@ from panda_jax.errors import InputError, brief, described
 from panda_jax.files.records import parsed_json
 from panda_jax.generators import bounds, registry
 
-DIALECT = 'panda-jax'
+NAME = 'panda-jax'
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
@@ -38,7 +38,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   if options is not None and not fits(options, problems):
     options = None
   names = {name: name for name in checkpoint.tree}
-  return Conversion(told['family'], DIALECT, options, dict(checkpoint.tree), names, problems=problems)
+  return Conversion(told['family'], NAME, options, dict(checkpoint.tree), names, problems=problems)
 
 
 def _told(checkpoint: Checkpoint) -> dict:

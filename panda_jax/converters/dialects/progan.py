@@ -7,8 +7,8 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, progan_tensorflow
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, widths_by_size
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
   Entry,
@@ -34,38 +34,6 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
     all(any(pattern.fullmatch(str(key)) for key in arrays) for pattern in patterns)
     for arrays in genforce.candidates(checkpoint).values()
   )
-
-
-DIALECTS = {
-  'genforce': Dialect(
-    _is_genforce,
-    '.pth',
-    'its code: a random network of 32 pixels',
-    {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count},
-  ),
-  'tensorflow': progan_tensorflow.DIALECT,
-}
-
-
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """The dialect of a ProGAN file, None if it is none."""
-  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The arrays and options of a ProGAN.
-
-  Args:
-    checkpoint: of a known dialect.
-    weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values. genforce: final_tanh and fused_scale (true or false), label_size (a count);
-      the file shows fused_scale by itself wherever an up-sampling layer changes the number of channels.
-
-  Raises:
-    InputError: an unknown option; weights that the file has not got.
-  """
-  converters = {'genforce': _genforce, 'tensorflow': progan_tensorflow.convert}
-  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
 
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
@@ -108,6 +76,21 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   table.take(_entries(made, fused))
   genforce.leave_grown(table, 'output', blocks)
   return table.conversion(FAMILY, 'genforce', made)
+
+
+DIALECTS = Dialects(
+  {
+    'genforce': Dialect(
+      _is_genforce,
+      _genforce,
+      '.pth',
+      'its code: a random network of 32 pixels',
+      {'final_tanh': parsed_bool, 'fused_scale': parsed_bool, 'label_size': parsed_count},
+    ),
+    'tensorflow': progan_tensorflow.DIALECT,
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
 
 
 def _entries(options: ProGANOptions, fused: bool):

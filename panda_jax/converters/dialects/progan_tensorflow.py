@@ -8,9 +8,9 @@ import math
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by
 from panda_jax.converters.limits import shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, check_grown, chosen_options, fits, size_of
 from panda_jax.generators.progan import ProGANOptions
 
@@ -23,11 +23,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_paper')
 
 
-DIALECT = Dialect(recognise, '.pkl of TensorFlow', 'its code: random networks of 32 pixels; variants: plain numpy')
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See progan.convert."""
+  """See base.Dialects.convert."""
   chosen_options(given, DIALECT.options)
   source = Source(checkpoint, weights, {})
   arrays, table, arguments = source.arrays, source.table, source.arguments
@@ -80,6 +77,11 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   source.take([Entry('ToRGB_lod0/bias', 'rgb.bias', (channels,))])
   source.leave_coarse('', len(names) // 2)
   return source.finish(FAMILY, options)
+
+
+DIALECT = Dialect(
+  recognise, convert, '.pkl of TensorFlow', 'its code: random networks of 32 pixels; variants: plain numpy'
+)
 
 
 def _names(resolution: int, up: str) -> list[str]:

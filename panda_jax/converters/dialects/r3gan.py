@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.dialects.snapshots import disagreements, opened
 from panda_jax.converters.limits import Unknown, listed
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import (
   MOST_BLOCKS,
@@ -32,26 +32,8 @@ CLASSES = (
 )
 
 
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """'r3gan', if the file is an R3GAN of its authors' layout."""
-  return 'r3gan' if networks(checkpoint.tree, SIGNATURE) else None
-
-
-DIALECTS = {
-  'r3gan': Dialect(
-    recognise, '.pkl of its authors; state dicts', 'its code: random networks of 32 pixels; variants: plain numpy'
-  )
-}
-EXPORTS: dict = {}
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The generator's options and arrays; `weights` chooses G_ema or G.
-
-  Raises:
-    InputError: the snapshot does not hold those weights; an option, as there are none.
-  """
-  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
+def _r3gan(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  module, table = opened(checkpoint, SIGNATURE, weights, given, CLASSES)
   arrays = module.state_dict
   network = _options(arrays, table)
   if network is not None:
@@ -61,6 +43,20 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   if half:
     table.notes.append(f'{len(half)} of its stages run in half precision in the original, and in float32 here')
   return table.conversion('r3gan', 'r3gan', network)
+
+
+DIALECTS = Dialects(
+  {
+    'r3gan': Dialect(
+      lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
+      _r3gan,
+      '.pkl of its authors; state dicts',
+      'its code: random networks of 32 pixels; variants: plain numpy',
+    )
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
+EXPORTS: dict = {}
 
 
 def _is_half(value: object) -> bool:

@@ -10,7 +10,7 @@ from panda_jax.converters.tables import Table, chosen_options
 
 
 def opened(
-  checkpoint: Checkpoint, signature: str, weights: str, options: Mapping[str, str] | None, classes: str
+  checkpoint: Checkpoint, signature: str, weights: str, given: dict[str, str], classes: str
 ) -> tuple[Module, Table]:
   """The generator that the user asked for, and the table of its arrays, with notes.
 
@@ -18,13 +18,13 @@ def opened(
     checkpoint: with such a generator.
     signature: see networks.networks.
     weights: 'ema' or 'raw'.
-    options: the user's --option values, of which these dialects have none.
+    given: the user's --option values, of which these dialects have none.
     classes: see networks.chosen.
 
   Raises:
     InputError: see networks.chosen; an option.
   """
-  chosen_options(dict(options or {}), {})
+  chosen_options(given, {})
   network, notes = chosen(checkpoint, signature, weights, 'G_ema', 'G', classes)
   table = Table(network.arrays)
   table.notes += notes

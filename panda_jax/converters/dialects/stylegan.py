@@ -7,8 +7,8 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan_tensorflow
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, widths_by_size
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   FUSED_FROM,
   MOST_BLOCKS,
@@ -37,42 +37,10 @@ def _is_genforce(checkpoint: Checkpoint) -> bool:
   return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
 
 
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """The dialect of a StyleGAN file, None if it is none."""
-  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
-
-
 def _parsed_fused(key: str, text: str) -> str:
   if text.lower() not in ('auto', 'true', 'false'):
     raise InputError('--option', f'{key}={text}', 'it is none of auto, true and false', f'give {key}=auto')
   return text.lower()
-
-
-DIALECTS = {
-  'genforce': Dialect(
-    _is_genforce,
-    '.pth',
-    'its code: random networks of 64 and 128 pixels',
-    {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive},
-  ),
-  'tensorflow': stylegan_tensorflow.DIALECT,
-}
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The arrays and options of a StyleGAN.
-
-  Args:
-    checkpoint: of a known dialect.
-    weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values. genforce: fused_scale (auto, true or false), final_tanh (true or false),
-      mapping_lr_mul.
-
-  Raises:
-    InputError: an unknown option; weights that the file has not got.
-  """
-  converters = {'genforce': _genforce, 'tensorflow': stylegan_tensorflow.convert}
-  return converters[recognise(checkpoint)](checkpoint, weights, options or {})
 
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
@@ -120,6 +88,21 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   table.take(_entries(made, choices['fused_scale']))
   genforce.leave_grown(table, 'synthesis.output', blocks)
   return table.conversion(FAMILY, 'genforce', made)
+
+
+DIALECTS = Dialects(
+  {
+    'genforce': Dialect(
+      _is_genforce,
+      _genforce,
+      '.pth',
+      'its code: random networks of 64 and 128 pixels',
+      {'fused_scale': _parsed_fused, 'final_tanh': parsed_bool, 'mapping_lr_mul': parsed_positive},
+    ),
+    'tensorflow': stylegan_tensorflow.DIALECT,
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
 
 
 def _places(i: int, rows: int, last: str) -> list[tuple[str, int, int]]:

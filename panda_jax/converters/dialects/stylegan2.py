@@ -12,9 +12,9 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import (
   Table,
   backwards,
@@ -47,46 +47,6 @@ GENFORCE = Layout(
 def _is_genforce(checkpoint: Checkpoint) -> bool:
   pattern = re.compile(r'synthesis\.(early_layer\.\w+|layer\d+\.(noise_strength|filter\.kernel))')
   return any(pattern.fullmatch(str(key)) for arrays in genforce.candidates(checkpoint).values() for key in arrays)
-
-
-DIALECTS = {
-  'genforce': Dialect(
-    _is_genforce,
-    '.pth',
-    'its code: a random network of 64 pixels; variants: plain numpy',
-    {'final_tanh': parsed_bool, 'demodulate': parsed_bool, 'mapping_lr_mul': parsed_positive},
-  ),
-  'nvlabs': stylegan2_nvlabs.DIALECT,
-  'rosinality': stylegan2_rosinality.DIALECT,
-  'tensorflow': stylegan2_tensorflow.DIALECT,
-}
-
-
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """The dialect of a StyleGAN2 file, None if it is none."""
-  return next((name for name, dialect in DIALECTS.items() if dialect.recognise(checkpoint)), None)
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The arrays and options of a StyleGAN2.
-
-  Args:
-    checkpoint: of a known dialect.
-    weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values. genforce: final_tanh, demodulate (true or false), mapping_lr_mul; rosinality:
-      mapping_lr_mul.
-
-  Raises:
-    InputError: an unknown option; weights that the file has not got.
-  """
-  dialect = recognise(checkpoint)
-  converters = {
-    'genforce': _genforce,
-    'nvlabs': stylegan2_nvlabs.convert,
-    'rosinality': stylegan2_rosinality.convert,
-    'tensorflow': stylegan2_tensorflow.convert,
-  }
-  return converters[dialect](checkpoint, weights, options or {})
 
 
 def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
@@ -132,6 +92,23 @@ def _genforce(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Co
   genforce.take_mean(table, options)
   table.take(entries(options, GENFORCE))
   return table.conversion('stylegan2', 'genforce', options)
+
+
+DIALECTS = Dialects(
+  {
+    'genforce': Dialect(
+      _is_genforce,
+      _genforce,
+      '.pth',
+      'its code: a random network of 64 pixels; variants: plain numpy',
+      {'final_tanh': parsed_bool, 'demodulate': parsed_bool, 'mapping_lr_mul': parsed_positive},
+    ),
+    'nvlabs': stylegan2_nvlabs.DIALECT,
+    'rosinality': stylegan2_rosinality.DIALECT,
+    'tensorflow': stylegan2_tensorflow.DIALECT,
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
 
 
 def _filters(architecture: str, rows: int) -> list[str]:

@@ -9,10 +9,10 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, unlike, widths_by_size
 from panda_jax.converters.limits import listed, shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
@@ -121,16 +121,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return bool(networks(checkpoint.tree, SIGNATURE))
 
 
-DIALECT = Dialect(
-  recognise,
-  '.pkl of modules; state dicts; modules in torch files; StyleGAN2-ADA, stylegan3',
-  'its code: random networks of 64 pixels, and conditional of 32; a trained one of 64; variants: plain numpy',
-  {name: parsed for name, (parsed, _) in STATED.items()},  # of state dicts
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See stylegan2.convert."""
+  """See base.Dialects.convert."""
   network, notes = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G', CLASSES)
   stated = chosen_options(given, DIALECT.options if network.bare else {})
   arrays = network.arrays
@@ -203,6 +195,15 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   table.take(entries(options, LAYOUT))
   table.take(_skip_entries(options))
   return table.conversion('stylegan2', 'nvlabs', options)
+
+
+DIALECT = Dialect(
+  recognise,
+  convert,
+  '.pkl of modules; state dicts; modules in torch files; StyleGAN2-ADA, stylegan3',
+  'its code: random networks of 64 pixels, and conditional of 32; a trained one of 64; variants: plain numpy',
+  {name: parsed for name, (parsed, _) in STATED.items()},  # of state dicts
+)
 
 
 def _as_module(arrays: dict, choices: dict) -> Module:

@@ -6,9 +6,9 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
 from panda_jax.converters.foreign import Exported, check_needs, unlike, widths_by_size
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
@@ -50,16 +50,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return bool(networks(checkpoint.tree, SIGNATURE))
 
 
-DIALECT = Dialect(
-  recognise,
-  '.pt; pSp and e4e',
-  'its code: random networks of 32 pixels, with and without noise, and inside of pSp; variants: plain numpy',
-  {'mapping_lr_mul': parsed_positive, 'noise_seed': parsed_count},
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See stylegan2.convert."""
+  """See base.Dialects.convert."""
   choices = {'mapping_lr_mul': 0.01} | chosen_options(given, DIALECT.options)
   network, notes = chosen(checkpoint, SIGNATURE, weights, AVERAGED, LATEST)
   arrays = dict(network.arrays)
@@ -120,6 +112,15 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     raise InputError('--option', f'noise_seed={choices["noise_seed"]}', problem, 'leave this option out')
   table.take(entry for entry in entries(options, LAYOUT) if stored or not entry.key.startswith('noises.'))
   return table.conversion('stylegan2', 'rosinality', options)
+
+
+DIALECT = Dialect(
+  recognise,
+  convert,
+  '.pt; pSp and e4e',
+  'its code: random networks of 32 pixels, with and without noise, and inside of pSp; variants: plain numpy',
+  {'mapping_lr_mul': parsed_positive, 'noise_seed': parsed_count},
+)
 
 
 def _filters(rows: int) -> list[str]:

@@ -9,9 +9,9 @@ import re
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by, mapping_sizes, take_mapping, taps_of
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import Entry, check_grown, chosen_options, fits
 from panda_jax.generators.layers import ACTIVATIONS
 from panda_jax.generators.stylegan2 import StyleGAN2Options
@@ -51,13 +51,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_main')
 
 
-DIALECT = Dialect(
-  recognise, '.pkl of TensorFlow', 'its code: random networks, stylegan2 and stylegan2-ada; variants: plain numpy'
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See stylegan2.convert."""
+  """See base.Dialects.convert."""
   chosen_options(given, DIALECT.options)
   source = Source(checkpoint, weights, FUNCTIONS)
   arrays, table, arguments = source.arrays, source.table, source.arguments
@@ -120,6 +115,14 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     table.leave('lod', 'of no effect on a network that did not grow')
   source.note_truncation(arguments.value('truncation_psi', 0.5), arguments.value('truncation_cutoff', None))
   return source.finish(FAMILY, options)
+
+
+DIALECT = Dialect(
+  recognise,
+  convert,
+  '.pkl of TensorFlow',
+  'its code: random networks, stylegan2 and stylegan2-ada; variants: plain numpy',
+)
 
 
 def _architecture(arrays: dict, resolution: int) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.foreign import Exported
 from panda_jax.converters.limits import listed, shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
   Entry,
@@ -91,34 +91,9 @@ STATED = {
 }
 
 
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """'nvlabs', if the file holds a StyleGAN3."""
-  return 'nvlabs' if networks(checkpoint.tree, SIGNATURE) else None
-
-
-DIALECTS = {
-  'nvlabs': Dialect(
-    recognise,
-    '.pkl of modules; state dicts; modules in torch files',
-    'its code: random networks -T and -R of 64 pixels',
-    {name: parser for name, (parser, _) in STATED.items()},  # of state dicts
-  )
-}
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The generator's options and arrays; `weights` chooses G_ema or G.
-
-  Args:
-    checkpoint: of this layout.
-    weights: 'ema', the averaged ones if there are any, or 'raw'.
-    options: the user's --option values, those of `STATED`; a module tells them itself.
-
-  Raises:
-    InputError: the file does not hold those weights; an unknown option.
-  """
+def _nvlabs(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
   held, more = chosen(checkpoint, SIGNATURE, weights, 'G_ema', 'G', CLASSES)
-  stated = chosen_options(options or {}, DIALECTS['nvlabs'].options if held.bare else {})
+  stated = chosen_options(given, DIALECTS['nvlabs'].options if held.bare else {})
   module = held.module
   if held.bare:
     module, told = _as_module(module.state_dict, stated)
@@ -139,6 +114,20 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
   if transform is not None and not np.array_equal(transform, np.eye(3)):
     table.notes.append('the file stores a transform of the image, which is kept')
   return table.conversion('stylegan3', 'nvlabs', network)
+
+
+DIALECTS = Dialects(
+  {
+    'nvlabs': Dialect(
+      lambda checkpoint: networks(checkpoint.tree, SIGNATURE),
+      _nvlabs,
+      '.pkl of modules; state dicts; modules in torch files',
+      'its code: random networks -T and -R of 64 pixels',
+      {name: parser for name, (parser, _) in STATED.items()},  # of state dicts
+    )
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
 
 
 def _as_module(arrays: dict, stated: dict) -> tuple[Module, list[str]]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.dialects.base import Dialect
 from panda_jax.converters.dialects.tensorflow import Source, is_built_by, mapping_sizes, take_mapping, taps_of
 from panda_jax.converters.limits import shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.tables import FUSED_FROM, Entry, check_grown, chosen_options, fits, shape_of, size_of
 from panda_jax.generators.bounds import Taps
 from panda_jax.generators.stylegan import StyleGANOptions
@@ -23,13 +23,8 @@ def recognise(checkpoint: Checkpoint) -> bool:
   return is_built_by(checkpoint, 'G_style')
 
 
-DIALECT = Dialect(
-  recognise, '.pkl of TensorFlow', 'its code: random networks of 32 and 128 pixels; variants: plain numpy'
-)
-
-
 def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
-  """See stylegan.convert."""
+  """See base.Dialects.convert."""
   chosen_options(given, DIALECT.options)
   source = Source(checkpoint, weights, FUNCTIONS)
   arrays, table, arguments = source.arrays, source.table, source.arguments
@@ -87,6 +82,11 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   psi, cutoff = arguments.value('truncation_psi', 0.7), arguments.value('truncation_cutoff', 8)
   source.note_truncation(None if cutoff is None else psi, cutoff)  # without a cutoff this family truncates nothing
   return source.finish(FAMILY, options)
+
+
+DIALECT = Dialect(
+  recognise, convert, '.pkl of TensorFlow', 'its code: random networks of 32 and 128 pixels; variants: plain numpy'
+)
 
 
 def _names(resolution: int) -> list[str]:

@@ -11,10 +11,10 @@ import numpy as np
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
+from panda_jax.converters.dialects.base import Dialect, Dialects
 from panda_jax.converters.dialects.snapshots import opened
 from panda_jax.converters.dialects.stylegan3 import dense, synthesis_entries
 from panda_jax.converters.limits import shown
-from panda_jax.converters.listing import Dialect
 from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of
 from panda_jax.errors import InputError
@@ -34,27 +34,14 @@ COMMON = 'filter_size', 'lrelu_upsampling'
 MISSING = object()
 
 
-def recognise(checkpoint: Checkpoint) -> str | None:
-  """'stylegan-xl', if the file is a snapshot of a StyleGAN-XL: its embedding of classes has no bias."""
+def _is_stylegan_xl(checkpoint: Checkpoint) -> bool:
+  """Whether it is a snapshot of a StyleGAN-XL: its embedding of classes has no bias."""
   found = [network.arrays for network in networks(checkpoint.tree, SIGNATURE) if not network.bare]
-  return 'stylegan-xl' if any(EMBEDDING in a and 'mapping.embed.bias' not in a for a in found) else None
+  return any(EMBEDDING in a and 'mapping.embed.bias' not in a for a in found)
 
 
-DIALECTS = {
-  'stylegan-xl': Dialect(
-    recognise, '.pkl of its authors', 'its code: random stem and super-resolution; variants: plain numpy'
-  )
-}
-EXPORTS: dict = {}
-
-
-def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
-  """The generator's options and arrays; `weights` chooses G_ema or G.
-
-  Raises:
-    InputError: the snapshot does not hold those weights; an option, as there are none.
-  """
-  module, table = opened(checkpoint, SIGNATURE, weights, options, CLASSES)
+def _stylegan_xl(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
+  module, table = opened(checkpoint, SIGNATURE, weights, given, CLASSES)
   told = _Told(module, table.problems)
   names = _names(module, table.problems)
   network = _options(module, told, names, table) if names else None
@@ -75,6 +62,20 @@ def convert(checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str
     if transform is not None and not np.array_equal(transform, np.eye(3)):
       table.notes.append('the file stores a transform of the image, which is kept')
   return table.conversion('stylegan_xl', 'stylegan-xl', network)
+
+
+DIALECTS = Dialects(
+  {
+    'stylegan-xl': Dialect(
+      _is_stylegan_xl,
+      _stylegan_xl,
+      '.pkl of its authors',
+      'its code: random stem and super-resolution; variants: plain numpy',
+    )
+  }
+)
+recognise, convert = DIALECTS.recognise, DIALECTS.convert
+EXPORTS: dict = {}
 
 
 def _names(module: Module, problems: list[str]) -> list[str]:

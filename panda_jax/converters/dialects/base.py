@@ -1,0 +1,46 @@
+"""What a dialect is, and how a family chooses among those that it has."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.checkpoint import Checkpoint
+
+
+class Dialect(NamedTuple):
+  """A dialect: whose code wrote a checkpoint.
+
+  Attributes:
+    recognise: whether a checkpoint is of it, something that is true or not.
+    convert: makes a Conversion from a checkpoint, 'ema' or 'raw', and the user's --option values.
+    files: what people have of it.
+    checked: the outputs that conversions were compared with.
+    options: the parsers of what the user may tell as --option, by its name.
+  """
+
+  recognise: Callable[[Checkpoint], object]
+  convert: Callable[[Checkpoint, str, dict[str, str]], Conversion]
+  files: str
+  checked: str
+  options: Mapping[str, Callable[[str, str], object]] = {}
+
+
+class Dialects(dict[str, Dialect]):
+  """The dialects of a family, by name, in the order in which they are tried."""
+
+  def recognise(self, checkpoint: Checkpoint) -> str | None:
+    """The name of the dialect of a checkpoint, None if it is of none."""
+    return next((name for name, dialect in self.items() if dialect.recognise(checkpoint)), None)
+
+  def convert(self, checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
+    """The arrays and options of a generator.
+
+    Args:
+      checkpoint: of one of the dialects.
+      weights: 'ema', the averaged ones if there are any, or 'raw'.
+      options: the user's --option values, of those that the dialect has.
+
+    Raises:
+      InputError: an unknown option; weights that the file has not got.
+    """
+    return self[self.recognise(checkpoint)].convert(checkpoint, weights, options or {})
