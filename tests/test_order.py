@@ -23,6 +23,7 @@ ORDER = (
   'workdir',
   'editing',
   'regions',
+  'inversion',
   'pictures',
   'rivals',
   'catalog',

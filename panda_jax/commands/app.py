@@ -5,6 +5,7 @@ import signal
 from absl import flags
 
 from panda_jax.commands import options as shared
+from panda_jax.commands import requests
 from panda_jax.errors import InputError, Interrupted
 
 ARGUMENTS = 'WORKDIR ...'
@@ -45,13 +46,13 @@ def define(values: flags.FlagValues) -> None:
 
 def samples_of(given: flags.FlagValues, opened):
   """What is shown: samples of seeds, of a class if one is given, or those of a file."""
-  from panda_jax.generators import latent_files
   from panda_jax.generators.labels import each, parsed_labels
   from panda_jax.results.samples import Samples
 
   labels = parsed_labels(given.labels)
   if given.latents is not None:
-    return Samples(given=latent_files.read(given.latents, opened.needed_generator(), given.space), labels=labels)
+    read = requests.read_latents(given.latents, opened.needed_generator(), given.space, given.labels)
+    return Samples(given=read, labels=labels)
   if given.space is not None:
     raise InputError('space', given.space, 'there is no file that it could be of', 'give --latents=FILE too')
   return Samples(labels=each(labels, 1))

@@ -49,6 +49,7 @@ def define(values: flags.FlagValues) -> None:
   shared.samples(values, requests.SEEDS)
   shared.noise(values)
   shared.drop_rgb(values)
+  shared.compose(values)
   shared.workdir(values)
   shared.moved_generator(values)
   shared.out(values, 'WORKDIR/edits/ and a name made of the flags')
@@ -69,6 +70,7 @@ def options_of(options: flags.FlagValues, call, progress):
   return EditOptions(
     noise=options.noise,
     drop_rgb=options.drop_rgb,
+    compose=options.compose,
     overwrite=options.overwrite,
     command=call.text,
     on_samples=progress.samples_done,

@@ -82,7 +82,10 @@ def seeds(values: flags.FlagValues, default: str | None = None) -> None:
 def latents(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': SAMPLES}
   flags.DEFINE_string(
-    'latents', None, 'Samples in place of --seeds: a .npy file of z, w or w+, or a projected_w.npz.', **given
+    'latents',
+    None,
+    'Samples in place of --seeds: a .npy file of z, w or w+, a projected_w.npz, or a folder of `invert`.',
+    **given,
   )
   flags.DEFINE_enum(
     'space',
@@ -112,6 +115,17 @@ def statistics(values: flags.FlagValues, default: int, whose: str, what: str) ->
 
 def noise(values: flags.FlagValues, kinds: Sequence[str] = ('const', 'none')) -> None:
   flags.DEFINE_enum('noise', 'const', [*kinds], 'Noise inputs of the layers.', flag_values=values, module_name=IMAGES)
+
+
+def compose(values: flags.FlagValues) -> None:
+  flags.DEFINE_enum(
+    'compose',
+    'difference',
+    ['difference', 'generated'],
+    "Of photographs that were inverted: add what the edit changes to the photograph, or show the generator's picture.",
+    flag_values=values,
+    module_name=IMAGES,
+  )
 
 
 def drop_rgb(values: flags.FlagValues) -> None:

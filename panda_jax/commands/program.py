@@ -25,6 +25,7 @@ COMMANDS = {
   'sample': 'write images, latents and feature maps of a generator',
   'edit': 'edit images with the parts and appearances of a fit',
   'remove': 'remove a part from images',
+  'invert': 'turn photographs into latents, or features, that can be edited',
   'refine': 'refine the parts of a fit for single samples',
   'saliency': 'show where appearances are in images',
   'report': 'write a page with all results of a workdir',

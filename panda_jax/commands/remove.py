@@ -22,6 +22,7 @@ def define(values: flags.FlagValues) -> None:
   shared.statistics(values, EDIT_STATISTICS, 'fit', 'background and strength are found')
   shared.noise(values)
   shared.drop_rgb(values)
+  shared.compose(values)
   shared.workdir(values)
   shared.moved_generator(values)
   shared.name(values, 'Name of the folder; if left out, remove-part, the number and the flags that were given.')

@@ -15,6 +15,7 @@ from panda_jax.generators import latent_files
 from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
+from panda_jax.inversion.files import Inverted, is_inverted, load_inverted
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
@@ -23,7 +24,7 @@ BETWEEN = '/'  # several edits
 LONGEST_NAME = 100  # characters of a folder's name
 FILES = ('.npy', '.npz', '.png')
 # Flags of edits and removals that the name of a folder tells.
-DISTINCT = 'combine', 'feather', 'mask', 'latents', 'space', 'labels', 'noise', 'drop_rgb'
+DISTINCT = 'combine', 'feather', 'mask', 'latents', 'space', 'labels', 'noise', 'drop_rgb', 'compose'
 STRENGTHS = 'give --alpha=3, --alpha=-3,0,3 for a sweep, or --alpha=3/-2 for two edits'
 MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that make an edit anew
 
@@ -136,15 +137,25 @@ def given_generator(options: Any):
   return load_generator(options.generator)
 
 
-def given_latents(options: Any, generator) -> Latents | None:
-  """What --latents holds, in the --space that it is in; None without it."""
+def given_latents(options: Any, generator) -> Latents | Inverted | None:
+  """What --latents holds, in the --space that it is in, or photographs that were inverted; None without it."""
   if options.latents is not None:
     if options.seeds is not None:
       raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
-    return latent_files.read(options.latents, generator, options.space)
+    return read_latents(options.latents, generator, options.space, options.labels)
   if options.space is not None:
     raise InputError('space', options.space, 'there is no file that it could be of', 'give --latents=FILE too')
   return None
+
+
+def read_latents(path: str, generator, space: str | None, labels: object = None) -> Latents | Inverted:
+  """A file of latents, or the folder of an inversion, which says itself what it holds."""
+  if not is_inverted(path):
+    return latent_files.read(path, generator, space)
+  for name, value in (('space', space), ('labels', labels)):
+    if value is not None:
+      raise InputError(name, value, 'an inversion says it itself', 'leave it out')
+  return load_inverted(path, generator)
 
 
 def drawn(options: Any, generator) -> Latents:
@@ -158,7 +169,11 @@ def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None
   if options.latents is None and options.space is None:
     named = options.seeds is not None or seeds is None
     return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds') if named else seeds), labels=labels)
-  return Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
+  samples = Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
+  if samples.noise is not None and 'noise' in options and options['noise'].present and options.noise != samples.noise:
+    problem = f'the photographs were inverted with noise {samples.noise}'
+    raise InputError('noise', options.noise, problem, 'leave it out, or invert again')
+  return samples
 
 
 def given_to_explain(options: Any, opened: FinishedFit, seeds: Sequence[int]) -> tuple[Samples | None, str | None]:
@@ -333,7 +348,7 @@ def distinction(options: Any, *names: str) -> str:
     if value == options[name].default:
       continue
     text = '' if value is True else f'{value:g}' if isinstance(value, float) else str(value)
-    text = Path(text).stem if text.endswith(FILES) else text
+    text = Path(text).stem if text.endswith(FILES) or name == 'latents' else text
     words += f'-{name}{"-" * (text[:1].isalpha())}{text.replace(",", "_")}'
   return words
 

@@ -14,7 +14,7 @@ from flax import nnx
 from panda_jax.editing.edits import AnyEdit, Composed, Edit, compose, layer_rms, make_edit, offset, sweep_length
 from panda_jax.errors import InputError
 from panda_jax.generators.base import checked_layer
-from panda_jax.generators.protocol import Generator
+from panda_jax.generators.protocol import Generator, Held, driving
 from panda_jax.generators.structure import Compiled, plain, split
 
 __all__ = [
@@ -115,8 +115,17 @@ class Editor:
       return self._programs[which](self._arrays, *args)
 
   def state(self, latents):
-    """The generator's state at the layer, for latents of N samples."""
-    return self._run(0, latents)
+    """The generator's state at the layer, for latents of N samples; the one that these hold, if they do.
+
+    Raises:
+      InputError: the state that they hold is at another layer.
+    """
+    if not isinstance(latents, Held):
+      return self._run(0, latents)
+    if latents.layer != self.layer:
+      problem = f'they hold features at layer {latents.layer}, and edits here are at layer {self.layer}'
+      raise InputError('latents', 'inverted', problem, f'invert again with --layer={self.layer}')
+    return latents.state
 
   def resumed(self, latents, state, edits: AnyEdit | Sequence[AnyEdit]) -> jax.Array:
     """Images (N, h, w, channels) of N samples given their state; each gets the edit, or sample i edits[i].
@@ -124,7 +133,8 @@ class Editor:
     One compiled call, with a cost of less than 5 % above that of resuming alone.
     """
     listed = [edits] * _count(latents) if isinstance(edits, Edit | Composed) else edits
-    return self._run(1, latents, state, self._table([_Row(edit, i, None, i) for i, edit in enumerate(listed)]))
+    rows = [_Row(edit, i, None, i) for i, edit in enumerate(listed)]
+    return self._run(1, driving(latents), state, self._table(rows))
 
   def images(self, latents, edits: AnyEdit | Sequence[AnyEdit]) -> EditResult:
     """Original and edited pictures of N samples.
@@ -166,6 +176,7 @@ class Editor:
 
   def _all(self, latents, state, rows: list['_Row']) -> np.ndarray:
     """The pictures of rows, in calls of equal numbers of images."""
+    latents = driving(latents)
     calls = -(-len(rows) // self._most(latents))
     size = -(-len(rows) // calls)
     filled = rows + rows[-1:] * (calls * size - len(rows))
@@ -198,7 +209,7 @@ class Editor:
       size = getattr(self.generator, 'image_size', None)
       if size is None:
         one = _taken(latents, np.array([0]))
-        size = self.generator.run_from(one, self.state(one), self.layer).shape[1:3]
+        size = self.generator.run_from(driving(one), self.state(one), self.layer).shape[1:3]
       self._pixels = int(np.prod(size))
     return max(1, min(MOST_IMAGES, BATCH_PIXELS // self._pixels))
 

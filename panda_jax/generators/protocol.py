@@ -36,6 +36,27 @@ class State:
     return dataclasses.replace(self, **changes)
 
 
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Held:
+  """Latents with a state that stands in for what the layers before it make of them: inverted features.
+
+  Attributes:
+    latents: of N samples, which drive the layers from there on.
+    state: at the layer.
+    layer: the split point of the state.
+  """
+
+  latents: Latents
+  state: State
+  layer: int = dataclasses.field(metadata={'static': True})
+
+
+def driving(latents: Latents) -> Latents:
+  """What drives the layers after a state: the latents themselves, without the state that they may hold."""
+  return latents.latents if isinstance(latents, Held) else latents
+
+
 @runtime_checkable
 class Generator(Protocol):
   """The protocol of an image generator; images are (N, H, W, channels), -1 black and 1 white.

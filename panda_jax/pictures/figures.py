@@ -365,6 +365,13 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
+def save_pixels(path: str | os.PathLike, pixels: np.ndarray) -> None:
+  """Pixels (H, W, 3) uint8 as a PNG, whole or not at all."""
+  from PIL import Image
+
+  save_picture(path, Image.fromarray(pixels))
+
+
 def save_picture(path: str | os.PathLike, picture) -> None:
   """A PIL image as a PNG, whole or not at all."""
   buffer = io.BytesIO()

@@ -19,7 +19,10 @@ from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
 from panda_jax.generators.source import weights_digest
+from panda_jax.inversion.composition import composed, weight
+from panda_jax.inversion.files import PHOTOGRAPHS, Inverted
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
+from panda_jax.pictures.figures import save_pixels
 from panda_jax.results import EDIT_STATISTICS
 from panda_jax.results.records import Options, sha256
 from panda_jax.results.samples import SHOWN, Samples, features_of, fit_features
@@ -49,13 +52,16 @@ class EditOptions(Options):
   """How edits are run and written.
 
   Attributes:
-    noise, drop_rgb, batch: as of `Editor`.
+    noise, drop_rgb, batch: as of `Editor`; photographs that were inverted keep the noise of their inversion.
+    compose: of photographs, see composition.py: 'difference' adds what an edit changes to the photograph, and writes
+      the whole photographs too; 'generated' shows the generator's pictures.
     Others as of `Options`.
   """
 
   noise: str = 'const'
   drop_rgb: bool = False
   batch: int | None = None
+  compose: str = 'difference'
 
 
 def edit_into(
@@ -159,7 +165,8 @@ def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] |
 
 def refined_parts(opened: FinishedFit, samples: Samples) -> np.ndarray:
   """Parts (N, S, R_S) refined for each sample."""
-  return refine(features_of(opened, samples.latents(opened), len(samples.names())), opened.factors).parts
+  features = features_of(opened, samples.latents(opened), len(samples.names()), samples.noise or 'const')
+  return refine(features, opened.factors).parts
 
 
 def _made(specs: Sequence[Spec], opened: FinishedFit, parts: np.ndarray | None) -> AnyEdit:
@@ -177,7 +184,11 @@ def _write(
   more: dict,
 ) -> dict[str, tuple[int, ...]]:
   """The files of both commands. `content` tells one edit from another; edit.json holds `more` too."""
-  editor = Editor(opened.needed_generator(), opened.layer, options.noise, options.drop_rgb, options.batch)
+  noise = samples.noise or options.noise
+  editor = Editor(opened.needed_generator(), opened.layer, noise, options.drop_rgb, options.batch)
+  composition = None
+  if samples.photographs is not None and options.compose == 'difference':
+    composition = Composition(samples.photographs, edits, opened.factors.grid, opened.margin)
   latents, names = samples.latents(opened), samples.names()
   settings = {
     'factors': opened.digest_factors,
@@ -185,19 +196,22 @@ def _write(
     'layer': opened.layer,
     **content,
     **samples.record(),
-    'noise': options.noise,
+    'noise': noise,
     'drop_rgb': options.drop_rgb,
+    **({} if samples.photographs is None else {'compose': options.compose}),
   }
   listed = list(edits.values())
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
   largest: list[np.ndarray] = []  # changes (n, E)
-  replaced = RECORD, *PICTURES  # this one may draw fewer pictures
+  replaced = RECORD, *PICTURES, f'{PHOTOGRAPHS}/*.png'  # this one may draw fewer pictures
   with claimed(out, RECORD, settings, 'another edit is', options.overwrite, marker='edited.npy', replaced=replaced):
     with writing(out) as create:
       files: dict = {}
       done = 0
       for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
+        if composition is not None:
+          original, edited = composition.batch(out, done, original, edited)
         arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}
         largest.append(np.abs(arrays['difference.npy']).reshape(len(original), len(listed), -1).max(axis=-1))
         for name, array in arrays.items():
@@ -223,9 +237,56 @@ def _write(
   return shapes
 
 
+class Composition:
+  """Edits on photographs, see inversion/composition.py; whole photographs with the edits in them go to a folder.
+
+  Args:
+    photographs: N of them, inverted.
+    edits: E of them, by name.
+    grid, margin: of the feature map, cells beyond the image among it.
+  """
+
+  def __init__(
+    self, photographs: Inverted, edits: Mapping[str, AnyEdit], grid: tuple[int, int], margin: int | tuple[int, int]
+  ):
+    self._photographs, self._edits, self._grid, self._margin = photographs, edits, grid, margin
+
+  def batch(self, out: Path, first: int, original: np.ndarray, edited: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The next photographs n and their edits, (n, h, w, channels) and (n, [E], [K], h, w, channels).
+
+    Args:
+      out: folder of the results.
+      first: number of the first of them.
+      original, edited: the generator's pictures.
+    """
+    (out / PHOTOGRAPHS).mkdir(exist_ok=True)
+    E, shape = len(self._edits), edited.shape
+    crops = self._photographs.inversion.photographs[first : first + len(original)]
+    each = edited.reshape(len(original), E, -1, *original.shape[1:])
+    made = np.empty_like(each)
+    for i, crop in enumerate(crops):
+      whole = self._photographs.photograph(first + i)
+      for e, edit in enumerate(self._edits.values()):
+        weight = self._weight(edit, first + i, original.shape[1:3])
+        made[i, e] = composed(crop, original[i], each[i, e], weight)
+        for k in range(each.shape[2]) if whole is not None else ():
+          name = '-'.join([Path(self._photographs.names[first + i]).stem, *self._numbers(e, k, each.shape)])
+          placed = self._photographs.placements[first + i].added(whole, each[i, e, k] - original[i], weight)
+          save_pixels(out / PHOTOGRAPHS / f'{name}.png', placed)
+    return crops, made.reshape(shape)
+
+  def _weight(self, edit: AnyEdit, i: int, size: tuple[int, int]) -> np.ndarray:
+    masks = [np.abs(term.mask if np.ndim(term.mask) == 1 else term.mask[i]) for term in edit.terms]
+    return weight(np.max(masks, axis=0), self._grid, size, self._margin)
+
+  def _numbers(self, e: int, k: int, shape: tuple[int, ...]) -> list[str]:
+    """What tells the pictures of one photograph apart: the numbers of the edit and of its strength."""
+    return [f'{number}' for number, count in ((e, shape[1]), (k, shape[2])) if count > 1]
+
+
 def drawn(out: Path) -> list[str]:
   """The pictures of edits that are in a folder: how many there are depends on the edits."""
-  return [name for name in PICTURES if (out / name).exists()]
+  return [name for name in (*PICTURES, PHOTOGRAPHS) if (out / name).exists()]
 
 
 def idle(edits: Mapping[str, AnyEdit], largest: np.ndarray, names: Sequence[str]) -> list[str]:

@@ -6,7 +6,7 @@ Letters: N samples, H, W grid, C channels, (h, w) pixels.
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -15,6 +15,8 @@ from panda_jax.editing.editor import BATCH_PIXELS, Editor
 from panda_jax.errors import InputError
 from panda_jax.features.sources import as_source
 from panda_jax.generators.latent_files import Latents
+from panda_jax.generators.protocol import driving
+from panda_jax.inversion.files import Inverted
 from panda_jax.pictures import maps
 from panda_jax.results import EDIT_STATISTICS
 from panda_jax.results.records import sha256
@@ -28,20 +30,46 @@ GREY = 64  # pixels of the least side of what stands for an image where there is
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """The samples that are edited: by seeds, or from a file of z, w or w+; labels as of `FinishedFit.labels_of`."""
+  """The samples that are edited: by seeds, from a file of z, w or w+, or photographs that were inverted.
+
+  Attributes:
+    seeds, given: either of them.
+    labels: as of `FinishedFit.labels_of`.
+  """
 
   seeds: tuple[int, ...] | None = None
-  given: Latents | None = None
+  given: Latents | Inverted | None = None
   labels: np.ndarray | None = None
 
+  @property
+  def photographs(self) -> Inverted | None:
+    """The photographs that they are of, if they are."""
+    return self.given if isinstance(self.given, Inverted) else None
+
+  @property
+  def noise(self) -> str | None:
+    """The noise that they were inverted with; None where any will do."""
+    return self.given.inversion.noise if isinstance(self.given, Inverted) else None
+
   def latents(self, opened: FinishedFit):
+    """What drives the generator.
+
+    Raises:
+      InputError: they do not fit it; features that were inverted at another layer.
+    """
     if self.given is None:
       return opened.latents(self.seeds, self.labels)
+    if isinstance(self.given, Inverted):
+      found = self.given.inversion
+      if found.layer not in (None, opened.layer):
+        problem = f'they hold features at layer {found.layer}, and this fit is of layer {opened.layer}'
+        raise InputError('latents', self.given.folder, problem, f'invert again with --layer={opened.layer}')
+      return found.latents(opened.needed_generator())
     return opened.mapped(self.given.array, self._classes(opened), self.given.space)
 
   def _classes(self, opened: FinishedFit) -> np.ndarray | None:
-    """Labels of all that a file holds."""
-    array, space = self.given
+    """Labels of all that a file of latents holds."""
+    array, space = cast(Latents, self.given)
     if space != 'z':
       return self.labels  # w and w+ hold the class: there should be none
     return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
@@ -54,23 +82,29 @@ class Samples:
     """
     if self.given is None:
       return dataclasses.replace(self, seeds=tuple(numbers))
-    array, space = self.given
+    array, space = self.given.array, self.given.space
     for number in numbers:
       if not 0 <= number < len(array):
         problem = f'the file of latents holds {len(array)} samples'
         raise InputError('seeds', number, problem, f'give numbers from 0 to {len(array) - 1}')
+    if isinstance(self.given, Inverted):
+      return Samples(given=self.given.chosen(numbers))
     labels, rows = self._classes(opened), list(numbers)
     return Samples(given=Latents(array[rows], space), labels=None if labels is None else labels[rows])
 
   def names(self) -> list[str]:
     if self.given is None:
       return [f'seed {t}' for t in self.seeds]
+    if isinstance(self.given, Inverted):
+      return [*self.given.names]
     return [f'sample {i}' for i in range(len(self.given.array))]
 
   def record(self) -> dict[str, Any]:
     """What tells them from others, JSON values."""
     record = {'seeds': None if self.seeds is None else list(self.seeds)}
     arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
+    if isinstance(self.given, Inverted):
+      arrays |= {name: getattr(self.given.inversion, name) for name in ('photographs', 'features', 'rgb')}
     return record | {name: sha256(array) for name, array in arrays.items() if array is not None}
 
 
@@ -81,9 +115,9 @@ def fit_features(opened: FinishedFit, count: int = EDIT_STATISTICS) -> np.ndarra
   return features_of(opened, opened.latents(range(opened.seed, opened.seed + count)), count)
 
 
-def features_of(opened: FinishedFit, latents, count: int) -> np.ndarray:
+def features_of(opened: FinishedFit, latents, count: int, noise: str = 'const') -> np.ndarray:
   """Features (count, H, W, C) at the layer."""
-  editor = Editor(opened.needed_generator(), opened.layer)
+  editor = Editor(opened.needed_generator(), opened.layer, noise)
   batch, found = min(FEATURES_BATCH, count), []
   for first in range(0, count, batch):
     rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
@@ -127,7 +161,8 @@ class Given:
     else:
       self._samples = samples or Samples(first_seeds(opened))
       self.names = self._samples.names()
-      self._editor = Editor(opened.needed_generator(), opened.layer)
+      self._noise = self._samples.noise or opened.noise
+      self._editor = Editor(opened.needed_generator(), opened.layer, self._noise)
       self._latents = self._samples.latents(opened)  # what does not fit is said before anything is written
     self.size = None if self._source else opened.image_size()
     self.margin = 0 if self._source else opened.margin
@@ -154,7 +189,7 @@ class Given:
       chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self._latents)
       state, made = self._editor.state(chosen), None
       if first < images:
-        made = self.opened.generator.run_from(chosen, state, self.opened.layer, noise=self.opened.noise)
+        made = self.opened.generator.run_from(driving(chosen), state, self.opened.layer, noise=self._noise)
         made = np.asarray(made, np.float32)[: N - first]
       yield Batch(np.asarray(state.features, np.float32)[: N - first], made)
       on_samples(name, min(first + size, N))

@@ -1,0 +1,182 @@
+"""`invert`: photographs as latents, or as features at the layer of a fit, so that they can be edited."""
+
+from pathlib import Path
+
+from absl import flags
+
+from panda_jax.commands import options as shared
+from panda_jax.commands import requests, sentences
+from panda_jax.errors import InputError, brief, printable
+
+EXAMPLES = (
+  'invert --workdir=DIR --images=cat.jpg --points=210,300,420,310 --out=DIR2',
+  'invert --generator=cats64 --images=FOLDER --space=wplus --out=DIR2',
+  'edit --workdir=DIR --latents=DIR2 --part=3 --appearance=12 --alpha=3',
+)
+PHOTOGRAPHS, SEARCH = 'photographs', 'inversion'
+MOST_TOLD = 8  # photographs that failed
+
+
+def define(values: flags.FlagValues) -> None:
+  given = {'flag_values': values, 'module_name': PHOTOGRAPHS}
+  flags.DEFINE_string('images', None, 'A photograph, or a folder of them.', **given)
+  flags.DEFINE_string(
+    'points',
+    None,
+    'Where points of the photograph lie, x,y,x,y in pixels, in the order of --own_points (cats64: left eye, right eye, '
+    'nose), or a JSON file {name: [x,y,x,y]}. It is turned and scaled so that they lie where the generator has them.',
+    **given,
+  )
+  flags.DEFINE_string(
+    'own_points', None, 'Where the generator has these points: x,y,x,y in its pixels. cats64 knows its own.', **given
+  )
+  flags.DEFINE_string(
+    'box', None, 'Crop: x,y,width,height in pixels of the photograph; if left out, the largest in the middle.', **given
+  )
+  search = given | {'module_name': SEARCH}
+  flags.DEFINE_enum(
+    'space',
+    None,
+    ['z', 'w', 'wplus', 'features'],
+    'What is searched; if left out, features at the layer of the fit, else w+ (z without a mapping network).',
+    **search,
+  )
+  flags.DEFINE_integer('layer', None, 'Where features are free; if left out, that of --workdir.', **search)
+  flags.DEFINE_float(
+    'regulariser', None, 'Weight of staying like samples; larger: a worse copy, better edits.', **search
+  )
+  flags.DEFINE_integer('evaluations', None, 'Pictures and gradients of each stage, at most; 1: the start.', **search)
+  flags.DEFINE_float('tolerance', None, 'A photograph is done when its error falls by less within ten steps.', **search)
+  flags.DEFINE_string('encoder', None, "Encoder to start from: a file, or off; if left out, the generator's.", **search)
+  shared.labels(values)
+  flags.DEFINE_enum(
+    'noise', 'none', ['none', 'const'], 'Noise inputs of the layers.', flag_values=values, module_name=shared.IMAGES
+  )
+  shared.workdir(values, 'Folder of the fit whose edits the photographs shall get: its generator and its layer.')
+  shared.generator(values)
+  shared.out(values)
+  shared.overwrite(values)
+
+
+def numbers_of(text: str, argument: str) -> list[float]:
+  """Numbers from 'x,y,...'.
+
+  Raises:
+    InputError: they are none.
+  """
+  try:
+    return [float(piece) for piece in text.split(',')]
+  except ValueError:
+    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...') from None
+
+
+def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
+  """Where photographs lie in the generator's frame (h, w): a function of their names and sizes.
+
+  Raises:
+    InputError: flags that are malformed or do not go together.
+  """
+  import numpy as np
+
+  from panda_jax.generators.disk import read_description
+  from panda_jax.inversion import placement
+
+  if options.box is not None and options.points is not None:
+    raise InputError('box', options.box, 'given together with --points', 'give either of them')
+  if options.box is not None:
+    box = numbers_of(options.box, 'box')
+    return lambda name, photograph: placement.boxed(box, photograph, size)
+  if options.points is None:
+    return lambda name, photograph: placement.whole(photograph, size)
+  if options.own_points is not None:
+    values = numbers_of(options.own_points, 'own_points')
+    if len(values) < 4 or len(values) % 2:
+      raise InputError('own_points', options.own_points, 'they are not two or more points', 'give x,y,x,y')
+    own = np.asarray(values).reshape(-1, 2)
+  else:
+    known = {} if folder is None else read_description(folder).get('points', {})
+    try:
+      own = np.asarray([*known.values()], np.float64).reshape(-1, 2)
+    except (TypeError, ValueError, AttributeError):
+      own = np.zeros((0, 2))
+    if len(own) < 2:
+      remedy = 'give --own_points=x,y,x,y, or --box'
+      raise InputError('points', options.points, 'this generator does not say where it has such points', remedy)
+  if not options.points.endswith('.json'):
+    points = numbers_of(options.points, 'points')
+    return lambda name, photograph: placement.pointed(points, own, photograph, size)
+  table = _table(options.points)
+
+  def place(name, photograph):
+    if name not in table:
+      raise InputError('points', options.points, f'it has none of {brief(name, 60)}', 'add them')
+    return placement.pointed(table[name], own, photograph, size)
+
+  return place
+
+
+def _table(path: str) -> dict[str, list[float]]:
+  from panda_jax.files.records import read_json
+
+  return read_json(path, 'points', {str: [float]}, 'give {"NAME.jpg": [x, y, x, y]}')
+
+
+def given_encoder(options: flags.FlagValues, folder, weights: str):
+  """The encoder of --encoder, or the one in the generator's folder; None where there is none, or for off."""
+  from panda_jax.inversion.encoder import encoder_of, load_encoder
+
+  if options.encoder == 'off':
+    return None
+  path = options.encoder or (None if folder is None else encoder_of(folder))
+  return None if path is None else load_encoder(path, weights)
+
+
+def run(options: flags.FlagValues, call) -> None:
+  if not options.images:
+    raise InputError('images', None, 'not given', 'give --images=FILE or FOLDER')
+  if not options.out:
+    raise InputError('out', None, 'not given', 'give --out=DIR')
+  if bool(options.workdir) == bool(options.generator) and not options.workdir:
+    raise InputError('generator', None, 'not given', 'give --generator=DIR, or --workdir=DIR for that of a fit')
+  from panda_jax.generators.labels import parsed_labels
+  from panda_jax.generators.source import weights_digest
+  from panda_jax.generators.structure import plain
+  from panda_jax.inversion.invert import Inverter
+  from panda_jax.inversion.photographs import listed
+  from panda_jax.results.inversion import PICTURE, RECORD, invert_into, read_photographs
+  from panda_jax.results.records import Options
+  from panda_jax.runtime.progress import Progress
+
+  layer, folder = options.layer, options.generator
+  if options.workdir:
+    opened = requests.given_fit(options)
+    generator = opened.needed_generator()
+    folder = folder or (opened.factors.provenance.get('generator') or {}).get('path')
+    if layer is None and options.space in (None, 'features'):
+      layer = opened.layer
+  else:
+    generator = requests.given_generator(options)
+  module = plain(generator)
+  place = placing(options, folder, tuple(module.image_size))
+  photographs, failed = read_photographs(listed(options.images), place, module.image_channels)
+  chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
+  with Progress(len(photographs)) as progress:
+    progress.compiling('the inversion')
+    inverter = Inverter(
+      module,
+      options.space,
+      layer=layer,
+      encoder=given_encoder(options, folder, weights_digest(module).hexdigest()),
+      noise=options.noise,
+      **{name: value for name, value in chosen.items() if value is not None},
+    )
+    how = Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
+    found = invert_into(options.out, inverter, photographs, parsed_labels(options.labels), how, failed=failed)
+  out = Path(options.out)
+  sentences.print_written(out, {'latents.npz': found.array.shape}, PICTURE, RECORD)
+  psnr = found.inversion.psnr
+  print(f'PSNR {min(psnr):.1f} to {max(psnr):.1f} dB' if len(psnr) > 1 else f'PSNR {psnr[0]:.1f} dB')
+  for name, sentence in [*failed.items()][:MOST_TOLD]:
+    print(printable(f'note: {name} was left out: {sentence}'))
+  if len(failed) > MOST_TOLD:
+    print(f'note: {len(failed) - MOST_TOLD} more were left out, see {out / RECORD}')

@@ -1,0 +1,4 @@
+"""Photographs in: their place in a generator's frame, the latents and features that make them, and the way back.
+
+`invert` is the door. It imports the generators and what is below them; it knows nothing of fits, nor of pictures.
+"""

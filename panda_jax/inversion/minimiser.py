@@ -1,0 +1,158 @@
+"""Limited-memory BFGS for many problems side by side, each at its own pace.
+
+Every call of `advance` costs one evaluation, in which each problem tries the next point of its own line search: none
+waits for another. There is no learning rate: directions are those of Liu and Nocedal (1989), steps start at 1 and are
+shortened by interpolation until the value falls enough (Armijo). A problem ends for one of `REASONS`.
+Letters: N problems, d unknowns, m pairs remembered.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from panda_jax.runtime.compatibility import register_dataclass
+
+MEMORY = 10
+ENOUGH = 1e-4  # of the fall that the slope promises
+TRIES = 8  # of one line search
+WINDOW = 10  # steps over which the fall is looked at
+REASONS = 'steps', 'converged', 'stalled'  # 'steps': it was not given more
+
+
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Search:
+  """Where N problems are.
+
+  Attributes:
+    x, gradient: (N, d) the best point so far, and its gradient.
+    value: (N,) there.
+    direction: (N, d), slope: (N,) along it, length: (N,) of the step that is tried next.
+    steps, changes: (N, m, d) of x and of the gradient, the newest first.
+    remembered: (N,) how many.
+    tries: (N,) of this line search.
+    taken: (N,) steps so far.
+    earlier: (N,) the value at the start of this window of steps.
+    reason: (N,) index into REASONS, 0 while it goes on.
+  """
+
+  x: jax.Array
+  gradient: jax.Array
+  value: jax.Array
+  direction: jax.Array
+  slope: jax.Array
+  length: jax.Array
+  steps: jax.Array
+  changes: jax.Array
+  remembered: jax.Array
+  tries: jax.Array
+  taken: jax.Array
+  earlier: jax.Array
+  reason: jax.Array
+
+
+Evaluation = Callable[[jax.Array], tuple[jax.Array, jax.Array]]  # (N, d) to values (N,) and gradients (N, d)
+
+
+def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
+  return jnp.sum(x * y, axis=-1)
+
+
+def begin(evaluate: Evaluation, x: jax.Array) -> Search:
+  """The search at its start (N, d)."""
+  value, gradient = evaluate(x)
+  N, d = x.shape
+  squared = _dot(gradient, gradient)
+  return Search(
+    x=x,
+    gradient=gradient,
+    value=value,
+    direction=-gradient,
+    slope=-squared,
+    length=_first_length(squared),
+    steps=jnp.zeros((N, MEMORY, d), x.dtype),
+    changes=jnp.zeros((N, MEMORY, d), x.dtype),
+    remembered=jnp.zeros((N,), jnp.int32),
+    tries=jnp.zeros((N,), jnp.int32),
+    taken=jnp.zeros((N,), jnp.int32),
+    earlier=value,
+    reason=jnp.where(squared > 0, 0, 1).astype(jnp.int32),
+  )
+
+
+def _first_length(squared: jax.Array) -> jax.Array:
+  """Of a step along the plain gradient: one unit of the unknowns."""
+  return 1 / jnp.maximum(jnp.sqrt(squared), 1e-30)
+
+
+def _descent(gradient, steps, changes, remembered) -> jax.Array:
+  """The quasi-Newton direction of one problem: gradient (d,), pairs (m, d)."""
+  products = _dot(steps, changes)
+  known = (jnp.arange(MEMORY) < remembered) & (products > 0)
+  rates = jnp.where(known, 1 / jnp.where(known, products, 1), 0)
+  q, weights = gradient, []
+  for i in range(MEMORY):
+    weights.append(rates[i] * jnp.vdot(steps[i], q))
+    q = q - weights[i] * changes[i]
+  q = q * jnp.where(known[0], products[0] / jnp.maximum(jnp.vdot(changes[0], changes[0]), 1e-30), 1)
+  for i in reversed(range(MEMORY)):
+    q = q + (weights[i] - rates[i] * jnp.vdot(changes[i], q)) * steps[i]
+  return -q
+
+
+def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Search:
+  """One more evaluation. `tolerance`: a fall over `WINDOW` steps below this share of the value ends a problem."""
+  going = s.reason == 0
+  x = s.x + s.length[:, None] * s.direction
+  value, gradient = evaluate(x)
+  promised = s.length * s.slope
+  better = going & (value <= s.value + ENOUGH * promised) & (value < s.value)
+  step, change = x - s.x, gradient - s.gradient
+  curved = better & (_dot(step, change) > 1e-8 * jnp.sqrt(_dot(step, step) * _dot(change, change)))
+
+  def pushed(memory, newest):
+    return jnp.where(curved[:, None, None], jnp.concatenate([newest[:, None], memory[:, :-1]], axis=1), memory)
+
+  steps, changes = pushed(s.steps, step), pushed(s.changes, change)
+  remembered = jnp.where(curved, jnp.minimum(s.remembered + 1, MEMORY), s.remembered)
+  lost = going & ~better & (s.tries + 1 >= TRIES)  # the memory misleads: once more along the plain gradient
+  stalled = lost & (s.remembered == 0)
+  remembered = jnp.where(lost, 0, remembered)
+
+  def chosen(new, old):
+    return jnp.where(better.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+  x, value_, gradient_ = chosen(x, s.x), chosen(value, s.value), chosen(gradient, s.gradient)
+  anew = better | lost
+  direction = jax.vmap(_descent)(gradient_, steps, changes, remembered)
+  slope = _dot(direction, gradient_)
+  plain = (slope >= 0) | (remembered == 0)
+  squared = _dot(gradient_, gradient_)
+  direction = jnp.where(plain[:, None], -gradient_, direction)
+  slope = jnp.where(plain, -squared, slope)
+  first = jnp.where(plain, _first_length(squared), 1.0)
+  # The least of the parabola through the value, its slope and what was tried.
+  bend = value - s.value - promised
+  shorter = jnp.where(jnp.isfinite(bend) & (bend > 0), -promised / (2 * bend), 0.1)
+  shorter = s.length * jnp.clip(shorter, 0.1, 0.5)
+  taken = s.taken + better
+  closing = better & (taken % WINDOW == 0)
+  still = closing & (s.earlier - value_ <= tolerance * s.earlier)
+  flat = going & (squared == 0)
+  return Search(
+    x=x,
+    gradient=gradient_,
+    value=value_,
+    direction=jnp.where(anew[:, None], direction, s.direction),
+    slope=jnp.where(anew, slope, s.slope),
+    length=jnp.where(anew, first, jnp.where(going, shorter, s.length)),
+    steps=steps,
+    changes=changes,
+    remembered=remembered,
+    tries=jnp.where(anew, 0, s.tries + going),
+    taken=taken,
+    earlier=jnp.where(closing, value_, s.earlier),
+    reason=jnp.where(stalled, 2, jnp.where(still | flat, 1, s.reason)),
+  )

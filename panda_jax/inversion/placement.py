@@ -1,0 +1,179 @@
+"""A photograph in the frame of a generator: where it lies, the crop, and the way back into the full picture.
+
+A placement is a similarity: points (x, y) of the generator's picture, in pixels with (0, 0) the corner of the first, go
+to `matrix @ (x, y, 1)` in the photograph. Nothing is squeezed. Letters: (h, w) the generator's picture, (H, W) the
+photograph.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from panda_jax.errors import InputError
+
+LEAST_APART = 4.0  # pixels between two points of a photograph
+LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and of the generator for one
+FINEST = 4096  # side of what a crop is sampled at before it is reduced
+OUTSIDE = 0.5  # of a crop at most may lie outside the photograph
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+  """Where a crop lies in its photograph.
+
+  Attributes:
+    matrix: (2, 3) float64, from pixels of the generator to those of the photograph.
+    size: (h, w) of the generator's picture.
+  """
+
+  matrix: np.ndarray
+  size: tuple[int, int]
+
+  @property
+  def scale(self) -> float:
+    """Pixels of the photograph for one of the generator."""
+    return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
+
+  def corners(self) -> np.ndarray:
+    """(4, 2): the corners of the crop in the photograph."""
+    h, w = self.size
+    return np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]], np.float64) @ self.matrix.T
+
+  def crop(self, photograph: np.ndarray) -> np.ndarray:
+    """What of a photograph (H, W, 3) uint8 lies in the frame: (h, w, 3) float32 from -1 to 1.
+
+    Where the frame goes beyond the photograph its border goes on. Reduced by averages over the pixels it covers.
+    """
+    from PIL import Image
+
+    h, w = self.size
+    fine = max(1, min(math.ceil(self.scale), FINEST // max(h, w)))
+    (left, top), (right, bottom) = self._reach()
+    rows, columns = (
+      np.clip(np.arange(first, last), 0, side - 1)
+      for first, last, side in ((top, bottom, photograph.shape[0]), (left, right, photograph.shape[1]))
+    )
+    cut = Image.fromarray(photograph[rows[:, None], columns[None]])
+    (a, b, c), (d, e, f) = self.matrix
+    coefficients = (a / fine, b / fine, c - left, d / fine, e / fine, f - top)
+    image = cut.transform((w * fine, h * fine), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    array = np.asarray(image, np.float32).reshape(h, fine, w, fine, 3).mean(axis=(1, 3))
+    return array / 127.5 - 1
+
+  def _reach(self) -> tuple[np.ndarray, np.ndarray]:
+    """The box of pixels around the frame, with a border for interpolation: (x, y) of its first, and beyond its last."""
+    corners = self.corners()
+    return np.floor(corners.min(axis=0)).astype(int) - 3, np.ceil(corners.max(axis=0)).astype(int) + 3
+
+  def added(self, photograph: np.ndarray, difference: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The photograph (H, W, 3) uint8 with a difference added where the weight is above 0; all else keeps its bits.
+
+    Args:
+      difference: (h, w, 3), in units of an image from -1 to 1.
+      weight: (h, w) from 0 to 1; it fades the difference out.
+    """
+    from scipy.ndimage import map_coordinates
+
+    H, W = photograph.shape[:2]
+    low, high = self._reach()
+    low, high = np.maximum(low, 0), np.minimum(high, (W, H))
+    if (high <= low).any():
+      return photograph.copy()
+    x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
+    back = np.linalg.inv(self.matrix[:, :2])
+    at = np.stack([x - self.matrix[0, 2], y - self.matrix[1, 2]])
+    u, v = np.einsum('ij,jhw->ihw', back, at) - 0.5  # centres of pixels
+    inside = (u > -0.5) & (v > -0.5) & (u < self.size[1] - 0.5) & (v < self.size[0] - 0.5)
+    places = np.stack([v, u])
+    weights = map_coordinates(weight.astype(np.float64), places, order=1, mode='nearest') * inside
+    out = photograph.copy()
+    region = out[low[1] : high[1], low[0] : high[0]]
+    for channel in range(3):
+      change = map_coordinates(
+        difference[..., channel % difference.shape[-1]].astype(np.float64), places, order=3, mode='nearest'
+      )
+      level = region[..., channel] + 127.5 * change * weights
+      region[..., channel] = np.where(weights > 0, np.clip(np.round(level), 0, 255), region[..., channel])
+    return out
+
+
+def whole(photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
+  """The largest frame of the generator's shape (h, w) in the middle of a photograph (H, W)."""
+  scale = min(photograph[0] / size[0], photograph[1] / size[1])
+  x, y = (photograph[1] - scale * size[1]) / 2, (photograph[0] - scale * size[0]) / 2
+  return Placement(np.array([[scale, 0, x], [0, scale, y]]), size)
+
+
+def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
+  """The frame in a box (x, y, width, height) of a photograph (H, W).
+
+  Raises:
+    InputError: the box is none, lies mostly outside, or has another shape than the generator's picture.
+  """
+  values = np.asarray(box, np.float64)
+  if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
+    raise InputError('box', _text(box), 'it is no box', 'give x,y,width,height in pixels')
+  x, y, width, height = values
+  if abs(width / height * size[0] / size[1] - 1) > 1.5 / min(size):
+    fit = height * size[1] / size[0]
+    problem = f'its shape is not that of the generator, {size[1]}:{size[0]}, and nothing is squeezed'
+    raise InputError('box', _text(box), problem, f'give --box={x:g},{y:g},{fit:g},{height:g}')
+  scale = math.sqrt(width * height / (size[0] * size[1]))
+  return _checked(Placement(np.array([[scale, 0, x], [0, scale, y]]), size), photograph, 'box', box)
+
+
+def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
+  """The frame in which points of a photograph lie where the generator has them, turned and scaled to that.
+
+  Args:
+    points: x, y of two or more points of the photograph, in turn.
+    own: (K, 2) the generator's, in its pixels; the first ones count where fewer are given.
+    photograph: (H, W).
+    size: (h, w).
+
+  Raises:
+    InputError: points that are none, coincide, lie outside, or are more than the generator's.
+  """
+  values = np.asarray(points, np.float64)
+  if values.ndim != 1 or values.size % 2 or values.size < 4 or not np.isfinite(values).all():
+    raise InputError('points', _text(points), 'they are not two or more points', 'give x,y,x,y in pixels')
+  found = values.reshape(-1, 2)
+  if len(found) > len(own):
+    raise InputError('points', _text(points), f'the generator has {len(own)} points', f'give {len(own)} at most')
+  H, W = photograph
+  if (found < 0).any() or (found > (W, H)).any():
+    raise InputError('points', _text(points), f'one is outside the photograph of {W}x{H} pixels', 'give others')
+  apart = np.linalg.norm(found[:, None] - found[None], axis=-1)[np.triu_indices(len(found), 1)]
+  if apart.min() < LEAST_APART:
+    raise InputError('points', _text(points), f'two are less than {LEAST_APART:g} pixels apart', 'give distinct points')
+  # The similarity of least squares (Umeyama 1991, without reflection): complex numbers make it a quotient.
+  p = found[:, 0] + 1j * found[:, 1]
+  q = own[: len(found), 0] + 1j * own[: len(found), 1]
+  factor = np.vdot(q - q.mean(), p - p.mean()) / np.vdot(q - q.mean(), q - q.mean())
+  shift = p.mean() - factor * q.mean()
+  matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+  return _checked(Placement(matrix, size), photograph, 'points', points)
+
+
+def _checked(placement: Placement, photograph: tuple[int, int], argument: str, value) -> Placement:
+  scale = placement.scale
+  if not 1 / LARGEST_BLOW <= scale <= LARGEST_SCALE:
+    size = f'{placement.size[1] * scale:.3g}x{placement.size[0] * scale:.3g}'
+    raise InputError(argument, _text(value), f'the crop would have {size} pixels', 'give another')
+  h, w = placement.size
+  x, y = np.meshgrid((np.arange(16) + 0.5) * w / 16, (np.arange(16) + 0.5) * h / 16)
+  at = np.stack([x.ravel(), y.ravel(), np.ones(256)]).T @ placement.matrix.T
+  outside = np.mean((at < 0).any(axis=1) | (at > photograph[::-1]).any(axis=1))
+  if outside > OUTSIDE:
+    problem = f'{outside:.0%} of the crop lies outside the photograph of {photograph[1]}x{photograph[0]} pixels'
+    raise InputError(argument, _text(value), problem, 'give another')
+  return placement
+
+
+def _text(values) -> str:
+  try:
+    return ','.join(f'{float(x):g}' for x in values)
+  except (TypeError, ValueError):
+    return str(values)

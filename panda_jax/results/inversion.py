@@ -1,0 +1,219 @@
+"""What `panda-jax invert` writes: latents.npz, a page of the pictures, errors.json, and copies of the photographs.
+
+A folder of photographs is inverted some at a time; what is done is kept in `unfinished/`, and the same command goes on
+from there. Letters: N photographs, (h, w) pixels of the generator's pictures.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.files.access import read_bytes, write_atomically
+from panda_jax.files.folders import claimed
+from panda_jax.files.records import write_json
+from panda_jax.inversion.files import LATENTS, PHOTOGRAPHS, Inverted, load_inverted, save_inverted
+from panda_jax.inversion.invert import Curve, Inverter
+from panda_jax.inversion.photographs import LARGEST_FILE, decoded
+from panda_jax.inversion.photographs import REMEDY as ONE_OF
+from panda_jax.inversion.placement import Placement
+from panda_jax.pictures.figures import to_bytes
+from panda_jax.pictures.sheets import Row, draw_rows, resized, tile_size
+from panda_jax.results.records import DEFAULT, Options
+from panda_jax.runtime import signals
+from panda_jax.runtime.environment import versions
+
+RECORD, PICTURE, UNFINISHED = 'errors.json', 'inverted.png', 'unfinished'
+MOST_SHOWN = 16  # photographs on the page
+CLEAR = 3.0  # the difference on the page is shown so many times larger
+
+
+class Photograph(NamedTuple):
+  """A photograph and the crop of it that is inverted.
+
+  Attributes:
+    name: of its file.
+    content: of its file.
+    crop: (h, w, channels) uint8.
+    placement: where the crop lies.
+  """
+
+  name: str
+  content: bytes
+  crop: np.ndarray
+  placement: Placement
+
+
+Place = Callable[[str, tuple[int, int]], Placement]  # name and size (H, W) of a photograph to its placement
+
+
+def read_photographs(paths: Sequence[Path], place: Place, channels: int) -> tuple[list[Photograph], dict[str, str]]:
+  """The photographs that can be used, and {name: sentence} of those that cannot.
+
+  Raises:
+    InputError: none can.
+  """
+  found, failed = [], {}
+  for path in paths:
+    try:
+      content = read_bytes(path, 'images', ONE_OF, LARGEST_FILE)
+      pixels = decoded(content, path.name)
+      placement = place(path.name, pixels.shape[:2])
+      crop = np.round((placement.crop(pixels) + 1) * 127.5).astype(np.uint8)
+      if channels == 1:
+        crop = np.round(crop @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+      found.append(Photograph(path.name, content, crop, placement))
+    except InputError as error:
+      if len(paths) == 1:
+        raise
+      failed[path.name] = str(error)
+  if not found:
+    name, sentence = next(iter(failed.items()))
+    raise InputError('images', f'{len(failed)} files', f'none can be used; of {name}: {sentence}', 'give photographs')
+  return found, failed
+
+
+def invert_into(
+  out: str | os.PathLike,
+  inverter: Inverter,
+  photographs: Sequence[Photograph],
+  labels=None,
+  options: Options = DEFAULT,
+  *,
+  failed: dict[str, str] | None = None,
+  more: dict[str, Any] | None = None,
+) -> Inverted:
+  """Inverts photographs and writes latents.npz, errors.json, inverted.png and photographs/ into a folder.
+
+  Args:
+    out: folder. One that holds another inversion is refused without `overwrite`.
+    inverter: with its settings.
+    photographs: N of them.
+    labels: as of a call of the inverter.
+    options: see there.
+    failed: {name: sentence} of photographs that could not be used, for the record.
+    more: what else tells these results from others, JSON values.
+
+  Raises:
+    InputError: labels do not fit, or files cannot be written.
+  """
+  out, failed = Path(out), failed or {}
+  settings = {
+    'kind': 'inversion',
+    'weights': inverter.weights,
+    'space': inverter.space,
+    'layer': inverter.layer,
+    'noise': inverter.noise,
+    'regulariser': inverter.regulariser,
+    'evaluations': inverter.evaluations,
+    'tolerance': inverter.tolerance,
+    'encoder': inverter.encoder is not None,
+    'labels': None if labels is None else np.asarray(labels).tolist(),
+    'photographs': {x.name: hashlib.sha256(x.content).hexdigest() for x in photographs},
+    'matrices': [x.placement.matrix.tolist() for x in photographs],
+    **(more or {}),
+  }
+  names = [x.name for x in photographs]
+  if len({*names}) < len(names):
+    raise InputError('images', max(names, key=names.count), 'two photographs have this name', 'give others')
+  replaced = RECORD, LATENTS, PICTURE
+  kept = 0
+  with claimed(out, RECORD, settings, 'another inversion is', options.overwrite, marker=LATENTS, replaced=replaced):
+    unfinished = out / UNFINISHED
+    unfinished.mkdir(exist_ok=True)
+    said = f'{len(photographs)} photographs'
+    with signals.keeping(lambda: f'{kept} of {said} are done: the same command goes on' if kept else 'nothing is kept'):
+      pieces = []
+      for first in range(0, len(photographs), inverter.batch):
+        rows = photographs[first : first + inverter.batch]
+        pieces.append(_piece(unfinished, inverter, rows, _some(labels, first, len(rows), len(photographs)), settings))
+        kept = first + len(rows)
+        options.on_samples('photographs', kept)
+    found = _together(pieces, out)
+    (out / PHOTOGRAPHS).mkdir(exist_ok=True)
+    for one in photographs:
+      write_atomically(out / PHOTOGRAPHS / one.name, one.content, 'out')
+    save_inverted(out / LATENTS, found)
+    draw_inverted(out / PICTURE, found)
+    told = {
+      'errors': {
+        name: {'psnr_db': round(float(x), 2), 'reason': reason}
+        for name, x, reason in zip(found.names, found.inversion.psnr, found.inversion.reasons, strict=True)
+      },
+      'median_psnr_db': round(float(np.median(found.inversion.psnr)), 2),
+      'failed': failed,
+      'curve': {
+        'seconds': [round(float(x), 3) for x in found.inversion.curve.seconds],
+        'median_error': [float(np.median(x)) for x in found.inversion.curve.values],
+      },
+    }
+    write_json(out / RECORD, {'settings': settings, **told, 'command': options.command, 'versions': versions()})
+    shutil.rmtree(unfinished, ignore_errors=True)
+  return found
+
+
+def _some(labels, first: int, count: int, N: int):
+  """Labels of some photographs, from one for all or one each."""
+  if labels is None or len(np.atleast_1d(labels)) != N or N == 1:
+    return labels
+  return np.asarray(labels)[first : first + count]
+
+
+def _piece(folder: Path, inverter: Inverter, rows: Sequence[Photograph], labels, settings: dict) -> Inverted:
+  """The inversion of some photographs: from what an interrupted run left, or made now."""
+  telling = {'settings': settings, 'rows': [x.name for x in rows]}
+  digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()
+  path = folder / f'{digest[:32]}.npz'
+  names, placements = tuple(x.name for x in rows), tuple(x.placement for x in rows)
+  if path.is_file():
+    try:
+      return load_inverted(path, inverter.generator)
+    except InputError:  # damaged: made anew
+      path.unlink()
+  found = Inverted(inverter(np.stack([x.crop for x in rows]), labels), names, placements)
+  save_inverted(path, found)
+  return found
+
+
+def _together(pieces: Sequence[Inverted], folder: Path) -> Inverted:
+  parts = [piece.inversion for piece in pieces]
+
+  def joined(name):
+    arrays = [getattr(part, name) for part in parts]
+    return None if arrays[0] is None else np.concatenate(arrays)
+
+  most = max(len(part.curve.seconds) for part in parts)
+  values = [np.pad(p.curve.values, ((0, most - len(p.curve.values)), (0, 0)), 'edge') for p in parts]
+  longest = max(parts, key=lambda part: len(part.curve.seconds)).curve.seconds
+  whole = dataclasses.replace(
+    parts[0],
+    **{name: joined(name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')},
+    skips=tuple(np.concatenate(x) for x in zip(*(part.skips for part in parts), strict=True)),
+    reasons=tuple(reason for part in parts for reason in part.reasons),
+    curve=Curve(longest, np.concatenate(values, axis=1)),
+  )
+  names = tuple(name for piece in pieces for name in piece.names)
+  placements = tuple(placement for piece in pieces for placement in piece.placements or ())
+  return Inverted(whole, names, placements or None, folder)
+
+
+def draw_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
+  """A page of the first photographs: the photograph, the inversion, and the difference."""
+  found = inverted.inversion
+  count = min(len(found), MOST_SHOWN)
+  size = tile_size(found.images.shape[1:3], 3)
+  columns = [found.photographs[:count], found.images[:count]]
+  columns.append(np.clip(CLEAR * (found.images[:count] - found.photographs[:count]), -1, 1))
+  tiles = [resized(to_bytes(images), size) for images in columns]
+  rows = [Row(f'{inverted.names[i]}\n{found.psnr[i]:.1f} dB', [column[i] for column in tiles]) for i in range(count)]
+  note = f'The difference is shown {CLEAR:g} times as large, on grey.'
+  if len(found) > count:
+    note += f' The first {count} of {len(found)} photographs.'
+  draw_rows(path, rows, ['photograph', f'inverted in {found.space}', 'difference'], note=note)
