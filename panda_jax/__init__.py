@@ -20,6 +20,8 @@ _PLACES = {
   'FeatureSource': 'features.sources',
   'FitResult': 'solver.fit',
   'InputError': 'errors',
+  'Inversion': 'inversion.invert',
+  'Inverter': 'inversion.invert',
   'IterableSource': 'features.sources',
   'NonFiniteError': 'errors',
   'NpySource': 'features.sources',
@@ -27,6 +29,7 @@ _PLACES = {
   'RegionEdit': 'regions.region_edit',
   'compose': 'editing.edits',
   'fit': 'solver.fit',
+  'invert': 'inversion.invert',
   'load_edit': 'editing.zoo',
   'load_generator': 'generators.disk',
   'make_edit': 'editing.edits',
@@ -55,6 +58,9 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.features.sources import NpySource as NpySource
   from panda_jax.generators.disk import load_generator as load_generator
   from panda_jax.generators.structure import Compiled as Compiled
+  from panda_jax.inversion.invert import Inversion as Inversion
+  from panda_jax.inversion.invert import Inverter as Inverter
+  from panda_jax.inversion.invert import invert as invert
   from panda_jax.regions.region_edit import RegionEdit as RegionEdit
   from panda_jax.regions.region_edit import region_edit as region_edit
   from panda_jax.solver.estimator import PandA as PandA

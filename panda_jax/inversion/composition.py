@@ -3,16 +3,15 @@
     photograph + weight (G(edited) - G(inverted))
 
 What the inversion could not make stays as it is in the photograph, and outside the edit nothing changes at all. The
-weight is 1 where the mask of the edit acts, and falls to 0 over `FADE` cells of the feature map around it.
-Letters: H, W grid, S = H W positions, (h, w) pixels.
+weight follows the mask of the edit: 0 where the mask is below a tenth of its maximum, 1 from a half on. It fades out over
+the cells around, where convolutions carry the edit. Letters: H, W grid, S = H W positions, (h, w) pixels.
 """
 
 import numpy as np
 
 COMPOSITIONS = 'difference', 'generated'
-FADE = 2.0  # cells: an edit reaches a little beyond its mask, through the convolutions after it
-ACTS = 0.01  # of the mask's maximum
-FINE = 8  # distances are measured on a grid so many times finer
+LEAST, FULL = 0.1, 0.5  # shares of the mask's maximum
+FADE = 2.0  # cells
 
 
 def weight(
@@ -26,23 +25,27 @@ def weight(
     size: (h, w).
     margin: cells of the grid beyond the image at each edge, or (above and below, at the sides).
   """
-  from scipy.ndimage import distance_transform_edt
+  from scipy.ndimage import map_coordinates
 
-  values = np.abs(mask).reshape(grid)
-  acts = values > ACTS * values.max() if values.any() else np.zeros(grid, bool)
-  if not acts.any():
+  values = np.abs(mask).reshape(grid).astype(np.float64)
+  if not values.any():
     return np.zeros(size, np.float32)
+  full = np.clip((values / values.max() - LEAST) / (FULL - LEAST), 0, 1)
+  reach = int(np.ceil(FADE)) - 1
+  around = np.pad(full, reach)
+  H, W = grid
+  faded = np.zeros(grid)
+  for i in range(-reach, reach + 1):
+    for j in range(-reach, reach + 1):
+      share = max(0.0, 1 - np.hypot(i, j) / FADE)
+      faded = np.maximum(faded, share * around[reach + i : reach + i + H, reach + j : reach + j + W])
   edges = np.broadcast_to(margin, 2)
-  inner = np.array(grid) - 2 * edges
-  # Distances in cells, from the centre of each pixel to the nearest cell that acts.
-  fine = np.repeat(np.repeat(acts, FINE, axis=0), FINE, axis=1)
-  apart = distance_transform_edt(~fine) / FINE
   rows, columns = (
-    np.minimum(((np.arange(side) + 0.5) / side * cells + edge) * FINE, FINE * (cells + 2 * edge) - 1).astype(int)
-    for side, cells, edge in zip(size, inner, edges, strict=True)
+    (np.arange(side) + 0.5) / side * (cells - 2 * edge) + edge - 0.5
+    for side, cells, edge in zip(size, grid, edges, strict=True)
   )
-  t = np.clip(1 - apart[rows[:, None], columns[None]] / FADE, 0, 1)
-  return (t * t * (3 - 2 * t)).astype(np.float32)
+  places = np.stack(np.meshgrid(rows, columns, indexing='ij'))
+  return map_coordinates(faded, places, order=1, mode='nearest').astype(np.float32)
 
 
 def composed(photograph: np.ndarray, original: np.ndarray, edited: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -38,16 +38,16 @@ def decoded(content: bytes, name: str) -> np.ndarray:
       warnings.simplefilter('ignore')  # of odd metadata, and of sizes, which are bounded here
       with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image:
         if image.width * image.height > MOST_PIXELS:
-          problem = f'it has {image.width}x{image.height} pixels'
-          raise InputError('images', name, problem, f'make it smaller than {MOST_PIXELS >> 20} megapixels')
+          raise Image.DecompressionBombError
         if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
           raise InputError('images', name, f'it holds {image.n_frames} pictures', 'save one of them by itself')
         image.load()
         return _eight_bits(ImageOps.exif_transpose(image))
-  except InputError:
+  except (InputError, MemoryError):
     raise
-  except MemoryError:
-    raise
+  except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large
+    problem = f'it has more than {MOST_PIXELS / 1e6:.0f} million pixels'
+    raise InputError('images', name, problem, 'make it smaller') from error
   except Exception as error:  # Pillow raises what its decoders raise
     said = ' '.join(str(error).split())[:80]
     problem = 'it is no photograph' if 'cannot identify' in said else f'it is damaged ({said})'
