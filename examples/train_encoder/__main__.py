@@ -25,7 +25,7 @@ from panda_jax.errors import InputError, Interrupted, NonFiniteError
 from panda_jax.generators.disk import folder_of, load_generator
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.structure import split
-from panda_jax.inversion.coordinates import Coordinates, coordinates, is_mapped
+from panda_jax.inversion.coordinates import Coordinates, coordinates
 from panda_jax.inversion.encoder import FILE, Encoder, save_encoder, sizes_for
 from panda_jax.inversion.losses import distances
 from panda_jax.runtime.progress import Progress

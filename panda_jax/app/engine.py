@@ -16,6 +16,7 @@ import numpy as np
 
 from panda_jax.app.choices import Choice, placed
 from panda_jax.editing import masks
+from panda_jax.editing.composition import composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
 from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
@@ -47,7 +48,8 @@ def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
 class _Sample(NamedTuple):
   latents: Any
   state: Any  # at the layer
-  original: np.ndarray  # (h, w, channels)
+  original: np.ndarray  # (h, w, channels), what is shown unedited
+  inverted: np.ndarray | None = None  # the generator's picture, where the one shown is a photograph
 
 
 class Engine:
@@ -68,7 +70,7 @@ class Engine:
     given = self.samples.given
     self.first_seed, self.most_seeds = (opened.seed, 2**32) if given is None else (0, len(given.array))
     (self.samples if given else self.samples.chosen(opened, [self.first_seed])).latents(opened)  # they fit
-    self.editor = Editor(opened.needed_generator(), opened.layer)
+    self.editor = Editor(opened.needed_generator(), opened.layer, self.samples.noise or 'const')
     self.size, self.margin = opened.image_size(), opened.margin
     self.parts, self.appearances = self.factors.live_parts, self.factors.live_appearances
     if not self.parts or not self.appearances:
@@ -90,10 +92,14 @@ class Engine:
 
   def _sample(self, seed: int) -> _Sample:
     def make():
-      latents = self.samples.chosen(self.opened, [seed]).latents(self.opened)
+      chosen = self.samples.chosen(self.opened, [seed])
+      latents = chosen.latents(self.opened)
       state = self.editor.state(latents)
       nothing = Spec((self.parts[0],), self.appearances[0], 0.0).edit(self.factors)
-      return _Sample(latents, state, np.asarray(self.editor.resumed(latents, state, nothing)[0], np.float32))
+      made = np.asarray(self.editor.resumed(latents, state, nothing)[0], np.float32)
+      if chosen.photographs is None:
+        return _Sample(latents, state, made)
+      return _Sample(latents, state, chosen.photographs.inversion.photographs[0], made)
 
     return self._remembered(self._samples, seed, make)
 
@@ -135,7 +141,13 @@ class Engine:
     terms = [term for term in choice.complete if np.any(term.alpha)]
     if not terms:
       return sample.original
-    return self.editor.resumed(sample.latents, sample.state, self._edit(terms, parts))[0]
+    edit = self._edit(terms, parts)
+    picture = self.editor.resumed(sample.latents, sample.state, edit)[0]
+    if sample.inverted is None:
+      return picture
+    mask = np.max([np.abs(term.mask) for term in edit.terms], axis=0)
+    where = weight(mask, self.factors.grid, self.size, self.margin)
+    return composed(sample.original, sample.inverted, np.asarray(picture, np.float32), where)
 
   def regions(self, choice: Choice) -> np.ndarray:
     """Where the current term acts, (N, H, W), each divided by its maximum; zeros where it acts nowhere."""

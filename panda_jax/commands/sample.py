@@ -36,6 +36,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.files.arrays import read_npy
   from panda_jax.generators.disk import read_description
   from panda_jax.generators.labels import parsed_labels
+  from panda_jax.inversion.files import Inverted
   from panda_jax.results.sample import sample_into
   from panda_jax.runtime.progress import Progress
 
@@ -46,6 +47,8 @@ def run(options: flags.FlagValues, call) -> None:
     raise InputError('seeds', options.seeds, problem, 'give either --seeds=0,1,2 or --latents=FILE.npy')
   generator = requests.given_generator(options)
   latents = requests.given_latents(options, generator) or requests.drawn(options, generator)
+  inverted = latents if isinstance(latents, Inverted) else None
+  noise = options.noise if inverted is None or options['noise'].present else inverted.inversion.noise
   transform = options.transform and read_npy(options.transform, 'transform', (2,))
   features = options.features and read_npy(options.features, 'features', (4,), kinds='fiubV')
   with Progress(len(latents.array)) as progress:
@@ -57,11 +60,12 @@ def run(options: flags.FlagValues, call) -> None:
       space=latents.space,
       truncation=1.0 if options.truncation is None else options.truncation,
       truncation_layers=options.truncation_layers,
-      noise=options.noise,
+      noise=noise,
       noise_seed=options.seed or 0,
       transform=transform,
       layer=options.layer,
       features=features,
+      inversion=None if inverted is None else inverted.inversion,
       drop_rgb=options.drop_rgb,
       overwrite=options.overwrite,
       command=call.text,
@@ -70,5 +74,5 @@ def run(options: flags.FlagValues, call) -> None:
     )
   sentences.print_written(Path(options.out), shapes, 'images.png')
   lacking = read_description(options.generator).get('lacking')
-  if options.noise == 'const' and isinstance(lacking, dict) and isinstance(lacking.get('noise'), str):
+  if noise == 'const' and isinstance(lacking, dict) and isinstance(lacking.get('noise'), str):
     print(printable(f'note: noise is {lacking["noise"]}'))

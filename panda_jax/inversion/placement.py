@@ -16,6 +16,7 @@ from panda_jax.errors import InputError
 LEAST_APART = 4.0  # pixels between two points of a photograph
 LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and of the generator for one
 FINEST = 4096  # side of what a crop is sampled at before it is reduced
+STRAIGHT = 0.02  # of a box's shape may differ from the generator's
 OUTSIDE = 0.5  # of a crop at most may lie outside the photograph
 
 
@@ -116,7 +117,7 @@ def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, in
   if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
     raise InputError('box', _text(box), 'it is no box', 'give x,y,width,height in pixels')
   x, y, width, height = values
-  if abs(width / height * size[0] / size[1] - 1) > 1.5 / min(size):
+  if abs(width / height * size[0] / size[1] - 1) > STRAIGHT:
     fit = height * size[1] / size[0]
     problem = f'its shape is not that of the generator, {size[1]}:{size[0]}, and nothing is squeezed'
     raise InputError('box', _text(box), problem, f'give --box={x:g},{y:g},{fit:g},{height:g}')

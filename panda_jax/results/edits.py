@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from panda_jax.editing.composition import composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
@@ -19,7 +20,6 @@ from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
 from panda_jax.generators.source import weights_digest
-from panda_jax.inversion.composition import composed, weight
 from panda_jax.inversion.files import PHOTOGRAPHS, Inverted
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.pictures.figures import save_pixels
@@ -238,7 +238,7 @@ def _write(
 
 
 class Composition:
-  """Edits on photographs, see inversion/composition.py; whole photographs with the edits in them go to a folder.
+  """Edits on photographs, see editing/composition.py; whole photographs with the edits in them go to a folder.
 
   Args:
     photographs: N of them, inverted.

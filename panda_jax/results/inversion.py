@@ -19,6 +19,7 @@ from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
+from panda_jax.inversion.coordinates import class_rows
 from panda_jax.inversion.files import LATENTS, PHOTOGRAPHS, Inverted, load_inverted, save_inverted
 from panda_jax.inversion.invert import Curve, Inverter
 from panda_jax.inversion.photographs import LARGEST_FILE, decoded
@@ -123,6 +124,8 @@ def invert_into(
   names = [x.name for x in photographs]
   if len({*names}) < len(names):
     raise InputError('images', max(names, key=names.count), 'two photographs have this name', 'give others')
+  if labels is not None:
+    class_rows(inverter.generator, labels, len(photographs))  # what does not fit is said before anything is written
   replaced = RECORD, LATENTS, PICTURE
   kept = 0
   with claimed(out, RECORD, settings, 'another inversion is', options.overwrite, marker=LATENTS, replaced=replaced):

@@ -17,9 +17,11 @@ from panda_jax.files.rows import Rows, writing
 from panda_jax.generators.base import checked_features, checked_layer
 from panda_jax.generators.labels import each
 from panda_jax.generators.latent_files import header
+from panda_jax.generators.protocol import Held, driving
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import SPACES, latents_of, shapes
 from panda_jax.generators.structure import Compiled
+from panda_jax.inversion.invert import Inversion
 from panda_jax.pictures import figures
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
@@ -42,6 +44,7 @@ def sample_into(
   transform: np.ndarray | None = None,
   layer: int | None = None,
   features: np.ndarray | None = None,
+  inversion: Inversion | None = None,
   drop_rgb: bool = False,
   overwrite: bool = False,
   command: str = '',
@@ -62,6 +65,7 @@ def sample_into(
     transform: (3, 3), StyleGAN3 only.
     layer: split there: features.npy is written, and the images are those of the resumed run.
     features: (N, H, W, C), to resume from at `layer` instead of the generator's own.
+    inversion: of photographs, in place of `array`, whose features are resumed from where it has them.
     drop_rgb: forget the RGB accumulated before `layer`, as published PandA does.
     command: for the record, to do it again.
     typed: what named the generator, the samples and their classes, for the record.
@@ -88,9 +92,13 @@ def sample_into(
     layer = checked_layer(layer, generator.layers)
     if features is not None:
       features = np.asarray(checked_features(features, N, generator.layers[layer], layer, np.float32))
+  if inversion is not None and inversion.layer is not None and layer not in (None, inversion.layer):
+    problem = f'the photographs were inverted at layer {inversion.layer}'
+    raise InputError('layer', layer, problem, 'leave it out, or invert again')
+  inputs = array, labels, transform, features, *(() if inversion is None else (inversion.features, inversion.rgb))
   settings = {
     'weights': weights_digest(generator).hexdigest(),
-    'inputs': [_sha256(x) for x in (array, labels, transform, features)],
+    'inputs': [_sha256(x) for x in inputs],
     'space': space,
     'truncation': truncation,
     'truncation_layers': truncation_layers,
@@ -125,15 +133,21 @@ def sample_into(
       w = run.mapping(given, labels_batch) if mapped and space == 'z' else given if space == 'w' else None
       if mapped and space == 'z' and not getattr(generator, 'class_means', False):
         given, labels_batch, there = w, None, 'w'  # by way of w, so that w.npy gives the same images bit for bit
-      latents = latents_of(run, given, there, labels_batch, **options)
+      if inversion is None:
+        latents = latents_of(run, given, there, labels_batch, **options)
+      else:
+        latents = inversion.chosen(filled).latents(run)
+      held, latents = (latents, driving(latents)) if isinstance(latents, Held) else (None, latents)
       if w is not None:
         add('w.npy', w, count)
       if mapped:
         add('wplus.npy', latents.wplus, count)
-      if layer is None:
+      if layer is None and held is None:
         images = run(latents, noise=drawn)
+      elif layer is None:
+        images = run.run_from(latents, held.state, held.layer, noise=drawn)
       else:
-        state = run.run_to(latents, layer, noise=drawn)
+        state = held.state if held is not None else run.run_to(latents, layer, noise=drawn)
         if features is not None:
           state = state.replace(features=features[filled])
         add('features.npy', state.features, count)

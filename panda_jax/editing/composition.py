@@ -3,8 +3,8 @@
     photograph + weight (G(edited) - G(inverted))
 
 What the inversion could not make stays as it is in the photograph, and outside the edit nothing changes at all. The
-weight follows the mask of the edit: 0 where the mask is below a tenth of its maximum, 1 from a half on. It fades out over
-the cells around, where convolutions carry the edit. Letters: H, W grid, S = H W positions, (h, w) pixels.
+weight follows the mask of the edit: 0 where the mask is below a tenth of its maximum, 1 from a half on. It fades out
+over the cells around, where convolutions carry the edit. Letters: H, W grid, S = H W positions, (h, w) pixels.
 """
 
 import numpy as np
