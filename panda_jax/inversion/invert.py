@@ -294,18 +294,11 @@ class Inverter:
     return objective.Kind(self._structure, self.noise, self.loss, tuple(latents))
 
   def _minimised(self, kind, given, x) -> tuple[minimiser.Search, Curve]:
-    search = objective.begin(kind, given, kind.start(x))
-    value = np.asarray(search.value)
-    if not np.isfinite(value).all():
-      bad = self._done + int(np.argmin(np.isfinite(value)))
-      raise NonFiniteError(
-        'images', f'photograph {bad}', 'its error is not finite', 'look at the generator and the loss'
-      )
-    seconds, values, started = [0.0], [value], time.perf_counter()
-    for k in range(1, self.evaluations):
+    search, seconds, values, started = minimiser.begin(kind.start(x)), [], [], 0.0
+    for k in range(self.evaluations):
       search = objective.advance(kind, given, search, jnp.float32(self.tolerance))
-      if k == 1:  # it was compiled just now
-        jax.block_until_ready(search)
+      if k == 0:  # it was compiled just now
+        self._check(np.asarray(search.value))
         started = time.perf_counter()
       if k % LOOK == 0 or k == self.evaluations - 1:
         values.append(np.asarray(search.value))
@@ -313,6 +306,12 @@ class Inverter:
         if np.asarray(search.reason).all():
           break
     return search, Curve(np.asarray(seconds), np.stack(values))
+
+  def _check(self, value: np.ndarray) -> None:
+    if not np.isfinite(value).all():
+      bad = self._done + int(np.argmin(np.isfinite(value)))
+      remedy = 'look at the generator and the loss'
+      raise NonFiniteError('images', f'photograph {bad}', 'its error is not finite', remedy)
 
   def _start(self, photographs: np.ndarray, labels: np.ndarray | None):
     """Coordinates (N, L or 1, D) or (N, D) to begin with, and class rows."""

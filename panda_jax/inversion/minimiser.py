@@ -33,7 +33,7 @@ class Search:
     steps, changes: (N, m, d) of x and of the gradient, the newest first.
     remembered: (N,) how many.
     tries: (N,) of this line search.
-    taken: (N,) steps so far.
+    taken: (N,) steps so far; -1 before the first evaluation.
     earlier: (N,) the value at the start of this window of steps.
     reason: (N,) index into REASONS, 0 while it goes on.
   """
@@ -60,25 +60,25 @@ def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
   return jnp.sum(x * y, axis=-1)
 
 
-def begin(evaluate: Evaluation, x: jax.Array) -> Search:
-  """The search at its start (N, d)."""
-  value, gradient = evaluate(x)
+def begin(x: jax.Array) -> Search:
+  """The search before its first evaluation, which is at x (N, d) itself: the value is infinite until then."""
   N, d = x.shape
-  squared = _dot(gradient, gradient)
+  numbers, zeros, pairs = jnp.zeros((N,), x.dtype), jnp.zeros_like(x), jnp.zeros((N, MEMORY, d), x.dtype)
+  counts, infinite = jnp.zeros((N,), jnp.int32), jnp.full((N,), jnp.inf, x.dtype)
   return Search(
     x=x,
-    gradient=gradient,
-    value=value,
-    direction=-gradient,
-    slope=-squared,
-    length=_first_length(squared),
-    steps=jnp.zeros((N, MEMORY, d), x.dtype),
-    changes=jnp.zeros((N, MEMORY, d), x.dtype),
-    remembered=jnp.zeros((N,), jnp.int32),
-    tries=jnp.zeros((N,), jnp.int32),
-    taken=jnp.zeros((N,), jnp.int32),
-    earlier=value,
-    reason=jnp.where(squared > 0, 0, 1).astype(jnp.int32),
+    gradient=zeros,
+    value=infinite,
+    direction=jnp.zeros_like(x),
+    slope=numbers,
+    length=jnp.zeros_like(numbers),
+    steps=pairs,
+    changes=jnp.zeros_like(pairs),
+    remembered=counts,
+    tries=jnp.zeros_like(counts),
+    taken=counts - 1,
+    earlier=jnp.full((N,), jnp.inf, x.dtype),
+    reason=jnp.zeros_like(counts),
   )
 
 
@@ -139,8 +139,8 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
   shorter = s.length * jnp.clip(shorter, 0.1, 0.5)
   taken = s.taken + better
   closing = better & (taken % WINDOW == 0)
-  still = closing & (s.earlier - value_ <= tolerance * s.earlier)
-  flat = going & (squared == 0)
+  still = closing & (s.earlier - value_ <= tolerance * jnp.where(jnp.isfinite(s.earlier), s.earlier, -1))
+  flat = better & (squared == 0)
   return Search(
     x=x,
     gradient=gradient_,

@@ -121,12 +121,6 @@ def evaluation(kind: Kind, given: Given) -> minimiser.Evaluation:
   return evaluate
 
 
-@functools.partial(jax.jit, static_argnames='kind')
-def begin(kind: Kind, given: Given, unknowns: jax.Array) -> minimiser.Search:
-  """The search at its start, compiled."""
-  return minimiser.begin(evaluation(kind, given), unknowns)
-
-
 @functools.partial(jax.jit, static_argnames='kind', donate_argnames='search')
 def advance(kind: Kind, given: Given, search: minimiser.Search, tolerance: jax.Array) -> minimiser.Search:
   """One evaluation more, compiled."""

@@ -117,7 +117,7 @@ def test_edits_go_on_from_the_state_that_is_held(small, found):
   expected = small.run_from(latents.latents, state, LAYER, noise='none')
   np.testing.assert_allclose(editor.images(latents, edit).edited, expected, atol=1e-4)
   with pytest.raises(InputError, match=f'features at layer {LAYER}'):
-    Editor(small, LAYER - 1, noise='none').images(latents, edit)
+    Editor(small, LAYER - 1, noise='none').state(latents)
 
 
 def test_nothing_compiles_twice(small, found):
@@ -125,10 +125,10 @@ def test_nothing_compiles_twice(small, found):
 
   inverter = Inverter(small, layer=LAYER, evaluations=3)
   inverter(found.photographs)
-  counts = objective.begin._cache_size(), objective.advance._cache_size()
+  counts = objective.draw._cache_size(), objective.advance._cache_size()
   inverter(found.photographs[::-1])
   Inverter(small, layer=LAYER, evaluations=4, regulariser=0.5)(found.photographs)
-  assert (objective.begin._cache_size(), objective.advance._cache_size()) == counts
+  assert (objective.draw._cache_size(), objective.advance._cache_size()) == counts
 
 
 def saved(path, found, names=('a.png', 'b.png')):

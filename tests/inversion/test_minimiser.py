@@ -27,10 +27,10 @@ def evaluation(values):
 def run(values, x, steps, tolerance=0.0):
   evaluate = evaluation(values)
   advance = jax.jit(functools.partial(minimiser.advance, evaluate))
-  search, history = jax.jit(functools.partial(minimiser.begin, evaluate))(x), []
+  search, history = minimiser.begin(x), []
   for _ in range(steps):
-    history.append(np.asarray(search.value))
     search = advance(search, tolerance)
+    history.append(np.asarray(search.value))
   return search, np.stack(history)
 
 
@@ -73,7 +73,7 @@ def test_one_problem_does_not_disturb_another():
 def test_what_no_longer_falls_is_done():
   search, _ = run(lambda x: 1 + jnp.sum(x**2, axis=1), jnp.ones((2, 4)), 40, tolerance=0.01)
   assert {minimiser.REASONS[i] for i in np.asarray(search.reason)} <= {'converged', 'stalled'}
-  flat, _ = run(lambda x: 0 * x.sum(axis=1), jnp.ones((2, 4)), 1)
+  flat, _ = run(lambda x: 0 * x.sum(axis=1), jnp.ones((2, 4)), 2)
   assert (np.asarray(flat.reason) == 1).all()
 
 

@@ -1,0 +1,220 @@
+"""Photographs that no crop was trained on, inverted in each space, and how edits work on them.
+
+    python -m benchmarks.inversion --data=cats64.zip --workdir=DIR [--count=200] [--yardstick=8]
+
+`--data` is what cats64 was trained on; the held-out photographs are the trainer's. `--workdir` is a fit of cats64: its
+layer is that of the features, and its edits are tried. For each space: PSNR, SSIM, distance in the space of realism.py,
+seconds a photograph on the second call. For features also as a function of the regulariser.
+
+Editability: edits of the fit (parts in turn, appearances from the first, alpha 3) on inverted photographs against the
+same edits on samples: medians over the edits of locality and consistency (catalog/measurement.py), as ratios.
+
+Yardstick: Adam on w from the mean of w, mean square of the pixels, 1000 steps, the best of five rates, on the same
+photographs; and how soon each space is as near. Prints a table, writes inversion-cats64.json and inversion-cats64.png.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import app, flags
+
+from benchmarks.machine import machine
+from examples.train_generator import data
+from panda_jax.catalog.measurement import Bench, Judge
+from panda_jax.editing.composition import weight
+from panda_jax.editing.editor import Editor, make_edit
+from panda_jax.generators.base import WPlus
+from panda_jax.generators.structure import plain, split
+from panda_jax.inversion.encoder import encoder_of, load_encoder
+from panda_jax.inversion.invert import REGULARISER, Inverter
+from panda_jax.pictures.figures import draw_images
+from panda_jax.regions import realism
+from panda_jax.workdir.finished_fit import open_workdir
+
+_DATA = flags.DEFINE_string('data', None, 'Zip file or folder of the pictures that cats64 was trained on.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'A fit of cats64.')
+_COUNT = flags.DEFINE_integer('count', 200, 'Held-out photographs.', lower_bound=1)
+_BOUND = flags.DEFINE_integer('bound', 32, 'Of them, for the regularisers and for edits.', lower_bound=2)
+_YARDSTICK = flags.DEFINE_integer('yardstick', 8, 'Of them, for the yardstick; 0 leaves it out.', lower_bound=0)
+_EDITS = flags.DEFINE_integer('edits', 40, 'Edits that are tried.', lower_bound=1)
+_EVALUATIONS = flags.DEFINE_integer('evaluations', None, 'As of the command.')
+_OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the results.')
+
+REGULARISERS = (1e-1, 1e-2, 1e-3, 1e-4)
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
+STEPS = 1000
+BUDGETS = (1, 3, 5, 10, 20, 40, 80, 160)
+ALPHA = 3.0
+SHOWN = 8
+
+
+def log(text: str) -> None:
+  print(text, flush=True)
+
+
+def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """(N,) mean structural similarity of pictures (N, h, w, channels) from -1 to 1 (Wang et al. 2004)."""
+  from scipy.ndimage import gaussian_filter
+
+  def smooth(a):
+    return gaussian_filter(a, (0, 1.5, 1.5, 0), truncate=3.5)
+
+  x, y = x.astype(np.float64), y.astype(np.float64)
+  mx, my = smooth(x), smooth(y)
+  vx, vy, cov = smooth(x * x) - mx * mx, smooth(y * y) - my * my, smooth(x * y) - mx * my
+  c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+  return np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)), axis=(1, 2, 3))
+
+
+def figures(found, space, seconds: float) -> dict:
+  """What is told of an inversion."""
+  images = np.clip(found.images, -1, 1)
+  rows, own = space(images), space(found.photographs)
+  return {
+    'psnr_db': float(np.median(found.psnr)),
+    'psnr_quartiles_db': np.percentile(found.psnr, [25, 75]).tolist(),
+    'ssim': float(np.median(ssim(images, found.photographs))),
+    'realism_distance': float(np.median(np.linalg.norm(rows - own, axis=1))),
+    'seconds_each': seconds / len(images),
+    'reasons': {reason: found.reasons.count(reason) for reason in sorted({*found.reasons})},
+  }
+
+
+def timed(inverter, pixels):
+  """An inversion, and the seconds that it takes once everything is compiled."""
+  inverter(pixels[: inverter.batch])
+  began = time.perf_counter()
+  found = inverter(pixels)
+  return found, time.perf_counter() - began
+
+
+def editability(opened, latents, noise: str, count: int) -> dict[str, np.ndarray]:
+  """Locality and consistency (E,) of edits of a fit on samples."""
+  editor = Editor(opened.needed_generator(), opened.layer, noise)
+  factors, size = opened.factors, opened.image_size()
+  pairs = [(k, a) for a in range(factors.appearances.shape[1]) for k in factors.live_parts][:count]
+  edits = [make_edit(factors, k, a, ALPHA) for k, a in pairs]
+  bench = Bench(editor, latents, 16).start(make_edit(factors, pairs[0][0], 0, 0.0))
+  judge = Judge(bench, None)
+  scores = []
+  for edit in edits:
+    region = weight(edit.mask, factors.grid, size, opened.margin) > 0.5
+    scores += judge.scores(bench.edited([edit]), region)
+  return {name: np.array([getattr(s, name) for s in scores]) for name in ('change', 'locality', 'consistency')}
+
+
+def kept(own: dict, base: dict) -> dict[str, float]:
+  """Medians over edits, as shares of those on samples."""
+  return {name: float(np.median(own[name]) / np.median(base[name])) for name in own}
+
+
+def yardstick(generator, pixels: np.ndarray) -> dict:
+  """Adam on w from its mean; the best of the rates by the error at the end."""
+  structure, arrays = split(generator)
+  photographs = jnp.asarray(pixels.astype(np.float32) / 127.5 - 1)
+  N, rows = len(pixels), plain(generator)
+  z = np.random.RandomState(0).randn(4096, rows.z_dim).astype(np.float32)
+  mean = np.asarray(rows.mapping(z)).mean(axis=0)
+  L = rows.wplus(mean[None]).wplus.shape[1]
+  found = {}
+  for rate in RATES:
+    optimizer = optax.adam(rate)
+
+    @jax.jit
+    def step(arrays, w, memory, optimizer=optimizer):
+      def loss(w):
+        latents = WPlus(jnp.broadcast_to(w[:, None], (N, L, w.shape[1])))
+        made = structure.generator(arrays)(latents, noise='none')
+        return jnp.sum(jnp.mean(jnp.square(made - photographs), axis=(1, 2, 3)))
+
+      value, gradient = jax.value_and_grad(loss)(w)
+      change, memory = optimizer.update(gradient, memory)
+      return optax.apply_updates(w, change), memory, value
+
+    w = jnp.broadcast_to(jnp.asarray(mean), (N, len(mean)))
+    memory = optimizer.init(w)
+    jax.block_until_ready(step(arrays, w, memory))
+    began = time.perf_counter()
+    for _ in range(STEPS):
+      w, memory, value = step(arrays, w, memory)
+    found[rate] = {'error': float(value) / N, 'seconds': time.perf_counter() - began}
+    log(f'  Adam on w, rate {rate}: mean square error {found[rate]["error"]:.4f} in {found[rate]["seconds"]:.1f} s')
+  best = min(found, key=lambda rate: found[rate]['error'])
+  return {'rate': best, **found[best], 'all': {str(rate): x for rate, x in found.items()}}
+
+
+def sooner(generator, encoder, pixels: np.ndarray, space: str, target: float) -> dict:
+  """Seconds and mean square error of a space at growing numbers of evaluations, and the first at the target."""
+  curve = []
+  for budget in BUDGETS:
+    inverter = Inverter(generator, space, encoder=encoder, evaluations=budget, tolerance=0)
+    found, seconds = timed(inverter, pixels)
+    error = float(np.mean(np.square(np.clip(found.images, -1, 1) - found.photographs)))
+    curve.append({'evaluations': budget, 'seconds': seconds, 'error': error})
+  first = next((point for point in curve if point['error'] <= target), None)
+  return {'curve': curve, 'seconds_at_target': None if first is None else first['seconds']}
+
+
+def main(_) -> None:
+  opened = open_workdir(_WORKDIR.value)
+  generator = plain(opened.needed_generator())
+  pictures = data.read_images(_DATA.value)
+  train, held = data.split(pictures.pixels)
+  pixels = pictures.pixels[held[np.linspace(0, len(held) - 1, _COUNT.value).round().astype(int)]]
+  space = realism.embedding(pictures.pixels[np.random.default_rng(0).permutation(train)[:4000]])
+  path = encoder_of('cats64')
+  encoder = None if path is None else load_encoder(path)
+  more = {} if _EVALUATIONS.value is None else {'evaluations': _EVALUATIONS.value}
+  result = {'machine': machine(), 'photographs': len(pixels), 'layer': opened.layer, 'spaces': {}, 'regularisers': {}}
+  shown = []
+
+  def told(name, found, seconds):
+    result['spaces'][name] = figures(found, space, seconds)
+    shown.append(found.images[:SHOWN])
+    log(f'{name:10} ' + json.dumps(result['spaces'][name]))
+
+  tries = {'encoder': ('wplus', {'evaluations': 1}), 'w': ('w', more), 'wplus': ('wplus', more)}
+  for name, (where, options) in tries.items():
+    if name != 'encoder' or encoder is not None:
+      told(name, *timed(Inverter(generator, where, encoder=encoder, **options), pixels))
+  inverter = Inverter(generator, layer=opened.layer, encoder=encoder, **more)
+  found, seconds = timed(inverter, pixels)
+  told('features', found, seconds)
+
+  few = np.linspace(0, len(pixels) - 1, min(_BOUND.value, len(pixels))).round().astype(int)
+  base = editability(opened, opened.latents(range(opened.seed, opened.seed + len(few))), 'none', _EDITS.value)
+  result['edits'] = {'on samples': {name: float(np.median(x)) for name, x in base.items()}}
+  for name, one in (
+    ('wplus', Inverter(generator, 'wplus', encoder=encoder, **more)),
+    *(
+      (str(r), Inverter(generator, layer=opened.layer, encoder=encoder, regulariser=r, **more))
+      for r in sorted({*REGULARISERS, REGULARISER}, reverse=True)
+    ),
+  ):
+    some = one(pixels[few])
+    shares = kept(editability(opened, some.latents(generator), 'none', _EDITS.value), base)
+    row = {'psnr_db': float(np.median(some.psnr)), **{f'{key}_of_samples': x for key, x in shares.items()}}
+    result['regularisers'][name] = row
+    log(f'regulariser {name:8} ' + json.dumps(row))
+
+  if _YARDSTICK.value:
+    some = pixels[: _YARDSTICK.value]
+    result['yardstick'] = yardstick(generator, some)
+    for where in ('w', 'wplus'):
+      result['yardstick'][where] = sooner(generator, encoder, some, where, result['yardstick']['error'])
+      log(f'{where} ' + json.dumps(result['yardstick'][where]))
+  out = Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  (out / 'inversion-cats64.json').write_text(json.dumps(result, indent=2) + '\n')
+  rows = [found.photographs[:SHOWN], *shown]
+  draw_images(out / 'inversion-cats64.png', np.concatenate(rows))
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['data', 'workdir'])
+  app.run(main)
