@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples.train_encoder import __main__ as train_encoder
 from examples.train_generator import __main__ as train
 from examples.train_generator import embed
 from examples.train_generator import evaluate as evaluation
@@ -57,6 +58,11 @@ FORMS = {
   'python run.py COMMAND --help': Form('', {'COMMAND': 'fit'}),
   'python run.py saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
   'python run.py remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
+  'python run.py invert --workdir=runs/cats64 --images=docs/photographs --out=runs/photographs': Form(
+    '', {}, ('--evaluations=2',)
+  ),
+  # tests/commands/test_invert.py places photographs by points
+  'python run.py invert --workdir=runs/cats64 --images=cat.jpg --points=210,300,420,310 --out=DIR': Form(READ),
   'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
   'panda-jax export DIR FILE --format=rosinality': Form('', {'DIR': 'generators/ffhq', 'FILE': 'exported.pt'}),
   'python -m converters network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
@@ -97,6 +103,7 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   'srun ',
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
+  'python -m examples.train_encoder ',  # tests/examples/test_train_encoder.py runs it
 )
 NAMED = re.compile(r'(?:python run\.py|python -m panda_jax|panda-jax) \w+|python -m (?:converters|panda_jax\.app)')
 LOOKED_AT = ('make ', 'pip ', 'bash ', 'pytest ', 'python -m benchmarks.')
@@ -119,7 +126,7 @@ def unpacked(source: Path, target: Path) -> None:
 def place(tmp_path_factory):
   """A folder with all that documents speak of, and a fit of cats64."""
   place = tmp_path_factory.mktemp('reader')
-  for name in ('configs', 'tests', 'examples'):
+  for name in ('configs', 'tests', 'examples', 'docs'):
     (place / name).symlink_to(ROOT / name)
   rng = np.random.default_rng(0)
   features = rng.standard_normal((16, 16, 16, 6)).astype(np.float32)
@@ -209,6 +216,8 @@ def read_only(words: list[str], monkeypatch) -> int:
     case ['python', 'run.py', name, *given]:
       monkeypatch.setattr(program.module_of(name), 'run', lambda options, call: None)
       return call(name, *given)
+    case ['python', '-m', 'examples.train_encoder', *given]:
+      return 0 if train_encoder.parsed(given).generator else 1
     case ['python', '-m', 'examples.train_generator', *given]:
       return 0 if train.parsed(given).config.images else 1
     case ['python', '-m', 'examples.train_generator.evaluate', *given]:
@@ -296,7 +305,8 @@ LONG_SNIPPETS = [text for text in SNIPPETS if 'region_edit(' in text]
 
 
 def run_snippet(text: str, names: dict) -> None:
-  exec(compile(text.replace('range(64)', 'range(4)'), '<document>', 'exec'), names)
+  text = text.replace('range(64)', 'range(4)').replace('evaluations=20', 'evaluations=2')
+  exec(compile(text, '<document>', 'exec'), names)
 
 
 @pytest.fixture(scope='module')

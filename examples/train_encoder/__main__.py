@@ -112,14 +112,21 @@ def defined() -> flags.FlagValues:
   return values
 
 
-def run(options: flags.FlagValues) -> Path:
-  """Trains and writes; the path of the file.
+def parsed(words: list[str]) -> flags.FlagValues:
+  """The flags.
 
   Raises:
-    InputError: a flag is missing or wrong.
+    InputError: unknown or malformed ones, or no generator.
   """
-  if not options.generator:
+  values = defined()
+  parser.parse(values, words, SEE)
+  if not values.generator:
     raise InputError('--generator', None, 'not given', 'give --generator=DIR')
+  return values
+
+
+def run(options: flags.FlagValues) -> Path:
+  """Trains and writes; the path of the file."""
   generator = load_generator(options.generator)
   out = Path(options.out) if options.out else folder_of(options.generator) / FILE
   count = max(1, options.images // options.batch) * options.batch
@@ -131,14 +138,12 @@ def run(options: flags.FlagValues) -> Path:
 
 def main(argv: list[str]) -> int:
   logging.set_verbosity(logging.ERROR)
-  values = defined()
   if not parser.HELP.isdisjoint(argv[1:]):
-    print('\n'.join([__doc__.strip(), *parser.listed(values)]))
+    print('\n'.join([__doc__.strip(), *parser.listed(defined())]))
     return 0
   try:
     with signals.keeping(lambda: 'nothing was written'), signals.raising():
-      parser.parse(values, argv[1:], SEE)
-      print(run(values))
+      print(run(parsed(argv[1:])))
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2

@@ -31,8 +31,8 @@ from panda_jax.inversion.feature_range import feature_range
 from panda_jax.inversion.losses import distances
 
 SPACES = 'z', 'w', 'wplus', 'features'
-EVALUATIONS = 200  # of each stage
-TOLERANCE = 0.003  # fall of the error over ten steps, as a share of it, below which a photograph is done
+EVALUATIONS = 300  # of each stage
+TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
 REGULARISER = 1e-3
 STARTS = 128  # samples among which the start is looked for where there is no encoder
 BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side by side
