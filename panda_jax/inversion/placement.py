@@ -113,7 +113,7 @@ def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, in
   Raises:
     InputError: the box is none, lies mostly outside, or has another shape than the generator's picture.
   """
-  values = np.asarray(box, np.float64)
+  values = _numbers(box)
   if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
     raise InputError('box', _text(box), 'it is no box', 'give x,y,width,height in pixels')
   x, y, width, height = values
@@ -137,7 +137,7 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
   Raises:
     InputError: points that are none, coincide, lie outside, or are more than the generator's.
   """
-  values = np.asarray(points, np.float64)
+  values = _numbers(points)
   if values.ndim != 1 or values.size % 2 or values.size < 4 or not np.isfinite(values).all():
     raise InputError('points', _text(points), 'they are not two or more points', 'give x,y,x,y in pixels')
   found = values.reshape(-1, 2)
@@ -171,6 +171,14 @@ def _checked(placement: Placement, photograph: tuple[int, int], argument: str, v
     problem = f'{outside:.0%} of the crop lies outside the photograph of {photograph[1]}x{photograph[0]} pixels'
     raise InputError(argument, _text(value), problem, 'give another')
   return placement
+
+
+def _numbers(values: Sequence[float]) -> np.ndarray:
+  """Numbers as an array; none where they are no numbers."""
+  try:
+    return np.asarray(values, np.float64)
+  except (TypeError, ValueError):
+    return np.zeros(0)
 
 
 def _text(values) -> str:
