@@ -8,6 +8,7 @@ Checkpoints have a fuzzer of their own, `tests/converters/fuzz.py`. By hand, as 
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -20,6 +21,7 @@ from typing import Any
 import ml_collections
 import ml_dtypes
 import numpy as np
+from flax import nnx
 from PIL import Image
 
 from panda_jax.app.choices import Choice, Session
@@ -34,8 +36,14 @@ from panda_jax.features.sources import NpySource
 from panda_jax.files.arrays import npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.files.lock import LOCK, locked
 from panda_jax.files.records import read_json
-from panda_jax.generators import disk
+from panda_jax.generators import disk, registry
 from panda_jax.generators.labels import parsed_labels
+from panda_jax.generators.source import weights_digest
+from panda_jax.inversion.encoder import Encoder, EncoderOptions, load_encoder, save_encoder
+from panda_jax.inversion.files import Inverted, load_inverted, save_inverted
+from panda_jax.inversion.invert import Curve, Inversion
+from panda_jax.inversion.photographs import read_photograph
+from panda_jax.inversion.placement import whole
 from panda_jax.pictures import pages
 from panda_jax.results import report, report_folders
 from panda_jax.results.fit import source_of
@@ -215,6 +223,56 @@ def read_comparison(path: Path) -> None:
   checked(values_of(path))
 
 
+@functools.cache
+def generator():
+  """A small one, for what belongs to a generator."""
+  options = {'resolution': 8, 'widths': (2, 2, 2, 2), 'z_dim': 2, 'w_dim': 2, 'mapping_widths': (2,)}
+  return registry.create('stylegan2', registry.options_class('stylegan2')(**options), nnx.Rngs(0))
+
+
+def inversion(layer: int | None) -> bytes:
+  """latents.npz of two photographs."""
+  C, H, W = generator().layers[2]
+  images = np.zeros((2, 8, 8, 3), np.float32)
+  found = Inversion(
+    space='features' if layer else 'wplus',
+    array=np.zeros((2, 4, 2), np.float32),
+    labels=None,
+    layer=layer,
+    features=np.zeros((2, H, W, C), np.float32) if layer else None,
+    rgb=np.zeros((2, H, W, 3), np.float32) if layer else None,
+    skips=(),
+    noise='none',
+    weights=weights_digest(generator()).hexdigest(),
+    images=images,
+    photographs=images,
+    reasons=('steps', 'converged'),
+    curve=Curve(np.zeros(3), np.zeros((3, 2))),
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    save_inverted(Path(folder) / 'x', Inverted(found, ('a.png', 'b.png'), (whole((9, 9), (8, 8)),) * 2))
+    return (Path(folder) / 'x').read_bytes()
+
+
+def encoder() -> bytes:
+  with tempfile.TemporaryDirectory() as folder:
+    save_encoder(Encoder(EncoderOptions((8, 8), 3, (2,), 3, (4, 2)), nnx.Rngs(0)), Path(folder) / 'x', 'hash')
+    return (Path(folder) / 'x').read_bytes()
+
+
+def read_inversion(path: Path) -> None:
+  inverted = load_inverted(path, generator())
+  inverted.inversion.latents(generator())
+  inverted.chosen([0]).inversion.psnr  # noqa: B018
+  assert all(np.isfinite(placement.matrix).all() for placement in inverted.placements or ())
+
+
+def read_photograph_file(path: Path) -> None:
+  pixels = read_photograph(path)
+  assert pixels.dtype == np.uint8
+  assert whole(pixels.shape[:2], (8, 8)).crop(pixels).shape == (8, 8, 3)
+
+
 def text(value: Any) -> bytes:
   return json.dumps(value).encode()
 
@@ -301,6 +359,9 @@ def formats() -> dict[str, Format]:
     'lock': Format((text(owner),), json_or_bytes, read_lock),
     'config': Format((text(default_config().to_dict() | {'parts': 2}),), other_json, read_config),
     'comparison': Format((text(compared),), other_json, read_comparison),
+    'inversion': Format((inversion(None), inversion(2)), npz_or_bytes, read_inversion),
+    'encoder': Format((encoder(),), npz_or_bytes, load_encoder),
+    'photograph': Format(tuple(map(picture, ('PNG', 'JPEG', 'WEBP', 'BMP', 'TIFF'))), of_bytes, read_photograph_file),
   }
 
 

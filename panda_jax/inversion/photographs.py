@@ -1,8 +1,11 @@
 """Photographs from files, as RGB of 8 bits: turned as the camera says, on white where they are transparent."""
 
+import contextlib
 import io
+import logging
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +37,13 @@ def decoded(content: bytes, name: str) -> np.ndarray:
   from PIL import Image, ImageOps
 
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # of odd metadata, and of sizes, which are bounded here
-      with Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image:
-        if image.width * image.height > MOST_PIXELS:
-          raise Image.DecompressionBombError
-        if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
-          raise InputError('images', name, f'it holds {image.n_frames} pictures', 'save one of them by itself')
-        image.load()
-        return _eight_bits(ImageOps.exif_transpose(image))
+    with _quiet(), Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image:
+      if image.width * image.height > MOST_PIXELS:
+        raise Image.DecompressionBombError
+      if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
+        raise InputError('images', name, f'it holds {image.n_frames} pictures', 'save one of them by itself')
+      image.load()
+      return _eight_bits(ImageOps.exif_transpose(image))
   except (InputError, MemoryError):
     raise
   except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large
@@ -52,6 +53,20 @@ def decoded(content: bytes, name: str) -> np.ndarray:
     said = ' '.join(str(error).split())[:80]
     problem = 'it is no photograph' if 'cannot identify' in said else f'it is damaged ({said})'
     raise InputError('images', name, problem, REMEDY) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Without what Pillow says of odd metadata, and of sizes, which are bounded here."""
+  logger = logging.getLogger('PIL')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL + 1)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      yield
+  finally:
+    logger.setLevel(level)
 
 
 def _eight_bits(image) -> np.ndarray:
