@@ -1,5 +1,6 @@
 """`invert`: photographs as latents, or as features at the layer of a fit, so that they can be edited."""
 
+import math
 from pathlib import Path
 
 from absl import flags
@@ -10,8 +11,8 @@ from panda_jax.errors import InputError, brief, printable
 
 EXAMPLES = (
   'invert --workdir=DIR --images=cat.jpg --points=210,300,420,310 --out=DIR2',
+  'invert --workdir=DIR --images=FOLDER --points=points.json --out=DIR2',
   'invert --generator=cats64 --images=FOLDER --space=wplus --out=DIR2',
-  'edit --workdir=DIR --latents=DIR2 --part=3 --appearance=12 --alpha=3',
 )
 PHOTOGRAPHS, SEARCH = 'photographs', 'inversion'
 MOST_TOLD = 8  # photographs that failed
@@ -59,15 +60,18 @@ def define(values: flags.FlagValues) -> None:
 
 
 def numbers_of(text: str, argument: str) -> list[float]:
-  """Numbers from 'x,y,...'.
+  """Finite numbers from 'x,y,...'.
 
   Raises:
     InputError: they are none.
   """
   try:
-    return [float(piece) for piece in text.split(',')]
+    found = [float(piece) for piece in text.split(',')]
   except ValueError:
-    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...') from None
+    found = [math.nan]
+  if not all(map(math.isfinite, found)):
+    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...')
+  return found
 
 
 def placing(options: flags.FlagValues, folder, size: tuple[int, int]):

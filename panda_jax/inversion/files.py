@@ -114,8 +114,7 @@ def save_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
 
 def is_inverted(path: str | os.PathLike) -> bool:
   """Whether a path may be of an inversion: a folder with latents.npz, or that file."""
-  path = Path(path)
-  return (path / LATENTS).is_file() if path.is_dir() else path.name == LATENTS
+  return os.path.isfile(os.path.join(path, LATENTS)) if os.path.isdir(path) else os.path.basename(path) == LATENTS
 
 
 def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:

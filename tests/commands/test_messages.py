@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from absl import flags
 from flax import nnx
+from PIL import Image
 
 import panda_jax
 from examples.train_generator import embed, evaluate
@@ -274,6 +275,7 @@ def quick(monkeypatch):
 FIT = ('--workdir=W', '--layer=2', '--samples=8', '--parts=2')
 GENERATED, EDIT = (*FIT, '--generator=G'), ('--workdir=W', '--appearance=1', '--alpha=2')
 SAMPLE, DISCOVER = ('--generator=G', '--out=O', '--seeds=0'), ('--generator=G', '--out=O', '--region=0,3,0,3')
+INVERT = '--generator=G', '--out=O', '--images=I'
 FILES = ['', 'missing', 'x' * 44_000, 'a\nb', '\udcff.npy', '/', 'README.md', '/dev/null']
 NUMBERS = ['', 'x', '1.5', '0,x', '9' * 5_000, '1' + ',1x' * 20_000, '\ud800', '-']
 # {flag: (command, what else it needs, values)} of flags that take text. Free ones take any name.
@@ -295,6 +297,11 @@ TEXTS = {
   'appearance': ('edit', (EDIT[0], '--part=1', '--alpha=2'), [*NUMBERS, '5', '-1', '1/2/3/x']),
   'alpha': ('edit', (*EDIT[:2], '--part=1'), [*NUMBERS[:2], *NUMBERS[3:], '1,,2', 'inf', 'nan', '3/x']),
   'mask': ('edit', EDIT, FILES),
+  'images': ('invert', INVERT[:2], FILES),
+  'points': ('invert', INVERT, [*NUMBERS, 'missing.json', 'x' * 44_000 + '.json']),
+  'own_points': ('invert', (*INVERT, '--points=1,1,9,9'), [*NUMBERS, '1,2,3']),
+  'box': ('invert', INVERT, [*NUMBERS, '1,2,3', '0,0,-1,1', '0,0,8,9', '900,0,8,8']),
+  'encoder': ('invert', INVERT, FILES[1:]),
   'directions': ('edit', (*EDIT, '--part=1'), FILES),
   'zoo': ('edit', (EDIT[0], '--name=x'), FILES[1:]),
   'threshold': ('edit', (*EDIT, '--part=1'), ['', 'x', '2', '-1', 'nan', '\ud800']),
@@ -319,7 +326,9 @@ ELSEWHERE = {
 def test_a_value_that_a_flag_of_text_cannot_have(flag, fit_of_nothing, quick, tmp_path, capsys):
   name, others, values = TEXTS[flag]
   write_zoo(tmp_path / 'zoo.json', {'eyes': NamedEdit('0' * 64, 2, (Spec((1,), 1, 3.0),))})
+  Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / 'image.png')
   places = {
+    'I': tmp_path / 'image.png',
     **{
       'W': fit_of_nothing / 'fit' if name not in ('fit', 'report') else tmp_path / 'w',
       'G': fit_of_nothing / 'network',

@@ -74,6 +74,7 @@ INDIRECT = {  # flags that are read by a name in a list
   'fit': {*config.FLAGS, 'coordinator', 'process_id', 'processes'},
   'compare': {'generator', 'layer', 'samples', 'parts', 'seed', 'truncation', 'truncation_layers'},
   'edit': {'part', 'appearance', 'alpha', *requests.DISTINCT, 'convention', 'alpha_unit', 'directions', 'seeds'},
+  'invert': {'regulariser', 'evaluations', 'tolerance'},
   'discover': {*discover_requests.SAME, 'rows', 'references'},
 }
 
