@@ -56,6 +56,7 @@ class Checkpoint:
     size: of the file in bytes.
     config: the contents of config.json beside the file, None where there is none.
     metadata: texts beside the arrays of safetensors.
+    key: what the user says of where the generator lies, if the tree has no more than that; None for the whole file.
   """
 
   container: str
@@ -65,6 +66,7 @@ class Checkpoint:
   size: int
   config: dict | None
   metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+  key: str | None = None
 
 
 def read(path: str | os.PathLike) -> Checkpoint:

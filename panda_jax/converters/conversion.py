@@ -13,7 +13,7 @@ from panda_jax.converters.checkpoint import Checkpoint, Module, TensorFlowNetwor
 from panda_jax.converters.dialects import FAMILIES, own
 from panda_jax.converters.limits import shown
 from panda_jax.converters.means import check_count, with_mean
-from panda_jax.converters.networks import under
+from panda_jax.converters.networks import under, weights_taken
 from panda_jax.converters.projects import Project, project_of
 from panda_jax.converters.trees import check_known
 from panda_jax.errors import InputError
@@ -62,9 +62,10 @@ def convert(
     conversion = with_mean(conversion, generator, mean_w)
     if conversion.mean:
       generator = assemble(conversion, checkpoint.path)
-    said = report.description(checkpoint, conversion, weights)
+    taken = weights_taken(conversion.notes, weights)
+    said = report.description(checkpoint, conversion, taken)
     save_generator(generator, destination, said, overwrite=overwrite)
-  return report.lines(checkpoint, conversion, generator, destination, weights)
+  return report.lines(checkpoint, conversion, generator, destination, taken)
 
 
 def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[str, str]):

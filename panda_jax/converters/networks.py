@@ -7,7 +7,7 @@ only its networks have; here whatever precedes it is found, and taken off.
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -23,6 +23,38 @@ MOST_FOUND = 16  # networks; a file with more is no checkpoint of a generator
 AVERAGED = re.compile(r'ema|gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+', re.IGNORECASE)
 LATEST = re.compile(r'[gG]|gen|generator|netG|G_model|params')
 OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # no generators, whatever their keys look like
+
+
+class Taken(str):
+  """A note on which weights were taken.
+
+  Attributes:
+    weights: 'ema', 'raw', or 'unknown' where the file does not say.
+  """
+
+  weights: str
+
+  def __new__(cls, text: str, weights: str):
+    note = super().__new__(cls, text)
+    note.weights = weights
+    return note
+
+
+def weights_taken(notes: Iterable[str], asked: str) -> str:
+  """Which weights a conversion took, by its notes; those that were asked for where none tells."""
+  return next((note.weights for note in notes if isinstance(note, Taken)), asked)
+
+
+def unsaid(text: str, weights: str, alone: bool = True) -> list[str]:
+  """Notes on weights of which the file does not say which they are.
+
+  Args:
+    text: says so.
+    weights: 'ema' or 'raw'.
+    alone: whether there are no others, so that `weights` chose nothing.
+  """
+  idle = ['--weights=raw chose nothing: the file has one set of weights'] * (alone and weights == 'raw')
+  return [Taken(text, 'unknown'), *idle]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +170,8 @@ def chosen(
   means, others = [n for n in found if n.averaged], [n for n in found if not n.averaged]
   pool = means or others if weights == 'ema' else others
   if not pool:
-    raise InputError('--weights', weights, f'the file has no {latest}', 'leave the flag out')
+    where = 'the file has' if checkpoint.key is None else f'under --key={shown(checkpoint.key, 60)} there is'
+    raise InputError('--weights', weights, f'{where} no {latest}', 'leave the flag out')
   own = [network for network in pool if not {averaged, latest}.isdisjoint(network.words)]
   own = own or [network for network in pool if not network.name]
   if len(pool) > 1 and len(own) != 1:
@@ -150,20 +183,22 @@ def chosen(
   if strangers:
     remedy = 'save only its state_dict, and convert that, if they compute what those of the layout do'
     raise InputError('source', checkpoint.path, 'the layout has no modules of these classes', remedy, strangers)
-  return network, _notes(network, weights, bool(means))
+  return network, _notes(network, weights, bool(means), checkpoint.key is not None)
 
 
-def _notes(network: Network, weights: str, averaged_there: bool) -> list[str]:
+def _notes(network: Network, weights: str, averaged_there: bool, by_key: bool) -> list[str]:
   kind = 'state dict' if network.bare else 'module'
+  notes: list[str]
   if not network.name:
-    notes = [f'the file holds one {kind}, averaged or not it does not say']
+    notes = unsaid(f'the file holds one {kind}, averaged or not it does not say', weights)
   elif network.averaged:
-    notes = [f'weights of {network.name}']
+    notes = [Taken(f'weights of {network.name}', 'ema')]
   elif network.latest:
-    alone = weights != 'raw' and not averaged_there
-    notes = [f'weights of {network.name}' + ': the file has no averaged ones' * alone]
+    missed = weights != 'raw' and not averaged_there and not by_key  # under a key nobody looked for others
+    notes = [Taken(f'weights of {network.name}' + ': the file has no averaged ones' * missed, 'raw')]
   else:
-    notes = [f'weights of {network.name}, averaged or not the file does not say']
+    alone = not averaged_there
+    notes = unsaid(f'weights of {network.name}, averaged or not the file does not say', weights, alone)
   if network.left:
     notes.append(f'arrays of other networks beside {network.name or "the generator"}: {network.left}')
   return notes
@@ -182,7 +217,7 @@ def under(checkpoint: Checkpoint, key: str) -> Checkpoint:
   tree = _pruned(checkpoint.tree, re.split(r'[./]', key))
   if tree is None:
     raise InputError('--key', key, 'the file has nothing there; it has', 'give one of these', _places(checkpoint.tree))
-  return dataclasses.replace(checkpoint, tree=tree)
+  return dataclasses.replace(checkpoint, tree=tree, key=key)
 
 
 def _pruned(tree: object, words: list[str]) -> dict | Module | None:

@@ -1,6 +1,7 @@
 """Networks in what people wrap them in: prefixes, dicts in dicts, state dicts of modules, several in one file."""
 
 import dataclasses
+import json
 
 import ml_dtypes
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from panda_jax.converters.checkpoint import Module, read
 from panda_jax.converters.conversion import converted
-from panda_jax.converters.networks import networks, under
+from panda_jax.converters.networks import networks, under, weights_taken
 from panda_jax.converters.projects import PROJECTS
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import leaves
@@ -310,3 +311,50 @@ def test_state_dicts_of_snapshots(code):
   assert conversion.family == code
   attributes = {'img_resolution': ours.resolution} if code == 'fastgan' else {}
   assert_same(ours, made({key: Module('training.networks.Generator', [], {}, arrays(), attributes)})[1])
+
+
+def both() -> dict:
+  """The averaged weights and those of the last step, as the original code keeps them."""
+  last = checkpoints.stylegan2_rosinality(seed=1)['g_ema']
+  return {'g': last, 'g_ema': checkpoints.stylegan2_rosinality()['g_ema']}
+
+
+WHICH = {  # tree, --weights, --key; which are said to be taken, a note
+  'averaged': (both, 'ema', None, 'ema', 'weights of g_ema'),
+  'of the last step': (both, 'raw', None, 'raw', 'weights of g'),
+  'of the last step, by its key': (both, 'ema', 'g', 'raw', 'weights of g'),
+  'averaged, by its key': (both, 'ema', 'g_ema', 'ema', 'weights of g_ema'),
+  'no averaged ones': (lambda: {'g': both()['g']}, 'ema', None, 'raw', 'weights of g: the file has no averaged ones'),
+  'not said': (lambda: both()['g'], 'ema', None, 'unknown', None),
+  'not said, nor chosen': (
+    lambda: both()['g'],
+    'raw',
+    None,
+    'unknown',
+    '--weights=raw chose nothing: the file has one',
+  ),
+  'not said, beside others': (lambda: {'a': both()['g'], 'g_ema': both()['g_ema']}, 'raw', None, 'unknown', None),
+}
+
+
+@pytest.mark.parametrize('name', WHICH)
+def test_which_weights_were_taken_is_what_the_file_says(name):
+  tree, weights, key, taken, note = WHICH[name]
+  notes = made(tree(), weights, key)[0].notes
+  assert weights_taken(notes, weights) == taken
+  assert note is None or any(told.startswith(note) for told in notes)
+  assert any('chose nothing' in told for told in notes) == (name == 'not said, nor chosen')
+  assert any('no averaged ones' in told for told in notes) == (name == 'no averaged ones')
+
+
+def test_which_weights_were_taken_is_told_and_kept(tmp_path, capsys):
+  path = tmp_path / 'file.pt'
+  path.write_bytes(write_zip({name: state_dict(arrays) for name, arrays in both().items()}))
+  assert call('convert', path, tmp_path / 'raw', '--key=g') == 0
+  assert 'weights      raw\n' in capsys.readouterr().out
+  assert json.loads((tmp_path / 'raw' / 'generator.json').read_text())['source']['weights'] == 'raw'
+  assert call('convert', path, tmp_path / 'none', '--key=g_ema', '--weights=raw') == 2
+  assert '--weights=raw: under --key=g_ema there is no g; leave the flag out' in capsys.readouterr().err
+  assert call('export', tmp_path / 'raw', tmp_path / 'own.safetensors') == 0
+  assert call('convert', tmp_path / 'own.safetensors', tmp_path / 'again') == 0
+  assert 'weights      unknown\n' in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.export import METADATA, VERSION
+from panda_jax.converters.networks import unsaid
 from panda_jax.converters.tables import chosen_options, fits
 from panda_jax.errors import InputError, brief, described
 from panda_jax.files.records import parsed_json
@@ -24,11 +25,9 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   """The arrays and options of a file that `panda-jax export --format=safetensors` wrote.
 
   Raises:
-    InputError: it is damaged; weights of the last step are asked for; an option, as there are none.
+    InputError: it is damaged; an option, as there are none.
   """
   chosen_options(given, {})
-  if weights != 'ema':
-    raise InputError('--weights', weights, 'the file has one set of weights', 'leave --weights out')
   told, problems, options = _told(checkpoint), [], None
   try:
     options = registry.options_from_json(told['family'], told['options'])
@@ -38,7 +37,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   if options is not None and not fits(options, problems):
     options = None
   names = {name: name for name in checkpoint.tree}
-  return Conversion(told['family'], NAME, options, dict(checkpoint.tree), names, problems=problems)
+  notes = unsaid('the file does not say whether its weights are averaged', weights)
+  return Conversion(told['family'], NAME, options, dict(checkpoint.tree), names, problems=problems, notes=notes)
 
 
 def _told(checkpoint: Checkpoint) -> dict:

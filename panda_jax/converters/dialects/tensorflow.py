@@ -17,6 +17,7 @@ import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint, TensorFlowNetwork
 from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.networks import Taken, unsaid
 from panda_jax.converters.tables import (
   Entry,
   Table,
@@ -57,8 +58,8 @@ def candidates(checkpoint: Checkpoint) -> dict[str, TensorFlowNetwork]:
   return by_name or ({'': found[0]} if found else {})
 
 
-def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, str]:
-  """The generator that the user asked for, and a note.
+def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, list[str]]:
+  """The generator that the user asked for, and notes.
 
   Raises:
     InputError: the latest weights are asked for and not there; in it is what a global makes that is not allowed.
@@ -66,13 +67,14 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, str
   found = candidates(checkpoint)
   if '' in found:
     check_known(found[''], checkpoint.path)
-    return found[''], 'the file holds one network, averaged or not it does not say'
+    return found[''], unsaid('the file holds one network, averaged or not it does not say', weights)
   name = LATEST if weights == 'raw' or AVERAGED not in found else AVERAGED
   if name not in found:
     raise InputError('--weights', weights, f'the file has no {name}', 'leave the flag out')
   check_known(found[name], checkpoint.path)
   missed = weights != 'raw' and name == LATEST
-  return found[name], f'weights of {name}' + ': the file has no averaged ones' * missed
+  taken = 'raw' if name == LATEST else 'ema'
+  return found[name], [Taken(f'weights of {name}' + ': the file has no averaged ones' * missed, taken)]
 
 
 def is_built_by(checkpoint: Checkpoint, function: str) -> bool:
@@ -183,7 +185,7 @@ class Source:
   """
 
   def __init__(self, checkpoint: Checkpoint, weights: str, functions: Mapping[str, tuple[str, ...]]):
-    network, note = chosen(checkpoint, weights)
+    network, notes = chosen(checkpoint, weights)
     problems: list[str] = []
     self.arrays, given = _variables(network, '', problems), _given(network, '', problems)
     self.functions: dict[str, str] = {}
@@ -200,7 +202,7 @@ class Source:
         problems.append(f'the component {name}: {built}, where {" or ".join(known)} is expected')
     self.table = Table(self.arrays)
     self.table.problems += problems
-    self.table.notes.append(note)
+    self.table.notes += notes
     self.arguments = Arguments(given, self.table.problems)
 
   def whole(self) -> bool:
