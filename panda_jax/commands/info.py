@@ -4,6 +4,7 @@ from absl import flags
 
 from panda_jax.commands import options as shared
 from panda_jax.commands import requests
+from panda_jax.errors import brief
 
 EXAMPLES = ('info --generator=cats64',)
 
@@ -13,13 +14,17 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  print(described(requests.given_generator(options)))
+  from panda_jax.generators.disk import read_description
+
+  generator = requests.given_generator(options)
+  print(described(generator, read_description(options.generator).get('mean_w')))
 
 
-def described(generator) -> str:
-  """Family, sizes and layer table of a generator."""
+def described(generator, mean: object) -> str:
+  """Family, sizes and layer table of a generator; `mean` as of `means.mean_of`."""
   from flax import nnx
 
+  from panda_jax.converters.means import mean_of
   from panda_jax.runtime.compatibility import value_of
 
   arrays = [value_of(variable) for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
@@ -30,6 +35,7 @@ def described(generator) -> str:
     f'z           {generator.z_dim}',
     f'w           {generator.w_dim or "none"}',
     f'classes     {classes}',
+    f'mean of w   {brief(mean_of(generator, mean), 100)}',
     f'parameters  {sum(x.size for x in arrays):,}',
     '',
     'layer  channels  height  width',

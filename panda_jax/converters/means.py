@@ -1,6 +1,7 @@
 """The mean of w of a network whose file has none, as the original codes estimate it: the average over many draws."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def estimated(generator, count: int) -> np.ndarray:
 
 
 def with_mean(conversion: Conversion, generator, count: int | None) -> Conversion:
-  """A conversion with an estimated mean of w, or with a note of why there is none.
+  """A conversion with an estimated mean of w, if it is asked for and the file has none.
 
   Args:
     conversion: of the file.
@@ -48,23 +49,32 @@ def with_mean(conversion: Conversion, generator, count: int | None) -> Conversio
   Raises:
     InputError: a mean is asked for, and the family has no w.
   """
-
-  def noted(text: str) -> Conversion:
-    return dataclasses.replace(conversion, notes=[*conversion.notes, text])
-
-  if not hasattr(generator, 'mapping'):
-    if count is not None:
-      raise InputError('mean_w', count, f'a {conversion.family} has no w', 'leave the flag out')
-    return conversion
-  if hasattr(generator, 'w_avg'):
-    return noted('mean_w: not needed, the file has the mean of w') if count is not None else conversion
   if count is None:
-    return noted('mean of w: not in the file, so nothing can be truncated; --mean_w=10000 estimates it')
-  labels = f', class t mod {generator.num_classes}' * bool(generator.num_classes)
+    return conversion
+  if not hasattr(generator, 'mapping'):
+    raise InputError('mean_w', count, f'a {conversion.family} has no w', 'leave the flag out')
+  if hasattr(generator, 'w_avg'):
+    return dataclasses.replace(conversion, notes=[*conversion.notes, 'mean_w: not needed, the file has the mean of w'])
   return dataclasses.replace(
     conversion,
     options=dataclasses.replace(conversion.options, mean_w=True),
     tensors=conversion.tensors | {'w_avg': estimated(generator, count)},
-    notes=[*conversion.notes, f'mean of w: estimated over seeds t = 0 to {count - 1}{labels}'],
     mean={'draws': count, 'seeds': [0, count - 1], 'classes': 'in turn' if generator.num_classes else None},
   )
+
+
+def mean_of(generator, mean: object) -> str:
+  """Where the mean of w of a generator comes from, in words.
+
+  Args:
+    generator: of any family.
+    mean: how it was estimated, as of `Conversion`; None where it was not.
+  """
+  if not hasattr(generator, 'mapping'):
+    return 'none, as there is no w'
+  if not hasattr(generator, 'w_avg'):
+    return 'none, so nothing can be truncated: convert --mean_w=10000 estimates it'
+  if not isinstance(mean, Mapping):
+    return 'from the file'
+  classes = ', classes in turn' * bool(mean.get('classes'))
+  return f'estimated from {mean.get("draws")} seeds{classes}'

@@ -2,6 +2,7 @@
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
+from panda_jax.converters.means import mean_of
 from panda_jax.generators.disk import count_parameters
 
 LICENCE = (
@@ -42,6 +43,7 @@ def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination
     ('weights', weights),
     ('image', f'{generator.image_size[0]} x {generator.image_size[1]}, {generator.image_channels} channels'),
     ('latents', f'z {generator.z_dim}, w {generator.w_dim or "none"}, classes {generator.num_classes or "none"}'),
+    ('mean of w', mean_of(generator, conversion.mean)),
     ('parameters', f'{count_parameters(generator):,}'),
     ('keys used', f'{len(set(conversion.sources.values()))}, setting {len(conversion.tensors)} arrays'),
   ]

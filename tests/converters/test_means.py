@@ -10,6 +10,7 @@ from panda_jax.converters.conversion import convert
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import leaves
 from panda_jax.generators.seeds import draws
+from tests.commands.calls import call
 from tests.converters.test_networks import made
 from tests.converters.writers import module, state_dict, write_nvlabs, write_zip
 from tests.generators import checkpoints
@@ -27,7 +28,7 @@ def written(folder, tree) -> str:
 def test_it_is_that_of_the_seeds(tmp_path):
   tree = checkpoints.stylegan2_rosinality(mean=False)
   said = convert(written(tmp_path, tree), tmp_path / 'out', mean_w=1234)
-  assert any(line.endswith('mean of w: estimated over seeds t = 0 to 1233') for line in said)
+  assert 'mean of w    estimated from 1234 seeds' in said
   ours = panda_jax.Compiled(panda_jax.load_generator(tmp_path / 'out'))
   w = np.asarray(ours.mapping(draws(ours, range(1234))), np.float64)
   # Sums in another order.
@@ -73,5 +74,23 @@ def test_without_it_the_refusal_of_truncation_names_it(tmp_path):
     InputError, match=r'the mean of w is not known .*; give 1, or convert its file again with --mean_w='
   ):
     ours.map(np.zeros((1, 8)), truncation=0.7)
-  said = convert(written(tmp_path, checkpoints.stylegan2_rosinality(mean=False)), tmp_path / 'out')
-  assert any('nothing can be truncated; --mean_w=10000 estimates it' in line for line in said)
+
+
+MEANS = {  # tree, --mean_w; what is said of it
+  'from the file': (checkpoints.stylegan2_rosinality, None, 'from the file'),
+  'none': (
+    lambda: checkpoints.stylegan2_rosinality(mean=False),
+    None,
+    'none, so nothing can be truncated: convert --mean_w=10000 estimates it',
+  ),
+  'estimated': (lambda: checkpoints.stylegan2_rosinality(mean=False), 3, 'estimated from 3 seeds'),
+  'no w': (lambda: {'generator_smooth': checkpoints.progan()}, None, 'none, as there is no w'),
+}
+
+
+@pytest.mark.parametrize('name', MEANS)
+def test_the_report_and_info_say_where_it_comes_from(tmp_path, capsys, name):
+  tree, count, told = MEANS[name]
+  assert f'mean of w    {told}' in convert(written(tmp_path, tree()), tmp_path / 'out', mean_w=count)
+  assert call('info', f'--generator={tmp_path / "out"}') == 0
+  assert f'\nmean of w   {told}\n' in capsys.readouterr().out
