@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -21,24 +22,40 @@ from panda_jax.converters.safetensors import is_safetensors, read_safetensors
 from panda_jax.converters.torchfiles import MAGIC, legacy_machine, read_legacy, read_storage, read_zip, torch_globals
 from panda_jax.converters.trees import Module, TensorFlowNetwork, finished
 from panda_jax.errors import InputError, refusal
+from panda_jax.generators.disk import DESCRIPTION
 
 LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
 LARGEST_CONFIG = 1 << 20
-IN_FOLDERS = 'pytorch_model.bin', 'model.safetensors'
+SUFFIXES = '.pth', '.pt', '.pkl', '.bin', '.safetensors', '.ckpt', '.pickle', '.pth.tar'  # of files in a folder
+IN_FOLDERS = 'pytorch_model.bin', 'model.safetensors'  # taken before others
 BLOCK = 1 << 24
 BEGINNING = 512  # bytes, which may be blank before a web page
 
+ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 GIVE = "give a .pth, .pt or .bin of torch.save, a .pkl of NVlabs' code, or .safetensors"
 # First bytes of what people give by mistake, what it is, and what to do.
+UNPACK = 'unpack it, and give what is in it'
 MISTAKEN = (
+  (b'<?xml', 'XML, as a server sends it that refuses a download', 'check its address, and download the file again'),
+  (b'<Error', 'XML, as a server sends it that refuses a download', 'check its address, and download the file again'),
   (
     b'<',
-    'a web page, as a full Google Drive sends it in place of a file, or XML',
+    'a web page, as a full Google Drive sends it in place of a file',
     'download the file again, in a browser',
   ),
   (b'version https://git-lfs', 'a git-lfs pointer and not the file itself', 'get the file with git lfs pull'),
-  (b'\x1f\x8b', 'a gzip file', 'unpack it, and give what is in it'),
+  (b'\x1f\x8b', 'a gzip file', UNPACK),
+  (b'BZh', 'a bzip2 file', UNPACK),
+  (b'\xfd7zXZ', 'an xz file', UNPACK),
+  (b'(\xb5/\xfd', 'a zstd file', UNPACK),
+  (b'7z\xbc\xaf', 'a 7z file', UNPACK),
+  (b'Rar!', 'a rar file', UNPACK),
   (b'\x89HDF', 'an HDF5 file', GIVE),
+  (b'\x93NUMPY', 'a .npy file of one array', GIVE),
+  (b'\xff\xd8\xff', 'a picture (JPEG)', GIVE),
+  (b'\x89PNG', 'a picture (PNG)', GIVE),
+  (b'GIF8', 'a picture (GIF)', GIVE),
+  (b'RIFF', 'a picture (WebP), a sound or a film', GIVE),
 )
 
 
@@ -70,19 +87,18 @@ class Checkpoint:
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-  """Reads a checkpoint; of a folder, the pytorch_model.bin or model.safetensors in it.
+  """Reads a checkpoint; of a folder, the pytorch_model.bin or model.safetensors in it, or the only one.
 
   Raises:
     InputError: missing, empty, truncated or corrupt; of no known container; naming a global that is not allowed;
       describing more than a checkpoint of its size can hold.
   """
+  if ADDRESS.match(os.fspath(path)) and not os.path.exists(path):
+    raise InputError('source', path, 'it is an address and not a file', 'download it first, and give the file')
   path = Path(path)
-  if path.is_dir():
-    inside = [path / name for name in IN_FOLDERS if (path / name).is_file()]
-    if not inside:
-      raise InputError('source', path, f'there is no {IN_FOLDERS[0]} in this folder', 'give a checkpoint file')
-    path = inside[0]
   try:
+    if path.is_dir():
+      path = _within(path)
     data, sha256 = _contents(path)
     container, tree, metadata = _parsed(data)
     config = _config(path.with_name('config.json'))
@@ -95,6 +111,21 @@ def read(path: str | os.PathLike) -> Checkpoint:
   except OSError as error:
     raise refusal('source', path, 'it cannot be read', error, 'give the path of a checkpoint') from None
   return Checkpoint(container, tree, path, sha256, len(data), config, metadata)
+
+
+def _within(folder: Path) -> Path:
+  """The checkpoint in a folder."""
+  inside = sorted(path.name for path in folder.iterdir())
+  found = [name for name in inside if name.lower().endswith(SUFFIXES) and (folder / name).is_file()]
+  preferred = [name for name in IN_FOLDERS if name in found] or found
+  if len(found) > 1 and preferred is found:
+    raise InputError('source', folder, 'there are several checkpoints in this folder', 'give one of them', found)
+  if preferred:
+    return folder / preferred[0]
+  if DESCRIPTION in inside:
+    raise Refused('this folder is a generator already', 'give it as --generator, or convert a checkpoint')
+  empty = 'this folder is empty' if not inside else f'there is no checkpoint ({", ".join(SUFFIXES)}) in this folder'
+  raise Refused(empty, 'give a checkpoint file')
 
 
 def _contents(path: Path) -> tuple[memoryview, str]:

@@ -1,9 +1,12 @@
 """The whole way from a checkpoint to a folder: read, recognised, converted, assembled, saved."""
 
+import dataclasses
 import importlib
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -34,7 +37,7 @@ def convert(
   """Converts a checkpoint into a folder that `load_generator` reads. Nothing in the file is run.
 
   Args:
-    source: a .pth, .pt, .bin, .pkl or .safetensors file, or for BigGAN the folder with config.json.
+    source: a .pth, .pt, .bin, .pkl or .safetensors file, or a folder that holds one.
     destination: a new folder.
     family: one of `FAMILIES`; 'auto' where the file tells.
     weights: 'ema', the averaged ones, or 'raw', those of the last step.
@@ -59,13 +62,16 @@ def convert(
     if key is not None:
       checkpoint = under(checkpoint, key)
     conversion, generator = converted(checkpoint, family, weights, dict(options or {}))
+    if checkpoint.path != Path(source):
+      taken = f'{checkpoint.path.name} is the checkpoint in the folder'
+      conversion = dataclasses.replace(conversion, notes=[taken, *conversion.notes])
     conversion = with_mean(conversion, generator, mean_w)
     if conversion.mean:
       generator = assemble(conversion, checkpoint.path)
-    taken = weights_taken(conversion.notes, weights)
-    said = report.description(checkpoint, conversion, taken)
+    which = weights_taken(conversion.notes, weights)
+    said = report.description(checkpoint, conversion, which)
     save_generator(generator, destination, said, overwrite=overwrite)
-  return report.lines(checkpoint, conversion, generator, destination, taken)
+  return report.lines(checkpoint, conversion, generator, destination, which)
 
 
 def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[str, str]):
@@ -81,7 +87,7 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
       conversion = own.convert(checkpoint, weights, options)
       return conversion, assemble(conversion, checkpoint.path)
     found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
-    conversion = importlib.import_module(f'panda_jax.converters.dialects.{found}').convert(checkpoint, weights, options)
+    conversion = _dialects(found).convert(checkpoint, weights, options)
     return conversion, assemble(conversion, checkpoint.path)
   except InputError:
     raise
@@ -100,8 +106,10 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   if whole is not None:
     raise _foreign(checkpoint, whole)
   for name in families:
-    if importlib.import_module(f'panda_jax.converters.dialects.{name}').recognise(checkpoint):
+    if _dialects(name).recognise(checkpoint):
       return name
+  if families != FAMILIES:
+    _check_family(checkpoint, *families)
   known = project_of(checkpoint.tree)
   if known is not None and families == FAMILIES:
     raise _foreign(checkpoint, known)
@@ -114,6 +122,20 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
     f'give a generator of a layout that convert --list tells{other}',
     _contents(checkpoint.tree),
   )
+
+
+def _check_family(checkpoint: Checkpoint, asked: str) -> None:
+  """Raises InputError where the file is of another family than the user says."""
+  found = own.recognise(checkpoint)
+  found = found or next((name for name in FAMILIES if _dialects(name).recognise(checkpoint)), None)
+  if found is not None:
+    problem, remedy = f'the file looks like a {found}', f'give --family={found}, or leave the flag out'
+    raise InputError('--family', asked, problem, remedy)
+
+
+def _dialects(family: str) -> ModuleType:
+  """The module of the dialects of a family."""
+  return importlib.import_module(f'panda_jax.converters.dialects.{family}')
 
 
 def _foreign(checkpoint: Checkpoint, project: Project) -> InputError:

@@ -35,7 +35,12 @@ def read_zip(data: memoryview, budget: Budget) -> object:
     Refused: whatever is wrong with it.
   """
   archive = Archive(data, budget)
-  pickles = [name for name in archive if name.count('/') == 1 and name.endswith('/data.pkl')]
+  names = list(archive)
+  pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
+  if names and all(name.endswith('.npy') for name in names):
+    raise Refused('it is an .npz of numpy arrays', 'give the checkpoint that it was made from')
+  if not pickles:
+    raise Refused('it is a zip file that torch.save did not write', 'unpack it, and give what is in it')
   if len(pickles) != 1:
     raise Refused(f'it is a zip file with {len(pickles)} members */data.pkl', 'give a file written by torch.save')
   stem = pickles[0].removesuffix('data.pkl')

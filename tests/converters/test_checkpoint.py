@@ -223,7 +223,7 @@ def test_what_is_no_readable_file(tmp_path):
   for path, text in (
     (tmp_path / 'none', 'there is no such file'),
     ('no\0name', 'there is no such file'),
-    (tmp_path, 'there is no pytorch_model.bin in this folder'),
+    (tmp_path, 'there is no checkpoint .* in this folder'),
     (tmp_path / 'pipe', 'it is not a regular file'),
     ('/dev/zero', 'it is not a regular file'),
   ):
@@ -238,6 +238,15 @@ def test_a_sparse_giant_is_not_read(tmp_path):
     file.truncate(9 << 30)
   with pytest.raises(InputError, match='more than any checkpoint'):
     read(path)
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+  """A zip file as people and their programs write it: its members are compressed."""
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, contents in members.items():
+      archive.writestr(name, contents)
+  return file.getvalue()
 
 
 REFUSED = {
@@ -279,7 +288,14 @@ REFUSED = {
   'lone storage': (pickled(Raw(emit(('storage', Global('torch', 'IntStorage'), '0', 'cpu', 1)) + b'Q')), 'no data'),
   'no module': (pickled(Call('torch_utils.persistence', '_reconstruct_persistent_obj', ({},))), 'without a class'),
   'sets of lists': (pickled(Call('builtins', 'set', ([[]],))), 'a dict key of type list'),
-  'zip of others': (write_zip({}, stem='a/b'), '0 members'),
+  'zip of others': (write_zip({}, stem='a/b'), 'a zip file that torch.save did not write; unpack it, and give what'),
+  'zip around a checkpoint': (zipped({'network.pt': write_zip({})}), 'torch.save did not write; unpack it, and'),
+  'npz': (zipped({'a.npy': b'', 'b.npy': b''}), 'an .npz of numpy arrays; give the checkpoint that it was made from'),
+  'npy': (b'\x93NUMPY\x01\x00', 'a .npy file of one array'),
+  'jpeg': (b'\xff\xd8\xff\xe0', 'it is a picture (JPEG)'),
+  'png': (b'\x89PNG\r\n\x1a\n', 'it is a picture (PNG)'),
+  'xz': (b'\xfd7zXZ\x00', 'an xz file; unpack it, and give what is in it'),
+  'xml': (b'<?xml version="1.0"?><Error><Code>AccessDenied', 'it is XML, as a server sends it that refuses a download'),
   'torchscript': (write_zip({}, more=[('archive/constants.pkl', b'')]), 'TorchScript'),
   'two pickles': (write_zip({}, more=[('other/data.pkl', b'')]), '2 members'),
   'byte order': (write_zip({}, order='middle'), 'its byte order is'),

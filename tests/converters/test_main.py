@@ -79,10 +79,14 @@ MISTAKES = [
   (['S', 'D', '--option=final_tanh'], '--option=final_tanh: it is not key=value'),
   (['S', 'D', '--option=a=1', '--option=a=2'], '--option=a=2: this key is given twice'),
   (['S', 'D', '--option=colour=red'], 'colour'),
-  (['S', 'D', '--family=biggan'], 'it has no known layout of a generator'),
+  (
+    ['S', 'D', '--family=biggan'],
+    '--family=biggan: the file looks like a stylegan2; give --family=stylegan2, or leave the flag out',
+  ),
+  (['https://host/a.pkl', 'D'], 'source=https://host/a.pkl: it is an address and not a file; download it first'),
   (['none.pth', 'D'], 'source=none.pth: there is no such file'),
   (['S', '/proc/nowhere/generator'], 'it could not be written'),
-  (['tests', 'D'], 'there is no pytorch_model.bin in this folder'),
+  (['tests', 'D'], 'there is no checkpoint (.pth, .pt, .pkl, .bin, .safetensors, .ckpt, .pickle, .pth.tar) in this'),
 ]
 
 
@@ -109,6 +113,20 @@ def test_a_mistake_costs_one_line(said, tmp_path, arguments, text):
   places = {'S': SOURCE, 'D': tmp_path / 'out'}
   assert text in said(*(places.get(a, a) for a in arguments))
   assert list(tmp_path.iterdir()) == []
+
+
+def test_the_one_checkpoint_in_a_folder_is_taken(said, tmp_path, capsys):
+  folder, out = tmp_path / 'folder', tmp_path / 'out'
+  folder.mkdir()
+  assert 'this folder is empty; give a checkpoint file' in said(folder, out)
+  (folder / 'notes.txt').write_text('mine')
+  (folder / 'network.PT').write_bytes(SOURCE.read_bytes())
+  assert call('convert', folder, out) == 0
+  assert 'note         network.PT is the checkpoint in the folder\n' in capsys.readouterr().out
+  assert str(folder) not in (out / 'generator.json').read_text()
+  (folder / 'another.pkl').write_bytes(b'')
+  assert 'several checkpoints in this folder: another.pkl, network.PT; give one' in said(folder, tmp_path / 'more')
+  assert 'this folder is a generator already; give it as --generator' in said(out, tmp_path / 'more')
 
 
 def test_a_mistake_ends_with_status_2(tmp_path):
