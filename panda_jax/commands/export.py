@@ -21,7 +21,9 @@ def define(values: flags.FlagValues) -> None:
     'safetensors',
     FORMATS,
     'Whose names of arrays: those of other code, in a file of torch.save or, if FILE ends in .safetensors, in that '
-    'container; or our own (safetensors), which every generator has.',
+    "container; or our own (safetensors), which every generator has. In PyTorch the network's load_state_dict takes "
+    "torch.load(FILE)['g_ema'] of rosinality, torch.load(FILE) of nvlabs, torch.load(FILE)['generator_smooth'] of "
+    'genforce.',
     flag_values=values,
     module_name='file',
   )

@@ -8,12 +8,12 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from panda_jax.converters.dialects import FORMATS
+from panda_jax.converters.dialects import FAMILIES, FORMATS
 from panda_jax.converters.foreign import Exported
 from panda_jax.converters.safetensors import write_safetensors
 from panda_jax.converters.torchwriter import write_torch
@@ -23,6 +23,8 @@ from panda_jax.generators.disk import leaves, load_generator, read_description
 
 OWN = 'safetensors'
 SUFFIX = '.safetensors'
+TORCH = '.pt', '.pth', '.bin', '.ckpt'  # endings of files of torch.save
+OTHERS = '.pkl', '.pickle', '.npz', '.npy', '.h5', '.onnx'  # and of what is not written
 METADATA = 'panda_jax'  # name of the text beside the arrays that says what they are
 VERSION = 1
 
@@ -42,8 +44,8 @@ def export(
     The lines of a report.
 
   Raises:
-    InputError: there is no such generator or format; the format's own code has not what the generator needs; something
-      is at `destination`, or it cannot be written.
+    InputError: there is no such generator or format; the file's ending is of another container; the format's own code
+      has not what the generator needs; something is at `destination`, or it cannot be written.
   """
   if form not in FORMATS:
     raise InputError('--format', form, 'there is no such format', f'give one of {", ".join(FORMATS)}')
@@ -54,6 +56,7 @@ def export(
   if not path.parent.is_dir():
     raise InputError('destination', path, 'its folder is not there', 'make the folder, or give another path')
   description = read_description(generator)
+  _check_ending(path, form, description['family'])
   loaded = load_generator(generator)
   made = exported(loaded, form)
   licence = str(description.get('licence', ''))
@@ -65,6 +68,26 @@ def export(
     write_torch(file, made.tree)
   write_atomically(path, file.getvalue(), 'destination')
   return _lines(path, form, loaded, made, licence)
+
+
+def _check_ending(path: Path, form: str, family: str) -> None:
+  """Raises InputError where the ending of a file promises what the file will not be."""
+  ending = path.suffix.lower()
+  others = ' or '.join(f'--format={name}' for name in _exports(family))
+  named = f'name it {path.stem}{SUFFIX}'
+  if ending in TORCH and form == OWN:
+    problem = f'the format {OWN} is not that of a {ending} file'
+    raise InputError('destination', path, problem, f'{named}, or give {others}' if others else named)
+  if ending in OTHERS:
+    problem = f'no {ending} file is written: it would be of torch.save or safetensors'
+    raise InputError('destination', path, problem, named if form == OWN else f'name it {path.stem}.pt')
+
+
+def _exports(family: object) -> Mapping[str, Callable[..., Exported]]:
+  """The `EXPORTS` of a family; none of one that is not ours."""
+  if family not in FAMILIES:
+    return {}
+  return importlib.import_module(f'panda_jax.converters.dialects.{family}').EXPORTS
 
 
 def exported(generator, form: str) -> Exported:
@@ -80,7 +103,7 @@ def exported(generator, form: str) -> Exported:
   tensors = {name: np.asarray(array) for name, array in leaves(generator).items()}
   if form == OWN:
     return Exported(tensors, {})
-  exports = importlib.import_module(f'panda_jax.converters.dialects.{generator.family}').EXPORTS
+  exports = _exports(generator.family)
   if form not in exports:
     known = ', '.join([OWN, *exports])
     raise InputError('--format', form, f'it has no {generator.family}', f'give one of {known}')
@@ -103,6 +126,15 @@ def _flat(tree: Mapping[str, object], prefix: str = '') -> dict[str, np.ndarray]
   return flat
 
 
+def _loading(path: Path, tree: Mapping[str, object]) -> str:
+  """How a network of PyTorch takes the file."""
+  holder = next((key for key, value in tree.items() if isinstance(value, Mapping)), None)
+  if path.suffix == SUFFIX:
+    before = f' with {holder}. taken off its keys' if holder else ''
+    return f'network.load_state_dict(safetensors.torch.load_file({path.name!r})){before}'
+  return f'network.load_state_dict(torch.load({path.name!r}){f"[{holder!r}]" if holder else ""})'
+
+
 def _lines(path: Path, form: str, generator, made: Exported, licence: str) -> list[str]:
   flat = _flat(made.tree)
   shown = [
@@ -111,6 +143,6 @@ def _lines(path: Path, form: str, generator, made: Exported, licence: str) -> li
     ('arrays', f'{len(flat)}, {sum(array.nbytes for array in flat.values())} bytes'),
   ]
   shown += [('argument', f'{name}={value!r}') for name, value in made.arguments.items()]
-  shown += [('note', note) for note in made.notes]
+  shown += [('load', _loading(path, made.tree))] * (form != OWN) + [('note', note) for note in made.notes]
   shown += [('licence', licence)] * bool(licence) + [('written', str(path))]
   return [f'{name:<12} {text}' for name, text in shown]

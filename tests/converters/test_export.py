@@ -77,6 +77,17 @@ THERE_AND_BACK = {
 }
 
 
+STATE_DICT = "safetensors.torch.load_file('file.safetensors')"
+LOADED = {
+  ('rosinality', 'torch'): "network.load_state_dict(torch.load('file.pt')['g_ema'])",
+  ('nvlabs', 'torch'): "network.load_state_dict(torch.load('file.pt'))",
+  ('genforce', 'torch'): "network.load_state_dict(torch.load('file.pt')['generator_smooth'])",
+  ('rosinality', 'safetensors'): f'network.load_state_dict({STATE_DICT}) with g_ema. taken off its keys',
+  ('nvlabs', 'safetensors'): f'network.load_state_dict({STATE_DICT})',
+  ('genforce', 'safetensors'): f'network.load_state_dict({STATE_DICT}) with generator_smooth. taken off its keys',
+}
+
+
 @pytest.mark.parametrize('container', ['torch', 'safetensors'])
 @pytest.mark.parametrize('name', THERE_AND_BACK)
 def test_there_and_back(tmp_path, name, container):
@@ -89,6 +100,7 @@ def test_there_and_back(tmp_path, name, container):
   assert_same(ours, whole)
   assert (again.family, again.dialect) == (conversion.family, form)
   assert not any('rounded' in line for line in said)
+  assert f'load         {LOADED[form, container]}' in said
 
 
 @pytest.mark.parametrize(
@@ -244,6 +256,11 @@ class TestCommand:
       (['nowhere', 'F'], 'generator=nowhere: there is no such folder'),
       (['cats64', 'F', '--format=onnx'], 'format=onnx: there is no such choice'),
       (['cats64', 'F/G'], 'its folder is not there'),
+      (['cats64', 'F.pt'], 'safetensors is not that of a .pt file; name it F.safetensors, or give --format=rosinality'),
+      (['cats64', 'F.PTH'], 'safetensors is not that of a .pth file'),
+      (['cats64', 'F.pkl'], 'no .pkl file is written: it would be of torch.save or safetensors; name it F.safetensors'),
+      (['cats64', 'F.pkl', '--format=nvlabs'], 'no .pkl file is written'),
+      (['cats64', 'F.npz', '--format=nvlabs'], 'name it F.pt'),
     ],
   )
   def test_a_mistake_costs_one_line(self, tmp_path, capsys, arguments, text):
