@@ -71,6 +71,7 @@ def run(options: flags.FlagValues, call) -> None:
       command=call.text,
       typed={name: options[name].value for name in TYPED if options[name].value is not None},
       on_samples=progress.samples_done,
+      on_note=sentences.notes_to(progress),
     )
   sentences.print_written(Path(options.out), shapes, 'images.png')
   lacking = read_description(options.generator).get('lacking')

@@ -51,6 +51,7 @@ def sample_into(
   typed: Mapping[str, str] | None = None,
   batch: int | None = None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
+  on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, tuple[int, ...]]:
   """Runs a generator and writes what README.md lists into a folder.
 
@@ -70,6 +71,8 @@ def sample_into(
     command: for the record, to do it again.
     typed: what named the generator, the samples and their classes, for the record.
     batch: samples at a time.
+    on_samples: told how many there are.
+    on_note: told, in a sentence, what images.png does not show.
 
   Returns:
     {file name: shape} of the arrays written: images.npy always, wplus.npy with a mapping network, and w.npy unless w+
@@ -157,6 +160,8 @@ def sample_into(
     for name in {*ARRAYS} - {*written}:  # of other samples
       (out / name).unlink(missing_ok=True)
     figures.draw_images(out / 'images.png', np.concatenate(shown))
+    if max(float(np.abs(rows).max()) for rows in shown) > 1:
+      on_note('values beyond black and white are clipped in images.png, and kept in images.npy')
     write_json(out / RECORD, settings | dict(zip(TOLD, (command, dict(typed or {})), strict=True)))
   return written_shapes
 

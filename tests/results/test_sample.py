@@ -16,6 +16,7 @@ from panda_jax.generators.seeds import parsed_numbers
 from panda_jax.results import sample
 from tests.commands.calls import run
 from tests.generators.checkpoints import DATA, generator
+from tests.planted_generators import LinearGenerator
 
 LAYER = 5
 
@@ -89,6 +90,15 @@ def test_resuming_from_given_features(network, tmp_path):
   assert np.abs(images[2] - images[0]).max() > 0.01
   assert np.abs(images[3] - images[0]).max() > 0.01
   np.testing.assert_array_equal(np.load(tmp_path / 'c' / 'features.npy'), features * 0)
+
+
+@pytest.mark.parametrize(('value', 'clipped'), [(1, False), (1.5, True), (-1.5, True)])
+def test_it_says_where_the_picture_is_clipped(tmp_path, value, clipped):
+  generator = LinearGenerator(np.zeros((4, 4, 3, 2)), np.full((4, 4, 3), value))
+  said = []
+  sample.sample_into(tmp_path, generator, np.zeros((1, 2)), batch=1, on_note=said.append)
+  assert said == ['values beyond black and white are clipped in images.png, and kept in images.npy'] * clipped
+  assert np.load(tmp_path / 'images.npy').max() == value
 
 
 def test_samples_of_other_settings_are_not_replaced(network, tmp_path):
