@@ -24,6 +24,7 @@ from panda_jax.errors import InputError, nearest
 from panda_jax.workdir.config import told
 
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
+LISTED = re.compile(r'\d+([-,]\d+)+')  # whole numbers, or a range of them
 LARGEST = 1 << 63  # of a whole number
 MOST_COMMANDS = 5  # that a remedy names
 HELP = {'--help', '-help', '-h', '--help=true'}
@@ -124,15 +125,18 @@ def parse(
     if key in given and not isinstance(flag, flags.MultiFlag):
       raise InputError(f'--{flag.name}', text, f'it is given twice, the first time as {given[key]}', 'give it once')
     given[key] = text
-    _set(flag, text)
+    _set(flag, text, known)
   values.mark_as_parsed()
   return rest
 
 
-def _set(flag: flags.Flag, text: str) -> None:
+def _set(flag: flags.Flag, text: str, known: Collection[str]) -> None:
   try:
     flag.parse(text)
   except Exception as error:  # the types of configurations have parsers of their own, which raise what they like
+    if f'{flag.name}s' in known and LISTED.fullmatch(text):
+      problem, remedy = 'it is a list of whole numbers', f'did you mean --{flag.name}s={text}?'
+      raise InputError(f'--{flag.name}', text, problem, remedy) from error
     raise InputError(f'--{flag.name}', text, *_malformed(flag)) from error
   if isinstance(flag.value, int) and abs(flag.value) >= LARGEST:
     raise InputError(

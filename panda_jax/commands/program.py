@@ -32,7 +32,7 @@ COMMANDS = {
   'catalog': 'search a fit for the edits that are worth seeing',
   'discover': 'find directions with SeFa, GANSpace, StyleSpace, LowRankGAN or ReSeFa',
   'compare': 'compare all methods on one generator, under one protocol',
-  'convert': 'convert a PyTorch checkpoint to a generator',
+  'convert': 'convert a checkpoint of PyTorch or TensorFlow, or safetensors, to a generator',
   'export': 'write the weights of a generator for the code they came from',
   'app': 'explore fits in a browser',
 }

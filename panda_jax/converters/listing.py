@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 TITLES = Row('family', 'dialect', 'files', '--option', 'export', 'checked against')
-WIDTHS = Row(10, 11, 29, 20, 11, 29)  # with two blanks between, WIDTH
+WIDTHS = Row(11, 11, 29, 20, 11, 28)  # with two blanks between, WIDTH
 OWN = Row('any', 'panda-jax', '.safetensors of panda-jax export', '', FORMATS[0], 'itself: the same bits')
 
 

@@ -81,9 +81,12 @@ def label_rows(labels: ArrayLike | None, num_classes: int, samples: int, dtype=j
     if labels is None or np.shape(labels) == (samples, 0):
       return None
     raise InputError('labels', _brief(labels), 'this generator is unconditional', 'leave the labels out')
-  remedy = f'give {samples} class indices from 0 to {num_classes - 1}, or rows of shape ({samples}, {num_classes})'
+  remedy = (
+    f'give indices from 0 to {num_classes - 1}, or rows (N, {num_classes}), one for each sample; '
+    f'--labels=0 is one for all, a fit takes --labels=0-{num_classes - 1} in turn'
+  )
   if labels is None:
-    raise InputError('labels', None, f'this generator has {num_classes} classes', remedy)
+    raise InputError('labels', None, f'not given, and this generator has {num_classes} classes', remedy)
   rows = checked_labels(labels, remedy) if is_concrete(labels) else cast(jax.Array, labels)
   text = 'x'.join(map(str, rows.shape))
   if len(rows) != samples:

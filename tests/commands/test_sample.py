@@ -209,11 +209,13 @@ def test_labels_of_a_fit_are_taken_in_turn(network, fitted, tmp_path, capsys, of
   fit = ('fit', f'--generator={network}', f'--layer={LAYER}', '--samples=2', '--parts=2', f'--workdir={tmp_path / "f"}')
   for labels, said in (
     ('0,1,2', '3 of them: there are 2 samples'),
-    ('0,3', 'labels=3: there is no such class'),
-    (None, 'labels=None: this generator has 3 classes'),
+    ('0,3', 'labels=3: there is no such class; give indices from 0 to 2'),
+    (None, '--labels: not given, and this generator has 3 classes; give indices from 0 to 2'),
   ):
     assert call(*fit, *([] if labels is None else [f'--labels={labels}'])) == 2
-    assert said in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert said in err
+    assert 'give as many' in err or '--labels=0 is one for all, a fit takes --labels=0-2 in turn' in err
     assert not (tmp_path / 'f').exists()
 
 
@@ -242,6 +244,12 @@ MISTAKES = [
   (('edit', 'W', '--latents=L', '--labels=0'), 'labels=given: w holds the class of a sample already'),
   (('edit', 'W', '--latents=L', '--space=wplus'), 'give wplus as (N, 4, 8)'),
   (('sample', 'G', '--latents=L', '--seeds=0', '--out=O'), 'seeds=0: given together with --latents'),
+  (('sample', 'G', '--seed=0-7', '--out=O'), '--seed=0-7: it is a list of whole numbers; did you mean --seeds=0-7?'),
+  (('sample', 'G', '--seed=1,2', '--out=O'), 'did you mean --seeds=1,2?'),
+  (
+    ('sample', 'G', '--seeds=0', '--out=O'),
+    '--labels: not given, and this generator has 3 classes; give indices from 0',
+  ),
   (('sample', 'G', '--latents=B', '--out=O'), 'give --space=z or --space=w'),
   (('saliency', 'W', '--latents=B', '--appearance=0'), 'give --space=z or --space=w'),
   (('refine', 'W', '--features=B', '--labels=0'), 'given together with --labels'),

@@ -76,11 +76,13 @@ def test_it_fits_a_screen_and_names_all():
   whole = ' '.join(' '.join(text).split())
   for project in PROJECTS:
     assert project.name in whole
+  for family in FAMILIES:  # in one piece
+    assert any(line.startswith(f'{family} ') for line in text)
 
 
 def test_the_command(capsys):
   done = run('convert', '--list')
   assert done.returncode == 0
-  assert 'stylegan2   rosinality' in done.stdout
+  assert 'stylegan2    rosinality' in done.stdout
   assert call('convert', 'file.pt', 'folder', '--list') == 2
   assert 'there are none with --list' in capsys.readouterr().err
