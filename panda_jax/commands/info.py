@@ -28,6 +28,7 @@ def described(generator, mean: object) -> str:
   from panda_jax.runtime.compatibility import value_of
 
   arrays = [value_of(variable) for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
+  told = mean_of(generator, mean)
   classes = generator.num_classes or 'none'
   lines = [
     f'family      {generator.family}',
@@ -35,7 +36,7 @@ def described(generator, mean: object) -> str:
     f'z           {generator.z_dim}',
     f'w           {generator.w_dim or "none"}',
     f'classes     {classes}',
-    f'mean of w   {brief(mean_of(generator, mean), 100)}',
+    *([f'mean of w   {brief(told, 100)}'] if told else []),
     f'parameters  {sum(x.size for x in arrays):,}',
     '',
     'layer  channels  height  width',

@@ -109,7 +109,7 @@ class Archive:
     if following > end or name_size > LONGEST_NAME:
       raise damaged('an entry of the zip directory is too long')
     raw_name = bytes(self._data[position + _ENTRY.size : after_name])
-    name = raw_name.decode()
+    name = raw_name.decode(errors='backslashreplace')  # torch's are ASCII; others tell what the file is
     size, packed, offset = self._wide(size, packed, offset, self._data[after_name : after_name + extra_size])
     if name in self._members:
       raise damaged(f'its member {shown(name)} is there twice')

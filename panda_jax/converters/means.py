@@ -63,15 +63,15 @@ def with_mean(conversion: Conversion, generator, count: int | None) -> Conversio
   )
 
 
-def mean_of(generator, mean: object) -> str:
-  """Where the mean of w of a generator comes from, in words.
+def mean_of(generator, mean: object) -> str | None:
+  """Where the mean of w of a generator comes from, in words; None where there is no w.
 
   Args:
     generator: of any family.
     mean: how it was estimated, as of `Conversion`; None where it was not.
   """
   if not hasattr(generator, 'mapping'):
-    return 'none, as there is no w'
+    return None
   if not hasattr(generator, 'w_avg'):
     return 'none, so nothing can be truncated: convert --mean_w=10000 estimates it'
   if not isinstance(mean, Mapping):

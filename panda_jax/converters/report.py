@@ -35,6 +35,7 @@ def description(checkpoint: Checkpoint, conversion: Conversion, weights: str) ->
 
 def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination: object, weights: str) -> list[str]:
   """The report that the command prints."""
+  mean = mean_of(generator, conversion.mean)
   shown = [
     ('source', f'{checkpoint.path} ({checkpoint.container}, {checkpoint.size} bytes)'),
     ('sha256', checkpoint.sha256),
@@ -43,7 +44,7 @@ def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination
     ('weights', weights),
     ('image', f'{generator.image_size[0]} x {generator.image_size[1]}, {generator.image_channels} channels'),
     ('latents', f'z {generator.z_dim}, w {generator.w_dim or "none"}, classes {generator.num_classes or "none"}'),
-    ('mean of w', mean_of(generator, conversion.mean)),
+    *([('mean of w', mean)] if mean else []),
     ('parameters', f'{count_parameters(generator):,}'),
     ('keys used', f'{len(set(conversion.sources.values()))}, setting {len(conversion.tensors)} arrays'),
   ]

@@ -290,6 +290,10 @@ REFUSED = {
   'sets of lists': (pickled(Call('builtins', 'set', ([[]],))), 'a dict key of type list'),
   'zip of others': (write_zip({}, stem='a/b'), 'a zip file that torch.save did not write; unpack it, and give what'),
   'zip around a checkpoint': (zipped({'network.pt': write_zip({})}), 'torch.save did not write; unpack it, and'),
+  'zip of names in another code': (
+    zipped({'n##.txt': b''}).replace(b'n##.txt', b'n\xe4\xf6.txt'),
+    'a zip file that torch.save did not write; unpack it',
+  ),
   'npz': (zipped({'a.npy': b'', 'b.npy': b''}), 'an .npz of numpy arrays; give the checkpoint that it was made from'),
   'npy': (b'\x93NUMPY\x01\x00', 'a .npy file of one array'),
   'jpeg': (b'\xff\xd8\xff\xe0', 'it is a picture (JPEG)'),
