@@ -250,6 +250,8 @@ class Composition:
     self, photographs: Inverted, edits: Mapping[str, AnyEdit], grid: tuple[int, int], margin: int | tuple[int, int]
   ):
     self._photographs, self._edits, self._grid, self._margin = photographs, edits, grid, margin
+    stems = [Path(name).stem for name in photographs.names]
+    self._stems = stems if len({*stems}) == len(stems) else photographs.names  # a.png beside a.jpg
 
   def batch(self, out: Path, first: int, original: np.ndarray, edited: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The next photographs n and their edits, (n, h, w, channels) and (n, [E], [K], h, w, channels).
@@ -270,7 +272,7 @@ class Composition:
         weight = self._weight(edit, first + i, original.shape[1:3])
         made[i, e] = composed(crop, original[i], each[i, e], weight)
         for k in range(each.shape[2]) if whole is not None else ():
-          name = '-'.join([Path(self._photographs.names[first + i]).stem, *self._numbers(e, k, each.shape)])
+          name = '-'.join([self._stems[first + i], *self._numbers(e, k, each.shape)])
           placed = self._photographs.placements[first + i].added(whole, each[i, e, k] - original[i], weight)
           save_pixels(out / PHOTOGRAPHS / f'{name}.png', placed)
     return crops, made.reshape(shape)

@@ -12,6 +12,7 @@ from PIL import Image
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
 from panda_jax.commands import requests
+from panda_jax.files.arrays import npz_bytes
 from panda_jax.generators import registry, save_generator
 from panda_jax.inversion.files import load_inverted
 from panda_jax.results.samples import Samples
@@ -101,6 +102,18 @@ def test_edits_leave_the_photograph_alone_outside_of_them(edited, inverted, work
     low, high = np.floor(box.min(axis=0)).astype(int), np.ceil(box.max(axis=0)).astype(int)
     outside[low[1] : high[1], low[0] : high[0]] = False
     assert not (moved & outside).any()
+
+
+def test_photographs_of_one_name_keep_apart(inverted, workdir, tmp_path):
+  shutil.copytree(inverted, tmp_path / 'twins')
+  folder = tmp_path / 'twins'
+  (folder / 'photographs' / 'c.png').rename(folder / 'photographs' / 'a.bmp')
+  with np.load(folder / 'latents.npz') as stored:
+    arrays = dict(stored)
+  arrays['description'] = np.asarray(str(arrays['description']).replace('c.png', 'a.bmp'))
+  (folder / 'latents.npz').write_bytes(npz_bytes(**arrays))
+  assert call('edit', f'--workdir={workdir}', f'--latents={folder}', *EDIT, f'--out={tmp_path / "edit"}') == 0
+  assert len([*(tmp_path / 'edit' / 'photographs').iterdir()]) == 9
 
 
 def test_pictures_of_the_generator_are_shown_where_that_is_asked_for(inverted, workdir, tmp_path):
