@@ -70,6 +70,14 @@ def test_the_readme_says_the_same(row):
     assert word in README
 
 
+def test_the_page_of_families_has_the_same_table():
+  page = (Path(__file__).parents[2] / 'docs' / 'families.md').read_text()
+  for row in rows():
+    assert f'| {" | ".join(row)} |\n' in page
+  for family in FAMILIES:
+    assert f'| `{family}` |' in page
+
+
 def test_it_fits_a_screen_and_names_all():
   text = lines()
   assert max(map(len, text)) <= WIDTH
