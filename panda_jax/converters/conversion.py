@@ -1,10 +1,11 @@
 """The whole way from a checkpoint to a folder: read, recognised, converted, assembled, saved."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -60,7 +61,8 @@ def convert(
   with quiet(), warnings.catch_warnings(action='ignore'):
     checkpoint = read(source)
     if key is not None:
-      checkpoint = under(checkpoint, key)
+      with _promised(checkpoint):
+        checkpoint = under(checkpoint, key)
     conversion, generator = converted(checkpoint, family, weights, dict(options or {}))
     if checkpoint.path != Path(source):
       taken = f'{checkpoint.path.name} is the checkpoint in the folder'
@@ -81,7 +83,7 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
     InputError: no known layout, or not that of the family asked for; an unknown option; missing, superfluous or wrong
       contents.
   """
-  try:
+  with _promised(checkpoint):
     told = own.recognise(checkpoint)
     if told is not None and family in ('auto', told):
       conversion = own.convert(checkpoint, weights, options)
@@ -89,6 +91,13 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
     found = recognised(checkpoint, FAMILIES if family == 'auto' else (family,))
     conversion = _dialects(found).convert(checkpoint, weights, options)
     return conversion, assemble(conversion, checkpoint.path)
+
+
+@contextlib.contextmanager
+def _promised(checkpoint: Checkpoint) -> Iterator[None]:
+  """Whatever goes wrong with the contents of a file is an InputError."""
+  try:
+    yield
   except InputError:
     raise
   except Exception as error:  # a file is recognised by a few of its keys; anything may be behind the others

@@ -8,6 +8,7 @@ for ('torch', 'os.system'), so nothing is found by prefix or attribute. Stand-in
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import ml_dtypes
 import numpy as np
@@ -70,16 +71,17 @@ class NumpyType:
 class NumpyArray:
   """A numpy array under construction; an `Unknown` in the end if it is not one of numbers."""
 
-  __slots__ = ('array',)
+  __slots__ = ('_budget', 'array')
 
-  def __init__(self):
+  def __init__(self, budget: Budget):
+    self._budget = budget
     self.array: np.ndarray | Unknown = np.empty(0, np.float32)
 
   def set_state(self, state: object) -> None:
     if type(state) is not tuple or len(state) != 5:
       raise damaged('a numpy array has no contents')
     _, shape, dtype, fortran, raw = state
-    self.array = numpy_values(shape, dtype, raw, 'F' if fortran is True else 'C')
+    self.array = numpy_values(self._budget, shape, dtype, raw, 'F' if fortran is True else 'C')
 
 
 class Persistent:
@@ -133,7 +135,7 @@ def counts(values: object) -> tuple[int, ...]:
   return tuple(values)
 
 
-def numpy_values(shape: object, dtype: object, raw: object, order: str) -> np.ndarray | Unknown:
+def numpy_values(budget: Budget, shape: object, dtype: object, raw: object, order: str) -> np.ndarray | Unknown:
   """A read-only array over the bytes that a pickle carries; of another dtype than of numbers, what stands for it."""
   if type(dtype) in UNKNOWN:
     return Unknown(dtype.name)
@@ -142,6 +144,7 @@ def numpy_values(shape: object, dtype: object, raw: object, order: str) -> np.nd
     raise damaged('a numpy array without dtype or bytes')
   if math.prod(shape) * dtype.dtype.itemsize != len(raw):
     raise damaged(f'a numpy array of shape {shape} has {len(raw)} bytes')
+  budget.claim(len(raw))
   return np.ndarray(shape, dtype.dtype, buffer=raw, order=order)
 
 
@@ -152,19 +155,15 @@ def numpy_type(code: object, *_: object) -> NumpyType | Instance:
   return NumpyType(np.dtype(code)) if code in NUMPY_TYPES else Instance(f'numpy.dtype({shown(code)})')
 
 
-def numpy_scalar(dtype: object, raw: object) -> object:
-  value = numpy_values((), dtype, raw, 'C')
+def numpy_scalar(budget: Budget, dtype: object, raw: object) -> object:
+  value = numpy_values(budget, (), dtype, raw, 'C')
   return value if isinstance(value, Unknown) else value.item()
 
 
-def numpy_reconstruct(*_: object) -> NumpyArray:
-  return NumpyArray()
-
-
-def numpy_from_buffer(raw: object, dtype: object, shape: object, order: object) -> np.ndarray | Unknown:
+def numpy_from_buffer(budget: Budget, raw: object, dtype: object, shape: object, order: object) -> np.ndarray | Unknown:
   if order not in ('C', 'F'):
     raise damaged('a numpy array without an order')
-  return numpy_values(shape, dtype, raw, order)
+  return numpy_values(budget, shape, dtype, raw, order)
 
 
 def not_called(*_: object) -> None:
@@ -276,9 +275,9 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
     ('__builtin__', 'set'): new_set,  # as protocol 2 spells it
   }
   for module in ('numpy.core', 'numpy._core'):
-    functions[f'{module}.multiarray', 'scalar'] = numpy_scalar
-    functions[f'{module}.multiarray', '_reconstruct'] = numpy_reconstruct
-    functions[f'{module}.numeric', '_frombuffer'] = numpy_from_buffer
+    functions[f'{module}.multiarray', 'scalar'] = partial(numpy_scalar, budget)
+    functions[f'{module}.multiarray', '_reconstruct'] = lambda *_: NumpyArray(budget)
+    functions[f'{module}.numeric', '_frombuffer'] = partial(numpy_from_buffer, budget)
   return {**storage_types(), **_table(functions, budget)}
 
 

@@ -43,6 +43,7 @@ def not_allowed(unknown: Unknown) -> Refused:
   )
 
 
+LONGEST_KEY = 500  # characters of a name
 NUMBERS = (int, float, bool)
 MOST_LISTED = 8
 

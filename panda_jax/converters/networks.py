@@ -141,10 +141,14 @@ def _holders(tree: object, names: tuple[str, ...], around: tuple[dict, ...]) -> 
 def _state_dicts(where: str, holder: dict, around: tuple[dict, ...], pattern: re.Pattern) -> Iterator[Network]:
   arrays = {key: value for key, value in holder.items() if isinstance(key, str) and isinstance(value, np.ndarray)}
   prefixes = dict.fromkeys(match[1] for key in arrays if (match := pattern.fullmatch(key)))
-  for prefix in list(prefixes)[:MOST_FOUND]:
-    others = tuple(other for other in prefixes if other.startswith(prefix) and other != prefix)
-    kept = {key: value for key, value in arrays.items() if key.startswith(prefix) and not key.startswith(others)}
-    own = {key.removeprefix(prefix): value for key, value in kept.items()}
+  owned: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in prefixes}
+  for key, value in arrays.items():
+    # Of the longest prefix; each ends with a dot or is empty.
+    ends = [0, *(dot.end() for dot in re.finditer(r'\.', key))]
+    prefix = next((key[:end] for end in reversed(ends) if key[:end] in owned), None)
+    if prefix is not None:
+      owned[prefix][key.removeprefix(prefix)] = value
+  for prefix, own in list(owned.items())[:MOST_FOUND]:
     name = '.'.join(filter(None, (where, prefix.removesuffix('.'))))
     outer = (holder, *around) if prefix else around
     yield Network(name, Module('', [], {}, own, {}), True, outer, len(arrays) - len(own))
@@ -244,6 +248,7 @@ def _places(tree: object) -> list[str]:
     if names:
       places['.'.join(names)] = None
     if isinstance(holder, dict):
-      firsts = {key.split('.')[0] for key, value in holder.items() if isinstance(value, np.ndarray) and '.' in str(key)}
+      dotted = [key for key, value in holder.items() if isinstance(value, np.ndarray) and isinstance(key, str)]
+      firsts = {key.split('.')[0] for key in dotted if '.' in key}
       places |= dict.fromkeys('.'.join((*names, first)) for first in sorted(firsts))
   return [shown(place) for place in places] or ['nothing']

@@ -10,7 +10,7 @@ strings are views of the file. Every object is charged to a `Budget`.
 import struct
 from collections.abc import Callable
 
-from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, shown
+from panda_jax.converters.limits import LONGEST_KEY, Budget, Refused, Unknown, damaged, shown
 
 LONGEST_INTEGER = 32  # bytes; the magic number of legacy torch files has 10
 LONGEST_NAME = 300  # of a global
@@ -295,6 +295,8 @@ def checked_key(key: object) -> object:
   """
   if type(key) is int and -LARGEST_KEY < key < LARGEST_KEY:
     return key
+  if type(key) is str and len(key) > LONGEST_KEY:
+    raise damaged(f'a name is not one: {shown(key)}')
   if type(key) in (str, bool, *UNKNOWN) or key is None:
     return key
   if type(key) in STRANGE_KEYS:

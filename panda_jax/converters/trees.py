@@ -20,13 +20,12 @@ from panda_jax.converters.globals import (
   StorageType,
   Tensor,
 )
-from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed, shown
+from panda_jax.converters.limits import LONGEST_KEY, Budget, Refused, Unknown, damaged, not_allowed, shown
 from panda_jax.converters.pickles import PARTS, UNKNOWN, Instance, Known
 from panda_jax.errors import InputError
 
 DEEPEST = 64
 MOST_NODES = 500_000  # of the tree as a walk sees it, in which a shared part counts as often as it is used
-LONGEST_KEY = 500
 LONGEST_LIST = 256  # among the attributes of a module; each is looked through as often as it is one
 
 PLAIN = (type(None), bool, int, float, str)
@@ -108,13 +107,17 @@ class _Finisher:
     self._budget = budget
     self._open: set[int] = set()
     self._done: dict[int, tuple[object, int, object]] = {}  # the original is kept, so that no other takes its id
+    self._within: set[int] = set()  # modules that lie within another
 
   def finish(self, value: object, depth: int) -> tuple[object, int]:
     """The finished value, and the nodes that a walk over it visits."""
     if type(value) in PLAIN:
       return value, 1
     if id(value) in self._done:
-      return self._done[id(value)][:2]
+      result, nodes, _ = self._done[id(value)]
+      if isinstance(result, np.ndarray):
+        self._budget.claim(result.nbytes)  # as if it had been stored again
+      return result, nodes
     if id(value) in self._open:
       raise damaged('an object contains itself')
     if depth > DEEPEST:
@@ -216,6 +219,10 @@ class _Finisher:
       if isinstance(child, Module) and persistent and not _is_known_within(child.class_name):
         child = Unknown(child.class_name)
       if isinstance(child, Module):
+        if id(child) in self._within:
+          arrays = [array for array in child.state_dict.values() if isinstance(array, np.ndarray)]
+          self._budget.claim(sum(array.nbytes for array in arrays))
+        self._within.add(id(child))
         module.classes[name] = child.class_name
         self._adopt(module.classes, name, child.classes)
         self._adopt(module.state_dict, name, child.state_dict)

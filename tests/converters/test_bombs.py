@@ -8,6 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from panda_jax.converters.checkpoint import read
+from panda_jax.errors import InputError
 from tests.converters.measure import ON_LINUX, measurements
 from tests.converters.writers import (
   MAGIC,
@@ -159,6 +161,28 @@ def turned_arrays(count: int) -> bytes:
   return b'\x80\x04' + raw + emit(arrays) + b'.'
 
 
+def sets_of(texts: bytes, members: bytes, count: int) -> bytes:
+  """Many sets of the same texts."""
+  return b'\x80\x04](' + texts + (b'\x8f(' + members + b'\x90') * count + b'e.'
+
+
+def long_text(place: int) -> bytes:
+  return b'X' + U4(MEGABYTE) + b'a' * MEGABYTE + b'r' + U4(place) + b'0'
+
+
+def dotted(count: int) -> bytes:
+  """Keys of a generator behind as many prefixes, and others."""
+  array = emit(array_of((0,), b'')) + b'r' + U4(0) + b'0'
+  keys = ['layer0.weight', *(f'{i:x}.layer0.weight' for i in range(count)), *(f'z{i:x}' for i in range(count))]
+  return b'\x80\x04' + array + b'}(' + b''.join(emit(key) + b'j' + U4(0) for key in keys) + b'u.'
+
+
+def many_times(value: object, wrapped) -> bytes:
+  """A value of a megabyte, in place of many of its like."""
+  code = emit(value, nested_storages) + b'r' + U4(0) + b'0'
+  return b'\x80\x04' + code + emit(wrapped(Raw(b'j' + U4(0))), nested_storages) + b'.'
+
+
 def write_laughing_legacy() -> bytes:
   """A legacy file whose protocol, which an error message might show, unfolds to a giant."""
   return pickled(MAGIC) + laughs(b']', b'](') + pickled({})
@@ -210,6 +234,9 @@ BOMBS = {
   'module names': lambda: write_nvlabs(deep_module(5)),
   'encodings': lambda: called(20_000, b'c_codecs\nencode\n', LETTERS + b'X\x06\x00\x00\x00latin1\x86'),
   'sets of lists': lambda: called(20_000, b'cbuiltins\nset\n', b'](' + names(50_000) + b'e\x85'),
+  'sets of a long text': lambda: sets_of(long_text(0), b'j' + U4(0), 100_000),
+  'sets of equal long texts': lambda: sets_of(long_text(0) + long_text(1), b'j' + U4(0) + b'j' + U4(1), 100_000),
+  'prefixes': lambda: dotted(27_000),
   'arrays': lambda: called(1_000_000, GLOBAL_ARRAY, b')'),
   'ordered dicts': lambda: called(1_000_000, b'ccollections\nOrderedDict\n', b')'),
   'storages': lambda: called(500_000, b'ctorch.storage\n_load_from_bytes\n', emit((stream(),))),
@@ -258,3 +285,26 @@ def test_bombs_are_refused_within_bounds(met, name):
   assert len(found['error'] or '') < 600
   assert found['seconds'] < 6
   assert found['growth'] < 2 * sizes[name] + 64 * MEGABYTE
+
+
+MEGABYTE_OF_ONES = np.ones(MEGABYTE // 4, np.float32)
+REPEATED = {
+  'arrays over the same bytes': lambda: many_times(
+    bytes(MEGABYTE), lambda raw: [array_of((MEGABYTE // 4,), raw) for _ in range(50)]
+  ),
+  'one array': lambda: many_times(
+    array_of((MEGABYTE // 4,), bytes(MEGABYTE)), lambda array: {str(i): array for i in range(50)}
+  ),
+  'one module': lambda: many_times(
+    module('Layer', parameters={'w': MEGABYTE_OF_ONES}),
+    lambda layer: module('Generator', modules={str(i): layer for i in range(50)}),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', REPEATED)
+def test_numbers_that_stand_for_many_are_counted_each_time(tmp_path, name):
+  path = tmp_path / 'network.pkl'
+  path.write_bytes(REPEATED[name]())
+  with pytest.raises(InputError, match='its tensors claim to be larger than the file'):
+    read(path)

@@ -9,6 +9,7 @@ import pytest
 
 from panda_jax.converters.checkpoint import Module, read
 from panda_jax.converters.conversion import converted
+from panda_jax.converters.limits import Unknown
 from panda_jax.converters.networks import networks, under, weights_taken
 from panda_jax.converters.projects import PROJECTS
 from panda_jax.errors import InputError
@@ -252,6 +253,11 @@ class TestSeveral:
   def test_a_key_of_nothing_is_told(self, tree, key):
     with pytest.raises(InputError, match=r'--key=.*the file has nothing there; it has: nets, nets\.A'):
       made(tree, key=key)
+
+  def test_a_key_that_is_no_text_is_no_place(self):
+    arrays = {Unknown('a.b'): np.ones(1), 7: np.ones(1), 'layer.weight': np.ones(1)}
+    with pytest.raises(InputError, match=r'the file has nothing there; it has: layer; '):
+      made(arrays, key='foo')
 
   def test_a_crowd_is_no_checkpoint(self):
     arrays = checkpoints.stylegan2_rosinality()['g_ema']

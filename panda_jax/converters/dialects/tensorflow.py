@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 
 from panda_jax.converters.checkpoint import Checkpoint, TensorFlowNetwork
-from panda_jax.converters.limits import listed, shown
+from panda_jax.converters.limits import LONGEST_KEY, listed, shown
 from panda_jax.converters.networks import Taken, unsaid
 from panda_jax.converters.tables import (
   Entry,
@@ -27,7 +27,7 @@ from panda_jax.converters.tables import (
   shape_of,
   size_of,
 )
-from panda_jax.converters.trees import LONGEST_KEY, check_known
+from panda_jax.converters.trees import check_known
 from panda_jax.errors import InputError
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Taps
 from panda_jax.generators.mapping import GrownOptions
