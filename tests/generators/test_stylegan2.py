@@ -227,6 +227,59 @@ def test_a_pickle_that_contradicts_itself(change, problem):
   assert any(text.startswith(problem) for text in problems({'G_ema': altered}))
 
 
+# Attributes of the original: what it has in a network of these sizes, and what would make it another network.
+ATTRIBUTES = {
+  'num_ws': (4, 3),
+  'img_resolution': (8, 16),
+  'mapping.num_layers': (2, 3),
+  'mapping.fc0.weight_gain': (0.01 / np.sqrt(5), 1.0),
+  'mapping.fc1.bias_gain': (0.01, 0.02),
+  'synthesis.img_channels': (3, 1),
+  'synthesis.block_resolutions': ([4, 8], [4, 16]),
+  'synthesis.b8.in_channels': (6, 7),
+  'synthesis.b8.is_last': (True, False),
+  'synthesis.b8.num_torgb': (1, 0),
+  'synthesis.b8.conv0.up': (2, 1),
+  'synthesis.b8.conv1.up': (1, 2),
+  'synthesis.b8.conv1.use_noise': (True, False),
+  'synthesis.b8.conv1.act_gain': (np.sqrt(2), 3.0),
+  'synthesis.b8.conv1.padding': (1, 0),
+  'synthesis.b8.conv1.activation': ('lrelu', 'relu'),
+  'synthesis.b8.conv1.affine.activation': ('linear', 'lrelu'),
+  'synthesis.b8.conv1.affine.weight_gain': (1 / np.sqrt(7), 1.0),
+  'synthesis.b8.torgb.weight_gain': (1 / np.sqrt(7), 1.0),
+  'synthesis.b8.torgb.conv_clamp': (None, 256),
+}
+
+
+@pytest.fixture(scope='module')
+def small_nvlabs():
+  return checkpoints.stylegan2_nvlabs(widths=(6, 6, 5, 7), z_dim=5, w_dim=7, hidden=7, depth=2)
+
+
+def with_attributes(module, changes):
+  told = {name: value.item() if isinstance(value, np.generic) else value for name, value in changes.items()}
+  return problems({'G_ema': dataclasses.replace(module, attributes=module.attributes | told)})
+
+
+def test_attributes_of_the_original_are_accepted(small_nvlabs):
+  assert with_attributes(small_nvlabs, {name: right for name, (right, _) in ATTRIBUTES.items()}) == []
+
+
+@pytest.mark.parametrize('name', ATTRIBUTES)
+def test_every_attribute_that_the_original_computes_with_is_compared(small_nvlabs, name):
+  found = with_attributes(small_nvlabs, {name: ATTRIBUTES[name][1]})
+  assert any(name in text and str(ATTRIBUTES[name][1]) in text for text in found)
+
+
+@pytest.mark.parametrize('told', [{'mapping.num_layers': 2}, {}])
+def test_layers_of_the_mapping_that_are_missing_are_told(small_nvlabs, told):
+  arrays = {key: array for key, array in small_nvlabs.state_dict.items() if not key.startswith('mapping.fc1.')}
+  attributes = {name: value for name, value in small_nvlabs.attributes.items() if '.fc1.' not in name} | told
+  cut = dataclasses.replace(small_nvlabs, state_dict=arrays, attributes=attributes)
+  assert any('num_layers=2' in text for text in problems({'G_ema': cut}))
+
+
 def test_layers_that_differ_where_ours_do_not():
   module = checkpoints.stylegan2_nvlabs(clamp=1.0)
   altered = dataclasses.replace(module, attributes=module.attributes | {'synthesis.b8.conv1.conv_clamp': 2.0})

@@ -135,8 +135,8 @@ def changed(key: str, value: object) -> list[str]:
 
 
 CONTRADICTIONS = {
-  'padding': ([1, 1, 1, 1], 'by the other layers it is'),
-  'in_cutoff': (1.5, 'by the other layers it is'),
+  'padding': ([1, 1, 1, 1], 'by the rest of the file it is'),
+  'in_cutoff': (1.5, 'by the rest of the file it is'),
   'out_channels': (5, 'its name tells 4 channels'),
   'out_cutoff': ('wide', 'it must be a number'),
   'out_sampling_rate': (12, 'a sampling rate is a power of two'),
@@ -145,9 +145,20 @@ CONTRADICTIONS = {
   'down_radial': ('no', 'it must be true or false'),
   'filter_size': (4, 'filter_size is 4'),
   'synthesis.layer_names': (['L0_14_4'], 'is not the order of the layers'),
-  'img_resolution': (64, 'img_resolution=64: by the other layers it is 32'),
+  'img_resolution': (64, 'img_resolution=64: by the rest of the file it is 32'),
   'bias_gain': (0.1, 'mapping.fc0.bias_gain is 0.1'),
   'activation': ('relu', 'activation=relu'),
+}
+# Those that the plain networks here do not keep, but the original does.
+MORE = {
+  'num_ws': 3,
+  'mapping.num_layers': 3,
+  'mapping.fc0.weight_gain': 9.0,
+  'mapping.embed.max_norm': 1.0,
+  'mapping.embed_proj.weight_gain': 9.0,
+  'synthesis.input.affine.bias_gain': 9.0,
+  'synthesis.{first}.affine.activation': 'lrelu',
+  'synthesis.{first}.w_dim': 9,
 }
 
 
@@ -156,6 +167,21 @@ def test_what_attributes_contradict(key):
   value, text = CONTRADICTIONS[key]
   problems = changed(key, value)
   assert any(text in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize('name', MORE)
+def test_every_attribute_that_the_original_computes_with_is_compared(name):
+  plain = plain_stylegan_xl.Plain()
+  first = next(key for key in plain.told if key.endswith('.in_cutoff')).split('.')[1]
+  changed = {name.format(first=first): MORE[name]}
+  found = converter.convert(checkpoint({'G_ema': module(plain, **changed)})).problems
+  assert [text.split(':')[0] for text in found] == [f'{key}={value}' for key, value in changed.items()]
+
+
+def test_layers_of_the_mapping_that_are_missing_are_told():
+  made = module(plain_stylegan_xl.Plain())
+  cut = dataclasses.replace(made, init_kwargs={'mapping_kwargs': {'num_layers': 5}})
+  assert any('num_layers=5' in text for text in converter.convert(checkpoint({'G_ema': cut})).problems)
 
 
 def test_every_problem_is_told_and_names_its_key():

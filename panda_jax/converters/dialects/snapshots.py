@@ -1,5 +1,6 @@
 """What dialects of snapshots share: networks of modules that keep their options as attributes."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 
@@ -42,3 +43,37 @@ def disagreements(module: Module, expected: Mapping[str, object]) -> Iterator[st
     for name, found in module.attributes.items():
       if re.fullmatch(pattern, name) and found != value:
         yield f'{name}={shown(found)}: its arrays make it {shown(value)}'
+
+
+def contradictions(module: Module, expected: Mapping[str, object]) -> Iterator[str]:
+  """Problems: the attributes that the original computes with, and that are not what our options say.
+
+  Older files lack some, which are not looked for.
+
+  Args:
+    module: the generator.
+    expected: {dotted name: value}.
+  """
+  for name, value in expected.items():
+    found = module.attributes.get(name, value)
+    if not _agree(found, value):
+      yield f'{name}={shown(found)}: by the rest of the file it is {shown(value)}'
+
+
+def _agree(found: object, value: object) -> bool:
+  if isinstance(value, float) and isinstance(found, int | float):
+    return math.isclose(found, value, rel_tol=1e-6)  # computed, maybe in another order, or in float32
+  return found == value
+
+
+def dense_attributes(
+  name: str, inputs: int, outputs: int, activation: str = 'linear', rate: float = 1.0
+) -> dict[str, object]:
+  """{dotted name: value} of a fully connected layer of NVlabs' code, whose learning-rate multiplier is `rate`."""
+  return {
+    f'{name}.in_features': inputs,
+    f'{name}.out_features': outputs,
+    f'{name}.activation': activation,
+    f'{name}.weight_gain': float(rate) / math.sqrt(inputs),
+    f'{name}.bias_gain': float(rate),
+  }

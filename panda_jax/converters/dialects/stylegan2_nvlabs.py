@@ -3,6 +3,7 @@
 A module tells its options; a state dict does not, so there the user may; else they are those of the training script.
 """
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.base import Dialect
+from panda_jax.converters.dialects.snapshots import contradictions, dense_attributes
 from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, sizes
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, unlike, widths_by_size
 from panda_jax.converters.limits import listed, shown
@@ -108,10 +110,10 @@ class Hyperparameters:
       self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its layers have {shown(value)}')
     return value
 
-  def compare(self, **told: object) -> None:
-    """Notes each argument of the constructor that contradicts what the tensors tell."""
+  def compare(self, arguments: dict, **told: object) -> None:
+    """Notes each of the constructor's arguments that contradicts what the tensors tell."""
     for name, value in told.items():
-      given = self.arguments.get(name, MISSING)
+      given = arguments.get(name, MISSING)
       if given is not MISSING and given != value:
         self.problems.append(f'{name}={shown(given)} in the arguments of the constructor: its tensors make it {value}')
 
@@ -166,12 +168,15 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   )
   activation = told.value([f'{name}.activation' for name in convs], told.synthesis, 'activation', 'lrelu')
   told.compare(
+    told.arguments | told.synthesis,
     z_dim=mapping['z_dim'],
     c_dim=mapping['num_classes'],
     w_dim=found['w_dim'],
     img_resolution=resolution,
     img_channels=found['image_channels'],
+    use_noise=found['noise'] == 'spatial',
   )
+  told.compare(told.mapping, num_layers=len(mapping['mapping_widths']))
   _check_numbers(told, clamp, activation, mapping)
   _check_shape(told, found['start'])
   table.problems += told.problems
@@ -191,6 +196,8 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   )
   if not fits(options, table.problems):
     return table.conversion('stylegan2', 'nvlabs', None)
+  if not network.bare:
+    table.problems += contradictions(network.module, _expected(options))
   table.take(_mapping_entries(options))
   table.take(entries(options, LAYOUT))
   table.take(_skip_entries(options))
@@ -236,6 +243,76 @@ def _check_shape(told: Hyperparameters, start: tuple[int, int]) -> None:
     given = told.arguments.get(name, told.synthesis.get(name, expected))
     if (list(given) if isinstance(given, tuple) else given) != expected:
       told.problems.append(f'{name}={shown(given)}: the constant has {start[0]} x {start[1]} positions')
+
+
+def _expected(options: StyleGAN2Options) -> dict[str, object]:
+  """{dotted name: value} of the attributes that follow from the options."""
+  rows, widths, w = options.rows, options.widths, options.w_dim
+  square, sizes = options.start == (4, 4), [4 * 2**k for k in range(rows // 2)]
+  images = {'img_resolution': options.resolution, 'img_channels': options.image_channels}
+  shape = {'square': square, 'init_res': list(options.start)}  # of forks
+  latents = {'z_dim': options.z_dim, 'c_dim': options.num_classes, 'w_dim': w, 'num_ws': rows}
+  parts = {
+    '': latents | images | shape,
+    'mapping.': latents | {'num_layers': len(options.mapping_widths)},
+    'synthesis.': images | shape | {'w_dim': w, 'num_ws': rows, 'block_resolutions': sizes},
+  }
+  for i in range(rows - 1):
+    parts[f'{_conv(i)}.'] = shape | {
+      'in_channels': widths[i],
+      'out_channels': widths[i + 1],
+      'w_dim': w,
+      'resolution': sizes[(i + 1) // 2],
+      'up': 1 + i % 2,
+      'use_noise': options.noise == 'spatial',
+      'activation': options.activation,
+      'conv_clamp': options.clamp,
+      'padding': 1,
+      'act_gain': ACTIVATIONS[options.activation][1],
+    }
+  rgbs = rgb_blocks(options.architecture, rows)
+  for k, size in enumerate(sizes):
+    block, inside = f'synthesis.b{size}', widths[2 * k + 1]
+    parts[f'{block}.'] = shape | {
+      'in_channels': widths[2 * k - 1] if k else 0,
+      'w_dim': w,
+      'resolution': size,
+      'img_channels': options.image_channels,
+      'is_last': size == sizes[-1],
+      'architecture': options.architecture,
+      'num_conv': 2 if k else 1,
+      'num_torgb': int(k in rgbs),
+    }
+    parts[f'{block}.torgb.'] = {
+      'in_channels': inside,
+      'out_channels': options.image_channels,
+      'w_dim': w,
+      'conv_clamp': options.clamp,
+      'weight_gain': 1 / math.sqrt(inside),
+    }
+    if k:
+      parts[f'{block}.skip.'] = {
+        'activation': 'linear',
+        'up': 2,
+        'down': 1,
+        'conv_clamp': None,
+        'padding': 0,
+        'weight_gain': 1 / math.sqrt(widths[2 * k - 1]),
+        'act_gain': 1.0,
+      }
+  expected = {f'{place}{name}': value for place, values in parts.items() for name, value in values.items()}
+  for i in range(rows - 1):
+    expected |= dense_attributes(f'{_conv(i)}.affine', w, widths[i])
+  for k in rgbs:
+    expected |= dense_attributes(f'synthesis.b{sizes[k]}.torgb.affine', w, widths[2 * k + 1])
+  if options.num_classes:
+    expected |= dense_attributes('mapping.embed', options.num_classes, options.embed_dim)
+  inputs = options.z_dim + options.embed_dim
+  for i, width in enumerate(options.mapping_widths):
+    activation, rate = options.mapping_activation, options.mapping_lr_multiplier
+    expected |= dense_attributes(f'mapping.fc{i}', inputs, width, activation, rate)
+    inputs = width
+  return expected
 
 
 def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]) -> dict:

@@ -13,6 +13,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.base import Dialect, Dialects
+from panda_jax.converters.dialects.snapshots import contradictions, dense_attributes
 from panda_jax.converters.foreign import Exported
 from panda_jax.converters.limits import listed, shown
 from panda_jax.converters.networks import chosen, networks
@@ -37,6 +38,7 @@ from panda_jax.generators.stylegan3_geometry import (
   layer_geometry,
   published_widths,
 )
+from panda_jax.generators.stylegan_xl import StyleGANXLOptions
 
 SIGNATURE = r'synthesis\.L\d{1,4}_\d{1,6}_\d{1,6}\..+'
 CLASSES = r'Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLayer|FullyConnectedLayer'
@@ -107,7 +109,7 @@ def _nvlabs(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     return Conversion('stylegan3', 'nvlabs', None, {}, {}, problems=problems, notes=notes)
   layers = layer_geometry(network)
   table = Table(module.state_dict)
-  table.problems += problems + _disagreements(module, layers)
+  table.problems += problems + _disagreements(module, network, layers)
   table.notes += notes
   table.take(_entries(network, layers))
   transform = table.tensors.get('input.transform')
@@ -288,29 +290,89 @@ def _options(
   return None if problems else network
 
 
-def _disagreements(module: Module, layers: tuple[LayerGeometry, ...]) -> list[str]:
+def _disagreements(module: Module, network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> list[str]:
   """Where the attributes that the file keeps differ from what was computed anew."""
-  problems = []
-  for layer in layers:
-    expected = {
+  names = [layer.name for layer in layers]
+  expected = {
+    **common_attributes(network, len(layers) + 1),
+    **synthesis_attributes(network.w_dim, names, layers),
+    'synthesis.num_layers': len(layers) - 1,
+    'synthesis.layer_names': names,
+  }
+  for place in ('', 'synthesis.', 'synthesis.input.', *(f'synthesis.{name}.' for name in names)):
+    expected[f'{place}square'] = network.square
+  if network.num_classes:
+    expected |= dense_attributes('mapping.embed', network.num_classes, network.w_dim)
+  inputs = network.z_dim + (network.w_dim if network.num_classes else 0)
+  problems = list(contradictions(module, expected | mapping_attributes(network, inputs)))
+  clamps = {layer.name: module.attributes.get(f'synthesis.{layer.name}.conv_clamp', 'none') for layer in layers}
+  if any(clamp != clamps[layers[0].name] for clamp in clamps.values()):
+    problems.append(f'conv_clamp differs between layers: {listed([f"{k} {shown(v)}" for k, v in clamps.items()])}')
+  return problems
+
+
+def common_attributes(network: StyleGAN3Options | StyleGANXLOptions, rows: int) -> dict[str, object]:
+  """{dotted name: value} of the generator and its two networks, here and in StyleGAN-XL; `rows` are those of w+."""
+  told = {
+    'z_dim': network.z_dim,
+    'c_dim': network.num_classes,
+    'w_dim': network.w_dim,
+    'num_ws': rows,
+    'img_resolution': network.resolution,
+    'img_channels': network.image_channels,
+  }
+  synthesis = {name: told[name] for name in ('w_dim', 'num_ws', 'img_resolution', 'img_channels')}
+  mapping = {name: told[name] for name in ('z_dim', 'c_dim', 'w_dim', 'num_ws')}
+  return {
+    **told,
+    **{f'synthesis.{name}': value for name, value in synthesis.items()},
+    **{f'mapping.{name}': value for name, value in mapping.items()},
+    'synthesis.output_scale': network.output_scale,
+  }
+
+
+def mapping_attributes(network: StyleGAN3Options | StyleGANXLOptions, inputs: int) -> dict[str, object]:
+  """The same of the layers from z, and what stands for the class, to w: `inputs` are the numbers of both."""
+  expected: dict[str, object] = {'mapping.num_layers': network.mapping_layers}
+  for i in range(network.mapping_layers):
+    name, inputs_here = f'mapping.fc{i}', network.w_dim if i else inputs
+    expected |= dense_attributes(name, inputs_here, network.w_dim, 'lrelu', network.mapping_rate)
+  return expected
+
+
+def synthesis_attributes(w_dim: int, names: Iterable[str], layers: Sequence[LayerGeometry]) -> dict[str, object]:
+  """The same of the input, and of each layer behind its name."""
+  first = layers[0]
+  expected: dict[str, object] = {
+    'synthesis.input.w_dim': w_dim,
+    'synthesis.input.channels': first.in_channels,
+    'synthesis.input.sampling_rate': first.in_rate,
+    'synthesis.input.bandwidth': first.in_cutoff,
+    **dense_attributes('synthesis.input.affine', w_dim, 4),
+  }
+  for name, layer in zip(names, layers, strict=True):
+    values = {
+      'w_dim': w_dim,
+      'is_torgb': layer.to_image,
+      'in_channels': layer.in_channels,
+      'out_channels': layer.out_channels,
+      'in_sampling_rate': layer.in_rate,
+      'out_sampling_rate': layer.out_rate,
+      'tmp_sampling_rate': layer.inner_rate,
+      'in_cutoff': layer.in_cutoff,
+      'out_cutoff': layer.out_cutoff,
+      'in_half_width': layer.in_width / 2,
+      'out_half_width': layer.out_width / 2,
+      'conv_kernel': layer.kernel,
       'up_factor': layer.up,
       'down_factor': layer.down,
       'up_taps': layer.up_taps,
       'down_taps': layer.down_taps,
       'padding': [*layer.padding[1], *layer.padding[0]],
-      'in_sampling_rate': layer.in_rate,
-      'out_sampling_rate': layer.out_rate,
-      'tmp_sampling_rate': layer.inner_rate,
-    }
-    # The last layer has a kernel of its own.
-    for name, value in expected.items() if layer.to_image else (expected | {'conv_kernel': layer.kernel}).items():
-      found = module.attributes.get(f'synthesis.{layer.name}.{name}', value)
-      if found != value:
-        problems.append(f'synthesis.{layer.name}.{name} is {shown(found)}, but {value} by the constructor')
-  clamps = {layer.name: module.attributes.get(f'synthesis.{layer.name}.conv_clamp', 'none') for layer in layers}
-  if any(clamp != clamps[layers[0].name] for clamp in clamps.values()):
-    problems.append(f'conv_clamp differs between layers: {listed([f"{k} {shown(v)}" for k, v in clamps.items()])}')
-  return problems
+    } | ({'down_radial': layer.radial} if layer.down_taps > 1 else {})  # else there is no filter to be so
+    expected |= {f'synthesis.{name}.{key}': value for key, value in values.items()}
+    expected |= dense_attributes(f'synthesis.{name}.affine', w_dim, layer.in_channels)
+  return expected
 
 
 def dense(key: str, target: str, inputs: int, outputs: int) -> Iterator[Entry]:

@@ -12,8 +12,14 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint, Module
 from panda_jax.converters.dialects.base import Dialect, Dialects
-from panda_jax.converters.dialects.snapshots import opened
-from panda_jax.converters.dialects.stylegan3 import dense, synthesis_entries
+from panda_jax.converters.dialects.snapshots import contradictions, dense_attributes, opened
+from panda_jax.converters.dialects.stylegan3 import (
+  common_attributes,
+  dense,
+  mapping_attributes,
+  synthesis_attributes,
+  synthesis_entries,
+)
 from panda_jax.converters.limits import shown
 from panda_jax.converters.networks import networks
 from panda_jax.converters.tables import Entry, Table, fits, indices, number, shape_of
@@ -51,7 +57,11 @@ def _stylegan_xl(checkpoint: Checkpoint, weights: str, given: dict[str, str]) ->
     except InputError as error:
       table.problems.append(str(error))
       return table.conversion('stylegan_xl', 'stylegan-xl', None)
-    told.compare(network, names, geometry)
+    table.problems += contradictions(module, _expected(network, names, geometry))
+    given = module.init_kwargs.get('mapping_kwargs')
+    count = given.get('num_layers', network.mapping_layers) if isinstance(given, dict) else network.mapping_layers
+    if count != network.mapping_layers:
+      table.problems.append(f'num_layers={shown(count)} in mapping_kwargs: there are {network.mapping_layers}')
     table.take(_entries(module, network, names, geometry))
     if network.num_classes and EMBEDDING in table.tensors:
       table.tensors['embedding'] = table.tensors.pop(EMBEDDING)[: network.num_classes]
@@ -131,42 +141,17 @@ class _Told:
     self._problems += [f'{name}={shown(a)}: {first} is {shown(value)}' for name, a in found.items() if a != value]
     return value
 
-  def compare(self, network: StyleGANXLOptions, names: list[str], geometry: Sequence[LayerGeometry]) -> None:
-    """Notes what differs from what was computed."""
-    first = geometry[0]
-    expected: dict[str, object] = {
-      'z_dim': network.z_dim,
-      'c_dim': network.num_classes,
-      'img_resolution': network.resolution,
-      'img_channels': network.image_channels,
-      'synthesis.input.sampling_rate': first.in_rate,
-      'synthesis.input.bandwidth': first.in_cutoff,
-      'synthesis.input.channels': first.in_channels,
-    }
-    for name, layer in zip(names, geometry, strict=True):
-      values = {
-        'in_channels': layer.in_channels,
-        'in_sampling_rate': layer.in_rate,
-        'in_cutoff': layer.in_cutoff,
-        'in_half_width': layer.in_width / 2,
-        'tmp_sampling_rate': layer.inner_rate,
-        'up_factor': layer.up,
-        'down_factor': layer.down,
-        'up_taps': layer.up_taps,
-        'down_taps': layer.down_taps,
-        'padding': [*layer.padding[1], *layer.padding[0]],
-        'is_torgb': layer.to_image,
-      }
-      expected |= {f'synthesis.{name}.{key}': value for key, value in values.items()}
-    for i in range(network.mapping_layers):
-      expected[f'mapping.fc{i}.activation'] = 'lrelu'
-    expected |= (
-      {'mapping.embed_proj.activation': 'lrelu', 'mapping.embed_proj.bias_gain': 1} if network.num_classes else {}
-    )
-    for name, value in expected.items():
-      found = self._attributes.get(name, value)
-      if found != value:
-        self._problems.append(f'{name}={shown(found)}: by the other layers it is {shown(value)}')
+
+def _expected(network: StyleGANXLOptions, names: list[str], geometry: Sequence[LayerGeometry]) -> dict[str, object]:
+  """{dotted name: value} of the attributes that follow from the options."""
+  classes, z = network.num_classes, network.z_dim
+  expected = {
+    **common_attributes(network, len(geometry) + 1),
+    **mapping_attributes(network, 2 * z if classes else z),
+    **synthesis_attributes(network.w_dim, names, geometry),
+    'mapping.embed.max_norm': None,
+  }
+  return expected | (dense_attributes('mapping.embed_proj', network.embed_dim, z, 'lrelu') if classes else {})
 
 
 def _options(module: Module, told: _Told, names: list[str], table: Table) -> StyleGANXLOptions | None:
