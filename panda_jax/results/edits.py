@@ -25,7 +25,7 @@ from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.pictures.figures import save_pixels
 from panda_jax.results import EDIT_STATISTICS
 from panda_jax.results.records import Options, sha256
-from panda_jax.results.samples import SHOWN, Samples, features_of, fit_features
+from panda_jax.results.samples import SHOWN, Samples, check_finite, features_of, fit_features
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -88,7 +88,7 @@ def edit_into(
     float32, before clipping.
 
   Raises:
-    InputError: an edit does not fit the factors, or files cannot be written.
+    InputError: an edit does not fit the factors, pictures are not finite, or files cannot be written.
   """
   edits = with_rms(edits, opened)
   parts = refined_parts(opened, samples) if refined else None
@@ -210,6 +210,8 @@ def _write(
       files: dict = {}
       done = 0
       for original, edited in editor.batches(latents, listed[0] if len(listed) == 1 else listed):
+        for pictures in (original, edited):
+          check_finite(pictures, names[done : done + len(original)])
         if composition is not None:
           original, edited = composition.batch(out, done, original, edited)
         arrays = {'original.npy': original, 'edited.npy': edited, 'difference.npy': difference(original, edited)}

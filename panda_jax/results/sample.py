@@ -23,6 +23,7 @@ from panda_jax.generators.spaces import SPACES, latents_of, shapes
 from panda_jax.generators.structure import Compiled
 from panda_jax.inversion.invert import Inversion
 from panda_jax.pictures import figures
+from panda_jax.results.samples import check_finite
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'
@@ -79,7 +80,7 @@ def sample_into(
     was given; features.npy with `layer`. images.png shows them.
 
   Raises:
-    InputError: an argument does not fit the generator, or files cannot be written.
+    InputError: an argument does not fit the generator, images are not finite, or files cannot be written.
   """
   out, N = Path(out), len(array)
   labels = each(labels, N)
@@ -155,6 +156,7 @@ def sample_into(
           state = state.replace(features=features[filled])
         add('features.npy', state.features, count)
         images = run.run_from(latents, state, layer, noise=drawn, drop_rgb=drop_rgb)
+      check_finite(images[:count], [f'sample {i}' for i in range(first, first + count)])
       add('images.npy', images, count)
       on_samples('sample', first + count)
     for name in {*ARRAYS} - {*written}:  # of other samples

@@ -108,6 +108,14 @@ class Samples:
     return record | {name: sha256(array) for name, array in arrays.items() if array is not None}
 
 
+def check_finite(images: np.ndarray, names: Sequence[str]) -> None:
+  """Raises InputError, which names the first sample whose images, (N, ...), are not finite."""
+  finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+  if not finite.all():
+    remedy = 'give smaller latents, features or strengths, such as the generator itself has'
+    raise InputError('images', names[int(np.argmin(finite))], 'they have NaN or infinity', remedy)
+
+
 def fit_features(opened: FinishedFit, count: int = EDIT_STATISTICS) -> np.ndarray:
   """Features (n, H, W, C) of the first samples of the fit, at most `count`, not centred."""
   recorded = opened.factors.provenance.get('samples')

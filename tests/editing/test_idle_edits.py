@@ -149,6 +149,14 @@ def test_samples_in_which_a_refined_part_is_gone(workdir, tmp_path, monkeypatch)
     edit_into(tmp_path / 'y', opened, {'x': [Spec((0,), 1, 3.0)]}, Samples((5, 6, 7)), refined=True)
 
 
+def test_pictures_that_are_not_finite_stop_an_edit(workdir, tmp_path, capsys):
+  alpha = f'--alpha={3e38:g}'
+  given = ('--part=0', '--appearance=1', alpha, f'--workdir={workdir}', '--seeds=4', f'--out={tmp_path / "out"}')
+  assert call('edit', *given) == 2
+  assert 'images=seed 4: they have NaN or infinity' in capsys.readouterr().err
+  assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
+
+
 def test_what_refinement_emptied():
   parts = np.eye(4, 3, dtype=np.float32)
   parts[:, 2] = 0  # was dead before

@@ -128,6 +128,14 @@ def test_noise_of_a_seed_is_the_same_twice(network, tmp_path):
   assert all(np.abs(images[0] - other).max() > 1e-3 for other in images[2:])
 
 
+def test_images_that_are_not_finite_stop_it(network, tmp_path):
+  rows = np.zeros((3, network.options.w_dim), np.float32)
+  rows[1] = 3e38
+  with pytest.raises(InputError, match='images=sample 1: they have NaN or infinity'):
+    sample.sample_into(tmp_path / 'out', network, rows, space='w')
+  assert not (tmp_path / 'out').exists() or not list((tmp_path / 'out').iterdir())
+
+
 @pytest.mark.parametrize(
   ('options', 'match'),
   [
