@@ -37,6 +37,13 @@ class Conversion:
   mean: dict | None = None
 
 
+def type_problem(array: np.ndarray) -> str | None:
+  """What is wrong with the type of a weight, as it is stored; None if it is of floating point."""
+  if array.dtype.kind == 'f' or array.dtype == ml_dtypes.bfloat16:
+    return None
+  return f'numbers of type {array.dtype} where floating point is expected'
+
+
 def assemble(conversion: Conversion, source: object = 'checkpoint'):
   """The generator with the converted weights, float32.
 
@@ -88,8 +95,9 @@ def _unfit(conversion: Conversion, source: object, problems: list[str]) -> Input
 
 def _checked(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str | None, np.ndarray | None]:
   """What is wrong with an array, or itself in float32."""
-  if tensor.dtype.kind != 'f' and tensor.dtype != ml_dtypes.bfloat16:
-    return f'numbers of type {tensor.dtype} where floating point is expected', None
+  problem = type_problem(tensor)
+  if problem:
+    return problem, None
   if tensor.shape != tuple(shape):
     return f'expected {tuple(shape)}, found {tensor.shape}', None
   with np.errstate(over='ignore', invalid='ignore'):

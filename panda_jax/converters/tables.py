@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax.converters.assembly import Conversion
+from panda_jax.converters.assembly import Conversion, type_problem
 from panda_jax.converters.limits import Unknown
 from panda_jax.errors import InputError, described
 from panda_jax.generators.bounds import LARGEST_RESOLUTION
@@ -112,13 +112,16 @@ class Table:
         self.sources[target] = key
 
   def checked(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of a key if it is there and of this shape; else that is noted."""
+    """The array of a key if it is there, of this shape and of floating point; else that is noted."""
     self._known.add(key)
     array = self._arrays.get(key)
     if array is None:
       self.problems.append(f'{key}: missing')
     elif array.shape != tuple(shape):
       self.problems.append(f'{key}: expected {tuple(shape)}, found {array.shape}')
+      return None
+    elif problem := type_problem(array):
+      self.problems.append(f'{key}: {problem}')
       return None
     return array
 
@@ -259,10 +262,13 @@ def common_taps(
     if (
       value.ndim not in axes
       or kernel.ndim > 2
+      or type_problem(value)
       or not 0 < kernel.size <= LARGEST_FILTER
       or not np.isfinite(kernel).all()
     ):
-      table.problems.append(f'{key}: expected a finite filter with {axes[-1]} axes, found {value.shape}')
+      table.problems.append(
+        f'{key}: expected a finite filter with {axes[-1]} axes, found {value.shape} of {value.dtype}'
+      )
       table.leave(key, 'a filter')
       continue
     found[key] = filter_taps(kernel[(slice(None, None, -1),) * kernel.ndim] if turned else kernel, gain)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from panda_jax.converters.assembly import Conversion, assemble
+from panda_jax.converters.dialects.spectral import folded, folded_half_step
+from panda_jax.converters.tables import Entry, Table, common_taps
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import leaves
 from tests.generators.tiny import OPTIONS, register
@@ -92,3 +94,25 @@ def test_problems_of_the_converter_come_first(conversion):
   found = dataclasses.replace(conversion, problems=['key: missing', 'left.over: not known'])
   assert problems(found).endswith('key: missing, left.over: not known')
   assert problems(dataclasses.replace(found, options=None)).endswith('key: missing, left.over: not known')
+
+
+def taken(table: Table) -> None:
+  table.take([Entry('whole', 'target', (2, 2), 'about one')])
+
+
+INTEGERS = {
+  'a transform that makes floating point of them': taken,
+  'a vector of a spectral norm': lambda table: folded(table, 'kernel', (2, 2)),
+  'a vector of half a step': lambda table: folded_half_step(table, 'weight', (2, 2)),
+  'a filter': lambda table: common_taps(table, {'filter': np.array([1, 3, 3, 1])}, ['filter'], axes=(1,), gain=1),
+}
+
+
+@pytest.mark.parametrize('name', INTEGERS)
+def test_integers_are_told_whatever_is_computed_of_them(name):
+  ones, whole = np.ones((2, 2), np.float32), np.ones((2, 2), np.int64)
+  arrays = {'whole': whole, 'kernel_orig': ones, 'kernel_u': whole[0], 'kernel_v': ones[0], 'weight': ones}
+  table = Table(arrays | {'u0': whole[:1]})
+  INTEGERS[name](table)
+  assert [text for text in table.problems if 'int64' in text]
+  assert not table.tensors

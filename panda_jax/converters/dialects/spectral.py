@@ -7,7 +7,6 @@ the matrix would be another number.
 import math
 from collections.abc import Callable
 
-import ml_dtypes
 import numpy as np
 
 from panda_jax.converters.tables import TRANSFORMS, Entry, Table
@@ -58,8 +57,6 @@ def _divided(table: Table, original: str, shape: tuple, vectors: dict[str, tuple
   if any(array is None for array in arrays):
     table.leave(original, 'its spectral norm is incomplete')
     return None
-  if arrays[0].dtype.kind != 'f' and arrays[0].dtype != ml_dtypes.bfloat16:
-    return arrays[0]  # refused where all types are
   weight, *rest = (np.asarray(array, np.float64) for array in arrays)
   with np.errstate(all='ignore'):
     value = norm(weight, *rest)
