@@ -26,6 +26,7 @@ from panda_jax.generators.bounds import (
 )
 from panda_jax.generators.filters import centred_padding
 
+LARGEST_MARGIN = 128  # samples beyond an edge
 Frequency = Annotated[float, Within(1e-3, 1e4)]
 
 
@@ -68,7 +69,7 @@ class StyleGAN3Options:
   first_cutoff: Frequency
   first_stopband: Frequency
   last_stopband_rel: Frequency
-  margin_size: Annotated[int, Within(0, 128)]
+  margin_size: Annotated[int, Within(0, LARGEST_MARGIN)]
   output_scale: Scale
   conv_kernel: Annotated[int, Within(1, 15)]
   filter_size: Annotated[int, Within(1, 64)]
@@ -89,6 +90,10 @@ class StyleGAN3Options:
   def check(self) -> None:
     """Raises InputError where an option is not of its type or range; `layer_geometry` does where they do not fit."""
     bounds.check(self)
+    most = min(self.first_stopband, self.resolution / 2)
+    if self.first_cutoff > most:
+      problem = f'the stop band begins at {self.first_stopband:g}, and the image ends at {self.resolution / 2:g}'
+      raise InputError('first_cutoff', self.first_cutoff, problem, f'give a number up to {most:g}')
 
 
 class Sampling(NamedTuple):

@@ -21,9 +21,9 @@ from panda_jax.generators.base import Buffer, WPlus, checked_truncation, checked
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Classes, Count, Repeated, Scale, Size, SizeOrZero, Within
 from panda_jax.generators.mapping import MappingOptions
 from panda_jax.generators.stylegan3 import StyleGAN3
-from panda_jax.generators.stylegan3_geometry import Frequency, LayerGeometry, Sampling, chained
+from panda_jax.generators.stylegan3_geometry import LARGEST_MARGIN, Frequency, LayerGeometry, Sampling, chained
 
-LARGEST_SIZE = LARGEST_RESOLUTION + 256  # with a margin
+LARGEST_SIZE = LARGEST_RESOLUTION + 2 * LARGEST_MARGIN
 Entry = tuple[
   Size,
   Annotated[int, Within(1, LARGEST_SIZE)],
@@ -88,9 +88,21 @@ class StyleGANXLOptions:
   def check(self) -> None:
     """Raises InputError where the options do not fit together."""
     bounds.check(self)
-    for entry in self.layers:
-      if entry[2] & (entry[2] - 1):
-        raise InputError('layers', entry[2], 'a sampling rate is a power of two', 'give one such as 256')
+    outputs = [Sampling(*entry[:-1]) for entry in self.layers]
+    *inner, _, _ = outputs  # the last two are as large as the image, the others have one margin
+    margin = inner[0].size - inner[0].rate if inner else 0
+    if not 0 <= margin <= 2 * LARGEST_MARGIN:
+      problem = f'layer 0 has {inner[0].rate} samples, and a margin is from 0 to {LARGEST_MARGIN}'
+      raise InputError('layers', inner[0].size, problem, 'give a size with such a margin on both sides')
+    for i, layer in enumerate(outputs):
+      if layer.rate & (layer.rate - 1):
+        raise InputError('layers', layer.rate, 'a sampling rate is a power of two', 'give one such as 256')
+      if layer.cutoff > layer.rate / 2:
+        problem = f'layer {i} has {layer.rate} samples, too few for such a cutoff'
+        raise InputError('layers', layer.cutoff, problem, f'give a cutoff up to {layer.rate / 2:g}')
+      size = layer.rate + margin if i < len(inner) else self.resolution
+      if layer.size != size:
+        raise InputError('layers', layer.size, f'by the other layers, layer {i} is {size} high', f'give {size}')
     if bool(self.num_classes) != bool(self.embed_dim):
       raise InputError('embed_dim', self.embed_dim, f'there are {self.num_classes} classes', 'give both, or neither')
 

@@ -279,6 +279,12 @@ class TestGenerator:
     with pytest.raises(InputError, match='num_critical=4'):
       registry.abstract('stylegan3', dataclasses.replace(small.options, num_critical=4))
 
+  @pytest.mark.parametrize(('cutoff', 'stopband'), [(1000.0, 2.5), (2.6, 2.5), (8.5, 9.0)])
+  def test_a_cutoff_that_no_layer_can_have(self, small, cutoff, stopband):
+    options = dataclasses.replace(small.options, first_cutoff=cutoff, first_stopband=stopband)
+    with pytest.raises(InputError, match='first_cutoff='):
+      options.check()
+
   def test_transforms_can_be_mapped_over(self, small):
     latents = small.map(np.ones((1, 4), np.float32))
     turns = jnp.stack([jnp.eye(3), jnp.asarray([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])])

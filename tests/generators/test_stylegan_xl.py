@@ -212,10 +212,21 @@ def test_recognised_only_from_its_own_keys():
 
 def test_options_that_do_not_fit():
   options = generator(converter, {'G_ema': module(plain_stylegan_xl.Plain())}).options
+  layers = options.layers
+
+  def with_layer(place: int, entry: int, value: object) -> dict:
+    changed = list(layers[place])
+    changed[entry] = value
+    return {'layers': (*layers[:place], tuple(changed), *layers[place + 1 :])}
+
   for change, text in (
     ({'embed_dim': 0}, 'there are 3 classes'),
     ({'layers': options.layers[:1]}, 'must have from 2'),
-    ({'layers': ((*options.layers[0][:2], 12, *options.layers[0][3:]), *options.layers[1:])}, 'a power of two'),
+    (with_layer(1, 2, 12), 'a power of two'),
+    (with_layer(0, 1, 4096), 'a margin is from 0 to 128'),
+    (with_layer(1, 1, 64), 'by the other layers, layer 1 is'),
+    (with_layer(len(layers) - 2, 1, 64), 'by the other layers, layer'),
+    (with_layer(0, 3, 4096.0), 'too few for such a cutoff'),
   ):
     with pytest.raises(InputError, match=text):
       dataclasses.replace(options, **change).check()
