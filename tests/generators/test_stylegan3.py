@@ -339,7 +339,7 @@ class TestConverter:
       ({'mapping_kwargs': {'activation': 'relu'}}, 'given mapping.activation'),
       ({'attributes': {'synthesis.L2_22_4.up_factor': 3}}, 'up_factor=3'),
       ({'attributes': {'synthesis.output_scale': 0.5}, 'output_scale': 0.25}, 'output_scale is 0.5'),
-      ({'attributes': {'synthesis.L0_14_4.is_torgb': True}}, 'is_torgb=True: by the rest of the file it is False'),
+      ({'attributes': {'synthesis.L0_14_4.is_torgb': True}}, 'is_torgb=True: expected False'),
       ({'attributes': {'synthesis.L0_14_4.down_radial': True}}, 'down_radial=True'),
       ({'attributes': {'synthesis.L0_14_4.out_cutoff': 9.0}}, 'out_cutoff=9.0'),
       ({'attributes': {'synthesis.L0_14_4.affine.weight_gain': 9.0}}, 'affine.weight_gain=9.0'),

@@ -135,8 +135,8 @@ def changed(key: str, value: object) -> list[str]:
 
 
 CONTRADICTIONS = {
-  'padding': ([1, 1, 1, 1], 'by the rest of the file it is'),
-  'in_cutoff': (1.5, 'by the rest of the file it is'),
+  'padding': ([1, 1, 1, 1], ': expected '),
+  'in_cutoff': (1.5, ': expected '),
   'out_channels': (5, 'its name tells 4 channels'),
   'out_cutoff': ('wide', 'it must be a number'),
   'out_sampling_rate': (12, 'a sampling rate is a power of two'),
@@ -145,7 +145,7 @@ CONTRADICTIONS = {
   'down_radial': ('no', 'it must be true or false'),
   'filter_size': (4, 'filter_size is 4'),
   'synthesis.layer_names': (['L0_14_4'], 'is not the order of the layers'),
-  'img_resolution': (64, 'img_resolution=64: by the rest of the file it is 32'),
+  'img_resolution': (64, 'img_resolution=64: expected 32'),
   'bias_gain': (0.1, 'mapping.fc0.bias_gain is 0.1'),
   'activation': ('relu', 'activation=relu'),
 }

@@ -57,7 +57,7 @@ def contradictions(module: Module, expected: Mapping[str, object]) -> Iterator[s
   for name, value in expected.items():
     found = module.attributes.get(name, value)
     if not _agree(found, value):
-      yield f'{name}={shown(found)}: by the rest of the file it is {shown(value)}'
+      yield f'{name}={shown(found)}: expected {shown(value)}'
 
 
 def _agree(found: object, value: object) -> bool:
