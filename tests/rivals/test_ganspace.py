@@ -220,7 +220,7 @@ def test_wrong_arguments(stylegan2):
       ganspace.discover(stylegan2, **{'samples': 20} | arguments)
   with pytest.raises(InputError, match='its latents are no w'):
     ganspace.discover(references.generator('pggan'), layers=(1,), samples=20)
-  with pytest.raises(InputError, match='labels=None'):
+  with pytest.raises(InputError, match='labels: not given'):
     ganspace.discover(references.biggan(), samples=20)
 
 
