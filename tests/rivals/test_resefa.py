@@ -174,7 +174,7 @@ def test_classes_of_biggan():
   found = discover(generator, region=(4, 12, 4, 12), seeds=(0, 1, 2), labels=(1, 3), k=4)
   assert found.vectors.shape == (4, 10)
   assert found.provenance['labels'] == [1, 3]
-  with pytest.raises(InputError, match='^labels: not given'):
+  with pytest.raises(InputError, match=r'^labels: not given'):
     discover(generator, region=(4, 12, 4, 12))
 
 
