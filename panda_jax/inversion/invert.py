@@ -260,7 +260,7 @@ class Inverter:
       images=pictures,
       photographs=photographs,
       reasons=tuple(reasons),
-      curve=_joined(curves),
+      curve=joined(curves),
     )
 
   def _batch(self, photographs: np.ndarray, labels: np.ndarray | None):
@@ -411,7 +411,7 @@ def _encoded(encoder: Encoder, photographs: jax.Array) -> jax.Array:
   return encoder(photographs)
 
 
-def _joined(curves: list[Curve]) -> Curve:
+def joined(curves: Sequence[Curve]) -> Curve:
   """Of batches one after the other: as many points as the longest has, each as if it had waited at its end."""
   most = max(len(curve.seconds) for curve in curves)
   values = [np.pad(c.values, ((0, most - len(c.values)), (0, 0)), 'edge') for c in curves]

@@ -21,7 +21,7 @@ from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.inversion.coordinates import class_rows
 from panda_jax.inversion.files import LATENTS, PHOTOGRAPHS, Inverted, load_inverted, save_inverted
-from panda_jax.inversion.invert import Curve, Inverter
+from panda_jax.inversion.invert import Inverter, joined
 from panda_jax.inversion.photographs import LARGEST_FILE, decoded
 from panda_jax.inversion.photographs import REMEDY as ONE_OF
 from panda_jax.inversion.placement import Placement
@@ -188,19 +188,16 @@ def _piece(folder: Path, inverter: Inverter, rows: Sequence[Photograph], labels,
 def _together(pieces: Sequence[Inverted], folder: Path) -> Inverted:
   parts = [piece.inversion for piece in pieces]
 
-  def joined(name):
+  def together(name):
     arrays = [getattr(part, name) for part in parts]
     return None if arrays[0] is None else np.concatenate(arrays)
 
-  most = max(len(part.curve.seconds) for part in parts)
-  values = [np.pad(p.curve.values, ((0, most - len(p.curve.values)), (0, 0)), 'edge') for p in parts]
-  longest = max(parts, key=lambda part: len(part.curve.seconds)).curve.seconds
   whole = dataclasses.replace(
     parts[0],
-    **{name: joined(name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')},
+    **{name: together(name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')},
     skips=tuple(np.concatenate(x) for x in zip(*(part.skips for part in parts), strict=True)),
     reasons=tuple(reason for part in parts for reason in part.reasons),
-    curve=Curve(longest, np.concatenate(values, axis=1)),
+    curve=joined([part.curve for part in parts]),
   )
   names = tuple(name for piece in pieces for name in piece.names)
   placements = tuple(placement for piece in pieces for placement in piece.placements or ())
