@@ -46,7 +46,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_float(
     'regulariser', None, 'Weight of staying like samples; larger: a worse copy, better edits.', **search
   )
-  flags.DEFINE_integer('evaluations', None, 'Pictures and gradients of each stage, at most; 1: the start.', **search)
+  flags.DEFINE_integer('evaluations', None, 'Pictures and gradients, at most; 1: the start.', **search)
   flags.DEFINE_float('tolerance', None, 'A photograph is done when its error falls by less within ten steps.', **search)
   flags.DEFINE_string('encoder', None, "Encoder to start from: a file, or off; if left out, the generator's.", **search)
   shared.labels(values)

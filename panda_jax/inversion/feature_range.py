@@ -16,11 +16,11 @@ import numpy as np
 from panda_jax.generators.protocol import State
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
+from panda_jax.inversion.kronecker import Kronecker, moments, root
 from panda_jax.runtime.compatibility import register_dataclass
 
 SAMPLES = 256
 BATCH = 16
-MOST_POSITIONS = 1024  # with more, positions vary each on its own: the root of U would take longer than the inversion
 RIDGE = 1e-3  # of the mean variance, added to each: directions in which the few samples do not vary
 
 
@@ -30,24 +30,17 @@ class FeatureRange:
   """Roots of the covariances at a layer.
 
   Attributes:
-    positions: (S, S), or (S,) where positions vary each on their own.
-    channels: (C, C).
+    root: X (N, S, C) to root(U) X root(V)'.
     rgb: standard deviation of the image accumulated before the layer, or None where there is none.
   """
 
-  positions: jax.Array
-  channels: jax.Array
+  root: Kronecker
   rgb: jax.Array | None
 
   def change(self, x: jax.Array) -> jax.Array:
     """X (N, H, W, C) to a change of features (N, H, W, C)."""
     N, H, W, C = x.shape
-    flat = jnp.matmul(x.reshape(N, H * W, C), self.channels.T, precision='highest')
-    if self.positions.ndim == 1:
-      flat = flat * self.positions.reshape(1, -1, 1)
-    else:
-      flat = jnp.einsum('st,ntc->nsc', self.positions, flat, precision='highest')
-    return flat.reshape(x.shape)
+    return self.root(x.reshape(N, H * W, C)).reshape(x.shape)
 
 
 def feature_range(generator: Any, layer: int, noise: str) -> FeatureRange:
@@ -70,17 +63,7 @@ def feature_range(generator: Any, layer: int, noise: str) -> FeatureRange:
       images.append(np.asarray(state.rgb, np.float32))
   Z = np.concatenate(maps)
   Z = Z - Z.mean(axis=0, keepdims=True)
-  variance = max(float(np.mean(np.square(Z), dtype=np.float64)), 1e-30)
-  channels = _root(np.einsum('nsc,nsd->cd', Z, Z, optimize=True) / (len(Z) * H * W))
-  if H * W <= MOST_POSITIONS:
-    positions = _root(np.einsum('nsc,ntc->st', Z, Z, optimize=True) / (len(Z) * C * variance))
-  else:
-    positions = np.sqrt(np.mean(np.square(Z), axis=(0, 2)) / variance + RIDGE)
+  found = moments(Z)
+  positions, channels = root(found.rows, RIDGE), root(found.columns, RIDGE) * np.sqrt(found.scale)
   rgb = jnp.asarray(np.concatenate(images).std(axis=0).mean(), jnp.float32) if images else None
-  return FeatureRange(jnp.asarray(positions, jnp.float32), jnp.asarray(channels, jnp.float32), rgb)
-
-
-def _root(covariance: np.ndarray) -> np.ndarray:
-  covariance = covariance.astype(np.float64)
-  floor = max(RIDGE * float(np.diag(covariance).mean()), 1e-30)
-  return np.linalg.cholesky(covariance + floor * np.eye(len(covariance)))
+  return FeatureRange(Kronecker(jnp.asarray(positions, jnp.float32), jnp.asarray(channels, jnp.float32)), rgb)

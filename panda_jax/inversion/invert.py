@@ -6,6 +6,7 @@ as in coordinates.py.
 """
 
 import dataclasses
+import functools
 import math
 import numbers
 import time
@@ -23,15 +24,17 @@ from panda_jax.generators.protocol import Held, State
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import latents_of
-from panda_jax.generators.structure import plain, split
+from panda_jax.generators.structure import Compiled, plain, split
 from panda_jax.inversion import minimiser, objective
 from panda_jax.inversion.coordinates import class_rows, coordinates, is_mapped
 from panda_jax.inversion.encoder import Encoder
 from panda_jax.inversion.feature_range import feature_range
 from panda_jax.inversion.losses import distances
+from panda_jax.inversion.preconditioner import PROBES, estimated
 
 SPACES = 'z', 'w', 'wplus', 'features'
-EVALUATIONS = 300  # of each stage
+EVALUATIONS = 500  # in all
+BEFORE = 1 / 3  # share of each stage that leads to another
 TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
 REGULARISER = 1e-3
 STARTS = 128  # samples among which the start is looked for where there is no encoder
@@ -167,7 +170,8 @@ class Inverter:
     noise: 'none' or 'const', of the layers; edits of the inversion keep it.
     regulariser: weight of what keeps latents and features like those of samples, see objective.py. Larger ones fit the
       photograph less, and edits more.
-    evaluations: at most so many of each stage, of pictures and their gradients; 1 for the start itself.
+    evaluations: at most so many pictures with their gradients, a third of them for the latents before features. 1 for
+      the start itself.
     tolerance: a photograph is done when its error falls by less than this share within ten steps.
     loss: pictures and photographs (N, h, w, channels) to errors (N,), differentiable by JAX.
     batch: photographs side by side; by size if left out. It changes speed only.
@@ -214,7 +218,9 @@ class Inverter:
     self.weights = weights_digest(module).hexdigest()
     self._structure, self._arrays = split(module)
     self._range = None if self.layer is None else feature_range(module, self.layer, noise)
-    self._starts: Any = None
+    self._sampled: tuple[np.ndarray, np.ndarray | None] | None = None
+    self._small: np.ndarray | None = None
+    self._preconditioners: dict[objective.Kind, objective.Preconditioner] = {}
     self._done = 0
 
   def __call__(
@@ -265,47 +271,68 @@ class Inverter:
 
   def _batch(self, photographs: np.ndarray, labels: np.ndarray | None):
     x, labels = self._start(photographs, labels)
-    given = objective.Given(self._arrays, self.where, labels, jnp.asarray(photographs), jnp.float32(self.regulariser))
+    given = objective.Given(
+      arrays=self._arrays,
+      where=self.where,
+      start=x,
+      labels=labels,
+      photographs=jnp.asarray(photographs),
+      regulariser=jnp.float32(self.regulariser),
+      preconditioner=None,
+      probing=jnp.bool_(False),
+    )
+    first, rest = max(1, int(BEFORE * self.evaluations)), self.evaluations
+    curves = []
     if self.space == 'w':
-      x = x.mean(axis=1, keepdims=True)
+      given = given._replace(start=x.mean(axis=1, keepdims=True))
     elif self.mapped and x.shape[1] == 1:  # no encoder: one w first, from where the rows part
-      x = self._minimised(self._kind(x.shape[1:]), given, x)[0].x.reshape(x.shape)
-      x = jnp.broadcast_to(x, (len(x), self.where.rows, x.shape[-1]))
-    kind = self._kind(x.shape[1:])
-    search, curve = self._minimised(kind, given, x)
-    state = None
+      kind = self._kind(x.shape[1:])
+      given, unknowns, _, curve = self._minimised(kind, given, first)
+      x = objective.draw(kind, given, unknowns)[1]
+      given = given._replace(start=jnp.broadcast_to(x, (len(x), self.where.rows, x.shape[-1])))
+      curves.append(curve)
+      rest = max(1, rest - first)
+    kind = self._kind(given.start.shape[1:])
+    given, unknowns, reasons, curve = self._minimised(kind, given, rest if self.layer is None else first)
+    curves.append(curve)
     if self.layer is not None:
-      state = objective.state_at(kind, self.layer, given, search.x)
+      x = objective.draw(kind, given, unknowns)[1]
+      state = objective.state_at(kind, self.layer, given, x)
       rgb = None if state.rgb is None else state.rgb.shape[1:]
-      x = kind.parts(search.x)[0]
       kind = dataclasses.replace(kind, layer=self.layer, features=state.features.shape[1:], rgb=rgb)
-      given = given._replace(range=self._range, state=state)
-      search, more = self._minimised(kind, given, x)
-      curve = curve.then(more)
-      state = objective.held_state(kind, given, search.x)
-    x = kind.parts(search.x)[0]
+      given = given._replace(start=x, range=self._range, state=state)
+      given, unknowns, reasons, curve = self._minimised(kind, given, max(1, rest - first))
+      curves.append(curve)
+    pictures, x, state = objective.draw(kind, given, unknowns)
     array = self.where.wplus(x) if self.mapped else x
     array = array[:, 0] if self.space == 'w' else array
-    pictures = objective.draw(kind, given, search.x)
-    reasons = [minimiser.REASONS[int(i)] for i in search.reason]
-    return (array, state, pictures, None if self.mapped else labels), reasons, curve
+    reasons = [minimiser.REASONS[int(i)] for i in reasons]
+    return (array, state, pictures, None if self.mapped else labels), reasons, functools.reduce(Curve.then, curves)
 
   def _kind(self, latents: Sequence[int]) -> objective.Kind:
     return objective.Kind(self._structure, self.noise, self.loss, tuple(latents))
 
-  def _minimised(self, kind, given, x) -> tuple[minimiser.Search, Curve]:
-    search, seconds, values, started = minimiser.begin(kind.start(x)), [], [], 0.0
-    for k in range(self.evaluations):
+  def _minimised(self, kind, given, most: int) -> tuple[objective.Given, jax.Array, jax.Array, Curve]:
+    """What is given with its preconditioner, the unknowns, reasons and curve after so many evaluations at most."""
+    if kind not in self._preconditioners:
+      x, classes = self._samples()
+      x = x[:PROBES]
+      x = np.broadcast_to(x, (len(x), *kind.latents)) if self.mapped else x
+      labels = None if given.labels is None else classes[:PROBES]
+      self._preconditioners[kind] = estimated(kind, given, x, labels)
+    given = given._replace(preconditioner=self._preconditioners[kind])
+    search, seconds, values = minimiser.begin(kind.start(len(given.start))), [], []
+    started = time.perf_counter()
+    for k in range(most):
       search = objective.advance(kind, given, search, jnp.float32(self.tolerance))
-      if k == 0:  # it was compiled just now
-        self._check(np.asarray(search.value))
-        started = time.perf_counter()
-      if k % LOOK == 0 or k == self.evaluations - 1:
+      if k % LOOK == 0 or k == most - 1:
         values.append(np.asarray(search.value))
         seconds.append(time.perf_counter() - started)
+        if k == 0:
+          self._check(values[0])
         if np.asarray(search.reason).all():
           break
-    return search, Curve(np.asarray(seconds), np.stack(values))
+    return given, search.x, search.reason, Curve(np.asarray(seconds), np.stack(values))
 
   def _check(self, value: np.ndarray) -> None:
     if not np.isfinite(value).all():
@@ -317,8 +344,8 @@ class Inverter:
     """Coordinates (N, L or 1, D) or (N, D) to begin with, and class rows."""
     if self.encoder is not None and (labels is not None or not self.generator.num_classes):
       return _encoded(self.encoder, photographs), labels
-    x, small, classes = self._samples()
-    apart = np.asarray(_nearest(photographs, small))
+    x, classes = self._samples()
+    apart = np.asarray(_nearest(photographs, self._small_samples()))
     if classes is not None and labels is not None:
       own = labels.argmax(axis=1)[:, None] == classes.argmax(axis=1)[None]
       apart = np.where(own | ~own.any(axis=1, keepdims=True), apart, np.inf)
@@ -327,23 +354,29 @@ class Inverter:
       labels = classes[best]
     return jnp.asarray(x[best]), None if labels is None else jnp.asarray(labels)
 
-  def _samples(self):
-    """Coordinates, small pictures and class rows of the samples of seeds 0 to 127."""
-    if self._starts is None:
+  def _samples(self) -> tuple[np.ndarray, np.ndarray | None]:
+    """Coordinates (STARTS, 1, D) or (STARTS, D), and class rows, of the samples of seeds 0 to 127."""
+    if self._sampled is None:
       module, classes = self.generator, None
       z = draws(module, range(STARTS))
       if module.num_classes:
         numbers = np.random.RandomState(0).permutation(STARTS) % module.num_classes
         classes = np.eye(module.num_classes, dtype=np.float32)[numbers]
       x = self.where.of(np.asarray(module.wplus(module.mapping(z, classes)).wplus))[:, :1] if self.mapped else z
-      kind, small = self._kind(x.shape[1:]), []
+      self._sampled = x, classes
+    return self._sampled
+
+  def _small_samples(self) -> np.ndarray:
+    """Their pictures, see `_small`."""
+    if self._small is None:
+      x, classes = self._samples()
+      run, small = Compiled(self.generator), []
       for first in range(0, STARTS, self.batch):
         rows = np.minimum(first + np.arange(self.batch), STARTS - 1)
         labels = None if classes is None else jnp.asarray(classes[rows])
-        given = objective.Given(self._arrays, self.where, labels, None, jnp.float32(0))
-        small.append(np.asarray(_small(objective.draw(kind, given, kind.start(jnp.asarray(x[rows]))))))
-      self._starts = x, np.concatenate(small)[:STARTS], classes
-    return self._starts
+        small.append(np.asarray(_small(run(self.where.latents(run, jnp.asarray(x[rows]), labels), noise=self.noise))))
+      self._small = np.concatenate(small)[:STARTS]
+    return self._small
 
 
 def invert(

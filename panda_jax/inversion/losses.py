@@ -8,6 +8,7 @@ Letters: N pictures, (h, w) pixels.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 SMALLEST = 4
 SHARE = 0.5
@@ -35,3 +36,18 @@ def distances(images: jax.Array, photographs: jax.Array) -> jax.Array:
   """(N,): the weighted sum over scales of the mean square of the difference of pictures (N, h, w, channels)."""
   found = scales(differences(images, photographs))
   return sum(SHARE**k * jnp.mean(jnp.square(x), axis=(1, 2, 3)) for k, x in enumerate(found))
+
+
+def noise(rng: np.random.RandomState, shape: tuple[int, int, int]) -> np.ndarray:
+  """Noise (h, w, channels) whose product with a picture D has the variance `distances(D, 0)`, if nothing clips.
+
+  Each scale has random signs of its own, spread over the pixels that it is the mean of.
+  """
+  total, k, side = np.zeros(shape, np.float32), 0, 1
+  while True:
+    h, w = shape[0] // side, shape[1] // side
+    signs = rng.randint(0, 2, (h, w, shape[2])) * 2 - 1
+    total += np.float32(np.sqrt(SHARE**k / signs.size) / side**2) * signs.repeat(side, axis=0).repeat(side, axis=1)
+    if h % 2 or w % 2 or min(h, w) <= SMALLEST:
+      return total
+    k, side = k + 1, side * 2

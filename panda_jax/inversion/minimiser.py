@@ -2,7 +2,9 @@
 
 Every call of `advance` costs one evaluation, in which each problem tries the next point of its own line search: none
 waits for another. There is no learning rate: directions are those of Liu and Nocedal (1989), steps start at 1 and are
-shortened by interpolation until the value falls enough (Armijo). A problem ends for one of `REASONS`.
+shortened by interpolation until the value falls enough (Armijo). A direction is a sum of the pairs that are remembered
+and the gradient; its weights come from their products alone (Chen, Wang and Zhou 2014), so that the memory, far larger
+than anything else here, is read twice a step. A problem ends for one of `REASONS`.
 Letters: N problems, d unknowns, m pairs remembered.
 """
 
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 
 from panda_jax.runtime.compatibility import register_dataclass
 
-MEMORY = 10
+MEMORY = 30
 ENOUGH = 1e-4  # of the fall that the slope promises
 TRIES = 8  # of one line search
 WINDOW = 10  # steps over which the fall is looked at
@@ -30,7 +32,9 @@ class Search:
     x, gradient: (N, d) the best point so far, and its gradient.
     value: (N,) there.
     direction: (N, d), slope: (N,) along it, length: (N,) of the step that is tried next.
-    steps, changes: (N, m, d) of x and of the gradient, the newest first.
+    pairs: (N, 2 m, d) steps of x, then changes of the gradient, in slots that the oldest leaves to the newest.
+    products: (N, 2 m, 2 m) of them.
+    newest: (N,) slot of the newest.
     remembered: (N,) how many.
     tries: (N,) of this line search.
     taken: (N,) steps so far; -1 before the first evaluation.
@@ -44,8 +48,9 @@ class Search:
   direction: jax.Array
   slope: jax.Array
   length: jax.Array
-  steps: jax.Array
-  changes: jax.Array
+  pairs: jax.Array
+  products: jax.Array
+  newest: jax.Array
   remembered: jax.Array
   tries: jax.Array
   taken: jax.Array
@@ -63,7 +68,7 @@ def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
 def begin(x: jax.Array) -> Search:
   """The search before its first evaluation, which is at x (N, d) itself: the value is infinite until then."""
   N, d = x.shape
-  numbers, zeros, pairs = jnp.zeros((N,), x.dtype), jnp.zeros_like(x), jnp.zeros((N, MEMORY, d), x.dtype)
+  numbers, zeros = jnp.zeros((N,), x.dtype), jnp.zeros_like(x)
   counts, infinite = jnp.zeros((N,), jnp.int32), jnp.full((N,), jnp.inf, x.dtype)
   return Search(
     x=x,
@@ -72,8 +77,9 @@ def begin(x: jax.Array) -> Search:
     direction=jnp.zeros_like(x),
     slope=numbers,
     length=jnp.zeros_like(numbers),
-    steps=pairs,
-    changes=jnp.zeros_like(pairs),
+    pairs=jnp.zeros((N, 2 * MEMORY, d), x.dtype),
+    products=jnp.zeros((N, 2 * MEMORY, 2 * MEMORY), x.dtype),
+    newest=jnp.zeros_like(counts),
     remembered=counts,
     tries=jnp.zeros_like(counts),
     taken=counts - 1,
@@ -83,23 +89,40 @@ def begin(x: jax.Array) -> Search:
 
 
 def _first_length(squared: jax.Array) -> jax.Array:
-  """Of a step along the plain gradient: one unit of the unknowns."""
-  return 1 / jnp.maximum(jnp.sqrt(squared), 1e-30)
+  """Of a step along the plain gradient: the gradient itself, at most one unit of the unknowns."""
+  return 1 / jnp.maximum(jnp.sqrt(squared), 1)
 
 
-def _descent(gradient, steps, changes, remembered) -> jax.Array:
-  """The quasi-Newton direction of one problem: gradient (d,), pairs (m, d)."""
-  products = _dot(steps, changes)
-  known = (jnp.arange(MEMORY) < remembered) & (products > 0)
-  rates = jnp.where(known, 1 / jnp.where(known, products, 1), 0)
-  q, weights = gradient, []
-  for i in range(MEMORY):
-    weights.append(rates[i] * jnp.vdot(steps[i], q))
-    q = q - weights[i] * changes[i]
-  q = q * jnp.where(known[0], products[0] / jnp.maximum(jnp.vdot(changes[0], changes[0]), 1e-30), 1)
-  for i in reversed(range(MEMORY)):
-    q = q + (weights[i] - rates[i] * jnp.vdot(changes[i], q)) * steps[i]
-  return -q
+def _weights(products, with_gradient, newest, remembered) -> tuple[jax.Array, jax.Array]:
+  """The quasi-Newton direction of one problem: weights (2 m,) of the pairs and one of the gradient.
+
+  Args:
+    products: (2 m, 2 m) of the pairs.
+    with_gradient: (2 m,) of the pairs with the gradient.
+    newest, remembered: as of `Search`.
+  """
+  slots = (newest - jnp.arange(MEMORY)) % MEMORY
+  order = jnp.concatenate([slots, slots + MEMORY])
+  products, with_gradient = products[order][:, order], with_gradient[order]
+  curvature = jnp.diagonal(products[:MEMORY, MEMORY:])
+  known = (jnp.arange(MEMORY) < remembered) & (curvature > 0)
+  rates = jnp.where(known, 1 / jnp.where(known, curvature, 1), 0)
+
+  def older(i, found):
+    weights, taken = found
+    share = rates[i] * (jnp.vdot(weights, products[i]) + with_gradient[i])
+    return weights.at[MEMORY + i].add(-share), taken.at[i].set(share)
+
+  def newer(k, weights):
+    i = MEMORY - 1 - k
+    share = rates[i] * (jnp.vdot(weights, products[MEMORY + i]) + scale * with_gradient[MEMORY + i])
+    return weights.at[i].add(taken[i] - share)
+
+  zeros = jnp.zeros_like(with_gradient)
+  weights, taken = jax.lax.fori_loop(0, MEMORY, older, (zeros, zeros[:MEMORY]))
+  scale = jnp.where(known[0], curvature[0] / jnp.maximum(products[MEMORY, MEMORY], 1e-30), 1)
+  weights = jax.lax.fori_loop(0, MEMORY, newer, scale * weights)
+  return zeros.at[order].set(-weights), -scale
 
 
 def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Search:
@@ -112,10 +135,11 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
   step, change = x - s.x, gradient - s.gradient
   curved = better & (_dot(step, change) > 1e-8 * jnp.sqrt(_dot(step, step) * _dot(change, change)))
 
-  def pushed(memory, newest):
-    return jnp.where(curved[:, None, None], jnp.concatenate([newest[:, None], memory[:, :-1]], axis=1), memory)
-
-  steps, changes = pushed(s.steps, step), pushed(s.changes, change)
+  problems = jnp.arange(len(going))
+  newest = jnp.where(curved, (s.newest + 1) % MEMORY, s.newest)
+  pairs = s.pairs
+  for slot, new in ((newest, step), (newest + MEMORY, change)):
+    pairs = pairs.at[problems, slot].set(jnp.where(curved[:, None], new, pairs[problems, slot]))
   remembered = jnp.where(curved, jnp.minimum(s.remembered + 1, MEMORY), s.remembered)
   lost = going & ~better & (s.tries + 1 >= TRIES)  # the memory misleads: once more along the plain gradient
   stalled = lost & (s.remembered == 0)
@@ -126,7 +150,13 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
 
   x, value_, gradient_ = chosen(x, s.x), chosen(value, s.value), chosen(gradient, s.gradient)
   anew = better | lost
-  direction = jax.vmap(_descent)(gradient_, steps, changes, remembered)
+  told = jnp.einsum('nid,ndk->nik', pairs, jnp.stack([step, change, gradient_], axis=-1), precision='highest')
+  products = s.products
+  for slot, row in ((newest, told[..., 0]), (newest + MEMORY, told[..., 1])):
+    row = jnp.where(curved[:, None], row, products[problems, slot])
+    products = products.at[problems, slot].set(row).at[problems, :, slot].set(row)
+  weights, own = jax.vmap(_weights)(products, told[..., 2], newest, remembered)
+  direction = jnp.einsum('nid,ni->nd', pairs, weights, precision='highest') + own[:, None] * gradient_
   slope = _dot(direction, gradient_)
   plain = (slope >= 0) | (remembered == 0)
   squared = _dot(gradient_, gradient_)
@@ -148,8 +178,9 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
     direction=jnp.where(anew[:, None], direction, s.direction),
     slope=jnp.where(anew, slope, s.slope),
     length=jnp.where(anew, first, jnp.where(going, shorter, s.length)),
-    steps=steps,
-    changes=changes,
+    pairs=pairs,
+    products=products,
+    newest=newest,
     remembered=remembered,
     tries=jnp.where(anew, 0, s.tries + going),
     taken=taken,

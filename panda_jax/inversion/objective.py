@@ -22,6 +22,7 @@ from panda_jax.generators.structure import Structure
 from panda_jax.inversion import minimiser
 from panda_jax.inversion.coordinates import Coordinates, Draws
 from panda_jax.inversion.feature_range import FeatureRange
+from panda_jax.inversion.kronecker import Kronecker
 
 SPREAD = 0.1  # weight of the differences between rows of w+ against what is beyond the ball
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # pictures and photographs (N, h, w, channels) to (N,)
@@ -48,14 +49,18 @@ class Kind:
   features: tuple[int, ...] = ()
   rgb: tuple[int, ...] | None = None
 
-  def start(self, x: jax.Array) -> jax.Array:
-    """The unknowns (N, d) of coordinates (N, *latents); features and RGB unchanged."""
+  @property
+  def before(self) -> 'Kind':
+    """The kind of the latents stage that leads to this one."""
+    return dataclasses.replace(self, layer=None, features=(), rgb=None)
+
+  def start(self, count: int) -> jax.Array:
+    """The unknowns (N, d) that change nothing."""
     more = math.prod(self.features) + math.prod(self.rgb or ()) * (self.rgb is not None) if self.layer else 0
-    flat = x.reshape(len(x), -1)
-    return jnp.concatenate([flat, jnp.zeros((len(x), more), x.dtype)], axis=1)
+    return jnp.zeros((count, math.prod(self.latents) + more))
 
   def parts(self, unknowns: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-    """Coordinates, X of the features, X of the RGB."""
+    """The unknowns of the coordinates, of the features and of the RGB."""
     N, first = len(unknowns), math.prod(self.latents)
     x = unknowns[:, :first].reshape(N, *self.latents)
     if self.layer is None:
@@ -65,14 +70,37 @@ class Kind:
     return x, X, None if self.rgb is None else unknowns[:, second:].reshape(N, *self.rgb)
 
 
-class Given(NamedTuple):
-  """The arrays of an inversion; every leaf but those of the generator, the coordinates and the range has an axis N."""
+class Preconditioner(NamedTuple):
+  """What unknowns are turned into changes by: linear maps of coordinates as (rows, D), of X as (S, C), and of RGB."""
 
-  arrays: Any  # of the generator
+  latents: Kronecker
+  features: Kronecker | None = None
+  rgb: jax.Array | None = None
+
+
+class Given(NamedTuple):
+  """The arrays of an inversion.
+
+  Attributes:
+    arrays: of the generator.
+    where: what coordinates mean.
+    start: (N, *latents) coordinates at unknowns of zero.
+    labels: class rows (N, num_classes), or None.
+    photographs: (N, h, w, channels).
+    regulariser: weight of the prior.
+    preconditioner: see there.
+    probing: where true, the value is not the error but the sum of pictures times `photographs`, see preconditioner.py.
+    range, state: of the features stage.
+  """
+
+  arrays: Any
   where: Coordinates | Draws
+  start: jax.Array
   labels: jax.Array | None
   photographs: jax.Array
   regulariser: jax.Array
+  preconditioner: Preconditioner
+  probing: jax.Array
   range: FeatureRange | None = None
   state: State | None = None
 
@@ -86,9 +114,19 @@ def prior(x: jax.Array) -> jax.Array:
   return beyond + SPREAD * spread
 
 
+def changed(kind: Kind, given: Given, unknowns: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+  """Coordinates (N, *latents), X (N, H, W, C) of the features and X of the RGB; None where they are not free."""
+  x, X, rgb = kind.parts(unknowns)
+  maps = given.preconditioner
+  x = given.start + maps.latents(x.reshape(len(x), -1, x.shape[-1])).reshape(x.shape)
+  if X is not None:
+    X = maps.features(X.reshape(len(X), -1, X.shape[-1])).reshape(X.shape)
+  return x, X, None if rgb is None else maps.rgb * rgb
+
+
 def state_of(kind: Kind, given: Given, unknowns: jax.Array) -> State:
   """The state at the layer, with the changes in it."""
-  _, X, rgb = kind.parts(unknowns)
+  _, X, rgb = changed(kind, given, unknowns)
   state: Any = given.state
   state = state.replace(features=state.features + given.range.change(X))
   return state if rgb is None else state.replace(rgb=state.rgb + given.range.rgb * rgb)
@@ -97,7 +135,7 @@ def state_of(kind: Kind, given: Given, unknowns: jax.Array) -> State:
 def pictures(kind: Kind, given: Given, unknowns: jax.Array) -> jax.Array:
   """The images (N, h, w, channels) that the unknowns (N, d) make."""
   run = kind.structure.generator(given.arrays)
-  latents = given.where.latents(run, kind.parts(unknowns)[0], given.labels)
+  latents = given.where.latents(run, changed(kind, given, unknowns)[0], given.labels)
   if kind.layer is None:
     return run(latents, noise=kind.noise)
   return run.run_from(latents, state_of(kind, given, unknowns), kind.layer, noise=kind.noise)
@@ -107,12 +145,14 @@ def evaluation(kind: Kind, given: Given) -> minimiser.Evaluation:
   """Values (N,) and gradients (N, d)."""
 
   def values(unknowns):
-    x, X, rgb = kind.parts(unknowns)
+    x, X, rgb = changed(kind, given, unknowns)
     cost = prior(x)
     for change in (X, rgb):
       if change is not None:
         cost = cost + jnp.mean(jnp.square(change), axis=(1, 2, 3))
-    return kind.loss(pictures(kind, given, unknowns), given.photographs) + given.regulariser * cost
+    images = pictures(kind, given, unknowns)
+    error = kind.loss(images, given.photographs) + given.regulariser * cost
+    return jnp.where(given.probing, jnp.sum(images * given.photographs, axis=(1, 2, 3)), error)
 
   def evaluate(unknowns):
     found, back = jax.vjp(values, unknowns)
@@ -127,17 +167,15 @@ def advance(kind: Kind, given: Given, search: minimiser.Search, tolerance: jax.A
   return minimiser.advance(evaluation(kind, given), search, tolerance)
 
 
-draw = functools.partial(jax.jit, static_argnames='kind')(pictures)
+@functools.partial(jax.jit, static_argnames='kind')
+def draw(kind: Kind, given: Given, unknowns: jax.Array) -> tuple[jax.Array, jax.Array, State | None]:
+  """Pictures, coordinates, and the state at the layer where features are free."""
+  state = None if kind.layer is None else state_of(kind, given, unknowns)
+  return pictures(kind, given, unknowns), changed(kind, given, unknowns)[0], state
 
 
 @functools.partial(jax.jit, static_argnames=('kind', 'layer'))
-def state_at(kind: Kind, layer: int, given: Given, unknowns: jax.Array) -> State:
-  """The state at a layer that coordinates of the latents stage lead to."""
+def state_at(kind: Kind, layer: int, given: Given, x: jax.Array) -> State:
+  """The state at a layer that coordinates (N, *latents) lead to."""
   run = kind.structure.generator(given.arrays)
-  return run.run_to(given.where.latents(run, kind.parts(unknowns)[0], given.labels), layer, noise=kind.noise)
-
-
-@functools.partial(jax.jit, static_argnames='kind')
-def held_state(kind: Kind, given: Given, unknowns: jax.Array) -> State:
-  """`state_of`, compiled."""
-  return state_of(kind, given, unknowns)
+  return run.run_to(given.where.latents(run, x, given.labels), layer, noise=kind.noise)

@@ -95,6 +95,17 @@ def test_features_are_nearer_than_latents_and_the_regulariser_binds_them(small, 
   assert (bound.psnr < found.psnr - 1).all()
 
 
+def test_the_preconditioner_saves_evaluations(small, found, monkeypatch):
+  """As many evaluations lead nearer than in unknowns that are the changes themselves."""
+  from panda_jax.inversion import invert as module
+  from panda_jax.inversion.preconditioner import identity
+
+  with_it = Inverter(small, layer=LAYER, evaluations=40, tolerance=0)(found.photographs)
+  monkeypatch.setattr(module, 'estimated', lambda kind, *_: identity(kind))
+  without = Inverter(small, layer=LAYER, evaluations=40, tolerance=0)(found.photographs)
+  assert (with_it.curve.values[-1] < 0.7 * without.curve.values[-1]).all()
+
+
 def test_it_is_the_same_alone_and_among_others(small, found):
   alone, beside = (Inverter(small, evaluations=6, batch=n)(found.photographs) for n in (1, 2))
   np.testing.assert_allclose(alone.images, beside.images, atol=1e-3)  # rounding grows from step to step

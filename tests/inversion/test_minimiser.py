@@ -85,3 +85,25 @@ def test_points_that_are_not_finite_are_never_taken(bad):
   search, _ = run(values, jnp.zeros((1, 2)), 30)
   assert np.isfinite(search.value).all()
   assert (np.asarray(search.x) <= 0.5).all()
+
+
+def test_directions_are_those_of_the_two_loops_over_vectors():
+  """Weights of pairs and gradient against Liu and Nocedal's recursion, once slots have been used again."""
+  rng = np.random.default_rng(1)
+  count, d, m = minimiser.MEMORY + 7, 80, minimiser.MEMORY
+  steps = rng.normal(size=(count, d))
+  changes = steps * rng.uniform(0.5, 2, d)
+  gradient = q = rng.normal(size=d)
+  pairs, taken = np.zeros((2 * m, d)), []
+  for i in range(count):
+    pairs[i % m], pairs[m + i % m] = steps[i], changes[i]
+  for i in reversed(range(count - m, count)):
+    taken.append(steps[i] @ q / (steps[i] @ changes[i]))
+    q = q - taken[-1] * changes[i]
+  q = q * (steps[-1] @ changes[-1]) / (changes[-1] @ changes[-1])
+  for i in range(count - m, count):
+    q = q + (taken.pop() - changes[i] @ q / (steps[i] @ changes[i])) * steps[i]
+  given = (jnp.asarray(x, jnp.float32) for x in (pairs @ pairs.T, pairs @ gradient))
+  weights, own = minimiser._weights(*given, jnp.int32((count - 1) % m), jnp.int32(m))
+  found = np.asarray(weights, np.float64) @ pairs + float(own) * gradient
+  assert np.linalg.norm(found + q) < 1e-3 * np.linalg.norm(q)  # float32 products of 30 pairs
