@@ -1,4 +1,4 @@
-"""Unknowns in the unit of what they change: moments of matrices, noise of the metric, and what comes of a bad gradient."""
+"""Unknowns in the unit of what they change: moments of matrices, noise of the metric, gradients of zero."""
 
 import math
 
