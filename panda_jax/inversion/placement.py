@@ -15,9 +15,14 @@ from panda_jax.errors import InputError
 
 LEAST_APART = 4.0  # pixels between two points of a photograph
 LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and of the generator for one
+FURTHEST = 1e9  # pixels of a photograph that anything is away
 FINEST = 4096  # side of what a crop is sampled at before it is reduced
 STRAIGHT = 0.02  # of a box's shape may differ from the generator's
 OUTSIDE = 0.5  # of a crop at most may lie outside the photograph
+MISFIT = 0.5  # of the spread of three points at most may be left when they are turned and scaled: 1 for swapped eyes
+LEAST_OWN = 1.0  # pixels between two points of the generator
+BLOCK = 1 << 20  # pixels of a photograph that are worked on at a time: some 100 MB
+SPLINE_REACH = 12  # pixels of border after which nothing is left of how a cubic spline begins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,11 @@ class Placement:
   def scale(self) -> float:
     """Pixels of the photograph for one of the generator."""
     return float(np.hypot(self.matrix[0, 0], self.matrix[1, 0]))
+
+  @property
+  def turn(self) -> float:
+    """Degrees by which the frame is turned in the photograph, from -180 to 180."""
+    return math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))
 
   def corners(self) -> np.ndarray:
     """(4, 2): the corners of the crop in the photograph."""
@@ -65,8 +75,7 @@ class Placement:
 
   def _reach(self) -> tuple[np.ndarray, np.ndarray]:
     """The box of pixels around the frame, with a border for interpolation: (x, y) of its first, and beyond its last."""
-    corners = self.corners()
-    return np.floor(corners.min(axis=0)).astype(int) - 3, np.ceil(corners.max(axis=0)).astype(int) + 3
+    return _box(self.corners(), 3)
 
   def added(self, photograph: np.ndarray, difference: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """The photograph (H, W, 3) uint8 with a difference added where the weight is above 0; all else keeps its bits.
@@ -75,29 +84,38 @@ class Placement:
       difference: (h, w, 3), in units of an image from -1 to 1.
       weight: (h, w) from 0 to 1; it fades the difference out.
     """
-    from scipy.ndimage import map_coordinates
+    from scipy.ndimage import map_coordinates, spline_filter
 
-    H, W = photograph.shape[:2]
-    low, high = self._reach()
-    low, high = np.maximum(low, 0), np.minimum(high, (W, H))
-    if (high <= low).any():
-      return photograph.copy()
-    x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-    back = np.linalg.inv(self.matrix[:, :2])
-    at = np.stack([x - self.matrix[0, 2], y - self.matrix[1, 2]])
-    u, v = np.einsum('ij,jhw->ihw', back, at) - 0.5  # centres of pixels
-    inside = (u > -0.5) & (v > -0.5) & (u < self.size[1] - 0.5) & (v < self.size[0] - 0.5)
-    places = np.stack([v, u])
-    weights = map_coordinates(weight.astype(np.float64), places, order=1, mode='nearest') * inside
     out = photograph.copy()
-    region = out[low[1] : high[1], low[0] : high[0]]
-    for channel in range(3):
-      change = map_coordinates(
-        difference[..., channel % difference.shape[-1]].astype(np.float64), places, order=3, mode='nearest'
-      )
-      level = region[..., channel] + 127.5 * change * weights
-      region[..., channel] = np.where(weights > 0, np.clip(np.round(level), 0, 255), region[..., channel])
+    there = np.argwhere(weight > 0)
+    if not len(there):
+      return out
+    around = np.pad(difference.astype(np.float64), ((SPLINE_REACH,) * 2, (SPLINE_REACH,) * 2, (0, 0)), 'edge')
+    splines = [spline_filter(around[..., channel % around.shape[-1]], 3, mode='mirror') for channel in range(3)]
+    (top, left), (bottom, right) = there.min(axis=0) - 1, there.max(axis=0) + 2  # interpolation reaches one further
+    low, high = _box(np.array([[x, y, 1] for x in (left, right) for y in (top, bottom)]) @ self.matrix.T, 1)
+    low, high = np.maximum(low, 0), np.minimum(high, photograph.shape[1::-1])
+    back = np.linalg.inv(self.matrix[:, :2])
+    rows = max(1, BLOCK // max(1, high[0] - low[0]))
+    for first in range(low[1], high[1], rows):
+      block = out[first : min(first + rows, high[1]), low[0] : high[0]]
+      y, x = np.indices(block.shape[:2]) + 0.5
+      at = np.stack([x + low[0] - self.matrix[0, 2], y + first - self.matrix[1, 2]])
+      u, v = np.einsum('ij,jhw->ihw', back, at) - 0.5  # centres of pixels
+      inside = (u > -0.5) & (v > -0.5) & (u < self.size[1] - 0.5) & (v < self.size[0] - 0.5)
+      shares = map_coordinates(weight.astype(np.float64), [v, u], order=1, mode='nearest') * inside
+      changed = shares > 0
+      places = np.stack([v[changed], u[changed]]) + SPLINE_REACH
+      for channel, spline in enumerate(splines):
+        change = map_coordinates(spline, places, order=3, mode='mirror', prefilter=False)
+        level = block[changed, channel] + 127.5 * change * shares[changed]
+        block[changed, channel] = np.clip(np.round(level), 0, 255)
     return out
+
+
+def _box(corners: np.ndarray, border: int) -> tuple[np.ndarray, np.ndarray]:
+  """The pixels around points (K, 2) and a border: (x, y) of the first, and beyond the last."""
+  return np.floor(corners.min(axis=0)).astype(int) - border, np.ceil(corners.max(axis=0)).astype(int) + border
 
 
 def whole(photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
@@ -135,8 +153,10 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
     size: (h, w).
 
   Raises:
-    InputError: points that are none, coincide, lie outside, or are more than the generator's.
+    InputError: points that are none, coincide, lie outside, are more than the generator's, or no turned and scaled form
+      of its own.
   """
+  own = checked_own(own, size)
   values = _numbers(points)
   if values.ndim != 1 or values.size % 2 or values.size < 4 or not np.isfinite(values).all():
     raise InputError('points', _text(points), 'they are not two or more points', 'give x,y,x,y in pixels')
@@ -146,16 +166,58 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
   H, W = photograph
   if (found < 0).any() or (found > (W, H)).any():
     raise InputError('points', _text(points), f'one is outside the photograph of {W}x{H} pixels', 'give others')
-  apart = np.linalg.norm(found[:, None] - found[None], axis=-1)[np.triu_indices(len(found), 1)]
-  if apart.min() < LEAST_APART:
+  if _least_distance(found) < LEAST_APART:
     raise InputError('points', _text(points), f'two are less than {LEAST_APART:g} pixels apart', 'give distinct points')
   # The similarity of least squares (Umeyama 1991, without reflection): complex numbers make it a quotient.
   p = found[:, 0] + 1j * found[:, 1]
   q = own[: len(found), 0] + 1j * own[: len(found), 1]
   factor = np.vdot(q - q.mean(), p - p.mean()) / np.vdot(q - q.mean(), q - q.mean())
+  left = np.linalg.norm(p - p.mean() - factor * (q - q.mean())) / np.linalg.norm(p - p.mean())
+  if left > MISFIT:
+    problem = "turned and scaled they are not the generator's own points"
+    raise InputError('points', _text(points), problem, 'give the same places in the same order')
   shift = p.mean() - factor * q.mean()
   matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
   return _checked(Placement(matrix, size), photograph, 'points', points)
+
+
+def checked_own(own: Sequence, size: tuple[int, int]) -> np.ndarray:
+  """Where a generator has points: (K, 2) of its own pixels.
+
+  Raises:
+    InputError: they are not two or more, lie outside of its picture (h, w), or coincide.
+  """
+  values = _numbers(own)
+  if values.size < 4 or values.size % 2 or not np.isfinite(values).all():
+    raise InputError('own_points', _text(np.ravel(values)), 'they are not two or more points', 'give x,y,x,y in pixels')
+  found, problem = values.reshape(-1, 2), None
+  if (found < 0).any() or (found > size[::-1]).any():
+    problem = f"one is outside the generator's picture of {size[1]}x{size[0]} pixels"
+  elif _least_distance(found) < LEAST_OWN:
+    problem = f'two are less than {LEAST_OWN:g} pixel apart'
+  if problem:
+    raise InputError('own_points', _text(values.ravel()), problem, 'give others')
+  return found
+
+
+def _least_distance(points: np.ndarray) -> float:
+  """Between two of (K, 2)."""
+  distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
+  return float(distances[np.triu_indices(len(points), 1)].min())
+
+
+def checked_placement(matrix: np.ndarray, size: tuple[int, int]) -> Placement:
+  """The placement of a matrix (2, 3) that somebody may have written.
+
+  Raises:
+    ValueError: it is no similarity, or leads beyond all photographs.
+  """
+  (a, b, c), (d, e, f) = matrix
+  placement = Placement(matrix, size)
+  near = max(abs(c), abs(f)) <= FURTHEST and 1 / FURTHEST <= placement.scale <= FURTHEST
+  if a != e or b != -d or not near:
+    raise ValueError('its matrices are no placements of a crop')
+  return placement
 
 
 def _checked(placement: Placement, photograph: tuple[int, int], argument: str, value) -> Placement:

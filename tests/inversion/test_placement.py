@@ -1,5 +1,7 @@
 """Crops of photographs: where they lie, what is in them, and the way back, which changes nothing outside the edit."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -106,6 +108,13 @@ def test_a_change_goes_back_to_where_it_was_seen():
     (lambda: pointed([10, 10, 20, 999], OWN, (150, 200), SIZE), 'outside'),
     (lambda: pointed([*range(0, 80, 10)], OWN, (150, 200), SIZE), '3 at most'),
     (lambda: pointed(['a', 2, 3, 4], OWN, (150, 200), SIZE), 'points'),
+    (lambda: pointed([45, 26, 18, 26, 32, 43], OWN, (150, 200), SIZE), 'same order'),
+    (lambda: pointed([20, 20, 60, 20, 100, 20], OWN, (150, 200), SIZE), 'same order'),
+    (lambda: pointed([10, 10, 40, 10], [[9, 9], [9, 9]], (150, 200), SIZE), 'own_points=9,9,9,9: two are less'),
+    (lambda: pointed([10, 10, 40, 10], [[9, 9], [99, 9]], (150, 200), SIZE), 'own_points=.* outside'),
+    (lambda: pointed([10, 10, 40, 10], [[9, 9]], (150, 200), SIZE), 'own_points=9,9: they are not two'),
+    (lambda: pointed([10, 10, 40, 10], [[9, 9], ['x', 9]], (150, 200), SIZE), 'own_points'),
+    (lambda: pointed([10, 10, 40, 10], [[9, 9], [np.nan, 9]], (150, 200), SIZE), 'own_points'),
   ],
 )
 def test_what_cannot_be_placed_is_said(call, said):
@@ -113,5 +122,29 @@ def test_what_cannot_be_placed_is_said(call, said):
     call()
 
 
-def test_the_scale_is_that_of_the_matrix():
+def test_scale_and_turn_are_those_of_the_matrix():
   assert Placement(np.array([[3.0, 4, 0], [-4, 3, 0]]), SIZE).scale == 5
+  assert pointed([120, 70, 90, 60], OWN, (150, 200), SIZE).turn == pytest.approx(np.degrees(np.arctan(1 / 3)) - 180)
+
+
+def test_a_crop_of_few_pixels_costs_what_it_holds_and_not_what_the_photograph_has():
+  pixels, weight = np.zeros((3000, 4000, 3), np.uint8), np.zeros(SIZE, np.float32)
+  weight[30:34, 20:24] = 1
+  placement, difference = whole(pixels.shape[:2], SIZE), np.full((*SIZE, 3), 0.5)
+  tracemalloc.start()
+  changed = placement.added(pixels, difference, weight)
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert changed.any()
+  assert (
+    peak < 3 * pixels.nbytes
+  )  # the photograph and a block; by float64 for every pixel it would be thirty times that
+
+
+def test_blocks_join_without_a_seam(monkeypatch):
+  pixels, difference = photograph(), np.random.default_rng(0).normal(size=(*SIZE, 3))
+  placement = pointed([90, 60, 120, 70], OWN, (150, 200), SIZE)
+  weight = np.random.default_rng(1).random(SIZE).astype(np.float32)
+  whole_ = placement.added(pixels, difference, weight)
+  monkeypatch.setattr('panda_jax.inversion.placement.BLOCK', 500)
+  np.testing.assert_array_equal(placement.added(pixels, difference, weight), whole_)
