@@ -15,7 +15,8 @@ EXAMPLES = (
   'invert --generator=cats64 --images=FOLDER --space=wplus --out=DIR2',
 )
 PHOTOGRAPHS, SEARCH = 'photographs', 'inversion'
-MOST_TOLD = 8  # photographs that failed
+MOST_TOLD = 8  # photographs that failed, or lie on their heads
+UPRIGHT = 90  # degrees
 
 
 def define(values: flags.FlagValues) -> None:
@@ -24,8 +25,9 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'points',
     None,
-    'Where points of the photograph lie, x,y,x,y in pixels, in the order of --own_points (cats64: left eye, right eye, '
-    'nose), or a JSON file {name: [x,y,x,y]}. It is turned and scaled so that they lie where the generator has them.',
+    'Where points of the upright photograph lie, x,y,x,y in pixels, in the order of --own_points (cats64: the eye on '
+    'the left of the picture, that on the right, the nose), or a JSON file {name: [x,y,x,y]}. It is turned and scaled '
+    'so that they lie where the generator has them.',
     **given,
   )
   flags.DEFINE_string(
@@ -80,32 +82,27 @@ def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
   Raises:
     InputError: flags that are malformed or do not go together.
   """
-  import numpy as np
 
   from panda_jax.generators.disk import read_description
   from panda_jax.inversion import placement
 
   if options.box is not None and options.points is not None:
     raise InputError('box', options.box, 'given together with --points', 'give either of them')
+  if options.own_points is not None and options.points is None:
+    raise InputError('own_points', options.own_points, 'given without --points', 'give --points=x,y,x,y too')
   if options.box is not None:
     box = numbers_of(options.box, 'box')
     return lambda name, photograph: placement.boxed(box, photograph, size)
   if options.points is None:
     return lambda name, photograph: placement.whole(photograph, size)
   if options.own_points is not None:
-    values = numbers_of(options.own_points, 'own_points')
-    if len(values) < 4 or len(values) % 2:
-      raise InputError('own_points', options.own_points, 'they are not two or more points', 'give x,y,x,y')
-    own = np.asarray(values).reshape(-1, 2)
+    own = placement.checked_own(numbers_of(options.own_points, 'own_points'), size)
   else:
-    known = {} if folder is None else read_description(folder).get('points', {})
-    try:
-      own = np.asarray([*known.values()], np.float64).reshape(-1, 2)
-    except (TypeError, ValueError, AttributeError):
-      own = np.zeros((0, 2))
-    if len(own) < 2:
+    known = {} if folder is None else read_description(folder).get('points')
+    if not isinstance(known, dict) or not known:
       remedy = 'give --own_points=x,y,x,y, or --box'
       raise InputError('points', options.points, 'this generator does not say where it has such points', remedy)
+    own = placement.checked_own([*known.values()], size)
   if not options.points.endswith('.json'):
     points = numbers_of(options.points, 'points')
     return lambda name, photograph: placement.pointed(points, own, photograph, size)
@@ -147,7 +144,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.generators.structure import plain
   from panda_jax.inversion.invert import Inverter
   from panda_jax.inversion.photographs import listed
-  from panda_jax.results.inversion import PICTURE, RECORD, invert_into, read_photographs
+  from panda_jax.results.inversion import PICTURE, RECORD, invert_into, labels_of, read_photographs
   from panda_jax.results.records import Options
   from panda_jax.runtime.progress import Progress
 
@@ -162,7 +159,9 @@ def run(options: flags.FlagValues, call) -> None:
     generator = requests.given_generator(options)
   module = plain(generator)
   place = placing(options, folder, tuple(module.image_size))
-  photographs, failed = read_photographs(listed(options.images), place, module.image_channels)
+  paths, labels = listed(options.images), parsed_labels(options.labels)
+  photographs, failed = read_photographs(paths, place, module.image_channels)
+  labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
   with Progress(len(photographs)) as progress:
     progress.compiling('the inversion')
@@ -175,11 +174,14 @@ def run(options: flags.FlagValues, call) -> None:
       **{name: value for name, value in chosen.items() if value is not None},
     )
     how = Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
-    found = invert_into(options.out, inverter, photographs, parsed_labels(options.labels), how, failed=failed)
+    found = invert_into(options.out, inverter, photographs, labels, how, failed=failed)
   out = Path(options.out)
   sentences.print_written(out, {'latents.npz': found.array.shape}, PICTURE, RECORD)
   psnr = found.inversion.psnr
   print(f'PSNR {min(psnr):.1f} to {max(psnr):.1f} dB' if len(psnr) > 1 else f'PSNR {psnr[0]:.1f} dB')
+  for one in [x for x in photographs if abs(x.placement.turn) > UPRIGHT][:MOST_TOLD]:
+    said = f'note: the crop of {one.name} is turned by {abs(one.placement.turn):.0f} degrees'
+    print(printable(f"{said}; if it should not be, give --points in the generator's order"))
   for name, sentence in [*failed.items()][:MOST_TOLD]:
     print(printable(f'note: {name} was left out: {sentence}'))
   if len(failed) > MOST_TOLD:

@@ -168,8 +168,12 @@ def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None
   labels = parsed_labels(options.labels)
   if options.latents is None and options.space is None:
     named = options.seeds is not None or seeds is None
-    return Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds') if named else seeds), labels=labels)
-  samples = Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
+    samples = Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds') if named else seeds), labels=labels)
+  else:
+    samples = Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
+  if samples.photographs is None and 'compose' in options and options['compose'].present:
+    remedy = 'leave it out, or give --latents=DIR of `invert`'
+    raise InputError('compose', options.compose, 'these samples are no photographs', remedy)
   if samples.noise is not None and 'noise' in options and options['noise'].present and options.noise != samples.noise:
     problem = f'the photographs were inverted with noise {samples.noise}'
     raise InputError('noise', options.noise, problem, 'leave it out, or invert again')

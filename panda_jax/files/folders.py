@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 from panda_jax.files.links import check_no_links
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json
@@ -53,20 +53,27 @@ def claimed(
   dropped = 'nothing of it is kept: the same command starts from the beginning'
   try:
     with locked(out, 'out'), signals.keeping(lambda: dropped, f'the results are in {out}'):
-      check_no_links(out, (record, marker, *replaced, *RESULTS), 'out')
+      check_no_links(out, (*(Path(x).parts[0] for x in (record, marker, *replaced)), *RESULTS), 'out')
       there = any(os.path.lexists(out / name) for name in (record, marker))
       if there and _settings_in(out / record, keys, beside) != json.loads(json.dumps(settings)):
         if not overwrite:
           raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
         for pattern in replaced:
           for old in out.glob(pattern):
-            old.unlink()
+            _remove(old, out)
       yield
   except BaseException:
     if new:
       with contextlib.suppress(OSError):  # where something was kept
         out.rmdir()
     raise
+
+
+def _remove(old: Path, out: Path) -> None:
+  try:
+    old.unlink()
+  except OSError as error:
+    raise refusal('out', out, f'{old.relative_to(out)} could not be removed', error) from error
 
 
 def _settings_in(path: Path, keys: Iterable[str], beside: Collection[str]) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from panda_jax.errors import InputError
@@ -17,13 +18,14 @@ from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import checked_array, npz_bytes, read_npz
 from panda_jax.files.records import parsed_json
 from panda_jax.generators.base import checked_layer
+from panda_jax.generators.protocol import driving
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import space_of
 from panda_jax.generators.structure import plain
 from panda_jax.inversion.invert import SPACES, Curve, Inversion
 from panda_jax.inversion.minimiser import REASONS
-from panda_jax.inversion.photographs import read_photograph
-from panda_jax.inversion.placement import Placement
+from panda_jax.inversion.photographs import in_channels, read_photograph
+from panda_jax.inversion.placement import Placement, checked_placement
 
 LATENTS, PHOTOGRAPHS = 'latents.npz', 'photographs'
 REMEDY = 'give the folder that `panda-jax invert` wrote, or invert again'
@@ -37,8 +39,9 @@ FORM = {
   'reasons': [str],
 }
 FORMAT = 1
-OPTIONAL = 'labels', 'features', 'rgb', 'matrices'
+OPTIONAL = 'labels', 'features', 'rgb', 'matrices', 'seconds', 'values'
 MOST_SKIPS = 16
+ALIKE = 8 / 255  # mean difference of two crops of one photograph: decoders of JPEG round in their own ways
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,15 +84,27 @@ class Inverted:
     """The whole photograph (H, W, 3) uint8; None where there is no file of it.
 
     Raises:
-      InputError: its file cannot be read any more.
+      InputError: its file cannot be read any more, or holds another photograph.
     """
     if self.folder is None or self.placements is None:
       return None
-    return read_photograph(self.folder / PHOTOGRAPHS / self.names[i])
+    path = self.folder / PHOTOGRAPHS / self.names[i]
+    try:
+      pixels = read_photograph(path)
+      crop, known = self.placements[i].crop(pixels), self.inversion.photographs[i]
+      if np.abs(in_channels(crop, known.shape[-1]) - known).mean() > 2 * ALIKE:
+        raise InputError('images', path, 'it is not the photograph that was inverted', REMEDY)
+    except InputError as error:
+      problem = f'{PHOTOGRAPHS}/{self.names[i]} in it: {error.problem}'
+      raise InputError('latents', self.folder, problem, 'put the photograph back, or invert again') from error
+    return pixels
 
 
-def save_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
-  """Writes the latents, features and crops of an inversion as one .npz; no pickle inside."""
+def save_inverted(path: str | os.PathLike, inverted: Inverted, curve: bool = False) -> None:
+  """Writes the latents, features and crops of an inversion as one .npz; no pickle inside.
+
+  With its curve, whose seconds are others each time, the same inversion is not the same file.
+  """
   found = inverted.inversion
   description = {
     'inversion': FORMAT,
@@ -102,9 +117,8 @@ def save_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
     'latents': found.array,
     'photographs': np.round((found.photographs + 1) * 127.5).astype(np.uint8),
     'images': found.images,
-    'seconds': found.curve.seconds,
-    'values': found.curve.values,
   }
+  arrays |= found.curve._asdict() if curve else {}
   arrays |= {name: getattr(found, name) for name in ('labels', 'features', 'rgb') if getattr(found, name) is not None}
   arrays |= {f'skips{i}': x for i, x in enumerate(found.skips)}
   if inverted.placements is not None:
@@ -113,8 +127,10 @@ def save_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
 
 
 def is_inverted(path: str | os.PathLike) -> bool:
-  """Whether a path may be of an inversion: a folder with latents.npz, or that file."""
-  return os.path.isfile(os.path.join(path, LATENTS)) if os.path.isdir(path) else os.path.basename(path) == LATENTS
+  """Whether a path may be of an inversion: a folder, or a file latents.npz that says what it holds."""
+  if os.path.isdir(path) or os.path.basename(path) != LATENTS:
+    return os.path.isdir(path)
+  return bool(read_npz(path, 'latents', (), optional=['description'], texts=['description'], remedy=REMEDY))
 
 
 def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:
@@ -128,7 +144,10 @@ def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:
     InputError: it is missing or damaged, or was made with another generator.
   """
   path = Path(path)
-  path = path / LATENTS if path.is_dir() else path
+  if path.is_dir():
+    if not (path / LATENTS).is_file():
+      raise InputError('latents', path, f'there is no {LATENTS} in it', REMEDY)
+    path = path / LATENTS
   module = plain(generator)
   data = read_npz(path, 'latents', texts=['description'], packed=False, remedy=REMEDY)
   try:
@@ -140,12 +159,12 @@ def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:
     for name, array in data.items():
       checked_array(array, name, 'array')
     skips = [data.pop(f'skips{i}') for i in range(MOST_SKIPS) if f'skips{i}' in data]
-    needed = {'latents', 'photographs', 'images', 'seconds', 'values'}
+    needed = {'latents', 'photographs', 'images'}
     if needed - {*data} or {*data} - needed - {*OPTIONAL}:
       raise ValueError(f'it lacks or adds {min(needed ^ ({*data} - {*OPTIONAL}))}')
     return _assembled(said, data, skips, module, path)
   except ValueError as error:
-    if isinstance(error, InputError) and error.argument == 'latents':
+    if isinstance(error, InputError) and error.value == path:
       raise
     problem = f'{error.argument}: {error.problem}' if isinstance(error, InputError) else str(error)
     raise InputError('latents', path, f'it is damaged ({problem})', REMEDY) from error
@@ -165,14 +184,17 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
     wanted['features'] = (N, H, W, C)
   if (said['space'] == 'features') != ('features' in data) or ('features' in data) != (said['layer'] is not None):
     raise ValueError('its space, its layer and its features do not agree')
+  values = data.get('values', np.zeros((0, N), np.float32))
+  wanted |= {'seconds': values.shape[:-1], 'values': (values.size // max(N, 1), N)}
   for name, array in data.items():
     if name in wanted and array.shape != wanted[name]:
       raise ValueError(f'{name} has another shape')
-  arrays = [data['latents'], *skips, *([data['rgb']] if 'rgb' in data else [])]
-  if not N or any(x.ndim < 2 or len(x) != N or x.dtype != np.float32 for x in arrays):
+  if not N or any(x.ndim < 2 or len(x) != N for x in (data['latents'], *skips)):
     raise ValueError('its arrays are not one for each photograph')
-  if data['photographs'].dtype != np.uint8 or data['values'].shape != (len(data['seconds']), N):
-    raise ValueError('its photographs or its curve are of another kind')
+  for name, array in [*data.items(), *(('skips', x) for x in skips)]:
+    kind = {'photographs': np.uint8, 'matrices': np.float64, 'seconds': np.float64}.get(name, np.float32)
+    if array.dtype != kind:
+      raise ValueError(f'{name} is of {array.dtype}')
   if len(said['reasons']) != N or {*said['reasons']} - {*REASONS}:
     raise ValueError('its reasons are not one for each photograph')
   if any(name != os.path.basename(name) or name in ('', '.', '..') for name in names) or len({*names}) < N:
@@ -190,10 +212,24 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
     images=data['images'],
     photographs=data['photographs'].astype(np.float32) / 127.5 - 1,
     reasons=tuple(said['reasons']),
-    curve=Curve(data['seconds'], data['values']),
+    curve=Curve(data.get('seconds', np.zeros(len(values))), values),
   )
   space_of(module, found.array.shape, given=found.array_space, name='latents')
+  if (found.labels is not None) != (found.array_space == 'z' and module.num_classes > 0):
+    raise ValueError('its labels do not go with its space')
+  if found.layer is not None:
+    _check_state(found, module)
   placements = None
   if 'matrices' in data:
-    placements = tuple(Placement(matrix.astype(np.float64), tuple(module.image_size)) for matrix in data['matrices'])
+    placements = tuple(checked_placement(matrix, tuple(module.image_size)) for matrix in data['matrices'])
   return Inverted(found, tuple(names), placements, path.parent)
+
+
+def _check_state(found: Inversion, module: Any) -> None:
+  """Raises ValueError unless what is held at the layer has the shapes that the generator has there."""
+  held: Any = found.latents(module)
+  wanted = jax.eval_shape(lambda: module.run_to(driving(held), found.layer, noise=found.noise))
+  if jax.tree.structure(wanted) != jax.tree.structure(held.state):
+    raise ValueError('it holds more or less at its layer than the generator has there')
+  if [x.shape for x in jax.tree.leaves(wanted)] != [x.shape for x in jax.tree.leaves(held.state)]:
+    raise ValueError('what it holds at its layer has another shape')

@@ -41,6 +41,7 @@ STARTS = 128  # samples among which the start is looked for where there is no en
 BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side by side
 LOOK = 5  # evaluations between two looks at what is done
 HARMLESS = 1e-6
+LARGEST = 1e30  # of a setting: products with it are float32 still
 
 
 class Curve(NamedTuple):
@@ -145,7 +146,10 @@ def as_photographs(images: np.ndarray, generator: Any) -> np.ndarray:
   Raises:
     InputError: another shape than the generator's pictures have, or numbers outside.
   """
-  array = np.asarray(images)
+  try:
+    array = np.asarray(images)
+  except ValueError:  # lists of different lengths
+    array = np.zeros(())
   h, w = generator.image_size
   wanted = f'(N, {h}, {w}, {generator.image_channels}), uint8 or from -1 to 1'
   if array.ndim != 4 or array.shape[1:] != (h, w, generator.image_channels) or not len(array):
@@ -204,14 +208,17 @@ class Inverter:
       raise InputError('noise', noise, 'there is no such noise', "give 'const' or 'none'")
     self.noise, self.loss = noise, loss
     self.regulariser = _checked_number('regulariser', regulariser, 0)
-    self.evaluations = int(_checked_number('evaluations', evaluations, 1))
+    self.evaluations = _checked_count('evaluations', evaluations)
     self.tolerance = _checked_number('tolerance', tolerance, 0)
     pixels = math.prod(module.image_size)
-    most = np.clip(BATCH_PIXELS // pixels, 1, MOST_AT_ONCE) if batch is None else _checked_number('batch', batch, 1)
-    self.batch = int(most)
+    most = max(1, min(BATCH_PIXELS // pixels, MOST_AT_ONCE))
+    self.batch = most if batch is None else _checked_count('batch', batch)
+    _check_loss(loss, (*module.image_size, module.image_channels))
     self.where = coordinates(module)
     self.encoder = encoder
     if encoder is not None:
+      if not isinstance(encoder, Encoder):
+        raise InputError('encoder', type(encoder).__name__, 'it is no encoder', 'give what load_encoder returns')
       wanted = (self.where.rows, self.where.mean.shape[0]) if self.mapped else (module.z_dim,)
       if (encoder.options.output, encoder.options.channels) != (wanted, module.image_channels):
         raise InputError('encoder', 'given', 'it is of another generator', 'train one for this generator')
@@ -401,9 +408,32 @@ def invert(
 
 
 def _checked_number(name: str, value, least: float) -> float:
-  if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value) or value < least:
-    raise InputError(name, value, f'it must be a finite number from {least}', 'give another, or leave it out')
+  if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= value <= LARGEST:
+    raise InputError(name, value, f'it must be a number from {least} to {LARGEST:g}', 'give another, or leave it out')
   return float(value)
+
+
+def _checked_count(name: str, value) -> int:
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+    raise InputError(name, value, 'it must be a whole number from 1', 'give another, or leave it out')
+  return int(value)
+
+
+def _check_loss(loss: objective.Loss, picture: tuple[int, ...]) -> None:
+  """Raises InputError unless a loss makes one error of each picture (h, w, channels)."""
+  remedy = 'give a function of jax.numpy from two arrays (N, h, w, channels) to errors (N,)'
+  N, name = 2, getattr(loss, '__name__', type(loss).__name__)
+  pictures = jax.ShapeDtypeStruct((N, *picture), jnp.float32)
+  try:
+    hash(loss)
+    found = jax.eval_shape(loss, pictures, pictures)
+  except Exception as error:  # of the user's own code, or of JAX where it cannot trace it
+    said = ' '.join(str(error).split()) or type(error).__name__
+    raise InputError('loss', name, f'it cannot be traced ({said[:80]})', remedy) from error
+  if (
+    not isinstance(found, jax.ShapeDtypeStruct) or found.shape != (N,) or not jnp.issubdtype(found.dtype, jnp.floating)
+  ):
+    raise InputError('loss', name, f'of {N} pictures it makes {found}'[:120], remedy)
 
 
 def _checked_space(space: str | None, layer: int | None, mapped: bool) -> str:

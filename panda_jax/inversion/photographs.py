@@ -4,19 +4,23 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from panda_jax.errors import InputError
+from panda_jax.errors import InputError, refusal
 from panda_jax.files.access import read_bytes
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif')
 LARGEST_FILE = 256 << 20  # bytes
 MOST_PIXELS = 1 << 27  # some 134 megapixels, 400 MB
 REMEDY = 'give a JPEG, PNG, WebP, BMP or TIFF file'
+LONGEST_NAME = 200  # bytes of a file's name: what is made of the photograph has a longer one
+ORIENTATION = 0x0112  # tag of the camera's data
+TIFF = b'II*\0', b'MM\0*'  # how such files begin
 
 
 def read_photograph(path: str | os.PathLike) -> np.ndarray:
@@ -34,16 +38,19 @@ def decoded(content: bytes, name: str) -> np.ndarray:
   Raises:
     InputError: as of `read_photograph`.
   """
-  from PIL import Image, ImageOps
+  from PIL import Image
 
   try:
-    with _quiet(), Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image:
+    with (
+      _quiet(content.startswith(TIFF)),
+      Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image,
+    ):
       if image.width * image.height > MOST_PIXELS:
         raise Image.DecompressionBombError
       if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
         raise InputError('images', name, f'it holds {image.n_frames} pictures', 'save one of them by itself')
       image.load()
-      return _eight_bits(ImageOps.exif_transpose(image))
+      return _eight_bits(_upright(image))
   except (InputError, MemoryError):
     raise
   except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large
@@ -56,17 +63,56 @@ def decoded(content: bytes, name: str) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-  """Without what Pillow says of odd metadata, and of sizes, which are bounded here."""
+def _quiet(tiff: bool) -> Iterator[None]:
+  """Without what Pillow says of odd metadata, and of sizes, which are bounded here, and libtiff on standard error."""
   logger = logging.getLogger('PIL')
   level = logger.level
   logger.setLevel(logging.CRITICAL + 1)
   try:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_standard_error() if tiff else contextlib.nullcontext():
       warnings.simplefilter('ignore')
       yield
   finally:
     logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+  """Without what a C library writes there."""
+  try:
+    kept = os.dup(2)
+  except OSError:  # it is closed
+    yield
+    return
+  try:
+    sys.stderr.flush()
+    with open(os.devnull, 'wb') as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+def _upright(image):
+  """A Pillow image turned as the camera says; as it is where what the camera says cannot be read."""
+  from PIL import Image
+
+  turns = Image.Transpose
+  try:
+    said = image.getexif().get(ORIENTATION)
+  except Exception:  # Pillow raises what it meets in damaged data; the pixels are whole
+    said = None
+  turned = {
+    2: turns.FLIP_LEFT_RIGHT,
+    3: turns.ROTATE_180,
+    4: turns.FLIP_TOP_BOTTOM,
+    5: turns.TRANSPOSE,
+    6: turns.ROTATE_270,
+    7: turns.TRANSVERSE,
+    8: turns.ROTATE_90,
+  }.get(said if isinstance(said, int) else 1)
+  return image if turned is None else image.transpose(turned)
 
 
 def _eight_bits(image) -> np.ndarray:
@@ -85,18 +131,41 @@ def _eight_bits(image) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
+def in_channels(crop: np.ndarray, channels: int) -> np.ndarray:
+  """RGB (h, w, 3) in the channels of a generator: 3, or 1 for grey."""
+  return crop if channels == 3 else crop @ np.array([[0.299], [0.587], [0.114]], crop.dtype)
+
+
 def listed(path: str | os.PathLike) -> list[Path]:
   """The file, or the photographs in a folder by name.
 
   Raises:
-    InputError: there is no such path, or no photograph in the folder.
+    InputError: there is no such path, it cannot be read, or no photograph is in the folder.
   """
   path = Path(path)
   if not os.path.exists(path):
     raise InputError('images', path, 'there is no such file or folder', 'give a photograph, or a folder of them')
   if not path.is_dir():
     return [path]
-  found = sorted(x for x in path.iterdir() if x.suffix.lower() in ENDINGS and not x.name.startswith('.'))
+  try:
+    found = sorted(x for x in path.iterdir() if x.suffix.lower() in ENDINGS and not x.name.startswith('.'))
+  except OSError as error:
+    raise refusal('images', path, 'it cannot be read', error) from error
   if not found:
     raise InputError('images', path, 'there is no photograph in it', f'give files that end in {", ".join(ENDINGS)}')
   return found
+
+
+def checked_name(path: Path) -> str:
+  """The name of a file, by which its photograph is told from others.
+
+  Raises:
+    InputError: it is no text, or too long for what is made of the photograph.
+  """
+  try:
+    size = len(path.name.encode())
+  except UnicodeEncodeError as error:
+    raise InputError('images', path.name, 'its name is no text in UTF-8', 'rename it') from error
+  if size > LONGEST_NAME:
+    raise InputError('images', path.name, f'its name has {size} bytes', f'give it one of {LONGEST_NAME} at most')
+  return path.name

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from panda_jax.editing.composition import composed, weight
+from panda_jax.editing.composition import COMPOSITIONS, composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, difference, layer_rms
 from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import Spec
+from panda_jax.errors import InputError
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
@@ -184,6 +185,8 @@ def _write(
   more: dict,
 ) -> dict[str, tuple[int, ...]]:
   """The files of both commands. `content` tells one edit from another; edit.json holds `more` too."""
+  if options.compose not in COMPOSITIONS:
+    raise InputError('compose', options.compose, 'there is no such picture', f'give {" or ".join(COMPOSITIONS)}')
   noise = samples.noise or options.noise
   editor = Editor(opened.needed_generator(), opened.layer, noise, options.drop_rgb, options.batch)
   composition = None

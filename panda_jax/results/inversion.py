@@ -4,25 +4,26 @@ A folder of photographs is inverted some at a time; what is done is kept in `unf
 from there. Letters: N photographs, (h, w) pixels of the generator's pictures.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from panda_jax.errors import InputError
+from panda_jax.errors import LONGEST, InputError, brief, printable
 from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
+from panda_jax.generators.labels import each
 from panda_jax.inversion.coordinates import class_rows
 from panda_jax.inversion.files import LATENTS, PHOTOGRAPHS, Inverted, load_inverted, save_inverted
 from panda_jax.inversion.invert import Inverter, joined
-from panda_jax.inversion.photographs import LARGEST_FILE, decoded
+from panda_jax.inversion.photographs import LARGEST_FILE, checked_name, decoded, in_channels
 from panda_jax.inversion.photographs import REMEDY as ONE_OF
 from panda_jax.inversion.placement import Placement
 from panda_jax.pictures.figures import to_bytes
@@ -33,6 +34,7 @@ from panda_jax.runtime.environment import versions
 
 RECORD, PICTURE, UNFINISHED = 'errors.json', 'inverted.png', 'unfinished'
 MOST_SHOWN = 16  # photographs on the page
+PIECE = f'{"?" * 32}.npz'  # of what is unfinished: names are hashes
 CLEAR = 3.0  # the difference on the page is shown so many times larger
 
 
@@ -41,13 +43,15 @@ class Photograph(NamedTuple):
 
   Attributes:
     name: of its file.
-    content: of its file.
+    path: of its file.
+    digest: SHA-256 (hex) of its file.
     crop: (h, w, channels) uint8.
     placement: where the crop lies.
   """
 
   name: str
-  content: bytes
+  path: Path
+  digest: str
   crop: np.ndarray
   placement: Placement
 
@@ -64,21 +68,34 @@ def read_photographs(paths: Sequence[Path], place: Place, channels: int) -> tupl
   found, failed = [], {}
   for path in paths:
     try:
-      content = read_bytes(path, 'images', ONE_OF, LARGEST_FILE)
-      pixels = decoded(content, path.name)
-      placement = place(path.name, pixels.shape[:2])
-      crop = np.round((placement.crop(pixels) + 1) * 127.5).astype(np.uint8)
-      if channels == 1:
-        crop = np.round(crop @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
-      found.append(Photograph(path.name, content, crop, placement))
+      name, content = checked_name(path), _content(path)
+      pixels = decoded(content, name)
+      placement = place(name, pixels.shape[:2])
+      crop = np.round((in_channels(placement.crop(pixels), channels) + 1) * 127.5).astype(np.uint8)
+      found.append(Photograph(name, path, hashlib.sha256(content).hexdigest(), crop, placement))
     except InputError as error:
       if len(paths) == 1:
         raise
-      failed[path.name] = str(error)
+      said = f'{error.problem}; {error.remedy}' if error.argument == 'images' else str(error)
+      failed[printable(path.name)] = brief(said, LONGEST)
   if not found:
     name, sentence = next(iter(failed.items()))
     raise InputError('images', f'{len(failed)} files', f'none can be used; of {name}: {sentence}', 'give photographs')
   return found, failed
+
+
+def _content(path: Path) -> bytes:
+  return read_bytes(path, 'images', ONE_OF, LARGEST_FILE)
+
+
+def labels_of(photographs: Sequence[Photograph], labels, paths: Sequence[Path]) -> np.ndarray | None:
+  """The labels of the photographs that can be used, of labels for all paths: one for all, or one each.
+
+  Raises:
+    InputError: as of `labels.each`.
+  """
+  given, names = each(labels, len(paths), 'photographs'), {one.name for one in photographs}
+  return None if given is None else given[[path.name in names for path in paths]]
 
 
 def invert_into(
@@ -103,7 +120,7 @@ def invert_into(
     more: what else tells these results from others, JSON values.
 
   Raises:
-    InputError: labels do not fit, or files cannot be written.
+    InputError: labels do not fit, a photograph has changed since it was read, or files cannot be written.
   """
   out, failed = Path(out), failed or {}
   settings = {
@@ -117,16 +134,18 @@ def invert_into(
     'tolerance': inverter.tolerance,
     'encoder': inverter.encoder is not None,
     'labels': None if labels is None else np.asarray(labels).tolist(),
-    'photographs': {x.name: hashlib.sha256(x.content).hexdigest() for x in photographs},
+    'photographs': {x.name: x.digest for x in photographs},
     'matrices': [x.placement.matrix.tolist() for x in photographs],
     **(more or {}),
   }
   names = [x.name for x in photographs]
   if len({*names}) < len(names):
     raise InputError('images', max(names, key=names.count), 'two photographs have this name', 'give others')
+  if any(x.path.resolve().parent == (out / PHOTOGRAPHS).resolve() for x in photographs):
+    raise InputError('out', out, 'the photographs themselves are in it', 'choose another folder')
   if labels is not None:
     class_rows(inverter.generator, labels, len(photographs))  # what does not fit is said before anything is written
-  replaced = RECORD, LATENTS, PICTURE
+  replaced = RECORD, LATENTS, PICTURE, f'{PHOTOGRAPHS}/*', f'{UNFINISHED}/{PIECE}'
   kept = 0
   with claimed(out, RECORD, settings, 'another inversion is', options.overwrite, marker=LATENTS, replaced=replaced):
     unfinished = out / UNFINISHED
@@ -142,7 +161,7 @@ def invert_into(
     found = _together(pieces, out)
     (out / PHOTOGRAPHS).mkdir(exist_ok=True)
     for one in photographs:
-      write_atomically(out / PHOTOGRAPHS / one.name, one.content, 'out')
+      write_atomically(out / PHOTOGRAPHS / one.name, _again(one), 'out')
     save_inverted(out / LATENTS, found)
     draw_inverted(out / PICTURE, found)
     told = {
@@ -158,8 +177,19 @@ def invert_into(
       },
     }
     write_json(out / RECORD, {'settings': settings, **told, 'command': options.command, 'versions': versions()})
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for piece in (*unfinished.glob(PIECE), *unfinished.glob(f'.{PIECE}.*.tmp')):
+      piece.unlink()
+    with contextlib.suppress(OSError):  # where something else is in it
+      unfinished.rmdir()
   return found
+
+
+def _again(photograph: Photograph) -> bytes:
+  """The file of a photograph, which is not kept in memory meanwhile."""
+  content = _content(photograph.path)
+  if hashlib.sha256(content).hexdigest() != photograph.digest:
+    raise InputError('images', photograph.path, 'it has changed since it was read', 'put it back, or start again')
+  return content
 
 
 def _some(labels, first: int, count: int, N: int):
@@ -181,7 +211,7 @@ def _piece(folder: Path, inverter: Inverter, rows: Sequence[Photograph], labels,
     except InputError:  # damaged: made anew
       path.unlink()
   found = Inverted(inverter(np.stack([x.crop for x in rows]), labels), names, placements)
-  save_inverted(path, found)
+  save_inverted(path, found, curve=True)
   return found
 
 

@@ -99,6 +99,9 @@ def sample_into(
   if inversion is not None and inversion.layer is not None and layer not in (None, inversion.layer):
     problem = f'the photographs were inverted at layer {inversion.layer}'
     raise InputError('layer', layer, problem, 'leave it out, or invert again')
+  if inversion is not None and (truncation, truncation_layers) != (1, None):
+    name, value = ('truncation', truncation) if truncation != 1 else ('truncation_layers', truncation_layers)
+    raise InputError(name, value, 'photographs are inverted without truncation', 'leave it out')
   inputs = array, labels, transform, features, *(() if inversion is None else (inversion.features, inversion.rgb))
   settings = {
     'weights': weights_digest(generator).hexdigest(),

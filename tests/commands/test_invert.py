@@ -12,9 +12,12 @@ from PIL import Image
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
 from panda_jax.commands import requests
+from panda_jax.errors import InputError
 from panda_jax.files.arrays import npz_bytes
 from panda_jax.generators import registry, save_generator
 from panda_jax.inversion.files import load_inverted
+from panda_jax.inversion.placement import whole
+from panda_jax.results.inversion import labels_of, read_photographs
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call, run
@@ -49,6 +52,7 @@ def photographs(folder):
     noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
     noise.resize(size, Image.Resampling.BICUBIC).save(path / name)
   (path / 'broken.jpg').write_bytes(b'%PDF-1.4')
+  shutil.copy(path / 'a.png', path / '\udcff.png')  # a name that is no text
   return path
 
 
@@ -67,7 +71,8 @@ def test_it_writes_latents_pictures_and_errors(inverted, workdir, photographs):
   assert found.names == ('a.png', 'b.jpg', 'c.png')
   assert (found.inversion.space, found.inversion.layer) == ('features', LAYER)
   record = json.loads((inverted / 'errors.json').read_text())
-  assert [*record['failed']] == ['broken.jpg']
+  assert record['failed']['broken.jpg'].startswith('it is no photograph; give')
+  assert [*record['failed']] == ['broken.jpg', '\\udcff.png']
   for name, psnr in zip(found.names, found.inversion.psnr, strict=True):
     assert record['errors'][name]['psnr_db'] == pytest.approx(psnr, abs=0.01)
     assert (inverted / 'photographs' / name).read_bytes() == (photographs / name).read_bytes()
@@ -192,6 +197,10 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
     (('--images={photographs}/a.png', '--points=1,x'), 'no numbers'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=1'), 'own_points'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--box=1,1,8,8'), 'either'),
+    (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=2,2,2,2'), 'own_points=2,2,2,2'),
+    (('--images={photographs}/a.png', '--own_points=2,3,6,3'), 'given without --points'),
+    (('--images={photographs}/a.png', '--points=50,9,9,9,30,30'), 'same order'),
+    (('--images={photographs}', '--labels=0,0,0'), 'there are 5 photographs'),
     (('--images={photographs}/a.png', '--box=0,0,8,9'), 'nothing is squeezed'),
     (('--images={photographs}/a.png', '--box=900,900,8,8'), 'outside'),
     (('--images={photographs}', '--points=none.json'), 'points=none.json'),
@@ -221,9 +230,103 @@ def test_other_results_and_other_noise_are_refused(inverted, edited, workdir, ph
   assert 'says it itself' in run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, '--space=w').stderr
 
 
-def test_photographs_that_are_gone_are_named(inverted, workdir, tmp_path):
+@pytest.mark.parametrize(
+  ('change', 'problem'),
+  [
+    (lambda path: path.unlink(), 'it cannot be read'),
+    (lambda path: path.write_bytes(b'%PDF'), 'it is no photograph'),
+    (lambda path: Image.new('RGB', (9, 9)).save(path), 'it is not the photograph that was inverted'),
+  ],
+)
+def test_photographs_that_are_gone_are_named(change, problem, inverted, workdir, tmp_path):
   shutil.copytree(inverted, tmp_path / 'moved')
-  (tmp_path / 'moved' / 'photographs' / 'a.png').unlink()
-  said = run('edit', f'--workdir={workdir}', f'--latents={tmp_path / "moved"}', *EDIT, f'--out={tmp_path / "out"}')
+  change(tmp_path / 'moved' / 'photographs' / 'a.png')
+  given = (f'--workdir={workdir}', f'--latents={tmp_path / "moved"}', *EDIT)
+  said = run('edit', *given, f'--out={tmp_path / "out"}')
   assert said.returncode == 2
-  assert 'a.png' in said.stderr
+  assert f'photographs/a.png in it: {problem}' in said.stderr
+  assert '--latents' in said.stderr
+  assert call('edit', *given, '--compose=generated', f'--out={tmp_path / "made"}') == 0  # no photograph is needed
+
+
+def test_composition_is_of_photographs(workdir, tmp_path):
+  for command, flags in (('edit', EDIT), ('remove', ('--part=1',))):
+    said = run(command, f'--workdir={workdir}', '--seeds=0', *flags, '--compose=generated', f'--out={tmp_path / "out"}')
+    assert said.returncode == 2
+    assert 'compose=generated: these samples are no photographs' in said.stderr
+  assert not (tmp_path / 'out').exists()
+
+
+def test_photographs_are_not_truncated(inverted, folder, tmp_path):
+  given = (f'--generator={folder}', f'--latents={inverted}', f'--out={tmp_path / "out"}')
+  for flag in ('--truncation=0.5', '--truncation_layers=2'):
+    assert 'inverted without truncation' in run('sample', *given, flag).stderr
+
+
+def test_what_holds_no_inversion_is_told(workdir, tmp_path):
+  said = run('edit', f'--workdir={workdir}', f'--latents={tmp_path}', *EDIT, f'--out={tmp_path / "out"}')
+  assert 'there is no latents.npz in it' in said.stderr
+  np.savez(tmp_path / 'latents.npz', w=np.zeros((1, 4, 8), np.float32))  # somebody's own
+  given = (f'--workdir={workdir}', f'--latents={tmp_path / "latents.npz"}', *EDIT)
+  assert call('edit', *given, f'--out={tmp_path / "out"}') == 0
+
+
+START = '--evaluations=1', '--space=w'
+
+
+@pytest.mark.parametrize('name', ['photographs', 'unfinished'])
+def test_nothing_is_written_through_a_link(name, folder, photographs, workdir, inverted, tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'elsewhere').mkdir()
+  (tmp_path / 'out' / name).symlink_to(tmp_path / 'elsewhere')
+  said = run('invert', f'--generator={folder}', f'--images={photographs}', f'--out={tmp_path / "out"}', *START)
+  assert f'{name} in it is a symbolic link' in said.stderr
+  edit = run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, f'--out={tmp_path / "out"}')
+  assert (edit.returncode == 2) == (name == 'photographs')
+  assert not any((tmp_path / 'elsewhere').iterdir())
+
+
+def test_what_others_have_in_the_folder_stays(folder, photographs, tmp_path):
+  (tmp_path / 'out' / 'unfinished').mkdir(parents=True)
+  (tmp_path / 'out' / 'unfinished' / 'mine.txt').write_text('mine')
+  given = (f'--generator={folder}', f'--out={tmp_path / "out"}', *START)
+  assert call('invert', *given, f'--images={photographs / "a.png"}') == 0
+  assert (tmp_path / 'out' / 'unfinished' / 'mine.txt').read_text() == 'mine'
+  assert call('invert', *given, f'--images={photographs / "b.jpg"}', '--overwrite') == 0
+  assert [path.name for path in (tmp_path / 'out' / 'photographs').iterdir()] == ['b.jpg']
+  said = run('invert', *given, f'--images={tmp_path / "out" / "photographs"}', '--overwrite')
+  assert 'the photographs themselves are in it' in said.stderr
+  assert (tmp_path / 'out' / 'photographs' / 'b.jpg').exists()
+
+
+def test_a_crop_on_its_head_is_told(folder, photographs, tmp_path):
+  given = (f'--generator={folder}', f'--images={photographs / "a.png"}', f'--out={tmp_path / "out"}', *START)
+  assert 'a.png is turned by 180 degrees' in run('invert', *given, '--points=40,24,20,24').stdout
+  assert 'turned' not in run('invert', *given, '--points=20,24,40,24', '--overwrite').stdout
+
+
+def test_labels_are_of_the_photographs_that_were_given(photographs):
+  paths = [photographs / name for name in ('a.png', 'broken.jpg', 'c.png')]
+  found, failed = read_photographs(paths, lambda name, photograph: whole(photograph, (8, 8)), 3)
+  assert [*failed] == ['broken.jpg']
+  assert labels_of(found, np.array([0, 1, 2]), paths).tolist() == [0, 2]
+  assert labels_of(found, np.array([1]), paths).tolist() == [1, 1]
+  assert labels_of(found, None, paths) is None
+  with pytest.raises(InputError, match='there are 3 photographs'):
+    labels_of(found, np.array([0, 2]), paths)
+
+
+def test_a_photograph_that_changes_meanwhile_is_told(folder, photographs, tmp_path, monkeypatch):
+  from panda_jax.inversion.invert import Inverter
+
+  original = Inverter.__call__
+  shutil.copy(photographs / 'a.png', tmp_path / 'a.png')
+
+  def changing(self, *given):
+    Image.new('RGB', (9, 9)).save(tmp_path / 'a.png')
+    return original(self, *given)
+
+  monkeypatch.setattr(Inverter, '__call__', changing)
+  said = run('invert', f'--generator={folder}', f'--images={tmp_path / "a.png"}', f'--out={tmp_path / "out"}', *START)
+  assert 'it has changed since it was read' in said.stderr
+  assert not (tmp_path / 'out' / 'latents.npz').exists()

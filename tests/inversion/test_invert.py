@@ -20,6 +20,7 @@ from panda_jax.inversion.coordinates import coordinates
 from panda_jax.inversion.encoder import Encoder, load_encoder, save_encoder, sizes_for
 from panda_jax.inversion.files import Inverted, load_inverted, save_inverted
 from panda_jax.inversion.invert import Inverter, invert
+from panda_jax.inversion.placement import whole
 from tests.generators.test_contract import made
 
 LAYER = 2
@@ -142,8 +143,8 @@ def test_nothing_compiles_twice(small, found):
   assert (objective.draw._cache_size(), objective.advance._cache_size()) == counts
 
 
-def saved(path, found, names=('a.png', 'b.png')):
-  save_inverted(path, Inverted(found, names))
+def saved(path, found, names=('a.png', 'b.png'), **options):
+  save_inverted(path, Inverted(found, names, (whole((9, 9), (8, 8)),) * len(names)), **options)
   return path
 
 
@@ -157,6 +158,12 @@ def test_it_is_read_as_it_was_written(small, found, tmp_path):
     assert getattr(again.inversion, name) == getattr(found, name)
   assert again.chosen([1]).names == ('b.png',)
   np.testing.assert_array_equal(again.chosen([1]).inversion.features, found.features[1:])
+
+
+def test_an_inversion_is_the_same_file_whenever_it_is_made(found, tmp_path):
+  later = dataclasses.replace(found, curve=found.curve._replace(seconds=found.curve.seconds + 1))
+  files = [saved(tmp_path / name, x).read_bytes() for name, x in (('a', found), ('b', later))]
+  assert files[0] == files[1]
 
 
 def damaged(path, change):
@@ -192,10 +199,21 @@ def damaged(path, change):
     lambda said, arrays: arrays.update(photographs=arrays['images']),
     lambda said, arrays: arrays.update(rgb=arrays['rgb'].astype(np.complex64)),
     lambda said, arrays: arrays.update(values=arrays['values'][:, :1]),
+    lambda said, arrays: arrays.update(values=np.float32(0)),
+    lambda said, arrays: arrays.update(seconds=np.zeros(())),
+    lambda said, arrays: arrays.update(features=arrays['features'].astype(np.int32)),
+    lambda said, arrays: arrays.update(images=arrays['images'] > 0),
+    lambda said, arrays: arrays.pop('rgb'),
+    lambda said, arrays: arrays.update(rgb=arrays['rgb'][:, :1, :1]),
+    lambda said, arrays: arrays.update(skips0=np.zeros((2, 2, 2, 2), np.float32)),
+    lambda said, arrays: arrays.update(labels=np.zeros((2, 0), np.float32)),
+    lambda said, arrays: arrays.update(matrices=0 * arrays['matrices']),
+    lambda said, arrays: arrays.update(matrices=1e20 * arrays['matrices']),
+    lambda said, arrays: arrays.update(matrices=arrays['matrices'] + [[0, 1, 0], [1, 0, 0]]),
   ],
 )
 def test_a_file_that_lies_is_refused(small, found, tmp_path, change):
-  path = damaged(saved(tmp_path / 'latents.npz', found), change)
+  path = damaged(saved(tmp_path / 'latents.npz', found, curve=True), change)
   with pytest.raises(InputError, match='latents='):
     load_inverted(path, small)
 
@@ -252,6 +270,17 @@ def test_an_encoder_that_lies_is_refused(small, tmp_path, change):
     ({'regulariser': float('nan')}, 'regulariser'),
     ({'regulariser': -1}, 'regulariser'),
     ({'evaluations': 0}, 'evaluations'),
+    ({'evaluations': 2.5}, 'whole number'),
+    ({'regulariser': 1e39}, 'regulariser'),
+    ({'tolerance': 'x'}, 'tolerance'),
+    ({'batch': 1.5}, 'whole number'),
+    ({'encoder': 'encoder.npz'}, 'no encoder'),
+    ({'loss': lambda images, photographs: (images - photographs).mean()}, 'loss=<lambda>: of 2 pictures'),
+    ({'loss': lambda images, photographs: (images - photographs)[:, 0, 0]}, 'loss'),
+    ({'loss': lambda images, photographs: 'near'}, 'loss'),
+    ({'loss': lambda images, photographs: float(images.sum())}, 'cannot be traced'),
+    ({'loss': lambda images: images}, 'cannot be traced'),
+    ({'loss': 'squares'}, 'cannot be traced'),
     ({'tolerance': True}, 'tolerance'),
     ({'batch': 0}, 'batch'),
     ({'labels': [1]}, 'labels'),
@@ -270,6 +299,11 @@ def test_what_does_not_fit_is_said(small, options, said):
     np.zeros((0, 8, 8, 3)),
     np.full((1, 8, 8, 3), 2.0),
     np.full((1, 8, 8, 3), np.nan),
+    [[1, 2], [3]],
+    np.zeros((1, 8, 8, 3), bool),
+    np.zeros((1, 8, 8, 3), complex),
+    np.full((1, 8, 8, 3), 200),
+    None,
   ],
 )
 def test_images_of_another_kind_are_refused(small, images):
