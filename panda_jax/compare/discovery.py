@@ -12,8 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.files.records import read_json, write_json
 from panda_jax.runtime import signals
@@ -189,6 +187,7 @@ def task_of(config: dict, root: Path, generator=None):
 
   from panda_jax.compare.methods import Task
   from panda_jax.generators import load_generator
+  from panda_jax.generators.protocol import image_shape
   from panda_jax.generators.source import weights_digest
   from panda_jax.generators.structure import Compiled
   from panda_jax.regions.metrics import region_mask
@@ -197,22 +196,9 @@ def task_of(config: dict, root: Path, generator=None):
   plain = generator.generator if isinstance(generator, Compiled) else generator
   generator = Compiled(plain) if isinstance(plain, nnx.Module) else plain
   digest = weights_digest(plain).hexdigest()
-  size = image_size(generator)
+  size = image_shape(generator)[:2]
   masks = {name: region_mask(box, size) for name, box in config['regions'].items()}
   return Task(generator, config, masks, root), digest
-
-
-def image_size(generator) -> tuple[int, int]:
-  """(h, w) of a generator's images."""
-  known = getattr(generator, 'image_size', None)
-  if known is not None:
-    return known
-  import jax
-
-  classes = getattr(generator, 'num_classes', 0)
-  labels = np.zeros(1, np.int32) if classes else None
-  z = np.zeros((1, generator.z_dim), np.float32)
-  return jax.eval_shape(lambda z: generator(generator.map(z, labels)), z).shape[1:3]
 
 
 def discover_apart(config: dict, root: Path, method: str, caught: Sequence[int]) -> None:

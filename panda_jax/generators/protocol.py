@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jax.typing import ArrayLike
 
 from panda_jax.runtime.compatibility import register_dataclass
@@ -110,3 +111,13 @@ class Mapped(Generator, Protocol):
 
   def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> Latents:
     """w to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
+
+
+def image_shape(generator: Any) -> tuple[int, int, int]:
+  """(h, w, channels) of a generator's images."""
+  size, channels = getattr(generator, 'image_size', None), getattr(generator, 'image_channels', None)
+  if size is not None and channels is not None:
+    return (*size, channels)
+  labels = np.zeros(1, np.int32) if generator.num_classes else None
+  z = np.zeros((1, generator.z_dim), np.float32)
+  return jax.eval_shape(lambda z: generator(generator.map(z, labels)), z).shape[1:]

@@ -18,13 +18,13 @@ from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import checked_array, npz_bytes, read_npz
 from panda_jax.files.records import parsed_json
 from panda_jax.generators.base import checked_layer
-from panda_jax.generators.protocol import driving
+from panda_jax.generators.protocol import driving, image_shape
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import space_of
 from panda_jax.generators.structure import plain
 from panda_jax.inversion.invert import SPACES, Curve, Inversion
 from panda_jax.inversion.minimiser import REASONS
-from panda_jax.inversion.photographs import in_channels, read_photograph
+from panda_jax.inversion.photographs import in_channels, read_photograph, read_profile
 from panda_jax.inversion.placement import Placement, checked_placement
 
 LATENTS, PHOTOGRAPHS = 'latents.npz', 'photographs'
@@ -86,9 +86,9 @@ class Inverted:
     Raises:
       InputError: its file cannot be read any more, or holds another photograph.
     """
-    if self.folder is None or self.placements is None:
+    path = self._path(i)
+    if path is None or self.placements is None:
       return None
-    path = self.folder / PHOTOGRAPHS / self.names[i]
     try:
       pixels = read_photograph(path)
       crop, known = self.placements[i].crop(pixels), self.inversion.photographs[i]
@@ -98,6 +98,14 @@ class Inverted:
       problem = f'{PHOTOGRAPHS}/{self.names[i]} in it: {error.problem}'
       raise InputError('latents', self.folder, problem, 'put the photograph back, or invert again') from error
     return pixels
+
+  def profile(self, i: int) -> bytes | None:
+    """The colour profile of the whole photograph; None where there is none, or no file of it."""
+    path = self._path(i)
+    return None if path is None else read_profile(path)
+
+  def _path(self, i: int) -> Path | None:
+    return None if self.folder is None else self.folder / PHOTOGRAPHS / self.names[i]
 
 
 def save_inverted(path: str | os.PathLike, inverted: Inverted, curve: bool = False) -> None:
@@ -177,7 +185,8 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
     ValueError: something does not fit.
   """
   N, names = len(said['names']), said['names']
-  picture = (N, *module.image_size, module.image_channels)
+  shape = image_shape(module)
+  picture = (N, *shape)
   wanted = {'photographs': picture, 'images': picture, 'matrices': (N, 2, 3), 'labels': (N, module.num_classes)}
   if said['layer'] is not None:
     C, H, W = module.layers[checked_layer(said['layer'], module.layers)]
@@ -221,7 +230,7 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
     _check_state(found, module)
   placements = None
   if 'matrices' in data:
-    placements = tuple(checked_placement(matrix, tuple(module.image_size)) for matrix in data['matrices'])
+    placements = tuple(checked_placement(matrix, shape[:2]) for matrix in data['matrices'])
   return Inverted(found, tuple(names), placements, path.parent)
 
 

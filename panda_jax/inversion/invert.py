@@ -20,7 +20,7 @@ from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import checked_layer
-from panda_jax.generators.protocol import Held, State
+from panda_jax.generators.protocol import Generator, Held, State, image_shape
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import latents_of
@@ -140,7 +140,7 @@ def psnr(images: np.ndarray, photographs: np.ndarray) -> np.ndarray:
   return 10 * np.log10(4 / np.maximum(errors, 1e-12))
 
 
-def as_photographs(images: np.ndarray, generator: Any) -> np.ndarray:
+def as_photographs(images: np.ndarray, picture: tuple[int, int, int]) -> np.ndarray:
   """Photographs (N, h, w, channels) float32 from -1 to 1, from uint8 or such numbers.
 
   Raises:
@@ -150,9 +150,9 @@ def as_photographs(images: np.ndarray, generator: Any) -> np.ndarray:
     array = np.asarray(images)
   except ValueError:  # lists of different lengths
     array = np.zeros(())
-  h, w = generator.image_size
-  wanted = f'(N, {h}, {w}, {generator.image_channels}), uint8 or from -1 to 1'
-  if array.ndim != 4 or array.shape[1:] != (h, w, generator.image_channels) or not len(array):
+  h, w, channels = picture
+  wanted = f'(N, {h}, {w}, {channels}), uint8 or from -1 to 1'
+  if array.ndim != 4 or array.shape[1:] != picture or not len(array):
     text = 'x'.join(map(str, array.shape)) or 'scalar'
     raise InputError('images', f'shape {text}', 'they are no photographs of this size', f'give {wanted}')
   if array.dtype == np.uint8:
@@ -166,7 +166,7 @@ class Inverter:
   """Inverts photographs, with what it knows of a generator and what it compiled kept from call to call.
 
   Args:
-    generator: an NNX generator of one of our families, plain or `Compiled`.
+    generator: see the protocol; plain or `Compiled`. JAX must be able to differentiate it.
     space: 'z' or 'w', 'wplus', 'features'. By default features where a layer is given, else w+, or z where there is
       no mapping network.
     layer: where features are free.
@@ -199,8 +199,9 @@ class Inverter:
     batch: int | None = None,
   ):
     self.generator = module = plain(generator)
-    if not isinstance(module, nnx.Module):
-      raise InputError('generator', type(module).__name__, 'its gradients are not known', 'give one of our families')
+    if not isinstance(module, Generator):
+      raise InputError('generator', type(module).__name__, 'it is no generator', 'see panda_jax.generators.protocol')
+    self.picture = image_shape(module)
     self.mapped = is_mapped(module)
     self.space = _checked_space(space, layer, self.mapped)
     self.layer = checked_layer(layer, module.layers) if self.space == 'features' else None
@@ -210,17 +211,16 @@ class Inverter:
     self.regulariser = _checked_number('regulariser', regulariser, 0)
     self.evaluations = _checked_count('evaluations', evaluations)
     self.tolerance = _checked_number('tolerance', tolerance, 0)
-    pixels = math.prod(module.image_size)
-    most = max(1, min(BATCH_PIXELS // pixels, MOST_AT_ONCE))
+    most = max(1, min(BATCH_PIXELS // math.prod(self.picture[:2]), MOST_AT_ONCE))
     self.batch = most if batch is None else _checked_count('batch', batch)
-    _check_loss(loss, (*module.image_size, module.image_channels))
+    _check_loss(loss, self.picture)
     self.where = coordinates(module)
     self.encoder = encoder
     if encoder is not None:
       if not isinstance(encoder, Encoder):
         raise InputError('encoder', type(encoder).__name__, 'it is no encoder', 'give what load_encoder returns')
       wanted = (self.where.rows, self.where.mean.shape[0]) if self.mapped else (module.z_dim,)
-      if (encoder.options.output, encoder.options.channels) != (wanted, module.image_channels):
+      if (encoder.options.output, encoder.options.channels) != (wanted, self.picture[-1]):
         raise InputError('encoder', 'given', 'it is of another generator', 'train one for this generator')
     self.weights = weights_digest(module).hexdigest()
     self._structure, self._arrays = split(module)
@@ -245,7 +245,7 @@ class Inverter:
       InputError: images or labels do not fit the generator.
       NonFiniteError: the error of a photograph is not finite.
     """
-    photographs = as_photographs(images, self.generator)
+    photographs = as_photographs(images, self.picture)
     N = len(photographs)
     rows = None if labels is None else class_rows(self.generator, labels, N)
     size = min(self.batch, N)

@@ -15,6 +15,7 @@ from panda_jax.errors import InputError, refusal
 from panda_jax.files.access import read_bytes
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif')
+FORMATS = 'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'
 LARGEST_FILE = 256 << 20  # bytes
 MOST_PIXELS = 1 << 27  # some 134 megapixels, 400 MB
 REMEDY = 'give a JPEG, PNG, WebP, BMP or TIFF file'
@@ -43,7 +44,7 @@ def decoded(content: bytes, name: str) -> np.ndarray:
   try:
     with (
       _quiet(content.startswith(TIFF)),
-      Image.open(io.BytesIO(content), formats=('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF')) as image,
+      Image.open(io.BytesIO(content), formats=FORMATS) as image,
     ):
       if image.width * image.height > MOST_PIXELS:
         raise Image.DecompressionBombError
@@ -60,6 +61,23 @@ def decoded(content: bytes, name: str) -> np.ndarray:
     said = ' '.join(str(error).split())[:80]
     problem = 'it is no photograph' if 'cannot identify' in said else f'it is damaged ({said})'
     raise InputError('images', name, problem, REMEDY) from error
+
+
+def read_profile(path: str | os.PathLike) -> bytes | None:
+  """The colour profile (ICC) in a file, by which numbers of RGB are colours; None where it has none, or of others.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  from PIL import Image
+
+  content = read_bytes(path, 'images', REMEDY, LARGEST_FILE)
+  try:
+    with _quiet(content.startswith(TIFF)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+      profile = image.info.get('icc_profile')
+  except Exception:  # Pillow raises what its decoders raise; `decoded` tells it
+    return None
+  return profile if isinstance(profile, bytes) and profile[16:20] == b'RGB ' else None
 
 
 @contextlib.contextmanager

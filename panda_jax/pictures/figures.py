@@ -365,17 +365,17 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
   return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-def save_pixels(path: str | os.PathLike, pixels: np.ndarray) -> None:
-  """Pixels (H, W, 3) uint8 as a PNG, whole or not at all."""
+def save_pixels(path: str | os.PathLike, pixels: np.ndarray, profile: bytes | None = None) -> None:
+  """Pixels (H, W, 3) uint8 as a PNG, whole or not at all; `profile` (ICC) says which colours they are."""
   from PIL import Image
 
-  save_picture(path, Image.fromarray(pixels))
+  save_picture(path, Image.fromarray(pixels), profile)
 
 
-def save_picture(path: str | os.PathLike, picture) -> None:
+def save_picture(path: str | os.PathLike, picture, profile: bytes | None = None) -> None:
   """A PIL image as a PNG, whole or not at all."""
   buffer = io.BytesIO()
-  picture.save(buffer, format='PNG', dpi=(DPI, DPI))
+  picture.save(buffer, format='PNG', dpi=(DPI, DPI), icc_profile=profile)
   write_atomically(path, buffer.getvalue())
 
 

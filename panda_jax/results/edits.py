@@ -272,14 +272,14 @@ class Composition:
     each = edited.reshape(len(original), E, -1, *original.shape[1:])
     made = np.empty_like(each)
     for i, crop in enumerate(crops):
-      whole = self._photographs.photograph(first + i)
+      whole, profile = self._photographs.photograph(first + i), self._photographs.profile(first + i)
       for e, edit in enumerate(self._edits.values()):
         weight = self._weight(edit, first + i, original.shape[1:3])
         made[i, e] = composed(crop, original[i], each[i, e], weight)
         for k in range(each.shape[2]) if whole is not None else ():
           name = '-'.join([self._stems[first + i], *self._numbers(e, k, each.shape)])
           placed = self._photographs.placements[first + i].added(whole, each[i, e, k] - original[i], weight)
-          save_pixels(out / PHOTOGRAPHS / f'{name}.png', placed)
+          save_pixels(out / PHOTOGRAPHS / f'{name}.png', placed, profile)
     return crops, made.reshape(shape)
 
   def _weight(self, edit: AnyEdit, i: int, size: tuple[int, int]) -> np.ndarray:

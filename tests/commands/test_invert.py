@@ -23,6 +23,7 @@ from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call, run
 
 LAYER, QUICK = 2, ('--evaluations=6',)
+PROFILE = bytes(16) + b'RGB ' + bytes(108)  # the head of one
 
 
 @pytest.fixture(scope='module')
@@ -50,7 +51,7 @@ def photographs(folder):
   rng = np.random.default_rng(0)
   for name, size in (('a.png', (60, 40)), ('b.jpg', (32, 32)), ('c.png', (48, 64))):
     noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
-    noise.resize(size, Image.Resampling.BICUBIC).save(path / name)
+    noise.resize(size, Image.Resampling.BICUBIC).save(path / name, icc_profile=PROFILE if name == 'b.jpg' else None)
   (path / 'broken.jpg').write_bytes(b'%PDF-1.4')
   shutil.copy(path / 'a.png', path / '\udcff.png')  # a name that is no text
   return path
@@ -100,6 +101,8 @@ def test_edits_leave_the_photograph_alone_outside_of_them(edited, inverted, work
     stem = name.split('.')[0]
     strengths = [np.asarray(Image.open(edited / 'photographs' / f'{stem}-{k}.png')) for k in range(3)]
     np.testing.assert_array_equal(strengths[1], whole)
+    with Image.open(edited / 'photographs' / f'{stem}-0.png') as picture:
+      assert picture.info.get('icc_profile') == (PROFILE if name == 'b.jpg' else None)
     moved = (strengths[0] != whole).any(axis=2)
     assert 0 < moved.mean() < 1
     box = found.placements[i].corners()

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -13,7 +14,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.factors import Factors
 from panda_jax.files.arrays import npz_bytes
 from panda_jax.generators import registry
-from panda_jax.generators.protocol import Held
+from panda_jax.generators.protocol import Held, State
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
 from panda_jax.inversion.coordinates import coordinates
@@ -328,6 +329,45 @@ def test_a_user_gives_the_loss(small, found):
     )
   ]
   assert apart[0] < apart[1]
+
+
+class Plain:
+  """Somebody's own generator: a matrix, and no module."""
+
+  z_dim, num_classes, layers = 4, 0, {1: (2, 4, 4)}
+
+  def __init__(self):
+    rng = np.random.default_rng(0)
+    self.first, self.second = rng.normal(size=(4, 32)) / 3, rng.normal(size=(2, 3)) / 3
+
+  def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
+    return jnp.asarray(z)
+
+  def run_to(self, latents, layer, noise='const'):
+    return State((latents @ self.first).reshape(-1, 4, 4, 2))
+
+  def run_from(self, latents, state, layer, noise='const', drop_rgb=False):
+    return jnp.tanh(state.features @ self.second)
+
+  def __call__(self, latents, noise='const'):
+    return self.run_from(latents, self.run_to(latents, 1), 1)
+
+  def sample(self, key, n):
+    return jax.random.normal(key, (n, 4)), None
+
+
+@pytest.mark.parametrize('layer', [None, 1])
+def test_a_generator_of_a_user_is_inverted(layer):
+  generator = Plain()
+  images = pictures(generator, (500, 501))
+  back = invert(generator, images, layer=layer)
+  assert back.space == ('features' if layer else 'z')
+  assert np.abs(back.images - back.photographs).max() <= 1.5 * LEVEL  # of rounding
+
+
+def test_what_is_no_generator_is_said():
+  with pytest.raises(InputError, match='generator=dict: it is no generator'):
+    invert({}, np.zeros((1, 4, 4, 3)))
 
 
 def test_some_of_an_inversion(found):

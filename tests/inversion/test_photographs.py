@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from panda_jax.errors import InputError
-from panda_jax.inversion.photographs import checked_name, decoded, listed, read_photograph
+from panda_jax.inversion.photographs import checked_name, decoded, listed, read_photograph, read_profile
 
 
 def content(image, form='PNG', **options):
@@ -143,3 +143,13 @@ def test_names_that_nothing_can_be_called_after_are_refused(name):
 def test_any_other_name_will_do():
   for name in ('$x^{$.png', 'a\nb.png', '\U0001f600.png', 'n' * 196 + '.png'):
     assert checked_name(Path('folder') / name) == name
+
+
+@pytest.mark.parametrize(('space', 'kept'), [(b'RGB ', True), (b'CMYK', False), (b'GRAY', False)])
+def test_the_colour_profile_of_rgb_is_kept(space, kept, tmp_path):
+  profile = bytes(16) + space + bytes(108)
+  for name in ('a.jpg', 'a.png', 'a.tif', 'a.webp'):
+    Image.fromarray(pixels()).save(tmp_path / name, icc_profile=profile)
+    assert read_profile(tmp_path / name) == (profile if kept else None)
+  (tmp_path / 'a.pdf').write_bytes(b'%PDF')
+  assert read_profile(tmp_path / 'a.pdf') is None
