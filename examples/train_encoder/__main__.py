@@ -22,6 +22,7 @@ from flax import nnx
 
 from panda_jax.commands import parser
 from panda_jax.errors import InputError, Interrupted, NonFiniteError
+from panda_jax.files.access import check_writable
 from panda_jax.generators.disk import folder_of, load_generator
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.structure import split
@@ -129,6 +130,7 @@ def run(options: flags.FlagValues) -> Path:
   """Trains and writes; the path of the file."""
   generator = load_generator(options.generator)
   out = Path(options.out) if options.out else folder_of(options.generator) / FILE
+  check_writable(out, 'out')
   count = max(1, options.images // options.batch) * options.batch
   with Progress(count) as progress:
     encoder, _ = train(generator, options.images, options.batch, options.seed, progress.samples_done)

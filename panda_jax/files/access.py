@@ -4,8 +4,10 @@ Nothing that is read is trusted: only regular files are opened, and sizes are bo
 """
 
 import contextlib
+import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,6 +64,18 @@ def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int
   if len(content) > largest:
     raise InputError(argument, path, f'it is larger than {largest >> 20} MB', remedy)
   return content
+
+
+def check_writable(path: str | os.PathLike, argument: str = 'workdir') -> None:
+  """Raises InputError where no file can be written, before work that ends with writing it."""
+  path = Path(path)
+  try:
+    if path.is_dir():
+      raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+  except OSError as error:
+    raise refusal(argument, path.parent, f'{path.name} could not be written', error) from error
 
 
 def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'workdir') -> None:

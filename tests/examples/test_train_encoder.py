@@ -30,3 +30,11 @@ def test_mistakes_are_one_sentence(capsys):
   for words, said in (([], '--generator'), (['--generator=gone'], 'gone'), (['--image=3'], 'image')):
     assert program.main(['train', *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('out', ['gone/encoder.npz', '.'])
+def test_where_nothing_can_be_written_is_said_before_anything_is_trained(out, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(program, 'train', None)
+  save_generator(made('progan'), tmp_path / 'network')
+  assert program.main(['train', f'--generator={tmp_path / "network"}', f'--out={tmp_path / out}']) == 2
+  assert 'could not be written' in capsys.readouterr().err
