@@ -190,8 +190,11 @@ def _write(
   noise = samples.noise or options.noise
   editor = Editor(opened.needed_generator(), opened.layer, noise, options.drop_rgb, options.batch)
   composition = None
-  if samples.photographs is not None and options.compose == 'difference':
-    composition = Composition(samples.photographs, edits, opened.factors.grid, opened.margin)
+  inverted = samples.photographs
+  if inverted is not None and inverted.folder is not None and inverted.folder.resolve() == out.resolve():
+    raise InputError('out', out, 'the inversion itself is in it', 'choose another folder')
+  if inverted is not None and options.compose == 'difference':
+    composition = Composition(inverted, edits, opened.factors.grid, opened.margin)
   latents, names = samples.latents(opened), samples.names()
   settings = {
     'factors': opened.digest_factors,

@@ -260,6 +260,12 @@ def test_composition_is_of_photographs(workdir, tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
+def test_edits_are_not_mixed_with_the_photographs_they_are_of(inverted, workdir):
+  said = run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, f'--out={inverted}', '--overwrite')
+  assert 'the inversion itself is in it' in said.stderr
+  assert len([*(inverted / 'photographs').iterdir()]) == 3
+
+
 def test_photographs_are_not_truncated(inverted, folder, tmp_path):
   given = (f'--generator={folder}', f'--latents={inverted}', f'--out={tmp_path / "out"}')
   for flag in ('--truncation=0.5', '--truncation_layers=2'):
