@@ -8,6 +8,7 @@ comes back may have been made up by anybody: `from_json` takes nothing but what 
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,11 +35,18 @@ class Choice:
     seeds: of the samples, one to `MOST_SEEDS`.
     terms: edits that are added up; the last one is what the controls act on. One without part and mask does nothing.
     refined: take parts that are refined for each sample.
+    photograph: the key of one that is shown in place of the samples.
   """
 
   seeds: tuple[int, ...] = (0,)
   terms: tuple[Spec, ...] = (Spec(appearance=0),)
   refined: bool = False
+  photograph: str | None = None
+
+  @property
+  def samples(self) -> tuple[int, ...] | tuple[str]:
+    """Keys of what is shown."""
+    return (self.photograph,) if self.photograph else self.seeds
 
   @property
   def current(self) -> Spec:
@@ -54,7 +62,8 @@ class Choice:
     return dataclasses.replace(self, terms=(*self.terms[:-1], dataclasses.replace(self.current, **changes)))
 
   def to_json(self) -> dict[str, Any]:
-    return {'seeds': list(self.seeds), 'terms': [term.to_json() for term in self.terms], 'refined': self.refined}
+    values = {'seeds': list(self.seeds), 'terms': [term.to_json() for term in self.terms], 'refined': self.refined}
+    return values | ({'photograph': self.photograph} if self.photograph else {})
 
   @classmethod
   def from_json(cls, values: Any) -> 'Choice':
@@ -63,10 +72,12 @@ class Choice:
     Raises:
       InputError: it is no such dict.
     """
-    seeds, terms, refined = fields(values, 'seeds', 'terms', 'refined')
+    photograph = ('photograph',) if isinstance(values, dict) and 'photograph' in values else ()
+    seeds, terms, refined, *photograph = fields(values, 'seeds', 'terms', 'refined', *photograph)
     if not isinstance(seeds, list) or not isinstance(terms, list) or not 1 <= len(terms) <= MOST_TERMS:
       raise InputError('session', 'seeds and terms', 'they are no lists, or too long', REMEDY)
-    return cls(checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), yes_or_no(refined))
+    shown = checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), yes_or_no(refined)
+    return cls(*shown, *map(checked_key, photograph))
 
   def check(self, offered: 'Offered') -> None:
     """Raises InputError unless each term is one that the page makes of what a fit offers."""
@@ -149,6 +160,17 @@ def yes_or_no(value: Any) -> bool:
   return value
 
 
+def checked_key(value: Any) -> str:
+  """What may be the key of a photograph.
+
+  Raises:
+    InputError: it cannot be one.
+  """
+  if not isinstance(value, str) or not re.fullmatch(r'[\w-]{1,64}', value, re.ASCII):
+    raise InputError('session', type(value).__name__, 'it is no key of a photograph', REMEDY)
+  return value
+
+
 def checked_seeds(seeds) -> tuple[int, ...]:
   """Seeds of pictures to show.
 
@@ -187,7 +209,11 @@ class Session:
     return Session(self.past[-1], self.past[:-1]) if self.past else self
 
   def with_seeds(self, seeds: tuple[int, ...]) -> 'Session':
-    return self.changed(dataclasses.replace(self.now, seeds=checked_seeds(seeds)))
+    return self.changed(dataclasses.replace(self.now, seeds=checked_seeds(seeds), photograph=None))
+
+  def with_photograph(self, key: str) -> 'Session':
+    """A photograph in place of the samples."""
+    return self.changed(dataclasses.replace(self.now, photograph=key))
 
   def with_part(self, part: int) -> 'Session':
     return self.changed(self.now.at(part=(part,), mask=None))

@@ -1,13 +1,17 @@
 """What each control of the explorer does to a session, and what is shown of one; Gradio is not needed for it."""
 
-import base64
 import dataclasses
 import math
+from collections.abc import Generator
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from panda_jax.app import panels
 from panda_jax.app.choices import LARGEST_NUMBER, MOST_SEEDS, Choice, Session, checked_choice, placed
 from panda_jax.app.engine import Engine
+from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.errors import InputError
 from panda_jax.generators.seeds import parsed_numbers
 from panda_jax.pictures.strips import strength
@@ -89,18 +93,18 @@ class Controls:
   def picked(self, session: Session, data: Any) -> Session:
     data = data if isinstance(data, dict) else {}
     place = point_of([data.get('x'), data.get('y')])
-    found = panels.tile_at(*place, len(session.now.seeds))
+    found = panels.tile_at(*place, len(session.now.samples))
     if found is None:
       raise InputError('click', None, 'there is no picture there', 'click on one')
     i, x, y = found
-    refined_of = session.now.seeds[i] if session.now.refined else None
+    refined_of = session.now.samples[i] if session.now.refined else None
     return self.with_part(session, self.engine.part_at(x, y, refined_of))
 
   def with_part(self, session: Session, part: Any) -> Session:
     return self._begun_at(session.with_part(checked_choice('part', part, self.engine.parts)), session)
 
   def painted(self, session: Session, data: Any) -> Session:
-    found = [panels.tile_at(*point, len(session.now.seeds)) for point in points_of(data)]
+    found = [panels.tile_at(*point, len(session.now.samples)) for point in points_of(data)]
     tile = next((place[0] for place in found if place is not None), None)
     if tile is None:
       raise InputError('mask', '(painted)', 'there is no picture there', 'paint on one')
@@ -111,17 +115,12 @@ class Controls:
 
   def uploaded(self, session: Session, data: Any) -> Session:
     """`data`: name of a file and its content in base 64, None if it is too large."""
-    data = data if isinstance(data, dict) else {}
-    name, content = str(data.get('name', ''))[:80], data.get('content')
-    if content is None or len(content := str(content)) > LARGEST_UPLOAD * 4 // 3 + 4:
-      problem = f'the file is larger than {LARGEST_UPLOAD >> 20} MB'
-      raise InputError('mask', name, problem, 'give a PNG of the size of the picture')
+    name = str(data.get('name', '') if isinstance(data, dict) else '')[:80]
+    content = received(data, name, LARGEST_UPLOAD, 'mask', 'give a PNG of the size of the picture')
     try:
-      mask = self.engine.read_mask(base64.b64decode(content, validate=True))
+      mask = self.engine.read_mask(content)
     except InputError as error:  # by the name that the sender knows
       raise InputError('mask', name, error.problem, error.remedy) from error
-    except ValueError as error:  # no base 64
-      raise InputError('mask', name, 'it did not arrive whole', 'send it again') from error
     return self._begun_at(session.with_mask(mask), session)
 
   def _begun_at(self, session: Session, before: Session) -> Session:
@@ -168,6 +167,8 @@ class Controls:
 
   def next_seeds(self, session: Session, by: int) -> Session:
     seeds = session.now.seeds
+    if session.now.photograph:
+      return session.with_seeds(seeds)
     return session.with_seeds(tuple((t + by * len(seeds)) % self.engine.most_seeds for t in seeds))
 
   def refined(self, session: Session, on: Any) -> tuple[Session, str]:
@@ -183,6 +184,66 @@ class Controls:
 
   def undone(self, session: Session) -> tuple[Session, str]:
     return session.undone(), '' if session.past else 'There is nothing to undo.'
+
+  # Photographs. What is marked on one stands in the page's fields for points and box; `key` is that of the upload.
+
+  def taken(self, data: Any) -> str:
+    """The key of a photograph that the page sent."""
+    upload = upload_of(data)
+    return self.engine.photographs.shelf.put(upload, len(upload.content) + upload.shown.nbytes)
+
+  def marked(self, key: Any, points: Any, data: Any) -> str:
+    """The points with the one that was clicked."""
+    data = data if isinstance(data, dict) else {}
+    place = point_of([data.get('x'), data.get('y')])
+    return self.engine.photographs.marked(self.engine.photographs.upload(key), points, *place)
+
+  def boxed(self, key: Any, data: Any) -> str:
+    """The box that was dragged."""
+    ends = data.get('points') if isinstance(data, dict) else None
+    if not isinstance(ends, list) or len(ends) != 2:
+      raise InputError('box', '(dragged)', 'it is no box', 'drag again')
+    return self.engine.photographs.box(self.engine.photographs.upload(key), [point_of(end) for end in ends])
+
+  def marks(self, key: Any, points: Any, box: Any) -> tuple[str, str, str]:
+    """HTML of the photograph with what is marked; what to say of it, and of which kind that is."""
+    photographs = self.engine.photographs
+    upload, marks = photographs.upload(key), marks_of(points)
+    said, kind, corners = photographs.hint(points, box), 'note', None
+    try:
+      corners = photographs.placement(upload.size, points, box).corners()
+    except InputError as error:
+      if len(marks) != 1 or typed_numbers(box):  # the second is still to come
+        said, kind = sentence(error), 'error'
+    (H, W), (h, w) = upload.size, upload.shown.shape[:2]
+    scale = np.array([w / W, h / H])
+    marks = [tuple(mark * scale) for mark in np.array(marks).reshape(-1, 2)]
+    corners = None if corners is None else corners * scale
+    aspect = self.engine.size[1] / self.engine.size[0]
+    caption = f'{upload.name}, {W}x{H} pixels'
+    return panels.marks_panel(upload.shown, marks, corners, aspect, caption), said, kind
+
+  def inverting(
+    self, session: Session, key: Any, points: Any, box: Any
+  ) -> Generator[str, None, tuple[Session, str, str]]:
+    """Says how far the inversion is; then the session with it, what is said of it, and HTML of it."""
+    photographs = self.engine.photographs
+    made = yield from progress(lambda said: photographs.inverted(key, points, box, said))
+    held = photographs.held(made)
+    found = held.inversion
+    near = float(found.psnr[0]), held.seconds
+    panel = panels.inverted_panel(found.photographs[0], found.images[0], *near, held.command)
+    after = session.with_photograph(made)
+    return after, f'Inverted: {panels.told_of(*near)}. {hint(after.now)}', panel
+
+  def download(self, session: Session) -> tuple[str, str]:
+    """The key and the name of a PNG of the whole photograph, edited."""
+    whole = self.engine.whole(session.now)
+    if whole is None:
+      raise InputError('photograph', None, 'what is shown is not one photograph', 'give one first')
+    (name,) = self.engine.names(session.now.samples)
+    found = Download(f'{Path(name).stem}-edited.png', panels.png_bytes(whole))
+    return self.engine.photographs.shelf.put(found, len(found.content)), found.name
 
   # What is shown of a session.
 
@@ -204,17 +265,17 @@ class Controls:
   def pictures(self, session: Session) -> tuple[str, str]:
     """HTML of edited and difference."""
     choice = session.now
-    original, edited = self.engine.originals(choice.seeds), self.engine.edited(choice)
+    original, edited = self.engine.originals(choice.samples), self.engine.edited(choice)
     return panels.edited_panel(edited, self.words(choice)), panels.difference_panel(original, edited)
 
   def original(self, session: Session, mode: str) -> str:
     """HTML of the originals with the outline."""
     choice, engine = session.now, self.engine
     return panels.original_panel(
-      engine.originals(choice.seeds),
+      engine.originals(choice.samples),
       engine.regions(choice),
       engine.margin,
-      choice.seeds,
+      ', '.join(engine.names(choice.samples)) if choice.photograph else f'seeds {", ".join(map(str, choice.seeds))}',
       self.where(choice),
       'paint' if mode == PAINT else 'pick',
     )

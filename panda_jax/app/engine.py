@@ -10,11 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
 
 from panda_jax.app.choices import Choice, placed
+from panda_jax.app.photographs import NOISE, Held, Photographs
+from panda_jax.app.shelf import Shelf
 from panda_jax.editing import masks
 from panda_jax.editing.composition import composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
@@ -45,7 +48,11 @@ def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
   return {name: entry for name, entry in read_zoo(path).items() if entry.factors == opened.digest_factors}
 
 
+Key = int | str  # a seed or the number of a sample in a file; or of a photograph
+
+
 class _Sample(NamedTuple):
+  editor: Editor
   latents: Any
   state: Any  # at the layer
   original: np.ndarray  # (h, w, channels), what is shown unedited
@@ -53,30 +60,36 @@ class _Sample(NamedTuple):
 
 
 class Engine:
-  """One for all users of a fit: it keeps nothing but what follows from a seed, and one compiled `Editor`.
+  """One for all users of a fit: it keeps nothing but what follows from a seed, one compiled `Editor` for each kind of
+  noise, and for a while the photographs that it is given.
 
   Samples are resumed one at a time, so that any number of seeds, and any edit of up to four terms, is one program.
+  A sample is named by its seed, or by the key of a photograph.
 
   Args:
     opened: a fit with a generator.
     samples: what the seeds of a choice are: seeds, with these labels if any, or numbers of samples in a file.
+    shelf: where photographs are held; its own if left out.
 
   Raises:
     InputError: it has none, no part is alive, or the samples do not fit.
   """
 
-  def __init__(self, opened: FinishedFit, samples: Samples | None = None):
+  def __init__(self, opened: FinishedFit, samples: Samples | None = None, shelf: Shelf | None = None):
     self.opened, self.factors, self.samples = opened, opened.factors, samples or Samples()
     given = self.samples.given
     self.first_seed, self.most_seeds = (opened.seed, 2**32) if given is None else (0, len(given.array))
     (self.samples if given else self.samples.chosen(opened, [self.first_seed])).latents(opened)  # they fit
-    self.editor = Editor(opened.needed_generator(), opened.layer, self.samples.noise or 'const')
+    self._editors: dict[str, Editor] = {}
+    self.editor = self._editor(self.samples.noise)
+    self.photographs = Photographs(opened, shelf or Shelf(), self.samples.labels if given is None else None)
     self.size, self.margin = opened.image_size(), opened.margin
     self.parts, self.appearances = self.factors.live_parts, self.factors.live_appearances
     if not self.parts or not self.appearances:
       raise InputError('workdir', opened.folder, 'its fit has no live part or appearance', 'fit again')
     self._relative = relative(self.factors.part_maps())  # (R_S, H, W)
     self._samples: OrderedDict[Hashable, _Sample] = OrderedDict()
+    self._photographed: WeakKeyDictionary[Held, _Sample] = WeakKeyDictionary()
     self._refined: OrderedDict[Hashable, np.ndarray] = OrderedDict()
     self._statistics: np.ndarray | None = None
     self._lengths: np.ndarray | None = None
@@ -90,36 +103,63 @@ class Engine:
     store.move_to_end(key)
     return store[key]
 
-  def _sample(self, seed: int) -> _Sample:
-    def make():
-      chosen = self.samples.chosen(self.opened, [seed])
-      latents = chosen.latents(self.opened)
-      state = self.editor.state(latents)
-      nothing = Spec((self.parts[0],), self.appearances[0], 0.0).edit(self.factors)
-      made = np.asarray(self.editor.resumed(latents, state, nothing)[0], np.float32)
-      if chosen.photographs is None:
-        return _Sample(latents, state, made)
-      return _Sample(latents, state, chosen.photographs.inversion.photographs[0], made)
+  def _editor(self, noise: str | None) -> Editor:
+    noise = noise or 'const'
+    if noise not in self._editors:
+      self._editors[noise] = Editor(self.opened.needed_generator(), self.opened.layer, noise)
+    return self._editors[noise]
 
-    return self._remembered(self._samples, seed, make)
+  def chosen(self, keys: Sequence[Key]) -> Samples:
+    """The samples of these keys.
 
-  def _parts_of(self, seed: int) -> np.ndarray:
+    Raises:
+      InputError: there are none, or the photograph is no longer held.
+    """
+    if isinstance(keys[0], str):
+      return Samples(given=self.photographs.held(keys[0]))
+    return self.samples.chosen(self.opened, keys)
+
+  def _sample(self, key: Key) -> _Sample:
+    if not isinstance(key, str):
+      return self._remembered(self._samples, key, lambda: self._made(key))
+    held = self.photographs.held(key)
+    if held not in self._photographed:
+      self._photographed[held] = self._made(key)
+    return self._photographed[held]
+
+  def _made(self, key: Key) -> _Sample:
+    chosen = self.chosen([key])
+    editor, latents = self._editor(chosen.noise), chosen.latents(self.opened)
+    state = editor.state(latents)
+    made = np.asarray(editor.resumed(latents, state, self._nothing())[0], np.float32)
+    if chosen.photographs is None:
+      return _Sample(editor, latents, state, made)
+    return _Sample(editor, latents, state, chosen.photographs.inversion.photographs[0], made)
+
+  def _parts_of(self, key: Key) -> np.ndarray:
     """(S, R_S), refined for a sample."""
 
     def make():
-      features = np.asarray(self._sample(seed).state.features, np.float32)
+      features = np.asarray(self._sample(key).state.features, np.float32)
       return refine(features, self.factors, proximal=PROXIMAL).parts[0]
 
-    return self._remembered(self._refined, seed, make)
+    return self._remembered(self._refined, key, make)
 
   def _edit(self, terms: Sequence[Spec], parts: np.ndarray | None) -> AnyEdit:
     edits = [term.edit(self.factors, parts if term.part else None) for term in terms]
     return edits[0] if len(edits) == 1 else compose(edits)
 
-  def originals(self, seeds: Sequence[int]) -> np.ndarray:
+  def originals(self, keys: Sequence[Key]) -> np.ndarray:
     """(N, h, w, channels)."""
     with self._lock:
-      return np.stack([self._sample(seed).original for seed in seeds])
+      return np.stack([self._sample(key).original for key in keys])
+
+  def names(self, keys: Sequence[Key]) -> list[str]:
+    """What samples are called on the page."""
+    shown = self.chosen(keys)
+    if shown.photographs is not None:
+      return list(shown.photographs.names)
+    return [f'{"seed" if shown.given is None else "sample"} {key}' for key in keys]
 
   def edited(self, choice: Choice, alphas: Sequence[float] | None = None) -> np.ndarray:
     """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the current term.
@@ -130,8 +170,8 @@ class Engine:
     versions = [choice] if alphas is None else [choice.at(alpha=float(alpha)) for alpha in alphas]
     rows = []
     with self._lock:
-      for seed in choice.seeds:
-        sample, parts = self._sample(seed), self._parts_of(seed) if choice.refined else None
+      for key in choice.samples:
+        sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
         row = [self._one(sample, version, parts) for version in versions]
         rows.append([_finite(np.asarray(picture, np.float32)) for picture in row])  # by now the device is through
     stacked = np.stack([np.stack(row) for row in rows], axis=1)
@@ -142,20 +182,46 @@ class Engine:
     if not terms:
       return sample.original
     edit = self._edit(terms, parts)
-    picture = self.editor.resumed(sample.latents, sample.state, edit)[0]
+    picture = sample.editor.resumed(sample.latents, sample.state, edit)[0]
     if sample.inverted is None:
       return picture
+    return composed(sample.original, sample.inverted, np.asarray(picture, np.float32), self._weight(edit))
+
+  def _weight(self, edit: AnyEdit) -> np.ndarray:
     mask = np.max([np.abs(term.mask) for term in edit.terms], axis=0)
-    where = weight(mask, self.factors.grid, self.size, self.margin)
-    return composed(sample.original, sample.inverted, np.asarray(picture, np.float32), where)
+    return weight(mask, self.factors.grid, self.size, self.margin)
+
+  def is_photograph(self, choice: Choice) -> bool:
+    """Whether one photograph is shown, so that there is a whole one."""
+    return len(choice.samples) == 1 and self.chosen(choice.samples).photographs is not None
+
+  def whole(self, choice: Choice) -> np.ndarray | None:
+    """The whole photograph (H, W, 3) uint8 of a choice with its edits in it; None where it is not of one photograph.
+
+    Raises:
+      InputError: as of `edited`; its file cannot be read any more.
+    """
+    found = self.chosen(choice.samples).photographs
+    if found is None or found.placements is None or len(found.names) != 1:
+      return None
+    photograph = found.photograph(0)
+    terms = [term for term in choice.complete if np.any(term.alpha)]
+    if photograph is None or not terms:
+      return photograph
+    with self._lock:
+      (key,) = choice.samples
+      sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
+      edit = self._edit(terms, parts)
+      picture = _finite(np.asarray(sample.editor.resumed(sample.latents, sample.state, edit)[0], np.float32))
+    return found.placements[0].added(photograph, picture - sample.inverted, self._weight(edit))
 
   def regions(self, choice: Choice) -> np.ndarray:
     """Where the current term acts, (N, H, W), each divided by its maximum; zeros where it acts nowhere."""
-    N, grid = len(choice.seeds), self.factors.grid
+    N, grid = len(choice.samples), self.factors.grid
     if not placed(choice.current):
       return np.zeros((N, *grid), np.float32)
     with self._lock:
-      own = [self._parts_of(seed) if choice.refined else None for seed in choice.seeds]
+      own = [self._parts_of(key) if choice.refined else None for key in choice.samples]
       found = [np.abs(np.asarray(self._edit([choice.current], parts).mask)) for parts in own]
     return relative(np.stack(found).reshape(N, *grid))
 
@@ -165,16 +231,16 @@ class Engine:
     axes = zip((y, x), self.factors.grid, margin, strict=True)
     return tuple(first + min(n - 2 * first - 1, max(0, int(place * (n - 2 * first)))) for place, n, first in axes)
 
-  def part_at(self, x: float, y: float, seed: int | None = None) -> int:
-    """The part that is strongest at a point of a picture, each divided by its maximum; of a seed, of its refined ones.
+  def part_at(self, x: float, y: float, key: Key | None = None) -> int:
+    """The part that is strongest at a point of a picture, each divided by its maximum; with a key, of its refined ones.
 
     Raises:
       InputError: no part is there.
     """
     maps = self._relative
-    if seed is not None:
+    if key is not None:
       with self._lock:
-        maps = relative(self._parts_of(seed).T.reshape(-1, *self.factors.grid))
+        maps = relative(self._parts_of(key).T.reshape(-1, *self.factors.grid))
     row, column = self.cell(x, y)
     here = maps[:, row, column]
     if here.max() <= 0:
@@ -262,6 +328,20 @@ class Engine:
     first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reach(first.current)
+
+  def prepare(self) -> None:
+    """Compiles what the first photograph needs.
+
+    Raises:
+      InputError: photographs cannot be inverted with this generator.
+    """
+    self.photographs.prepare()
+    with self._lock:
+      editor, latents = self._editor(NOISE), self.opened.latents([self.opened.seed])
+      jax.block_until_ready(editor.resumed(latents, editor.state(latents), self._nothing()))
+
+  def _nothing(self) -> AnyEdit:
+    return Spec((self.parts[0],), self.appearances[0], 0.0).edit(self.factors)
 
 
 def _finite(picture: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine, catalog_of
+from panda_jax.app.shelf import Shelf
 from panda_jax.errors import InputError
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit
@@ -22,6 +23,7 @@ class Fits:
 
   Attributes:
     folders: {name: folder}; a fit is named by its folder, or by the whole path where that is not enough.
+    shelf: with the photographs of all.
 
   Raises:
     InputError: a folder is given twice, or the first fit cannot be explored.
@@ -38,6 +40,7 @@ class Fits:
     self.folders = dict(zip(names, folders, strict=True))
     self._opened = dict(zip(names, opened, strict=True))
     self._controls: dict[str, Controls] = {}
+    self.shelf = Shelf()
     self._lock = threading.Lock()
     self.controls(self.names[0])
 
@@ -55,7 +58,7 @@ class Fits:
       raise InputError('fit', str(name)[:200], 'it is not one of those that this server was started with', 'load again')
     with self._lock:
       if name not in self._controls:
-        self._controls[name] = Controls(Engine(self._opened[name], self._samples))
+        self._controls[name] = Controls(Engine(self._opened[name], self._samples, self.shelf))
       return self._controls[name]
 
   def number(self, name: str) -> int:

@@ -30,7 +30,7 @@ _NAME = r'[\w@+-][\w.@+-]{0,99}'
 ALLOWED = {
   'GET': re.compile(
     rf'/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static)(/{_NAME}){{1,8}}|'
-    rf'/saved/\d{{1,4}}/{_NAME}/{_NAME}|'
+    rf'/saved/\d{{1,4}}/{_NAME}/{_NAME}|/photographs/[\w-]{{1,64}}|'
     rf'{_API}(queue/data|heartbeat/\w{{1,64}}|app_id/?|startup-events|info/?|theme\.css)',
     re.ASCII,
   ),

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-LARGEST = 16 << 20  # bytes: a session and a mask
+LARGEST = 24 << 20  # bytes: a session and a photograph
 MOST_VALUES = 20_000  # a stroke of a brush has some 8000; a value takes far more memory than its characters
 MOST_QUOTES = 500_000  # those in the text of a session among them
 DEEPEST = 4  # lists in lists

@@ -3,6 +3,8 @@
 Whoever imports this module imports Gradio; `server.prepared` comes first.
 """
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ from panda_jax.app.choices import Session
 from panda_jax.app.controls import HINT, LARGEST_UPLOAD, PAINT, PICK, Controls, hint, sentence
 from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
+from panda_jax.app.photographs import LARGEST
 from panda_jax.app.saves import save
 from panda_jax.errors import InputError
 from panda_jax.pictures.strips import ALPHA
@@ -28,6 +31,12 @@ CSS = """
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
 #panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
+.panda-drop { border: 1px dashed var(--border-color-primary); border-radius: 6px; padding: 4px 8px }
+.panda-drop.over { border-color: var(--color-accent) }
+.panda.ma .panda-picture { cursor: crosshair; touch-action: none; width: fit-content; max-width: 100% }
+.panda.ma .panda-picture img { width: auto; max-width: 100%; max-height: 300px }
+.panda-pair { display: flex; gap: 12px } .panda-pair figure { flex: 1 1 0; max-width: 240px }
+#panda-inverted code { font-size: .75rem; overflow-wrap: anywhere }
 /* What is said stays in view wherever the button is; with overflow: hidden around it, it would not. */
 .gradio-container { overflow: clip !important }
 #panda-status { position: sticky; top: 0; bottom: 0; z-index: 99; background: var(--body-background-fill) }
@@ -83,19 +92,86 @@ element.addEventListener('pointerup', ended);
 element.addEventListener('pointercancel', ended);
 """
 
+# Clicks mark; a box of the generator's shape is dragged.
+MARKER = """
+const place = (event, found) => {
+  const r = found.getBoundingClientRect(), within = (v) => Math.min(1, Math.max(0, v));
+  return [within((event.clientX - r.left) / r.width), within((event.clientY - r.top) / r.height)];
+};
+let drag = null;
+element.addEventListener('pointerdown', (event) => {
+  const found = event.target.closest('.panda.ma .panda-picture');
+  if (!found || event.button) return;
+  event.preventDefault();
+  found.setPointerCapture(event.pointerId);
+  const canvas = document.createElement('canvas');
+  canvas.width = found.clientWidth; canvas.height = found.clientHeight;
+  found.append(canvas);
+  drag = {found, canvas, from: [event.clientX, event.clientY], start: place(event, found)};
+});
+const far = (event) => Math.hypot(event.clientX - drag.from[0], event.clientY - drag.from[1]) > 6;
+element.addEventListener('pointermove', (event) => {
+  if (!drag || !far(event)) return;
+  const {canvas, found, start} = drag, pen = canvas.getContext('2d'), end = place(event, found);
+  const aspect = Number(found.closest('figure').dataset.aspect);
+  const [x, y] = [start[0] * canvas.width, start[1] * canvas.height];
+  const [dx, dy] = [end[0] * canvas.width - x, end[1] * canvas.height - y];
+  const width = Math.min(Math.abs(dx), Math.abs(dy) * aspect);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.strokeStyle = 'rgba(255, 120, 0, 0.9)'; pen.lineWidth = 3;
+  pen.strokeRect(x, y, Math.sign(dx) * width, Math.sign(dy) * width / aspect);
+});
+element.addEventListener('pointerup', (event) => {
+  if (!drag) return;
+  const end = place(event, drag.found);
+  if (far(event)) trigger('boxed', {points: [drag.start, end]}); else trigger('marked', {x: end[0], y: end[1]});
+  drag.canvas.remove();
+  drag = null;
+});
+element.addEventListener('pointercancel', () => { if (drag) { drag.canvas.remove(); drag = null; } });
+"""
+
 # Files are read by the browser and sent like a click: Gradio's own uploads would leave them in a folder, and take the
 # path of any other file for one.
 CHOOSER = '<label class="panda-file">Mask from a PNG: <input type="file" accept="image/png"></label>'
 READER = """
-element.addEventListener('change', (event) => {
-  const input = event.target, file = input.files[0], reader = new FileReader();
-  if (!file) return;
-  const told = (content) => { trigger('uploaded', {name: file.name, content}); input.value = ''; };
+const read = (file, count) => {
+  const reader = new FileReader(), told = (content) => trigger('uploaded', {name: file.name, content, count});
   reader.onload = () => told(reader.result.slice(reader.result.indexOf(',') + 1));
   reader.onerror = () => told('');
-  if (file.size > LARGEST) told(null); else reader.readAsDataURL(file);
+  if (count > 1 || file.size > LARGEST) told(null); else reader.readAsDataURL(file);
+};
+element.addEventListener('change', (event) => {
+  const input = event.target;
+  if (input.files.length) read(input.files[0], input.files.length);
+  input.value = '';
 });
-""".replace('LARGEST', str(LARGEST_UPLOAD))
+"""
+PHOTOGRAPH = (
+  '<label class="panda-file panda-drop">Your photograph: <input type="file" accept="image/*"> '
+  'or drop one anywhere on this page</label>'
+)
+DROPPED = """
+const files = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
+const over = (on) => element.querySelector('.panda-drop').classList.toggle('over', on);
+document.addEventListener('dragover', (event) => { if (files(event)) { event.preventDefault(); over(true); } });
+document.addEventListener('dragleave', (event) => { if (!event.relatedTarget) over(false); });
+document.addEventListener('drop', (event) => {
+  if (!files(event)) return;
+  event.preventDefault();
+  over(false);
+  const given = event.dataTransfer.files;
+  if (given.length) read(given[0], given.length);
+});
+"""
+SHOW = "() => document.querySelector('#panda-photograph')?.scrollIntoView({behavior: 'smooth'})"
+# Of a link that is there to be fetched at once.
+FETCH = "() => document.querySelector('#panda-status a[download]')?.click()"
+
+
+def reader(most: int) -> str:
+  """`READER` for files of at most so many bytes."""
+  return READER.replace('LARGEST', str(most))
 
 
 def _head(engine: Engine) -> str:
@@ -109,6 +185,22 @@ def build(fits: Fits) -> gr.Blocks:
   with gr.Blocks(title='PandA explorer', analytics_enabled=False, delete_cache=(600, 600)) as blocks:
     head = gr.Markdown(elem_id='panda-head')
     memory = gr.Textbox(visible='hidden', elem_id='panda-memory')
+    held = gr.Textbox(visible='hidden', elem_id='panda-held')
+    with gr.Row():
+      drop = gr.HTML(PHOTOGRAPH, js_on_load=reader(LARGEST) + DROPPED, elem_id='panda-drop', apply_default_css=False)
+    with gr.Row(visible=False, elem_id='panda-photograph') as section:
+      with gr.Column(min_width=300, scale=3):
+        marks = gr.HTML(js_on_load=MARKER, elem_id='panda-marks', apply_default_css=False)
+      with gr.Column(min_width=200, scale=2):
+        with gr.Row():
+          points = gr.Textbox(label='eyes: x,y,x,y in pixels', elem_id='panda-points', max_lines=1, min_width=160)
+          box = gr.Textbox(label='or a box: x,y,width,height', elem_id='panda-box', max_lines=1, min_width=160)
+        invert = gr.Button('Invert', variant='primary', elem_id='panda-invert', size='sm', min_width=80)
+        with gr.Row():
+          clear = gr.Button('Clear the marks', elem_id='panda-clear', size='sm', min_width=80)
+          close = gr.Button('Close', elem_id='panda-close', size='sm', min_width=80)
+      with gr.Column(min_width=300, scale=3):
+        inverted = gr.HTML(js_on_load=None, elem_id='panda-inverted', apply_default_css=False)
     with gr.Row(elem_id='panda-panels'):
       options = {'apply_default_css': False}
       with gr.Column(min_width=150):
@@ -130,7 +222,8 @@ def build(fits: Fits) -> gr.Blocks:
       remove = gr.Button('Remove the part', elem_id='panda-remove', size='sm', min_width=120)
       keep = gr.Button('Keep, and add another', elem_id='panda-keep', size='sm', min_width=120)
       undo = gr.Button('Undo', elem_id='panda-undo', size='sm', min_width=120)
-      upload = gr.HTML(CHOOSER, js_on_load=READER, elem_id='panda-upload', apply_default_css=False, min_width=200)
+      script = reader(LARGEST_UPLOAD)
+      upload = gr.HTML(CHOOSER, js_on_load=script, elem_id='panda-upload', apply_default_css=False, min_width=200)
       refine = gr.Checkbox(label='parts refined for each picture', elem_id='panda-refine', min_width=200)
     with gr.Row():
       several = len(fits.names) > 1
@@ -142,10 +235,12 @@ def build(fits: Fits) -> gr.Blocks:
       forth = gr.Button('Next', elem_id='panda-next', size='sm', min_width=100)
       name = gr.Textbox(label='name to save as (optional)', elem_id='panda-name', max_lines=1, min_width=160)
       keeper = gr.Button('Save PNG, GIF and JSON', variant='primary', elem_id='panda-save', min_width=160)
+      download = gr.Button('Download the photograph', visible=False, elem_id='panda-download', min_width=160)
 
     given = [fit, memory]
     live = [memory, edited, difference, status]
-    everything = [*live, original, alpha, part, appearance, seeds, refine]
+    everything = [*live, original, alpha, part, appearance, seeds, refine, download]
+    marking = [held, section, marks, points, box, status]
     # What comes is checked by controls.py alone: Gradio's own checks end in tracebacks.
     private = {
       'api_visibility': 'private',
@@ -166,16 +261,17 @@ def build(fits: Fits) -> gr.Blocks:
         gr.update(minimum=-reach, maximum=reach, step=reach / 100, value=float(term.alpha)),
         gr.update(choices=engine.parts, value=term.part[0] if len(term.part) == 1 else None),
         gr.update(choices=engine.appearances, value=None if term.direction is not None else term.appearance),
-        ','.join(map(str, choice.seeds)),
+        '' if choice.photograph else ','.join(map(str, choice.seeds)),
         choice.refined,
+        gr.update(visible=engine.is_photograph(choice)),
       ]
 
-    def saying(message: str, count: int) -> list:
+    def saying(message: str, outputs: list) -> list:
       """Nothing changes but what is said."""
-      return [message if i == len(live) - 1 else gr.skip() for i in range(count)]
+      return [message if output is status else gr.skip() for output in outputs]
 
-    def refused(error: InputError, count: int) -> list:
-      return saying(panels.message(sentence(error), 'error'), count)
+    def refused(error: InputError, outputs: list) -> list:
+      return saying(panels.message(sentence(error), 'error'), outputs)
 
     def told(fit: str, text: str, at: str, act: Callable[[Controls, Session], Any]) -> list:
       """Everything after an action. What it raises is said over the session as it was, or over a new one where that
@@ -183,18 +279,19 @@ def build(fits: Fits) -> gr.Blocks:
       try:
         controls = fits.controls(fit)
       except InputError as error:
-        return refused(error, len(everything))
-      session, said = controls.begun(), None
+        return refused(error, everything)
+      session, said = controls.begun(), ''
       try:
         session = controls.session(text)
         after = act(controls, session)
         return shown(controls, *(after if isinstance(after, tuple) else (after, '')), at)
       except InputError as error:
         said = sentence(error)
-      try:
-        return shown(controls, session, said, at, 'error')
-      except InputError:
-        return shown(controls, controls.begun(), said, at, 'error')
+      samples = dataclasses.replace(session.now, photograph=None)  # a photograph may be held no longer
+      for instead in (session, Session(samples)):
+        with contextlib.suppress(InputError):
+          return shown(controls, instead, said, at, 'error')
+      return shown(controls, controls.begun(), said, at, 'error')
 
     def on(listener, act: Callable, *inputs, busy: str = '') -> None:
       """`busy`: what is said meanwhile, of what takes seconds when it is done for the first time."""
@@ -203,7 +300,7 @@ def build(fits: Fits) -> gr.Blocks:
         return told(fit, text, at, lambda controls, session: act(controls, session, *values))
 
       def slowly(*values):
-        yield saying(panels.message(busy, 'busy'), len(everything))
+        yield saying(panels.message(busy, 'busy'), everything)
         yield handle(*values)
 
       listener(slowly if busy else handle, [*given, mode, *inputs], everything, **private)
@@ -223,7 +320,7 @@ def build(fits: Fits) -> gr.Blocks:
         session = controls.slid(controls.session(text), strength)
         return [session.to_json(), *controls.pictures(session), panels.message(hint(session.now))]
       except InputError as error:
-        return refused(error, len(live))
+        return refused(error, live)
 
     def saved(fit, text, chosen_name):
       yield panels.message('Saving …', 'busy')
@@ -237,12 +334,12 @@ def build(fits: Fits) -> gr.Blocks:
 
     def chosen(fit, text, at):
       """Another fit: its parts, appearances and catalog, on the seeds that were shown."""
-      count = len(everything) + 2
-      yield saying(panels.message('Loading …', 'busy'), count)
+      outputs = [*everything, head, catalog]
+      yield saying(panels.message('Loading …', 'busy'), outputs)
       try:
         controls = fits.controls(fit)
       except InputError as error:
-        yield refused(error, count)
+        yield refused(error, outputs)
         return
       entries = fits.entries(fit)
       begun = told(fit, '', at, lambda controls, session: controls.with_seeds_of(session, text))
@@ -250,6 +347,63 @@ def build(fits: Fits) -> gr.Blocks:
 
     def loaded(fit, at):
       yield from chosen(fit, '', at)
+
+    def marked(fit, key, points, box) -> list:
+      """A photograph with these marks."""
+      try:
+        panel, said, kind = fits.controls(fit).marks(key, points, box)
+        return [key, gr.update(visible=True), panel, points, box, panels.message(said, kind)]
+      except InputError as error:
+        return refused(error, marking)
+
+    def taken(fit, event: gr.EventData):
+      yield saying(panels.message('Reading …', 'busy'), marking)
+      try:
+        yield marked(fit, fits.controls(fit).taken(event._data), '', '')
+      except InputError as error:
+        yield refused(error, marking)
+
+    def prepared(fit):
+      """Compiles, while the eyes are clicked."""
+      try:
+        fits.controls(fit).engine.prepare()
+        return gr.skip()
+      except InputError as error:
+        return panels.message(sentence(error), 'error')
+
+    def clicked(fit, key, points, event: gr.EventData):
+      try:
+        return marked(fit, key, fits.controls(fit).marked(key, points, event._data), '')
+      except InputError as error:
+        return refused(error, marking)
+
+    def dragged(fit, key, event: gr.EventData):
+      try:
+        return marked(fit, key, '', fits.controls(fit).boxed(key, event._data))
+      except InputError as error:
+        return refused(error, marking)
+
+    def inverting(fit, text, at, key, points, box):
+      outputs = [*everything, inverted]
+      yield saying(panels.message('Inverting …', 'busy'), outputs)
+      try:
+        controls = fits.controls(fit)
+        steps = controls.inverting(controls.session(text), key, points, box)
+        while True:
+          yield saying(panels.message(next(steps), 'busy'), outputs)
+      except StopIteration as done:
+        session, said, panel = done.value
+        yield [*shown(controls, session, said, at), panel]
+      except InputError as error:
+        yield refused(error, outputs)
+
+    def downloaded(fit, text):
+      yield panels.message('Writing the whole photograph …', 'busy')
+      try:
+        controls = fits.controls(fit)
+        yield panels.download_message(*controls.download(controls.session(text)))
+      except InputError as error:
+        yield panels.message(sentence(error), 'error')
 
     original.picked(picked, [*given, mode], everything, **private)
     original.painted(painted, [*given, mode], everything, **private)
@@ -268,6 +422,18 @@ def build(fits: Fits) -> gr.Blocks:
     on(back.click, lambda controls, session: controls.next_seeds(session, -1))
     on(forth.click, lambda controls, session: controls.next_seeds(session, 1))
     keeper.click(saved, [*given, name], status, **private)
+    one = private | {'concurrency_id': 'photographs', 'concurrency_limit': 1}  # they take much memory
+    alone = private | {'concurrency_id': 'inversions', 'concurrency_limit': 1}  # and these all cores
+    first = private | {'concurrency_id': 'first photograph', 'concurrency_limit': 1}
+    drop.uploaded(taken, [fit], marking, **one).then(prepared, [fit], status, **first)
+    marks.marked(clicked, [fit, held, points], marking, **private)
+    marks.boxed(dragged, [fit, held], marking, **private)
+    for field in (points, box):
+      field.submit(marked, [fit, held, points, box], marking, **private)
+    clear.click(lambda fit, key: marked(fit, key, '', ''), [fit, held], marking, **private)
+    close.click(lambda: gr.update(visible=False), None, section, **private)
+    invert.click(inverting, [*given, mode, held, points, box], [*everything, inverted], **alone).then(None, js=SHOW)
+    download.click(downloaded, given, status, **one).then(None, js=FETCH)
     blocks.load(loaded, [fit, mode], [*everything, head, catalog], **private)
   blocks.state_session_capacity = 16  # the page holds what is chosen; Gradio would keep every page's last pictures
   return blocks.queue(max_size=200)

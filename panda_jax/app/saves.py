@@ -15,22 +15,28 @@ import numpy as np
 
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
+from panda_jax.app.photographs import Held
 from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError, refusal
-from panda_jax.files.access import write_atomically
+from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.arrays import npy_bytes
 from panda_jax.generators import latent_files
+from panda_jax.inversion import files as inversions
+from panda_jax.inversion.files import Inverted
+from panda_jax.inversion.photographs import LARGEST_FILE
 from panda_jax.pictures import strips
-from panda_jax.pictures.figures import draw_images
+from panda_jax.pictures.figures import draw_images, save_pixels
 from panda_jax.results.samples import Samples
 from panda_jax.results.suggestions import typed
 
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
+WHOLE = 'photograph.png'  # of a photograph, the whole of it with the edit in it
 LONGEST_NAME = 60
 MOST_SAVED = 1000  # folders in WORKDIR/app
 MOST_BYTES = 2 << 30  # of all of them together
+REMEDY = 'put the photographs of the inversion back, or invert again'
 FRAMES = 9  # of sweep.gif
 MOVING = 4  # samples in it
 
@@ -41,11 +47,13 @@ class Saved(NamedTuple):
   Attributes:
     name: of the folder and of the edit in edit.json.
     folder: in WORKDIR/app.
+    files: in it, to look at.
     command: that makes the same pictures.
   """
 
   name: str
   folder: Path
+  files: tuple[str, ...]
   command: str
 
 
@@ -84,7 +92,8 @@ def default_name(term: Spec) -> str:
 def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
   """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
 
-  Where the explorer shows samples of a file, or of given classes, also these: latents.npy, labels.npy.
+  Where the explorer shows samples of a file, or of given classes, also these: latents.npy, labels.npy. Of photographs
+  the inversion, as `invert` writes it, and of one alone photograph.png, see `Engine.whole`.
 
   Args:
     engine: of the fit.
@@ -99,26 +108,33 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
   if not choice.complete:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
   choice = dataclasses.replace(choice, terms=choice.complete)
-  shown = engine.samples.chosen(engine.opened, choice.seeds)
+  shown, files = engine.chosen(choice.samples), FILES
   folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
   try:
-    original, edited = engine.originals(choice.seeds), engine.edited(choice)
+    original, edited = engine.originals(choice.samples), engine.edited(choice)
     strips.draw_difference(
       folder / 'strip.png',
       original,
       edited,
       region=engine.regions(choice),
       margin=engine.margin,
-      names=[f'{"seed" if shown.given is None else "sample"} {seed}' for seed in choice.seeds],
+      names=engine.names(choice.samples),
       title=folder.name,
     )
     draw_images(folder / 'edited.png', edited)
     alphas = np.linspace(0, float(choice.current.alpha), FRAMES)
-    frames = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:MOVING]), alphas)
+    moving = choice if choice.photograph else dataclasses.replace(choice, seeds=choice.seeds[:MOVING])
+    frames = engine.edited(moving, alphas)
     strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])
     named = NamedEdit(engine.opened.digest_factors, engine.opened.layer, choice.terms, note)
     write_zoo(folder / 'edit.json', {folder.name: named})
-    if shown.given is not None:
+    whole = engine.whole(choice)
+    if whole is not None:
+      save_pixels(folder / WHOLE, whole)
+      files = *FILES, WHOLE
+    if shown.photographs is not None:
+      _save_photographs(folder, shown.photographs)
+    elif shown.given is not None:
       write_atomically(folder / LATENTS, latent_files.npy_bytes(shown.given))
     if shown.labels is not None:
       write_atomically(folder / LABELS, npy_bytes(shown.labels))
@@ -127,7 +143,19 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     if isinstance(error, OSError):
       raise refusal('workdir', folder, 'the edit could not be saved', error) from error
     raise
-  return Saved(folder.name, folder, _command(engine, choice, shown, folder))
+  return Saved(folder.name, folder, files, _command(engine, choice, shown, folder))
+
+
+def _save_photographs(folder: Path, photographs: Inverted) -> None:
+  """An inversion and the files that it is of, as `load_inverted` reads them."""
+  inversions.save_inverted(folder / inversions.LATENTS, photographs)
+  (folder / inversions.PHOTOGRAPHS).mkdir()
+  for name in photographs.names if photographs.placements else ():
+    if isinstance(photographs, Held):
+      content = photographs.content
+    else:
+      content = read_bytes(photographs.folder / inversions.PHOTOGRAPHS / name, 'latents', REMEDY, LARGEST_FILE)
+    write_atomically(folder / inversions.PHOTOGRAPHS / name, content)
 
 
 _claiming = threading.Lock()
@@ -158,7 +186,8 @@ def _claimed(parent: Path, name: str) -> Path:
 def _check_room(parent: Path) -> None:
   """Raises InputError where a folder holds as many saved edits, or as many bytes, as it may."""
   folders = [entry for entry in os.scandir(parent) if not entry.name.startswith('.') and entry.is_dir()]
-  used = sum(file.stat(follow_symlinks=False).st_size for folder in folders for file in os.scandir(folder))
+  paths = (Path(at) / file for folder in folders for at, _, files in os.walk(folder) for file in files)
+  used = sum(path.lstat().st_size for path in paths)
   if len(folders) >= MOST_SAVED or used >= MOST_BYTES:
     said = f'it holds {len(folders)} edits of {used >> 20} MB; {MOST_SAVED} and {MOST_BYTES >> 20} MB are the most'
     raise InputError('workdir', parent, said, 'move some elsewhere, or delete them, and save again')
@@ -167,7 +196,8 @@ def _check_room(parent: Path) -> None:
 def _command(engine: Engine, choice: Choice, shown: Samples, folder: Path) -> str:
   arguments = [f'--workdir={engine.opened.folder}', f'--zoo={folder / "edit.json"}', f'--name={folder.name}']
   seeds = f'--seeds={",".join(map(str, choice.seeds))}'
-  arguments += [seeds if shown.given is None else f'--latents={folder / LATENTS}']
+  latents = f'--latents={folder if shown.photographs else folder / LATENTS}'
+  arguments += [seeds if shown.given is None else latents]
   arguments += [f'--labels={folder / LABELS}'] * (shown.labels is not None) + ['--refined'] * choice.refined
   return typed('edit', arguments)
 
@@ -178,4 +208,4 @@ def readable(workdir: Path, name: str, file: str) -> Path | None:
     path = folder_of(workdir) / checked_name(name) / file
   except InputError:
     return None
-  return path if file in FILES and path.is_file() and path.resolve() == path else None
+  return path if file in (*FILES, WHOLE) and path.is_file() and path.resolve() == path else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from panda_jax.app.fits import Fits
 from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard
+from panda_jax.app.photographs import Download
 from panda_jax.app.saves import folder_of, readable
 from panda_jax.errors import InputError
 
@@ -59,6 +60,14 @@ def application(fits: Fits, hosts: Sequence[str] = LOOPBACK) -> Guard:
     if path is None:
       raise fastapi.HTTPException(404)
     return fastapi.responses.FileResponse(path)
+
+  @app.get('/photographs/{key}')
+  def photograph(key: str):
+    found = fits.shelf.get(key)
+    if not isinstance(found, Download):
+      raise fastapi.HTTPException(404)
+    headers = {'content-disposition': f'attachment; filename="{found.name}"', 'cache-control': 'no-store'}
+    return fastapi.Response(found.content, media_type='image/png', headers=headers)
 
   fonts = ['ui-sans-serif', 'system-ui', 'sans-serif']
   blocks = page.build(fits)

@@ -231,7 +231,11 @@ class Inverter:
     self._done = 0
 
   def __call__(
-    self, images: np.ndarray, labels=None, on_images: Callable[[str, int], None] = lambda name, n: None
+    self,
+    images: np.ndarray,
+    labels=None,
+    on_images: Callable[[str, int], None] = lambda name, n: None,
+    on_evaluations: Callable[[str, int], None] = lambda stage, n: None,
   ) -> Inversion:
     """Inverts photographs (N, h, w, channels) of the generator's size: uint8, or numbers from -1 to 1.
 
@@ -240,12 +244,14 @@ class Inverter:
       labels: class indices of a conditional generator, one for all or one each. If left out, the class of the nearest
         sample.
       on_images: told how many are done.
+      on_evaluations: told the stage, 'latents' or 'features', and how many evaluations of it are done.
 
     Raises:
       InputError: images or labels do not fit the generator.
       NonFiniteError: the error of a photograph is not finite.
     """
     photographs = as_photographs(images, self.picture)
+    self._on_evaluations = on_evaluations
     N = len(photographs)
     rows = None if labels is None else class_rows(self.generator, labels, N)
     size = min(self.batch, N)
@@ -337,6 +343,7 @@ class Inverter:
         seconds.append(time.perf_counter() - started)
         if k == 0:
           self._check(values[0])
+        self._on_evaluations('latents' if kind.layer is None else 'features', k + 1)
         if np.asarray(search.reason).all():
           break
     return given, search.x, search.reason, Curve(np.asarray(seconds), np.stack(values))

@@ -33,7 +33,7 @@ def read_photograph(path: str | os.PathLike) -> np.ndarray:
   return decoded(read_bytes(path, 'images', REMEDY, LARGEST_FILE), Path(path).name)
 
 
-def decoded(content: bytes, name: str) -> np.ndarray:
+def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
   """(H, W, 3) uint8 of the content of a file; `name` is for errors.
 
   Raises:
@@ -46,7 +46,7 @@ def decoded(content: bytes, name: str) -> np.ndarray:
       _quiet(content.startswith(TIFF)),
       Image.open(io.BytesIO(content), formats=FORMATS) as image,
     ):
-      if image.width * image.height > MOST_PIXELS:
+      if image.width * image.height > most_pixels:
         raise Image.DecompressionBombError
       if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
         raise InputError('images', name, f'it holds {image.n_frames} pictures', 'save one of them by itself')
@@ -55,7 +55,7 @@ def decoded(content: bytes, name: str) -> np.ndarray:
   except (InputError, MemoryError):
     raise
   except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large
-    problem = f'it has more than {MOST_PIXELS / 1e6:.0f} million pixels'
+    problem = f'it has more than {most_pixels / 1e6:.0f} million pixels'
     raise InputError('images', name, problem, 'make it smaller') from error
   except Exception as error:  # Pillow raises what its decoders raise
     said = ' '.join(str(error).split())[:80]

@@ -82,10 +82,20 @@ class FinishedFit:
     generator = self.needed_generator()
     return weights_digest(getattr(generator, 'generator', generator)).hexdigest()
 
+  @property
+  def generator_folder(self) -> str | os.PathLike | None:
+    """The folder, or the name, that the generator is loaded from; None where there is none."""
+    return self._source if isinstance(self._source, str | os.PathLike) else None
+
+  @property
+  def _source(self) -> Any:
+    """The generator, or where it is."""
+    return self._made.get('path') if self._given is None else self._given
+
   @functools.cached_property
   def generator(self):
     """The generator, compiled; a user's own object as it is; None where the fit knows of none."""
-    given = self._made.get('path') if self._given is None else self._given
+    given = self._source
     if given is None:
       return None
     from flax import nnx

@@ -1,0 +1,324 @@
+"""Photographs of the explorer's users: taken from what a page sends, placed by its eyes or a box, and inverted.
+
+They are held in memory alone, see shelf.py. Letters: (H, W) the photograph, (h, w) the generator's picture.
+"""
+
+import base64
+import dataclasses
+import functools
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from panda_jax.app.shelf import Shelf
+from panda_jax.commands.invert import numbers_of
+from panda_jax.errors import InputError, brief
+from panda_jax.generators.disk import read_description
+from panda_jax.generators.structure import plain
+from panda_jax.inversion.encoder import encoder_of, load_encoder
+from panda_jax.inversion.files import Inverted
+from panda_jax.inversion.invert import Inverter
+from panda_jax.inversion.photographs import decoded, in_channels
+from panda_jax.inversion.placement import Placement, boxed, pointed, whole
+from panda_jax.results.suggestions import typed
+from panda_jax.workdir.finished_fit import FinishedFit
+
+LARGEST = 14 << 20  # bytes of a file; the messages of the page are bounded too
+MOST_PIXELS = 1 << 25  # 34 megapixels, of which some copies are made
+EVALUATIONS = 150  # of each stage: on two cores cats64 takes 3 s for both, and a picture has to be there within 5 s
+NOISE = 'none'  # as the command's
+SHOWN = 640  # pixels of the larger side of what is marked
+LONGEST_NAME, LONGEST_NUMBERS = 60, 200  # characters
+
+
+Result = TypeVar('Result')
+
+
+class Upload(NamedTuple):
+  """A file as it came.
+
+  Attributes:
+    name: of it, with no other characters than a file's name needs.
+    content: of it.
+    size: (H, W) of the photograph.
+    shown: (h, w, 3) uint8, the photograph reduced.
+  """
+
+  name: str
+  content: bytes
+  size: tuple[int, int]
+  shown: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Held(Inverted):
+  """One photograph, inverted, whose file is in memory.
+
+  Attributes:
+    owner: the `Photographs` that it belongs to.
+    content: of the file.
+    seconds: that it took.
+    command: that does the same.
+  """
+
+  owner: 'Photographs'
+  content: bytes
+  seconds: float
+  command: str
+
+  def photograph(self, i: int) -> np.ndarray:
+    """The whole photograph (H, W, 3) uint8."""
+    return _pixels(self.content, self.names[i])
+
+
+def received(data: Any, name: str, most: int, argument: str, remedy: str) -> bytes:
+  """The content of a file that the page sent: {'content': base 64, or None if it is too large}.
+
+  Raises:
+    InputError: it is too large, or did not arrive whole.
+  """
+  content = data.get('content') if isinstance(data, dict) else None
+  if content is None or len(content := str(content)) > most * 4 // 3 + 4:
+    raise InputError(argument, name, f'the file is larger than {most >> 20} MB', remedy)
+  try:
+    return base64.b64decode(content, validate=True)
+  except ValueError as error:  # no base 64
+    raise InputError(argument, name, 'it did not arrive whole', 'send it again') from error
+
+
+def upload_of(data: Any) -> Upload:
+  """A photograph from {'name', 'content', 'count': of files}.
+
+  Raises:
+    InputError: there are several, or it is none that can be read, as of `photographs.decoded`.
+  """
+  data = data if isinstance(data, dict) else {}
+  name, count = brief(data.get('name', ''), LONGEST_NAME), data.get('count', 1)
+  if count != 1:
+    raise InputError('photograph', name, 'several files were given', 'give one at a time')
+  content = received(data, name, LARGEST, 'photograph', 'make it smaller, or use `panda-jax invert`')
+  try:
+    pixels = _pixels(content, name)
+  except InputError as error:
+    raise InputError('photograph', name, error.problem, error.remedy) from error
+  return Upload(_file_name(name), content, pixels.shape[:2], _reduced(pixels))
+
+
+_decoding = threading.Lock()  # Pillow is silenced meanwhile, for all threads
+
+
+def _pixels(content: bytes, name: str) -> np.ndarray:
+  with _decoding:
+    return decoded(content, name, MOST_PIXELS)
+
+
+def _known_points(generator: str | os.PathLike | None) -> dict[str, tuple[float, float]]:
+  """{name: (x, y)} of points whose places in its pictures a generator's folder says; {} where it says none."""
+  known = {} if generator is None else read_description(generator).get('points', {})
+  try:
+    places = np.asarray([*known.values()], np.float64).reshape(-1, 2)
+  except (TypeError, ValueError, AttributeError):
+    return {}
+  return {str(name): (float(x), float(y)) for name, (x, y) in zip(known, places, strict=True)}
+
+
+def typed_numbers(text: Any) -> str:
+  """What was typed into a field for numbers."""
+  return str(text or '')[:LONGEST_NUMBERS].strip()
+
+
+def marks_of(points: Any) -> list[tuple[float, float]]:
+  """Points from 'x,y,x,y'; none where it is no such text."""
+  try:
+    found = numbers_of(typed_numbers(points), 'points')
+  except InputError:
+    return []
+  return list(zip(found[::2], found[1::2], strict=True)) if len(found) % 2 == 0 else []
+
+
+def _gone() -> InputError:
+  return InputError('photograph', None, 'it is not held here, or no longer', 'give the file again')
+
+
+def _file_name(name: str) -> str:
+  """A name without anything that a path, a page or a shell would act on."""
+  return re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.') or 'photograph'
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+  """A photograph (H, W, 3) with `SHOWN` pixels along its larger side; smaller ones grow, so that marks are seen."""
+  from PIL import Image
+
+  H, W = pixels.shape[:2]
+  scale = SHOWN / max(H, W)
+  size = max(1, round(W * scale)), max(1, round(H * scale))
+  return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2))
+
+
+class Download(NamedTuple):
+  """A PNG that waits to be fetched."""
+
+  name: str
+  content: bytes
+
+
+def progress(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
+  """What `work` says while it runs in a thread of its own, or the latest of it; then its result."""
+  said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+  with ThreadPoolExecutor(1) as pool:
+    future = pool.submit(work, said.put)
+    future.add_done_callback(lambda done: said.put(None))
+    while True:
+      text = said.get()
+      while text is not None and not said.empty():
+        text = said.get()
+      if text is None:
+        return future.result()
+      yield text
+
+
+class Photographs:
+  """Those of one fit, which share an inverter: it is made and compiled once.
+
+  Args:
+    opened: a fit with a generator.
+    shelf: where they are held.
+    labels: class of all, as of a call of the inverter.
+  """
+
+  def __init__(self, opened: FinishedFit, shelf: Shelf, labels: np.ndarray | None = None):
+    self.opened, self.shelf, self._labels = opened, shelf, labels
+    self.size, self.channels = opened.image_size(), getattr(opened.generator, 'image_channels', 3)
+    self.points = _known_points(opened.generator_folder)
+    self._lock, self._ready = threading.Lock(), False  # the inverter does one at a time
+
+  def hint(self, points: Any = '', box: Any = '') -> str:
+    """What to do next with a photograph."""
+    if typed_numbers(box) or len(self.points) < 2:
+      return 'Drag a box, or leave it out for the largest crop in the middle; then invert.'
+    names, done = [brief(name, LONGEST_NAME) for name in self.points], len(marks_of(points))
+    if done == 0:
+      return f'Click the {names[0]}, left and right as you see them; or drag a box.'
+    if done == 1:
+      return f'Now the {names[1]}.'
+    return f'Invert what is in the frame{f", or click the {names[done]} too" if done < len(names) else ""}.'
+
+  def marked(self, upload: Upload, points: Any, x: float, y: float) -> str:
+    """The points with one more, at (x, y) in [0, 1]; begun anew where all are there, or what was typed is none.
+
+    Raises:
+      InputError: the generator knows no points.
+    """
+    if len(self.points) < 2:
+      raise InputError('points', None, 'this generator does not say where it has such points', 'drag a box')
+    before = marks_of(points)
+    before = before if len(before) < len(self.points) else []
+    H, W = upload.size
+    return ','.join(f'{round(value, 1):g}' for mark in (*before, (x * W, y * H)) for value in mark)
+
+  def box(self, upload: Upload, ends: Sequence[tuple[float, float]]) -> str:
+    """The largest box of the generator's shape, inside what was dragged from one end to the other, both in [0, 1]."""
+    H, W = upload.size
+    (x, y), (right, bottom) = (np.array(end) * (W, H) for end in ends)
+    h, w = self.size
+    scale = min(abs(right - x) / w, abs(bottom - y) / h)
+    left, top = (x if right > x else x - scale * w), (y if bottom > y else y - scale * h)
+    return ','.join(f'{value:.6g}' for value in (left, top, scale * w, scale * h))
+
+  @functools.cached_property
+  def _inverter(self) -> Inverter:
+    generator, folder = plain(self.opened.needed_generator()), self.opened.generator_folder
+    path = None if folder is None else encoder_of(folder)
+    encoder = None if path is None else load_encoder(path, self.opened.digest_weights())
+    inverter = Inverter(generator, layer=self.opened.layer, encoder=encoder, noise=NOISE, evaluations=1)
+    inverter(np.zeros((1, *self.size, self.channels), np.float32), self._labels)  # compiles all of it
+    inverter.evaluations, self._ready = EVALUATIONS, True
+    return inverter
+
+  def prepare(self) -> None:
+    """Makes the inverter, where there is none yet.
+
+    Raises:
+      InputError: photographs cannot be inverted with this generator.
+    """
+    with self._lock:
+      self._inverter  # noqa: B018
+
+  def upload(self, key: Any) -> Upload:
+    """Raises InputError where there is none under this key, or no more."""
+    found = self.shelf.get(key)
+    if not isinstance(found, Upload):
+      raise _gone()
+    return found
+
+  def held(self, key: Any) -> Held:
+    """The inverted photograph of a key.
+
+    Raises:
+      InputError: there is none, or no more.
+    """
+    found = self.shelf.get(key)
+    if not isinstance(found, Held) or found.owner is not self:
+      raise _gone()
+    return found
+
+  def placement(self, size: tuple[int, int], points: Any = '', box: Any = '') -> Placement:
+    """Where a crop lies in a photograph (H, W).
+
+    Args:
+      size: (H, W).
+      points: 'x,y,x,y', where the generator's points lie in the photograph.
+      box: 'x,y,width,height' in their place. Without both, the largest crop in the middle.
+
+    Raises:
+      InputError: as of `placement.pointed` and `placement.boxed`; both are given, or the generator knows no points.
+    """
+    points, box = typed_numbers(points), typed_numbers(box)
+    if points and box:
+      raise InputError('box', box, 'given together with points', 'clear one of them')
+    if box:
+      return boxed(numbers_of(box, 'box'), size, self.size)
+    if not points:
+      return whole(size, self.size)
+    if len(self.points) < 2:
+      raise InputError('points', points, 'this generator does not say where it has such points', 'give a box')
+    return pointed(numbers_of(points, 'points'), np.asarray([*self.points.values()]), size, self.size)
+
+  def inverted(self, key: Any, points: Any, box: Any, said: Callable[[str], None] = lambda text: None) -> str:
+    """The key of the inversion of an upload.
+
+    Args:
+      key: of the upload.
+      points, box: as of `placement`.
+      said: told how far it is.
+
+    Raises:
+      InputError: as of `upload` and `placement`.
+    """
+    upload = self.upload(key)
+    placement = self.placement(upload.size, points, box)
+    crop = in_channels(placement.crop(_pixels(upload.content, upload.name)), self.channels)
+    crop = np.round((crop + 1) * 127.5).astype(np.uint8)  # as the command takes it
+    said('Waiting …' if self._ready else 'Preparing, for the first photograph only …')
+    with self._lock:
+      inverter, begun = self._inverter, time.perf_counter()
+      found = inverter(
+        crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Inverting: {stage}, {n} of {EVALUATIONS} …')
+      )
+      seconds = time.perf_counter() - begun
+    flags = {'workdir': self.opened.folder, 'images': upload.name}
+    flags |= {'points': typed_numbers(points), 'box': typed_numbers(box)}
+    flags |= {'labels': '' if self._labels is None else ','.join(map(str, self._labels.tolist()))}
+    flags |= {'evaluations': EVALUATIONS, 'out': 'DIR'}
+    command = typed('invert', [f'--{name}={value}' for name, value in flags.items() if value])
+    arrays = found.images, found.photographs, found.features, found.rgb, *found.skips
+    size = len(upload.content) + sum(x.nbytes for x in arrays if x is not None)
+    more = {'owner': self, 'content': upload.content, 'seconds': seconds, 'command': command}
+    return self.shelf.put(Held(found, (upload.name,), (placement,), **more), size)

@@ -1,0 +1,64 @@
+"""What the explorer holds for its users in memory: each thing under a key that nobody can guess, and for a while."""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+MOST_BYTES = 512 << 20  # of all things; a photograph has some 5 MB
+SECONDS = 3600  # unused
+
+
+class _Thing(NamedTuple):
+  value: Any
+  size: int
+  used: float
+
+
+class Shelf:
+  """Things of users, and an end for each: unused for `SECONDS` it is dropped, and sooner where others need the room."""
+
+  def __init__(self):
+    self._things: OrderedDict[str, _Thing] = OrderedDict()  # the longest unused first
+    self._lock = threading.RLock()
+    self._timer: threading.Timer | None = None
+
+  def put(self, value: Any, size: int) -> str:
+    """The key of a thing of so many bytes."""
+    key = secrets.token_urlsafe(16)
+    with self._lock:
+      self._things[key] = _Thing(value, size, time.monotonic())
+      while len(self._things) > 1 and sum(thing.size for thing in self._things.values()) > MOST_BYTES:
+        self._things.popitem(last=False)
+      self._watch()
+    return key
+
+  def get(self, key: Any) -> Any:
+    """The thing under a key; None where there is none, or no more."""
+    with self._lock:
+      thing = self._things.get(key) if isinstance(key, str) else None
+      if thing is None:
+        return None
+      self._things[key] = thing._replace(used=time.monotonic())
+      self._things.move_to_end(key)
+      return thing.value
+
+  def _watch(self) -> None:
+    """Drops what is unused for too long, and comes back for the next."""
+    with self._lock:
+      while self._things:
+        key, thing = next(iter(self._things.items()))
+        left = thing.used + SECONDS - time.monotonic()
+        if left > 0:
+          if self._timer is None:
+            self._timer = threading.Timer(left, self._rung)
+            self._timer.daemon = True
+            self._timer.start()
+          return
+        del self._things[key]
+
+  def _rung(self) -> None:
+    with self._lock:
+      self._timer = None
+      self._watch()
