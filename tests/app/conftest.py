@@ -11,6 +11,7 @@ from panda_jax.generators import registry, save_generator
 from panda_jax.workdir.finished_fit import open_workdir
 
 LAYER, CELLS, CHANNELS, PARTS = 3, 8, 5, 4
+POINTS = {'left eye': [4, 6], 'right eye': [11, 6], 'nose': [8, 10]}
 
 
 def quadrants() -> np.ndarray:
@@ -33,7 +34,7 @@ def fitted(tmp_path_factory):
   rngs = nnx.Rngs(jax.random.key(0, impl='unsafe_rbg'))  # threefry takes far longer to compile
   folder = tmp_path_factory.mktemp('explorer')
   generator = registry.create('stylegan2', registry.options_class('stylegan2')(**options), rngs)
-  save_generator(generator, folder / 'network')
+  save_generator(generator, folder / 'network', {'points': POINTS})
   channels, *grid = generator.layers[LAYER]
   assert (channels, *grid) == (CHANNELS, CELLS, CELLS)
   A = np.linalg.qr(np.random.default_rng(0).standard_normal((CHANNELS, CHANNELS)))[0]

@@ -1,5 +1,6 @@
 """The explorer as a person meets it, in headless chromium: clicks, strokes, slides, files, two users, a restart."""
 
+import base64
 import shutil
 import time
 
@@ -94,6 +95,21 @@ class Explorer(Browser):
 
   def upload(self, path):
     self.all('#panda-upload input[type=file]')[0].send_keys(str(path))
+
+  def drop(self, content, name):
+    self.script(
+      """
+      const given = new DataTransfer();
+      given.items.add(new File([Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0))], arguments[1]));
+      document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: given, bubbles: true, cancelable: true}));
+      """,
+      base64.b64encode(content).decode(),
+      name,
+    )
+
+  def save_downloads_to(self, folder):
+    folder.mkdir()
+    self.driver.execute_cdp_cmd('Browser.setDownloadBehavior', {'behavior': 'allow', 'downloadPath': str(folder)})
 
   def listen(self):
     """What is said from now on, for `heard`."""
@@ -223,6 +239,63 @@ def test_wrong_uploads_are_sentences_and_a_right_one_a_mask(browser, tmp_path):
   Image.fromarray(drawn).save(tmp_path / 'e.png')
   browser.changed('edited', lambda: browser.upload(tmp_path / 'e.png'))
   assert 'your mask' in browser.text('original')
+
+
+def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, tmp_path):
+  def files():
+    return sorted(str(path) for path in server.workdir.rglob('*'))
+
+  def on_photograph(x, y):
+    return browser.move_to(browser.all('#panda-marks img')[0], x, y)
+
+  def value(name):
+    return browser.field(name).get_attribute('value')
+
+  before = files()
+  small = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+  pixels = np.asarray(Image.fromarray(small).resize((200, 160), Image.Resampling.BICUBIC))
+  Image.fromarray(pixels).save(tmp_path / 'mine.png')
+  browser.drop(b'%PDF-1.7', 'paper.pdf')
+  browser.says('photograph: it is no photograph')
+  assert not [found for found in browser.all('#panda-marks img') if found.is_displayed()]
+  browser.drop((tmp_path / 'mine.png').read_bytes(), 'mine.png')
+  browser.says('Click the left eye')
+  until(lambda: browser.all('#panda-marks img'))
+  browser.changed(
+    'marks', lambda: on_photograph(0.3, 0.25).click_and_hold().move_by_offset(90, 110).release().perform()
+  )
+  x, y, width, height = map(float, value('box').split(','))
+  assert width == height
+  assert (x, y) == pytest.approx((60, 40), abs=2)  # pixels of the screen are larger than those of the photograph
+  browser.changed('marks', lambda: browser.press('clear'))
+  until(lambda: not value('box'))
+  browser.changed('marks', lambda: on_photograph(0.4, 0.4).click().perform())
+  browser.says('Now the right eye')
+  browser.changed('marks', lambda: on_photograph(0.6, 0.4).click().perform())
+  assert np.array(value('points').split(','), float) == pytest.approx([80, 64, 120, 64], abs=2)
+  browser.listen()
+  browser.changed('original', lambda: browser.press('invert'))
+  browser.says('Inverted: PSNR')
+  assert 'Inverting: features' in browser.heard()
+  assert f'--points={value("points")}' in browser.text('inverted')
+  assert len(browser.all('#panda-inverted img')) == 2
+  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
+  assert 'part 1' in browser.text('original')
+  browser.save_downloads_to(tmp_path / 'fetched')
+  browser.press('download')
+  browser.says('The whole photograph')
+  until((tmp_path / 'fetched' / 'mine-edited.png').exists)
+  edited = np.asarray(Image.open(tmp_path / 'fetched' / 'mine-edited.png'))
+  assert edited.shape == pixels.shape
+  np.testing.assert_array_equal(edited[:, :55], pixels[:, :55])  # left of the frame
+  assert (edited != pixels).any()
+  assert files() == before
+  other = browsers[1]
+  other.open(server.url)
+  assert 'seeds' in other.all('#panda-original img')[0].get_attribute('alt')
+  browser.changed('original', lambda: browser.press('next'))
+  assert 'seeds' in browser.all('#panda-original img')[0].get_attribute('alt')
+  assert browser.complaints() == []
 
 
 def test_two_users_do_not_meet(browser, browsers, server):

@@ -73,6 +73,10 @@ def test_a_session_survives_the_way_through_a_page():
   session = session.with_terms((*session.now.terms, Spec((1,), alpha=2.0, direction=(0.5, 1.0)))).with_alpha(1.5)
   assert Session.from_json(session.to_json()) == session
   assert Session.from_json('') == Session.from_json(None) == Session()
+  shown = session.with_photograph('a-B_9')
+  assert Session.from_json(shown.to_json()) == shown
+  assert shown.now.samples == ('a-B_9',)
+  assert shown.with_seeds((1,)).now.samples == (1,)
 
 
 def test_a_session_is_never_larger_than_what_is_read():
@@ -109,6 +113,9 @@ BAD = {
   'sliding or not': json.dumps(GOOD | {'sliding': 'yes'}),
   'more': json.dumps(GOOD | {'path': 'x'}),
   'many digits': json.dumps(GOOD).replace('[0]', '[' + '9' * 5000 + ']'),
+  'a key that is none': json.dumps(GOOD | {'now': GOOD['now'] | {'photograph': '../x'}}),
+  'a key of lists': json.dumps(GOOD | {'now': GOOD['now'] | {'photograph': ['x']}}),
+  'no key': json.dumps(GOOD | {'now': GOOD['now'] | {'photograph': None}}),
   'a seed that is none': json.dumps(GOOD | {'now': GOOD['now'] | {'seeds': ['0']}}),
 }
 

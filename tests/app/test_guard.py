@@ -24,7 +24,15 @@ def refusal(method='GET', path='/', hosts=LOOPBACK, **headers):
 
 
 def test_what_the_page_needs_is_let_through():
-  for path in ('/', '/config', '/assets/a-B_1.js', '/static/fonts/x/y.woff2', DATA, '/saved/0/x/strip.png'):
+  for path in (
+    '/',
+    '/config',
+    '/assets/a-B_1.js',
+    '/static/fonts/x/y.woff2',
+    DATA,
+    '/saved/0/x/strip.png',
+    '/photographs/a-B_9',
+  ):
     assert refusal(path=path) is None
   assert refusal('HEAD') is None
   for origin in ('http://127.0.0.1:7860', 'https://127.0.0.1:7860'):
@@ -52,6 +60,10 @@ REFUSED = [
   f'/assets/{"a" * 300}',
   f'/assets{"/a" * 99}',
   f'/gradio_api/heartbeat/{"x" * 99}',
+  f'/photographs/{"x" * 99}',
+  '/photographs/',
+  '/photographs/a.png',
+  '/photographs/a/b',
   '/assets//etc/passwd',
   '/assets/./x',
   '/assets/.hidden',
