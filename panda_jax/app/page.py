@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from panda_jax.app import panels
+from panda_jax.app import panels, scripts
 from panda_jax.app.choices import Session
 from panda_jax.app.controls import HINT, LARGEST_UPLOAD, PAINT, PICK, Controls, hint, sentence
 from panda_jax.app.engine import Engine
@@ -31,7 +31,7 @@ CSS = """
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
 #panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
-.panda-drop { border: 1px dashed var(--border-color-primary); border-radius: 6px; padding: 4px 8px }
+.panda-drop { display: inline-block; border: 1px dashed var(--border-color-primary); border-radius: 6px; padding: 4px 8px }
 .panda-drop.over { border-color: var(--color-accent) }
 .panda.ma .panda-picture { cursor: crosshair; touch-action: none; width: fit-content; max-width: 100% }
 .panda.ma .panda-picture img { width: auto; max-width: 100%; max-height: 300px }
@@ -51,128 +51,6 @@ CSS = """
 }
 """
 
-# The first argument of a trigger is the event; the places are fractions of the picture's width and height.
-POINTER = """
-const place = (event, box) => {
-  const r = box.getBoundingClientRect(), within = (v) => Math.min(1, Math.max(0, v));
-  return [within((event.clientX - r.left) / r.width), within((event.clientY - r.top) / r.height)];
-};
-const box = (event) => event.target.closest('.panda-picture');
-const painting = (found) => found.closest('figure').dataset.mode === 'paint';
-let stroke = null;
-element.addEventListener('click', (event) => {
-  const found = box(event);
-  if (!found || painting(found)) return;
-  const [x, y] = place(event, found);
-  trigger('picked', {x, y});
-});
-element.addEventListener('pointerdown', (event) => {
-  const found = box(event);
-  if (!found || event.button || !painting(found)) return;
-  event.preventDefault();
-  found.setPointerCapture(event.pointerId);
-  const canvas = document.createElement('canvas');
-  canvas.width = found.clientWidth; canvas.height = found.clientHeight;
-  found.append(canvas);
-  const pen = canvas.getContext('2d');
-  pen.strokeStyle = 'rgba(255, 120, 0, 0.7)'; pen.lineWidth = canvas.width / 20; pen.lineCap = pen.lineJoin = 'round';
-  stroke = {found, pen, canvas, points: [place(event, found)]};
-});
-element.addEventListener('pointermove', (event) => {
-  if (!stroke || stroke.points.length >= 4000) return;
-  const last = stroke.points.at(-1), next = place(event, stroke.found);
-  stroke.points.push(next);
-  stroke.pen.beginPath();
-  stroke.pen.moveTo(last[0] * stroke.canvas.width, last[1] * stroke.canvas.height);
-  stroke.pen.lineTo(next[0] * stroke.canvas.width, next[1] * stroke.canvas.height);
-  stroke.pen.stroke();
-});
-const ended = () => { if (stroke) { trigger('painted', {points: stroke.points}); stroke = null; } };
-element.addEventListener('pointerup', ended);
-element.addEventListener('pointercancel', ended);
-"""
-
-# Clicks mark; a box of the generator's shape is dragged.
-MARKER = """
-const place = (event, found) => {
-  const r = found.getBoundingClientRect(), within = (v) => Math.min(1, Math.max(0, v));
-  return [within((event.clientX - r.left) / r.width), within((event.clientY - r.top) / r.height)];
-};
-let drag = null;
-element.addEventListener('pointerdown', (event) => {
-  const found = event.target.closest('.panda.ma .panda-picture');
-  if (!found || event.button) return;
-  event.preventDefault();
-  found.setPointerCapture(event.pointerId);
-  const canvas = document.createElement('canvas');
-  canvas.width = found.clientWidth; canvas.height = found.clientHeight;
-  found.append(canvas);
-  drag = {found, canvas, from: [event.clientX, event.clientY], start: place(event, found)};
-});
-const far = (event) => Math.hypot(event.clientX - drag.from[0], event.clientY - drag.from[1]) > 6;
-element.addEventListener('pointermove', (event) => {
-  if (!drag || !far(event)) return;
-  const {canvas, found, start} = drag, pen = canvas.getContext('2d'), end = place(event, found);
-  const aspect = Number(found.closest('figure').dataset.aspect);
-  const [x, y] = [start[0] * canvas.width, start[1] * canvas.height];
-  const [dx, dy] = [end[0] * canvas.width - x, end[1] * canvas.height - y];
-  const width = Math.min(Math.abs(dx), Math.abs(dy) * aspect);
-  pen.clearRect(0, 0, canvas.width, canvas.height);
-  pen.strokeStyle = 'rgba(255, 120, 0, 0.9)'; pen.lineWidth = 3;
-  pen.strokeRect(x, y, Math.sign(dx) * width, Math.sign(dy) * width / aspect);
-});
-element.addEventListener('pointerup', (event) => {
-  if (!drag) return;
-  const end = place(event, drag.found);
-  if (far(event)) trigger('boxed', {points: [drag.start, end]}); else trigger('marked', {x: end[0], y: end[1]});
-  drag.canvas.remove();
-  drag = null;
-});
-element.addEventListener('pointercancel', () => { if (drag) { drag.canvas.remove(); drag = null; } });
-"""
-
-# Files are read by the browser and sent like a click: Gradio's own uploads would leave them in a folder, and take the
-# path of any other file for one.
-CHOOSER = '<label class="panda-file">Mask from a PNG: <input type="file" accept="image/png"></label>'
-READER = """
-const read = (file, count) => {
-  const reader = new FileReader(), told = (content) => trigger('uploaded', {name: file.name, content, count});
-  reader.onload = () => told(reader.result.slice(reader.result.indexOf(',') + 1));
-  reader.onerror = () => told('');
-  if (count > 1 || file.size > LARGEST) told(null); else reader.readAsDataURL(file);
-};
-element.addEventListener('change', (event) => {
-  const input = event.target;
-  if (input.files.length) read(input.files[0], input.files.length);
-  input.value = '';
-});
-"""
-PHOTOGRAPH = (
-  '<label class="panda-file panda-drop">Your photograph: <input type="file" accept="image/*"> '
-  'or drop one anywhere on this page</label>'
-)
-DROPPED = """
-const files = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
-const over = (on) => element.querySelector('.panda-drop').classList.toggle('over', on);
-document.addEventListener('dragover', (event) => { if (files(event)) { event.preventDefault(); over(true); } });
-document.addEventListener('dragleave', (event) => { if (!event.relatedTarget) over(false); });
-document.addEventListener('drop', (event) => {
-  if (!files(event)) return;
-  event.preventDefault();
-  over(false);
-  const given = event.dataTransfer.files;
-  if (given.length) read(given[0], given.length);
-});
-"""
-SHOW = "() => document.querySelector('#panda-photograph')?.scrollIntoView({behavior: 'smooth'})"
-# Of a link that is there to be fetched at once.
-FETCH = "() => document.querySelector('#panda-status a[download]')?.click()"
-
-
-def reader(most: int) -> str:
-  """`READER` for files of at most so many bytes."""
-  return READER.replace('LARGEST', str(most))
-
 
 def _head(engine: Engine) -> str:
   count = f'{len(engine.parts)} parts, {len(engine.appearances)} appearances, layer {engine.opened.layer}'
@@ -187,10 +65,15 @@ def build(fits: Fits) -> gr.Blocks:
     memory = gr.Textbox(visible='hidden', elem_id='panda-memory')
     held = gr.Textbox(visible='hidden', elem_id='panda-held')
     with gr.Row():
-      drop = gr.HTML(PHOTOGRAPH, js_on_load=reader(LARGEST) + DROPPED, elem_id='panda-drop', apply_default_css=False)
+      drop = gr.HTML(
+        scripts.PHOTOGRAPH,
+        js_on_load=scripts.reader(LARGEST) + scripts.DROPPED,
+        elem_id='panda-drop',
+        apply_default_css=False,
+      )
     with gr.Row(visible=False, elem_id='panda-photograph') as section:
       with gr.Column(min_width=300, scale=3):
-        marks = gr.HTML(js_on_load=MARKER, elem_id='panda-marks', apply_default_css=False)
+        marks = gr.HTML(js_on_load=scripts.MARKER, elem_id='panda-marks', apply_default_css=False)
       with gr.Column(min_width=200, scale=2):
         with gr.Row():
           points = gr.Textbox(label='eyes: x,y,x,y in pixels', elem_id='panda-points', max_lines=1, min_width=160)
@@ -204,7 +87,7 @@ def build(fits: Fits) -> gr.Blocks:
     with gr.Row(elem_id='panda-panels'):
       options = {'apply_default_css': False}
       with gr.Column(min_width=150):
-        original = gr.HTML(js_on_load=POINTER, elem_id='panda-original', **options)
+        original = gr.HTML(js_on_load=scripts.POINTER, elem_id='panda-original', **options)
       with gr.Column(min_width=150):
         edited = gr.HTML(elem_id='panda-edited', js_on_load=None, **options)
       with gr.Column(min_width=150):
@@ -222,8 +105,10 @@ def build(fits: Fits) -> gr.Blocks:
       remove = gr.Button('Remove the part', elem_id='panda-remove', size='sm', min_width=120)
       keep = gr.Button('Keep, and add another', elem_id='panda-keep', size='sm', min_width=120)
       undo = gr.Button('Undo', elem_id='panda-undo', size='sm', min_width=120)
-      script = reader(LARGEST_UPLOAD)
-      upload = gr.HTML(CHOOSER, js_on_load=script, elem_id='panda-upload', apply_default_css=False, min_width=200)
+      masks = scripts.reader(LARGEST_UPLOAD)
+      upload = gr.HTML(
+        scripts.CHOOSER, js_on_load=masks, elem_id='panda-upload', apply_default_css=False, min_width=200
+      )
       refine = gr.Checkbox(label='parts refined for each picture', elem_id='panda-refine', min_width=200)
     with gr.Row():
       several = len(fits.names) > 1
@@ -357,11 +242,12 @@ def build(fits: Fits) -> gr.Blocks:
         return refused(error, marking)
 
     def taken(fit, event: gr.EventData):
-      yield saying(panels.message('Reading …', 'busy'), marking)
+      outputs = [*marking, inverted]
+      yield saying(panels.message('Reading …', 'busy'), outputs)
       try:
-        yield marked(fit, fits.controls(fit).taken(event._data), '', '')
+        yield [*marked(fit, fits.controls(fit).taken(event._data), '', ''), '']
       except InputError as error:
-        yield refused(error, marking)
+        yield refused(error, outputs)
 
     def prepared(fit):
       """Compiles, while the eyes are clicked."""
@@ -425,15 +311,17 @@ def build(fits: Fits) -> gr.Blocks:
     one = private | {'concurrency_id': 'photographs', 'concurrency_limit': 1}  # they take much memory
     alone = private | {'concurrency_id': 'inversions', 'concurrency_limit': 1}  # and these all cores
     first = private | {'concurrency_id': 'first photograph', 'concurrency_limit': 1}
-    drop.uploaded(taken, [fit], marking, **one).then(prepared, [fit], status, **first)
+    drop.uploaded(taken, [fit], [*marking, inverted], **one).then(prepared, [fit], status, **first)
     marks.marked(clicked, [fit, held, points], marking, **private)
     marks.boxed(dragged, [fit, held], marking, **private)
     for field in (points, box):
       field.submit(marked, [fit, held, points, box], marking, **private)
     clear.click(lambda fit, key: marked(fit, key, '', ''), [fit, held], marking, **private)
     close.click(lambda: gr.update(visible=False), None, section, **private)
-    invert.click(inverting, [*given, mode, held, points, box], [*everything, inverted], **alone).then(None, js=SHOW)
-    download.click(downloaded, given, status, **one).then(None, js=FETCH)
+    invert.click(inverting, [*given, mode, held, points, box], [*everything, inverted], **alone).then(
+      None, js=scripts.SHOW
+    )
+    download.click(downloaded, given, status, **one).then(None, js=scripts.FETCH)
     blocks.load(loaded, [fit, mode], [*everything, head, catalog], **private)
   blocks.state_session_capacity = 16  # the page holds what is chosen; Gradio would keep every page's last pictures
   return blocks.queue(max_size=200)
