@@ -31,7 +31,7 @@ CSS = """
 .panda-error { color: #b3261e; font-weight: 600 } .dark .panda-error { color: #ff8a80 }
 #panda-upload { flex: 1 1 200px; min-width: min(200px, 100%) }
 .panda-file { font-size: .9rem } .panda-file input { width: 7.5em; overflow: hidden }
-.panda-drop { display: inline-block; border: 1px dashed var(--border-color-primary); border-radius: 6px; padding: 4px 8px }
+.panda-drop { display: inline-block; padding: 4px 8px; border: 1px dashed var(--border-color-primary) }
 .panda-drop.over { border-color: var(--color-accent) }
 .panda.ma .panda-picture { cursor: crosshair; touch-action: none; width: fit-content; max-width: 100% }
 .panda.ma .panda-picture img { width: auto; max-width: 100%; max-height: 300px }

@@ -315,7 +315,8 @@ class Photographs:
       seconds = time.perf_counter() - begun
     flags = {'workdir': self.opened.folder, 'images': upload.name}
     flags |= {'points': typed_numbers(points), 'box': typed_numbers(box)}
-    flags |= {'labels': '' if self._labels is None else ','.join(map(str, self._labels.tolist()))}
+    if self._labels is not None and self._labels.ndim == 1:
+      flags['labels'] = ','.join(map(str, self._labels))
     flags |= {'evaluations': EVALUATIONS, 'out': 'DIR'}
     command = typed('invert', [f'--{name}={value}' for name, value in flags.items() if value])
     arrays = found.images, found.photographs, found.features, found.rgb, *found.skips

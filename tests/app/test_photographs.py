@@ -1,8 +1,10 @@
 """Photographs: what is taken and refused, where it is placed, edits of it as the commands make them, and its end."""
 
 import base64
+import gc
 import io
 import shlex
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from panda_jax.app.photographs import progress, upload_of
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.inversion import objective
+from panda_jax.inversion.files import load_inverted
 from panda_jax.inversion.photographs import decoded
 from panda_jax.inversion.placement import whole
+from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call
 
@@ -67,7 +71,7 @@ def inverted(controls, pixels=None, points='', box=''):
   return controls.engine.photographs.inverted(key, points, box)
 
 
-def test_the_saved_command_makes_the_same_whole_photograph(controls, fitted, tmp_path):
+def test_the_saved_command_makes_the_same_whole_photograph(controls, fitted, tmp_path, monkeypatch):
   pixels, engine = drawn(), controls.engine
   key = inverted(controls, pixels, EYES)
   choice = Choice((3,), (EDIT,), photograph=key)
@@ -86,6 +90,14 @@ def test_the_saved_command_makes_the_same_whole_photograph(controls, fitted, tmp
   again = np.asarray(Image.open(tmp_path / 'again' / 'photographs' / 'mine.png')).astype(int)
   assert np.abs(again - edited).max() <= 1  # float32 in batches of other sizes rounds to another level at times
   np.testing.assert_allclose(np.load(tmp_path / 'again' / 'edited.npy'), engine.edited(choice), atol=1e-4)
+  # What was saved is an inversion that the explorer itself takes, and saves again with its photograph.
+  monkeypatch.setattr(engine, 'samples', Samples(given=load_inverted(saved.folder, engine.opened.generator)))
+  monkeypatch.setattr(engine, '_samples', OrderedDict())  # of seeds
+  listed = Choice((0,), (EDIT,))
+  np.testing.assert_array_equal(engine.whole(listed), edited)
+  second = saves.save(engine, listed, 'second')
+  assert f'--latents={second.folder}' in second.command
+  assert (second.folder / 'photographs' / 'mine.png').read_bytes() == content(pixels)
 
 
 def test_another_photograph_compiles_nothing(controls):
@@ -290,6 +302,15 @@ def test_nobody_has_the_photograph_of_another_fit_or_of_nobody(controls, fitted)
     controls.pictures(session)
   with pytest.raises(InputError, match='not one photograph'):
     controls.download(controls.begun())
+
+
+def test_of_a_photograph_that_is_dropped_nothing_stays(controls):
+  engine = controls.engine
+  engine.originals((inverted(controls),))
+  assert engine._photographed
+  engine.photographs.shelf._things.clear()
+  gc.collect()
+  assert not engine._photographed
 
 
 def test_a_download_is_the_whole_photograph(controls):

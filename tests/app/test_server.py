@@ -103,6 +103,7 @@ def test_the_page_names_no_other_host_and_is_told_to_load_nothing(server):
 @pytest.mark.slow
 def test_no_file_can_be_read(server):
   for path in (
+    '/photographs/none',
     '/gradio_api/file=/etc/passwd',
     f'/gradio_api/file={server.workdir}/factors.npz',
     '/saved/0/x/edit.json',
@@ -196,6 +197,7 @@ def made_up(**changes):
   return json.dumps({'now': choice, 'past': [], 'sliding': False})
 
 
+GONE = made_up().replace('"refined"', '"photograph": "gone", "refined"')
 CONTROLS = [  # what is sent to a control, and what is said of it
   ('part', [made_up(part=[0] * 10**6), 'choose parts', 1], 'it is no text, or too long a one'),
   ('part', [made_up(part=[0] * 10**4), 'choose parts', 1], 'it does not suit this fit'),
@@ -208,6 +210,15 @@ CONTROLS = [  # what is sent to a control, and what is said of it
   ('alpha', [made_up(alpha=2.9e38), 1.0], 'it does not suit this fit'),
   ('undo', ['', 'nonsense'], 'nothing to undo'),
   ('save', [made_up(), 3], 'it cannot be the name of a folder'),
+  ('save', [GONE, 'mine'], 'give the file again'),
+  ('part', [GONE, 'choose parts', 1], 'give the file again'),
+  ('alpha', [GONE, 1.0], 'give the file again'),
+  ('download', [GONE], 'give the file again'),
+  ('download', [made_up()], 'what is shown is not one photograph'),
+  ('invert', [made_up(), 'choose parts', 'gone', '', ''], 'give the file again'),
+  ('invert', [GONE, 'choose parts', None, 3, True], 'give the file again'),
+  ('points', ['gone', 'x' * 1000, ''], 'give the file again'),
+  ('clear', [7], 'give the file again'),
 ]
 
 
