@@ -1,0 +1,85 @@
+"""From a photograph's file to its edited picture, as the explorer goes: taken, inverted, edited, and written whole.
+
+    python -m benchmarks.photographs --workdir=DIR      a minute on two cores
+
+The photographs are those of docs/photographs, and the first of them once more with 12 megapixels. Yardstick: the same
+with as many evaluations as `invert` may take. Everything is compiled before. Prints seconds, of the clock and of the
+processor, and PSNR; writes photographs-NAME.json.
+"""
+
+import base64
+import io
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+from absl import app, flags
+from PIL import Image
+
+from benchmarks.machine import machine
+from panda_jax.app import photographs
+from panda_jax.app.choices import Choice
+from panda_jax.app.controls import Controls
+from panda_jax.app.engine import Engine
+from panda_jax.editing.zoo import Spec
+from panda_jax.inversion.invert import EVALUATIONS
+from panda_jax.workdir.finished_fit import open_workdir
+
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Of a finished fit through a generator.')
+_OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the JSON file.')
+
+LARGE = 4000, 3000  # pixels
+
+
+def files() -> dict[str, bytes]:
+  """{name: content}."""
+  found = {path.name: path.read_bytes() for path in sorted(Path('docs/photographs').glob('*.jpg'))}
+  buffer = io.BytesIO()
+  Image.open(io.BytesIO(next(iter(found.values())))).resize(LARGE, Image.Resampling.BICUBIC).save(buffer, 'JPEG')
+  return found | {'large.jpg': buffer.getvalue()}
+
+
+def measured(controls: Controls, content: bytes) -> dict[str, float]:
+  """Seconds until the edited picture is there, and until the whole photograph is; PSNR."""
+  engine, sent = controls.engine, {'name': 'x.jpg', 'content': base64.b64encode(content).decode(), 'count': 1}
+  clock, processor = time.perf_counter(), time.process_time()
+  key = engine.photographs.inverted(controls.taken(sent), '', '')
+  term = Spec((engine.parts[0],), engine.appearances[0], 1.0)
+  choice = Choice((engine.first_seed,), (term,), photograph=key)
+  engine.edited(choice)
+  edited = time.perf_counter() - clock, time.process_time() - processor
+  engine.whole(choice)
+  return {
+    'seconds': edited[0],
+    'processor_seconds': edited[1],
+    'whole_processor_seconds': time.process_time() - processor - edited[1],
+    'psnr_db': float(engine.photographs.held(key).inversion.psnr[0]),
+  }
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected argument {argv[1]!r}')
+  controls, given = Controls(Engine(open_workdir(_WORKDIR.value))), files()
+  controls.engine.warm()
+  controls.engine.prepare()
+  record = machine() | {'fit': Path(_WORKDIR.value).resolve().name, 'photographs': list(given)}
+  for name, evaluations in (('explorer', photographs.EVALUATIONS), ('invert', EVALUATIONS)):
+    controls.engine.photographs._inverter.evaluations = evaluations
+    rows = [measured(controls, content) for content in given.values()]
+    record[name] = {'evaluations': evaluations} | {key: [round(row[key], 3) for row in rows] for key in rows[0]}
+    small = {key: [row[key] for row in rows[:-1]] for key in rows[0]}
+    told = ', '.join(f'{key} {statistics.median(values):.2f} (to {max(values):.2f})' for key, values in small.items())
+    print(f'{name}, {evaluations} evaluations of each stage: medians {told}', flush=True)
+    print(f'  {LARGE[0]}x{LARGE[1]}: {", ".join(f"{key} {value:.2f}" for key, value in rows[-1].items())}', flush=True)
+  record['load_average']['after'] = os.getloadavg()
+  path = Path(_OUT.value) / f'photographs-{record["fit"]}.json'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  print(f'wrote {path}')
+
+
+if __name__ == '__main__':
+  app.run(main)
