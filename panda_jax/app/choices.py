@@ -57,6 +57,11 @@ class Choice:
     """The terms that say where they act."""
     return tuple(term for term in self.terms if placed(term))
 
+  @property
+  def acting(self) -> tuple[Spec, ...]:
+    """Those of them that change anything."""
+    return tuple(term for term in self.complete if np.any(term.alpha))
+
   def at(self, **changes) -> 'Choice':
     """The same with some fields of the current term changed."""
     return dataclasses.replace(self, terms=(*self.terms[:-1], dataclasses.replace(self.current, **changes)))
@@ -72,8 +77,8 @@ class Choice:
     Raises:
       InputError: it is no such dict.
     """
-    photograph = ('photograph',) if isinstance(values, dict) and 'photograph' in values else ()
-    seeds, terms, refined, *photograph = fields(values, 'seeds', 'terms', 'refined', *photograph)
+    more = {*values} & {'photograph'} if isinstance(values, dict) else ()
+    seeds, terms, refined, *photograph = fields(values, 'seeds', 'terms', 'refined', *more)
     if not isinstance(seeds, list) or not isinstance(terms, list) or not 1 <= len(terms) <= MOST_TERMS:
       raise InputError('session', 'seeds and terms', 'they are no lists, or too long', REMEDY)
     shown = checked_seeds(seeds), tuple(Spec.from_json(term) for term in terms), yes_or_no(refined)

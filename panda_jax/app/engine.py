@@ -178,14 +178,17 @@ class Engine:
     return stacked[0] if alphas is None else stacked
 
   def _one(self, sample: _Sample, choice: Choice, parts: np.ndarray | None):
-    terms = [term for term in choice.complete if np.any(term.alpha)]
-    if not terms:
+    if not choice.acting:
       return sample.original
-    edit = self._edit(terms, parts)
-    picture = sample.editor.resumed(sample.latents, sample.state, edit)[0]
+    picture, edit = self._resumed(sample, choice, parts)
     if sample.inverted is None:
       return picture
     return composed(sample.original, sample.inverted, np.asarray(picture, np.float32), self._weight(edit))
+
+  def _resumed(self, sample: _Sample, choice: Choice, parts: np.ndarray | None) -> tuple[jax.Array, AnyEdit]:
+    """The generator's picture with the edits of a choice."""
+    edit = self._edit(choice.acting, parts)
+    return sample.editor.resumed(sample.latents, sample.state, edit)[0], edit
 
   def _weight(self, edit: AnyEdit) -> np.ndarray:
     mask = np.max([np.abs(term.mask) for term in edit.terms], axis=0)
@@ -205,15 +208,14 @@ class Engine:
     if found is None or found.placements is None or len(found.names) != 1:
       return None
     photograph = found.photograph(0)
-    terms = [term for term in choice.complete if np.any(term.alpha)]
-    if photograph is None or not terms:
+    if photograph is None or not choice.acting:
       return photograph
     with self._lock:
       (key,) = choice.samples
       sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
-      edit = self._edit(terms, parts)
-      picture = _finite(np.asarray(sample.editor.resumed(sample.latents, sample.state, edit)[0], np.float32))
-    return found.placements[0].added(photograph, picture - sample.inverted, self._weight(edit))
+      made, edit = self._resumed(sample, choice, parts)
+      difference = _finite(np.asarray(made, np.float32)) - sample.inverted
+    return found.placements[0].added(photograph, difference, self._weight(edit))
 
   def regions(self, choice: Choice) -> np.ndarray:
     """Where the current term acts, (N, H, W), each divided by its maximum; zeros where it acts nowhere."""

@@ -12,7 +12,7 @@ from panda_jax.catalog import Settings, catalog_into
 from panda_jax.editing.zoo import read_zoo
 from panda_jax.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
-from tests.app.servers import Server
+from tests.app.servers import SECONDS, Server
 from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 
 pytestmark = pytest.mark.slow
@@ -54,11 +54,11 @@ class Explorer(Browser):
   def source(self, panel):
     return self.script(f"return document.querySelector('#panda-{panel} img').src")
 
-  def changed(self, panel, act):
+  def changed(self, panel, act, seconds=60):
     """Does something, and waits until a picture has become another one."""
     before = self.source(panel)
     act()
-    return until(lambda: self.source(panel) != before)
+    return until(lambda: self.source(panel) != before, seconds)
 
   def click_at(self, x, y):
     """On the original, at fractions of its width and height."""
@@ -274,7 +274,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   browser.changed('marks', lambda: on_photograph(0.6, 0.4).click().perform())
   assert np.array(value('points').split(','), float) == pytest.approx([80, 64, 120, 64], abs=2)
   browser.listen()
-  browser.changed('original', lambda: browser.press('invert'))
+  browser.changed('original', lambda: browser.press('invert'), SECONDS)  # it is compiled meanwhile
   browser.says('Inverted: PSNR')
   assert 'Inverting: features' in browser.heard()
   assert f'--points={value("points")}' in browser.text('inverted')
