@@ -241,8 +241,9 @@ class Controls:
     whole = self.engine.whole(session.now)
     if whole is None:
       raise InputError('photograph', None, 'what is shown is not one photograph', 'give one first')
-    (name,) = self.engine.names(session.now.samples)
-    found = Download(f'{Path(name).stem}-edited.png', panels.png_bytes(whole))
+    photographs = self.engine.chosen(session.now.samples).photographs
+    name = f'{Path(photographs.names[0]).stem}-edited.png'
+    found = Download(name, panels.png_bytes(whole, photographs.profile(0)))
     return self.engine.photographs.shelf.put(found, len(found.content)), found.name
 
   # What is shown of a session.

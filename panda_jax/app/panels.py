@@ -49,12 +49,12 @@ def tile_at(x: float, y: float, N: int) -> tuple[int, float, float] | None:
   return (i, x * columns - column, y * rows - row) if i < N else None
 
 
-def png_bytes(pixels: np.ndarray) -> bytes:
-  """A picture (h, w, 3) as the content of a file."""
+def png_bytes(pixels: np.ndarray, profile: bytes | None = None) -> bytes:
+  """A picture (h, w, 3) as the content of a file; `profile` (ICC) says which colours they are."""
   from PIL import Image
 
   buffer = io.BytesIO()
-  Image.fromarray(pixels).save(buffer, format='PNG', compress_level=1)
+  Image.fromarray(pixels).save(buffer, format='PNG', compress_level=1, icc_profile=profile)
   return buffer.getvalue()
 
 

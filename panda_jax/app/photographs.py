@@ -25,7 +25,7 @@ from panda_jax.generators.structure import plain
 from panda_jax.inversion.encoder import encoder_of, load_encoder
 from panda_jax.inversion.files import Inverted
 from panda_jax.inversion.invert import Inverter
-from panda_jax.inversion.photographs import decoded, in_channels
+from panda_jax.inversion.photographs import decoded, in_channels, profile_of
 from panda_jax.inversion.placement import Placement, boxed, pointed, whole
 from panda_jax.results.suggestions import typed
 from panda_jax.workdir.finished_fit import FinishedFit
@@ -76,6 +76,11 @@ class Held(Inverted):
   def photograph(self, i: int) -> np.ndarray:
     """The whole photograph (H, W, 3) uint8."""
     return _pixels(self.content, self.names[i])
+
+  def profile(self, i: int) -> bytes | None:
+    """The colour profile of the photograph, or None."""
+    with _decoding:
+      return profile_of(self.content)
 
 
 def received(data: Any, name: str, most: int, argument: str, remedy: str) -> bytes:

@@ -130,7 +130,7 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     write_zoo(folder / 'edit.json', {folder.name: named})
     whole = engine.whole(choice)
     if whole is not None:
-      save_pixels(folder / WHOLE, whole)
+      save_pixels(folder / WHOLE, whole, shown.photographs.profile(0))
       files = *FILES, WHOLE
     if shown.photographs is not None:
       _save_photographs(folder, shown.photographs)

@@ -251,11 +251,11 @@ class Inverter:
       NonFiniteError: the error of a photograph is not finite.
     """
     photographs = as_photographs(images, self.picture)
-    self._on_evaluations = on_evaluations
     N = len(photographs)
     rows = None if labels is None else class_rows(self.generator, labels, N)
     size = min(self.batch, N)
     found, reasons, curves = [], [], []
+    self._on_evaluations = on_evaluations
     for first in range(0, N, size):
       self._done = first
       numbers = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all

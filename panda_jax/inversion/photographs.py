@@ -69,9 +69,13 @@ def read_profile(path: str | os.PathLike) -> bytes | None:
   Raises:
     InputError: it cannot be read.
   """
+  return profile_of(read_bytes(path, 'images', REMEDY, LARGEST_FILE))
+
+
+def profile_of(content: bytes) -> bytes | None:
+  """`read_profile` of the content of a file."""
   from PIL import Image
 
-  content = read_bytes(path, 'images', REMEDY, LARGEST_FILE)
   try:
     with _quiet(content.startswith(TIFF)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
       profile = image.info.get('icc_profile')

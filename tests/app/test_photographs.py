@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from panda_jax.app import photographs as held
 from panda_jax.app import saves
@@ -319,6 +319,14 @@ def test_a_download_is_the_whole_photograph(controls):
   assert name == 'mine-edited.png'
   found = controls.engine.photographs.shelf.get(key)
   np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.content))), pixels)
+
+
+def test_the_colour_profile_stays_with_a_download(controls):
+  profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+  key = controls.taken(sent(content(drawn(), icc_profile=profile)))
+  session = controls.begun().with_photograph(controls.engine.photographs.inverted(key, '', ''))
+  found = controls.engine.photographs.shelf.get(controls.download(session)[0])
+  assert Image.open(io.BytesIO(found.content)).info['icc_profile'] == profile
 
 
 def test_nothing_is_on_disk_before_it_is_saved(controls):
