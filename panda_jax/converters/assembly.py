@@ -55,7 +55,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
     InputError: lists the first problems of the conversion, and arrays of the generator that are missing, unknown, of
       another shape, not of floating point or not finite, with their keys in the file; and counts the rest.
   """
-  import jax.numpy as jnp
+  import jax
   from flax import nnx
 
   from panda_jax.generators import registry
@@ -79,7 +79,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
         problems.append(f'{key}: {problem} (for {target})')
   if problems:
     raise _unfit(conversion, source, problems)
-  flat = [(path, variable.replace(jnp.asarray(values.pop(target)))) for target, (path, variable) in leaves.items()]
+  flat = [(path, variable.replace(jax.device_put(values.pop(target)))) for target, (path, variable) in leaves.items()]
   return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from panda_jax.generators.base import Buffer
-from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel
+from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel
 
 
 def normal(rngs: nnx.Rngs, *shape: int) -> jax.Array:
@@ -18,6 +18,7 @@ def normal(rngs: nnx.Rngs, *shape: int) -> jax.Array:
   return jax.random.normal(rngs.params(), shape) / math.sqrt(max(math.prod(shape[:-1]), 1))
 
 
+@as_one()
 def doubled(x: jax.Array) -> jax.Array:
   """Nearest-neighbour up-sampling by two."""
   N, H, W, C = x.shape
@@ -64,9 +65,14 @@ class BatchNorm(nnx.Module):
       scale, offset = self.scale[...].reshape(1, -1), self.offset[...].reshape(1, -1)
     else:
       scale, offset = 1 + matmul(condition, self.scale[...]), matmul(condition, self.offset[...])
-    factor = scale / jnp.sqrt(variance + self.eps)
-    mean, factor, offset = (a[:, None, None, :] for a in (mean, factor, jnp.broadcast_to(offset, mean.shape)))
-    return (x - mean) * factor + offset
+    return _normalised(x, mean, variance, scale, offset, self.eps)
+
+
+@as_one('eps')
+def _normalised(x, mean, variance, scale, offset, eps):
+  factor = scale / jnp.sqrt(variance + eps)
+  mean, factor, offset = (a[:, None, None, :] for a in (mean, factor, jnp.broadcast_to(offset, mean.shape)))
+  return (x - mean) * factor + offset
 
 
 class DeepBlock(nnx.Module):

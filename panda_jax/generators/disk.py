@@ -117,7 +117,7 @@ def load_generator(folder: str | os.PathLike):
   Raises:
     InputError: there is none, or it is damaged: what generator.json says and the weights do not agree.
   """
-  import jax.numpy as jnp
+  import jax
   from flax import nnx
 
   folder = folder_of(folder)
@@ -138,8 +138,11 @@ def load_generator(folder: str | os.PathLike):
     if isinstance(error, InputError):
       raise
     raise _damaged(folder, f'the weights cannot be read ({error})') from error
-  flat = [(path, v.replace(jnp.asarray(arrays.pop(name), kinds[name].dtype))) for name, (path, v) in variables.items()]
-  return nnx.merge(graphdef, nnx.from_flat_state(flat))
+  # Not `jnp.asarray`, which compiles a program for each shape.
+  read = lambda name: jax.device_put(np.asarray(arrays.pop(name), kinds[name].dtype))  # noqa: E731
+  return nnx.merge(
+    graphdef, nnx.from_flat_state([(path, v.replace(read(name))) for name, (path, v) in variables.items()])
+  )
 
 
 def _abstract(folder: Path, description: dict, arrays: int):

@@ -30,7 +30,7 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import Classes, Repeated, Resolution, Size, SizeOrZero, Sizes, Within
-from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
+from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
 from panda_jax.runtime.compatibility import List
 
@@ -77,6 +77,7 @@ def _normal(rngs: nnx.Rngs, *shape: int) -> jax.Array:
   return jax.random.normal(rngs.params(), shape) / math.sqrt(math.prod(shape[:-1]))
 
 
+@as_one()
 def glu(x: jax.Array) -> jax.Array:
   """(..., 2 C) to (..., C): the first half of the channels, gated by the sigmoid of the second."""
   value, gate = jnp.split(x, 2, axis=-1)
@@ -110,8 +111,13 @@ class BatchNorm(nnx.Module):
     if self.class_scale is not None:
       scale = 1 + matmul(embedding, self.class_scale[...]) + scale
       offset = matmul(embedding, self.class_offset[...]) + offset
-    factor = scale * jax.lax.rsqrt(self.variance[...] + self.eps).reshape(1, -1)
-    return (x - per_channel(self.mean[...])) * factor[:, None, None] + offset[:, None, None]
+    return _normalised(x, self.mean[...], self.variance[...], scale, offset, self.eps)
+
+
+@as_one('eps')
+def _normalised(x, mean, variance, scale, offset, eps):
+  factor = scale * jax.lax.rsqrt(variance + eps).reshape(1, -1)
+  return (x - per_channel(mean)) * factor[:, None, None] + offset[:, None, None]
 
 
 class Start(nnx.Module):
@@ -162,10 +168,15 @@ class Gate(nnx.Module):
     self.second = nnx.Param(_normal(rngs, outputs, outputs))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    N, H, W, C = x.shape
-    pooled = x.reshape(N, 4, H // 4, 4, W // 4, C).mean(axis=(2, 4)).reshape(N, -1)
-    y = jax.nn.swish(matmul(pooled, self.first[...].reshape(pooled.shape[1], -1)))
-    return jax.nn.sigmoid(matmul(y, self.second[...]))[:, None, None]
+    return _gate(x, self.first[...], self.second[...])
+
+
+@as_one()
+def _gate(x, first, second):
+  N, H, W, C = x.shape
+  pooled = x.reshape(N, 4, H // 4, 4, W // 4, C).mean(axis=(2, 4)).reshape(N, -1)
+  y = jax.nn.swish(matmul(pooled, first.reshape(pooled.shape[1], -1)))
+  return jax.nn.sigmoid(matmul(y, second))[:, None, None]
 
 
 class FastGAN(DrivenByZ, nnx.Module):

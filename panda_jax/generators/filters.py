@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from panda_jax.generators.layers import as_one
 from panda_jax.generators.slide import slide
 
 
@@ -126,6 +127,7 @@ def _down_radial(phases: list[list[jax.Array]], taps: jax.Array, size: tuple[int
   return total
 
 
+@as_one('up', 'down', 'padding', 'slope', 'gain', 'clamp')
 def filtered_lrelu(
   x: jax.Array,
   up_filter: jax.Array | None,

@@ -18,6 +18,7 @@ How they are written was chosen by measurement on two CPU cores (float32; N x H 
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,18 @@ LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 SMEAR_SIZE, SMEAR_CHANNELS = 16, 64
 
 
+def as_one(*static: str) -> Callable:
+  """Decorates a function of arrays: by itself it is compiled as one program, inside of what is compiled it is as ever.
+
+  Operation by operation, each would be compiled for each shape.
+
+  Args:
+    static: names of the arguments that are no arrays.
+  """
+  return functools.partial(jax.jit, static_argnames=static, inline=True)
+
+
+@as_one()
 def leaky(x: jax.Array) -> jax.Array:
   """Leaky ReLU of slope 0.2, as a product: its derivative costs one select where jax.nn's costs two and a sum."""
   return x * jnp.where(x >= 0, 1.0, 0.2).astype(x.dtype)
@@ -152,6 +165,7 @@ def _correlate_jvp(taps, axis, edges, primals, tangents):
   return _correlate(x, taps, axis, edges), lax.pad(spread, zero, crop)
 
 
+@as_one('taps', 'edges', 'gain')
 def fir(x: jax.Array, taps: Taps, edges: tuple[int, int], gain: float = 1.0) -> jax.Array:
   """True convolution of the maps (N, H, W, C) with a filter, after padding both axes by `edges`.
 
@@ -175,6 +189,7 @@ def _fir_rows(x, rows, edges, gain):
   return sum(_correlate(y, tuple(float(k == at) for at in range(last + 1)), 1, edges) for k, y in enumerate(filtered))
 
 
+@as_one('taps')
 def upsample_fir(x: jax.Array, taps: Taps) -> jax.Array:
   """(N, H, W, C) to (N, 2 H, 2 W, C): zeros between the pixels, then the filter with gain 4."""
   count = len(taps)
@@ -184,12 +199,14 @@ def upsample_fir(x: jax.Array, taps: Taps) -> jax.Array:
   return fir(x, taps, edges, gain=4.0)
 
 
+@as_one('taps')
 def conv_up(x: jax.Array, kernel: jax.Array, taps: Taps) -> jax.Array:
   """(N, H, W, I) to (N, 2 H, 2 W, O): transposed convolution with a 3x3 kernel, then the filter with gain 4."""
   count = len(taps)
   return fir(conv_transpose(x, kernel), taps, ((count + 1) // 2 - 1, (count - 2) // 2), gain=4.0)
 
 
+@as_one()
 def conv_nearest(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """(N, H, W, I) to (N, 2 H, 2 W, O): every pixel doubled, then true convolution with a 3x3 kernel."""
   N, H, W, I = x.shape  # noqa: E741
@@ -202,6 +219,7 @@ def conv_nearest(x: jax.Array, kernel: jax.Array) -> jax.Array:
   return conv(x, kernel[::-1, ::-1])
 
 
+@as_one()
 def second_moment_norm(x: jax.Array) -> jax.Array:
   """Scaled so that the mean square over the last axis is 1."""
   return x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + 1e-8)
@@ -210,6 +228,12 @@ def second_moment_norm(x: jax.Array) -> jax.Array:
 def per_channel(values: jax.Array) -> jax.Array:
   """(C,) as (1, 1, 1, C)."""
   return values.reshape(1, 1, 1, -1)
+
+
+@as_one('gain', 'lr')
+def _affine(x, weight, bias, gain, lr):
+  bias = bias if lr == 1 else bias * lr
+  return matmul(x, weight * gain) + bias.reshape(1, -1)
 
 
 class Dense(nnx.Module):
@@ -232,8 +256,7 @@ class Dense(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """(N, inputs) to (N, outputs)."""
-    bias = self.bias[...] if self.lr == 1 else self.bias[...] * self.lr
-    return matmul(x, self.weight[...] * self.gain) + bias.reshape(1, -1)
+    return _affine(x, self.weight[...], self.bias[...], self.gain, self.lr)
 
   def effective_weight(self) -> jax.Array:
     """(inputs, outputs), the gain included."""

@@ -17,7 +17,7 @@ from jax import lax
 
 from panda_jax.generators.base import Buffer
 from panda_jax.generators.bounds import Taps
-from panda_jax.generators.layers import ACTIVATIONS, PRECISION, Dense, conv, conv_up, per_channel
+from panda_jax.generators.layers import ACTIVATIONS, PRECISION, Dense, as_one, conv, conv_up, per_channel
 
 NOISES = ('spatial', 'channel', 'none')
 
@@ -94,25 +94,33 @@ class ModulatedConv(nnx.Module):
 
   def __call__(self, x: jax.Array, style: jax.Array, noise: str | jax.Array, layer: int, gain: float = 1.0):
     """Maps (N, H, W, inputs) and styles (N, inputs) to (N, h, w, outputs); `gain` scales output and clamp."""
-    kernel = self.weight[...]
-    scale = None
-    if self.demodulate:
-      energy = sum(jnp.square(kernel[i, j]) for i in range(3) for j in range(3))
-      scale = lax.rsqrt(jnp.matmul(jnp.square(style), energy, precision=PRECISION) + self.epsilon)
-    else:
-      style = style * self.gain
-    x = x * per_sample(style)
-    x = conv(x, kernel) if self.up is None else conv_up(x, kernel, self.up)
-    if scale is not None:
-      x = x * per_sample(scale)
+    x = _modulated(x, style, self.weight[...], self.up, self.gain, self.epsilon if self.demodulate else None)
     drawn = noise_map(self.noise[...], noise, layer, x.shape[0]) if self.noisy else None
     if drawn is not None:
       x = x + drawn * self.noise_strength[...]
-    function, own_gain = ACTIVATIONS[self.activation]
-    x = function(x + per_channel(self.bias[...]))
-    if own_gain * gain != 1:
-      x = x * (own_gain * gain)
-    return clamped(x, None if self.clamp is None else self.clamp * gain)
+    return _activated(x, self.bias[...], self.activation, gain, self.clamp)
+
+
+@as_one('up', 'gain', 'epsilon')
+def _modulated(x, style, kernel, up, gain, epsilon):
+  scale = None
+  if epsilon is None:
+    style = style * gain
+  else:
+    energy = sum(jnp.square(kernel[i, j]) for i in range(3) for j in range(3))
+    scale = lax.rsqrt(jnp.matmul(jnp.square(style), energy, precision=PRECISION) + epsilon)
+  x = x * per_sample(style)
+  x = conv(x, kernel) if up is None else conv_up(x, kernel, up)
+  return x if scale is None else x * per_sample(scale)
+
+
+@as_one('activation', 'gain', 'clamp')
+def _activated(x, bias, activation, gain, clamp):
+  function, own_gain = ACTIVATIONS[activation]
+  x = function(x + per_channel(bias))
+  if own_gain * gain != 1:
+    x = x * (own_gain * gain)
+  return clamped(x, None if clamp is None else clamp * gain)
 
 
 class ToRGB(nnx.Module):
@@ -127,7 +135,12 @@ class ToRGB(nnx.Module):
 
   def __call__(self, x: jax.Array, style: jax.Array) -> jax.Array:
     """Maps (N, H, W, inputs) and styles (N, inputs) to (N, H, W, outputs)."""
-    # A kernel per sample here: it is tiny, and the activations need no copy.
-    kernel = (style * self.gain)[:, :, None] * self.weight[...][None]
-    x = jnp.einsum('nhwi,nio->nhwo', x, kernel, precision=PRECISION)
-    return clamped(x + per_channel(self.bias[...]), self.clamp)
+    return _rgb(x, style, self.weight[...], self.bias[...], self.gain, self.clamp)
+
+
+@as_one('gain', 'clamp')
+def _rgb(x, style, weight, bias, gain, clamp):
+  # A kernel per sample here: it is tiny, and the activations need no copy.
+  kernel = (style * gain)[:, :, None] * weight[None]
+  x = jnp.einsum('nhwi,nio->nhwo', x, kernel, precision=PRECISION)
+  return clamped(x + per_channel(bias), clamp)

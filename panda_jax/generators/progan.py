@@ -20,7 +20,7 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import Classes, Resolution, Size, Sizes
-from panda_jax.generators.layers import conv, conv_nearest, matmul, per_channel, second_moment_norm
+from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
 from panda_jax.runtime.compatibility import List
 
@@ -68,6 +68,12 @@ class Kernel(nnx.Module):
 
   def effective(self) -> jax.Array:
     return self.weight[...] * self.gain
+
+
+@as_one('gain', 'up')
+def _convolved(x, weight, bias, gain, up):
+  convolve = conv_nearest if up else conv
+  return jax.nn.leaky_relu(convolve(second_moment_norm(x), weight * gain) + per_channel(bias), 0.2)
 
 
 class ProGAN(DrivenByZ, nnx.Module):
@@ -156,9 +162,7 @@ class ProGAN(DrivenByZ, nnx.Module):
     """Layers `first` to `end` - 1; even ones double the resolution."""
     for i in range(first, end):
       layer = self.convs[i - 1]
-      convolve = conv if i % 2 else conv_nearest
-      x = convolve(second_moment_norm(x), layer.effective())
-      x = jax.nn.leaky_relu(x + per_channel(layer.bias[...]), 0.2)
+      x = _convolved(x, layer.weight[...], layer.bias[...], layer.gain, up=i % 2 == 0)
     return x
 
   def _image(self, x: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from panda_jax.generators.base import (
   checked_wplus,
 )
 from panda_jax.generators.bounds import Taps
-from panda_jax.generators.layers import Dense, conv, conv_nearest, fir, matmul, per_channel
+from panda_jax.generators.layers import Dense, as_one, conv, conv_nearest, fir, matmul, per_channel
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import noise_map, per_sample
 from panda_jax.generators.protocol import State
@@ -91,20 +91,29 @@ class StyledLayer(nnx.Module):
   def __call__(self, x: jax.Array, w: jax.Array, noise: str | jax.Array, layer: int) -> jax.Array:
     """Maps (N, H, W, inputs) and w (N, w_dim) to (N, h, w, outputs)."""
     if self.convolves:
-      kernel = self.weight[...] * self.gain
-      if self.blur is None:
-        x = conv(x, kernel)
-      else:
-        taps = len(self.blur)
-        x = fir(conv_nearest(x, kernel), self.blur, (taps // 2, (taps - 1) // 2))
+      x = _convolved(x, self.weight[...], self.gain, self.blur)
     drawn = noise_map(self.noise[...], noise, layer, x.shape[0])
     if drawn is not None:
       x = x + drawn * self.noise_strength[...][None]
-    x = jax.nn.leaky_relu(x + per_channel(self.bias[...]), 0.2)
-    x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
-    x = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
-    scale, shift = jnp.split(self.style(w), 2, axis=1)
-    return x * per_sample(scale + 1) + per_sample(shift)
+    return _styled(x, self.bias[...], self.style(w))
+
+
+@as_one('gain', 'blur')
+def _convolved(x, weight, gain, blur):
+  kernel = weight * gain
+  if blur is None:
+    return conv(x, kernel)
+  taps = len(blur)
+  return fir(conv_nearest(x, kernel), blur, (taps // 2, (taps - 1) // 2))
+
+
+@as_one()
+def _styled(x, bias, style):
+  x = jax.nn.leaky_relu(x + per_channel(bias), 0.2)
+  x = x - jnp.mean(x, axis=(1, 2), keepdims=True)
+  x = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=(1, 2), keepdims=True) + 1e-8)
+  scale, shift = jnp.split(style, 2, axis=1)
+  return x * per_sample(scale + 1) + per_sample(shift)
 
 
 class StyleGAN(Grown, nnx.Module):

@@ -25,7 +25,7 @@ from panda_jax.generators.base import (
   is_concrete,
 )
 from panda_jax.generators.filters import filtered_lrelu, lowpass
-from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, matmul, per_channel
+from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, as_one, matmul, per_channel
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import LayerGeometry, StyleGAN3Options, layer_geometry
@@ -57,27 +57,33 @@ class FourierInput(nnx.Module):
     self.affine.bias = nnx.Param(jnp.asarray([1.0, 0.0, 0.0, 0.0]))  # neither turned nor moved
 
   def __call__(self, w: jax.Array) -> jax.Array:
-    dtype = self.weight.dtype
-    wide = jnp.promote_types(dtype, jnp.float32)  # sines of bfloat16 angles would be noise
-    t = self.affine(w).astype(wide)
-    cosine, sine, shift_x, shift_y = jnp.moveaxis(t / jnp.linalg.norm(t[:, :2], axis=1, keepdims=True), 1, 0)
-    zero, one = jnp.zeros_like(cosine), jnp.ones_like(cosine)
-    turn = jnp.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], axis=1).reshape(-1, 3, 3)
-    move = jnp.stack([one, zero, -shift_x, zero, one, -shift_y, zero, zero, one], axis=1).reshape(-1, 3, 3)
-    matrix = matmul(matmul(turn, move), self.transform[...].astype(wide))  # (N, 3, 3)
+    arrays = self.freqs[...], self.phases[...], self.transform[...], self.weight[...]
+    return _sinusoids(self.affine(w), *arrays, self.size, self.rate, self.bandwidth)
 
-    freqs = self.freqs[...].astype(wide)
-    phases = matmul(freqs, matrix[:, :2, 2].T).T + self.phases[...].astype(wide).reshape(1, -1)  # (N, C)
-    freqs = jnp.einsum('ck,nkj->njc', freqs, matrix[:, :2, :2], precision=PRECISION)  # (N, 2, C)
-    beyond = (jnp.linalg.norm(freqs, axis=1) - self.bandwidth) / (self.rate / 2 - self.bandwidth)
-    amplitude = jnp.clip(1 - beyond, 0, 1)[:, None, None, :]  # fades out what the transform made too fine
 
-    at = (((2 * np.arange(n) + 1) / n - 1) * (0.5 * n / self.rate) for n in self.size)
-    y, x = (jnp.asarray(places, wide) for places in at)
-    along_x = x.reshape(1, 1, -1, 1) * freqs[:, None, None, 0]
-    along_y = y.reshape(1, -1, 1, 1) * freqs[:, None, None, 1]
-    x = jnp.sin(2 * math.pi * (along_x + along_y + phases[:, None, None, :])) * amplitude
-    return matmul(x.astype(dtype), self.weight[...] / math.sqrt(self.weight.shape[0]))
+@as_one('size', 'rate', 'bandwidth')
+def _sinusoids(affine, freqs, phases, transform, weight, size, rate, bandwidth):
+  dtype = weight.dtype
+  wide = jnp.promote_types(dtype, jnp.float32)  # sines of bfloat16 angles would be noise
+  t = affine.astype(wide)
+  cosine, sine, shift_x, shift_y = jnp.moveaxis(t / jnp.linalg.norm(t[:, :2], axis=1, keepdims=True), 1, 0)
+  zero, one = jnp.zeros_like(cosine), jnp.ones_like(cosine)
+  turn = jnp.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], axis=1).reshape(-1, 3, 3)
+  move = jnp.stack([one, zero, -shift_x, zero, one, -shift_y, zero, zero, one], axis=1).reshape(-1, 3, 3)
+  matrix = matmul(matmul(turn, move), transform.astype(wide))  # (N, 3, 3)
+
+  freqs = freqs.astype(wide)
+  phases = matmul(freqs, matrix[:, :2, 2].T).T + phases.astype(wide).reshape(1, -1)  # (N, C)
+  freqs = jnp.einsum('ck,nkj->njc', freqs, matrix[:, :2, :2], precision=PRECISION)  # (N, 2, C)
+  beyond = (jnp.linalg.norm(freqs, axis=1) - bandwidth) / (rate / 2 - bandwidth)
+  amplitude = jnp.clip(1 - beyond, 0, 1)[:, None, None, :]  # fades out what the transform made too fine
+
+  at = (((2 * np.arange(n) + 1) / n - 1) * (0.5 * n / rate) for n in size)
+  y, x = (jnp.asarray(places, wide) for places in at)
+  along_x = x.reshape(1, 1, -1, 1) * freqs[:, None, None, 0]
+  along_y = y.reshape(1, -1, 1, 1) * freqs[:, None, None, 1]
+  x = jnp.sin(2 * math.pi * (along_x + along_y + phases[:, None, None, :])) * amplitude
+  return matmul(x.astype(dtype), weight / math.sqrt(weight.shape[0]))
 
 
 def _full_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -106,20 +112,8 @@ class Layer(nnx.Module):
 
   def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
     g = self.geometry
-    style, weight = self.affine(w), self.weight[...]
-    scale = jax.lax.rsqrt(self.magnitude_ema[...]).reshape(1, 1)
-    if g.to_image:
-      style = style / math.sqrt(g.in_channels * g.kernel**2)
-    else:
-      # The published code scales the style by its mean square over the whole batch. It cancels in the demodulation,
-      # so that of the sample does as well, and no image depends on its neighbours.
-      weight = weight * jax.lax.rsqrt(jnp.mean(weight**2, axis=(0, 1, 2), keepdims=True))
-      style = style * jax.lax.rsqrt(jnp.mean(style**2, axis=1, keepdims=True))
-      scale = scale * jax.lax.rsqrt(matmul(style**2, jnp.sum(weight**2, axis=(0, 1))) + 1e-8)
-    # Scaling the samples before and after lets all of a batch share one convolution.
-    x = x * style[:, None, None, :]
-    x = _full_conv(x, weight)
-    x = x * scale[:, None, None, :] + per_channel(self.bias[...])
+    arrays = self.affine(w), self.weight[...], self.magnitude_ema[...], self.bias[...]
+    x = _modulated_conv(x, *arrays, demodulate=not g.to_image)
     return filtered_lrelu(
       x,
       None if self.up_filter is None else self.up_filter[...],
@@ -131,6 +125,22 @@ class Layer(nnx.Module):
       gain=1.0 if g.to_image else SQRT2,
       clamp=self.clamp,
     )
+
+
+@as_one('demodulate')
+def _modulated_conv(x, style, weight, magnitude, bias, demodulate):
+  scale = jax.lax.rsqrt(magnitude).reshape(1, 1)
+  if demodulate:
+    # The published code scales the style by its mean square over the whole batch. It cancels in the demodulation,
+    # so that of the sample does as well, and no image depends on its neighbours.
+    weight = weight * jax.lax.rsqrt(jnp.mean(weight**2, axis=(0, 1, 2), keepdims=True))
+    style = style * jax.lax.rsqrt(jnp.mean(style**2, axis=1, keepdims=True))
+    scale = scale * jax.lax.rsqrt(matmul(style**2, jnp.sum(weight**2, axis=(0, 1))) + 1e-8)
+  else:
+    style = style / math.sqrt(math.prod(weight.shape[:3]))
+  # Scaling the samples before and after lets all of a batch share one convolution.
+  x = _full_conv(x * style[:, None, None, :], weight)
+  return x * scale[:, None, None, :] + per_channel(bias)
 
 
 class StyleGAN3(Mapped, nnx.Module):

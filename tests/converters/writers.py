@@ -175,23 +175,29 @@ def nested_modules(arrays: dict, classes: dict, attributes: dict | None = None) 
     attributes: {dotted name: value}.
   """
 
-  def made(prefix: str) -> Call:
-    inside = [name.removeprefix(prefix) for name in (*arrays, *classes) if name.startswith(prefix) and name != prefix]
-    children = dict.fromkeys(name.split('.')[0] for name in inside if '.' in name or prefix + name in classes)
-    own = {name: arrays[prefix + name] for name in inside if '.' not in name and prefix + name in arrays}
+  told: dict[str, dict] = {}
+  for name, value in (attributes or {}).items():
+    path, _, attribute = name.rpartition('.')
+    told.setdefault(path, {})[attribute] = value
+
+  def made(path: str, inside: list[str]) -> Call:
+    own, children = {}, {}
+    for name in inside:
+      first, dot, rest = name.partition('.')
+      whole = f'{path}.{name}' if path else name
+      if dot or whole in classes:
+        children.setdefault(first, []).extend([rest] if rest else [])
+      if not dot and whole in arrays:
+        own[name] = arrays[whole]
     return plain_module(
-      classes.get(prefix.rstrip('.'), 'torch.nn.modules.container.ModuleList'),
+      classes.get(path, 'torch.nn.modules.container.ModuleList'),
       parameters={name: array for name, array in own.items() if name not in BUFFERS},
       buffers={name: array for name, array in own.items() if name in BUFFERS},
-      modules={name: made(f'{prefix}{name}.') for name in children if name},
-      **{
-        name.rpartition('.')[2]: value
-        for name, value in (attributes or {}).items()
-        if name.rpartition('.')[0] == prefix.rstrip('.')
-      },
+      modules={name: made(f'{path}.{name}' if path else name, within) for name, within in children.items() if name},
+      **told.get(path, {}),
     )
 
-  return made('')
+  return made('', [name for name in (*arrays, *classes) if name])
 
 
 def write_nvlabs(value, protocol=3) -> bytes:

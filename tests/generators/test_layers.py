@@ -55,7 +55,8 @@ def test_filters(name):
     np.testing.assert_allclose(ours, nhwc(reference_numpy.filtered(x, 4 * square, *edges)), atol=1e-5)
   cropped = layers.fir(jnp.asarray(nhwc(x)), FILTERS[name], (len(taps) - 1, -1))
   whole = layers.fir(jnp.asarray(nhwc(x)), FILTERS[name], (len(taps) - 1, 0))
-  np.testing.assert_allclose(cropped, layers.fir(jnp.asarray(nhwc(x))[:, :-1, :-1], FILTERS[name], (len(taps) - 1, 0)))
+  rest = layers.fir(jnp.asarray(nhwc(x))[:, :-1, :-1], FILTERS[name], (len(taps) - 1, 0))
+  np.testing.assert_allclose(cropped, rest, atol=1e-6)  # sums of float32 that are compiled for another size
   assert whole.shape[1] == 5
   ours = layers.upsample_fir(jnp.asarray(nhwc(x)), FILTERS[name])
   if len(taps) > 1:
