@@ -41,6 +41,7 @@ LONGEST = (
   'commands/test_failures.py',
   'generators/test_contract.py',
   'test_documents.py',
+  'commands/test_chains.py',
   'generators/test_stylegan3.py',
   'generators/test_stylegan2.py',
 )

@@ -33,13 +33,17 @@ class Convolution(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(outputs))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    weight = self.weight[...]
-    y = matmul(x, weight[0, 0]) if weight.shape[0] == 1 else conv(x, weight)
-    return y + per_channel(self.bias[...])
+    return _convolved(x, self.weight[...], self.bias[...])
 
   def of_doubled(self, x: jax.Array) -> jax.Array:
     """The same of the doubled pixels of x, for 3 x 3."""
     return conv_nearest(x, self.weight[...][::-1, ::-1]) + per_channel(self.bias[...])
+
+
+@as_one()
+def _convolved(x, weight, bias):
+  y = matmul(x, weight[0, 0]) if weight.shape[0] == 1 else conv(x, weight)
+  return y + per_channel(bias)
 
 
 class BatchNorm(nnx.Module):
@@ -60,16 +64,17 @@ class BatchNorm(nnx.Module):
       self.offset = nnx.Param(0.5 * normal(rngs, condition, channels))
 
   def __call__(self, x: jax.Array, statistics: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-    mean, variance = (matmul(statistics, rows[...]) for rows in (self.means, self.variances))
-    if condition is None:
-      scale, offset = self.scale[...].reshape(1, -1), self.offset[...].reshape(1, -1)
-    else:
-      scale, offset = 1 + matmul(condition, self.scale[...]), matmul(condition, self.offset[...])
-    return _normalised(x, mean, variance, scale, offset, self.eps)
+    arrays = self.means[...], self.variances[...], self.scale[...], self.offset[...]
+    return _normalised(x, statistics, condition, *arrays, self.eps)
 
 
 @as_one('eps')
-def _normalised(x, mean, variance, scale, offset, eps):
+def _normalised(x, statistics, condition, means, variances, scale, offset, eps):
+  mean, variance = (matmul(statistics, rows) for rows in (means, variances))
+  if condition is None:
+    scale, offset = scale.reshape(1, -1), offset.reshape(1, -1)
+  else:
+    scale, offset = 1 + matmul(condition, scale), matmul(condition, offset)
   factor = scale / jnp.sqrt(variance + eps)
   mean, factor, offset = (a[:, None, None, :] for a in (mean, factor, jnp.broadcast_to(offset, mean.shape)))
   return (x - mean) * factor + offset
@@ -138,13 +143,18 @@ class Attention(nnx.Module):
     self.gamma = nnx.Param(jnp.ones(()))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    N, H, W, C = x.shape
-    flat = x.reshape(N, H * W, C)
+    return _attended(x, *(weight[...] for weight in (self.theta, self.phi, self.g, self.out, self.gamma)))
 
-    def pooled(weight):
-      y = matmul(flat, weight).reshape(N, H // 2, 2, W // 2, 2, -1)
-      return y.max((2, 4)).reshape(N, H * W // 4, -1)
 
-    keys, values = pooled(self.phi[...]), pooled(self.g[...])
-    attention = jax.nn.softmax(matmul(matmul(flat, self.theta[...]), keys.swapaxes(1, 2)), axis=-1)
-    return x + self.gamma[...] * matmul(matmul(attention, values), self.out[...]).reshape(x.shape)
+@as_one()
+def _attended(x, theta, phi, g, out, gamma):
+  N, H, W, C = x.shape
+  flat = x.reshape(N, H * W, C)
+
+  def pooled(weight):
+    y = matmul(flat, weight).reshape(N, H // 2, 2, W // 2, 2, -1)
+    return y.max((2, 4)).reshape(N, H * W // 4, -1)
+
+  keys, values = pooled(phi), pooled(g)
+  attention = jax.nn.softmax(matmul(matmul(flat, theta), keys.swapaxes(1, 2)), axis=-1)
+  return x + gamma * matmul(matmul(attention, values), out).reshape(x.shape)

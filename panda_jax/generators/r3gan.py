@@ -27,7 +27,7 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Classes, Repeated, Size, SizeOrZero, Sizes, Taps, Within
-from panda_jax.generators.layers import LAYOUT, PRECISION, conv, leaky, matmul, per_channel, upsample_fir
+from panda_jax.generators.layers import LAYOUT, PRECISION, as_one, conv, leaky, matmul, per_channel, upsample_fir
 from panda_jax.generators.protocol import State
 from panda_jax.runtime.compatibility import List
 
@@ -134,9 +134,15 @@ class Block(nnx.Module):
     self.last = nnx.Param(_normal(rngs, inner, channels))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    y = leaky(matmul(x, self.first[...]) + per_channel(self.first_bias[...]))
-    y = leaky(grouped(y, self.middle[...], self.groups) + per_channel(self.middle_bias[...]))
-    return x + matmul(y, self.last[...])
+    arrays = self.first, self.first_bias, self.middle, self.middle_bias, self.last
+    return _residual(x, *(array[...] for array in arrays), self.groups)
+
+
+@as_one('groups')
+def _residual(x, first, first_bias, middle, middle_bias, last, groups):
+  y = leaky(matmul(x, first) + per_channel(first_bias))
+  y = leaky(grouped(y, middle, groups) + per_channel(middle_bias))
+  return x + matmul(y, last)
 
 
 def grouped(x: jax.Array, kernel: jax.Array, groups: int) -> jax.Array:

@@ -18,7 +18,6 @@ import dataclasses
 from functools import cached_property
 
 import numpy as np
-import scipy.optimize
 
 # Of directions of W with less than this share of the energy nothing is believed: float32 features round to 4e-15 of it.
 # Eigenvalues of W reach some hundreds, sums with which float32 factors still express.
@@ -119,7 +118,9 @@ class Problem:
     start = (P / lengths).ravel() if self.closed else np.concatenate([(P / lengths).ravel(), A.ravel()])
     bounds = [(0, None)] * P.size + [(None, None)] * (len(start) - P.size)
     options = {'maxiter': steps, 'maxfun': 2 * steps, 'maxcor': PAIRS, 'ftol': 1e-15, 'gtol': 1e-12}
-    found = scipy.optimize.minimize(function, start, jac=True, method='L-BFGS-B', bounds=bounds, options=options)
+    from scipy import optimize  # only here: it takes long to import
+
+    found = optimize.minimize(function, start, jac=True, method='L-BFGS-B', bounds=bounds, options=options)
     P, A = split(found.x)
     value, _, _, (W, basis) = self.weighed(P, A)
     return value, P, self.carried(W, basis, np.sum(P * P) / self.parts) if A is None else A

@@ -15,7 +15,6 @@ from panda_jax.converters.dialects import biggan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import ClassLatents, deep_options, statistics_mixture
-from panda_jax.generators.structure import Compiled
 from panda_jax.runtime.compatibility import enable_x64
 from tests.generators import plain_biggan, unpacked
 
@@ -50,7 +49,7 @@ def loaded():
   """The reference checkpoint's conversion, generator and outputs."""
   conversion = converter.convert(read(unpacked.checkpoint('biggan')))
   assert conversion.problems == []
-  return conversion, Compiled(assemble(conversion)), unpacked.outputs('biggan')
+  return conversion, assemble(conversion), unpacked.outputs('biggan')
 
 
 class TestFixture:
@@ -104,15 +103,13 @@ class TestVariants:
     state = plain_biggan.random_checkpoint(rng, config)
     plain = plain_biggan.Plain(state, config)
     conversion = converter.convert(stored(state, config))
-    whole = assemble(conversion)
-    generator = Compiled(whole)
+    generator = assemble(conversion)
     z, labels = rng.standard_normal((2, 5)), np.array([[0, 0, 1.0, 0], [0.5, 0.25, 0, 0.25]])
-    run = jax.jit(lambda latents: _everything(whole, latents))
     for truncation in truncations:
       maps = plain.features(z, labels, truncation)
       assert generator.layers == {layer: m.shape[1:] for layer, m in enumerate(maps[:-1]) if 0 < layer < len(maps) - 2}
       latents = generator.map(z.astype(np.float32), labels.astype(np.float32), truncation=truncation)
-      for ours, expected in zip(run(latents), maps, strict=True):
+      for ours, expected in zip(_everything(generator, latents), maps, strict=True):
         found = np.moveaxis(np.asarray(ours), -1, 1)
         np.testing.assert_allclose(found, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
       layer = len(maps) // 2
@@ -134,7 +131,7 @@ class TestVariants:
 
   def test_samples_of_different_truncation_go_together(self):
     state = plain_biggan.random_checkpoint(np.random.default_rng(3), SMALL)
-    generator = Compiled(assemble(converter.convert(stored(state, SMALL))))
+    generator = assemble(converter.convert(stored(state, SMALL)))
     z = np.random.default_rng(0).standard_normal((1, 5)).astype(np.float32)
     latents = [generator.map(z, [1], truncation=t) for t in (0.3, 0.58)]
     together = generator(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *latents))

@@ -17,7 +17,6 @@ from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import BigGANOptions, plain_options
 from panda_jax.generators.seeds import draws
-from panda_jax.generators.structure import Compiled
 from tests.generators import unpacked
 from tests.generators.plain_biggan_codes import Network, Plain, balanced, random_checkpoint
 
@@ -67,7 +66,7 @@ def loaded(request, tmp_path_factory):
   folder = tmp_path_factory.mktemp(request.param) / 'generator'
   said = convert(unpacked.checkpoint(request.param) / file, folder)
   assert f'dialect      {dialect}' in said
-  return Compiled(panda_jax.load_generator(folder)), unpacked.outputs(request.param)
+  return panda_jax.load_generator(folder), unpacked.outputs(request.param)
 
 
 class TestStored:
@@ -106,7 +105,7 @@ def test_variants_agree_with_a_plain_implementation(name):
   z = np.asarray(rng.standard_normal((2, network.z_dim)), np.float32)
   labels = np.eye(network.classes, dtype=np.float32)[[4, 1]] if network.classes else np.zeros((2, 0), np.float32)
   state = balanced(random_checkpoint(rng, network), network, z, labels)
-  generator = Compiled(made(state, **({'bn_eps': str(network.eps)} if network.eps else {})))
+  generator = made(state, **({'bn_eps': str(network.eps)} if network.eps else {}))
   maps = Plain(state, network).features(z.astype(np.float64), labels.astype(np.float64))
   assert generator.z_dim == network.z_dim
   assert generator.layers == {layer: found.shape[1:] for layer, found in enumerate(maps[:-1])}

@@ -80,7 +80,7 @@ def loaded(request):
   conversion = converter.convert(read(unpacked.checkpoint(request.param) / 'network.pkl'))
   assert conversion.problems == []
   assert conversion.unused == {}
-  return Compiled(assemble(conversion)), unpacked.outputs(request.param)
+  return assemble(conversion), unpacked.outputs(request.param)
 
 
 class TestFixtures:
@@ -97,11 +97,9 @@ class TestFixtures:
 
   def test_features_and_images(self, loaded):
     generator, outputs = loaded
-    graphdef, state = nnx.split(generator.generator)
 
-    @jax.jit
-    def everything(rows, matrix):  # one compilation for all
-      module = nnx.merge(graphdef, state).with_transform(matrix)
+    def everything(rows, matrix):
+      module = generator.with_transform(matrix)
       maps = [module.run_to(WPlus(rows), 0).features]
       for i, layer in enumerate(module.convs):
         maps.append(layer(maps[-1], rows[:, i + 1]))
@@ -136,7 +134,7 @@ def test_stored_outputs_of_an_image_half_as_wide_as_high():
   """StyleGAN-Human: the margin is halved with the width."""
   conversion = converter.convert(read(unpacked.checkpoint('stylegan3_human') / 'network.pkl'))
   assert (conversion.problems, conversion.unused) == ([], {})
-  generator, outputs = Compiled(assemble(conversion)), unpacked.outputs('stylegan3_human')
+  generator, outputs = assemble(conversion), unpacked.outputs('stylegan3_human')
   assert generator.image_size == (64, 32)
   assert (generator.layers[4], generator.margins[4]) == ((8, 84, 42), (10, 5))
   latents, drawn, some = (
@@ -156,7 +154,7 @@ def test_stored_outputs_of_an_image_half_as_wide_as_high():
     assert_close(state.features, f'feat_l{layer}_psi1.0', 1.5e-4 * outputs[f'feat_l{layer}_psi1.0'].std())
   edited = state.replace(features=state.features + np.moveaxis(outputs['delta_l4'], 1, -1))
   assert_close(generator.run_from(latents, edited, 4), 'image_edited_l4_psi1.0', IMAGE)
-  moved = Compiled(generator.generator.with_transform(outputs['transform']))
+  moved = generator.with_transform(outputs['transform'])
   assert_close(moved(latents), 'image_transformed_psi1.0', IMAGE)
 
 
@@ -176,11 +174,8 @@ class TestVariants:
       np.testing.assert_allclose(generator.mapping(z, c), w, rtol=1e-9, atol=1e-9)
       latents = generator.map(z, c, truncation=0.6, truncation_layers=2)
       np.testing.assert_allclose(latents.wplus, rows, rtol=1e-9, atol=1e-9)
-      # Layer by layer, since every other split would have to be compiled anew.
-      found = [jax.jit(generator.input)(latents.wplus[:, 0])]
-      for i, layer in enumerate(generator.convs):
-        found.append(jax.jit(layer)(found[-1], latents.wplus[:, i + 1]))
-      found[-1] = jax.jit(lambda x: generator.run_from(latents, State(x), len(maps) - 2))(found[-2])
+      found = [generator.run_to(latents, layer).features for layer in generator.layers]
+      found.append(generator.run_from(latents, State(found[-1]), len(maps) - 2))
       for ours, expected in zip(found, maps, strict=True):
         assert ours.dtype == np.float64
         atol = 1e-7 * np.abs(expected).max()
