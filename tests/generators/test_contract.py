@@ -182,7 +182,8 @@ def made(name):
     scale = 100 if 'mapping_network' in path and 'layers' in path else 1  # their rate of learning is 1/100
     about = np.asarray(value) if case.fresh else 0
     spread = 0.2 if case.fresh else 1
-    return variable.replace(jnp.asarray(about + spread * scale * rng.standard_normal(value.shape), jnp.float32))
+    drawn = np.asarray(about + spread * scale * rng.standard_normal(value.shape), np.float32)
+    return variable.replace(jax.device_put(drawn))
 
   flat = [(path, filled(path, variable)) for path, variable in nnx.to_flat_state(state)]
   generator = nnx.merge(graphdef, nnx.from_flat_state(flat))
@@ -205,7 +206,10 @@ def draws(generator):
 def in_float64(generator):
   """The same generator with all its arrays in float64; call it under jax.enable_x64."""
   graphdef, state = nnx.split(generator)
-  cast = lambda a: jnp.asarray(np.asarray(a), jnp.float64) if jnp.issubdtype(a.dtype, jnp.floating) else a  # noqa: E731
+
+  def cast(a):  # by NumPy: JAX would compile a program for each shape
+    return jax.device_put(np.asarray(a, np.float64)) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
   return nnx.merge(graphdef, jax.tree.map(cast, state))
 
 

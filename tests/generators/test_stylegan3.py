@@ -71,7 +71,7 @@ def plain_and_ours(name: str):
 
 def in_float64(generator):
   graphdef, state = nnx.split(generator)
-  return nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), state))
+  return nnx.merge(graphdef, jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf, np.float64)), state))
 
 
 @pytest.fixture(scope='module', params=['stylegan3_t', 'stylegan3_r'])

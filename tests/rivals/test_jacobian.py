@@ -70,7 +70,7 @@ def test_stored_derivatives_in_float64(stored):
 def in_float64():
   """The fixture's generator in float64; the biases of its styles with the 1 that the converter adds in float32."""
   graphdef, state = nnx.split(references.generator('stylegan2'))
-  generator = nnx.merge(graphdef, jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), state))
+  generator = nnx.merge(graphdef, jax.tree.map(lambda x: jax.device_put(np.asarray(x, np.float64)), state))
   arrays = read(checkpoints.stored('stylegan2/checkpoint.pth')).tree['generator_smooth']
   for name, layers in (('layer', generator.convs), ('output', generator.rgbs)):
     for i, layer in enumerate(layers):
