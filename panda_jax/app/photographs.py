@@ -32,7 +32,7 @@ from panda_jax.workdir.finished_fit import FinishedFit
 
 LARGEST = 14 << 20  # bytes of a file; the messages of the page are bounded too
 MOST_PIXELS = 1 << 25  # 34 megapixels, of which some copies are made
-EVALUATIONS = 120  # of each stage: the edited picture has to be there within 5 s, and cats64 takes 2.7 s
+EVALUATIONS = 120  # the edited picture has to be there within 5 s
 NOISE = 'none'  # as the command's
 SHOWN = 640  # pixels of the larger side of what is marked
 LONGEST_NAME, LONGEST_NUMBERS = 60, 200  # characters
@@ -315,7 +315,7 @@ class Photographs:
     with self._lock:
       inverter, begun = self._inverter, time.perf_counter()
       found = inverter(
-        crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Inverting: {stage}, {n} of {EVALUATIONS} …')
+        crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Inverting: {stage}, evaluation {n} …')
       )
       seconds = time.perf_counter() - begun
     flags = {'workdir': self.opened.folder, 'images': upload.name}
