@@ -2,12 +2,12 @@
 
     python -m benchmarks.inversion --data=cats64.zip --workdir=DIR [--count=200] [--yardstick=8]
 
-`--data` is what cats64 was trained on; the held-out photographs are the trainer's. `--workdir` is a fit of cats64: its
-layer is that of the features, and its edits are tried. For each space: PSNR, SSIM, distance in the space of realism.py,
-seconds a photograph on the second call. For features also as a function of the regulariser.
+`--data` is what cats64 was trained on; the held-out photographs are the trainer's. `--workdir` is a fit of cats64 with
+its catalog: its layer is that of the features. For each space: PSNR, SSIM, distance in the space of realism.py, seconds
+a photograph on the second call. For features also as a function of the regulariser.
 
-Editability: edits of the fit (parts in turn, appearances from the first, alpha 3) on inverted photographs against the
-same edits on samples: medians over the edits of locality and consistency (catalog/measurement.py), as ratios.
+Editability: the best edits of the catalog, each at its largest useful alpha, on inverted photographs against the same
+on samples: change, locality, consistency and realism of catalog/measurement.py, medians over the edits.
 
 Yardstick: Adam on w from the mean of w, mean square of the pixels, 1000 steps, the best of five rates, on the same
 photographs; and how soon each space is as near. Prints a table, writes inversion-cats64.json and inversion-cats64.png.
@@ -25,7 +25,7 @@ from absl import app, flags
 
 from benchmarks.machine import machine
 from examples.train_generator import data
-from panda_jax.catalog.measurement import Bench, Judge
+from panda_jax.catalog.measurement import Bench, Judge, Scores, space_of
 from panda_jax.editing.composition import weight
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.generators.base import WPlus
@@ -49,7 +49,6 @@ REGULARISERS = (1e-1, 1e-2, 1e-3, 1e-4)
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 STEPS = 1000
 BUDGETS = (1, 3, 5, 10, 20, 40, 80, 160)
-ALPHA = 3.0
 SHOWN = 8
 
 
@@ -93,19 +92,24 @@ def timed(inverter, pixels):
   return found, time.perf_counter() - began
 
 
-def editability(opened, latents, noise: str, count: int) -> dict[str, np.ndarray]:
-  """Locality and consistency (E,) of edits of a fit on samples."""
+def best_edits(opened, count: int) -> list:
+  """The best of the fit's catalog by score, each at its largest useful alpha."""
+  stored = json.loads((opened.folder / 'catalog' / 'catalog.json').read_text())['edits']
+  ranked = sorted(stored.values(), key=lambda edit: -edit['scores']['score'])[:count]
+  terms = [term for edit in ranked for term in edit['terms'][:1]]
+  return [make_edit(opened.factors, term['part'], term['appearance'], term['alpha']) for term in terms]
+
+
+def editability(opened, latents, noise: str, edits: list) -> dict[str, np.ndarray]:
+  """Scores (E,) of edits of a fit, by name."""
   editor = Editor(opened.needed_generator(), opened.layer, noise)
-  factors, size = opened.factors, opened.image_size()
-  pairs = [(k, a) for a in range(factors.appearances.shape[1]) for k in factors.live_parts][:count]
-  edits = [make_edit(factors, k, a, ALPHA) for k, a in pairs]
-  bench = Bench(editor, latents, 16).start(make_edit(factors, pairs[0][0], 0, 0.0))
-  judge = Judge(bench, None)
+  bench = Bench(editor, latents, 16).start(make_edit(opened.factors, 0, 0, 0.0))
+  judge = Judge(bench, space_of(bench.original))
   scores = []
   for edit in edits:
-    region = weight(edit.mask, factors.grid, size, opened.margin) > 0.5
+    region = weight(edit.mask, opened.factors.grid, opened.image_size(), opened.margin) > 0.5
     scores += judge.scores(bench.edited([edit]), region)
-  return {name: np.array([getattr(s, name) for s in scores]) for name in ('change', 'locality', 'consistency')}
+  return {name: np.array([getattr(s, name) for s in scores]) for name in Scores._fields}
 
 
 def kept(own: dict, base: dict) -> dict[str, float]:
@@ -187,7 +191,8 @@ def main(_) -> None:
   told('features', found, seconds)
 
   few = np.linspace(0, len(pixels) - 1, min(_BOUND.value, len(pixels))).round().astype(int)
-  base = editability(opened, opened.latents(range(opened.seed, opened.seed + len(few))), 'none', _EDITS.value)
+  edits = best_edits(opened, _EDITS.value)
+  base = editability(opened, opened.latents(range(opened.seed, opened.seed + len(few))), 'none', edits)
   result['edits'] = {'on samples': {name: float(np.median(x)) for name, x in base.items()}}
   for name, one in (
     ('wplus', Inverter(generator, 'wplus', encoder=encoder, **more)),
@@ -197,7 +202,7 @@ def main(_) -> None:
     ),
   ):
     some = one(pixels[few])
-    shares = kept(editability(opened, some.latents(generator), 'none', _EDITS.value), base)
+    shares = kept(editability(opened, some.latents(generator), 'none', edits), base)
     row = {'psnr_db': float(np.median(some.psnr)), **{f'{key}_of_samples': x for key, x in shares.items()}}
     result['regularisers'][name] = row
     log(f'regulariser {name:8} ' + json.dumps(row))

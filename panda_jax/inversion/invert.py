@@ -37,6 +37,7 @@ EVALUATIONS = 500  # in all
 BEFORE = 1 / 3  # share of each stage that leads to another
 TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
 REGULARISER = 1e-3
+BINDING = 1000  # times more weight of what holds the latents, where features are free; see benchmarks/inversion.py
 STARTS = 128  # samples among which the start is looked for where there is no encoder
 BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side by side
 LOOK = 5  # evaluations between two looks at what is done
@@ -290,7 +291,8 @@ class Inverter:
       start=x,
       labels=labels,
       photographs=jnp.asarray(photographs),
-      regulariser=jnp.float32(self.regulariser),
+      latents_weight=jnp.float32(self.regulariser * (1 if self.layer is None else BINDING)),
+      changes_weight=jnp.float32(self.regulariser),
       preconditioner=None,
       probing=jnp.bool_(False),
     )

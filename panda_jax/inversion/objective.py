@@ -4,8 +4,10 @@
     features   the picture that goes on from the state at a layer, changed by X; the latents of later layers go on too
 
 To the distance of the pictures comes a prior times the regulariser. Samples pay nothing: coordinates inside the ball
-that samples fill (|x|^2 up to D, where nearly all of a normal distribution is) are free, rows of w+ that are alike are
-free, and so are features as the layers before make them. Letters as in coordinates.py and feature_range.py.
+that samples fill are free, rows of w+ that are alike are free, and so are features as the layers before make them.
+Where features are free, latents are held to this far more: they need not explain the photograph any more, and rows of
+w+ that no sample has make edits of the features act otherwise than on samples. Letters as in coordinates.py and
+feature_range.py.
 """
 
 import dataclasses
@@ -87,7 +89,7 @@ class Given(NamedTuple):
     start: (N, *latents) coordinates at unknowns of zero.
     labels: class rows (N, num_classes), or None.
     photographs: (N, h, w, channels).
-    regulariser: weight of the prior.
+    latents_weight, changes_weight: of the prior of coordinates, and of the mean squares of X.
     preconditioner: see there.
     probing: where true, the value is not the error but the sum of pictures times `photographs`, see preconditioner.py.
     range, state: of the features stage.
@@ -98,7 +100,8 @@ class Given(NamedTuple):
   start: jax.Array
   labels: jax.Array | None
   photographs: jax.Array
-  regulariser: jax.Array
+  latents_weight: jax.Array
+  changes_weight: jax.Array
   preconditioner: Preconditioner
   probing: jax.Array
   range: FeatureRange | None = None
@@ -106,10 +109,14 @@ class Given(NamedTuple):
 
 
 def prior(x: jax.Array) -> jax.Array:
-  """(N,): 0 for samples; see the module. x is (N, rows, D) or (N, D)."""
+  """(N,): 0 for samples; see the module. x is (N, rows, D) or (N, D).
+
+  The root mean square of D standard normal numbers is 1, with a standard deviation of 1 / sqrt(2 D): two of these are
+  free.
+  """
   rows = x.reshape(len(x), -1, x.shape[-1])
   length = jnp.sqrt(jnp.mean(jnp.square(rows), axis=-1) + 1e-12)
-  beyond = jnp.mean(jnp.square(jnp.maximum(length - 1, 0)), axis=1)
+  beyond = jnp.mean(jnp.square(jnp.maximum(length - 1 - math.sqrt(2 / x.shape[-1]), 0)), axis=1)
   spread = jnp.mean(jnp.square(rows - rows.mean(axis=1, keepdims=True)), axis=(1, 2))
   return beyond + SPREAD * spread
 
@@ -146,12 +153,11 @@ def evaluation(kind: Kind, given: Given) -> minimiser.Evaluation:
 
   def values(unknowns):
     x, X, rgb = changed(kind, given, unknowns)
-    cost = prior(x)
+    images = pictures(kind, given, unknowns)
+    error = kind.loss(images, given.photographs) + given.latents_weight * prior(x)
     for change in (X, rgb):
       if change is not None:
-        cost = cost + jnp.mean(jnp.square(change), axis=(1, 2, 3))
-    images = pictures(kind, given, unknowns)
-    error = kind.loss(images, given.photographs) + given.regulariser * cost
+        error = error + given.changes_weight * jnp.mean(jnp.square(change), axis=(1, 2, 3))
     return jnp.where(given.probing, jnp.sum(images * given.photographs, axis=(1, 2, 3)), error)
 
   def evaluate(unknowns):
