@@ -46,9 +46,14 @@ def define(values: flags.FlagValues) -> None:
   )
   flags.DEFINE_integer('layer', None, 'Where features are free; if left out, that of --workdir.', **search)
   flags.DEFINE_float(
-    'regulariser', None, 'Weight of staying like samples; larger: a worse copy, better edits.', **search
+    'regulariser',
+    None,
+    'Weight of staying like samples; larger: a worse copy, better edits; if left out, 0.001.',
+    **search,
   )
-  flags.DEFINE_integer('evaluations', None, 'Pictures and gradients, at most; 1: the start.', **search)
+  flags.DEFINE_integer(
+    'evaluations', None, 'Pictures and gradients, at most; 1: the start; if left out, 500.', **search
+  )
   flags.DEFINE_float('tolerance', None, 'A photograph is done when its error falls by less within ten steps.', **search)
   flags.DEFINE_string('encoder', None, "Encoder to start from: a file, or off; if left out, the generator's.", **search)
   shared.labels(values)
@@ -179,6 +184,8 @@ def run(options: flags.FlagValues, call) -> None:
   sentences.print_written(out, {'latents.npz': found.array.shape}, PICTURE, RECORD)
   psnr = found.inversion.psnr
   print(f'PSNR {min(psnr):.1f} to {max(psnr):.1f} dB' if len(psnr) > 1 else f'PSNR {psnr[0]:.1f} dB')
+  if options.points is None and options.box is None and any(x.placement.scale != 1 for x in photographs):
+    print('note: the middle of each photograph was taken; give --points or --box for another crop')
   for one in [x for x in photographs if abs(x.placement.turn) > UPRIGHT][:MOST_TOLD]:
     said = f'note: the crop of {one.name} is turned by {abs(one.placement.turn):.0f} degrees'
     print(printable(f"{said}; if it should not be, give --points in the generator's order"))

@@ -85,7 +85,7 @@ class Editor:
     if batch is not None and (not isinstance(batch, int | np.integer) or batch < 1):
       raise InputError('batch', batch, 'it is no number of images', 'give one from 1')
     self._batch = batch
-    options = {'noise': noise}
+    self._noise, options = noise, {'noise': noise}
 
     structure, self._arrays = split(self.generator)
 
@@ -118,13 +118,16 @@ class Editor:
     """The generator's state at the layer, for latents of N samples; the one that these hold, if they do.
 
     Raises:
-      InputError: the state that they hold is at another layer.
+      InputError: the state that they hold is at another layer, or of another noise.
     """
     if not isinstance(latents, Held):
       return self._run(0, latents)
     if latents.layer != self.layer:
       problem = f'they hold features at layer {latents.layer}, and edits here are at layer {self.layer}'
       raise InputError('latents', 'inverted', problem, f'invert again with --layer={self.layer}')
+    if latents.noise != self._noise:
+      problem = f'the features that they hold were inverted with noise {latents.noise}'
+      raise InputError('noise', self._noise, problem, f"give the Editor noise='{latents.noise}'")
     return latents.state
 
   def resumed(self, latents, state, edits: AnyEdit | Sequence[AnyEdit]) -> jax.Array:

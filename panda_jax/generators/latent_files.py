@@ -19,7 +19,7 @@ from panda_jax.files.access import open_regular
 from panda_jax.files.arrays import checked_array, read_header, read_npy, read_npz
 from panda_jax.generators.spaces import SPACES, space_of
 
-REMEDY = 'give a .npy file of z, w or w+, or the projected_w.npz of a projector'
+REMEDY = 'give a .npy file of z, w or w+, the projected_w.npz of a projector, or a folder that invert wrote'
 _RECORD = re.compile(r' space: (\w+)\s*')
 _MAGIC = np.lib.format.magic(1, 0)
 _ALIGNED = 64  # bytes of a header are a multiple of this, as numpy's are

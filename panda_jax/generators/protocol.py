@@ -46,11 +46,13 @@ class Held:
     latents: of N samples, which drive the layers from there on.
     state: at the layer.
     layer: the split point of the state.
+    noise: 'const' or 'none', with which the state leads to the inverted picture.
   """
 
   latents: Latents
   state: State
   layer: int = dataclasses.field(metadata={'static': True})
+  noise: str = dataclasses.field(metadata={'static': True})
 
 
 def driving(latents: Latents) -> Latents:

@@ -120,7 +120,8 @@ class Inversion:
     found = latents_of(generator, jnp.asarray(self.array), self.array_space, labels)
     if self.features is None or self.layer is None:
       return found
-    return Held(found, State(*jax.tree.map(jnp.asarray, (self.features, self.rgb, self.skips))), self.layer)
+    state = State(*jax.tree.map(jnp.asarray, (self.features, self.rgb, self.skips)))
+    return Held(found, state, self.layer, self.noise)
 
   def chosen(self, rows: Sequence[int]) -> 'Inversion':
     """Some of the photographs."""

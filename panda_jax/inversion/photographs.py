@@ -59,7 +59,7 @@ def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.nda
     raise InputError('images', name, problem, 'make it smaller') from error
   except Exception as error:  # Pillow raises what its decoders raise
     said = ' '.join(str(error).split())[:80]
-    problem = 'it is no photograph' if 'cannot identify' in said else f'it is damaged ({said})'
+    problem = 'it is no photograph by its content' if 'cannot identify' in said else f'it is damaged ({said})'
     raise InputError('images', name, problem, REMEDY) from error
 
 

@@ -159,7 +159,7 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
   own = checked_own(own, size)
   values = _numbers(points)
   if values.ndim != 1 or values.size % 2 or values.size < 4 or not np.isfinite(values).all():
-    raise InputError('points', _text(points), 'they are not two or more points', 'give x,y,x,y in pixels')
+    raise InputError('points', _text(points), 'they are not two or more points x,y', 'give x,y,x,y in pixels')
   found = values.reshape(-1, 2)
   if len(found) > len(own):
     raise InputError('points', _text(points), f'the generator has {len(own)} points', f'give {len(own)} at most')

@@ -72,7 +72,7 @@ def test_it_writes_latents_pictures_and_errors(inverted, workdir, photographs):
   assert found.names == ('a.png', 'b.jpg', 'c.png')
   assert (found.inversion.space, found.inversion.layer) == ('features', LAYER)
   record = json.loads((inverted / 'errors.json').read_text())
-  assert record['failed']['broken.jpg'].startswith('it is no photograph; give')
+  assert record['failed']['broken.jpg'].startswith('it is no photograph by its content; give')
   assert [*record['failed']] == ['broken.jpg', '\\udcff.png']
   for name, psnr in zip(found.names, found.inversion.psnr, strict=True):
     assert record['errors'][name]['psnr_db'] == pytest.approx(psnr, abs=0.01)

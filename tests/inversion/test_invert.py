@@ -129,6 +129,8 @@ def test_edits_go_on_from_the_state_that_is_held(small, found):
   state = latents.state.replace(features=latents.state.features + 2 * mask * direction)
   expected = small.run_from(latents.latents, state, LAYER, noise='none')
   np.testing.assert_allclose(editor.images(latents, edit).edited, expected, atol=1e-4)
+  with pytest.raises(InputError, match='inverted with noise none'):
+    Editor(small, LAYER).state(latents)
   with pytest.raises(InputError, match=f'features at layer {LAYER}'):
     Editor(small, LAYER - 1, noise='none').state(latents)
 
