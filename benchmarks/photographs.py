@@ -72,7 +72,7 @@ def main(argv):
     record[name] = {'evaluations': evaluations} | {key: [round(row[key], 3) for row in rows] for key in rows[0]}
     small = {key: [row[key] for row in rows[:-1]] for key in rows[0]}
     told = ', '.join(f'{key} {statistics.median(values):.2f} (to {max(values):.2f})' for key, values in small.items())
-    print(f'{name}, {evaluations} evaluations of each stage: medians {told}', flush=True)
+    print(f'{name}, {evaluations} evaluations: medians {told}', flush=True)
     print(f'  {LARGE[0]}x{LARGE[1]}: {", ".join(f"{key} {value:.2f}" for key, value in rows[-1].items())}', flush=True)
   record['load_average']['after'] = os.getloadavg()
   path = Path(_OUT.value) / f'photographs-{record["fit"]}.json'
