@@ -15,8 +15,6 @@ edits-NAME-layer.json.
 """
 
 import dataclasses
-import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -27,7 +25,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import published
-from benchmarks.machine import machine
+from benchmarks.machine import machine, written
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.factors import Factors
@@ -251,11 +249,7 @@ def main(argv):
     for row in record['refinement']:
       shown = ['-' if row[key] is None else f'{row[key]:.4f}' for key in ('error', 'cosine')]
       log(f'{row["method"]:55} {1e3 * row["seconds"]:9.2f} {row["first_seconds"]:8.2f} {shown[0]:>8} {shown[1]:>7}')
-  record['load_average']['after'] = os.getloadavg()
-  out = Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  path = out / f'edits-{name}-{layer}.json'
-  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  path = written(record, Path(_OUT.value) / f'edits-{name}-{layer}.json')
   log(f'wrote {path}')
 
 

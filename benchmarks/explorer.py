@@ -13,7 +13,6 @@ import concurrent.futures
 import contextlib
 import http.client
 import json
-import os
 import re
 import secrets
 import shutil
@@ -28,7 +27,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, written
 from panda_jax.app.controls import PICK, Controls
 from panda_jax.app.engine import Engine
 from panda_jax.workdir.finished_fit import open_workdir
@@ -215,16 +214,13 @@ def main(argv):
     controls = Controls(Engine(open_workdir(workdir)))
     record['without_server'] = without_server(controls, clients, count)
     record['with_server'] = with_server(workdir, controls, clients, count, _SECONDS.value)
-  record['load_average']['after'] = os.getloadavg()
   for name in ('without_server', 'with_server'):
     row = record[name]
     log(f'{name:15} {1e3 * row["median_seconds"]:8.1f} ms median {row["per_second"]:8.1f} edits/s of {row["edits"]}')
   row = record['with_server']
   log(f'alone {1e3 * row["alone_median_seconds"]:.1f} ms; errors {len(row["errors"])}; memory after the first minute')
   log(f'{row["memory_mb_after_first_minute"]} MB, {row["memory_mb_per_minute_after_first"]} MB a minute')
-  path = Path(_OUT.value) / f'explorer-{record["fit"]}.json'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  path = written(record, Path(_OUT.value) / f'explorer-{record["fit"]}.json')
   log(f'wrote {path}')
 
 

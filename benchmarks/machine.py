@@ -1,8 +1,10 @@
 """What a record of a benchmark says of where and when it was made."""
 
 import datetime
+import json
 import os
 import platform
+from pathlib import Path
 
 import jax
 
@@ -19,3 +21,11 @@ def machine() -> dict:
     'device': f'{device.platform}: {device.device_kind}',
     'load_average': {'before': os.getloadavg()},  # a busy machine makes the seconds worthless
   }
+
+
+def written(record: dict, path: Path) -> Path:
+  """The path, once a record begun by `machine` is written there."""
+  record['load_average']['after'] = os.getloadavg()
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  return path

@@ -9,8 +9,6 @@ processor, and PSNR; writes photographs-NAME.json.
 
 import base64
 import io
-import json
-import os
 import statistics
 import time
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 from absl import app, flags
 from PIL import Image
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, written
 from panda_jax.app import photographs
 from panda_jax.app.choices import Choice
 from panda_jax.app.controls import Controls
@@ -74,10 +72,7 @@ def main(argv):
     told = ', '.join(f'{key} {statistics.median(values):.2f} (to {max(values):.2f})' for key, values in small.items())
     print(f'{name}, {evaluations} evaluations: medians {told}', flush=True)
     print(f'  {LARGE[0]}x{LARGE[1]}: {", ".join(f"{key} {value:.2f}" for key, value in rows[-1].items())}', flush=True)
-  record['load_average']['after'] = os.getloadavg()
-  path = Path(_OUT.value) / f'photographs-{record["fit"]}.json'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')
+  path = written(record, Path(_OUT.value) / f'photographs-{record["fit"]}.json')
   print(f'wrote {path}')
 
 

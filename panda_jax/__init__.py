@@ -20,7 +20,7 @@ _PLACES = {
   'FeatureSource': 'features.sources',
   'FitResult': 'solver.fit',
   'InputError': 'errors',
-  'Inversion': 'inversion.invert',
+  'Inversion': 'inversion.inversion',
   'Inverter': 'inversion.invert',
   'IterableSource': 'features.sources',
   'NonFiniteError': 'errors',
@@ -58,7 +58,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.features.sources import NpySource as NpySource
   from panda_jax.generators.disk import load_generator as load_generator
   from panda_jax.generators.structure import Compiled as Compiled
-  from panda_jax.inversion.invert import Inversion as Inversion
+  from panda_jax.inversion.inversion import Inversion as Inversion
   from panda_jax.inversion.invert import Inverter as Inverter
   from panda_jax.inversion.invert import invert as invert
   from panda_jax.regions.region_edit import RegionEdit as RegionEdit

@@ -41,7 +41,7 @@ from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.source import weights_digest
 from panda_jax.inversion.encoder import Encoder, EncoderOptions, load_encoder, save_encoder
 from panda_jax.inversion.files import Inverted, load_inverted, save_inverted
-from panda_jax.inversion.invert import Curve, Inversion
+from panda_jax.inversion.inversion import Curve, Inversion
 from panda_jax.inversion.photographs import read_photograph
 from panda_jax.inversion.placement import whole
 from panda_jax.pictures import pages

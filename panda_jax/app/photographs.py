@@ -6,7 +6,6 @@ They are held in memory alone, see shelf.py. Letters: (H, W) the photograph, (h,
 import base64
 import dataclasses
 import functools
-import os
 import queue
 import re
 import threading
@@ -18,15 +17,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from panda_jax.app.shelf import Shelf
-from panda_jax.commands.invert import numbers_of
 from panda_jax.errors import InputError, brief
-from panda_jax.generators.disk import read_description
 from panda_jax.generators.structure import plain
 from panda_jax.inversion.encoder import encoder_of, load_encoder
 from panda_jax.inversion.files import Inverted
 from panda_jax.inversion.invert import Inverter
 from panda_jax.inversion.photographs import decoded, in_channels, profile_of
-from panda_jax.inversion.placement import Placement, boxed, pointed, whole
+from panda_jax.inversion.placement import Placement, boxed, known_points, numbers_of, pointed, whole
 from panda_jax.results.suggestions import typed
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -124,14 +121,12 @@ def _pixels(content: bytes, name: str) -> np.ndarray:
     return decoded(content, name, MOST_PIXELS)
 
 
-def _known_points(generator: str | os.PathLike | None) -> dict[str, tuple[float, float]]:
-  """{name: (x, y)} of points whose places in its pictures a generator's folder says; {} where it says none."""
-  known = {} if generator is None else read_description(generator).get('points', {})
+def _points_of(opened: FinishedFit, size: tuple[int, int]) -> dict[str, tuple[float, float]]:
+  """Points that the generator's folder says; {} where what it says is of no use."""
   try:
-    places = np.asarray([*known.values()], np.float64).reshape(-1, 2)
-  except (TypeError, ValueError, AttributeError):
+    return known_points(opened.generator_folder, size)
+  except InputError:
     return {}
-  return {str(name): (float(x), float(y)) for name, (x, y) in zip(known, places, strict=True)}
 
 
 def typed_numbers(text: Any) -> str:
@@ -201,7 +196,7 @@ class Photographs:
   def __init__(self, opened: FinishedFit, shelf: Shelf, labels: np.ndarray | None = None):
     self.opened, self.shelf, self._labels = opened, shelf, labels
     self.size, self.channels = opened.image_size(), getattr(opened.generator, 'image_channels', 3)
-    self.points = _known_points(opened.generator_folder)
+    self.points = _points_of(opened, self.size)
     self._lock, self._ready = threading.Lock(), False  # the inverter does one at a time
 
   def hint(self, points: Any = '', box: Any = '') -> str:

@@ -1,6 +1,5 @@
 """`invert`: photographs as latents, or as features at the layer of a fit, so that they can be edited."""
 
-import math
 from pathlib import Path
 
 from absl import flags
@@ -66,29 +65,14 @@ def define(values: flags.FlagValues) -> None:
   shared.overwrite(values)
 
 
-def numbers_of(text: str, argument: str) -> list[float]:
-  """Finite numbers from 'x,y,...'.
-
-  Raises:
-    InputError: they are none.
-  """
-  try:
-    found = [float(piece) for piece in text.split(',')]
-  except ValueError:
-    found = [math.nan]
-  if not all(map(math.isfinite, found)):
-    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...')
-  return found
-
-
 def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
   """Where photographs lie in the generator's frame (h, w): a function of their names and sizes.
 
   Raises:
     InputError: flags that are malformed or do not go together.
   """
+  import numpy as np
 
-  from panda_jax.generators.disk import read_description
   from panda_jax.inversion import placement
 
   if options.box is not None and options.points is not None:
@@ -96,20 +80,19 @@ def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
   if options.own_points is not None and options.points is None:
     raise InputError('own_points', options.own_points, 'given without --points', 'give --points=x,y,x,y too')
   if options.box is not None:
-    box = numbers_of(options.box, 'box')
+    box = placement.numbers_of(options.box, 'box')
     return lambda name, photograph: placement.boxed(box, photograph, size)
   if options.points is None:
     return lambda name, photograph: placement.whole(photograph, size)
   if options.own_points is not None:
-    own = placement.checked_own(numbers_of(options.own_points, 'own_points'), size)
+    own = placement.checked_own(placement.numbers_of(options.own_points, 'own_points'), size)
   else:
-    known = {} if folder is None else read_description(folder).get('points')
-    if not isinstance(known, dict) or not known:
+    own = np.asarray([*placement.known_points(folder, size).values()])
+    if not len(own):
       remedy = 'give --own_points=x,y,x,y, or --box'
       raise InputError('points', options.points, 'this generator does not say where it has such points', remedy)
-    own = placement.checked_own([*known.values()], size)
   if not options.points.endswith('.json'):
-    points = numbers_of(options.points, 'points')
+    points = placement.numbers_of(options.points, 'points')
     return lambda name, photograph: placement.pointed(points, own, photograph, size)
   table = _table(options.points)
 

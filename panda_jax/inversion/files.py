@@ -22,7 +22,7 @@ from panda_jax.generators.protocol import driving, image_shape
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import space_of
 from panda_jax.generators.structure import plain
-from panda_jax.inversion.invert import SPACES, Curve, Inversion
+from panda_jax.inversion.inversion import SPACES, Curve, Inversion
 from panda_jax.inversion.minimiser import REASONS
 from panda_jax.inversion.photographs import in_channels, read_photograph, read_profile
 from panda_jax.inversion.placement import Placement, checked_placement

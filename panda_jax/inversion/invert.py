@@ -11,7 +11,7 @@ import math
 import numbers
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,19 +20,18 @@ from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import checked_layer
-from panda_jax.generators.protocol import Generator, Held, State, image_shape
+from panda_jax.generators.protocol import Generator, image_shape
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.source import weights_digest
-from panda_jax.generators.spaces import latents_of
 from panda_jax.generators.structure import Compiled, plain, split
 from panda_jax.inversion import minimiser, objective
 from panda_jax.inversion.coordinates import class_rows, coordinates, is_mapped
 from panda_jax.inversion.encoder import Encoder
 from panda_jax.inversion.feature_range import feature_range
+from panda_jax.inversion.inversion import SPACES, Curve, Inversion, joined
 from panda_jax.inversion.losses import distances
 from panda_jax.inversion.preconditioner import PROBES, estimated
 
-SPACES = 'z', 'w', 'wplus', 'features'
 EVALUATIONS = 500  # in all
 BEFORE = 1 / 3  # share of each stage that leads to another
 TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
@@ -43,103 +42,6 @@ BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side b
 LOOK = 5  # evaluations between two looks at what is done
 HARMLESS = 1e-6
 LARGEST = 1e30  # of a setting: products with it are float32 still
-
-
-class Curve(NamedTuple):
-  """How an inversion went on.
-
-  Attributes:
-    seconds: (K,) since it began, programs compiled.
-    values: (K, N) of what is minimised.
-  """
-
-  seconds: np.ndarray
-  values: np.ndarray
-
-  def then(self, more: 'Curve') -> 'Curve':
-    """This one, and what came after it."""
-    return Curve(
-      np.concatenate([self.seconds, self.seconds[-1] + more.seconds]), np.concatenate([self.values, more.values])
-    )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Inversion:
-  """Photographs as a generator's latents, and features where these were free.
-
-  Attributes:
-    space: 'z', 'w', 'wplus', or 'features'.
-    array: (N, z_dim), (N, w_dim) or (N, L, w_dim): the latents; w+ with features.
-    labels: class rows (N, num_classes) that go with z, or None.
-    layer: of the features, or None.
-    features: (N, H, W, C) at the layer, or None.
-    rgb: (N, h, w, channels) accumulated before the layer, or None where the family keeps none.
-    skips: more feature maps of earlier layers, see `State`.
-    noise: of the generator's layers.
-    weights: SHA-256 (hex) of the generator.
-    images: (N, h, w, channels) float32, what the generator makes of it, not clipped.
-    photographs: (N, h, w, channels) float32 in [-1, 1], what was inverted.
-    reasons: why each ended: 'converged', 'stalled' or 'steps'.
-    curve: see there.
-  """
-
-  space: str
-  array: np.ndarray
-  labels: np.ndarray | None
-  layer: int | None
-  features: np.ndarray | None
-  rgb: np.ndarray | None
-  skips: tuple[np.ndarray, ...]
-  noise: str
-  weights: str
-  images: np.ndarray
-  photographs: np.ndarray
-  reasons: tuple[str, ...]
-  curve: Curve
-
-  def __len__(self) -> int:
-    return len(self.array)
-
-  def __repr__(self) -> str:
-    found = ', '.join(f'{x:.1f}' for x in self.psnr[:8])
-    return f'Inversion of {len(self)} photographs in {self.space}; PSNR {found}{" ..." * (len(self) > 8)} dB'
-
-  @property
-  def psnr(self) -> np.ndarray:
-    """(N,) peak signal-to-noise ratio of the clipped images, dB."""
-    return psnr(self.images, self.photographs)
-
-  @property
-  def array_space(self) -> str:
-    """The space of `array`."""
-    return self.space if self.space != 'features' else ('z', 'wplus')[self.array.ndim - 2]
-
-  def latents(self, generator: Any):
-    """What drives the generator."""
-    labels = None if self.labels is None else jnp.asarray(self.labels)
-    found = latents_of(generator, jnp.asarray(self.array), self.array_space, labels)
-    if self.features is None or self.layer is None:
-      return found
-    state = State(*jax.tree.map(jnp.asarray, (self.features, self.rgb, self.skips)))
-    return Held(found, state, self.layer, self.noise)
-
-  def chosen(self, rows: Sequence[int]) -> 'Inversion':
-    """Some of the photographs."""
-    rows = list(rows)
-    arrays = {name: getattr(self, name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')}
-    return dataclasses.replace(
-      self,
-      **{name: None if x is None else x[rows] for name, x in arrays.items()},
-      skips=tuple(x[rows] for x in self.skips),
-      reasons=tuple(self.reasons[i] for i in rows),
-      curve=Curve(self.curve.seconds, self.curve.values[:, rows]),
-    )
-
-
-def psnr(images: np.ndarray, photographs: np.ndarray) -> np.ndarray:
-  """(N,) dB, of images (N, h, w, channels) clipped to [-1, 1]."""
-  errors = np.mean(np.square(np.clip(images, -1, 1) - photographs, dtype=np.float64), axis=(1, 2, 3))
-  return 10 * np.log10(4 / np.maximum(errors, 1e-12))
 
 
 def as_photographs(images: np.ndarray, picture: tuple[int, int, int]) -> np.ndarray:
@@ -482,11 +384,3 @@ def _nearest(photographs: jax.Array, pictures: jax.Array) -> jax.Array:
 @nnx.jit
 def _encoded(encoder: Encoder, photographs: jax.Array) -> jax.Array:
   return encoder(photographs)
-
-
-def joined(curves: Sequence[Curve]) -> Curve:
-  """Of batches one after the other: as many points as the longest has, each as if it had waited at its end."""
-  most = max(len(curve.seconds) for curve in curves)
-  values = [np.pad(c.values, ((0, most - len(c.values)), (0, 0)), 'edge') for c in curves]
-  longest = max(curves, key=lambda c: len(c.seconds)).seconds
-  return Curve(longest, np.concatenate(values, axis=1))

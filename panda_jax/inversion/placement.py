@@ -7,11 +7,13 @@ photograph.
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from panda_jax.errors import InputError
+from panda_jax.generators.disk import read_description
 
 LEAST_APART = 4.0  # pixels between two points of a photograph
 LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and of the generator for one
@@ -179,6 +181,36 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
   shift = p.mean() - factor * q.mean()
   matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
   return _checked(Placement(matrix, size), photograph, 'points', points)
+
+
+def numbers_of(text: str, argument: str) -> list[float]:
+  """Finite numbers from 'x,y,...'.
+
+  Raises:
+    InputError: they are none.
+  """
+  try:
+    found = [float(piece) for piece in text.split(',')]
+  except ValueError:
+    found = [math.nan]
+  if not all(map(math.isfinite, found)):
+    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...')
+  return found
+
+
+def known_points(folder: str | os.PathLike | None, size: tuple[int, int]) -> dict[str, tuple[float, float]]:
+  """{name: (x, y)} where a generator's folder says that its pictures (h, w) have points; {} where it says none.
+
+  Raises:
+    InputError: as of `checked_own`.
+  """
+  known = {} if folder is None else read_description(folder).get('points')
+  if not isinstance(known, dict) or not known:
+    return {}
+  places = checked_own([*known.values()], size)
+  if len(places) != len(known):
+    raise InputError('own_points', str(known)[:60], 'they are not x,y each', 'mend generator.json')
+  return {str(name): (float(x), float(y)) for name, (x, y) in zip(known, places, strict=True)}
 
 
 def checked_own(own: Sequence, size: tuple[int, int]) -> np.ndarray:

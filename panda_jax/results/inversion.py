@@ -22,7 +22,8 @@ from panda_jax.files.records import write_json
 from panda_jax.generators.labels import each
 from panda_jax.inversion.coordinates import class_rows
 from panda_jax.inversion.files import LATENTS, PHOTOGRAPHS, Inverted, load_inverted, save_inverted
-from panda_jax.inversion.invert import Inverter, joined
+from panda_jax.inversion.inversion import joined
+from panda_jax.inversion.invert import Inverter
 from panda_jax.inversion.photographs import LARGEST_FILE, checked_name, decoded, in_channels
 from panda_jax.inversion.photographs import REMEDY as ONE_OF
 from panda_jax.inversion.placement import Placement

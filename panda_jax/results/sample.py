@@ -21,7 +21,7 @@ from panda_jax.generators.protocol import Held, driving
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.spaces import SPACES, latents_of, shapes
 from panda_jax.generators.structure import Compiled
-from panda_jax.inversion.invert import Inversion
+from panda_jax.inversion.inversion import Inversion
 from panda_jax.pictures import figures
 from panda_jax.results.samples import check_finite
 

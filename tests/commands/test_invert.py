@@ -339,3 +339,12 @@ def test_a_photograph_that_changes_meanwhile_is_told(folder, photographs, tmp_pa
   said = run('invert', f'--generator={folder}', f'--images={tmp_path / "a.png"}', f'--out={tmp_path / "out"}', *START)
   assert 'it has changed since it was read' in said.stderr
   assert not (tmp_path / 'out' / 'latents.npz').exists()
+
+
+def test_the_help_says_the_defaults(capsys):
+  from panda_jax.inversion.invert import EVALUATIONS, REGULARISER
+
+  assert call('invert', '--help') == 0
+  said = ' '.join(capsys.readouterr().out.split())
+  assert f'if left out, {EVALUATIONS}.' in said
+  assert f'if left out, {REGULARISER:g}.' in said

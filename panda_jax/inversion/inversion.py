@@ -1,0 +1,122 @@
+"""What an inversion found, and how it went on.
+
+Letters: N photographs, (h, w) pixels, L rows of w+, K looks at the errors.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from panda_jax.generators.protocol import Held, State
+from panda_jax.generators.spaces import latents_of
+
+SPACES = 'z', 'w', 'wplus', 'features'
+
+
+class Curve(NamedTuple):
+  """How an inversion went on.
+
+  Attributes:
+    seconds: (K,) since it began, programs compiled.
+    values: (K, N) of what is minimised.
+  """
+
+  seconds: np.ndarray
+  values: np.ndarray
+
+  def then(self, more: 'Curve') -> 'Curve':
+    """This one, and what came after it."""
+    return Curve(
+      np.concatenate([self.seconds, self.seconds[-1] + more.seconds]), np.concatenate([self.values, more.values])
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inversion:
+  """Photographs as a generator's latents, and features where these were free.
+
+  Attributes:
+    space: 'z', 'w', 'wplus', or 'features'.
+    array: (N, z_dim), (N, w_dim) or (N, L, w_dim): the latents; w+ with features.
+    labels: class rows (N, num_classes) that go with z, or None.
+    layer: of the features, or None.
+    features: (N, H, W, C) at the layer, or None.
+    rgb: (N, h, w, channels) accumulated before the layer, or None where the family keeps none.
+    skips: more feature maps of earlier layers, see `State`.
+    noise: of the generator's layers.
+    weights: SHA-256 (hex) of the generator.
+    images: (N, h, w, channels) float32, what the generator makes of it, not clipped.
+    photographs: (N, h, w, channels) float32 in [-1, 1], what was inverted.
+    reasons: why each ended: 'converged', 'stalled' or 'steps'.
+    curve: see there.
+  """
+
+  space: str
+  array: np.ndarray
+  labels: np.ndarray | None
+  layer: int | None
+  features: np.ndarray | None
+  rgb: np.ndarray | None
+  skips: tuple[np.ndarray, ...]
+  noise: str
+  weights: str
+  images: np.ndarray
+  photographs: np.ndarray
+  reasons: tuple[str, ...]
+  curve: Curve
+
+  def __len__(self) -> int:
+    return len(self.array)
+
+  def __repr__(self) -> str:
+    found = ', '.join(f'{x:.1f}' for x in self.psnr[:8])
+    return f'Inversion of {len(self)} photographs in {self.space}; PSNR {found}{" ..." * (len(self) > 8)} dB'
+
+  @property
+  def psnr(self) -> np.ndarray:
+    """(N,) peak signal-to-noise ratio of the clipped images, dB."""
+    return psnr(self.images, self.photographs)
+
+  @property
+  def array_space(self) -> str:
+    """The space of `array`."""
+    return self.space if self.space != 'features' else ('z', 'wplus')[self.array.ndim - 2]
+
+  def latents(self, generator: Any):
+    """What drives the generator."""
+    labels = None if self.labels is None else jnp.asarray(self.labels)
+    found = latents_of(generator, jnp.asarray(self.array), self.array_space, labels)
+    if self.features is None or self.layer is None:
+      return found
+    state = State(*jax.tree.map(jnp.asarray, (self.features, self.rgb, self.skips)))
+    return Held(found, state, self.layer, self.noise)
+
+  def chosen(self, rows: Sequence[int]) -> 'Inversion':
+    """Some of the photographs."""
+    rows = list(rows)
+    arrays = {name: getattr(self, name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')}
+    return dataclasses.replace(
+      self,
+      **{name: None if x is None else x[rows] for name, x in arrays.items()},
+      skips=tuple(x[rows] for x in self.skips),
+      reasons=tuple(self.reasons[i] for i in rows),
+      curve=Curve(self.curve.seconds, self.curve.values[:, rows]),
+    )
+
+
+def psnr(images: np.ndarray, photographs: np.ndarray) -> np.ndarray:
+  """(N,) dB, of images (N, h, w, channels) clipped to [-1, 1]."""
+  errors = np.mean(np.square(np.clip(images, -1, 1) - photographs, dtype=np.float64), axis=(1, 2, 3))
+  return 10 * np.log10(4 / np.maximum(errors, 1e-12))
+
+
+def joined(curves: Sequence[Curve]) -> Curve:
+  """Of batches one after the other: as many points as the longest has, each as if it had waited at its end."""
+  most = max(len(curve.seconds) for curve in curves)
+  values = [np.pad(c.values, ((0, most - len(c.values)), (0, 0)), 'edge') for c in curves]
+  longest = max(curves, key=lambda c: len(c.seconds)).seconds
+  return Curve(longest, np.concatenate(values, axis=1))
