@@ -2,7 +2,8 @@
 
 python -m examples.train_encoder --generator=DIR [--images=200000]
 
-Writes encoder.npz into the generator's folder, or to --out. Nothing is written before the end.
+Writes encoder.npz into the generator's folder, or to --out, and recognition.npz beside it. Nothing is written before
+the end.
 """
 
 from panda_jax.runtime import signals
@@ -29,6 +30,8 @@ from panda_jax.generators.structure import split
 from panda_jax.inversion.coordinates import Coordinates, coordinates
 from panda_jax.inversion.encoder import FILE, Encoder, save_encoder, sizes_for
 from panda_jax.inversion.losses import distances
+from panda_jax.inversion.recognition import FILE as RECOGNITION
+from panda_jax.inversion.recognition import HELD_OUT, SAMPLES, fitted, save_recognition
 from panda_jax.runtime.progress import Progress
 
 SEE = 'see the README beside this module'
@@ -131,10 +134,15 @@ def run(options: flags.FlagValues) -> Path:
   generator = load_generator(options.generator)
   out = Path(options.out) if options.out else folder_of(options.generator) / FILE
   check_writable(out, 'out')
+  weights = weights_digest(generator).hexdigest()
   count = max(1, options.images // options.batch) * options.batch
   with Progress(count) as progress:
     encoder, _ = train(generator, options.images, options.batch, options.seed, progress.samples_done)
-  save_encoder(encoder, out, weights_digest(generator).hexdigest())
+  with Progress(SAMPLES + HELD_OUT) as progress:
+    recognition = fitted(generator, weights, options.seed, progress.samples_done)
+  save_encoder(encoder, out, weights)
+  if recognition is not None:
+    save_recognition(recognition, out.with_name(RECOGNITION))
   return out
 
 

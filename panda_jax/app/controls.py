@@ -20,6 +20,7 @@ PICK, PAINT = 'choose parts', 'paint a mask'
 FIRST_SHARE = 0.5  # of the slider's length: the strength at the first click
 MOST_POINTS = 4000  # of a brush stroke
 LARGEST_UPLOAD = 8 << 20  # bytes
+UNKNOWN = "What is in the frame looks like none of the generator's samples; is it where it should be?"
 HINT = 'Click on the left picture to choose a part, then move the slider.'
 
 
@@ -234,7 +235,8 @@ class Controls:
     near = float(found.psnr[0]), held.seconds
     panel = panels.inverted_panel(found.photographs[0], found.images[0], *near, held.command)
     after = session.with_photograph(made)
-    return after, f'Inverted: {panels.told_of(*near)}. {hint(after.now)}', panel
+    doubt = '' if held.known else f'{UNKNOWN} '
+    return after, f'Inverted: {panels.told_of(*near)}. {doubt}{hint(after.now)}', panel
 
   def download(self, session: Session) -> tuple[str, str]:
     """The key and the name of a PNG of the whole photograph, edited."""

@@ -24,6 +24,7 @@ from panda_jax.inversion.files import Inverted
 from panda_jax.inversion.invert import Inverter
 from panda_jax.inversion.photographs import decoded, in_channels, profile_of
 from panda_jax.inversion.placement import Placement, boxed, known_points, numbers_of, pointed, whole
+from panda_jax.inversion.recognition import Recognition, load_recognition, recognition_of
 from panda_jax.results.suggestions import typed
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -63,12 +64,14 @@ class Held(Inverted):
     content: of the file.
     seconds: that it took.
     command: that does the same.
+    known: what is in the crop looks like the generator's samples, or that cannot be told.
   """
 
   owner: 'Photographs'
   content: bytes
   seconds: float
   command: str
+  known: bool
 
   def photograph(self, i: int) -> np.ndarray:
     """The whole photograph (H, W, 3) uint8."""
@@ -238,9 +241,20 @@ class Photographs:
     path = None if folder is None else encoder_of(folder)
     encoder = None if path is None else load_encoder(path, self.opened.digest_weights())
     inverter = Inverter(generator, layer=self.opened.layer, encoder=encoder, noise=NOISE, evaluations=1)
-    inverter(np.zeros((1, *self.size, self.channels), np.float32), self._labels)  # compiles all of it
+    nothing = np.zeros((1, *self.size, self.channels), np.float32)
+    inverter(nothing, self._labels)  # compiles all of it
+    self._known(nothing[0])
     inverter.evaluations, self._ready = EVALUATIONS, True
     return inverter
+
+  @functools.cached_property
+  def _recognition(self) -> Recognition | None:
+    folder = self.opened.generator_folder
+    path = None if folder is None else recognition_of(folder)
+    return None if path is None else load_recognition(path, self.opened.digest_weights())
+
+  def _known(self, crop: np.ndarray) -> bool:
+    return self._recognition is None or bool(self._recognition.knows(crop[None])[0])
 
   def prepare(self) -> None:
     """Makes the inverter, where there is none yet.
@@ -312,14 +326,15 @@ class Photographs:
       found = inverter(
         crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Inverting: {stage}, evaluation {n} …')
       )
+      known = self._known(crop)
       seconds = time.perf_counter() - begun
     flags = {'workdir': self.opened.folder, 'images': upload.name}
     flags |= {'points': typed_numbers(points), 'box': typed_numbers(box)}
     if self._labels is not None and self._labels.ndim == 1:
       flags['labels'] = ','.join(map(str, self._labels))
-    flags |= {'evaluations': EVALUATIONS, 'out': 'DIR'}
+    flags |= {'recognition': None if known else 'off', 'evaluations': EVALUATIONS, 'out': 'DIR'}
     command = typed('invert', [f'--{name}={value}' for name, value in flags.items() if value])
     arrays = found.images, found.photographs, found.features, found.rgb, *found.skips
     size = len(upload.content) + sum(x.nbytes for x in arrays if x is not None)
-    more = {'owner': self, 'content': upload.content, 'seconds': seconds, 'command': command}
+    more = {'owner': self, 'content': upload.content, 'seconds': seconds, 'command': command, 'known': known}
     return self.shelf.put(Held(found, (upload.name,), (placement,), **more), size)

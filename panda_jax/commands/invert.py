@@ -35,6 +35,13 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'box', None, 'Crop: x,y,width,height in pixels of the photograph; if left out, the largest in the middle.', **given
   )
+  flags.DEFINE_string(
+    'recognition',
+    None,
+    "What tells crops that are nothing like the generator's samples, which are left out: a file, or off to take any; "
+    "if left out, the generator's.",
+    **given,
+  )
   search = given | {'module_name': SEARCH}
   flags.DEFINE_enum(
     'space',
@@ -120,6 +127,16 @@ def given_encoder(options: flags.FlagValues, folder, weights: str):
   return None if path is None else load_encoder(path, weights)
 
 
+def given_recognition(options: flags.FlagValues, folder, weights: str):
+  """The recognition of --recognition, or the one in the generator's folder; None where there is none, or for off."""
+  from panda_jax.inversion.recognition import load_recognition, recognition_of
+
+  if options.recognition == 'off':
+    return None
+  path = options.recognition or (None if folder is None else recognition_of(folder))
+  return None if path is None else load_recognition(path, weights)
+
+
 def run(options: flags.FlagValues, call) -> None:
   if not options.images:
     raise InputError('images', None, 'not given', 'give --images=FILE or FOLDER')
@@ -148,7 +165,9 @@ def run(options: flags.FlagValues, call) -> None:
   module = plain(generator)
   place = placing(options, folder, tuple(module.image_size))
   paths, labels = listed(options.images), parsed_labels(options.labels)
-  photographs, failed = read_photographs(paths, place, module.image_channels)
+  weights = weights_digest(module).hexdigest()
+  recognition = given_recognition(options, folder, weights)
+  photographs, failed = read_photographs(paths, place, module.image_channels, recognition)
   labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
   with Progress(len(photographs)) as progress:
@@ -157,7 +176,7 @@ def run(options: flags.FlagValues, call) -> None:
       module,
       options.space,
       layer=layer,
-      encoder=given_encoder(options, folder, weights_digest(module).hexdigest()),
+      encoder=given_encoder(options, folder, weights),
       noise=options.noise,
       **{name: value for name, value in chosen.items() if value is not None},
     )

@@ -23,6 +23,7 @@ from panda_jax.generators.layers import LAYOUT, PRECISION
 WIDTHS = (32, 64, 128)
 CELLS = 4
 SMALLEST = CELLS * 2 ** len(WIDTHS)
+MANY = 2 * CELLS**2 * sum(WIDTHS)  # activations of a picture
 SEED = 20231122
 BATCH = 64
 
@@ -66,12 +67,13 @@ def activations(images: np.ndarray) -> np.ndarray:
     text = 'x'.join(map(str, np.shape(images)))
     raise InputError('images', f'shape {text}', f'sides of {SMALLEST} pixels are needed', 'give (N, H, W, channels)')
   kernels = _kernels(images.shape[3])
+  size = min(BATCH, 1 << (len(images) - 1).bit_length())
   rows = []
   for first in range(0, len(images), BATCH):
     batch = np.asarray(images[first : first + BATCH])
     if batch.dtype == np.uint8:
       batch = batch.astype(np.float32) / 127.5 - 1
-    filled = np.resize(np.clip(batch, -1, 1), (BATCH, *batch.shape[1:]))  # one program serves the last batch too
+    filled = np.resize(np.clip(batch, -1, 1), (size, *batch.shape[1:]))  # one program serves the last batch too
     rows.append(np.asarray(_activations(filled.astype(np.float32), kernels))[: len(batch)])
   return np.concatenate(rows)
 

@@ -27,6 +27,7 @@ from panda_jax.inversion.invert import Inverter
 from panda_jax.inversion.photographs import LARGEST_FILE, checked_name, decoded, in_channels
 from panda_jax.inversion.photographs import REMEDY as ONE_OF
 from panda_jax.inversion.placement import Placement
+from panda_jax.inversion.recognition import Recognition
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import Row, draw_rows, resized, tile_size
 from panda_jax.results.records import DEFAULT, Options
@@ -60,8 +61,16 @@ class Photograph(NamedTuple):
 Place = Callable[[str, tuple[int, int]], Placement]  # name and size (H, W) of a photograph to its placement
 
 
-def read_photographs(paths: Sequence[Path], place: Place, channels: int) -> tuple[list[Photograph], dict[str, str]]:
+def read_photographs(
+  paths: Sequence[Path], place: Place, channels: int, recognition: Recognition | None = None
+) -> tuple[list[Photograph], dict[str, str]]:
   """The photographs that can be used, and {name: sentence} of those that cannot.
+
+  Args:
+    paths: of their files.
+    place: where the crop of each lies.
+    channels: of the generator's pictures.
+    recognition: what crops must look like; anything where it is left out.
 
   Raises:
     InputError: none can.
@@ -73,6 +82,10 @@ def read_photographs(paths: Sequence[Path], place: Place, channels: int) -> tupl
       pixels = decoded(content, name)
       placement = place(name, pixels.shape[:2])
       crop = np.round((in_channels(placement.crop(pixels), channels) + 1) * 127.5).astype(np.uint8)
+      if recognition is not None and not recognition.knows(crop[None])[0]:
+        problem = "what is in the crop looks like none of the generator's samples"
+        remedy = 'give --points or --box, or --recognition=off to take it as it is'
+        raise InputError('images', name, problem, remedy)
       found.append(Photograph(name, path, hashlib.sha256(content).hexdigest(), crop, placement))
     except InputError as error:
       if len(paths) == 1:

@@ -5,6 +5,7 @@ import gc
 import io
 import shlex
 from collections import OrderedDict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms
 from panda_jax.app import photographs as held
 from panda_jax.app import saves
 from panda_jax.app.choices import Choice
-from panda_jax.app.controls import Controls
+from panda_jax.app.controls import UNKNOWN, Controls
 from panda_jax.app.engine import Engine
 from panda_jax.app.photographs import progress, upload_of
 from panda_jax.editing.zoo import Spec
@@ -138,6 +139,17 @@ def test_the_panel_says_how_near_it_is_and_the_command(controls):
   assert f'{held_one.inversion.psnr[0]:.1f} dB' in told
   assert f'--images=mine.png --points={EYES} --evaluations=4 --out=DIR' in panel
   assert 'features, evaluation' in said[-1]
+  assert UNKNOWN not in told  # where the generator's folder holds no recognition
+
+
+def test_a_crop_unlike_the_samples_is_told_and_taken(controls, monkeypatch):
+  monkeypatch.setattr(
+    controls.engine.photographs, '_recognition', SimpleNamespace(knows=lambda images: np.zeros(1, bool))
+  )
+  key = controls.taken(sent(content(drawn())))
+  (_, told, panel), _ = finished(controls.inverting(controls.begun(), key, EYES, ''))
+  assert UNKNOWN in told
+  assert '--recognition=off' in panel
 
 
 def test_what_work_says_comes_before_what_it_returns():

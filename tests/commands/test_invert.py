@@ -211,6 +211,7 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
     (('--images={photographs}/a.png', '--space=z'), 'space=z'),
     (('--images={photographs}/a.png', '--labels=1'), 'labels'),
     (('--images={photographs}/a.png', '--encoder=gone.npz'), 'encoder=gone.npz'),
+    (('--images={photographs}/a.png', '--recognition=gone.npz'), 'recognition=gone.npz'),
     (('--images={photographs}/a.png', '--evaluations=0'), 'evaluations=0'),
     (('--images={photographs}/a.png', '--regulariser=nan'), 'regulariser'),
   ],

@@ -1,0 +1,203 @@
+"""Whether a crop shows what a generator makes, so that a photograph without a face in the box can be told.
+
+A linear classifier of the activations of `regions.realism`, fitted by ridge regression to samples of the generator (+1)
+and to the same samples out of place (-1): a part of one, one that is shifted, turned or far away, and noise with the
+spectrum of one. Colour, contrast, blur and grain are drawn at random for both, since photographs differ from samples in
+these. No photograph is needed. A file holds it: recognition.npz beside generator.json. Letters as in encoder.py.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npz_bytes, read_npz
+from panda_jax.generators.disk import folder_of
+from panda_jax.generators.seeds import draws
+from panda_jax.generators.structure import Compiled
+from panda_jax.inversion.coordinates import is_mapped
+from panda_jax.inversion.encoder import REMEDY, reduced
+from panda_jax.regions.realism import MANY, SMALLEST, activations
+
+FILE = 'recognition.npz'
+SIDE = 64  # pixels that pictures are reduced to about
+SAMPLES, HELD_OUT = 4096, 1024  # fitted, and for the threshold
+BATCH = 64
+RIDGE = 0.1  # of the mean of the Gram matrix's diagonal
+MISSED = 0.01  # share of held-out samples below the threshold
+SLACK = 0.06  # of the side, that samples in place may be off
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognition:
+  """A classifier of pictures; see the module.
+
+  Attributes:
+    size: (h, w) that pictures are reduced to.
+    weights: (many,) of the activations.
+    offset: added to their sum.
+    threshold: of the score, below which a picture is none of the generator's.
+    sha256: of the generator's weights.
+  """
+
+  size: tuple[int, int]
+  weights: np.ndarray
+  offset: float
+  threshold: float
+  sha256: str
+
+  def scores(self, images: np.ndarray) -> np.ndarray:
+    """(N,) of pictures (N, h, w, channels) from -1 to 1: near 1 for samples, near -1 for others."""
+    small = np.asarray(reduced(jnp.asarray(images, jnp.float32), self.size))
+    return activations(small) @ self.weights + self.offset
+
+  def knows(self, images: np.ndarray) -> np.ndarray:
+    """Whether each of the pictures (N, h, w, channels), uint8 or from -1 to 1, may be one of the generator's: (N,)."""
+    signed = images.astype(np.float32) / 127.5 - 1 if images.dtype == np.uint8 else images
+    return self.scores(signed) >= self.threshold
+
+
+def fitted(generator: Any, sha256: str, seed: int = 0, on_images: Callable[[str, int], None] = lambda name, n: None):
+  """The `Recognition` of a generator, from its samples; None where its pictures are smaller than 32 pixels.
+
+  Args:
+    generator: see the protocol.
+    sha256: of its weights.
+    seed: of what is done to the samples, and the first of their own seeds.
+    on_images: told how many samples are done.
+  """
+  h, w = generator.image_size
+  factor = max(1, min(h, w) // SIDE)
+  size = h // factor, w // factor
+  if min(size) < SMALLEST:
+    return None
+  run, rng, rows = Compiled(generator), np.random.default_rng(seed), ([], [])
+  for first in range(0, SAMPLES + HELD_OUT, BATCH):
+    images = _samples(run, range(seed + first, seed + first + BATCH))
+    images = np.asarray(reduced(jnp.clip(images, -1, 1), size))
+    for kind, change in zip(rows, (_in_place, _out_of_place), strict=True):
+      kind.append(activations(np.stack([_photographed(change(x, rng), rng) for x in images])))
+    on_images('samples', first + BATCH)
+  own, others = (np.concatenate(kind) for kind in rows)
+  x, held = np.concatenate([own[:SAMPLES], others[:SAMPLES]]), own[SAMPLES:]
+  mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+  x = (x - mean[None]) / scale[None]
+  gram = (x @ x.T).astype(np.float64) / x.shape[1]
+  gram[np.diag_indices_from(gram)] += RIDGE
+  signs = np.repeat([1.0, -1.0], SAMPLES)
+  weights = (x.T @ np.linalg.solve(gram, signs).astype(np.float32)) / x.shape[1] / scale
+  offset = -float(mean @ weights)
+  threshold = float(np.quantile(held @ weights + offset, MISSED))
+  return Recognition(size, weights.astype(np.float32), offset, threshold, sha256)
+
+
+def _samples(run: Compiled, seeds: range) -> jax.Array:
+  """The pictures of seeds, without noise where it can be left out; classes in turn."""
+  z = draws(run, seeds)
+  labels = np.arange(seeds.start, seeds.stop) % run.num_classes if run.num_classes else None
+  latents = run.wplus(run.mapping(z, labels)) if is_mapped(run) else run.map(z, labels)
+  return run(latents, noise='none')
+
+
+def _in_place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """A sample about where it is, mirrored or not."""
+  image = image[:, ::-1] if rng.random() < 0.5 else image
+  return _window(image, 1 + rng.uniform(-SLACK, SLACK), rng.uniform(-SLACK, SLACK, 2))
+
+
+def _out_of_place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """A sample that is in part, shifted, turned or far away; or noise of its spectrum."""
+  match rng.integers(5):
+    case 0:
+      side = rng.uniform(0.15, 0.55)
+      return _window(image, side, rng.uniform(-0.5, 0.5, 2) * (1 - side))
+    case 1:
+      angle = rng.uniform(0, 2 * np.pi)
+      return _window(image, rng.uniform(0.7, 1), rng.uniform(0.4, 0.75) * np.array([np.cos(angle), np.sin(angle)]))
+    case 2:
+      turned = np.rot90(image, rng.integers(1, 4))
+      return turned if turned.shape == image.shape else image[::-1, ::-1]
+    case 3:
+      return _window(image, rng.uniform(1.7, 2.7), rng.uniform(-0.45, 0.45, 2))
+    case _:
+      phases = np.angle(np.fft.fft2(rng.random(image.shape[:2])))[..., None]
+      noise = np.fft.ifft2(np.abs(np.fft.fft2(image, axes=(0, 1))) * np.exp(1j * phases), axes=(0, 1))
+      return np.clip(noise.real, -1, 1)
+
+
+def _window(image: np.ndarray, side: float, shift: np.ndarray) -> np.ndarray:
+  """What is in a window as many times the picture's side, its middle off by some sides; mirrored at the rim."""
+  from scipy.ndimage import map_coordinates
+
+  axes = [
+    (0.5 + d + side * ((np.arange(n) + 0.5) / n - 0.5)) * n - 0.5 for n, d in zip(image.shape, shift, strict=False)
+  ]
+  grid = np.meshgrid(*axes, indexing='ij')
+  planes = [map_coordinates(image[..., c], grid, order=1, mode='reflect') for c in range(image.shape[2])]
+  return np.stack(planes, axis=-1)
+
+
+def _photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """A picture with colour, contrast, blur and grain drawn at random."""
+  from scipy.ndimage import gaussian_filter
+
+  channels, mean = image.shape[2], image.mean(axis=(0, 1), keepdims=True)
+  shift = (0.25 * rng.standard_normal() + 0.12 * rng.standard_normal(channels)).reshape(1, 1, -1)
+  image = np.clip((image - mean) * np.exp(0.35 * rng.standard_normal()) + mean + shift, -1, 1)
+  blur = rng.uniform(0, 1.2) if rng.random() < 0.3 else 0
+  image = gaussian_filter(image, (blur, blur, 0)) if blur else image
+  grain = rng.uniform(0, 0.1) * rng.standard_normal((*image.shape[:2], 1))
+  return np.clip(image + grain, -1, 1).astype(np.float32)
+
+
+def save_recognition(recognition: Recognition, path: str | os.PathLike) -> None:
+  """Writes it, its weights as float16.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  scale = float(np.abs(recognition.weights).max())
+  arrays = {
+    'weights': (recognition.weights / scale).astype(np.float16),
+    'numbers': np.array([scale, recognition.offset, recognition.threshold]),
+    'size': np.array(recognition.size),
+    'sha256': np.asarray(recognition.sha256),
+  }
+  write_atomically(path, npz_bytes(**arrays), 'out')
+
+
+def load_recognition(path: str | os.PathLike, sha256: str | None = None) -> Recognition:
+  """Reads what `save_recognition` wrote.
+
+  Args:
+    path: of the file.
+    sha256: of the generator's weights that it must belong to; any for None.
+
+  Raises:
+    InputError: it is missing or damaged, or belongs to another generator.
+  """
+  data = read_npz(path, 'recognition', texts=['sha256'], packed=False, remedy=REMEDY)
+  numbers, size, weights = (data.get(name, np.zeros(0)) for name in ('numbers', 'size', 'weights'))
+  sides = [int(x) for x in size] if size.shape == (2,) and size.dtype.kind in 'iu' else [0, 0]
+  whole = {*data} == {'sha256', 'numbers', 'size', 'weights'} and numbers.shape == (3,) and weights.shape == (MANY,)
+  if not whole or not all(SMALLEST <= side <= 8 * SIDE for side in sides):
+    raise InputError('recognition', path, 'it is damaged (its arrays are none of a recognition)', REMEDY)
+  if not all(np.isfinite(x).all() for x in (numbers, weights)):
+    raise InputError('recognition', path, 'it is damaged (not all numbers are finite)', REMEDY)
+  if sha256 is not None and str(data['sha256']) != sha256:
+    raise InputError('recognition', path, 'it belongs to another generator', REMEDY)
+  scale, offset, threshold = map(float, numbers)
+  return Recognition((sides[0], sides[1]), weights.astype(np.float32) * scale, offset, threshold, str(data['sha256']))
+
+
+def recognition_of(generator: str | os.PathLike) -> Path | None:
+  """The file of the recognition in a generator's folder, or None."""
+  path = folder_of(generator) / FILE
+  return path if path.is_file() else None
