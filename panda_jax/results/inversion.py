@@ -190,7 +190,7 @@ def invert_into(
         'median_error': [float(np.median(x)) for x in found.inversion.curve.values],
       },
     }
-    write_json(out / RECORD, {'settings': settings, **told, 'command': options.command, 'versions': versions()})
+    write_json(out / RECORD, {**told, 'settings': settings, 'command': options.command, 'versions': versions()})
     for piece in (*unfinished.glob(PIECE), *unfinished.glob(f'.{PIECE}.*.tmp')):
       piece.unlink()
     with contextlib.suppress(OSError):  # where something else is in it
