@@ -33,7 +33,8 @@ from panda_jax.generators.base import WPlus
 from panda_jax.generators.structure import plain, split
 from panda_jax.inversion.encoder import encoder_of, load_encoder
 from panda_jax.inversion.invert import REGULARISER, Inverter
-from panda_jax.pictures.figures import draw_images
+from panda_jax.pictures.figures import to_bytes
+from panda_jax.pictures.sheets import Row, draw_rows, resized
 from panda_jax.regions import realism
 from panda_jax.workdir.finished_fit import open_workdir
 
@@ -50,7 +51,7 @@ REGULARISERS = (1e-2, 1e-3, 1e-4)
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 STEPS = 1000
 BUDGETS = (1, 3, 5, 10, 20, 40, 80, 160)
-SHOWN = 8
+SHOWN, SIDE = 8, 96  # photographs in the picture, and pixels of a tile
 
 
 def log(text: str) -> None:
@@ -167,6 +168,12 @@ def sooner(generator, encoder, pixels: np.ndarray, space: str, target: float) ->
   return {'curve': curve, 'seconds_at_target': None if first is None else first['seconds']}
 
 
+def draw_shown(path: Path, images: dict[str, np.ndarray]) -> None:
+  """A row of pictures (n, h, w, 3) for each name."""
+  rows = [Row(name, list(resized(to_bytes(some), (SIDE, SIDE)))) for name, some in images.items()]
+  draw_rows(path, rows, (), note=f'The first {SHOWN} of the photographs; medians of all.')
+
+
 def main(_) -> None:
   opened = open_workdir(_WORKDIR.value)
   generator = plain(opened.needed_generator())
@@ -178,7 +185,7 @@ def main(_) -> None:
   encoder = None if path is None else load_encoder(path)
   more = {} if _EVALUATIONS.value is None else {'evaluations': _EVALUATIONS.value}
   result = {'machine': machine(), 'photographs': len(pixels), 'layer': opened.layer, 'spaces': {}, 'regularisers': {}}
-  shown = []
+  shown = {}
   out = Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
 
@@ -187,7 +194,7 @@ def main(_) -> None:
 
   def told(name, found, seconds):
     result['spaces'][name] = figures(found, space, seconds)
-    shown.append(found.images[:SHOWN])
+    shown[f'{name}\n{result["spaces"][name]["psnr_db"]:.1f} dB'] = found.images[:SHOWN]
     log(f'{name:10} ' + json.dumps(result['spaces'][name]))
     write()
 
@@ -224,8 +231,7 @@ def main(_) -> None:
       result['yardstick'][where] = sooner(generator, encoder, some, where, result['yardstick']['error'])
       log(f'{where} ' + json.dumps(result['yardstick'][where]))
     write()
-  rows = [found.photographs[:SHOWN], *shown]
-  draw_images(out / 'inversion-cats64.png', np.concatenate(rows))
+  draw_shown(out / 'inversion-cats64.png', {'photographs': found.photographs[:SHOWN], **shown})
 
 
 if __name__ == '__main__':

@@ -35,7 +35,7 @@ from panda_jax.inversion.preconditioner import PROBES, estimated
 EVALUATIONS = 500  # in all
 BEFORE = 1 / 3  # share of each stage that leads to another
 TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
-REGULARISER = 1e-3
+REGULARISER = 1e-3  # the nearest copies that edits act on as on samples: benchmarks/results/inversion-cats64.json
 BINDING = 100  # times more weight of what holds the latents, where features are free; see benchmarks/inversion.py
 STARTS = 128  # samples among which the start is looked for where there is no encoder
 BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side by side
