@@ -46,7 +46,7 @@ from panda_jax.inversion.photographs import read_photograph
 from panda_jax.inversion.placement import whole
 from panda_jax.pictures import pages
 from panda_jax.results import report, report_folders
-from panda_jax.results.fit import source_of
+from panda_jax.results.fit_features import source_of
 from panda_jax.rivals import directions
 from panda_jax.solver.fit import check_settings
 from panda_jax.workdir.config import check_values, default_config

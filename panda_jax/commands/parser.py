@@ -14,6 +14,8 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -49,7 +51,7 @@ def listed(values: flags.FlagValues) -> list[str]:
   """The flags under the headings of their groups, a line for each with its default, as --help shows them."""
   lines = []
   for group, some in values.flags_by_module_dict().items():
-    lines += ['', f'{group}:', *map(_line, some)]
+    lines += ['', f'{group}:', *(_line(flag) for flag in some if '.' not in flag.name)]
   return lines
 
 
@@ -220,7 +222,12 @@ def define_config(
 
 
 def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
-  """The configuration of a Python file or of a name in `folder`; 'FILE.py:SIZE' is `get_config(SIZE)` of it.
+  """The configuration of a Python file or of a name in `folder`; see `loaded_config`."""
+  return loaded_config(named, such_as)[0]
+
+
+def loaded_config(named: str, such_as: str = 'demo') -> tuple[ml_collections.ConfigDict, ModuleType]:
+  """A configuration, and the module of its file, or of its name in `folder`; 'FILE.py:SIZE' is `get_config(SIZE)`.
 
   Raises:
     InputError: there is no such file, or it raises something, or gives no ConfigDict.
@@ -235,15 +242,33 @@ def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
   sys.modules[loader.name] = module  # dataclasses look for theirs there
   try:
     loader.exec_module(module)
-    config = module.get_config(*[size] * bool(colon))
   except InputError:
     raise
   except (Exception, SystemExit) as error:  # it may raise anything
-    problem = f'it raises {type(error).__name__}: {error}'
-    raise InputError('--config', named, problem, 'mend the file, or give another') from error
+    raise _raised(named, error) from error
+  config = called(module, 'get_config', named, *[size] * bool(colon))
   if not isinstance(config, ml_collections.ConfigDict):
     raise InputError('--config', named, f'its get_config gives a {type(config).__name__}', 'let it return a ConfigDict')
-  return config
+  return config, module
+
+
+def called(module: ModuleType, name: str, named: str, *arguments: str) -> Any:
+  """What a function of a configuration gives.
+
+  Raises:
+    InputError: there is no such function, or it raises something.
+  """
+  try:
+    return getattr(module, name)(*arguments)
+  except InputError:
+    raise
+  except (Exception, SystemExit) as error:
+    raise _raised(named, error) from error
+
+
+def _raised(named: str, error: BaseException) -> InputError:
+  """What a configuration raised, as a sentence."""
+  return InputError('--config', named, f'it raises {type(error).__name__}: {error}', 'mend the file, or give another')
 
 
 def folder() -> Path:

@@ -10,7 +10,7 @@ import jax
 from panda_jax.distributed import processes
 from panda_jax.features.scan import Scan, scan, sha256_of
 from panda_jax.features.sharding import data_mesh
-from panda_jax.features.sources import FeatureSource
+from panda_jax.features.sources import ArraySource, FeatureSource
 from panda_jax.features.store import STORES, Plan, Store, held_in_memory, plan
 
 
@@ -56,6 +56,7 @@ def taken(
   like: str | None,
   on_plan: Callable[[Plan], None],
   on_samples: Callable[[str, int], None],
+  hold: Callable[[FeatureSource, Callable[[int], None]], ArraySource] = held_in_memory,
 ) -> Intake:
   """Takes features in.
 
@@ -66,6 +67,7 @@ def taken(
     hashed: whether the hash is needed now; an array is hashed at leisure otherwise.
     on_plan: told of the plan as soon as it is made.
     on_samples: told of passes, and how many samples of all processes are through.
+    hold: brings what a generator makes into host memory, where there is room.
 
   Raises:
     InputError, NonFiniteError: see `scan.scan`, `store.plan` and `processes.own_share`.
@@ -81,7 +83,7 @@ def taken(
     chosen = plan(source, source.samples, store, budget, storage, own)
     on_plan(chosen)
   if source.kind == 'generator' and chosen is not None and chosen.store != 'source':  # made once, if there is room
-    own = processes.together(partial(held_in_memory, own, told('generate')))
+    own = processes.together(partial(hold, own, told('generate')))
   hashed = hashed or source.kind != 'array' or processes.several()
   scanned = scan(source, center, told('scan'), own=own, batch=batch, hashed=hashed, like=like)
   if chosen is None:

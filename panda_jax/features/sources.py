@@ -88,6 +88,10 @@ class FeatureSource:
     """
     raise InputError('features', self.name(), 'it cannot be shared out between processes', 'save it as a .npy file')
 
+  def window(self, first: int, last: int) -> 'FeatureSource':
+    """The samples from `first` to `last` as a source of its own, with a hash of its own; see `part`."""
+    return self.part(first, last)
+
   def take(self, indices: np.ndarray) -> np.ndarray:
     """The samples at sorted `indices`, (len(indices), S, C)."""
     wanted, found, first = set(indices.tolist()), [], 0

@@ -111,6 +111,10 @@ class GeneratorSource(FeatureSource):
   def part(self, first, last):
     return limited(self, last - first, _first=self._first + first)
 
+  def window(self, first, last):
+    labels = None if self.labels is None else in_turn(self.labels, first + np.arange(len(self.labels)))
+    return limited(self, last - first, seed=self.seed + first, labels=labels)
+
   def draws(self, indices: np.ndarray) -> Draws:
     """z and labels of samples by their number."""
     indices = self._first + indices

@@ -14,20 +14,22 @@ from panda_jax.distributed import processes
 from panda_jax.errors import InputError, refusal
 from panda_jax.factors import checked_name
 from panda_jax.features.scan import sha256_of
-from panda_jax.features.sources import FeatureSource, as_source
+from panda_jax.features.sources import FeatureSource
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npy_bytes
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
-from panda_jax.generators import labels
 from panda_jax.results import suggestions
+from panda_jax.results.fit_features import Features, Shelf, provenance_of
 from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
 from panda_jax.runtime import signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
+from panda_jax.runtime.memory import Peak
 from panda_jax.runtime.progress import Progress
 from panda_jax.solver.fit import FitResult, fit
+from panda_jax.solver.held_out import relative_error
 from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
 from panda_jax.workdir.checkpoints import largest
 from panda_jax.workdir.config import check_values, default_config
@@ -48,23 +50,15 @@ OUTPUTS = (
   'report.html',
 )
 FINISHED = 'the fit is finished'
-OF_ONE_PROCESS = ('features', 'generator', 'checkpoint_seconds')  # keys that may differ between processes
+OF_ONE_PROCESS = (
+  'features',
+  'generator',
+  'held_out_features',
+  'checkpoint_seconds',
+)  # keys that may differ between processes
 ANEW = 'use --overwrite to start anew'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
-
-
-def parsed_grid(text: str | None) -> tuple[int, int] | None:
-  """(H, W) from 'H,W'."""
-  if text is None:
-    return None
-  try:
-    height, width = (int(x) for x in text.split(','))
-    if height < 1 or width < 1:
-      raise ValueError
-  except ValueError:
-    raise InputError('grid', text, 'not two positive whole numbers', 'give --grid=H,W') from None
-  return height, width
 
 
 def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
@@ -115,57 +109,6 @@ def agree(workdir: Path, old: dict, new: dict) -> None:
       )
 
 
-def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
-  """Where the features come from: a file, or a generator that makes them.
-
-  Raises:
-    InputError: none or both are given, or something in them does not fit.
-  """
-  if (config.features is None) == (config.generator is None):
-    given = None if config.features is None else config.features
-    problem = 'not given' if given is None else f'--generator={config.generator} is given too'
-    raise InputError('features', given, problem, 'give --features=FILE.npy or --generator=DIR, or a config with one')
-  if config.generator is None:
-    for key in ('labels', 'truncation_layers'):
-      if config[key] is not None:
-        raise InputError(key, config[key], 'features from a file are made already', 'leave it out')
-    if config.truncation != 1:
-      raise InputError('truncation', config.truncation, 'features from a file are made already', 'leave it out')
-    return as_source(config.features, parsed_grid(config.grid), config.samples, config.layout)
-  from panda_jax.generators import load_generator
-  from panda_jax.generators.labels import parsed_labels
-  from panda_jax.generators.source import GeneratorSource
-
-  for key in ('grid', 'layout'):
-    if config[key] is not None:
-      raise InputError(key, config[key], f"the generator's features have a {key} of their own", 'leave it out')
-  if config.samples is None:
-    raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
-  generator = load_generator(config.generator)
-  if config.layer is None:
-    raise InputError(
-      'layer', None, 'not given', f'give --layer, one of {", ".join(map(str, sorted(generator.layers)))}'
-    )
-  return GeneratorSource(
-    generator,
-    config.layer,
-    config.samples,
-    config.seed,
-    labels.listed(parsed_labels(config.labels), config.samples),
-    config.truncation,
-    config.truncation_layers,
-    config.batch,
-    Path(config.generator).name,
-  )
-
-
-def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> dict:
-  """What the factors' provenance says of the features besides their hash."""
-  if source.kind == 'generator':
-    return {'layer': config.layer, 'generator': {'path': config.generator, **source.description()}}
-  return {} if config.layer is None else {'layer': config.layer}
-
-
 def checked_path(workdir: str | os.PathLike) -> Path:
   """The path of a workdir, of characters that every library here can write."""
   try:
@@ -185,6 +128,8 @@ def fit_into(
   published: str | None = None,
   verbose: bool = False,
   clock: Clock | None = None,
+  shelf: Shelf | None = None,
+  progress: Progress | None = None,
 ) -> dict:
   """Runs the fit that `config` describes and writes every file that README.md lists into `workdir`.
 
@@ -196,6 +141,8 @@ def fit_into(
     published: a name; also write the authors' pair of .npy files under it.
     verbose: say all that was weighed when it was chosen where features live.
     clock: running since the process started, for honest totals.
+    shelf: where features come from, for fits that share them.
+    progress: what a person sees; of this fit alone if left out.
 
   Returns:
     The content of summary.json.
@@ -204,14 +151,16 @@ def fit_into(
     InputError: an argument cannot be used, files cannot be written, or another process writes there.
     Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
-  clock = clock or Clock()
+  clock, peak = clock or Clock(), Peak()
   workdir = checked_path(workdir)
   settings = config.to_dict()
   check_values(settings, default_config())
   if published is not None:
     checked_name(published)
   processes.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
-  source = processes.together(lambda: source_of(config))
+  shelf = shelf or Shelf()
+  features = processes.together(lambda: shelf.features(config))
+  source = features.fitted
   if config.parts is None:
     raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
   if not config.checkpoint_seconds >= 0:
@@ -230,19 +179,24 @@ def fit_into(
 
   with contextlib.ExitStack() as held, signals.keeping(told, FINISHED):
     processes.on_first(take)
-    return _fit_into(workdir, config, source, published, verbose, clock)
+    return _fit_into(
+      workdir, config, features, shelf, published, verbose, clock, peak, progress or Progress(source.samples)
+    )
 
 
 def _fit_into(
   workdir: Path,
   config: ml_collections.ConfigDict,
-  source: FeatureSource,
+  features: Features,
+  shelf: Shelf,
   published: str | None,
   verbose: bool,
   clock: Clock,
+  peak: Peak,
+  progress: Progress,
 ) -> dict:
   """The fit itself, in a folder that is locked and prepared."""
-  settings, record = config.to_dict(), workdir / 'config.json'
+  settings, record, source = config.to_dict(), workdir / 'config.json', features.fitted
 
   def found_before() -> dict:
     """Of an earlier run: the summary if it is finished, or the hash of its source and whether it has saved."""
@@ -258,7 +212,7 @@ def _fit_into(
       agree(workdir, read_config(workdir), {'sha256': sha256})
     write_json(record, settings | {'sha256': sha256})
 
-  with Progress(source.samples) as progress:
+  with progress:
     before = json_of_first(processes.on_first(found_before))
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
@@ -270,6 +224,21 @@ def _fit_into(
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
       clock.on_compile = progress.compiling
       with signals.keeping(saving.kept):
+        held_out = None
+        if features.held_out is not None:  # what is wrong with it is said before the fit
+          with clock.phase('features'):
+            held_out = shelf.taken(
+              features.held_out,
+              'none',
+              config.store,
+              config.storage,
+              None,
+              config.batch,
+              hashed=False,
+              like=None,
+              on_plan=lambda plan: None,
+              on_samples=saving.on_samples,
+            )
         result = fit(
           source,
           parts=config.parts,
@@ -290,24 +259,35 @@ def _fit_into(
           clock=clock,
           resume=saving.resume,
           like=before['sha256'],
+          take=shelf.taken,
           on_plan=lambda plan: progress.say(str(plan) if verbose else plan.brief()),
           on_state=saving.on_state,
           on_samples=saving.on_samples,
         )
         saving.finish()
+        told = {'memory': peak.bytes()}
+        if held_out is not None:
+          error = relative_error(held_out, result.factors, clock, config.precision, config.batch)
+          told['held_out'] = {'samples': held_out.scan.samples, 'relative_error': error}
     with signals.keeping(saving.kept):
-      write = partial(write_results, workdir, result, clock, published, config.layer, source)
+      write = partial(write_results, workdir, result, told, clock, published, config.layer, source)
       summary = json_of_first(processes.on_first(write))
     for warning in result.warnings[len(source.notes) :]:  # these were said at the start
       progress.say(f'note: {warning}')
-    progress.say(
-      f'relative error {result.relative_error:.5f} ({result.reason}), {summary["seconds"]["total"]:.1f} s in all; '
-      f'results in {workdir}'
-    )
+    progress.say(f'{outcome(summary)}, {summary["seconds"]["total"]:.1f} s in all; results in {workdir}')
     following = suggestions.commands(workdir, result.factors, summary.get('strength', suggestions.USUAL))
     progress.say(f'next: {following.get("edit") or following["saliency"]}')
     progress.say(f'  or: {following["report"]}')
   return summary
+
+
+def outcome(summary: dict) -> str:
+  """The errors of a fit in words."""
+  text = f'relative error {summary["relative_error"]:.5f} ({summary["reason"]})'
+  if 'held_out' not in summary:
+    return text
+  found = summary['held_out']
+  return f'{text}, {found["relative_error"]:.5f} on {found["samples"]} held-out samples'
 
 
 def json_of_first(value: dict | None) -> dict:
@@ -318,12 +298,16 @@ def json_of_first(value: dict | None) -> dict:
 def write_results(
   workdir: Path,
   result: FitResult,
+  told: dict,
   clock: Clock,
   published: str | None,
   layer: int | None,
   source: FeatureSource,
 ) -> dict:
-  """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished."""
+  """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished.
+
+  `told`: more entries of it, JSON values.
+  """
   factors = result.factors
   factors.save(workdir / 'factors.npz')
   write_atomically(workdir / 'appearances.npy', npy_bytes(factors.appearances))
@@ -342,6 +326,7 @@ def write_results(
   seconds = clock.summary()
   summary = {
     'relative_error': result.relative_error,
+    **told,
     'reason': result.reason,
     'gap': result.gap,
     'warnings': result.warnings,

@@ -82,6 +82,7 @@ def heading(summary: dict, factors: Factors) -> str:
   counts, error = summary.get('counts', {}), summary.get('relative_error')
   pairs = [
     ('relative error', number(error)),
+    ('held-out error', number(summary.get('held_out', {}).get('relative_error'))),
     ('energy explained', '' if error is None else f'{100 * (1 - error):.1f} %'),
     ('parts', factors.parts.shape[1]),
     ('appearances', factors.appearances.shape[1]),

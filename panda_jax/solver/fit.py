@@ -214,6 +214,7 @@ def fit(
   clock: Clock | None = None,
   resume: Callable[[str], SolverState | None] | None = None,
   like: str | None = None,
+  take: Callable[..., intake.Intake] = intake.taken,
   on_plan: Callable[[Plan], None] = lambda plan: None,
   on_state: Callable[[SolverState], None] = lambda state: None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
@@ -250,6 +251,7 @@ def fit(
     clock: to charge wall time to.
     resume: asked once, with the source's hash, for a state to go on from, or None.
     like: a hash of the source found earlier, whose kind is found again; see `scan.GrainHash`.
+    take: takes the features in, for fits that share them.
     on_plan, on_state, on_samples: told of the plan, of each state (after a few iterations each), and of passes.
 
   Raises:
@@ -275,7 +277,7 @@ def fit(
 
   with small_matrices_in_float64(), one_blas_thread(), _compilations_told(clock, bar), bar:
     with clock.phase('features'):
-      found = intake.taken(
+      found = take(
         source,
         center,
         store,

@@ -24,6 +24,8 @@ FLAGS = (
   'parts',
   'appearances',
   'seed',
+  'held_out',
+  'held_out_features',
 )
 
 
@@ -50,6 +52,11 @@ KEYS = {
   'samples': Key(
     placeholder(int), 'Number of samples: to generate, or from the start of a file (all of it if left out).'
   ),
+  'held_out': Key(
+    0, 'Samples beside those, on which the error is measured too: the next ones of a generator, or in the file.'
+  ),
+  'held_out_features': Key(placeholder(str), 'In their place: a .npy file of feature maps like those of the fit.'),
+  'half': Key('none', 'Fit one half of the samples only: none, first or second. Parts that hold are in both.'),
   'batch': Key(
     placeholder(int), 'Samples computed at a time; chosen by their size if left out. It changes speed only.'
   ),

@@ -5,11 +5,13 @@ from panda_jax.workdir.config import default_config, forms
 # summary.json comes last: where it is, a fit is finished.
 SUMMARY = {
   'relative_error': float,
+  'held_out?': {'samples': int, 'relative_error': float},
   'reason': str,
   'warnings': [str],
   'seconds': {str: float},
   'counts': {str: int},
   'part_energy?': [float],
+  'memory?': {str: int},
   'versions?': {str: str},
   'devices?': [str],
 }

@@ -1,0 +1,126 @@
+"""The runs of a sweep, one after the other: each an ordinary fit in a folder of its own, below one that all share.
+
+Runs that share features have them made, or read, once; programs are compiled once for runs of equal shapes, since all
+run in one process. A run is the same bits as the same fit alone. What is finished is left, so the same sweep goes on
+where it stopped, and several processes may work in one folder: a fit locks its own.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ml_collections
+
+from panda_jax.errors import InputError, brief
+from panda_jax.experiments.cells import Cell
+from panda_jax.files.lock import InUse
+from panda_jax.files.records import write_json
+from panda_jax.results.fit import fit_into, outcome
+from panda_jax.results.fit_features import OF_FEATURES, Shelf
+from panda_jax.runtime import signals
+from panda_jax.runtime.clock import Clock, forget_programs
+from panda_jax.runtime.progress import Progress
+from panda_jax.workdir.config import check_values, default_config
+
+FAILURE, SUMMARY = 'failure.json', 'summary.json'
+LONGEST_SENTENCE = 300
+KEPT = 'what is finished is kept; the same command does the rest'
+
+
+class Done(NamedTuple):
+  """What became of the runs, by their names; those of `busy` another process was at."""
+
+  finished: list[str]
+  failed: dict[str, str]
+  busy: list[str]
+
+
+class Watch(Progress):
+  """What a person sees of one run among many: where it stands, without the sentences of a fit."""
+
+  def __init__(self, name: str, show: bool):
+    super().__init__(show=show)
+    self._name = name
+
+  def say(self, text: str) -> None:
+    if text.startswith(self._name):
+      super().say(text)
+
+  def now(self, text: str) -> None:
+    super().now(f'{self._name}: {text}')
+
+
+def sweep_into(
+  folder: Path,
+  config: ml_collections.ConfigDict,
+  cells: Sequence[Cell],
+  *,
+  overwrite: bool = False,
+  show: bool = True,
+) -> Done:
+  """Does the runs that are not finished yet.
+
+  Args:
+    folder: of the sweep; a run is in `folder / name`. A run that fails leaves failure.json there, with its sentence.
+    config: what runs do not change.
+    cells: the runs.
+    overwrite: do all anew.
+    show: tell how it goes.
+
+  Raises:
+    InputError: the configuration has no value that it could have.
+    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
+  """
+  check_values(config.to_dict(), default_config())
+  done, number = Done([], {}, []), itertools.count(1)
+  shelf, said = Shelf(), Progress(show=show)
+  configs = {cell.name: cell.config(config) for cell in cells}
+
+  def group(cell: Cell) -> tuple:
+    return tuple(configs[cell.name][key] for key in OF_FEATURES)
+
+  order = {key: place for place, key in enumerate(dict.fromkeys(map(group, cells)))}
+  with signals.keeping(lambda: KEPT):
+    for key, some in itertools.groupby(sorted(cells, key=lambda cell: order[group(cell)]), group):
+      these = [*some]
+      left = [cell for cell in these if overwrite or not (folder / cell.name / SUMMARY).is_file()]
+      shelf.begin(configs[cell.name] for cell in left)
+      if order[key]:
+        forget_programs()  # of other sizes: those of hundreds would fill the memory
+      for cell in these:
+        sentence = _run(folder / cell.name, cell, configs[cell.name], shelf, overwrite, show, done)
+        said.say(f'{next(number)} of {len(cells)}: {cell.name}: {sentence}')
+  return done
+
+
+def _run(
+  workdir: Path, cell: Cell, config: ml_collections.ConfigDict, shelf: Shelf, overwrite: bool, show: bool, done: Done
+) -> str:
+  """Does one run, and says what became of it."""
+  there = (workdir / SUMMARY).is_file() and not overwrite
+  clock = Clock()
+  try:
+    summary = fit_into(workdir, config, overwrite=overwrite, clock=clock, shelf=shelf, progress=Watch(cell.name, show))
+    (workdir / FAILURE).unlink(missing_ok=True)
+  except InUse as error:
+    done.busy.append(cell.name)
+    return error.problem
+  except Exception as error:  # whatever it is, the other runs are none the worse for it
+    sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
+    done.failed[cell.name] = sentence
+    _record(workdir, cell, sentence)
+    return f'failed: {sentence}'
+  done.finished.append(cell.name)
+  return f'{outcome(summary)}, ' + ('finished before' if there else f'{clock.summary()["total"]:.1f} s')
+
+
+def _record(workdir: Path, cell: Cell, sentence: str) -> None:
+  """failure.json, unless a finished fit is there, or nothing can be written: then the sentence has been said."""
+  if (workdir / SUMMARY).is_file():
+    return
+  try:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / FAILURE, {'error': sentence, 'settings': cell.settings})
+  except (OSError, InputError):
+    pass

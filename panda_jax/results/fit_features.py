@@ -1,0 +1,221 @@
+"""The features that a configuration speaks of: those that are fitted, and those that are held out.
+
+Letters: N samples.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.features import intake
+from panda_jax.features.intake import Intake
+from panda_jax.features.sources import ArraySource, FeatureSource, as_source, limited
+from panda_jax.features.store import free_host_bytes, held_in_memory
+from panda_jax.generators import labels
+
+HALVES = ('none', 'first', 'second')
+# Keys that tell features from others, but for the seed: which samples of a generator they are.
+OF_FEATURES = (
+  *('features', 'generator', 'layer', 'samples', 'labels', 'truncation', 'truncation_layers', 'grid', 'layout'),
+  'batch',
+)
+SHARE = 4  # of the free memory, one in so many, is what features may take that are kept for later fits
+
+
+class Features(NamedTuple):
+  """What is fitted, and the samples that are held out, if there are to be some."""
+
+  fitted: FeatureSource
+  held_out: FeatureSource | None
+
+
+def parsed_grid(text: str | None) -> tuple[int, int] | None:
+  """(H, W) from 'H,W'."""
+  if text is None:
+    return None
+  try:
+    height, width = (int(x) for x in text.split(','))
+    if height < 1 or width < 1:
+      raise ValueError
+  except ValueError:
+    raise InputError('grid', text, 'not two positive whole numbers', 'give --grid=H,W') from None
+  return height, width
+
+
+def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
+  """Where the features come from: a file, or a generator that makes them.
+
+  Raises:
+    InputError: none or both are given, or something in them does not fit.
+  """
+  if (config.features is None) == (config.generator is None):
+    given = None if config.features is None else config.features
+    problem = 'not given' if given is None else f'--generator={config.generator} is given too'
+    raise InputError('features', given, problem, 'give --features=FILE.npy or --generator=DIR, or a config with one')
+  if config.generator is None:
+    for key in ('labels', 'truncation_layers'):
+      if config[key] is not None:
+        raise InputError(key, config[key], 'features from a file are made already', 'leave it out')
+    if config.truncation != 1:
+      raise InputError('truncation', config.truncation, 'features from a file are made already', 'leave it out')
+    return as_source(config.features, parsed_grid(config.grid), config.samples, config.layout)
+  from panda_jax.generators import load_generator
+  from panda_jax.generators.labels import parsed_labels
+  from panda_jax.generators.source import GeneratorSource
+
+  for key in ('grid', 'layout'):
+    if config[key] is not None:
+      raise InputError(key, config[key], f"the generator's features have a {key} of their own", 'leave it out')
+  if config.samples is None:
+    raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
+  generator = load_generator(config.generator)
+  if config.layer is None:
+    raise InputError(
+      'layer', None, 'not given', f'give --layer, one of {", ".join(map(str, sorted(generator.layers)))}'
+    )
+  return GeneratorSource(
+    generator,
+    config.layer,
+    config.samples,
+    config.seed,
+    labels.listed(parsed_labels(config.labels), config.samples),
+    config.truncation,
+    config.truncation_layers,
+    config.batch,
+    Path(config.generator).name,
+  )
+
+
+def divided(source: FeatureSource, config: Mapping[str, Any]) -> Features:
+  """Which samples are fitted, and which are held out.
+
+  Args:
+    source: all that `source_of` gives.
+    config: `held_out` samples are the next ones of a generator. Of a file they are those behind `samples`, or where all
+      of it is to be used the last ones. `half`: the first or second half of the others is fitted.
+
+  Raises:
+    InputError: there are not so many samples, or those of the second file are not like the others.
+  """
+  count, file, half = config['held_out'], config['held_out_features'], config['half']
+  if half not in HALVES:
+    raise InputError('half', half, 'unknown', f'give one of {", ".join(HALVES)}')
+  if count < 0:
+    raise InputError('held_out', count, 'negative', 'give how many samples are not fitted, from 0 on')
+  held_out, N = None, source.samples
+  if file is not None:
+    held_out = as_source(file, parsed_grid(config['grid']), count or None, config['layout'])
+    found, wanted = ((*one.grid, one.channels) for one in (held_out, source))
+    if found != wanted:
+      text, other = ('x'.join(map(str, sizes)) for sizes in (found, wanted))
+      raise InputError('held_out_features', file, f'its maps are {text}', f'give maps of {other}, as the fit has')
+  elif count and source.kind == 'generator':
+    held_out = source.window(N, N + count)
+  elif count:
+    whole = as_source(config['features'], parsed_grid(config['grid']), None, config['layout'])
+    N = whole.samples - count if config['samples'] is None else N
+    if N < 1 or N + count > whole.samples:
+      problem = f'the file has {whole.samples} samples' + f', and {N} are fitted' * (N > 0)
+      raise InputError('held_out', count, problem, 'give fewer, or --held_out_features=FILE.npy')
+    source, held_out = whole.window(0, N), whole.window(N, N + count)
+  if half != 'none':
+    if N < 2:
+      raise InputError('half', half, f'there is {N} sample', 'give at least two samples')
+    source = source.window(0, N // 2) if half == 'first' else source.window(N // 2, N)
+  return Features(source, held_out)
+
+
+class Shelf:
+  """Features as fits ask for them. What follow each other and share features can have them from one shelf, made once.
+
+  Without `begin`, for a fit alone, nothing is kept. Features are the same bits either way.
+  """
+
+  def __init__(self) -> None:
+    self._configs: list[Mapping[str, Any]] = []
+    self._sources: dict[tuple, FeatureSource] = {}
+    self._features: dict[tuple, Features] = {}
+    self._intakes: dict[tuple, Intake] = {}
+    self._rows: dict[tuple, np.ndarray] = {}
+
+  def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
+    """Forgets all, and keeps from now on what these fits share; their features differ in seed and half at most."""
+    self.__init__()
+    self._configs = [*configs]
+
+  def features(self, config: ml_collections.ConfigDict) -> Features:
+    """What is fitted and held out.
+
+    Raises:
+      InputError: as of `source_of` and `divided`.
+    """
+    key = tuple(config[name] for name in OF_FEATURES)
+    more = tuple(config[name] for name in ('seed', 'half', 'held_out', 'held_out_features'))
+    if (key, more) not in self._features:
+      if key not in self._sources:
+        self._sources[key] = source_of(config)
+      source = self._sources[key]
+      if source.kind == 'generator' and source.seed != config.seed:
+        source = limited(source, source.samples, seed=config.seed)  # with the programs that are compiled
+        source.latents(np.arange(1))
+      self._features[key, more] = divided(source, config)
+    return self._features[key, more]
+
+  def taken(self, source: FeatureSource, *given: Any, **more: Any) -> Intake:
+    """As `intake.taken`; a file that fits into memory is read once."""
+    key = id(source), *given
+    if key in self._intakes:
+      found = self._intakes[key]
+      more['on_plan'](found.plan)
+      return found
+    found = intake.taken(source, *given, **more, hold=self._held)
+    if self._configs and source.kind == 'file' and found.plan.needs['host'] <= found.plan.budget:
+      found = dataclasses.replace(found, own=held_in_memory(found.own))
+      self._intakes[key] = found
+    return found
+
+  def _held(self, own: Any, told: Callable[[int], None]) -> ArraySource:
+    """Features of a generator in host memory: out of those of all seeds that are asked for, where they overlap."""
+    first, last = own.seed, own.seed + own.samples
+    within = [(a, b) for a, b in self._ranges(own) if a <= first and last <= b]
+    if not within or (within[0][1] - within[0][0]) * own.sample_bytes > free_host_bytes() // SHARE:
+      return held_in_memory(own, told)
+    (a, b), listed = within[0], b'' if own.labels is None else own.labels.tobytes()
+    if (a, b, listed) not in self._rows:
+      whole = limited(own, b - a, seed=a)
+      self._rows[a, b, listed] = np.concatenate([*held_in_memory(whole, told).blocks(b - a)])
+    return ArraySource.of_samples(self._rows[a, b, listed][first - a : last - a], own.grid)
+
+  def _ranges(self, own: Any) -> list[tuple[int, int]]:
+    """Seeds from .. to that are made at once.
+
+    Only processors make a sample to the same bits wherever it is in a batch; and labels go by the place of a sample.
+    """
+    windows = []
+    for config in self._configs:
+      first, middle = config['seed'], config['seed'] + config['samples']
+      last = middle + (config['held_out'] if config['held_out_features'] is None else 0)
+      half = first + config['samples'] // 2
+      windows += [(first, last), (first, middle), (middle, last), (first, half), (half, middle)]
+    if own.labels is not None or jax.default_backend() != 'cpu':
+      return [window for window in windows if window == (own.seed, own.seed + own.samples)]
+    joined: list[tuple[int, int]] = []
+    for a, b in sorted(windows):
+      if joined and a <= joined[-1][1]:
+        joined[-1] = joined[-1][0], max(b, joined[-1][1])
+      else:
+        joined.append((a, b))
+    return joined
+
+
+def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> dict:
+  """What the factors' provenance says of the features besides their hash."""
+  if source.kind == 'generator':
+    return {'layer': config.layer, 'generator': {'path': config.generator, **source.description()}}
+  return {} if config.layer is None else {'layer': config.layer}
