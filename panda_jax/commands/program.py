@@ -22,6 +22,7 @@ from panda_jax.runtime.invocation import program_name
 COMMANDS = {
   'fit': 'find parts and appearances of feature maps',
   'sweep': 'do many fits, one for each combination of settings',
+  'runs': 'show many fits in a table and on a page, and recommend a number of parts',
   'info': 'show sizes and layers of a generator',
   'sample': 'write images, latents and feature maps of a generator',
   'edit': 'edit images with the parts and appearances of a fit',

@@ -109,18 +109,18 @@ def _run(
   except Exception as error:  # whatever it is, the other runs are none the worse for it
     sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
     done.failed[cell.name] = sentence
-    _record(workdir, cell, sentence)
+    _record(workdir, config, sentence)
     return f'failed: {sentence}'
   done.finished.append(cell.name)
   return f'{outcome(summary)}, ' + ('finished before' if there else f'{clock.summary()["total"]:.1f} s')
 
 
-def _record(workdir: Path, cell: Cell, sentence: str) -> None:
+def _record(workdir: Path, config: ml_collections.ConfigDict, sentence: str) -> None:
   """failure.json, unless a finished fit is there, or nothing can be written: then the sentence has been said."""
   if (workdir / SUMMARY).is_file():
     return
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / FAILURE, {'error': sentence, 'settings': cell.settings})
+    write_json(workdir / FAILURE, {'error': sentence, 'config': config.to_dict()})
   except (OSError, InputError):
     pass

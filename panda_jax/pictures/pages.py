@@ -130,11 +130,10 @@ def address(data: bytes, kind: str) -> str:
   return f'data:image/{kind};base64,{base64.b64encode(data).decode()}'
 
 
-def _inlined(path: Path) -> tuple[str, tuple[int, int]]:
+def _inlined(data: bytes) -> tuple[str, tuple[int, int]]:
   """The data URL of a picture, and its size across and down; large PNGs become WebP, as good to look at."""
   from PIL import Image
 
-  data = read_bytes(path, 'workdir', 'draw it again', LARGEST_PICTURE)
   try:
     with warnings.catch_warnings(action='ignore', category=Image.DecompressionBombWarning):
       picture = Image.open(io.BytesIO(data), formats=FORMATS)  # which decodes nothing yet
@@ -167,10 +166,19 @@ def figure(path: str | os.PathLike, alternative: str, caption: str = '', most: i
   if path.stat().st_size > LARGEST_GIF and path.suffix == '.gif':
     return paragraph(f'{path.name} is too large to be put into this page.', soft=True)
   try:
-    source, (width, height) = _inlined(path)
+    return picture(read_bytes(path, 'workdir', 'draw it again', LARGEST_PICTURE), alternative, caption, most)
   except (OSError, ValueError, SyntaxError) as error:
     said = error.problem if isinstance(error, InputError) else str(error)[:200]
     return paragraph(f'{path.name} cannot be read ({said}).', soft=True)
+
+
+def picture(data: bytes, alternative: str, caption: str = '', most: int = WIDTH) -> str:
+  """`figure` of a picture in memory.
+
+  Raises:
+    ValueError, OSError, SyntaxError: it is none of FORMATS, or too large.
+  """
+  source, (width, height) = _inlined(data)
   wide = ' class=wide' if width > 700 else ''
   across = min(width, most, max(TALL[0], TALL[1] * width // height))
   narrow = f' style="width: {across}px"' if across < min(width, WIDTH) else ''

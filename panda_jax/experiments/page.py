@@ -1,0 +1,192 @@
+"""runs.html: many runs on one page that needs no other file, no network and no script."""
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.experiments import table
+from panda_jax.experiments.agreement import matches
+from panda_jax.experiments.curves import MOST_SERIES, curves_of_layers, curves_of_parts
+from panda_jax.experiments.recommendation import Level, levels, of_series
+from panda_jax.experiments.runs import Run, series
+from panda_jax.files.access import check_writable, write_atomically
+from panda_jax.pictures import colours, pages
+from panda_jax.runtime import notebook
+
+PAGE = 'runs.html'
+MOST_ROWS = 1000  # of the table
+MOST_SHOWN = 60  # runs of a series whose parts are shown
+MOST_PARTS = 48  # of a run
+SIDE = 56  # pixels of a part's longer side, about
+LIKE = 0.5  # least cosine of parts that stand below each other
+PANEL = 560  # pixels across of the picture of one panel
+
+STYLE = """<style>
+#runs td { overflow-wrap: normal; }
+.parts td, .parts th { padding: 3px 4px 3px 0; border: 0; vertical-align: middle; }
+.parts img { display: block; width: 52px; height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
+.parts th[scope=row] { position: sticky; left: 0; background: white; padding-right: 10px; font-weight: 400;
+  white-space: normal; min-width: 92px; max-width: 200px; }
+.parts thead th { border-bottom: 5px solid var(--part, transparent); text-align: center; }
+.said { border-left: 4px solid var(--mark); padding-left: 12px; }
+</style>"""
+
+
+def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> Path:
+  """Writes runs.html into a folder.
+
+  Args:
+    folder: where.
+    runs: all of them.
+    rows: of `table.rows_of`, as they are ordered.
+
+  Returns:
+    The page's path.
+
+  Raises:
+    InputError: it cannot be written, or the factors of a run cannot be read.
+  """
+  path = folder / PAGE
+  check_writable(path, 'folder')
+  found = {label: levels(some) for label, some in series(runs).items()}
+  sections = [
+    ('choice', 'How many parts', choice(runs)),
+    ('curves', 'Curves', curves(found, runs)),
+    ('runs', 'Runs', all_runs(rows)),
+    ('parts', 'Parts side by side', parts(runs) if found else ''),
+  ]
+  today = datetime.date.today().isoformat()
+  foot = pages.paragraph(f'Written on {today} by panda-jax. Parts count from 0, as in the workdir of each run.')
+  content = pages.page(f'{folder.resolve().name or folder}: {len(runs)} runs', heading(runs), sections, foot)
+  write_atomically(path, content.encode(), 'folder')
+  return path
+
+
+def heading(runs: Sequence[Run]) -> str:
+  states = [run.state for run in runs]
+  best = min((run for run in runs if run.held_out is not None), key=lambda run: run.held_out, default=None)
+  seconds = sum(run.summary['seconds'].get('total', 0.0) for run in runs if run.summary)
+  facts = [('finished', states.count('finished'))]
+  facts += [(name, states.count(name)) for name in ('failed', 'unfinished') if name in states]
+  facts += [('seconds in all', f'{seconds:,.0f}')]
+  facts += [] if best is None else [('least held-out error', f'{best.held_out:.5f}')]
+  return STYLE + pages.facts(facts)
+
+
+def choice(runs: Sequence[Run]) -> str:
+  """The recommendations."""
+  return ''.join(
+    f'<p class=said>{f"<strong>{pages.text(label)}</strong>: " if label else ""}{pages.text(said)}</p>'
+    for label, said in of_series(runs).items()
+  )
+
+
+def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
+  """Errors and agreement; of series with several numbers of parts, and by layer where there are several."""
+  chosen = {label: some for label, some in found.items() if len(some) > 1}
+  pieces = []
+  if chosen:
+    few = dict([*chosen.items()][:MOST_SERIES])
+    caption = 'Of each number of parts the run with the least error. A held-out error falls a little with every part.'
+    more = '' if len(few) == len(chosen) else f' The first {len(few)} of {len(chosen)} series are shown.'
+    pieces.append(pages.picture(curves_of_parts(few), 'Errors and agreement by number of parts', caption + more))
+  held_out = any(run.held_out is not None for run in runs)
+  errors: dict[int, dict[int, float]] = {}
+  for run in (run for some in series(runs).values() for run in some):
+    value, layer = run.held_out if held_out else run.summary['relative_error'], run.config['layer']
+    if value is not None and layer is not None and run.config['half'] == 'none':
+      by_layer = errors.setdefault(run.parts.shape[1], {})
+      by_layer[layer] = min(value, by_layer.get(layer, np.inf))
+  if len({layer for by_layer in errors.values() for layer in by_layer}) > 1:
+    caption = 'Layers have different features: their errors tell how much parts explain, not which layer edits best.'
+    pieces.append(pages.picture(curves_of_layers(errors, held_out), 'Errors by layer', caption, PANEL))
+  return ''.join(pieces)
+
+
+def all_runs(rows: Sequence[table.Row]) -> str:
+  """The table, and what its columns mean."""
+  columns, cells = table.shown(rows[:MOST_ROWS])
+  more = '' if len(rows) <= MOST_ROWS else pages.paragraph(f'The first {MOST_ROWS} of {len(rows)} runs.')
+  told = [f'{key}: {meaning}.' for key, meaning in table.MEANINGS.items() if key in columns]
+  return pages.table(cells, columns) + more + pages.details('What the columns mean', pages.notes(told))
+
+
+def parts(runs: Sequence[Run]) -> str:
+  """For each series a table: a row for each run, its parts below those of other runs that they are most like."""
+  pieces = []
+  for label, some in series(runs).items():
+    shown = sorted(some, key=lambda run: run.parts.shape[1])[:MOST_SHOWN]
+    pieces.append(f'<h3>{pages.text(label)}</h3>' * bool(label))
+    pieces.append(_side_by_side(shown))
+    if len(shown) < len(some):
+      pieces.append(pages.paragraph(f'The first {len(shown)} of {len(some)} runs are shown.', soft=True))
+  said = (
+    'Where each part is: darker is larger, white exactly zero. Parts that are most alike stand below each other, by '
+    'the assignment with the largest sum of cosines; the first picture of a row has all its parts in these colours.'
+  )
+  return pages.paragraph(said) + ''.join(pieces)
+
+
+def columns_of(runs: Sequence[Run]) -> tuple[list[list[int | None]], int]:
+  """For each run the part in each column, None where it has none like those there; and how many columns there are.
+
+  The columns are the parts of the run with most parts, and behind them what others have besides.
+  """
+  reference = max(runs, key=lambda run: run.parts.shape[1])
+  known = [reference.parts[:, k] for k in range(reference.parts.shape[1])]
+  placed: list[dict[int, int]] = []
+  for run in runs:
+    at: dict[int, int] = {}
+    rows, columns, cosines = matches(run.parts, np.stack(known, axis=1))
+    for row, column, cosine in zip(rows.tolist(), columns.tolist(), cosines.tolist(), strict=True):
+      if cosine >= LIKE:
+        at[column] = row
+    for row in range(run.parts.shape[1]):
+      if row not in at.values():
+        known.append(run.parts[:, row])
+        at[len(known) - 1] = row
+    placed.append(at)
+  return [[at.get(column) for column in range(len(known))] for at in placed], len(known)
+
+
+def _colour(column: int) -> tuple[int, int, int]:
+  return colours.OVERLAY[column % len(colours.OVERLAY)]
+
+
+def _side_by_side(runs: Sequence[Run]) -> str:
+  placed, count = columns_of(runs)
+  count = min(count, MOST_PARTS)
+  head = ''.join(f'<th scope=col style="--part: rgb{_colour(column)}">{column}</th>' for column in range(count))
+  lines = [f'<thead><tr><th></th><th scope=col>all</th>{head}</tr></thead>']
+  for run, at in zip(runs, placed, strict=True):
+    error = f'{run.summary["relative_error"]:.4f}' + (
+      f', held out {run.held_out:.4f}' if run.held_out is not None else ''
+    )
+    maps = run.factors.part_maps()
+    cells = [f'<td>{_image(_together(maps, at), f"all parts of {run.name}")}</td>']
+    for part in at[:count]:
+      image = '' if part is None else _image(notebook.heat(maps[part], SIDE), f'part {part} of {run.name}')
+      cells.append(f'<td>{image}</td>')
+    name = f'<th scope=row>{pages.text(run.name)}<br><span class=soft>{error}</span></th>'
+    lines.append(f'<tr>{name}{"".join(cells)}</tr>')
+  return f'<div class=scroll tabindex=0><table class=parts>{"".join(lines)}</table></div>'
+
+
+def _image(pixels: np.ndarray, alternative: str) -> str:
+  source = pages.address(notebook.png(pixels), 'png')
+  return f'<img src="{source}" alt="{pages.text(alternative)}" title="{pages.text(alternative)}" loading=lazy>'
+
+
+def _together(maps: np.ndarray, at: Sequence[int | None]) -> np.ndarray:
+  """All parts (R, H, W) in the colours of their columns, as pixels (H, W, 3): the largest at each position."""
+  peaks = maps.max(axis=(1, 2), keepdims=True)
+  shares = maps / np.where(peaks > 0, peaks, 1)
+  colour = np.zeros((len(maps), 3))
+  for column, part in enumerate(at):
+    if part is not None:
+      colour[part] = _colour(column)
+  largest = shares.argmax(axis=0)
+  share = np.take_along_axis(shares, largest[None], axis=0)[0][..., None]
+  return np.uint8(255 + (colour[largest] - 255) * share)

@@ -1,0 +1,142 @@
+"""How many parts: a number with its reason, or why it cannot be known.
+
+Held-out samples are explained by what the factors see of them, so their error falls with every further part, whether
+there is anything left to find or not. What tells is how much: features of which nothing is left but noise have the same
+energy in each of the S - R directions of positions that R parts leave, and one more part takes one of them, 1 / (S - R)
+of the error. A part that finds something takes several times as much (our derivation; compare Wold 1978, who asks the
+same of principal components). So the number is the smallest beyond which no larger one that was tried takes more than
+`PAYS` times what it would take of noise, and it holds where its parts come back with other seeds and in both halves.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from panda_jax.experiments.agreement import between_halves, mutual
+from panda_jax.experiments.runs import Run, series
+
+PAYS = (
+  1.5  # times what a part takes of noise; on planted features it takes 0.9 to 1.1, and parts that are there 5 to 40
+)
+SAME = 0.9  # mean cosine of matched parts, from which on runs have found the same ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+  """The runs with one number of parts, all other settings but seed and half being the same.
+
+  Attributes:
+    parts: R_S.
+    error, held_out: of the run on all samples that fits best; `held_out` is None where it was not measured.
+    seeds, halves: agreement of the parts over seeds, and of the two halves; None where there are none to compare.
+  """
+
+  parts: int
+  error: float
+  held_out: float | None
+  seeds: float | None
+  halves: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+  """A number of parts, None where it cannot be known, and the reason."""
+
+  parts: int | None
+  reason: str
+
+  def __str__(self) -> str:
+    return self.reason if self.parts is None else f'{self.parts} parts. {self.reason}'
+
+
+def levels(runs: Iterable[Run]) -> list[Level]:
+  """Finished runs that differ in parts, seed and half only, by their numbers of parts."""
+  by_parts: dict[int, list[Run]] = {}
+  for run in runs:
+    by_parts.setdefault(run.parts.shape[1], []).append(run)
+  found = []
+  for parts, some in sorted(by_parts.items()):
+    whole = [run for run in some if run.config['half'] == 'none']
+    if whole:
+      best = min(whole, key=lambda run: run.summary['relative_error'])
+      seeds = mutual([run.parts for run in whole])
+      found.append(Level(parts, best.summary['relative_error'], best.held_out, seeds, between_halves(some)))
+  return found
+
+
+def gain(one: Level, more: Level, positions: int) -> float:
+  """How many times more of the held-out error the further parts of `more` take than they would take of noise."""
+  assert one.held_out is not None
+  assert more.held_out is not None
+  noise = one.held_out * (more.parts - one.parts) / max(1, positions - one.parts)
+  return (one.held_out - more.held_out) / noise if noise else 0.0
+
+
+def recommended(found: Sequence[Level], positions: int) -> Recommendation:
+  """The number of parts.
+
+  Args:
+    found: by increasing numbers of parts.
+    positions: S.
+  """
+  measured = [level for level in found if level.held_out is not None]
+  if len(measured) < 2:
+    missing = 'held-out samples were measured with fewer than two numbers of parts'
+    return Recommendation(None, f'Not known: {missing}; sweep several with --held_out=N.')
+  beyond = [[gain(one, more, positions) for more in measured[i + 1 :]] for i, one in enumerate(measured)]
+  place = next(i for i, gains in enumerate(beyond) if max(gains, default=0.0) <= PAYS)
+  chosen, numbers = measured[place], [level.parts for level in measured]
+  if place == len(measured) - 1:
+    last = beyond[place - 1][0]
+    reason = f'From {numbers[-2]} to {numbers[-1]} they take {last:.1f} times what they would take of noise.'
+    reason = f'Not known: parts still pay at the most that were tried. {reason} {_where_they_hold(measured)}'
+    return Recommendation(None, reason.rstrip())
+  if place == 0 and numbers[0] > 1:
+    said = f'no number beyond {numbers[0]}, the fewest that were tried, takes more than it would of noise'
+    return Recommendation(None, f'Not known: {said}; try fewer.')
+  held = {'with other seeds': chosen.seeds, 'in both halves of the samples': chosen.halves}
+  told = {f'{where} (agreement {value:.2f})': value for where, value in held.items() if value is not None}
+  weak = [words for words, value in told.items() if value < SAME]
+  if weak:
+    gap = place > 0 and numbers[place] - numbers[place - 1] > 1
+    between = f', or are fewer: try those between {numbers[place - 1]} and {numbers[place]}' if gap else ''
+    reason = f'the error stops to pay at {chosen.parts} parts, but they do not come back {" and ".join(weak)}'
+    return Recommendation(None, f'Not known: {reason}: they overlap{between}.')
+  reason = f'Beyond, parts take {max(beyond[place]):.1f} times at most what they would take of noise'
+  if place:
+    reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they take {beyond[place - 1][0]:.1f} times as much'
+  holds = f'The same parts come back {" and ".join(told)}.' if told else 'One seed does not tell whether they hold.'
+  return Recommendation(chosen.parts, f'{reason}. {holds}')
+
+
+def of_series(runs: Iterable[Run]) -> dict[str, Recommendation]:
+  """For each series of runs, by its label."""
+  return {
+    label: recommended(levels(some), some[0].parts.shape[0]) for label, some in series(runs).items() if several(some)
+  }
+
+
+def several(runs: Iterable[Run]) -> bool:
+  """Whether there are runs with different numbers of parts, so that one can be chosen."""
+  return len({run.config['parts'] for run in runs}) > 1
+
+
+def sentences(runs: Iterable[Run]) -> list[str]:
+  """What is recommended, a sentence or more for each series."""
+  found = of_series(runs).items()
+  return [f'{label}: {said}'.removeprefix(': ') for label, said in found]
+
+
+def _where_they_hold(measured: Sequence[Level]) -> str:
+  """Up to which number parts come back, for those who have to choose all the same."""
+  told = [(level.parts, [x for x in (level.seeds, level.halves) if x is not None]) for level in measured]
+  if not any(values for _, values in told):
+    return ''
+  holding = [parts for parts, values in told if values and min(values) >= SAME]
+  worst = {parts: float(np.min(values)) for parts, values in told if values}
+  if not holding:
+    return f'None of them come back with other seeds or samples (agreement {max(worst.values()):.2f} at best).'
+  up_to = f'{holding[-1]} parts come back with other seeds or samples (agreement {worst[holding[-1]]:.2f})'
+  after = [parts for parts in worst if parts > holding[-1]]
+  return f'{up_to}, {after[0]} do not ({worst[after[0]]:.2f}).' if after else f'{up_to}.'

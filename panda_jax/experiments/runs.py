@@ -1,0 +1,166 @@
+"""The runs in folders: what fits have left there, whether they finished, failed or were stopped."""
+
+import dataclasses
+import functools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.experiments.sweep import FAILURE
+from panda_jax.factors import Factors
+from panda_jax.files.records import read_json
+from panda_jax.workdir.config import KEYS, default_config, told
+from panda_jax.workdir.finished_fit import CONFIG, FACTORS
+from panda_jax.workdir.records import SUMMARY, config_form
+
+RECORD = 'summary.json'
+MOST_FOLDERS = 100_000  # that are looked into
+AGAIN = ('seed', 'half')  # keys in which runs of the same settings are repeated
+UNTOLD = ('checkpoint_seconds', 'batch', 'store', 'sha256')  # keys that change no result, or are one
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run.
+
+  Attributes:
+    name: of its folder, below the one that was given.
+    folder: where it is.
+    config: of the fit; of a run that failed, as far as it is on record.
+    state: 'finished', 'failed' or 'unfinished'.
+    summary: what summary.json says, {} unless it is finished.
+    error: why it failed, or ''.
+  """
+
+  name: str
+  folder: Path
+  config: dict[str, Any]
+  state: str
+  summary: dict[str, Any]
+  error: str = ''
+
+  @functools.cached_property
+  def factors(self) -> Factors:
+    """Of a finished run.
+
+    Raises:
+      InputError: they are missing or damaged.
+    """
+    return Factors.load(self.folder / FACTORS)
+
+  @property
+  def parts(self) -> np.ndarray:
+    """P (S, R_S)."""
+    return self.factors.parts
+
+  @property
+  def held_out(self) -> float | None:
+    """The error on held-out samples, if it was measured."""
+    return self.summary.get('held_out', {}).get('relative_error')
+
+  def settings(self, *but: str) -> str:
+    """What tells its result from others', without some keys: a text to compare."""
+    left = {key: value for key, value in self.config.items() if key not in (*UNTOLD, *but)}
+    return json.dumps(left, sort_keys=True)
+
+
+def found(folders: Iterable[str | os.PathLike]) -> list[Run]:
+  """All runs in and below folders, by name; links are not followed.
+
+  Raises:
+    InputError: there is none in one of the folders, or no such folder.
+  """
+  given = [Path(folder) for folder in folders]
+  if not given:
+    raise InputError('folder', None, 'not given', 'give the folders of runs, as in runs DIR')
+  runs: dict[str, Run] = {}
+  for top in given:
+    if not top.is_dir():
+      problem = 'it is a file' if top.exists() else 'there is no such folder'
+      raise InputError('folder', top, problem, 'give the folders that fit or sweep wrote')
+    some = [*_below(top, several=len(given) > 1)]
+    if not some:
+      remedy = 'give the folders that fit or sweep wrote'
+      raise InputError('folder', top, 'there is no run in it, nor below it', remedy)
+    runs |= {os.path.realpath(run.folder): run for run in some}
+  return sorted(runs.values(), key=lambda run: _counted(run.name))
+
+
+def _counted(name: str) -> list[tuple[int, str]]:
+  """A name's place in an order in which 8 comes before 12."""
+  return [(int(piece), '') if piece.isdecimal() else (-1, piece) for piece in re.split(r'([0-9]{1,18})', name)]
+
+
+def differing(runs: Iterable[Run]) -> list[str]:
+  """The settings in which runs differ, in the order of `KEYS`."""
+  configs = [run.config for run in runs if run.config]
+  return [key for key in KEYS if key not in UNTOLD and len({json.dumps(one.get(key)) for one in configs}) > 1]
+
+
+def grouped(runs: Iterable[Run], *but: str) -> dict[str, list[Run]]:
+  """Runs by all their settings but some; see `Run.settings`."""
+  found: dict[str, list[Run]] = {}
+  for run in runs:
+    found.setdefault(run.settings(*but), []).append(run)
+  return found
+
+
+def series(runs: Iterable[Run]) -> dict[str, list[Run]]:
+  """Finished runs that differ in parts, seed and half only, by what tells them from other such: 'layer=5'."""
+  finished = [run for run in runs if run.state == 'finished']
+  keys = [key for key in differing(finished) if key not in ('parts', *AGAIN)]
+  found: dict[str, list[Run]] = {}
+  for some in grouped(finished, 'parts', *AGAIN).values():
+    label = ', '.join(f'{key}={told(some[0].config[key])}' for key in keys)
+    found.setdefault(label, []).extend(some)
+  return found
+
+
+def _below(top: Path, several: bool) -> Iterator[Run]:
+  seen = 0
+  for place, inner, files in os.walk(top):
+    seen += 1
+    if seen > MOST_FOLDERS:
+      raise InputError('folder', top, f'more than {MOST_FOLDERS:,} folders are below it', 'give folders of runs')
+    folder = Path(place)
+    if {RECORD, CONFIG, FAILURE}.isdisjoint(files):
+      continue
+    run = _read(folder, folder.name if folder == top else str(folder if several else folder.relative_to(top)))
+    if run is not None:
+      yield run
+      inner.clear()  # what commands wrote from a fit
+
+
+def _read(folder: Path, name: str) -> Run | None:
+  """A run; None where the records are of something else."""
+  config, wrong = _record(folder / CONFIG, config_form())
+  known = default_config().to_dict()
+  if config is not None:
+    if not {*config} <= {*known, 'sha256'}:
+      return None  # of another command
+    config = known | config
+  if os.path.lexists(folder / RECORD):
+    summary, wrong = _record(folder / RECORD, SUMMARY) if config is not None else (None, wrong)
+    if summary is not None and config is not None:
+      return Run(name, folder, config, 'finished', summary)
+    return Run(name, folder, config or {}, 'failed', {}, f'its records cannot be read ({wrong or "no config.json"})')
+  if os.path.lexists(folder / FAILURE):
+    failure, wrong = _record(folder / FAILURE, {'error': str, 'config': config_form()})
+    if failure is None:
+      return Run(name, folder, config or {}, 'failed', {}, f'{FAILURE} cannot be read ({wrong})')
+    return Run(name, folder, known | failure['config'], 'failed', {}, failure['error'])
+  return None if config is None else Run(name, folder, config, 'unfinished', {})
+
+
+def _record(path: Path, form: Any) -> tuple[Any, str]:
+  """A JSON record, or None and what is wrong with it."""
+  try:
+    return read_json(path, 'folder', form), ''
+  except InputError as error:
+    return None, error.problem

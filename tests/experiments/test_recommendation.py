@@ -1,0 +1,75 @@
+"""The number of parts: found where it was planted, not claimed where it cannot be known."""
+
+import re
+
+import numpy as np
+import pytest
+
+import panda_jax
+from panda_jax.experiments.agreement import mutual
+from panda_jax.experiments.recommendation import Level, recommended
+from tests import planted
+
+S = 64
+
+
+def levels(errors, seeds=1.0, halves=None):
+  """{parts: held-out error}."""
+  values = seeds if isinstance(seeds, dict) else dict.fromkeys(errors, seeds)
+  return [Level(parts, error, error, values.get(parts), halves) for parts, error in errors.items()]
+
+
+def noise(parts, error, until):
+  """Errors from there on, of which each part takes what it would of noise."""
+  return {more: error * (S - more) / (S - parts) for more in range(parts, until)}
+
+
+def test_the_number_beyond_which_parts_take_noise_only():
+  said = recommended(levels({3: 0.4, 4: 0.2} | noise(5, 0.1, 10)), S)
+  assert said.parts == 5
+  assert 'from 4 to 5' in said.reason
+  assert '1.0 times at most' in said.reason
+  assert 'with other seeds (agreement 1.00)' in said.reason
+
+
+@pytest.mark.parametrize(
+  ('found', 'said'),
+  [
+    (levels({3: 0.4, 4: 0.2, 5: 0.1}), 'still pay at the most that were tried'),
+    (levels({3: 0.4, 4: 0.2, 5: 0.1}, {3: 1.0, 4: 0.95, 5: 0.4}), r'4 parts come back .*0.95\), 5 do not \(0.40\)'),
+    (levels(noise(5, 0.1, 10)), 'the fewest that were tried'),
+    (levels({4: 0.2} | noise(8, 0.1, 12), 0.5), 'they overlap, or are fewer: try those between 4 and 8'),
+    (levels({7: 0.2} | noise(8, 0.1, 12), 1.0, halves=0.3), r'in both halves of the samples \(agreement 0.30\)'),
+    (levels({4: 0.2}), 'fewer than two'),
+    ([Level(2, 0.3, None, 1.0, None), Level(3, 0.2, None, 1.0, None)], '--held_out=N'),
+    ([], 'fewer than two'),
+  ],
+)
+def test_what_cannot_be_known_is_said(found, said):
+  answer = recommended(found, S)
+  assert answer.parts is None
+  assert str(answer).startswith('Not known: ')
+  assert re.search(said, answer.reason)
+
+
+def test_one_seed_and_one_part():
+  said = recommended(levels(noise(1, 0.1, 4), None), S)
+  assert said.parts == 1
+  assert 'One seed does not tell' in said.reason
+
+
+def test_all_explained_is_no_division_by_zero():
+  assert recommended(levels({2: 0.1, 3: 0.0, 4: 0.0}), S).parts == 3
+
+
+def test_planted_parts_are_found():
+  """One draw with a fifth of noise; benchmarks/parts.py has many."""
+  Z, _, _ = planted.disjoint(N=90, grid=(6, 6), C=8, parts=4, noise=0.2, seed=3)
+  found = []
+  for parts in (3, 4, 5):
+    fits = [panda_jax.fit(Z[:60], parts=parts, seed=seed, restarts=8, joint=False) for seed in (0, 1)]
+    best = min(fits, key=lambda fit: fit.relative_error)
+    same = mutual([fit.factors.parts for fit in fits])
+    found.append(Level(parts, best.relative_error, best.factors.relative_error(Z[60:]), same, None))
+  assert recommended(found, 36).parts == 4
+  assert np.diff([level.held_out for level in found]).max() < 0
