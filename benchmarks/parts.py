@@ -65,7 +65,7 @@ def main(argv) -> None:
         found = measured(planted(parts, noise, overlapping, rng), TRIED, flags.FLAGS.seeds)
         said = recommended(found, GRID[0] * GRID[1])
         row = {'planted': parts, 'noise': noise, 'overlapping': overlapping, 'found': said.parts, 'elbow': elbow(found)}
-        record['draws'].append(row | {'reason': said.reason})
+        record['draws'].append(row | {'reason': said.reason, 'errors': [level.held_out for level in found]})
         print(json.dumps(record['draws'][-1]), flush=True)
       rows = [row for row in record['draws'] if (row['noise'], row['overlapping']) == (noise, overlapping)]
       right = sum(row['found'] == row['planted'] for row in rows)

@@ -50,7 +50,7 @@ class Form(NamedTuple):
 
 FIT, COMPARE = 'python run.py fit', 'python run.py compare --config=configs/compare_cats64.py'
 CATS, DEMO = f'{FIT} --config=configs/cats64.py', f'{FIT} --config=configs/demo.py'
-DISCOVER = 'python run.py discover'
+DISCOVER, SWEEP, RUNS = 'python run.py discover', 'python run.py sweep', 'python run.py runs'
 TRAIN = 'python -m examples.train_generator'
 FORMS = {
   f'{DEMO}:smoke': Form(READ),  # run below, with a workdir, as the next is
@@ -81,6 +81,11 @@ FORMS = {
   f'{FIT} --generator=generators/biggan --layer=6 --samples=500 --labels=207,208 --parts=8 --workdir=runs/dogs': Form(
     LONG, {'500': '16', '207,208': '1,2', '--layer=6': '--layer=2'}, SHORT
   ),
+  f'{SWEEP} --features=FILE.npy --parts=2,3 --config.center=none,position --held_out=4 --workdir=DIR': Form(
+    '', {}, SHORT
+  ),
+  f'{RUNS} runs/sweep --sort=held_out': Form('', {'runs/sweep': 'runs/cats64'}),
+  f'{RUNS} runs/sweep --format=csv --nopage': Form('', {'runs/sweep': 'runs/cats64'}),
   f'{DISCOVER} --generator=cats64 --region=20,32,10,55 --references=1': Form(READ),
   f'{DISCOVER} --method=sefa --generator=cats64 --out=DIR': Form(LONG),
   f'{DISCOVER} --method=lowrankgan --generator=cats64 --region=20,32,10,55 --out=DIR': Form(
@@ -101,6 +106,7 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   COMPARE,
   'python run.py fit --distributed ',
   'srun ',
+  f'{SWEEP} --config=configs/cats64.py ',  # tests/experiments/test_sweep.py runs sweeps
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
   'python -m examples.train_encoder ',  # tests/examples/test_train_encoder.py runs it

@@ -24,6 +24,7 @@ def define(values: flags.FlagValues) -> None:
   shared.configured(values, FLAGS, KEYS, 'fit; these override the configuration')
   shared.workdir(values, 'Folder for results and checkpoints.')
   shared.overwrite(values)
+  shared.tensorboard(values)
   flags.DEFINE_string(
     'published',
     None,
@@ -56,6 +57,7 @@ def run(options: flags.FlagValues, call) -> None:
       shared.configuration(options, FLAGS),
       overwrite=options.overwrite,
       published=options.published,
+      for_tensorboard=options.tensorboard,
       verbose=options.verbose,
       clock=clock,
     )

@@ -41,6 +41,16 @@ def overwrite(values: flags.FlagValues) -> None:
   )
 
 
+def tensorboard(values: flags.FlagValues) -> None:
+  flags.DEFINE_bool(
+    'tensorboard',
+    False,
+    "Also write what TensorBoard reads, into WORKDIR/tensorboard; needs the extra 'tensorboard'.",
+    flag_values=values,
+    module_name=FOLDERS,
+  )
+
+
 def out(values: flags.FlagValues, default: str | None = None) -> None:
   """`default`: in words, where there is one."""
   text = 'Folder to write to' + (f'; if left out, {default}.' if default else '.')

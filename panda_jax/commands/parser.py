@@ -127,18 +127,21 @@ def parse(
     if key in given and not isinstance(flag, flags.MultiFlag):
       raise InputError(f'--{flag.name}', text, f'it is given twice, the first time as {given[key]}', 'give it once')
     given[key] = text
-    _set(flag, text, known)
+    _set(flag, text, known, command)
   values.mark_as_parsed()
   return rest
 
 
-def _set(flag: flags.Flag, text: str, known: Collection[str]) -> None:
+def _set(flag: flags.Flag, text: str, known: Collection[str], command: str | None) -> None:
   try:
     flag.parse(text)
   except Exception as error:  # the types of configurations have parsers of their own, which raise what they like
     if f'{flag.name}s' in known and LISTED.fullmatch(text):
       problem, remedy = 'it is a list of whole numbers', f'did you mean --{flag.name}s={text}?'
       raise InputError(f'--{flag.name}', text, problem, remedy) from error
+    if command == 'fit' and LISTED.fullmatch(text):
+      remedy = f'give one number, or do one fit for each: sweep --{flag.name}={text}'
+      raise InputError(f'--{flag.name}', text, 'it is a list, and this is one fit', remedy) from error
     raise InputError(f'--{flag.name}', text, *_malformed(flag)) from error
   if isinstance(flag.value, int) and abs(flag.value) >= LARGEST:
     raise InputError(

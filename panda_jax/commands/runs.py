@@ -30,10 +30,10 @@ def run(options: flags.FlagValues, call) -> None:
   rows = table.ordered(table.rows_of(found), options.sort)
   if options.format == 'table':
     table.print_table(rows)
-    for words in recommendation.sentences(found):
-      print(printable(words))
   else:
     sys.stdout.write(table.written(rows, options.format))
+  for words in recommendation.sentences(found):
+    print(printable(words), file=sys.stdout if options.format == 'table' else sys.stderr)
   if options.page:
     path = page.write_page(Path(call.words[0]), found, rows)
     print(printable(str(path)), file=sys.stderr)

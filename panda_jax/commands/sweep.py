@@ -42,6 +42,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_bool('yes', False, 'Many runs are meant.', **given, module_name='sweep')
   shared.workdir(values, 'Folder for the runs, one folder each below it.')
   shared.overwrite(values)
+  shared.tensorboard(values)
 
 
 def run(options: flags.FlagValues, call) -> None:
@@ -66,7 +67,9 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.experiments.sweep import sweep_into
   from panda_jax.results.suggestions import typed as command
 
-  done = sweep_into(Path(options.workdir), config, chosen, overwrite=options.overwrite)
+  done = sweep_into(
+    Path(options.workdir), config, chosen, overwrite=options.overwrite, for_tensorboard=options.tensorboard
+  )
   said = [f'{len(done.finished)} of {len(chosen)} runs are finished']
   said += [f'another process is at {len(done.busy)}'] * bool(done.busy)
   print(printable(f'{", ".join(said)}; {command("runs", [options.workdir])} shows them'))

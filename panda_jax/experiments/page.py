@@ -164,10 +164,9 @@ def _side_by_side(runs: Sequence[Run]) -> str:
     error = f'{run.summary["relative_error"]:.4f}' + (
       f', held out {run.held_out:.4f}' if run.held_out is not None else ''
     )
-    maps = run.factors.part_maps()
-    cells = [f'<td>{_image(_together(maps, at), f"all parts of {run.name}")}</td>']
+    cells = [f'<td>{_image(_together(run.maps, at), f"all parts of {run.name}")}</td>']
     for part in at[:count]:
-      image = '' if part is None else _image(notebook.heat(maps[part], SIDE), f'part {part} of {run.name}')
+      image = '' if part is None else _image(notebook.heat(run.maps[part], SIDE), f'part {part} of {run.name}')
       cells.append(f'<td>{image}</td>')
     name = f'<th scope=row>{pages.text(run.name)}<br><span class=soft>{error}</span></th>'
     lines.append(f'<tr>{name}{"".join(cells)}</tr>')

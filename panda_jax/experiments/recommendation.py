@@ -5,7 +5,8 @@ there is anything left to find or not. What tells is how much: features of which
 energy in each of the S - R directions of positions that R parts leave, and one more part takes one of them, 1 / (S - R)
 of the error. A part that finds something takes several times as much (our derivation; compare Wold 1978, who asks the
 same of principal components). So the number is the smallest beyond which no larger one that was tried takes more than
-`PAYS` times what it would take of noise, and it holds where its parts come back with other seeds and in both halves.
+`PAYS` times what it would take of noise. It is known where the last parts clearly pay (`CLEAR`), so that the fall does
+not fade away as it does where parts overlap, and where the parts come back with other seeds and in both halves.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from panda_jax.experiments.runs import Run, series
 PAYS = (
   1.5  # times what a part takes of noise; on planted features it takes 0.9 to 1.1, and parts that are there 5 to 40
 )
+CLEAR = 2.5  # times: less than this just before the fall stops, and it fades away
 SAME = 0.9  # mean cosine of matched parts, from which on runs have found the same ones
 
 
@@ -88,13 +90,19 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
   place = next(i for i, gains in enumerate(beyond) if max(gains, default=0.0) <= PAYS)
   chosen, numbers = measured[place], [level.parts for level in measured]
   if place == len(measured) - 1:
-    last = beyond[place - 1][0]
-    reason = f'From {numbers[-2]} to {numbers[-1]} they take {last:.1f} times what they would take of noise.'
+    reason = (
+      f'From {numbers[-2]} to {numbers[-1]} they take {beyond[place - 1][0]:.1f} times what they would take of noise.'
+    )
     reason = f'Not known: parts still pay at the most that were tried. {reason} {_where_they_hold(measured)}'
     return Recommendation(None, reason.rstrip())
   if place == 0 and numbers[0] > 1:
     said = f'no number beyond {numbers[0]}, the fewest that were tried, takes more than it would of noise'
     return Recommendation(None, f'Not known: {said}; try fewer.')
+  last = beyond[place - 1][0] if place else None
+  if last is not None and last < CLEAR:
+    fades = f'{last:.1f} times from {numbers[place - 1]} to {chosen.parts}, {max(beyond[place]):.1f} at most beyond'
+    reason = f'what parts take falls slowly to what they would take of noise ({fades}), as it does where parts overlap'
+    return Recommendation(None, f'Not known: {reason}. {_where_they_hold(measured)}'.rstrip())
   held = {'with other seeds': chosen.seeds, 'in both halves of the samples': chosen.halves}
   told = {f'{where} (agreement {value:.2f})': value for where, value in held.items() if value is not None}
   weak = [words for words, value in told.items() if value < SAME]
@@ -104,8 +112,8 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
     reason = f'the error stops to pay at {chosen.parts} parts, but they do not come back {" and ".join(weak)}'
     return Recommendation(None, f'Not known: {reason}: they overlap{between}.')
   reason = f'Beyond, parts take {max(beyond[place]):.1f} times at most what they would take of noise'
-  if place:
-    reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they take {beyond[place - 1][0]:.1f} times as much'
+  if last is not None:
+    reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they take {last:.1f} times as much'
   holds = f'The same parts come back {" and ".join(told)}.' if told else 'One seed does not tell whether they hold.'
   return Recommendation(chosen.parts, f'{reason}. {holds}')
 

@@ -46,18 +46,18 @@ class Run:
   error: str = ''
 
   @functools.cached_property
-  def factors(self) -> Factors:
-    """Of a finished run.
+  def maps(self) -> np.ndarray:
+    """Parts of a finished run as maps, (R_S, H, W).
 
     Raises:
-      InputError: they are missing or damaged.
+      InputError: its factors are missing or damaged.
     """
-    return Factors.load(self.folder / FACTORS)
+    return Factors.load(self.folder / FACTORS).part_maps()
 
   @property
   def parts(self) -> np.ndarray:
     """P (S, R_S)."""
-    return self.factors.parts
+    return self.maps.reshape(len(self.maps), -1).T
 
   @property
   def held_out(self) -> float | None:

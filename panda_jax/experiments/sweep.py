@@ -6,24 +6,25 @@ where it stopped, and several processes may work in one folder: a fit locks its 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_collections
 
-from panda_jax.errors import InputError, brief
+from panda_jax.errors import InputError, brief, refusal
 from panda_jax.experiments.cells import Cell
 from panda_jax.files.lock import InUse
 from panda_jax.files.records import write_json
-from panda_jax.results.fit import fit_into, outcome
+from panda_jax.results.fit import checked_path, fit_into, outcome
 from panda_jax.results.fit_features import OF_FEATURES, Shelf
 from panda_jax.runtime import signals
 from panda_jax.runtime.clock import Clock, forget_programs
 from panda_jax.runtime.progress import Progress
-from panda_jax.workdir.config import check_values, default_config
+from panda_jax.workdir.config import KEYS, check_values, default_config
 
 FAILURE, SUMMARY = 'failure.json', 'summary.json'
+OF_ALL = ('features', 'generator')  # keys without which no run can be done
 LONGEST_SENTENCE = 300
 KEPT = 'what is finished is kept; the same command does the rest'
 
@@ -57,6 +58,7 @@ def sweep_into(
   cells: Sequence[Cell],
   *,
   overwrite: bool = False,
+  for_tensorboard: bool = False,
   show: bool = True,
 ) -> Done:
   """Does the runs that are not finished yet.
@@ -66,6 +68,7 @@ def sweep_into(
     config: what runs do not change.
     cells: the runs.
     overwrite: do all anew.
+    for_tensorboard: as of `fit_into`.
     show: tell how it goes.
 
   Raises:
@@ -73,9 +76,15 @@ def sweep_into(
     Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   check_values(config.to_dict(), default_config())
+  folder = checked_path(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise refusal('workdir', folder, 'it cannot be written', error) from error
   done, number = Done([], {}, []), itertools.count(1)
   shelf, said = Shelf(), Progress(show=show)
   configs = {cell.name: cell.config(config) for cell in cells}
+  shared = {key for key in KEYS if len({str(one[key]) for one in configs.values()}) == 1}
 
   def group(cell: Cell) -> tuple:
     return tuple(configs[cell.name][key] for key in OF_FEATURES)
@@ -89,29 +98,37 @@ def sweep_into(
       if order[key]:
         forget_programs()  # of other sizes: those of hundreds would fill the memory
       for cell in these:
-        sentence = _run(folder / cell.name, cell, configs[cell.name], shelf, overwrite, show, done)
+        how = {'overwrite': overwrite, 'for_tensorboard': for_tensorboard, 'shelf': shelf}
+        how['progress'] = Watch(cell.name, show)
+        sentence = _run(folder / cell.name, cell.name, configs[cell.name], done, how, shared)
         said.say(f'{next(number)} of {len(cells)}: {cell.name}: {sentence}')
   return done
 
 
 def _run(
-  workdir: Path, cell: Cell, config: ml_collections.ConfigDict, shelf: Shelf, overwrite: bool, show: bool, done: Done
+  workdir: Path, name: str, config: ml_collections.ConfigDict, done: Done, how: dict[str, Any], shared: Collection[str]
 ) -> str:
-  """Does one run, and says what became of it."""
-  there = (workdir / SUMMARY).is_file() and not overwrite
+  """Does one run, with keywords of `fit_into`, and says what became of it.
+
+  Raises:
+    InputError: what all runs share (`shared`, keys) is missing, or names no features: none of them could be done.
+  """
+  there = (workdir / SUMMARY).is_file() and not how['overwrite']
   clock = Clock()
   try:
-    summary = fit_into(workdir, config, overwrite=overwrite, clock=clock, shelf=shelf, progress=Watch(cell.name, show))
+    summary = fit_into(workdir, config, clock=clock, **how)
     (workdir / FAILURE).unlink(missing_ok=True)
   except InUse as error:
-    done.busy.append(cell.name)
+    done.busy.append(name)
     return error.problem
   except Exception as error:  # whatever it is, the other runs are none the worse for it
+    if isinstance(error, InputError) and error.argument in shared and (error.missing or error.argument in OF_ALL):
+      raise
     sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
-    done.failed[cell.name] = sentence
+    done.failed[name] = sentence
     _record(workdir, config, sentence)
     return f'failed: {sentence}'
-  done.finished.append(cell.name)
+  done.finished.append(name)
   return f'{outcome(summary)}, ' + ('finished before' if there else f'{clock.summary()["total"]:.1f} s')
 
 

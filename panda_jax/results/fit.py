@@ -20,7 +20,7 @@ from panda_jax.files.arrays import npy_bytes
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
-from panda_jax.results import suggestions
+from panda_jax.results import suggestions, tensorboard
 from panda_jax.results.fit_features import Features, Shelf, provenance_of
 from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
 from panda_jax.runtime import signals
@@ -30,6 +30,7 @@ from panda_jax.runtime.memory import Peak
 from panda_jax.runtime.progress import Progress
 from panda_jax.solver.fit import FitResult, fit
 from panda_jax.solver.held_out import relative_error
+from panda_jax.solver.state import SolverState
 from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
 from panda_jax.workdir.checkpoints import largest
 from panda_jax.workdir.config import check_values, default_config
@@ -130,6 +131,7 @@ def fit_into(
   clock: Clock | None = None,
   shelf: Shelf | None = None,
   progress: Progress | None = None,
+  for_tensorboard: bool = False,
 ) -> dict:
   """Runs the fit that `config` describes and writes every file that README.md lists into `workdir`.
 
@@ -143,6 +145,7 @@ def fit_into(
     clock: running since the process started, for honest totals.
     shelf: where features come from, for fits that share them.
     progress: what a person sees; of this fit alone if left out.
+    for_tensorboard: write what TensorBoard reads too, see `results.tensorboard`.
 
   Returns:
     The content of summary.json.
@@ -157,6 +160,8 @@ def fit_into(
   check_values(settings, default_config())
   if published is not None:
     checked_name(published)
+  if for_tensorboard:
+    tensorboard.check_installed()
   processes.agree({k: v for k, v in settings.items() if k not in OF_ONE_PROCESS} | versions())
   shelf = shelf or Shelf()
   features = processes.together(lambda: shelf.features(config))
@@ -179,9 +184,9 @@ def fit_into(
 
   with contextlib.ExitStack() as held, signals.keeping(told, FINISHED):
     processes.on_first(take)
-    return _fit_into(
-      workdir, config, features, shelf, published, verbose, clock, peak, progress or Progress(source.samples)
-    )
+    events = tensorboard.Events(workdir, settings) if for_tensorboard and processes.first() else None
+    progress = progress or Progress(source.samples)
+    return _fit_into(workdir, config, features, shelf, published, verbose, clock, peak, progress, events)
 
 
 def _fit_into(
@@ -194,6 +199,7 @@ def _fit_into(
   clock: Clock,
   peak: Peak,
   progress: Progress,
+  events: tensorboard.Events | None,
 ) -> dict:
   """The fit itself, in a folder that is locked and prepared."""
   settings, record, source = config.to_dict(), workdir / 'config.json', features.fitted
@@ -212,7 +218,18 @@ def _fit_into(
       agree(workdir, read_config(workdir), {'sha256': sha256})
     write_json(record, settings | {'sha256': sha256})
 
-  with progress:
+  def resume(sha256: str) -> SolverState | None:
+    state = saving.resume(sha256)
+    if events is not None:
+      events.begin(0 if state is None else len(state.history))
+    return state
+
+  def on_state(state: SolverState) -> None:
+    if events is not None:
+      events.state(state)
+    saving.on_state(state)
+
+  with progress, contextlib.nullcontext() if events is None else contextlib.closing(events):
     before = json_of_first(processes.on_first(found_before))
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
@@ -257,11 +274,11 @@ def _fit_into(
           progress=False,  # `saving` tells it
           provenance=provenance_of(config, source),
           clock=clock,
-          resume=saving.resume,
+          resume=resume,
           like=before['sha256'],
           take=shelf.taken,
           on_plan=lambda plan: progress.say(str(plan) if verbose else plan.brief()),
-          on_state=saving.on_state,
+          on_state=on_state,
           on_samples=saving.on_samples,
         )
         saving.finish()
@@ -272,6 +289,8 @@ def _fit_into(
     with signals.keeping(saving.kept):
       write = partial(write_results, workdir, result, told, clock, published, config.layer, source)
       summary = json_of_first(processes.on_first(write))
+      if events is not None:
+        events.end(result, summary)
     for warning in result.warnings[len(source.notes) :]:  # these were said at the start
       progress.say(f'note: {warning}')
     progress.say(f'{outcome(summary)}, {summary["seconds"]["total"]:.1f} s in all; results in {workdir}')

@@ -40,6 +40,7 @@ def test_the_number_beyond_which_parts_take_noise_only():
     (levels(noise(5, 0.1, 10)), 'the fewest that were tried'),
     (levels({4: 0.2} | noise(8, 0.1, 12), 0.5), 'they overlap, or are fewer: try those between 4 and 8'),
     (levels({7: 0.2} | noise(8, 0.1, 12), 1.0, halves=0.3), r'in both halves of the samples \(agreement 0.30\)'),
+    (levels({6: 0.1064} | noise(7, 0.1025, 12)), 'falls slowly'),
     (levels({4: 0.2}), 'fewer than two'),
     ([Level(2, 0.3, None, 1.0, None), Level(3, 0.2, None, 1.0, None)], '--held_out=N'),
     ([], 'fewer than two'),

@@ -9,6 +9,7 @@ import panda_jax
 from panda_jax.errors import Interrupted
 from panda_jax.experiments import sweep as module
 from panda_jax.features.store import held_in_memory
+from panda_jax.files.lock import locked
 from panda_jax.results.fit import fit_into
 from panda_jax.results.fit_features import Shelf, source_of
 from panda_jax.workdir.config import default_config
@@ -73,6 +74,47 @@ def test_what_is_finished_is_left_and_what_failed_is_tried_again(swept):
   assert done.stderr.count('finished before') == 2
   assert (folder / NAMES[0] / 'factors.npz').stat().st_mtime_ns == before
   assert (folder / 'parts=3,seed=1' / 'summary.json').exists()
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(swept, tmp_path):
+  _, arguments, _ = swept
+  call = 'sweep', *arguments[:1], '--parts=2', *arguments[2:], f'--workdir={tmp_path}'
+  names = ['seed=0', 'seed=1']
+  with locked(tmp_path / names[0]):  # as of another shard, or of the same sweep started twice
+    done = run(*call)
+  assert done.returncode == 0, done.stderr
+  assert f'1 of 2: {names[0]}: it is in use by process' in done.stderr
+  assert '1 of 2 runs are finished, another process is at 1' in done.stdout
+  assert not (tmp_path / names[0] / 'failure.json').exists()
+  assert run(*call).returncode == 0
+  assert sorted(path.parent.name for path in tmp_path.glob('*/summary.json')) == names
+
+
+@pytest.mark.parametrize(
+  ('words', 'said'),
+  [
+    (['--parts=2,3'], 'features: not given'),
+    (['--features=none.npy', '--parts=2,3'], 'none.npy: there is no such file'),
+    (['--features=FILE', '--seed=0,1'], 'parts: not given'),
+    (['--features=FILE', '--parts=2,3', '--workdir=FILE'], 'it cannot be written'),
+    (['--features=FILE', '--parts=2,3', '--config=demo:huge'], 'unknown size'),
+    (['--features=FILE', '--parts=2,3', '--workdir='], '--workdir=: not given'),
+  ],
+)
+def test_what_no_run_can_do_without_is_said_once(swept, words, said, tmp_path):
+  folder, _, _ = swept
+  words = [word.replace('FILE', str(folder.parent / 'z.npy')) for word in words]
+  if not any(word.startswith('--workdir') for word in words):
+    words.append(f'--workdir={tmp_path / "w"}')
+  done = run('sweep', *words)
+  assert done.returncode == 2
+  assert said.removeprefix('--workdir=: ') in done.stderr
+  assert done.stderr.count('\n') == 1
+
+
+def test_fit_names_the_command_that_takes_lists(tmp_path):
+  done = run('fit', '--parts=4,8', '--features=z.npy', f'--workdir={tmp_path}')
+  assert 'it is a list, and this is one fit; give one number, or do one fit for each: sweep --parts=4,8' in done.stderr
 
 
 def test_a_sweep_that_is_stopped_says_what_is_kept(swept, monkeypatch, tmp_path):
