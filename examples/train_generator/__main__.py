@@ -38,7 +38,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
     InputError: unknown or malformed flags, or a configuration that cannot be used.
   """
   values = defined()
-  rest = parser.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
+  rest, _ = parser.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
   parser.parse(values, rest, SEE)
   for name in ('data', 'workdir'):
     if not values[name].value:

@@ -51,7 +51,7 @@ def listed(values: flags.FlagValues) -> list[str]:
   """The flags under the headings of their groups, a line for each with its default, as --help shows them."""
   lines = []
   for group, some in values.flags_by_module_dict().items():
-    lines += ['', f'{group}:', *(_line(flag) for flag in some if '.' not in flag.name)]
+    lines += ['', f'{group}:', *map(_line, some)]
   return lines
 
 
@@ -177,8 +177,12 @@ def naming(values: flags.FlagValues) -> Iterator[None]:
 
 
 def define_config(
-  values: flags.FlagValues, words: Sequence[str], default: str | os.PathLike | None, such_as: str = 'demo'
-) -> list[str]:
+  values: flags.FlagValues,
+  words: Sequence[str],
+  default: str | os.PathLike | None,
+  such_as: str = 'demo',
+  lists: bool = False,
+) -> tuple[list[str], ModuleType]:
   """Loads the configuration that --config names, and defines its flag and a flag for each key that is overridden.
 
   Args:
@@ -186,9 +190,10 @@ def define_config(
     words: what was typed after the command.
     default: the configuration where none is named; None if there must be one.
     such_as: an example, for remedies.
+    lists: the flags of keys take any text, and leave the configuration as it is.
 
   Returns:
-    The words without --config.
+    The words without --config, and the module that the configuration is from.
 
   Raises:
     InputError: the file cannot be used, --config is missing or given twice, or a key does not exist.
@@ -205,7 +210,7 @@ def define_config(
     raise InputError('--config', named[1], f'it is given twice, the first time as {named[0]}', 'give it once')
   if not named and default is None:
     raise InputError('--config', None, 'not given', f'give --config={such_as}, or one of your own')
-  config = read_config(named[0] if named else str(default), such_as)
+  config, module = loaded_config(named[0] if named else str(default), such_as)
   overrides = [word for word in rest if OVERRIDE.match(word)]
   for word in overrides:
     key = OVERRIDE.match(word)[1]
@@ -216,17 +221,16 @@ def define_config(
         'there is no such key',
         nearest(key, config.keys(), '--help lists them'),
       )
+  if lists:
+    for key in {OVERRIDE.match(word)[1] for word in overrides}:
+      flags.DEFINE_string(f'config.{key}', None, 'Values of a key.', flag_values=values)
+    overrides = []
   try:
     config_flags.DEFINE_config_dict('config', config, 'Configuration file.', values, sys_argv=overrides)
   except Exception as error:
     problem = f'its keys cannot be given here: {error}'
     raise InputError('--config', named[0] if named else default, problem, 'write them into the file') from error
-  return rest
-
-
-def read_config(named: str, such_as: str = 'demo') -> ml_collections.ConfigDict:
-  """The configuration of a Python file or of a name in `folder`; see `loaded_config`."""
-  return loaded_config(named, such_as)[0]
+  return rest, module
 
 
 def loaded_config(named: str, such_as: str = 'demo') -> tuple[ml_collections.ConfigDict, ModuleType]:

@@ -49,11 +49,13 @@ class Call:
     words: that belong to no flag.
     text: what was typed, for records.
     started: `time.perf_counter()` when the process began, or None.
+    configuration: the module that --config names, if the command takes one.
   """
 
   words: tuple[str, ...] = ()
   text: str = ''
   started: float | None = None
+  configuration: ModuleType | None = None
 
 
 def module_of(name: str) -> ModuleType:
@@ -76,16 +78,17 @@ def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, An
   if len(argv) < 2 or argv[1].startswith('-'):
     remedy = f'give one of {", ".join(COMMANDS)}; --help tells them'
     raise InputError('command', argv[1] if len(argv) > 1 else None, 'not given', remedy)
-  name, words = argv[1], argv[2:]
+  name, words, configuration = argv[1], argv[2:], None
   module, values = module_of(name), flags.FlagValues()
   if hasattr(module, 'CONFIGURATION'):
-    words = parser.define_config(values, words, module.CONFIGURATION, module.SUCH_AS)
+    lists = getattr(module, 'LISTS', False)
+    words, configuration = parser.define_config(values, words, module.CONFIGURATION, module.SUCH_AS, lists)
   module.define(values)
   see, more = f'{program_name()} {name} --help lists the flags', hasattr(module, 'ARGUMENTS')
   rest = parser.parse(values, words, see, positional=more, command=name, elsewhere=commands_with)
   if hasattr(module, 'CONFIGURATION'):
     check_keys(name, values.config, module.KEYS)
-  return module, values, Call(tuple(rest), shlex.join([*program_name().split(), *argv[1:]]), started)
+  return module, values, Call(tuple(rest), shlex.join([*program_name().split(), *argv[1:]]), started, configuration)
 
 
 def check_keys(name: str, config: Mapping[str, Any], keys: Collection[str]) -> None:

@@ -12,26 +12,17 @@ from panda_jax.workdir.config import FLAGS, KEYS, described_keys
 EXAMPLES = (
   'sweep --config=cats64 --parts=4,8,12,16 --layer=3,5,7 --seed=0-4 --held_out=200 --workdir=DIR',
   'sweep --features=FILE.npy --parts=4-24:4 --config.center=none,position --workdir=DIR',
-  'sweep --config=FILE.py --shard=0/4 --workdir=DIR',
+  'sweep --config=cats64 --parts=4,8,12,16 --shard=0/4 --workdir=DIR',
 )
-SUCH_AS, DEFAULT = 'cats64', 'default'
-LISTS = 'fit; each takes a value, a list 4,8,12, or of whole numbers a range 0-4 or 4-24:4'
+CONFIGURATION, SUCH_AS, LISTS = 'default', 'cats64', True
+HEADING = 'fit; each takes a value, a list 4,8,12, or of whole numbers a range 0-4 or 4-24:4'
 keys = described_keys
 
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values}
   for name in FLAGS:
-    flags.DEFINE_string(name, None, KEYS[name].meaning, **given, module_name=LISTS)
-  for name in KEYS:
-    flags.DEFINE_string(f'config.{name}', None, KEYS[name].meaning, **given, module_name=LISTS)
-  flags.DEFINE_string(
-    'config',
-    DEFAULT,
-    'Configuration of all fits: a name or FILE.py; its sweep(), if it has one, gives {key: list} to vary.',
-    **given,
-    module_name='sweep',
-  )
+    flags.DEFINE_string(name, None, KEYS[name].meaning, **given, module_name=HEADING)
   flags.DEFINE_string(
     'shard',
     None,
@@ -46,21 +37,17 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.commands.program import check_keys
   from panda_jax.experiments.cells import cells_of, checked_axes, parsed_values, shard_of
 
+  blocks = [{}]
+  if hasattr(call.configuration, 'sweep'):
+    file = call.configuration.__file__
+    blocks = checked_axes(parser.called(call.configuration, 'sweep', file), file)
+  flagged = [(name, flag) for name in KEYS for flag in (name, f'config.{name}')]
+  given = [(name, flag) for name, flag in flagged if flag in options and options[flag].present]
+  typed = {name: parsed_values(name, options[flag].value, flag) for name, flag in given}
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')
-  config, module = parser.loaded_config(options.config, SUCH_AS)
-  check_keys('fit', config, KEYS)
-  blocks = (
-    checked_axes(parser.called(module, 'sweep', options.config), options.config) if hasattr(module, 'sweep') else [{}]
-  )
-  typed = {}
-  for name in KEYS:
-    for flag in (name, f'config.{name}'):
-      if flag in options and options[flag].present:
-        typed[name] = parsed_values(name, options[flag].value, flag)
   cells = cells_of([{**block, **typed} for block in blocks], options.yes)
   chosen = shard_of(cells, options.shard)
 
@@ -68,7 +55,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.results.suggestions import typed as command
 
   done = sweep_into(
-    Path(options.workdir), config, chosen, overwrite=options.overwrite, for_tensorboard=options.tensorboard
+    Path(options.workdir), options.config, chosen, overwrite=options.overwrite, for_tensorboard=options.tensorboard
   )
   said = [f'{len(done.finished)} of {len(chosen)} runs are finished']
   said += [f'another process is at {len(done.busy)}'] * bool(done.busy)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from panda_jax.errors import InputError, nearest
+from panda_jax.errors import InputError, brief, nearest
 from panda_jax.files.records import misfit
 from panda_jax.workdir.config import KEYS, default_config, forms, kind_of
 
@@ -69,22 +69,23 @@ def parsed_values(key: str, text: str, flag: str | None = None) -> Sequence[Any]
 
 def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Sequence[Any]:
   """What a piece between two commas stands for."""
+  said = 'it' if piece == text else brief(piece, 24)
   if kind is int:
     found = NUMBERS.fullmatch(piece)
     if found is None:
-      raise InputError(argument, text, f'{piece} is no whole number and no range of them', remedy)
+      raise InputError(argument, text, f'{said} is no whole number and no range of them', remedy)
     first, last, step = int(found[1]), found[2], int(found[3] or 1)
     if last is None:
       return [first]
     if int(last) < first or step < 1:
-      raise InputError(argument, text, f'{piece} has no numbers in it', remedy)
+      raise InputError(argument, text, f'{said} has no numbers in it', remedy)
     return range(first, int(last) + 1, step)
   try:
     value = BOOLS[piece.lower()] if kind is bool else kind(piece)
   except (KeyError, ValueError):
-    raise InputError(argument, text, f'{piece} is no {"number" if kind is float else "truth value"}', remedy) from None
+    raise InputError(argument, text, f'{said} is no {"number" if kind is float else "truth value"}', remedy) from None
   if kind is float and not math.isfinite(value):
-    raise InputError(argument, text, f'{piece} is no number', remedy)
+    raise InputError(argument, text, f'{said} is no number', remedy)
   return [value]
 
 

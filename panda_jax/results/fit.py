@@ -21,7 +21,7 @@ from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
 from panda_jax.results import suggestions, tensorboard
-from panda_jax.results.fit_features import Features, Shelf, provenance_of
+from panda_jax.results.fit_features import Features, Shelf, held_out_named, provenance_of
 from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
 from panda_jax.runtime import signals
 from panda_jax.runtime.clock import Clock
@@ -243,7 +243,7 @@ def _fit_into(
       with signals.keeping(saving.kept):
         held_out = None
         if features.held_out is not None:  # what is wrong with it is said before the fit
-          with clock.phase('features'):
+          with clock.phase('features'), held_out_named(config.held_out_features):
             held_out = shelf.taken(
               features.held_out,
               'none',

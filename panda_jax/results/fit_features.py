@@ -3,8 +3,9 @@
 Letters: N samples.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,17 @@ class Features(NamedTuple):
 
   fitted: FeatureSource
   held_out: FeatureSource | None
+
+
+@contextlib.contextmanager
+def held_out_named(file: str | None) -> Iterator[None]:
+  """What is wrong with features in the block is said of those that are held out, in a file or not."""
+  try:
+    yield
+  except InputError as error:
+    if error.argument == 'features':
+      error.argument = 'held_out' if file is None else 'held_out_features'
+    raise
 
 
 def parsed_grid(text: str | None) -> tuple[int, int] | None:
@@ -110,7 +122,8 @@ def divided(source: FeatureSource, config: Mapping[str, Any]) -> Features:
     raise InputError('held_out', count, 'negative', 'give how many samples are not fitted, from 0 on')
   held_out, N = None, source.samples
   if file is not None:
-    held_out = as_source(file, parsed_grid(config['grid']), count or None, config['layout'])
+    with held_out_named(file):
+      held_out = as_source(file, parsed_grid(config['grid']), count or None, config['layout'])
     found, wanted = ((*one.grid, one.channels) for one in (held_out, source))
     if found != wanted:
       text, other = ('x'.join(map(str, sizes)) for sizes in (found, wanted))

@@ -272,6 +272,7 @@ def quick(monkeypatch):
   monkeypatch.setattr('panda_jax.generators.load_generator', functools.cache(disk.load_generator))
 
 
+SWEEP = '--workdir=W', '--features=F'
 FIT = ('--workdir=W', '--layer=2', '--samples=8', '--parts=2')
 GENERATED, EDIT = (*FIT, '--generator=G'), ('--workdir=W', '--appearance=1', '--alpha=2')
 SAMPLE, DISCOVER = ('--generator=G', '--out=O', '--seeds=0'), ('--generator=G', '--out=O', '--region=0,3,0,3')
@@ -288,6 +289,13 @@ TEXTS = {
     (*FIT[:1], '--parts=2', '--features=F'),
     [*NUMBERS, '0,4', '-1,-1', '16', '1,2,3', '9999,9999'],
   ),
+  **{
+    name: ('sweep', SWEEP, ['', 'x', '1.5', '0,x', '5-3', '4,4', '0-9:0', '0-9999999999', '9' * 5_000, '\ud800'])
+    for name in ('layer', 'samples', 'truncation_layers', 'parts', 'appearances', 'seed', 'held_out')
+  },
+  'truncation': ('sweep', SWEEP, ['', 'x', '0.5,x', '0.5,nan', '1,1', 'y' * 44_000]),
+  'held_out_features': ('fit', (*FIT, '--features=F'), FILES),
+  'shard': ('sweep', (*SWEEP, '--parts=1,2'), ['', 'x', '3/3', '0/0', '-1/2', '1/2/3', '9' * 5_000]),
   'layout': ('fit', ('--workdir=W', '--parts=2', '--features=F'), ['', 'x', 'nhwc', 'NHCW', 'y' * 44_000, 'a\nb']),
   'labels': ('fit', GENERATED, [*NUMBERS, 'missing.npy', 'x' * 44_000 + '.npy']),
   'seeds': ('sample', SAMPLE[:2], [*NUMBERS, '5-3', '0-99999999999', '-5', '4294967296']),
@@ -319,7 +327,8 @@ ELSEWHERE = {
   'host',
   'option',
   'key',
-}  # see tests/app/test_server.py, tests/converters/test_main.py and test_networks.py
+  'sort',
+}  # see tests/experiments/test_runs.py, tests/app/test_server.py, tests/converters/test_main.py and test_networks.py
 
 
 @pytest.mark.parametrize('flag', TEXTS)

@@ -72,6 +72,7 @@ def source_of(name: str) -> str:
 
 INDIRECT = {  # flags that are read by a name in a list
   'fit': {*config.FLAGS, 'coordinator', 'process_id', 'processes'},
+  'sweep': {*config.FLAGS},
   'compare': {'generator', 'layer', 'samples', 'parts', 'seed', 'truncation', 'truncation_layers'},
   'edit': {'part', 'appearance', 'alpha', *requests.DISTINCT, 'convention', 'alpha_unit', 'directions', 'seeds'},
   'invert': {'regulariser', 'evaluations', 'tolerance'},

@@ -31,12 +31,12 @@ def test_lists_and_ranges(key, text, values):
     ('parts', '', 'missing'),
     ('parts', '4,,8', 'missing'),
     ('parts', '4,x', 'x is no whole number'),
-    ('parts', '8-4', 'no numbers in it'),
+    ('parts', '8-4', 'it has no numbers in it'),
     ('parts', '4-8:0', 'no numbers in it'),
     ('parts', '4,4', '4 is given twice'),
     ('seed', '0-9999999999', 'more than'),
     ('joint', 'true,perhaps', 'perhaps'),
-    ('truncation', '1,nan', 'nan'),
+    ('truncation', '1,nan', 'nan is no number'),
   ],
 )
 def test_what_is_no_list(key, text, said):

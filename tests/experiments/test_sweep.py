@@ -200,10 +200,10 @@ def test_halves(half, rows, tmp_path):
     (['--held_out=30'], '--held_out=30: the file has 30 samples'),
     (['--held_out=-1'], 'negative'),
     (['--held_out=1', '--samples=30'], 'and 30 are fitted'),
-    (['--held_out_features=none.npy'], 'there is no such file'),
+    (['--held_out_features=none.npy'], '--held_out_features=none.npy: there is no such file'),
     (['--held_out_features=OTHER'], 'its maps are 3x3x6; give maps of 4x4x6'),
     (['--config.half=third'], 'give one of none, first, second'),
-    (['--held_out_features=NAN'], 'in sample 1'),
+    (['--held_out_features=NAN'], 'error: --held_out_features=nan in sample 1'),
   ],
 )
 def test_what_cannot_be_held_out_costs_one_line(swept, arguments, said, tmp_path):
