@@ -21,7 +21,7 @@ MEANINGS = {
   'overlap': 'mean cosine of two different parts of the run',
   'iterations': 'of the fit',
   'seconds': 'in all',
-  'memory': 'most that was in use, MB; on devices where they tell',
+  'memory': 'most that the process had in use, MB; on devices where they tell',
 }
 DIGITS = {'error': 5, 'held_out': 5, 'seeds': 3, 'halves': 3, 'zeros': 3, 'overlap': 3, 'seconds': 1}
 
