@@ -6,13 +6,13 @@ where it stopped, and several processes may work in one folder: a fit locks its 
 """
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
 
-from panda_jax.errors import InputError, brief, refusal
+from panda_jax.errors import InputError, NonFiniteError, brief, refusal
 from panda_jax.experiments.cells import Cell
 from panda_jax.files.lock import InUse
 from panda_jax.files.records import write_json
@@ -72,7 +72,7 @@ def sweep_into(
     show: tell how it goes.
 
   Raises:
-    InputError: the configuration has no value that it could have.
+    InputError: the configuration has no value that it could have; what all runs need is missing.
     Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   check_values(config.to_dict(), default_config())
@@ -83,52 +83,57 @@ def sweep_into(
     raise refusal('workdir', folder, 'it cannot be written', error) from error
   done, number = Done([], {}, []), itertools.count(1)
   shelf, said = Shelf(), Progress(show=show)
-  configs = {cell.name: cell.config(config) for cell in cells}
-  shared = {key for key in KEYS if len({str(one[key]) for one in configs.values()}) == 1}
+  base = config.to_dict()
 
   def group(cell: Cell) -> tuple:
-    return tuple(configs[cell.name][key] for key in OF_FEATURES)
+    return tuple(cell.settings.get(key, base[key]) for key in OF_FEATURES)
+
+  def concerns_all(error: InputError) -> bool:
+    """Whether no run can be done: what is missing, or names no features, is the same in all."""
+    key = error.argument
+    wrong = error.missing or (key in OF_ALL and not isinstance(error, NonFiniteError))
+    return wrong and key in KEYS and len({str(cell.settings.get(key, base[key])) for cell in cells}) == 1
 
   order = {key: place for place, key in enumerate(dict.fromkeys(map(group, cells)))}
   with signals.keeping(lambda: KEPT):
     for key, some in itertools.groupby(sorted(cells, key=lambda cell: order[group(cell)]), group):
       these = [*some]
       left = [cell for cell in these if overwrite or not (folder / cell.name / SUMMARY).is_file()]
-      shelf.begin(configs[cell.name] for cell in left)
+      shelf.begin(base | cell.settings for cell in left)
       if order[key]:
         forget_programs()  # of other sizes: those of hundreds would fill the memory
       for cell in these:
         how = {'overwrite': overwrite, 'for_tensorboard': for_tensorboard, 'shelf': shelf}
         how['progress'] = Watch(cell.name, show)
-        sentence = _run(folder / cell.name, cell.name, configs[cell.name], done, how, shared)
+        sentence = _run(folder / cell.name, cell.config(config), how, done, concerns_all)
         said.say(f'{next(number)} of {len(cells)}: {cell.name}: {sentence}')
   return done
 
 
 def _run(
-  workdir: Path, name: str, config: ml_collections.ConfigDict, done: Done, how: dict[str, Any], shared: Collection[str]
+  workdir: Path,
+  config: ml_collections.ConfigDict,
+  how: dict[str, Any],
+  done: Done,
+  concerns_all: Callable[[InputError], bool],
 ) -> str:
-  """Does one run, with keywords of `fit_into`, and says what became of it.
-
-  Raises:
-    InputError: what all runs share (`shared`, keys) is missing, or names no features: none of them could be done.
-  """
+  """Does one run, with keywords of `fit_into`, and says what became of it; raises what concerns all runs."""
   there = (workdir / SUMMARY).is_file() and not how['overwrite']
   clock = Clock()
   try:
     summary = fit_into(workdir, config, clock=clock, **how)
     (workdir / FAILURE).unlink(missing_ok=True)
   except InUse as error:
-    done.busy.append(name)
+    done.busy.append(workdir.name)
     return error.problem
   except Exception as error:  # whatever it is, the other runs are none the worse for it
-    if isinstance(error, InputError) and error.argument in shared and (error.missing or error.argument in OF_ALL):
+    if isinstance(error, InputError) and concerns_all(error):
       raise
     sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
-    done.failed[name] = sentence
+    done.failed[workdir.name] = sentence
     _record(workdir, config, sentence)
     return f'failed: {sentence}'
-  done.finished.append(name)
+  done.finished.append(workdir.name)
   return f'{outcome(summary)}, ' + ('finished before' if there else f'{clock.summary()["total"]:.1f} s')
 
 

@@ -151,16 +151,15 @@ class Shelf:
   """
 
   def __init__(self) -> None:
-    self._configs: list[Mapping[str, Any]] = []
+    self.begin(())
+
+  def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
+    """Forgets all, and keeps from now on what these fits share; their features differ in seed and half at most."""
+    self._configs: list[Mapping[str, Any]] = [*configs]
     self._sources: dict[tuple, FeatureSource] = {}
     self._features: dict[tuple, Features] = {}
     self._intakes: dict[tuple, Intake] = {}
     self._rows: dict[tuple, np.ndarray] = {}
-
-  def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
-    """Forgets all, and keeps from now on what these fits share; their features differ in seed and half at most."""
-    self.__init__()
-    self._configs = [*configs]
 
   def features(self, config: ml_collections.ConfigDict) -> Features:
     """What is fitted and held out.
