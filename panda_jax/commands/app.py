@@ -5,7 +5,6 @@ import signal
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests
 from panda_jax.errors import InputError, Interrupted
 
 ARGUMENTS = 'WORKDIR ...'
@@ -46,6 +45,7 @@ def define(values: flags.FlagValues) -> None:
 
 def samples_of(given: flags.FlagValues, opened):
   """What is shown: samples of seeds, of a class if one is given, or those of a file."""
+  from panda_jax.commands import requests
   from panda_jax.generators.labels import each, parsed_labels
   from panda_jax.results.samples import Samples
 

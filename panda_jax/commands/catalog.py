@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 
 EXAMPLES = ('catalog --workdir=DIR',)
 
@@ -19,6 +19,7 @@ def define(values: flags.FlagValues) -> None:
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax import catalog
+  from panda_jax.commands import requests
   from panda_jax.runtime.progress import Progress
 
   opened = requests.given_fit(options)

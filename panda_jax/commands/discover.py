@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.errors import InputError
 
 EXAMPLES = (
@@ -40,7 +40,7 @@ def define(values: flags.FlagValues) -> None:
     'alpha', None, 'Strengths shown on the strip, such as -3,3; chosen to be clearly visible if left out.', **drawn
   )
   shared.generator(values)
-  shared.seeds(values, f'{requests.SEEDS}. They are shown on the strip')
+  shared.seeds(values, f'{shared.SEEDS}. They are shown on the strip')
   shared.labels(values)
   shared.truncation(values)
   shared.out(values)
@@ -48,6 +48,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.commands.discover_requests import requested
   from panda_jax.results import directions
   from panda_jax.runtime.progress import Progress

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from panda_jax.commands import options as shared
 from panda_jax.commands import requests
 from panda_jax.editing.edits import checked_alpha
 from panda_jax.errors import InputError
@@ -34,7 +35,7 @@ def requested(options: Any) -> tuple[dict[str, Any], Strip]:
   arguments = arguments_of(options.method, given)
   alphas = None if options.alpha is None else np.atleast_1d(checked_alpha(requests.parsed_alpha(options.alpha)))
   strip = Strip(
-    tuple(seeds.parsed_numbers(options.seeds or requests.SEEDS, 'seeds')),
+    tuple(seeds.parsed_numbers(options.seeds or shared.SEEDS, 'seeds')),
     classes,
     1.0 if options.truncation is None else options.truncation,
     options.truncation_layers,

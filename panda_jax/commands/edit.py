@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.errors import InputError
 
 EXAMPLES = (
@@ -46,7 +46,7 @@ def define(values: flags.FlagValues) -> None:
     'name', None, 'With --zoo: the edits to apply, a or a,b. Without: the name of the folder.', **named
   )
   flags.DEFINE_string('annotate', None, 'Also save the edit in --zoo under this name.', **named)
-  shared.samples(values, requests.SEEDS)
+  shared.samples(values, shared.SEEDS)
   shared.noise(values)
   shared.drop_rgb(values)
   shared.compose(values)
@@ -79,6 +79,7 @@ def options_of(options: flags.FlagValues, call, progress):
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.results.edits import drawn, edit_into
   from panda_jax.runtime.progress import Progress
 

@@ -3,7 +3,6 @@
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests
 from panda_jax.errors import brief
 
 EXAMPLES = ('info --generator=cats64',)
@@ -14,20 +13,17 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.generators.disk import read_description
+  from panda_jax.generators.disk import abstract_generator, read_description
 
-  generator = requests.given_generator(options)
-  print(described(generator, read_description(options.generator).get('mean_w')))
+  folder = shared.given_generator(options)
+  print(described(abstract_generator(folder), read_description(folder).get('mean_w')))
 
 
 def described(generator, mean: object) -> str:
   """Family, sizes and layer table of a generator; `mean` as of `means.mean_of`."""
-  from flax import nnx
-
   from panda_jax.converters.means import mean_of
-  from panda_jax.runtime.compatibility import value_of
+  from panda_jax.generators.disk import count_parameters
 
-  arrays = [value_of(variable) for _, variable in nnx.to_flat_state(nnx.state(generator, nnx.Param))]
   told = mean_of(generator, mean)
   classes = generator.num_classes or 'none'
   lines = [
@@ -37,7 +33,7 @@ def described(generator, mean: object) -> str:
     f'w           {generator.w_dim or "none"}',
     f'classes     {classes}',
     *([f'mean of w   {brief(told, 100)}'] if told else []),
-    f'parameters  {sum(x.size for x in arrays):,}',
+    f'parameters  {count_parameters(generator):,}',
     '',
     'layer  channels  height  width',
     *(f'{layer:5}  {c:8}  {h:6}  {w:5}' for layer, (c, h, w) in sorted(generator.layers.items())),

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.errors import InputError, brief, printable
 
 EXAMPLES = (
@@ -144,6 +144,7 @@ def run(options: flags.FlagValues, call) -> None:
     raise InputError('out', None, 'not given', 'give --out=DIR')
   if bool(options.workdir) == bool(options.generator) and not options.workdir:
     raise InputError('generator', None, 'not given', 'give --generator=DIR, or --workdir=DIR for that of a fit')
+  from panda_jax.commands import requests
   from panda_jax.generators.labels import parsed_labels
   from panda_jax.generators.source import weights_digest
   from panda_jax.generators.structure import plain

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 from ml_collections import FieldReference
 
+from panda_jax.errors import InputError
 from panda_jax.workdir.config import KEYS, Key, kind_of, told
 
 DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 FOLDERS, SAMPLES, MASKS, IMAGES, MODEL = 'folders', 'samples', 'masks', 'images', 'generator'
+SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 
 
 def configured(values: flags.FlagValues, names: Sequence[str], keys: Mapping[str, Key], heading: str) -> None:
@@ -61,6 +63,17 @@ def generator(
   values: flags.FlagValues, text: str = 'Generator: a folder that `panda-jax convert` wrote, or cats64.'
 ) -> None:
   flags.DEFINE_string('generator', None, text, flag_values=values, module_name=MODEL)
+
+
+def given_generator(options: flags.FlagValues) -> str:
+  """The folder, or the name, in --generator.
+
+  Raises:
+    InputError: it is not given.
+  """
+  if not options.generator:
+    raise InputError('generator', None, 'not given', 'give --generator=DIR, a folder that `panda-jax convert` wrote')
+  return options.generator
 
 
 def moved_generator(values: flags.FlagValues) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 
 EXAMPLES = ('refine --workdir=DIR --seeds=19', 'refine --workdir=DIR --features=FILE.npy')
 OF_FIT = 'the first 8 of the fit'
@@ -49,6 +49,7 @@ def define(values: flags.FlagValues) -> None:
 
 def explained_folder(options: flags.FlagValues, command: str, numbers, *told: str) -> Path:
   """Where the command writes; `told`: flags that the name of the folder tells where they are given."""
+  from panda_jax.commands import requests
   from panda_jax.results.records import folder_name
 
   if options.out:
@@ -66,6 +67,7 @@ def options_of(options: flags.FlagValues, call, progress):
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.results.refinement import refine_into
   from panda_jax.results.samples import first_seeds
   from panda_jax.runtime.progress import Progress

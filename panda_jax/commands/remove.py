@@ -3,7 +3,7 @@
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.commands.edit import edits_folder, options_of
 from panda_jax.results import EDIT_STATISTICS
 
@@ -18,7 +18,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_float('strength', 1.0, 'Factor on the strength that is found automatically.', **given)
   flags.DEFINE_enum('separate', 'otsu', ['otsu', 'mean'], 'Threshold rule that separates the background.', **given)
   shared.mask(values)
-  shared.samples(values, requests.SEEDS)
+  shared.samples(values, shared.SEEDS)
   shared.statistics(values, EDIT_STATISTICS, 'fit', 'background and strength are found')
   shared.noise(values)
   shared.drop_rgb(values)
@@ -31,6 +31,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.results.edits import drawn, remove_into
   from panda_jax.runtime.progress import Progress
 

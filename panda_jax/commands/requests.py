@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from panda_jax.commands import options as shared
 from panda_jax.editing import annotations, masks, zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError, brief
@@ -19,7 +20,6 @@ from panda_jax.inversion.files import Inverted, is_inverted, load_inverted
 from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
 
-SEEDS = '0,1,2,3'  # of samples that are edited where none are given
 BETWEEN = '/'  # several edits
 LONGEST_NAME = 100  # characters of a folder's name
 FILES = ('.npy', '.npz', '.png')
@@ -132,9 +132,7 @@ def given_generator(options: Any):
   """The generator in --generator."""
   from panda_jax.generators import load_generator
 
-  if not options.generator:
-    raise InputError('generator', None, 'not given', 'give --generator=DIR, a folder that `panda-jax convert` wrote')
-  return load_generator(options.generator)
+  return load_generator(shared.given_generator(options))
 
 
 def given_latents(options: Any, generator) -> Latents | Inverted | None:
@@ -168,7 +166,7 @@ def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None
   labels = parsed_labels(options.labels)
   if options.latents is None and options.space is None:
     named = options.seeds is not None or seeds is None
-    samples = Samples(tuple(parsed_numbers(options.seeds or SEEDS, 'seeds') if named else seeds), labels=labels)
+    samples = Samples(tuple(parsed_numbers(options.seeds or shared.SEEDS, 'seeds') if named else seeds), labels=labels)
   else:
     samples = Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
   if samples.photographs is None and 'compose' in options and options['compose'].present:

@@ -3,7 +3,7 @@
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.commands.refine import define_explained, explained_folder, options_of
 from panda_jax.results import SALIENCY_STATISTICS
 
@@ -23,6 +23,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.files.arrays import read_npy
   from panda_jax.results.saliency import saliency_into
   from panda_jax.results.samples import first_seeds

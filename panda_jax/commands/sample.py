@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from panda_jax.commands import options as shared
-from panda_jax.commands import requests, sentences
+from panda_jax.commands import sentences
 from panda_jax.errors import InputError, printable
 
 EXAMPLES = (
@@ -33,6 +33,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
+  from panda_jax.commands import requests
   from panda_jax.files.arrays import read_npy
   from panda_jax.generators.disk import read_description
   from panda_jax.generators.labels import parsed_labels

@@ -59,7 +59,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
   from flax import nnx
 
   from panda_jax.generators import registry
-  from panda_jax.runtime.compatibility import value_of
+  from panda_jax.generators.compatibility import value_of
 
   problems = list(conversion.problems)
   if conversion.options is None:

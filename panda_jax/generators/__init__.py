@@ -3,9 +3,9 @@
 protocol.py says what a generator is. registry.py lists the families: progan.py, stylegan.py, stylegan2.py, stylegan3.py
 (with stylegan3_geometry.py), stylegan_xl.py, biggan.py (with biggan_blocks.py), r3gan.py and fastgan.py, which are made
 of layers.py, modulation.py, filters.py, slide.py and, where there is a mapping network, mapping.py. base.py checks
-arguments, structure.py compiles, bounds.py limits what options may claim, disk.py loads and saves. What drives a
-generator: seeds.py, labels.py, spaces.py (z, w and w+) and latent_files.py. source.py makes feature maps for a fit.
-Generators know nothing of checkpoints.
+arguments, structure.py compiles, bounds.py limits what options may claim, disk.py loads and saves, compatibility.py has
+names of older flax. What drives a generator: seeds.py, labels.py, spaces.py (z, w and w+), latent_files.py. source.py
+makes feature maps for a fit. Generators know nothing of checkpoints.
 """
 
 from panda_jax.generators.disk import load_generator, save_generator

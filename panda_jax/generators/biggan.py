@@ -31,9 +31,10 @@ from panda_jax.generators.base import (
 )
 from panda_jax.generators.biggan_blocks import Attention, BatchNorm, Convolution, DeepBlock, PlainBlock, normal
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, LATER, Classes, Repeated, Size, SizeOrZero, Within
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import matmul
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List, register_dataclass
+from panda_jax.runtime.compatibility import register_dataclass
 
 BLOCKS = 'deep', 'deep_convolved', 'plain'
 CONDITIONING = 'joint', 'split', 'class'

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from panda_jax.files.access import read_bytes
 from panda_jax.files.records import parsed_json
 from panda_jax.files.swaps import appearing
 from panda_jax.generators import bounds
-from panda_jax.runtime.compatibility import value_of
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
@@ -120,29 +120,40 @@ def load_generator(folder: str | os.PathLike):
   import jax
   from flax import nnx
 
+  from panda_jax.generators.compatibility import value_of
+
+  folder = folder_of(folder)
+  graphdef, state = nnx.split(abstract_generator(folder))
+  variables = {_dotted(path): (path, variable) for path, variable in nnx.to_flat_state(state)}
+  try:
+    arrays = stores.read(folder / WEIGHTS, variables)
+  except ValueError as error:
+    raise _unreadable(folder, error) from error
+  # Not `jnp.asarray`, which compiles a program for each shape.
+  read = lambda name, kind: jax.device_put(np.asarray(arrays.pop(name), kind.dtype))  # noqa: E731
+  return nnx.merge(
+    graphdef, nnx.from_flat_state([(path, v.replace(read(name, value_of(v)))) for name, (path, v) in variables.items()])
+  )
+
+
+def abstract_generator(folder: str | os.PathLike):
+  """The generator in a folder with shapes in place of arrays: what it is, without the second that reading takes.
+
+  Raises:
+    InputError: as `load_generator`, but for damage inside arrays.
+  """
   folder = folder_of(folder)
   description = read_description(folder)
-  weights_folder = folder / WEIGHTS
-  if not weights_folder.is_dir():
+  if not (folder / WEIGHTS).is_dir():
     raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
   try:
-    stored = stores.stored(weights_folder)
-    abstract = _abstract(folder, description, len(stored))
-    graphdef, state = nnx.split(abstract)
-    variables = {_dotted(path): (path, variable) for path, variable in nnx.to_flat_state(state)}
-    kinds = {name: value_of(variable) for name, (_, variable) in variables.items()}
-    expected = {name: stores.Kind(tuple(kind.shape), np.dtype(kind.dtype)) for name, kind in kinds.items()}
-    _compare(folder, expected, stored)
-    arrays = stores.read(weights_folder, variables)
+    stored = stores.stored(folder / WEIGHTS)
   except ValueError as error:
-    if isinstance(error, InputError):
-      raise
-    raise _damaged(folder, f'the weights cannot be read ({error})') from error
-  # Not `jnp.asarray`, which compiles a program for each shape.
-  read = lambda name: jax.device_put(np.asarray(arrays.pop(name), kinds[name].dtype))  # noqa: E731
-  return nnx.merge(
-    graphdef, nnx.from_flat_state([(path, v.replace(read(name))) for name, (path, v) in variables.items()])
-  )
+    raise _unreadable(folder, error) from error
+  generator = _abstract(folder, description, len(stored))
+  kinds = {name: stores.Kind(tuple(kind.shape), np.dtype(kind.dtype)) for name, kind in leaves(generator).items()}
+  _compare(folder, kinds, stored)
+  return generator
 
 
 def _abstract(folder: Path, description: dict, arrays: int):
@@ -196,9 +207,11 @@ def read_description(folder: str | os.PathLike) -> dict:
   return description
 
 
-def leaves(generator) -> dict[str, object]:
+def leaves(generator) -> dict[str, Any]:
   """{dotted path: array} of everything that a generator stores."""
   from flax import nnx
+
+  from panda_jax.generators.compatibility import value_of
 
   flat = nnx.to_flat_state(nnx.split(generator)[1])
   return {_dotted(path): value_of(variable) for path, variable in flat}
@@ -207,6 +220,8 @@ def leaves(generator) -> dict[str, object]:
 def count_parameters(generator) -> int:
   """How many learnt numbers there are; constants, statistics and filters are not counted."""
   from flax import nnx
+
+  from panda_jax.generators.compatibility import value_of
 
   flat = nnx.to_flat_state(nnx.split(generator, nnx.Param, ...)[1])
   return sum(math.prod(value_of(variable).shape) for _, variable in flat)
@@ -218,6 +233,10 @@ def _dotted(path: tuple) -> str:
 
 def _damaged(folder: Path, problem: str) -> InputError:
   return InputError('generator', folder, f'it is damaged: {problem}', 'convert or copy it again')
+
+
+def _unreadable(folder: Path, error: ValueError) -> InputError:
+  return _damaged(folder, f'the weights cannot be read ({error})')
 
 
 def _storable(name: str, value, storage: str) -> np.ndarray:
@@ -253,6 +272,7 @@ def _halved(kind: stores.Kind) -> stores.Kind:
 
 
 __all__ = [
+  'abstract_generator',
   'check_free',
   'count_parameters',
   'embedded',

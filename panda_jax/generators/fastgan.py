@@ -30,9 +30,9 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import Classes, Repeated, Resolution, Size, SizeOrZero, Sizes, Within
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List
 
 GATED = range(4, 8)  # of the maps counted from 0, those of 64, 128, 256 and 512 pixels
 BACK = 4  # maps before it, the one that gates

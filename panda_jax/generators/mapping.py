@@ -35,8 +35,8 @@ from panda_jax.generators.bounds import (
   SizeOrZero,
   Sizes,
 )
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import ACTIVATIONS, Dense, matmul, second_moment_norm
-from panda_jax.runtime.compatibility import List
 
 LABEL_INPUTS = ('none', 'joint', 'separate')
 

@@ -20,9 +20,9 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import Classes, Resolution, Size, Sizes
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,9 +27,9 @@ from panda_jax.generators.base import (
   checked_z,
 )
 from panda_jax.generators.bounds import LARGEST_RESOLUTION, Classes, Repeated, Size, SizeOrZero, Sizes, Taps, Within
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import LAYOUT, PRECISION, as_one, conv, leaky, matmul, per_channel, upsample_fir
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List
 
 MOST_BLOCKS = 128  # of all stages together; published networks have up to 14
 

@@ -15,9 +15,9 @@ from panda_jax.features.sources import FeatureSource, limited
 from panda_jax.generators import seeds
 from panda_jax.generators.base import checked_layer, label_rows
 from panda_jax.generators.bounds import written
+from panda_jax.generators.compatibility import value_of
 from panda_jax.generators.labels import checked, in_turn
 from panda_jax.generators.structure import Compiled
-from panda_jax.runtime.compatibility import value_of
 
 BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hold a few times that at once
 

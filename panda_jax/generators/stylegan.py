@@ -22,11 +22,11 @@ from panda_jax.generators.base import (
   checked_wplus,
 )
 from panda_jax.generators.bounds import Taps
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import Dense, as_one, conv, conv_nearest, fir, matmul, per_channel
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import noise_map, per_sample
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)

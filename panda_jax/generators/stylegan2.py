@@ -22,11 +22,12 @@ from panda_jax.generators.base import (
   checked_wplus,
 )
 from panda_jax.generators.bounds import Scale, Taps
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import List, register_dataclass
+from panda_jax.runtime.compatibility import register_dataclass
 
 ARCHITECTURES = ('skip', 'resnet', 'orig')
 

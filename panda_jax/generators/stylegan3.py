@@ -24,12 +24,12 @@ from panda_jax.generators.base import (
   checked_wplus,
   is_concrete,
 )
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.filters import filtered_lrelu, lowpass
 from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, as_one, matmul, per_channel
 from panda_jax.generators.mapping import Mapped, Mapping, MappingOptions
 from panda_jax.generators.protocol import State
 from panda_jax.generators.stylegan3_geometry import LayerGeometry, StyleGAN3Options, layer_geometry
-from panda_jax.runtime.compatibility import List
 
 __all__ = ['StyleGAN3', 'StyleGAN3Options']
 

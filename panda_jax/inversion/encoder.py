@@ -21,9 +21,9 @@ from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
 from panda_jax.files.records import parsed_json
+from panda_jax.generators.compatibility import List, value_of
 from panda_jax.generators.disk import folder_of
 from panda_jax.generators.layers import Dense, conv, leaky, per_channel
-from panda_jax.runtime.compatibility import List, value_of
 
 FILE = 'encoder.npz'
 REMEDY = 'train it again: python -m examples.train_encoder'

@@ -1,4 +1,4 @@
-"""What jax and flax call otherwise in older versions: each name here is that of the newest one.
+"""What jax calls otherwise in older versions: each name here is that of the newest one. generators/ has flax's.
 
 With the oldest versions that pyproject.toml allows the marked tests of .ci/run pass; an entry goes when they do.
 """
@@ -7,10 +7,6 @@ import dataclasses
 
 import jax
 import numpy as np
-from flax import nnx
-
-List = getattr(nnx, 'List', list)  # before flax 0.11 plain lists hold modules
-
 
 if hasattr(jax, 'enable_x64'):
   enable_x64 = jax.enable_x64
@@ -45,8 +41,3 @@ def register_dataclass(cls: type) -> type:
   static = [field.name for field in fields if field.metadata.get('static')]
   jax.tree_util.register_dataclass(cls, [field.name for field in fields if field.name not in static], static)
   return cls
-
-
-def value_of(variable: nnx.Variable) -> jax.Array:
-  """The array of a variable."""
-  return variable.get_value() if hasattr(variable, 'get_value') else variable.value

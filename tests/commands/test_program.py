@@ -62,7 +62,7 @@ def source_of(name: str) -> str:
     one = coming.pop()
     found.append(one)
     for called in re.findall(r'(?:\b(\w+)\.)?(\w+)\((?:[^()]*, )?(?:options|given)\b', one):
-      for place in (module, requests, discover_requests):
+      for place in (module, options, requests, discover_requests):
         function = getattr(place, called[1], None)
         if inspect.isfunction(function) and inspect.getsource(function) not in [*found, *coming]:
           coming.append(inspect.getsource(function))

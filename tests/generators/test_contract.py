@@ -16,11 +16,12 @@ from flax import nnx
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.base import Buffer, WPlus
+from panda_jax.generators.compatibility import value_of
 from panda_jax.generators.disk import leaves
 from panda_jax.generators.protocol import Generator
 from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan3_geometry import published_options
-from panda_jax.runtime.compatibility import enable_x64, value_of
+from panda_jax.runtime.compatibility import enable_x64
 
 KEYS = [jax.random.key(seed, impl='unsafe_rbg') for seed in (0, 1)]  # threefry takes far longer to compile
 

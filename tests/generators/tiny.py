@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from panda_jax.generators.base import Buffer
+from panda_jax.generators.compatibility import List
 from panda_jax.generators.registry import FAMILIES, Family
-from panda_jax.runtime.compatibility import List
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flax import nnx
 
 from panda_jax.converters.dialects import progan, stylegan, stylegan2, stylegan3
 from panda_jax.generators.biggan import BigGAN, BigGANOptions
-from panda_jax.runtime.compatibility import value_of
+from panda_jax.generators.compatibility import value_of
 from tests.generators import checkpoints
 
 BEHAVIOUR = checkpoints.DATA / 'behaviour'

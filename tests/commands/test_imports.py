@@ -1,0 +1,37 @@
+"""What a command imports: libraries that take long are left alone where nothing needs them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.commands.calls import ROOT
+
+DRAWING = {'matplotlib', 'PIL'}
+READING = {'orbax', 'scipy.linalg'}
+COMPUTING = {'numpy', 'jax', 'flax', 'optax', 'tensorstore'}
+CALLS = {  # by name: what is typed, how it ends, and what it does not import
+  'help': (['--help'], 0, DRAWING | READING | COMPUTING),
+  'help of a command': (['edit', '--help'], 0, DRAWING | READING | COMPUTING),
+  'flag of another command': (['fit', '--alpha=3'], 2, DRAWING | READING | COMPUTING),  # it looks at every command
+  'unknown flag': (['discover', '--foo=3'], 2, DRAWING | READING | COMPUTING),
+  'missing flag': (['edit', '--part=3'], 2, DRAWING | {'orbax'}),
+  'info': (['info', '--generator=cats64'], 0, DRAWING | READING),
+}
+SCRIPT = """
+import json, sys
+from panda_jax.commands.program import main
+code = main(sys.argv)
+print()
+print(json.dumps([code, sorted(sys.modules)]))
+"""
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_a_command_imports_what_it_needs(name):
+  words, code, without = CALLS[name]
+  done = subprocess.run([sys.executable, '-c', SCRIPT, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+  ended, modules = json.loads(done.stdout.splitlines()[-1])
+  assert ended == code, done.stderr
+  assert not without & {*modules}
