@@ -5,5 +5,6 @@ A command's file has `EXAMPLES` (how it is called), `define(values)`, which decl
 `LISTS` if keys may have several values there.
 program.py finds the command, prints --help and turns errors into sentences; parser.py reads the words. Flags that
 several commands have are in options.py. requests.py and discover_requests.py make values of what was typed, and
-sentences.py prints what was written. What is large is imported when a command runs, so that --help is quick.
+sentences.py prints what was written. compilation.py keeps compiled programs between commands. What is large is imported
+when a command runs, so that --help is quick.
 """

@@ -53,6 +53,16 @@ def tensorboard(values: flags.FlagValues) -> None:
   )
 
 
+def compilation_cache(values: flags.FlagValues) -> None:
+  flags.DEFINE_string(
+    'compilation_cache',
+    None,
+    'Folder that keeps compiled programs for later commands, or off; if left out, one in ~/.cache/panda-jax.',
+    flag_values=values,
+    module_name=FOLDERS,
+  )
+
+
 def out(values: flags.FlagValues, default: str | None = None) -> None:
   """`default`: in words, where there is one."""
   text = 'Folder to write to' + (f'; if left out, {default}.' if default else '.')

@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags, logging
 
 import panda_jax
-from panda_jax.commands import parser
+from panda_jax.commands import compilation, options, parser
 from panda_jax.errors import InputError, Interrupted, Lost, brief, nearest, refusal
 from panda_jax.runtime import signals
 from panda_jax.runtime.invocation import program_name
@@ -69,6 +69,13 @@ def module_of(name: str) -> ModuleType:
   return importlib.import_module(f'panda_jax.commands.{name}')
 
 
+def define(module: ModuleType, values: flags.FlagValues) -> flags.FlagValues:
+  """The flags of a command, defined in `values`: its own, and what every command has."""
+  module.define(values)
+  options.compilation_cache(values)
+  return values
+
+
 def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, Any, Call]:
   """The command that was typed, its flags and the rest of the call.
 
@@ -83,7 +90,7 @@ def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, An
   if hasattr(module, 'CONFIGURATION'):
     lists = getattr(module, 'LISTS', False)
     words, configuration = parser.define_config(values, words, module.CONFIGURATION, module.SUCH_AS, lists)
-  module.define(values)
+  define(module, values)
   see, more = f'{program_name()} {name} --help lists the flags', hasattr(module, 'ARGUMENTS')
   rest = parser.parse(values, words, see, positional=more, command=name, elsewhere=commands_with)
   if hasattr(module, 'CONFIGURATION'):
@@ -102,9 +109,7 @@ def commands_with(flag: str) -> list[str]:
   """The commands that have a flag of this name."""
   found = []
   for name in COMMANDS:
-    values = flags.FlagValues()
-    module_of(name).define(values)
-    if flag in values:
+    if flag in define(module_of(name), flags.FlagValues()):
       found.append(name)
   return found
 
@@ -119,8 +124,8 @@ def helped(name: str | None) -> str:
   if name is None or name.startswith('-'):
     lines = [f'  {command:<10} {summary}' for command, summary in COMMANDS.items()]
     return '\n'.join([f'{program} COMMAND --flag=value ...', '', *lines, '', f'{program} COMMAND --help: its flags'])
-  module, values = module_of(name), flags.FlagValues()
-  module.define(values)
+  module = module_of(name)
+  values = define(module, flags.FlagValues())
   lines = [f'{name}: {COMMANDS[name]}', '']
   lines += [f'  {program} {name} {module.ARGUMENTS}'] if hasattr(module, 'ARGUMENTS') else []
   lines += [f'  {program} {example}' for example in module.EXAMPLES]
@@ -152,9 +157,10 @@ def main(argv: list[str], started: float | None = None) -> int:
       print(f'panda-jax {panda_jax.__version__}')
     else:
       with signals.keeping(lambda: 'nothing was written'), signals.raising():
-        module, options, call = parse(argv, started)
-        with parser.naming(options):
-          module.run(options, call)
+        module, given, call = parse(argv, started)
+        with parser.naming(given):
+          compilation.keep(given.compilation_cache, alone='distributed' not in given or not given.distributed)
+          module.run(given, call)
     sys.stdout.flush()
   except BrokenPipeError:  # whoever reads has seen enough, and the work is done
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
