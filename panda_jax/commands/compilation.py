@@ -50,26 +50,43 @@ def keep(where: str | None, alone: bool = True) -> None:
   """
   if where is None and OF_JAX in os.environ:
     return
-  if where is not None and (not where or (os.path.lexists(where) and not os.path.isdir(where))):
-    raise InputError('compilation_cache', where, 'it is no folder', f'give a folder, or {OFF}')
-  if where is None:
-    folder = _private(_default()) if alone else None
-  else:
-    folder = None if where == OFF else Path(where).absolute()
+  folder = _folder(where, alone)
   import jax
-  from jax._src import compilation_cache  # where JAX makes its own folder; there is no public way to another one
+  from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-  if hasattr(compilation_cache, 'get_file_cache') and folder is not None:
-    compilation_cache.get_file_cache = lambda path: (Programs(path), path)
+  if folder is not None and not _held_by_us():
+    folder = None
+  if folder is not None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
     if hasattr(jax.config, OF_XLA):  # files that XLA writes there itself know no bounds
       jax.config.update(OF_XLA, 'none')
     # Of what can be unpacked and yet not be loaded, as that of another build of the same version: it is compiled again.
     warnings.filterwarnings('ignore', 'Error reading persistent compilation cache entry')
-  else:
-    folder = None
   jax.config.update('jax_compilation_cache_dir', None if folder is None else str(folder))
-  compilation_cache.reset_cache()  # of an earlier command in this process
+  reset_cache()  # of an earlier command in this process
+
+
+def _held_by_us() -> bool:
+  """Lets JAX keep programs in `Programs`, for which it has no public way; False where a version has no place for it."""
+  try:
+    from jax._src import compilation_cache
+  except ImportError:
+    return False
+  if not hasattr(compilation_cache, 'get_file_cache'):
+    return False
+  compilation_cache.get_file_cache = lambda path: (Programs(path), path)
+  return True
+
+
+def _folder(where: str | None, alone: bool) -> Path | None:
+  """The folder that is meant by what `keep` is given; None for none."""
+  if where == OFF:
+    return None
+  if where is None:
+    return _private(_default()) if alone else None
+  if not where or (os.path.lexists(where) and not os.path.isdir(where)):
+    raise InputError('compilation_cache', where, 'it is no folder', f'give a folder, or {OFF}')
+  return Path(where).absolute()
 
 
 def _default() -> Path | None:
@@ -83,7 +100,8 @@ def _default() -> Path | None:
   elif os.name == 'nt':
     caches = Path(os.environ.get('LOCALAPPDATA') or home / 'AppData' / 'Local')
   else:
-    caches = Path(os.environ.get('XDG_CACHE_HOME') or home / '.cache')
+    named = Path(os.environ.get('XDG_CACHE_HOME', ''))
+    caches = named if named.is_absolute() else home / '.cache'
   return caches / 'panda-jax' / 'programs' if caches.is_absolute() else None
 
 

@@ -152,11 +152,23 @@ def test_without_a_home_nothing_is_kept(found, monkeypatch, home, tmp_path):
   assert not [*tmp_path.iterdir()]
 
 
-def test_what_the_environment_says_to_jax_stays(found, monkeypatch):
+@pytest.mark.oldest
+def test_without_a_place_in_jax_nothing_is_kept(found, monkeypatch, tmp_path):
+  """A version of JAX that has none: its own folder would give back what is damaged."""
+  assert compilation._held_by_us()
+  monkeypatch.delattr(compilation_cache, 'get_file_cache')
+  compilation.keep(str(tmp_path))
+  computed()
+  assert not [*tmp_path.iterdir()]
+
+
+def test_what_the_environment_says_to_jax_stays(found, monkeypatch, tmp_path):
   monkeypatch.setenv(compilation.OF_JAX, 'theirs')
   before = jax.config.jax_compilation_cache_dir
   compilation.keep(None)
   assert jax.config.jax_compilation_cache_dir == before
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'off').touch()  # of no meaning
   compilation.keep('off')
   computed()
   assert jax.config.jax_compilation_cache_dir is None
