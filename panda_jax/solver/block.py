@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from optax.projections import projection_non_negative
 
 from panda_jax.solver import secant
 from panda_jax.solver.line_search import Forms, best_step, quartic_of
@@ -39,7 +38,7 @@ def descent(X: jax.Array, gradient: jax.Array, length: jax.Array, nonnegative: b
   """The feasible direction max(X - length * gradient, 0) - X (no projection unless `nonnegative`)."""
   if not nonnegative:
     return -length * gradient
-  return projection_non_negative(X - length * gradient) - X
+  return jnp.maximum(X - length * gradient, 0) - X
 
 
 def stationarity(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Array:

@@ -6,20 +6,22 @@ gradient is that of L at the best W (envelope theorem). Each step moves P along 
 increase; then W is solved anew. No step forms an S x S matrix: with Y = P'Z, everything is thin in R_S.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from panda_jax.runtime.compatibility import register_dataclass
 from panda_jax.solver import appearances, block, line_search, moments, secant
 from panda_jax.solver.precision import dot, small_dtype
 
 CHUNK = 32  # the most steps that one call takes
 
 
-@struct.dataclass
+@register_dataclass
+@dataclasses.dataclass(frozen=True)
 class JointState:
   """All that a further step depends on besides the data."""
 
@@ -33,6 +35,10 @@ class JointState:
   stationarity: jax.Array  # ()
   stuck: jax.Array  # ()  steps in a row without descent
   i: jax.Array  # ()  steps since the start of the level
+
+  def replace(self, **changes) -> 'JointState':
+    """A copy with some fields changed."""
+    return dataclasses.replace(self, **changes)
 
 
 def begin(P: jax.Array, X: jax.Array) -> JointState:

@@ -1,5 +1,6 @@
 """Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last one."""
 
+import dataclasses
 import json
 import logging
 import time
@@ -8,14 +9,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import serialization
 
 from panda_jax.distributed import processes
 from panda_jax.errors import refusal
 from panda_jax.files import stores
 from panda_jax.files.access import read_bytes
 from panda_jax.files.records import LARGEST_JSON, parsed_json
-from panda_jax.solver import joint
+from panda_jax.solver import joint, secant
 from panda_jax.solver.state import MEMORY, SolverState
 
 COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
@@ -33,8 +33,9 @@ INFO = {  # the form of what is saved beside the arrays
 }
 
 
-def _structure() -> joint.JointState:
-  return joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from what is read
+def _fields(inner: joint.JointState) -> dict:
+  found = {field.name: getattr(inner, field.name) for field in dataclasses.fields(inner)}
+  return found | {'memory': inner.memory._asdict()}
 
 
 def _parts(state: SolverState) -> tuple[dict, dict]:
@@ -50,7 +51,7 @@ def _parts(state: SolverState) -> tuple[dict, dict]:
     'budget': state.budget,
     'remembered': 0 if state.tried is None else len(state.tried),
   }
-  arrays = jax.tree.map(np.asarray, serialization.to_state_dict(state.inner))
+  arrays = jax.tree.map(np.asarray, _fields(state.inner))
   memory = np.zeros((2, MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
   if info['remembered']:
     memory[:, : info['remembered']] = state.tried, state.mapped
@@ -59,18 +60,23 @@ def _parts(state: SolverState) -> tuple[dict, dict]:
 
 def _joined(arrays: dict, info: dict) -> SolverState:
   tried, mapped = np.asarray(arrays.pop('remembered'))[:, : info.pop('remembered')]
-  inner = serialization.from_state_dict(_structure(), jax.tree.map(jnp.asarray, arrays))
+  arrays = jax.tree.map(jnp.asarray, arrays)
+  inner = joint.JointState(**arrays | {'memory': secant.Memory(**arrays['memory'])})
   return SolverState(inner=inner, tried=tried, mapped=mapped, **info)
 
 
 def packed(state: SolverState) -> bytes:
   """A state as bytes, for other processes."""
+  from flax import serialization
+
   inner, info = _parts(state)
   return serialization.msgpack_serialize({'inner': inner, 'info': json.dumps(info)})
 
 
 def unpacked(data: bytes) -> SolverState:
   """What `packed` packed. Call it where float64 is enabled if it was there."""
+  from flax import serialization
+
   found = serialization.msgpack_restore(data)
   return _joined(found['inner'], json.loads(found['info']))
 
@@ -145,7 +151,8 @@ class Checkpoints:
       raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
     if step is None:
       return None
-    structure = serialization.to_state_dict(_structure()) | {'remembered': 0}
+    empty = joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from what is read
+    structure = _fields(empty) | {'remembered': 0}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
     try:
       stores.stored(self._folder / str(step) / 'inner', self._largest)  # or Orbax would believe what they claim

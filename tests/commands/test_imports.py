@@ -1,9 +1,11 @@
 """What a command imports: libraries that take long are left alone where nothing needs them."""
 
 import json
+import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.commands.calls import ROOT
@@ -17,6 +19,7 @@ CALLS = {  # by name: what is typed, how it ends, and what it does not import
   'flag of another command': (['fit', '--alpha=3'], 2, DRAWING | READING | COMPUTING),  # it looks at every command
   'unknown flag': (['discover', '--foo=3'], 2, DRAWING | READING | COMPUTING),
   'missing flag': (['edit', '--part=3'], 2, DRAWING | {'orbax'}),
+  'fit of arrays': (['fit', '--features=z.npy', '--parts=2', '--workdir=w'], 0, {'flax', 'optax'}),
   'info': (['info', '--generator=cats64'], 0, DRAWING | READING),
 }
 SCRIPT = """
@@ -29,9 +32,17 @@ print(json.dumps([code, sorted(sys.modules)]))
 
 
 @pytest.mark.parametrize('name', CALLS)
-def test_a_command_imports_what_it_needs(name):
+def test_a_command_imports_what_it_needs(name, tmp_path):
   words, code, without = CALLS[name]
-  done = subprocess.run([sys.executable, '-c', SCRIPT, *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
+  np.save(tmp_path / 'z.npy', np.random.RandomState(0).rand(6, 4, 4, 5).astype(np.float32))
+  done = subprocess.run(
+    [sys.executable, '-c', SCRIPT, *words],
+    cwd=tmp_path,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
   ended, modules = json.loads(done.stdout.splitlines()[-1])
   assert ended == code, done.stderr
   assert not without & {*modules}
