@@ -48,19 +48,20 @@ class Clock:
       self._charge()
       self._stack.pop()
 
-  def call(self, program: jax.stages.Wrapped, /, *args, **static):
+  def call(self, program: jax.stages.Wrapped, /, *args, compiler_options: dict[str, str] | None = None, **static):
     """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
     key = (
       program,
       jax.tree.structure(args),
       tuple(map(_type, jax.tree.leaves(args))),
       tuple(sorted(static.items(), key=lambda item: item[0])),
+      tuple((compiler_options or {}).items()),
       jax.config.jax_enable_x64,  # type: ignore[attr-defined]  # jax adds it as it is imported
     )
     if key not in _programs:
       self.on_compile(_name(program, static))
       with self.phase('compile'):
-        _programs[key] = program.lower(*args, **static).compile()
+        _programs[key] = program.lower(*args, **static).compile(compiler_options)
     return _programs[key](*args)
 
   def summary(self) -> dict[str, float]:
@@ -85,7 +86,7 @@ def programs_compiled() -> int:
 def compiled_programs() -> list[tuple[str, jax.stages.Compiled]]:
   """What was compiled for fits: the name of the function, or of the `function` that it was given to apply, and it."""
   found = []
-  for (program, _, _, static, _), compiled in _programs.items():
+  for (program, _, _, static, *_), compiled in _programs.items():
     found.append((_name(program, dict(static)), compiled))
   return found
 

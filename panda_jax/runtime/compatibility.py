@@ -8,6 +8,9 @@ import dataclasses
 import jax
 import numpy as np
 
+# Compiler options for programs whose kernels XLA should make in the simpler way, which all were made in before.
+WITHOUT_FUSION_EMITTERS = {'xla_cpu_use_fusion_emitters': 'False'} if jax.__version_info__ >= (0, 8) else {}
+
 if hasattr(jax, 'enable_x64'):
   enable_x64 = jax.enable_x64
 else:  # before jax 0.8

@@ -52,10 +52,13 @@ def best_step(c: jax.Array) -> jax.Array:
     return (((c[3] * t + c[2]) * t + c[1]) * t + c[0]) * t
 
   trials = jnp.asarray(_TRIALS, c.dtype)
-  t = trials[jnp.argmin(value(trials))]
-  for _ in range(4):  # from a grid point next to the minimum, Newton is exact to rounding after four steps
+
+  def newton(_, t):
     slope = ((4 * c[3] * t + 3 * c[2]) * t + 2 * c[1]) * t + c[0]
     bend = (12 * c[3] * t + 6 * c[2]) * t + 2 * c[1]
     moved = jnp.clip(t - slope / jnp.where(bend > 0, bend, jnp.inf), 0, 1)
-    t = jnp.where(value(moved) < value(t), moved, t)
-  return t
+    return jnp.where(value(moved) < value(t), moved, t)
+
+  # From a grid point next to the minimum, Newton is exact to rounding after four steps. They are a loop, whose result
+  # is stored: else the compiler writes all of them into every function that reads t.
+  return jax.lax.fori_loop(0, 4, newton, trials[jnp.argmin(value(trials))])

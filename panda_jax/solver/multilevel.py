@@ -19,6 +19,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.features.store import IN_FLIGHT, Store
 from panda_jax.runtime.clock import Clock
 from panda_jax.solver import appearances, block, joint, moments, valley
+from panda_jax.solver.effort import effort_for
 from panda_jax.solver.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
@@ -120,18 +121,23 @@ class Solver:
     if store.streamed:
       most = max(1, min(store.plan.budget, SUBSET_BYTES) // (4 * self.S * self.C))
     self.sizes = level_sizes(self.N, self.S, self.C, settings, most)
+    self.effort = effort_for(self.N, self.S, self.C, settings.parts)
     self._replicated = NamedSharding(store.mesh, Spec())
 
   def sums(self, function: Callable, Z: jax.Array, *small):
-    return self.clock.call(
-      over_mesh, Z, *small, function=function, mesh=self.store.mesh, precision=self.settings.precision
-    )
+    static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
+    return self.clock.call(over_mesh, Z, *small, compiler_options=self.effort.samples, **static)
 
   def total(self, function: Callable, pieces: Samples, *small):
     """Sum over all samples: of one array, or of pieces, which each device adds up for itself first."""
     if isinstance(pieces, jax.Array):
       return self.sums(function, pieces, *small)
-    static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
+    static = {
+      'function': function,
+      'mesh': self.store.mesh,
+      'precision': self.settings.precision,
+      'compiler_options': self.effort.samples,
+    }
     sums = None
     for k, Z in enumerate(pieces):
       if sums is None:
@@ -139,7 +145,7 @@ class Solver:
       sums = self.clock.call(add_on_shards, sums, Z, *small, **static)
       if k % IN_FLIGHT == IN_FLIGHT - 1:  # or a fast source would fill the devices ahead of the sums
         jax.block_until_ready(sums)
-    return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh)
+    return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh, compiler_options=self.effort.samples)
 
   def passes(self, name: str, Z: jax.Array | None) -> Samples:
     """One pass over all samples: what the devices hold, or a stream."""
@@ -167,11 +173,13 @@ class Solver:
         X = np.eye(self.C, dtype=small_dtype())
         K = self.total(moments.position_moments, pieces('K'))[0]
       else:
-        X = self.clock.call(_leading, self.total(moments.channel_scatter, pieces('scatter')), rank=s.appearances)
+        T = self.total(moments.channel_scatter, pieces('scatter'))
+        X = self.clock.call(_leading, T, rank=s.appearances, compiler_options=self.effort.matrices)
         K = self.total(moments.position_moments, pieces('K'), np.asarray(X) @ np.asarray(X).T)[0]
       jax.block_until_ready(K)
     with self.clock.phase('solve'):
-      P, _ = jax.block_until_ready(self.clock.call(search_parts, jax.random.key(s.seed), K, parts=s.parts, **options))
+      options |= {'parts': s.parts, 'compiler_options': self.effort.matrices}
+      P, _ = jax.block_until_ready(self.clock.call(search_parts, jax.random.key(s.seed), K, **options))
     return P, X, K
 
   def early(self) -> joint.JointState:
@@ -239,6 +247,7 @@ class Solver:
         np.asarray(tolerance, total.dtype),
         mode=self.mode,
         precision=self.settings.precision,
+        compiler_options=self.effort.samples,
       )
       return inner, np.asarray(errors)[: int(inner.i) - done]
 
@@ -294,7 +303,9 @@ class Solver:
         with self.clock.phase('moments'):
           M, N = self.total(moments.channel_moments, self.passes('channels', Z), P)
         with self.clock.phase('solve'):
-          moved_X, value = self.clock.call(_appearances_block, M / total, N / total, X, mode=self.mode)
+          moved_X, value = self.clock.call(
+            _appearances_block, M / total, N / total, X, mode=self.mode, compiler_options=self.effort.matrices
+          )
           error = float(1 + value)
         self.check([error], state, i)
         if len(state.mapped) > 1 and error > state.errors()[-1] * (1 + 1e-7):
@@ -312,7 +323,8 @@ class Solver:
         W = appearances.outer(X, self.mode)
         K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
       with self.clock.phase('solve'):
-        best = self.clock.call(_parts_block, K1, K2, P, np.asarray(1e-8, P.dtype), steps=GRAM_STEPS)
+        options = {'steps': GRAM_STEPS, 'compiler_options': self.effort.matrices}
+        best = self.clock.call(_parts_block, K1, K2, P, np.asarray(1e-8, P.dtype), **options)
         best = np.asarray(best.X)
       moved = np.max(np.abs(best - P)) / np.max(best)
       if moved <= GRAM_TOLERANCE or stalled:
@@ -380,7 +392,8 @@ class Solver:
     P, X, K = self.search(lambda name: self.passes(name, Z), restarts=self.settings.restarts, keep=1)
     with self.clock.phase('solve'):
       steps, tolerance = self.settings.max_iterations, TOLERANCE / 10
-      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(tolerance, K.dtype), steps=steps)
+      options = {'steps': steps, 'compiler_options': self.effort.matrices}
+      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(tolerance, K.dtype), **options)
       total = float(self.total(energy, self.passes('energy', Z)))
       error = 1 + float(result.value) * float(jnp.trace(K)) / total
     inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))

@@ -37,14 +37,14 @@ def empty(shape: tuple[int, int]) -> Memory:
 
 
 def _turned(x: jax.Array, by: jax.Array) -> jax.Array:
-  """x (2, MEMORY), its columns rotated so that column `by` comes first; 0 <= by < MEMORY."""
+  """x (2, MEMORY, ...), its columns rotated so that column `by` comes first; 0 <= by <= MEMORY."""
   return jax.lax.dynamic_slice_in_dim(jnp.concatenate([x, x], axis=1), by, MEMORY, axis=1)
 
 
 def _products(pairs: jax.Array, x: jax.Array, oldest: jax.Array) -> jax.Array:
-  """Inner products of the pairs with x (n, R), oldest first: (2, MEMORY)."""
+  """Inner products of the pairs with vectors x (m, n R), oldest first: (2, MEMORY, m)."""
   rows = pairs.reshape(2 * MEMORY, -1)
-  return _turned(jnp.matmul(rows, x.reshape(-1), precision=_HIGHEST).reshape(2, MEMORY), oldest)
+  return _turned(jnp.matmul(rows, x.T, precision=_HIGHEST).reshape(2, MEMORY, -1), oldest)
 
 
 def _grown(products: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
@@ -54,17 +54,17 @@ def _grown(products: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
 
 def remember(memory: Memory, k: jax.Array, step: jax.Array, change: jax.Array, free: jax.Array) -> Memory:
   """Replaces the oldest pair. step, change, free: (n, R); k: the step's number, from which its slot follows."""
-  step = jnp.where(free, step, 0).astype(jnp.float32)
-  change = jnp.where(free, change, 0).astype(jnp.float32)
-  pairs = memory.pairs.at[:, k % MEMORY].set(jnp.stack([step, change]))
-  oldest = (k + 1) % MEMORY
-  with_step, with_change = _products(pairs, step, oldest), _products(pairs, change, oldest)
-  curvature = with_change[0, -1]
-  steep = curvature > FLATTEST * jnp.sqrt(with_step[0, -1] * with_change[1, -1])
+  slot = k % MEMORY
+  pair = jnp.where(free, jnp.stack([step, change]), 0).astype(jnp.float32)
+  rows = pair.reshape(2, -1)
+  own = jnp.matmul(rows, rows.T, precision=_HIGHEST)
+  with_pair = jnp.concatenate([_products(memory.pairs, rows, slot)[:, 1:], own[:, None]], axis=1)
+  curvature = own[0, 1]
+  steep = curvature > FLATTEST * jnp.sqrt(own[0, 0] * own[1, 1])
   return Memory(
-    pairs,
-    _grown(memory.step_change, with_step[1], with_change[0]),
-    _grown(memory.change_change, with_change[1], with_change[1]),
+    jax.lax.dynamic_update_slice_in_dim(memory.pairs, pair[:, None], slot, axis=1),
+    _grown(memory.step_change, with_pair[1, :, 0], with_pair[0, :, 1]),
+    _grown(memory.change_change, with_pair[1, :, 1], with_pair[1, :, 1]),
     jnp.concatenate([memory.usable[1:], (steep & jnp.isfinite(curvature))[None]]),
   )
 
@@ -74,17 +74,20 @@ def direction(memory: Memory, k: jax.Array, gradient: jax.Array) -> tuple[jax.Ar
 
   k: how many pairs have been remembered in all.
   """
-  usable = memory.usable
+  usable, slot = memory.usable, k % MEMORY
   both = usable[:, None] & usable[None, :]
   # Pairs that are not used become rows of the identity, and their products with the gradient zero.
   sy, yy = jnp.where(both, memory.step_change, jnp.eye(MEMORY)), jnp.where(both, memory.change_change, 0)
-  sg, yg = jnp.where(usable, _products(memory.pairs, gradient.astype(jnp.float32), k % MEMORY), 0)
-  curvature = jnp.diagonal(sy)
-  newest = jnp.max(jnp.where(usable, jnp.arange(MEMORY), 0))
-  scale = jnp.where(usable[newest], curvature[newest] / jnp.maximum(yy[newest, newest], jnp.finfo(yy.dtype).tiny), 0)
+  gradients = gradient.astype(jnp.float32).reshape(1, -1)
+  sg, yg = jnp.where(usable, _products(memory.pairs, gradients, slot)[..., 0], 0)
+  places = jnp.arange(MEMORY)
+  curvature = jnp.sum(jnp.where(jnp.eye(MEMORY, dtype=bool), sy, 0), axis=1)
+  newest = usable & (places == jnp.max(jnp.where(usable, places, 0)))
+  flattest = jnp.sum(jnp.where(newest[:, None] & newest[None, :], yy, 0))
+  scale = jnp.sum(jnp.where(newest, curvature, 0)) / jnp.maximum(flattest, jnp.finfo(yy.dtype).tiny)
   down = solve_triangular(sy, sg)  # reads the upper triangle
   middle = curvature * down + scale * (jnp.matmul(yy, down, precision=_HIGHEST) - yg)
   up = solve_triangular(sy, middle, trans='T')
-  weights = _turned(jnp.stack([up, -scale * down]), -k % MEMORY).reshape(-1)
+  weights = _turned(jnp.stack([up, -scale * down]), MEMORY - slot).reshape(-1)
   combined = jnp.matmul(weights, memory.pairs.reshape(2 * MEMORY, -1), precision=_HIGHEST).reshape(gradient.shape)
   return scale.astype(gradient.dtype) * gradient + combined.astype(gradient.dtype), jnp.any(usable)
