@@ -18,7 +18,7 @@ import numpy as np
 import panda_jax
 from panda_jax.converters.checkpoint import read
 from panda_jax.generators.protocol import Generator, State
-from panda_jax.pictures.figures import draw_parts
+from panda_jax.pictures.parts import draw_parts
 
 SHAPES = ((100, 256, 4, 4), (128, 256, 3, 3), (128, 64, 4, 4), (64, 32, 4, 4), (32, 3, 4, 4))
 

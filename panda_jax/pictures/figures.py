@@ -1,4 +1,4 @@
-"""Pictures of a fit: the parts as tiles, the error against time, the spectra of the appearances.
+"""Plots of a fit, the error against time and the spectra of the appearances, and what all pictures share.
 
 What is called `..._figure` gives a matplotlib figure, which a notebook shows; `draw_...` writes the same as a PNG that
 appears under its name only when it is complete. matplotlib is imported when the first one is drawn, and its global
@@ -12,11 +12,10 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
 from panda_jax.pictures import colours
 
@@ -24,14 +23,8 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 DPI = 150
-PAGE = 1600, 1200  # pixels that the tiles of few parts share
-TILE = 160, 440  # pixels, least and greatest square root of a tile's area
-LONGEST = 8  # a tile's greatest aspect; the cells of longer grids are drawn stretched
-MARGIN, GAP = 36, 22  # pixels around the page, and between tiles
-TITLE = 9  # points
 MOST_IMAGES = 64  # that one sheet shows
 SHEET_PIXELS = 4096  # most width or height of a sheet; larger images are halved until they fit
-SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
 
 
 @functools.cache
@@ -76,135 +69,6 @@ def saved_figure(path: str | os.PathLike, width: float, height: float, **options
   figure = new_figure(width, height, **options)
   yield figure
   save_figure(path, figure)
-
-
-class PartsLayout(NamedTuple):
-  """Where tiles lie on the page, in pixels from its upper left corner."""
-
-  width: int
-  height: int
-  columns: int
-  corners: list[tuple[int, int]]  # (left, top) of every tile
-  cell: tuple[int, int]  # height and width of one position, or of one block of `pooled` positions
-  pooled: tuple[int, int]  # rows and columns of the grid that share a cell: 1 unless the grid is finer than pixels
-  tile: tuple[int, int]  # height and width
-  title_lines: int
-
-
-def parts_layout(count: int, grid: tuple[int, int], energies: bool = False) -> PartsLayout:
-  """Tiles for `count` parts on a page of about 4:3, whole pixels to a position so that all look alike."""
-  aspect = min(max(grid[1] / grid[0], 1 / LONGEST), LONGEST)
-  side = min(max(math.sqrt(PAGE[0] * PAGE[1] / count), TILE[0]), TILE[1])
-  wanted = side / math.sqrt(aspect), side * math.sqrt(aspect)
-  pooled = tuple(max(1, round(n / pixels)) for n, pixels in zip(grid, wanted, strict=True))
-  cells = tuple(math.ceil(n / block) for n, block in zip(grid, pooled, strict=True))
-  cell = tuple(max(1, round(pixels / n)) for n, pixels in zip(cells, wanted, strict=True))
-  if 1 / LONGEST < grid[1] / grid[0] < LONGEST and pooled == (1, 1):
-    cell = (min(cell),) * 2
-  tile = cells[0] * cell[0], cells[1] * cell[1]
-
-  letter, line = 0.64 * TITLE * DPI / 72, round(1.35 * TITLE * DPI / 72)
-  name, share = len(f'part {count - 1}'), len('99.9 %') if energies else 0
-  title_lines = 2 if energies and (name + 3 + share) * letter > tile[1] else 1
-  words = max(name, share) if title_lines == 2 or not energies else name + 3 + share
-  pitch = max(tile[1], math.ceil(words * letter)) + GAP, tile[0] + title_lines * line + GAP
-
-  def ugliness(columns):
-    rows = math.ceil(count / columns)
-    shape = abs(math.log(columns * pitch[0] / (rows * pitch[1]) * 3 / 4))
-    return shape + 0.5 * (rows * columns - count) / count
-
-  columns = min(range(1, count + 1), key=ugliness)
-  rows = math.ceil(count / columns)
-  width = max(columns * pitch[0] - GAP + 2 * MARGIN, SHORTEST_PAGE)
-  height = rows * pitch[1] + 2 * MARGIN + round(0.55 * DPI)  # the last term is the colour bar's
-  left = (width - columns * pitch[0] + GAP) // 2 + (pitch[0] - GAP - tile[1]) // 2
-  top = MARGIN + title_lines * line
-  corners = [(left + k % columns * pitch[0], top + k // columns * pitch[1]) for k in range(count)]
-  return PartsLayout(width, height, columns, corners, cell, pooled, tile, title_lines)
-
-
-def _percent(share: float) -> str:
-  return f'{100 * share:.1f} %' if share >= 0.0005 or share == 0 else '<0.1 %'
-
-
-def _tile(part: np.ndarray, layout: PartsLayout) -> np.ndarray:
-  """(height, width) pixels of one part (H, W): a rectangle a position; where several share one, the largest."""
-  short = [-n % block for n, block in zip(part.shape, layout.pooled, strict=True)]
-  part = np.pad(part, [(0, n) for n in short])
-  rows, columns = layout.pooled
-  part = part.reshape(part.shape[0] // rows, rows, part.shape[1] // columns, columns).max(axis=(1, 3))
-  return np.kron(part, np.ones(layout.cell))
-
-
-def draw_parts(
-  path: str | os.PathLike, parts: np.ndarray, grid: tuple[int, int], energies: Sequence[float] | None = None
-) -> None:
-  """Writes `parts_figure` to a PNG."""
-  save_figure(path, parts_figure(parts, grid, energies))
-
-
-def parts_figure(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[float] | None = None) -> 'Figure':
-  """Draws every part as a tile, in order, each divided by its maximum.
-
-  Positions are drawn unsmoothed. Grids longer than 8:1 are stretched across, so that each position can be seen.
-
-  Args:
-    parts: (S, R_S), non-negative; a part without positive entries is drawn empty and called dead.
-    grid: (H, W) with H * W = S.
-    energies: (R_S,) share of the energy that each part explains, shown as a percentage.
-  """
-  from matplotlib import colormaps
-  from matplotlib.cm import ScalarMappable
-  from matplotlib.colors import Normalize
-
-  parts = np.asarray(parts, np.float64)
-  height, width = grid
-  if parts.ndim != 2 or not parts.shape[1] or parts.shape[0] != height * width:
-    shape = 'x'.join(map(str, parts.shape))
-    raise InputError('parts', f'shape {shape}', f'does not fit a grid of {height}x{width}', 'give (H*W, R_S)')
-  count = parts.shape[1]
-  layout = parts_layout(count, (height, width), energies is not None)
-  palette = colormaps[colours.PARTS]
-  page = np.full((layout.height, layout.width, 3), 255, np.uint8)
-  names, dead = [], []
-  for k, (left, top) in enumerate(layout.corners):
-    peak = parts[:, k].max()
-    y, x = slice(top, top + layout.tile[0]), slice(left, left + layout.tile[1])
-    page[top - 1 : y.stop + 1, left - 1 : x.stop + 1] = 150  # a frame of one pixel
-    page[y, x] = 255
-    if peak > 0:
-      tile = _tile(parts[:, k].reshape(height, width) / peak, layout)
-      page[y, x] = np.where(tile[..., None] > 0, palette(tile, bytes=True)[..., :3], 255)
-    else:
-      dead.append(k)
-    share = '' if energies is None else _percent(float(energies[k]))
-    names.append(f'part {k}' + (('\n' if layout.title_lines == 2 else ' · ') + share if share else ''))
-
-  figure = new_figure(layout.width / DPI, layout.height / DPI)
-  axes = figure.add_axes((0, 0, 1, 1))
-  axes.set_axis_off()
-  axes.imshow(page, interpolation='none', extent=(0, layout.width, layout.height, 0), aspect='auto')
-  for (left, top), name in zip(layout.corners, names, strict=True):
-    middle = left + layout.tile[1] / 2
-    axes.text(middle, top - 6, name, ha='center', va='bottom', fontsize=TITLE, color=colours.INK, linespacing=1.1)
-  for k in dead:
-    left, top = layout.corners[k]
-    where = left + layout.tile[1] / 2, top + layout.tile[0] / 2
-    upright = 90 if layout.tile[1] < 60 else 0
-    axes.text(*where, 'dead', ha='center', va='center', fontsize=TITLE, color=colours.FAINT, rotation=upright)
-
-  long, thick = min(layout.width - 2 * MARGIN, 480), 16
-  box = (layout.width - long) / 2, MARGIN + 0.36 * DPI, long, thick
-  scale = (layout.width, layout.height) * 2
-  bar = figure.add_axes([length / whole for length, whole in zip(box, scale, strict=True)])
-  figure.colorbar(ScalarMappable(Normalize(0, 1), palette), cax=bar, orientation='horizontal', ticks=[0, 0.5, 1])
-  bar.tick_params(labelsize=8, colors=colours.INK, length=2, pad=2)
-  bar.set_xlabel(
-    'entry, as a fraction of the largest in its part (white: zero)', fontsize=8, color=colours.INK, labelpad=2
-  )
-  bar.set_xticklabels(['0', '0.5', '1'])
-  return figure
 
 
 def _plain(axes, title: str | None = None) -> None:

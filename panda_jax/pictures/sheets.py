@@ -128,6 +128,10 @@ class Page:
 
     self._picture.paste(Image.fromarray(np.ascontiguousarray(tile)), (int(left), int(top)))
 
+  def frame(self, left: int, top: int, height: int, width: int) -> None:
+    """A line of one pixel around a tile."""
+    self._pen.rectangle((left - 1, top - 1, left + width, top + height), outline=colours.FAINT)
+
   def text(self, place: tuple[float, float], words: str, anchor: str = 'la', colour: str = colours.INK) -> None:
     self._pen.text(place, words, fill=colour, font=font(self.size), anchor=anchor)
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.editing import saliency
-from panda_jax.pictures import figures, maps, overlays
+from panda_jax.pictures import figures, maps, overlays, parts
 from panda_jax.solver.fit import FitResult
 
 
 def draw_fit(workdir: Path, result: FitResult) -> None:
   """parts.png, convergence.png and spectrum.png."""
-  figures.draw_parts(workdir / 'parts.png', result.factors.parts, result.factors.grid, result.part_energy)
+  parts.draw_parts(workdir / 'parts.png', result.factors.parts, result.factors.grid, result.part_energy)
   figures.draw_convergence(workdir / 'convergence.png', result.history)
   figures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
 

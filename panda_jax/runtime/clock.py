@@ -48,7 +48,9 @@ class Clock:
       self._charge()
       self._stack.pop()
 
-  def call(self, program: jax.stages.Wrapped, /, *args, compiler_options: dict[str, str] | None = None, **static):
+  def call(
+    self, program: jax.stages.Wrapped, /, *args, compiler_options: dict[str, str | bool] | None = None, **static
+  ):
     """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
     key = (
       program,

@@ -4,12 +4,10 @@ With the oldest versions that pyproject.toml allows the marked tests of .ci/run 
 """
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
-
-# Compiler options for programs whose kernels XLA should make in the simpler way, which all were made in before.
-WITHOUT_FUSION_EMITTERS = {'xla_cpu_use_fusion_emitters': 'False'} if jax.__version_info__ >= (0, 8) else {}
 
 if hasattr(jax, 'enable_x64'):
   enable_x64 = jax.enable_x64
@@ -25,6 +23,20 @@ else:  # before jax 0.6
     from jax.experimental.shard_map import shard_map as experimental
 
     return experimental(f, mesh, in_specs, out_specs, check_rep=False)
+
+
+@functools.cache
+def simple_kernels() -> dict[str, str | bool]:
+  """Compiler options by which XLA makes kernels on CPUs as it did before its fusion emitters; none if it has no such.
+
+  Found out by compiling next to nothing: an option that is unknown is an error.
+  """
+  options = {'xla_cpu_use_fusion_emitters': False}
+  try:
+    jax.jit(lambda: 0).lower().compile(options)
+  except RuntimeError:
+    return {}
+  return options
 
 
 def varying(x: jax.Array, axis: str) -> jax.Array:

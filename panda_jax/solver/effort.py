@@ -7,7 +7,7 @@ import dataclasses
 
 import jax
 
-from panda_jax.runtime.compatibility import WITHOUT_FUSION_EMITTERS
+from panda_jax.runtime.compatibility import simple_kernels
 
 # Problems up to these sizes run for less time, without any optimisation, than optimising them takes: some 2000 steps on
 # so many entries of the parts, and some 50 on so many of the parts' products with the data.
@@ -19,12 +19,12 @@ class Effort:
   """Compiler options, by what a program works on.
 
   Attributes:
-    matrices: small matrices alone. What XLA's fusion emitters gain on them is less than they take.
+    matrices: small matrices alone. What XLA's newer kernels gain on them is less than the time to make them.
     samples: the data.
   """
 
-  matrices: dict[str, str]
-  samples: dict[str, str]
+  matrices: dict[str, str | bool]
+  samples: dict[str, str | bool]
 
 
 def effort_for(samples: int, positions: int, channels: int, parts: int) -> Effort:
@@ -32,6 +32,6 @@ def effort_for(samples: int, positions: int, channels: int, parts: int) -> Effor
   if jax.default_backend() != 'cpu':
     return Effort({}, {})
   if positions * parts <= SMALL_PARTS and samples * channels * parts <= SMALL_PRODUCTS:
-    least = WITHOUT_FUSION_EMITTERS | {'xla_backend_optimization_level': '0'}
+    least = simple_kernels() | {'xla_backend_optimization_level': '0'}
     return Effort(least, least)
-  return Effort(WITHOUT_FUSION_EMITTERS, {})
+  return Effort(simple_kernels(), {})

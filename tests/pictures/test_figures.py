@@ -14,6 +14,7 @@ from PIL import Image
 import panda_jax.pictures
 from panda_jax.errors import InputError
 from panda_jax.pictures import figures, maps, overlays, strips
+from panda_jax.pictures import parts as tiles
 
 
 def opened(path) -> np.ndarray:
@@ -38,7 +39,7 @@ def random_parts(positions, count, seed=0):
 @pytest.mark.parametrize('grid', [(16, 16), (1, 64), (64, 1), (4, 64), (24, 40), (1, 1)])
 def test_layout_holds_every_part(count, grid):
   for energies in (False, True):
-    layout = figures.parts_layout(count, grid, energies)
+    layout = tiles.parts_layout(count, grid, energies)
     assert len(layout.corners) == count
     covered = np.zeros((layout.height, layout.width), int)
     for left, top in layout.corners:
@@ -50,15 +51,15 @@ def test_layout_holds_every_part(count, grid):
 
 @pytest.mark.parametrize(('count', 'grid'), [(12, (16, 16)), (40, (16, 16)), (100, (8, 8)), (12, (4, 64))])
 def test_page_is_roughly_four_by_three(count, grid):
-  layout = figures.parts_layout(count, grid)
+  layout = tiles.parts_layout(count, grid)
   assert 0.9 < layout.width / layout.height < 2.0
 
 
 def test_cells_are_square_unless_the_grid_is_very_long():
   for grid in [(16, 16), (24, 40), (8, 32), (33, 17)]:
-    layout = figures.parts_layout(9, grid)
+    layout = tiles.parts_layout(9, grid)
     assert layout.cell[0] == layout.cell[1]
-  assert figures.parts_layout(9, (1, 64)).tile[0] > 20
+  assert tiles.parts_layout(9, (1, 64)).tile[0] > 20
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_cells_are_square_unless_the_grid_is_very_long():
 def test_parts_of_any_shape(tmp_path, count, grid):
   parts = random_parts(grid[0] * grid[1], count)
   parts[0] = 1  # all live
-  figures.draw_parts(tmp_path / 'a.png', parts, grid)
-  figures.draw_parts(tmp_path / 'b.png', parts, grid, np.full(count, 1 / count))
+  tiles.draw_parts(tmp_path / 'a.png', parts, grid)
+  tiles.draw_parts(tmp_path / 'b.png', parts, grid, np.full(count, 1 / count))
   opened(tmp_path / 'a.png')
   opened(tmp_path / 'b.png')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'b.png']
@@ -80,9 +81,9 @@ def test_one_bright_position_is_the_dark_spot_of_its_tile(tmp_path, grid):
   places = np.random.default_rng(1).integers(0, grid[0] * grid[1], count)
   parts = np.zeros((grid[0] * grid[1], count))
   parts[places, np.arange(count)] = np.geomspace(1e-6, 1e6, count)  # whatever a part's scale
-  figures.draw_parts(tmp_path / 'parts.png', parts, grid)
+  tiles.draw_parts(tmp_path / 'parts.png', parts, grid)
   pixels = opened(tmp_path / 'parts.png')
-  layout = figures.parts_layout(count, grid)
+  layout = tiles.parts_layout(count, grid)
   assert pixels.shape[:2] == (layout.height, layout.width)
   for place, (left, top) in zip(places, layout.corners, strict=True):
     tile = pixels[top : top + layout.tile[0], left : left + layout.tile[1]].sum(axis=2)
@@ -95,8 +96,8 @@ def test_one_bright_position_is_the_dark_spot_of_its_tile(tmp_path, grid):
 
 
 def test_darkness_grows_with_the_entry(tmp_path):
-  figures.draw_parts(tmp_path / 'parts.png', np.arange(64.0)[:, None], (8, 8))
-  layout = figures.parts_layout(1, (8, 8))
+  tiles.draw_parts(tmp_path / 'parts.png', np.arange(64.0)[:, None], (8, 8))
+  layout = tiles.parts_layout(1, (8, 8))
   (left, top), (high, wide) = layout.corners[0], layout.cell
   middles = opened(tmp_path / 'parts.png')[top + high // 2 :: high, left + wide // 2 :: wide][:8, :8]
   lightness = (middles @ [0.2126, 0.7152, 0.0722]).ravel()
@@ -108,8 +109,8 @@ def test_darkness_grows_with_the_entry(tmp_path):
 def test_grids_finer_than_pixels_keep_their_peaks(tmp_path):
   parts = np.zeros((700 * 700, 2))
   parts[[123 * 700 + 456, 0], [0, 1]] = 1
-  figures.draw_parts(tmp_path / 'parts.png', parts, (700, 700))
-  pixels, layout = opened(tmp_path / 'parts.png'), figures.parts_layout(2, (700, 700))
+  tiles.draw_parts(tmp_path / 'parts.png', parts, (700, 700))
+  pixels, layout = opened(tmp_path / 'parts.png'), tiles.parts_layout(2, (700, 700))
   assert layout.pooled > (1, 1)
   for (left, top), (row, column) in zip(layout.corners, [(123, 456), (0, 0)], strict=True):
     tile = pixels[top : top + layout.tile[0], left : left + layout.tile[1]].sum(axis=2)
@@ -119,19 +120,19 @@ def test_grids_finer_than_pixels_keep_their_peaks(tmp_path):
 def test_dead_parts_are_empty_but_for_a_word(tmp_path):
   parts = random_parts(25, 3)
   parts[:, 1] = 0
-  figures.draw_parts(tmp_path / 'parts.png', parts, (5, 5), [0.7, 0.0, 0.3])
-  layout = figures.parts_layout(3, (5, 5), True)
+  tiles.draw_parts(tmp_path / 'parts.png', parts, (5, 5), [0.7, 0.0, 0.3])
+  layout = tiles.parts_layout(3, (5, 5), True)
   left, top = layout.corners[1]
   tile = opened(tmp_path / 'parts.png')[top : top + layout.tile[0], left : left + layout.tile[1]]
   written = (tile.min(axis=2) < 250).mean()
   assert 0 < written < 0.02
-  figures.draw_parts(tmp_path / 'dead.png', np.zeros((64, 2)), (64, 1))
+  tiles.draw_parts(tmp_path / 'dead.png', np.zeros((64, 2)), (64, 1))
   opened(tmp_path / 'dead.png')
 
 
 def test_parts_that_do_not_fit_the_grid_are_refused(tmp_path):
   with pytest.raises(InputError, match='parts=shape 12x2'):
-    figures.draw_parts(tmp_path / 'parts.png', np.ones((12, 2)), (5, 5))
+    tiles.draw_parts(tmp_path / 'parts.png', np.ones((12, 2)), (5, 5))
   assert not list(tmp_path.iterdir())
 
 
@@ -239,7 +240,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path, monkeypatch):
 
   monkeypatch.setattr(os, 'replace', full)
   with pytest.raises(InputError, match='No space'):
-    figures.draw_parts(path, np.ones((4, 1)), (2, 2))
+    tiles.draw_parts(path, np.ones((4, 1)), (2, 2))
   assert path.read_bytes() == b'old'
   assert list(tmp_path.iterdir()) == [path]
 
@@ -248,6 +249,7 @@ def test_matplotlib_comes_late_and_pyplot_not_at_all(tmp_path):
   program = """
 import sys
 from panda_jax.pictures import figures, maps, overlays, strips
+from panda_jax.pictures import parts as tiles
 assert 'matplotlib' not in sys.modules
 figures.draw_spectrum(sys.argv[1], [1.0], [1.0])
 assert 'matplotlib.pyplot' not in sys.modules
@@ -257,7 +259,6 @@ assert 'matplotlib.pyplot' not in sys.modules
 
 
 FITTED = {
-  'parts': (np.eye(12, 3), (3, 4)),
   'convergence': (HISTORIES['phases'],),
   'spectrum': ([3.0, 2.0, 1.0], [1.0, 0.5, 0.25]),
 }
@@ -274,6 +275,7 @@ def test_figures_are_what_is_written(name, tmp_path):
 RNG = np.random.default_rng(0)
 IMAGES = np.tanh(RNG.standard_normal((3, 16, 16, 3))).astype(np.float32)
 PAGES = {
+  'parts': (np.eye(12, 3), (3, 4)),
   'overlay': (IMAGES, np.eye(12, 3), (3, 4)),
   'saliency': (IMAGES, RNG.standard_normal((3, 4, 4, 2))),
   'strip': (IMAGES, IMAGES[:, None] / 2, [1.0]),
@@ -284,7 +286,7 @@ PAGES = {
 @pytest.mark.parametrize('name', PAGES)
 def test_figures_of_pages_have_the_pixels_that_are_written(name, tmp_path):
   figure = getattr(panda_jax.pictures, f'{name}_figure')(*PAGES[name])
-  module = {'overlay': overlays, 'saliency': maps}.get(name, strips)
+  module = {'parts': tiles, 'overlay': overlays, 'saliency': maps}.get(name, strips)
   getattr(module, f'draw_{name}')(tmp_path / 'p.png', *PAGES[name])
   with Image.open(tmp_path / 'p.png') as written, Image.open(io.BytesIO(figure._repr_png_())) as shown:
     np.testing.assert_array_equal(np.asarray(shown.convert('RGB')), np.asarray(written.convert('RGB')))
