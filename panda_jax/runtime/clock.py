@@ -1,6 +1,7 @@
 """Where the seconds went: wall time by phase, with compilation apart."""
 
 import contextlib
+import gc
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,6 +15,18 @@ _programs: dict = {}
 
 def _type(x) -> tuple:
   return jax.numpy.shape(x), str(jax.numpy.result_type(x)), str(getattr(x, 'sharding', None))
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+  """Garbage is not looked for: tracing makes many objects, nearly all of which live until its end."""
+  enabled = gc.isenabled()
+  gc.disable()
+  try:
+    yield
+  finally:
+    if enabled:
+      gc.enable()
 
 
 class Clock:
@@ -62,7 +75,7 @@ class Clock:
     )
     if key not in _programs:
       self.on_compile(_name(program, static))
-      with self.phase('compile'):
+      with self.phase('compile'), _without_collection():
         _programs[key] = program.lower(*args, **static).compile(compiler_options)
     return _programs[key](*args)
 

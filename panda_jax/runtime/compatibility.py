@@ -31,7 +31,7 @@ def simple_kernels() -> dict[str, str | bool]:
 
   Found out by compiling next to nothing: an option that is unknown is an error.
   """
-  options = {'xla_cpu_use_fusion_emitters': False}
+  options: dict[str, str | bool] = {'xla_cpu_use_fusion_emitters': False}
   try:
     jax.jit(lambda: 0).lower().compile(options)
   except RuntimeError:

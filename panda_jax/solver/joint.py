@@ -49,7 +49,7 @@ def begin(P: jax.Array, X: jax.Array) -> JointState:
     P=P,
     X=X,
     P_previous=P,
-    gradient_previous=0 * P,
+    gradient_previous=np.zeros(P.shape, P.dtype),
     memory=jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(lambda: secant.empty(P.shape))),
     length=number(1),
     error=number(np.inf),

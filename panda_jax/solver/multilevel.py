@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
@@ -19,7 +18,7 @@ from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.features.store import IN_FLIGHT, Store
 from panda_jax.runtime.clock import Clock
 from panda_jax.solver import appearances, block, joint, moments, valley
-from panda_jax.solver.effort import effort_for
+from panda_jax.solver.effort import compiler_options
 from panda_jax.solver.passes import add_on_shards, energy, nothing_yet, over_mesh, reduce_over_mesh
 from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
@@ -52,7 +51,8 @@ def _parts_block(B, D, P, tolerance, *, steps):
 
 
 @partial(jax.jit, static_argnames=('mode',))
-def _appearances_block(M, N, X, *, mode):
+def _appearances_block(M, N, total, X, *, mode):
+  M, N = M / total, N / total
   X = appearances.update(M, N, X, mode)
   return X, appearances.objective(M, N, appearances.outer(X, mode))
 
@@ -121,31 +121,30 @@ class Solver:
     if store.streamed:
       most = max(1, min(store.plan.budget, SUBSET_BYTES) // (4 * self.S * self.C))
     self.sizes = level_sizes(self.N, self.S, self.C, settings, most)
-    self.effort = effort_for(self.N, self.S, self.C, settings.parts)
+    self._compiler_options = compiler_options(self.N, self.S, self.C, settings.parts)
     self._replicated = NamedSharding(store.mesh, Spec())
+
+  def run(self, program: jax.stages.Wrapped, *args, **static):
+    """program(*args, **static), compiled for a fit of this size."""
+    return self.clock.call(program, *args, compiler_options=self._compiler_options, **static)
 
   def sums(self, function: Callable, Z: jax.Array, *small):
     static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
-    return self.clock.call(over_mesh, Z, *small, compiler_options=self.effort.samples, **static)
+    return self.run(over_mesh, Z, *small, **static)
 
   def total(self, function: Callable, pieces: Samples, *small):
     """Sum over all samples: of one array, or of pieces, which each device adds up for itself first."""
     if isinstance(pieces, jax.Array):
       return self.sums(function, pieces, *small)
-    static = {
-      'function': function,
-      'mesh': self.store.mesh,
-      'precision': self.settings.precision,
-      'compiler_options': self.effort.samples,
-    }
+    static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
     sums = None
     for k, Z in enumerate(pieces):
       if sums is None:
-        sums = self.clock.call(nothing_yet, Z, *small, **static)
-      sums = self.clock.call(add_on_shards, sums, Z, *small, **static)
+        sums = self.run(nothing_yet, Z, *small, **static)
+      sums = self.run(add_on_shards, sums, Z, *small, **static)
       if k % IN_FLIGHT == IN_FLIGHT - 1:  # or a fast source would fill the devices ahead of the sums
         jax.block_until_ready(sums)
-    return self.clock.call(reduce_over_mesh, sums, mesh=self.store.mesh, compiler_options=self.effort.samples)
+    return self.run(reduce_over_mesh, sums, mesh=self.store.mesh)
 
   def passes(self, name: str, Z: jax.Array | None) -> Samples:
     """One pass over all samples: what the devices hold, or a stream."""
@@ -164,9 +163,9 @@ class Solver:
       self._on_state(state)
 
   def search(
-    self, pieces: Callable[[str], jax.Array | Iterable[jax.Array]], **options
+    self, pieces: Callable[[str], Samples], restarts: int, schedule: tuple[int, int] = SCHEDULE
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Candidates P (keep, S, R_S), the start of W or A, and K, on these pieces; options as of `search_parts`."""
+    """Candidates P (KEEP, S, R_S), the start of W or A, and K, on these pieces; arguments as of `search_parts`."""
     s = self.settings
     with self.clock.phase('moments'):
       if self.mode in ('full', 'identity'):
@@ -174,12 +173,13 @@ class Solver:
         K = self.total(moments.position_moments, pieces('K'))[0]
       else:
         T = self.total(moments.channel_scatter, pieces('scatter'))
-        X = self.clock.call(_leading, T, rank=s.appearances, compiler_options=self.effort.matrices)
+        X = self.run(_leading, T, rank=s.appearances)
         K = self.total(moments.position_moments, pieces('K'), np.asarray(X) @ np.asarray(X).T)[0]
       jax.block_until_ready(K)
     with self.clock.phase('solve'):
-      options |= {'parts': s.parts, 'compiler_options': self.effort.matrices}
-      P, _ = jax.block_until_ready(self.clock.call(search_parts, jax.random.key(s.seed), K, **options))
+      numbers = np.int64(s.seed), np.int32(restarts), np.asarray(schedule, np.int32)
+      sizes = {'parts': s.parts, 'keep': min(KEEP, s.restarts), 'room': s.restarts}
+      P, _ = jax.block_until_ready(self.run(search_parts, K, *numbers, **sizes))
     return P, X, K
 
   def early(self) -> joint.JointState:
@@ -187,7 +187,7 @@ class Solver:
     with self.clock.phase('features'):
       Z = self.store.subset(EARLY_SAMPLES)
     restarts = min(EARLY_RESTARTS, self.settings.restarts)
-    P, X, _ = self.search(lambda name: Z, restarts=restarts, keep=1, schedule=EARLY_SCHEDULE)
+    P, X, _ = self.search(lambda name: Z, restarts, EARLY_SCHEDULE)
     start = joint.begin(np.asarray(P[0]), np.asarray(X))
     return self.advance(Z, start, self.sums(energy, Z), EARLY_STEPS, 0.0)[0]
 
@@ -209,7 +209,7 @@ class Solver:
         error = float(state.inner.error)
         self.check([error], state, 0)
         self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
-    P, X, _ = self.search(lambda name: Z, restarts=s.restarts, keep=min(KEEP, s.restarts))
+    P, X, _ = self.search(lambda name: Z, s.restarts)
     # The early factors have had their steps on this level; the new ones meet them after as many.
     best, ladder = state.inner, (CONTEST_STEPS,) if state.inner is None else FIRST_STEPS
     for P_k in np.asarray(P):
@@ -238,7 +238,7 @@ class Solver:
     with self.clock.phase('solve'):
       inner = jax.tree.map(partial(processes.replicated, sharding=self._replicated), inner)
       done = int(inner.i)
-      inner, errors = self.clock.call(
+      inner, errors = self.run(
         joint.advance,
         Z,
         inner,
@@ -247,7 +247,6 @@ class Solver:
         np.asarray(tolerance, total.dtype),
         mode=self.mode,
         precision=self.settings.precision,
-        compiler_options=self.effort.samples,
       )
       return inner, np.asarray(errors)[: int(inner.i) - done]
 
@@ -303,10 +302,8 @@ class Solver:
         with self.clock.phase('moments'):
           M, N = self.total(moments.channel_moments, self.passes('channels', Z), P)
         with self.clock.phase('solve'):
-          moved_X, value = self.clock.call(
-            _appearances_block, M / total, N / total, X, mode=self.mode, compiler_options=self.effort.matrices
-          )
-          error = float(1 + value)
+          moved_X, value = self.run(_appearances_block, M, N, total, X, mode=self.mode)
+          error = 1 + float(value)
         self.check([error], state, i)
         if len(state.mapped) > 1 and error > state.errors()[-1] * (1 + 1e-7):
           P, state.tried, state.mapped = state.mapped[-1], state.tried[:0], state.mapped[:0]
@@ -323,8 +320,7 @@ class Solver:
         W = appearances.outer(X, self.mode)
         K1, K2 = self.total(moments.position_moments, self.passes('positions', Z), W)
       with self.clock.phase('solve'):
-        options = {'steps': GRAM_STEPS, 'compiler_options': self.effort.matrices}
-        best = self.clock.call(_parts_block, K1, K2, P, np.asarray(1e-8, P.dtype), **options)
+        best = self.run(_parts_block, K1, K2, P, np.asarray(1e-8, P.dtype), steps=GRAM_STEPS)
         best = np.asarray(best.X)
       moved = np.max(np.abs(best - P)) / np.max(best)
       if moved <= GRAM_TOLERANCE or stalled:
@@ -389,14 +385,13 @@ class Solver:
   def parts_only(self) -> tuple[SolverState, str, jax.Array | None]:
     """Without the joint phase: restarts and block steps on the K of all samples, A at its start."""
     Z = None if self.store.streamed else self.load(len(self.sizes) - 1)
-    P, X, K = self.search(lambda name: self.passes(name, Z), restarts=self.settings.restarts, keep=1)
+    P, X, K = self.search(lambda name: self.passes(name, Z), self.settings.restarts)
     with self.clock.phase('solve'):
       steps, tolerance = self.settings.max_iterations, TOLERANCE / 10
-      options = {'steps': steps, 'compiler_options': self.effort.matrices}
-      result = self.clock.call(_parts_block, K, None, P[0], jnp.asarray(tolerance, K.dtype), **options)
+      result = self.run(_parts_block, K, None, P[0], np.asarray(tolerance, K.dtype), steps=steps)
       total = float(self.total(energy, self.passes('energy', Z)))
-      error = 1 + float(result.value) * float(jnp.trace(K)) / total
-    inner = joint.begin(result.X, X).replace(i=result.i, error=jnp.asarray(error))
+      error = 1 + float(result.value) * float(np.trace(K)) / total
+    inner = joint.begin(result.X, X).replace(i=result.i, error=np.asarray(error, small_dtype()))
     state = SolverState(0, 'search', self.N, inner, self.mode, 0.0, [])
     self.check([error], state, 0)
     self.report(state, [self.entry(state, int(result.i), self.clock.elapsed, error)])

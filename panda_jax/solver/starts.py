@@ -76,25 +76,21 @@ def _distinct_best(value: jax.Array, keep: int) -> jax.Array:
   return order[jnp.argsort(repeat, stable=True)[:keep]]
 
 
-@partial(jax.jit, static_argnames=('parts', 'restarts', 'keep', 'schedule'))
+@partial(jax.jit, static_argnames=('parts', 'keep', 'room'))
 def search_parts(
-  key: jax.Array,
-  B: jax.Array,
-  *,
-  parts: int,
-  restarts: int,
-  keep: int,
-  schedule: tuple[int, int] = SCHEDULE,
+  B: jax.Array, seed: jax.Array, restarts: jax.Array, schedule: jax.Array, *, parts: int, keep: int, room: int
 ) -> tuple[jax.Array, jax.Array]:
   """The best of many starts of the P block.
 
-  All starts take a few steps, the better eighth goes on to convergence.
+  All starts take a few steps, the better eighth of `room` goes on to convergence.
 
   Args:
-    key: a PRNG key; the starts depend on it and on B only.
     B: (S, S), as for `minimise_block` with D = B: A A' is a projector before the joint phase.
-    parts, restarts, keep: R_S, how many starts, how many to return.
-    schedule: steps that all starts take, and at most that the better eighth takes.
+    seed: a whole number; the starts depend on it and on B only.
+    restarts: how many starts, at most `room`: one program for few and for many.
+    schedule: (2,), steps that all starts take, and at most that the better eighth takes.
+    parts, keep: R_S, how many starts to return.
+    room: for how many starts.
 
   Returns:
     P (keep, S, R_S), best first, and h(P) / tr(B) of each, (keep,).
@@ -106,18 +102,20 @@ def search_parts(
   B = (B / scale).astype(jnp.float32)
   # `width` starts a round, and a last round for the best of them: one loop, compiled once. Starts that only fill up a
   # round are never chosen.
-  width = max(keep, -(-restarts // ROUNDS))
-  rounds = -(-restarts // width)
-  P = jax.vmap(lambda k: seed_parts(k, B, parts))(jax.random.split(key, rounds * width))
+  width = max(keep, -(-room // ROUNDS))
+  rounds = (restarts + width - 1) // width
+  keys = jax.random.split(jax.random.key(seed), -(-room // width) * width)
 
   def run(r, carry):
     P, value = carry
     chosen = jnp.where(r < rounds, r * width + jnp.arange(width), _distinct_best(value, width))
-    steps = jnp.where(r < rounds, schedule[0], schedule[1])
-    state = minimise_block(B, None, P[chosen], steps=steps, tolerance=TOLERANCE, nonnegative=True)
+    seeds = jax.vmap(lambda k: seed_parts(k, B, parts))(keys[chosen])
+    begin, steps = jnp.where(r < rounds, seeds, P[chosen]), jnp.where(r < rounds, schedule[0], schedule[1])
+    state = minimise_block(B, None, begin, steps=steps, tolerance=TOLERANCE, nonnegative=True)
     real = chosen < restarts
     return P.at[chosen].set(state.X), value.at[chosen].set(jnp.where(real, state.value, jnp.inf))
 
-  P, value = jax.lax.fori_loop(0, rounds + 1, run, (P, jnp.full(len(P), jnp.inf, jnp.float32)))
+  P, value = jnp.zeros((len(keys), len(B), parts), jnp.float32), jnp.full(len(keys), jnp.inf, jnp.float32)
+  P, value = jax.lax.fori_loop(0, rounds + 1, run, (P, value))
   order = _distinct_best(value, keep)
   return P[order].astype(result_dtype), value[order].astype(result_dtype)
