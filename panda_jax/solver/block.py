@@ -16,15 +16,9 @@ import jax.numpy as jnp
 
 from panda_jax.solver import secant
 from panda_jax.solver.line_search import Forms, best_step, quartic_of
-from panda_jax.solver.precision import HIGHEST, dot
+from panda_jax.solver.precision import dot, vdot
 
 STEEPEST_ANGLE = 1e-5  # least cosine between a direction and the negative gradient
-
-
-def inner_products(*xs: jax.Array) -> jax.Array:
-  """Those of arrays of one shape with each other, as one matrix product: one kernel for the compiler, not one each."""
-  rows = jnp.stack([x.ravel() for x in xs])
-  return dot(rows, rows.T)
 
 
 def spectral_step(dX: jax.Array, dg: jax.Array, previous: jax.Array, i: jax.Array) -> jax.Array:
@@ -33,7 +27,7 @@ def spectral_step(dX: jax.Array, dg: jax.Array, previous: jax.Array, i: jax.Arra
   Where the last step saw no positive curvature, or did not move, the previous length is kept or cut to a quarter.
   """
   tiny = jnp.finfo(dX.dtype).tiny
-  (xx, xg), (_, gg) = inner_products(dX, dg)
+  xx, xg, gg = vdot(dX, dX), vdot(dX, dg), vdot(dg, dg)
   long, short = xx / jnp.maximum(xg, tiny), xg / jnp.maximum(gg, tiny)
   length = jnp.where(i % 2 == 0, long, short)
   usable = (xg > 0) & (gg > 0) & jnp.isfinite(length) & (length > 0)
@@ -50,8 +44,8 @@ def descent(X: jax.Array, gradient: jax.Array, length: jax.Array, nonnegative: b
 def stationarity(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Array:
   """Relative size of the projected gradient, ||max(X - g, 0) - X|| / ||X||, for an objective scaled to order one."""
   tiny = jnp.finfo(X.dtype).tiny
-  (moved, _), (_, whole) = jnp.sqrt(inner_products(descent(X, gradient, jnp.ones((), X.dtype), nonnegative), X))
-  return moved / jnp.maximum(whole, tiny)
+  moved = descent(X, gradient, jnp.ones((), X.dtype), nonnegative)
+  return jnp.sqrt(vdot(moved, moved)) / jnp.maximum(jnp.sqrt(vdot(X, X)), tiny)
 
 
 class BlockState(NamedTuple):
@@ -90,8 +84,8 @@ def feasible_direction(
   newton, known = secant.direction(memory, k, free)
   newton = jnp.where(held(X, gradient, nonnegative), 0, newton)
   V = descent(X, newton, jnp.ones((), X.dtype), nonnegative)
-  (VV, slope), (_, gg) = inner_products(V, free)
-  good = known & (slope < -STEEPEST_ANGLE * jnp.sqrt(VV * gg))
+  slope = vdot(V, free)
+  good = known & (slope < -STEEPEST_ANGLE * jnp.sqrt(vdot(V, V) * vdot(free, free)))
   return jnp.where(good, V, descent(X, gradient, length, nonnegative)), good
 
 
@@ -152,7 +146,7 @@ def minimise_block(
       gradient=gradient,
       memory=secant.empty(X.shape),
       length=first_length(X, gradient),
-      value=-2 * jnp.vdot(X, BX, precision=HIGHEST) + jnp.sum(gram * inner),
+      value=-2 * vdot(X, BX) + jnp.sum(gram * inner),
       stationarity=jnp.full((), jnp.inf, X.dtype),
       stuck=jnp.zeros((), jnp.int32),
       i=jnp.zeros((), jnp.int32),
