@@ -312,6 +312,7 @@ TEXTS = {
   'own_points': ('invert', (*INVERT, '--points=1,1,9,9'), [*NUMBERS, '1,2,3']),
   'box': ('invert', INVERT, [*NUMBERS, '1,2,3', '0,0,-1,1', '0,0,8,9', '900,0,8,8']),
   'encoder': ('invert', INVERT, FILES[1:]),
+  'recognition': ('invert', INVERT, FILES[1:]),
   'directions': ('edit', (*EDIT, '--part=1'), FILES),
   'zoo': ('edit', (EDIT[0], '--name=x'), FILES[1:]),
   'threshold': ('edit', (*EDIT, '--part=1'), ['', 'x', '2', '-1', 'nan', '\ud800']),
