@@ -117,24 +117,20 @@ def _table(path: str) -> dict[str, list[float]]:
   return read_json(path, 'points', {str: [float]}, 'give {"NAME.jpg": [x, y, x, y]}')
 
 
-def given_encoder(options: flags.FlagValues, folder, weights: str):
-  """The encoder of --encoder, or the one in the generator's folder; None where there is none, or for off."""
-  from panda_jax.inversion.encoder import encoder_of, load_encoder
+def given_or_own(given: str | None, folder, file_of, load, weights: str):
+  """What a flag names by a file, or else what is in the generator's folder; None where there is none, or for off.
 
-  if options.encoder == 'off':
+  Args:
+    given: value of the flag.
+    folder: of the generator, or None.
+    file_of: from that folder to the file in it, or None.
+    load: reads a file; refuses that of a generator with other weights.
+    weights: the generator's hash.
+  """
+  if given == 'off':
     return None
-  path = options.encoder or (None if folder is None else encoder_of(folder))
-  return None if path is None else load_encoder(path, weights)
-
-
-def given_recognition(options: flags.FlagValues, folder, weights: str):
-  """The recognition of --recognition, or the one in the generator's folder; None where there is none, or for off."""
-  from panda_jax.inversion.recognition import load_recognition, recognition_of
-
-  if options.recognition == 'off':
-    return None
-  path = options.recognition or (None if folder is None else recognition_of(folder))
-  return None if path is None else load_recognition(path, weights)
+  path = given or (None if folder is None else file_of(folder))
+  return None if path is None else load(path, weights)
 
 
 def run(options: flags.FlagValues, call) -> None:
@@ -148,8 +144,10 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.generators.labels import parsed_labels
   from panda_jax.generators.source import weights_digest
   from panda_jax.generators.structure import plain
+  from panda_jax.inversion.encoder import encoder_of, load_encoder
   from panda_jax.inversion.invert import Inverter
   from panda_jax.inversion.photographs import listed
+  from panda_jax.inversion.recognition import load_recognition, recognition_of
   from panda_jax.results.inversion import PICTURE, RECORD, invert_into, labels_of, read_photographs
   from panda_jax.results.records import Options
   from panda_jax.runtime.progress import Progress
@@ -167,7 +165,7 @@ def run(options: flags.FlagValues, call) -> None:
   place = placing(options, folder, tuple(module.image_size))
   paths, labels = listed(options.images), parsed_labels(options.labels)
   weights = weights_digest(module).hexdigest()
-  recognition = given_recognition(options, folder, weights)
+  recognition = given_or_own(options.recognition, folder, recognition_of, load_recognition, weights)
   photographs, failed = read_photographs(paths, place, module.image_channels, recognition)
   labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
@@ -177,7 +175,7 @@ def run(options: flags.FlagValues, call) -> None:
       module,
       options.space,
       layer=layer,
-      encoder=given_encoder(options, folder, weights),
+      encoder=given_or_own(options.encoder, folder, encoder_of, load_encoder, weights),
       noise=options.noise,
       **{name: value for name, value in chosen.items() if value is not None},
     )

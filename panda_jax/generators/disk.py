@@ -101,6 +101,12 @@ def embedded() -> dict[str, Path]:
   return {path.parent.name: path.parent for path in sorted(assets.glob(f'*/{DESCRIPTION}'))}
 
 
+def file_beside(generator: str | os.PathLike, name: str) -> Path | None:
+  """The file of that name in a generator's folder, or None where there is none."""
+  path = folder_of(generator) / name
+  return path if path.is_file() else None
+
+
 def folder_of(generator: str | os.PathLike) -> Path:
   """The folder that is meant by a path, or by the name of an embedded generator where there is no such path."""
   path = Path(generator)

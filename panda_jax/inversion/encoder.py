@@ -22,7 +22,7 @@ from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
 from panda_jax.files.records import parsed_json
 from panda_jax.generators.compatibility import List, value_of
-from panda_jax.generators.disk import folder_of
+from panda_jax.generators.disk import file_beside
 from panda_jax.generators.layers import Dense, conv, leaky, per_channel
 
 FILE = 'encoder.npz'
@@ -150,8 +150,7 @@ def _check(options: EncoderOptions, arrays: dict[str, np.ndarray]) -> None:
 
 def encoder_of(generator: str | os.PathLike) -> Path | None:
   """The file of the encoder in a generator's folder, or None."""
-  path = folder_of(generator) / FILE
-  return path if path.is_file() else None
+  return file_beside(generator, FILE)
 
 
 def sizes_for(generator: Any, output: tuple[int, ...]) -> EncoderOptions:

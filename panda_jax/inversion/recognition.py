@@ -19,7 +19,7 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
-from panda_jax.generators.disk import folder_of
+from panda_jax.generators.disk import file_beside
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
 from panda_jax.inversion.coordinates import is_mapped
@@ -199,5 +199,4 @@ def load_recognition(path: str | os.PathLike, sha256: str | None = None) -> Reco
 
 def recognition_of(generator: str | os.PathLike) -> Path | None:
   """The file of the recognition in a generator's folder, or None."""
-  path = folder_of(generator) / FILE
-  return path if path.is_file() else None
+  return file_beside(generator, FILE)

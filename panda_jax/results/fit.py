@@ -51,12 +51,8 @@ OUTPUTS = (
   'report.html',
 )
 FINISHED = 'the fit is finished'
-OF_ONE_PROCESS = (
-  'features',
-  'generator',
-  'held_out_features',
-  'checkpoint_seconds',
-)  # keys that may differ between processes
+# Keys that may differ between processes.
+OF_ONE_PROCESS = ('features', 'generator', 'held_out_features', 'checkpoint_seconds')
 ANEW = 'use --overwrite to start anew'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')

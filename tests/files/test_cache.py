@@ -12,6 +12,7 @@ import time
 import pytest
 
 from panda_jax.files.cache import OLDEST, SHARE, SUFFIX, UNFINISHED, Cache
+from tests import mutations
 from tests.simulated import ROOT
 
 VALUES = {f'program-{i}': random.Random(i).randbytes(200 + i) for i in range(10)}
@@ -47,12 +48,7 @@ def test_damage_is_found_and_mended(filled, tmp_path):
   for _ in range(100):
     name = draw.choice([*VALUES])
     path = tmp_path / (name + SUFFIX)
-    content = bytearray(path.read_bytes())
-    if draw.random() < 0.5:
-      content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-    else:
-      del content[draw.randrange(len(content)) :]
-    path.write_bytes(content)
+    path.write_bytes(draw.choice([mutations.flipped, mutations.cut])(path.read_bytes(), draw))
     assert filled.get(name) is None
     filled.put(name, VALUES[name])
     assert filled.get(name) == VALUES[name]
