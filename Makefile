@@ -1,5 +1,6 @@
 # make test    sets up .venv and runs every test
 # make demo    sets up .venv and shows the parts of the embedded generator of cats, where they are and what they do
+# make docs    builds the documentation into docs/_build/html
 # Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ EXTRAS ?= test
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test demo wheel lint format benchmark clean
+.PHONY: venv test demo docs wheel lint format benchmark clean
 
 venv: $(STAMP)
 
@@ -35,6 +36,15 @@ demo: venv
 	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes opened and closed with appearance 0; sweep.gif moves'
 	@echo '  $(DEMO)/report.html               all of it on one page, with the commands'
 
+$(VENV)/.installed-docs: $(STAMP)
+	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[docs]'
+	touch $@
+
+# Every warning is an error: a link that leads nowhere, a page that no other one names.
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build/html
+	@echo 'Open docs/_build/html/index.html'
+
 # The package as others install it, with the embedded generator inside.
 wheel: venv
 	$(VENV)/bin/python -m pip wheel --no-input --quiet --no-deps --wheel-dir dist .
@@ -43,6 +53,7 @@ lint: venv
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m codespell_lib
 
 format: venv
 	$(VENV)/bin/python -m ruff check --fix .
@@ -53,5 +64,5 @@ benchmark: venv
 
 # Back to a fresh clone, but for runs/.
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The cost model of docs/scaling.md: seconds of each pass from operations, bytes, and the constants of a machine."""
+"""The cost model of docs/explanation/cost.md: seconds of each pass from operations, bytes and what a machine does."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Pass:
 
 
 def passes(N: int, S: int, C: int, R_S: int, R_C: int) -> dict[str, Pass]:
-  """By name; the formulas of docs/scaling.md."""
+  """By name; the formulas of docs/explanation/cost.md."""
   read = 4 * N * S * C
   return {
     'K': Pass(2 * N * S * S * C, read, S * S),

@@ -1,4 +1,4 @@
-"""Time and memory of a fit against every size, on simulated devices and in processes; the model of docs/scaling.md.
+"""Time and memory of a fit against sizes, simulated devices and processes; the model of docs/explanation/cost.md.
 
 python -m benchmarks.scaling --out=scaling.json            an hour on two quiet cores; --cases=N,S picks some sweeps
 python -m benchmarks.scaling --model [--constants=scaling.json]
@@ -147,7 +147,7 @@ def best_rate(work: float, program, *args) -> float:
 
 
 def constants() -> dict:
-  """F, B and I of this machine, and L and l between its devices (see docs/scaling.md)."""
+  """F, B and I of this machine, and L and l between its devices (see docs/explanation/cost.md)."""
   key = jax.random.key(0)
   square, wide = jax.random.normal(key, (2048, 2048)), jax.random.normal(key, (64, 1 << 20))
   product = jax.jit(lambda x: jnp.matmul(x, x, precision='highest'))

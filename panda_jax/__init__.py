@@ -1,8 +1,8 @@
 """PandA in JAX: parts and appearances of what an image generator has learnt.
 
 Public is what this module, `panda_jax.pictures` and `panda_jax.catalog` list in `__all__`, with the attributes and
-methods that have no leading underscore, and what the README imports from another module. Everything else is private: it
-may change in any release. So `panda_jax.fit` is public, and the module `panda_jax.solver.fit` is not.
+methods that have no leading underscore, and what docs/reference/api shows of other modules. Everything else is private:
+it may change in any release. So `panda_jax.fit` is public, and the module `panda_jax.solver.fit` is not.
 """
 
 import importlib

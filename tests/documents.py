@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r'^```(\S*)[^\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r'`([^`]+)`')
+DOORS = (  # to the one program, by which name it is known below
+  (re.compile(r'(?:python )?run\.py (?=[\w-])|python -m panda_jax (?=[\w-])'), 'panda-jax '),
+  (re.compile(r'python -m converters (?=\S)'), 'panda-jax convert '),
+  (re.compile(r'python -m panda_jax\.app (?=\S)'), 'panda-jax app '),
+)
 TYPED = re.compile(r'(?:[A-Z_]+=\S+ )*(?:python|panda-jax|make|pip|bash|srun|pytest|run\.py) (?=\S)')
 
 
@@ -18,9 +23,15 @@ class Piece(NamedTuple):
   text: str
 
 
+def pages() -> list[Path]:
+  """The Markdown of the site."""
+  built = ROOT / 'docs' / '_build'
+  return sorted(path for path in (ROOT / 'docs').rglob('*.md') if built not in path.parents)
+
+
 def documents() -> list[Path]:
   """Markdown that a reader meets, and the configurations, whose headers say what to type."""
-  found = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *ROOT.glob('docs/**/*.md'), *ROOT.glob('examples/*/README.md')]
+  found = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *pages(), *ROOT.glob('examples/*/README.md')]
   found += [*ROOT.glob('panda_jax/assets/*.md'), *ROOT.glob('configs/*.py'), *ROOT.glob('examples/*/configs/*.py')]
   return sorted(found)
 
@@ -35,7 +46,7 @@ def pieces() -> Iterator[Piece]:
     for language, body in FENCE.findall(text):
       if language in ('', 'sh'):
         yield from (Piece(name, 'command', line) for line in commands(body))
-      else:
+      elif not language.startswith('{'):  # a directive of Sphinx
         yield Piece(name, language, body)
     for code in INLINE.findall(FENCE.sub('', text)):
       if TYPED.match(' '.join(code.split())):
@@ -52,4 +63,6 @@ def plain(line: str) -> str:
   """A command without comments, each space once; figures that follow two spaces or more are none of it either."""
   line = re.split(r'\s#|\s{3,}(?=[a-z0-9]+(?: [a-z]+| s\b))', line.strip())[0]
   line = ' '.join(line.split())
-  return f'python {line}' if line.startswith('run.py ') else line
+  for door, name in DOORS:
+    line = door.sub(name, line)
+  return line

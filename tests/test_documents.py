@@ -48,36 +48,41 @@ class Form(NamedTuple):
   more: tuple[str, ...] = ()
 
 
-FIT, COMPARE = 'python run.py fit', 'python run.py compare --config=configs/compare_cats64.py'
-CATS, DEMO = f'{FIT} --config=configs/cats64.py', f'{FIT} --config=configs/demo.py'
-DISCOVER, SWEEP, RUNS = 'python run.py discover', 'python run.py sweep', 'python run.py runs'
+FIT, COMPARE = 'panda-jax fit', 'panda-jax compare --config='
+CATS, DEMO = f'{FIT} --config=cats64', f'{FIT} --config=configs/demo.py'
+DISCOVER, SWEEP, RUNS = 'panda-jax discover', 'panda-jax sweep', 'panda-jax runs'
 TRAIN = 'python -m examples.train_generator'
 FORMS = {
-  f'{DEMO}:smoke': Form(READ),  # run below, with a workdir, as the next is
-  CATS: Form(READ),
-  'python run.py COMMAND --help': Form('', {'COMMAND': 'fit'}),
-  'python run.py saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
-  'python run.py remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
-  'python run.py invert --workdir=runs/cats64 --images=docs/photographs --out=runs/photographs': Form(
+  CATS: Form(READ),  # run below, with a workdir, as the next three are
+  f'{FIT} --config=configs/cats64.py --workdir=runs/cats64': Form(READ),
+  f'{DEMO}:smoke': Form(READ),
+  'panda-jax COMMAND --help': Form('', {'COMMAND': 'fit'}),
+  'panda-jax saliency --workdir=runs/cats64 --appearance=0,1,2 --seeds=0-5': Form('', {}, FEW[:1]),
+  'panda-jax saliency --workdir=DIR --appearance=0 --features=FILE.npy': Form(
+    '', {'DIR': 'runs/cats64', 'FILE.npy': 'cats.npy'}, FEW[:1]
+  ),
+  'panda-jax remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
+  'panda-jax invert --workdir=runs/cats64 --images=docs/photographs --out=runs/photographs': Form(
     '', {}, ('--evaluations=2',)
   ),
   # tests/commands/test_invert.py places photographs by points
-  'python run.py invert --workdir=runs/cats64 --images=cat.jpg --points=210,300,420,310 --out=DIR': Form(READ),
-  'python run.py info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
+  'panda-jax invert --workdir=runs/cats64 --images=cat.jpg --points=210,300,420,310 --out=DIR': Form(READ),
+  'panda-jax info --generator=DIR': Form('', {'DIR': 'generators/ffhq'}),
   'panda-jax export DIR FILE --format=rosinality': Form('', {'DIR': 'generators/ffhq', 'FILE': 'exported.pt'}),
-  'python -m converters network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
+  'panda-jax convert network.pkl generators/ffhq': Form('', {'generators/ffhq': 'generators/new'}),
   f'{FIT} --features=FILE.npy --grid=16,16 --parts=8 --workdir=DIR': Form('', {'FILE.npy': 'flat.npy'}, SHORT),
   f'{FIT} --features=FILE.npy --parts=8 --workdir=DIR': Form('', {}, SHORT),
   f'{FIT} --features=NCHW.npy --layout=NCHW --parts=8 --workdir=DIR': Form('', {}, SHORT),
-  f'{DEMO} --config.center=position --workdir=DIR': Form(LONG, {}, FEW),
+  f'{FIT} --config=demo --config.center=position --workdir=DIR': Form(LONG, {}, FEW),
   f'{DEMO} --workdir=runs/demo': Form(LONG, {}, FEW),
   f'{DEMO}:smoke --workdir=runs/smoke': Form(LONG, {'runs/smoke': 'runs/smoke_demo'}),
   f'{CATS} --workdir=runs/cats64': Form('', {}, FEW),
-  f'{CATS}:smoke --workdir=runs/smoke': Form(LONG),
+  f'{FIT} --config=configs/cats64.py:smoke --workdir=runs/smoke': Form(LONG),
   f'{CATS} --parts=16 --workdir=runs/cats16': Form(READ),
   f'{FIT} --generator=generators/ffhq --layer=5 --samples=1000 --parts=8 --workdir=runs/ffhq': Form(
     LONG, {'1000': '16', '--parts=8': '--parts=12'}, SHORT
   ),
+  'panda-jax edit --workdir=runs/ffhq --part=3 --appearance=0 --alpha=-3,0,3 --seeds=0-3': Form(LONG),
   f'{FIT} --generator=generators/biggan --layer=6 --samples=500 --labels=207,208 --parts=8 --workdir=runs/dogs': Form(
     LONG, {'500': '16', '207,208': '1,2', '--layer=6': '--layer=2'}, SHORT
   ),
@@ -91,28 +96,26 @@ FORMS = {
   f'{DISCOVER} --method=lowrankgan --generator=cats64 --region=20,32,10,55 --out=DIR': Form(
     LONG, {}, ('--references=1',)
   ),
-  f'{COMPARE}:smoke --workdir=runs/compare_smoke': Form(READ),  # tests/compare/test_command.py runs it
-  'python run.py catalog --workdir=runs/cats16': Form(
-    READ
-  ),  # tests/catalog/test_page.py runs it, and edits from its file
-  'python run.py edit --workdir=runs/cats16 --zoo=runs/cats16/catalog/catalog.json '
+  'panda-jax catalog --workdir=runs/cats16': Form(READ),  # tests/catalog/test_page.py runs it, and edits from its file
+  'panda-jax edit --workdir=runs/cats16 --zoo=runs/cats16/catalog/catalog.json '
   "--name='part 0 · appearance 16 · -'": Form(READ),
-  'python -m panda_jax.app --workdir runs/cats64 runs/cats16': Form(LONG),
+  'panda-jax app --workdir runs/cats64 runs/cats16': Form(LONG),
   # tests/examples/test_train_loop.py runs it
   f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(READ),
 }
 PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in tests of its own
   'XLA_FLAGS=--xla_force_host_platform_device_count=8 ',
-  COMPARE,
-  'python run.py fit --distributed ',
+  COMPARE,  # tests/compare/test_command.py runs it
+  'panda-jax fit --distributed ',
   'srun ',
-  f'{SWEEP} --config=configs/cats64.py ',  # tests/experiments/test_sweep.py runs sweeps
+  f'{SWEEP} --config=cats64 ',  # tests/experiments/test_sweep.py runs sweeps
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
   'python -m examples.train_encoder ',  # tests/examples/test_train_encoder.py runs it
 )
-NAMED = re.compile(r'(?:python run\.py|python -m panda_jax|panda-jax) \w+|python -m (?:converters|panda_jax\.app)')
-LOOKED_AT = ('make ', 'pip ', 'bash ', 'pytest ', 'python -m benchmarks.')
+NAMED = re.compile(r'panda-jax \w+|python -m (?:converters|panda_jax\.app)')
+# tests/generators/test_custom.py runs the example
+LOOKED_AT = ('make ', 'pip ', 'bash ', 'pytest ', 'python -m benchmarks.', 'python examples/custom_generator.py')
 
 
 def form_of(command: str) -> Form:
@@ -141,7 +144,7 @@ def place(tmp_path_factory):
     'features.npy': features[:, :4, :4],
     'flat.npy': features.reshape(16, 256, 6),
     'NCHW.npy': features.transpose(0, 3, 1, 2),
-    'z.npy': rng.standard_normal((3, 128)).astype(np.float32),
+    'cats.npy': rng.standard_normal((2, 16, 16, 96)).astype(np.float32),
     'Uc-name_….npy': rng.standard_normal((6, 6)).astype(np.float32),
     'Us-name_….npy': np.abs(rng.standard_normal((256, 3))).astype(np.float32),
   }.items():
@@ -200,13 +203,10 @@ def typed(command: str, form: Form, number: int) -> list[str]:
 
 def run(words: list[str]) -> int:
   match words:
-    case ['python', 'run.py', *given] | ['python', '-m', 'panda_jax', *given] | ['panda-jax', *given]:
+    case ['panda-jax', *given]:
+      if given[0] == 'app':
+        pytest.importorskip('gradio')
       return call(*given)
-    case ['python', '-m', 'converters', *given]:
-      return call('convert', *given)
-    case ['python', '-m', 'panda_jax.app', *given]:
-      pytest.importorskip('gradio')
-      return call('app', *given)
     case ['python', '-m', 'examples.train_generator', *given]:
       return train.main(['train', *given])
     case ['python', '-m', 'examples.train_generator.embed', *given]:
@@ -217,9 +217,9 @@ def run(words: list[str]) -> int:
 def read_only(words: list[str], monkeypatch) -> int:
   """Reads the flags of a command, and does nothing."""
   if words[0] == 'srun':
-    words = words[words.index('python') :]
+    words = words[words.index('panda-jax') :]
   match words:
-    case ['python', 'run.py', name, *given]:
+    case ['panda-jax', name, *given]:
       monkeypatch.setattr(program.module_of(name), 'run', lambda options, call: None)
       return call(name, *given)
     case ['python', '-m', 'examples.train_encoder', *given]:
@@ -244,11 +244,11 @@ def look_at(command: str) -> None:
       listed = (ROOT / 'pyproject.toml').read_text()
       for name in re.search(r'\[(.*)\]', extras)[1].split(','):
         assert f'\n{name} = [' in listed
-    case ['bash', file]:
+    case ['bash' | 'python', file]:
       assert (ROOT / file).is_file()
     case ['pytest', '-m', 'not slow']:
       assert "'slow: " in (ROOT / 'pyproject.toml').read_text()
-    case ['python', 'run.py', name] | ['python', '-m', 'panda_jax', name] | ['panda-jax', name]:
+    case ['panda-jax', name]:
       assert name in {*program.COMMANDS, 'COMMAND'}
     case ['python', '-m', 'converters' | 'panda_jax.app' as module]:
       assert (ROOT / module.replace('.', '/') / '__main__.py').is_file()
@@ -301,43 +301,44 @@ def test_every_form_is_of_a_command_that_is_there():
 
 def test_documents_are_found():
   names = {str(path.relative_to(ROOT)) for path in documents()}
-  assert {'README.md', 'docs/scaling.md', 'configs/demo.py', 'examples/train_generator/README.md'} <= names
+  assert {'README.md', 'docs/how-to/edit.md', 'configs/demo.py', 'examples/train_generator/README.md'} <= names
   assert len(COMMANDS) > 50
-  assert {piece.kind for piece in pieces()} == {'command', 'python', 'yaml'}
+  assert {piece.kind for piece in pieces()} == {'bibtex', 'command', 'python', 'yaml'}
 
 
-SNIPPETS = [piece.text for piece in pieces() if piece.kind == 'python']
-LONG_SNIPPETS = [text for text in SNIPPETS if 'region_edit(' in text]
+SNIPPETS: dict[str, list[str]] = {}
+for piece in pieces():
+  if piece.kind == 'python':
+    SNIPPETS.setdefault(piece.document, []).append(piece.text)
+LONG_SNIPPETS = ('docs/how-to/region-edits.md',)
 
 
-def run_snippet(text: str, names: dict) -> None:
-  text = text.replace('range(64)', 'range(4)').replace('evaluations=20', 'evaluations=2')
-  exec(compile(text, '<document>', 'exec'), names)
-
-
-@pytest.fixture(scope='module')
-def names(place):
-  """What the snippets define that take no time, later ones with the names of earlier ones."""
+def snippets_run(document: str) -> dict:
+  """What the snippets of a page define, one after the other, each page on its own."""
   names: dict = {}
-  with pytest.MonkeyPatch.context() as patched:
-    patched.chdir(place)
-    for text in SNIPPETS:
-      if text not in LONG_SNIPPETS:
-        run_snippet(text, names)
+  for text in SNIPPETS[document]:
+    text = text.replace('range(64)', 'range(4)').replace('evaluations=20', 'evaluations=2')
+    exec(compile(text, document, 'exec'), names)
   return names
 
 
-def test_snippets(names):
-  assert names['images'].shape == (4, 64, 64, 3)
-  assert names['result'].edited.shape == (8, 2, 2, 64, 64, 3)
-  assert names['heat'].shape == (8, 16, 16, 2)
+@pytest.mark.parametrize('document', [name for name in SNIPPETS if name not in LONG_SNIPPETS])
+def test_snippets(document, reader):
+  names = snippets_run(document)
+  match document:
+    case 'docs/how-to/edit.md':
+      assert names['result'].edited.shape == names['result'].difference.shape == (8, 2, 2, 64, 64, 3)
+      assert names['heat'].shape == (8, 16, 16, 2)
+    case 'docs/how-to/own-generator.md':
+      assert names['images'].shape == (4, 64, 64, 3)
+    case 'docs/reference/configuration.md':
+      assert names['get_config']().parts == 12
 
 
 @pytest.mark.slow
-def test_snippets_that_take_long(names, reader):
-  (text,) = LONG_SNIPPETS
-  run_snippet(text, names)
-  assert names['found'].scores
+@pytest.mark.parametrize('document', LONG_SNIPPETS)
+def test_snippets_that_take_long(document, reader):
+  assert snippets_run(document)['found'].scores
 
 
 def test_the_job_of_kubernetes(reader, monkeypatch):

@@ -29,7 +29,7 @@ def define(values: flags.FlagValues) -> None:
     **given,
   )
   flags.DEFINE_multi_string(
-    'option', [], 'KEY=VALUE that the file does not tell; README.md lists them. May be repeated.', **given
+    'option', [], 'KEY=VALUE that the file does not tell; --list names them. May be repeated.', **given
   )
   flags.DEFINE_string(
     'key',

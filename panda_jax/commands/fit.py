@@ -35,8 +35,13 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     'verbose', False, 'Say why the features are kept where they are.', **given, module_name=shared.FOLDERS
   )
-  joining = given | {'module_name': 'several processes, see docs/scaling.md'}
-  flags.DEFINE_bool('distributed', False, 'Run as one of several processes that fit together.', **joining)
+  joining = given | {'module_name': 'several processes'}
+  flags.DEFINE_bool(
+    'distributed',
+    False,
+    'Run as one of several processes that fit together; docs/how-to/cluster.md shows how.',
+    **joining,
+  )
   flags.DEFINE_string(
     'coordinator', None, 'HOST:PORT of process 0. Detected under Slurm, Open MPI, Kubernetes and on TPUs.', **joining
   )

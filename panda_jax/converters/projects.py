@@ -12,7 +12,7 @@ from panda_jax.converters.checkpoint import Module
 from panda_jax.converters.networks import BEFORE
 
 DEEPEST = 4
-OWN = 'wrap the network as README.md shows for one of your own, or fit feature maps of it'
+OWN = 'wrap the network as docs/how-to/own-generator.md shows, or fit feature maps of it'
 SNAPSHOT = 'give the .pkl that its code writes'
 PART = 'give the generator that it was made from'
 

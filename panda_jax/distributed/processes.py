@@ -101,7 +101,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
       'distributed',
       True,
       f'the processes could not be joined ({said[0][:200] if said else type(error).__name__})',
-      'give --coordinator=HOST:PORT --process_id=I --processes=N, or see docs/scaling.md for what is detected',
+      'give --coordinator=HOST:PORT --process_id=I --processes=N, or see docs/how-to/cluster.md for what is detected',
     ) from error
   finally:
     clock.cancel()

@@ -189,7 +189,9 @@ def checked_array(array: np.ndarray, argument: str, name, dimensions: Sequence[i
   """
   if dimensions is not None and array.ndim not in dimensions:
     wanted = ' or '.join(map(str, dimensions))
-    raise InputError(argument, name, f'it has {array.ndim} dimensions, not {wanted}', 'see README.md for the shapes')
+    raise InputError(
+      argument, name, f'it has {array.ndim} dimensions, not {wanted}', f'give an array of {wanted} dimensions'
+    )
   if array.dtype.kind in 'fV':
     step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))  # rows at a time, since a mask of all takes memory
     rows = np.atleast_1d(array)

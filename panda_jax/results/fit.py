@@ -129,7 +129,7 @@ def fit_into(
   progress: Progress | None = None,
   for_tensorboard: bool = False,
 ) -> dict:
-  """Runs the fit that `config` describes and writes every file that README.md lists into `workdir`.
+  """Runs the fit that `config` describes and writes every file of a workdir, see docs/reference/files.md.
 
   Args:
     workdir: created if need be. One with a finished fit of the same configuration is left as it is; one with an

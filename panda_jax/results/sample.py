@@ -54,7 +54,7 @@ def sample_into(
   on_samples: Callable[[str, int], None] = lambda name, n: None,
   on_note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, tuple[int, ...]]:
-  """Runs a generator and writes what README.md lists into a folder.
+  """Runs a generator and writes images, latents and feature maps into a folder.
 
   Args:
     out: folder. One that holds samples made with other settings is refused without `overwrite`.

@@ -65,7 +65,7 @@ def test_without_the_extra_it_costs_one_line(features, tmp_path, monkeypatch):
 
 
 def test_other_programs_watch_by_a_callback(features):
-  """As docs/sweeps.md tells it for wandb, here with a stand-in."""
+  """As docs/how-to/sweeps.md tells it for wandb, here with a stand-in."""
 
   class Run:
     def __init__(self):

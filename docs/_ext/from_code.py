@@ -1,0 +1,44 @@
+"""A Sphinx extension: pages get what code says, docstrings are text, formulas are MathML.
+
+A line `{{ command edit }}` of a page stands for what `code_listings.command('edit')` gives.
+"""
+
+import re
+
+import code_listings
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+
+LISTING = re.compile(r'^\{\{ (\w+) (\w+) \}\}$', re.MULTILINE)
+QUOTED = re.compile(r'(``.+?``|`[^`]+`)')
+MARKS = re.compile(r'[*|\\]|(?<=\w)_(?!\w)')  # what would begin or end something else than text
+
+
+def listings(app: Sphinx, page: str, source: list[str]) -> None:
+  source[0] = LISTING.sub(lambda found: getattr(code_listings, found[1])(found[2]), source[0])
+
+
+def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
+  """Docstrings are text with `code` in it; nothing else in them is markup."""
+  for i, line in enumerate(lines):
+    pieces = QUOTED.split(line)
+    pieces[::2] = [MARKS.sub(lambda found: f'\\{found[0]}', piece) for piece in pieces[::2]]
+    lines[i] = ''.join(pieces)
+
+
+def inline_formula(translator, node: nodes.math) -> None:
+  translator.body.append(tex2mathml(node.astext()))
+  raise nodes.SkipNode
+
+
+def block_formula(translator, node: nodes.math_block) -> None:
+  translator.body.append(f'<div class="formula">{tex2mathml(node.astext(), as_block=True)}</div>')
+  raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+  app.connect('source-read', listings)
+  app.connect('autodoc-process-docstring', plain_docstring, priority=100)  # before napoleon
+  app.add_html_math_renderer('mathml', (inline_formula, None), (block_formula, None))
+  return {'parallel_read_safe': True, 'parallel_write_safe': True}
