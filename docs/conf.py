@@ -39,6 +39,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
 
+highlight_language = 'text'
 smartquotes = False  # flags begin with two hyphens
 default_role = 'py:obj'  # what docstrings put between single backquotes
 autodoc_member_order = 'bysource'
@@ -47,5 +48,5 @@ autodoc_typehints = 'none'  # docstrings say what arguments are, with their shap
 autodoc_class_signature = 'mixed'
 autodoc_default_options = {'members': True, 'exclude-members': 'tree_flatten_with_keys, tree_unflatten, overload'}
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [('Attributes', 'params_style')]
 copybutton_exclude = '.linenos, .gp'

@@ -108,7 +108,8 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   COMPARE,  # tests/compare/test_command.py runs it
   'panda-jax fit --distributed ',
   'srun ',
-  f'{SWEEP} --config=cats64 ',  # tests/experiments/test_sweep.py runs sweeps
+  f'{SWEEP} --config=cats64 ',
+  f'{SWEEP} --generator=',  # tests/experiments/test_sweep.py runs sweeps
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
   'python -m examples.train_encoder ',  # tests/examples/test_train_encoder.py runs it

@@ -27,6 +27,13 @@ def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
     lines[i] = ''.join(pieces)
 
 
+def field_colons(app: Sphinx, doctree: nodes.document) -> None:
+  """Sphinx puts two hyphens between an argument and what is said of it; docstrings have a colon there."""
+  for text in [*doctree.findall(nodes.Text)]:
+    if text == ' -- ':
+      text.parent.replace(text, nodes.Text(': '))
+
+
 def inline_formula(translator, node: nodes.math) -> None:
   translator.body.append(tex2mathml(node.astext()))
   raise nodes.SkipNode
@@ -40,5 +47,6 @@ def block_formula(translator, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
   app.connect('source-read', listings)
   app.connect('autodoc-process-docstring', plain_docstring, priority=100)  # before napoleon
+  app.connect('doctree-read', field_colons)
   app.add_html_math_renderer('mathml', (inline_formula, None), (block_formula, None))
   return {'parallel_read_safe': True, 'parallel_write_safe': True}
