@@ -113,7 +113,9 @@ def parse(
       problem = f'{command} has no such flag' if command else 'there is no such flag'
       others = elsewhere(name)
       of = f'it is a flag of {", ".join(others[:MOST_COMMANDS])}{", ..." * (len(others) > MOST_COMMANDS)}; '
-      remedy = of * bool(others) + nearest_flag(name, known, see)
+      of_config = 'config' in values and name in (values['config'].value or ())
+      own = f'give --config.{name}=VALUE' if of_config else nearest_flag(name, known, see)
+      remedy = of * bool(others) + own
       raise InputError(*named, problem, remedy)
     if negated and equals:
       raise InputError(f'--{name}', text, 'it takes no value', f'give --{name}, or --{flag.name}=false')

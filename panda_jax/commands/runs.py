@@ -17,7 +17,9 @@ def define(values: flags.FlagValues) -> None:
 
   given = {'flag_values': values, 'module_name': 'table'}
   flags.DEFINE_enum('format', 'table', FORMATS, 'How runs are written to stdout.', **given)
-  flags.DEFINE_string('sort', None, 'Column to sort by; -COLUMN for the largest first.', **given)
+  flags.DEFINE_string(
+    'sort', None, 'Column to sort by, such as held_out or parts; -COLUMN for the largest first.', **given
+  )
   flags.DEFINE_bool(
     'page', True, 'Also write runs.html into the first folder.', **given | {'module_name': shared.FOLDERS}
   )

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,10 +117,16 @@ def checked_axes(given: Any, of: str) -> list[dict[str, Sequence[Any]]]:
       wrong = next((wrong for value in values if (wrong := misfit(value, form[key], key))), None)
       if wrong or not values or len(values) > MOST:
         said = wrong or ('the list is empty' if not values else f'more than {MOST:,} values')
-        raise InputError('--config', of, f'in sweep(), {key}: {said}', f'give values like {KEYS[key].default}')
+        raise InputError('--config', of, f'in sweep(), {key}: {said}', f"let it give '{key}': {_listed(key)}")
       axes[key] = values
     found.append(axes)
   return found
+
+
+def _listed(key: str) -> str:
+  """A list of values that a key may have, for messages."""
+  examples = {int: '[4, 8]', float: '[0.7, 1.0]', bool: '[True, False]'}
+  return examples.get(kind_of(key), "['one', 'two']")
 
 
 def check_key(key: Any) -> None:
@@ -167,8 +174,8 @@ def _names(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> l
   for key in differing:
     full = {_text(one[key]) for one in settings if key in one}
     brief = {text: re.sub(r'[^\w.+-]', '_', Path(text).name if '/' in text else text) for text in full}
-    taken = [*brief.values()]
-    short[key] = {t: b if taken.count(b) == 1 else f'{b}-{_hash(t)}' for t, b in brief.items()}
+    taken = Counter(brief.values())
+    short[key] = {t: b if taken[b] == 1 else f'{b}-{_hash(t)}' for t, b in brief.items()}
   names = [','.join(f'{key}={short[key][_text(one[key])]}' for key in differing if key in one) for one in settings]
   return [name if len(name) <= LONGEST else f'{name[: LONGEST - 9]}-{_hash(json.dumps(name))}' for name in names]
 

@@ -25,6 +25,8 @@ MEANINGS = {
 }
 DIGITS = {'error': 5, 'held_out': 5, 'seeds': 3, 'halves': 3, 'zeros': 3, 'overlap': 3, 'seconds': 1}
 
+COLUMNS = {'held_out': 'held_out_samples'}  # of settings that are called like a figure
+
 Row = dict[str, Any]
 
 
@@ -37,7 +39,9 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
   seeds, halves = grouped(finished, 'seed'), grouped(finished, *AGAIN)
   rows = []
   for run in runs:
-    row: Row = {RUN: run.name} | {key: run.config.get(key) for key in settings} | dict.fromkeys(MEANINGS)
+    row: Row = (
+      {RUN: run.name} | {COLUMNS.get(key, key): run.config.get(key) for key in settings} | dict.fromkeys(MEANINGS)
+    )
     if run.state == 'finished':
       others = [other.parts for other in seeds[run.settings('seed')] if other is not run]
       counts = run.summary.get('counts', {})

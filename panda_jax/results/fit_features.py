@@ -26,6 +26,7 @@ OF_FEATURES = (
   *('features', 'generator', 'layer', 'samples', 'labels', 'truncation', 'truncation_layers', 'grid', 'layout'),
   'batch',
 )
+OF_SAMPLES = ('seed', 'samples', 'held_out', 'held_out_features')  # which seeds are asked for
 SHARE = 4  # of the free memory, one in so many, is what features may take that are kept for later fits
 
 
@@ -155,7 +156,7 @@ class Shelf:
 
   def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
     """Forgets all, and keeps from now on what these fits share; their features differ in seed and half at most."""
-    self._configs: list[Mapping[str, Any]] = [*configs]
+    self._asked = {tuple(config[key] for key in OF_SAMPLES) for config in configs}
     self._sources: dict[tuple, FeatureSource] = {}
     self._features: dict[tuple, Features] = {}
     self._intakes: dict[tuple, Intake] = {}
@@ -187,7 +188,7 @@ class Shelf:
       more['on_plan'](found.plan)
       return found
     found = intake.taken(source, *given, **more, hold=self._held)
-    if self._configs and source.kind == 'file' and found.plan.needs['host'] <= found.plan.budget:
+    if self._asked and source.kind == 'file' and found.plan.needs['host'] <= found.plan.budget:
       found = dataclasses.replace(found, own=held_in_memory(found.own))
       self._intakes[key] = found
     return found
@@ -210,10 +211,9 @@ class Shelf:
     Only processors make a sample to the same bits wherever it is in a batch; and labels go by the place of a sample.
     """
     windows = []
-    for config in self._configs:
-      first, middle = config['seed'], config['seed'] + config['samples']
-      last = middle + (config['held_out'] if config['held_out_features'] is None else 0)
-      half = first + config['samples'] // 2
+    for first, samples, held_out, file in self._asked:
+      middle, half = first + samples, first + samples // 2
+      last = middle + (held_out if file is None else 0)
       windows += [(first, last), (first, middle), (middle, last), (first, half), (half, middle)]
     if own.labels is not None or jax.default_backend() != 'cpu':
       return [window for window in windows if window == (own.seed, own.seed + own.samples)]

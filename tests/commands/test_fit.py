@@ -97,6 +97,7 @@ MISTAKES = [
   (['fit', '--workdir=W', '--features=tests/data/features.npy'], 'parts: not given'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=257'], 'parts=257: there are 256 positions'),
   (['fit', '--workdir=W', '--features=tests/data/features.npy', '--parts=two'], 'parts'),
+  (['fit', '--workdir=W', '--center=position'], '--center=position: fit has no such flag; give --config.center=VALUE'),
   (['fit', '--workdir=W', '--partz=2'], '--partz=2: fit has no such flag; did you mean --parts?'),
   (['fit', '--workdir=W', '--config.partz=2'], 'config.partz=2: there is no such key; did you mean parts?'),
   (['fit', '--workdir=W', '--config.parts=many'], 'parts'),

@@ -1,5 +1,7 @@
 """Which runs a sweep has, from what somebody types."""
 
+import time
+
 import pytest
 
 from panda_jax.errors import InputError
@@ -78,6 +80,18 @@ def test_runs_one_by_one():
 def test_what_sweep_of_a_configuration_may_not_give(given):
   with pytest.raises(InputError):
     cells_of(checked_axes(given, 'config.py'))
+
+
+def test_a_wrong_list_is_answered_with_one_that_fits():
+  with pytest.raises(InputError, match=r"let it give 'parts': \[4, 8\]"):
+    checked_axes({'parts': [2, 'x']}, 'config.py')
+
+
+def test_names_of_very_many_values_take_no_long_time():
+  began = time.process_time()
+  names = [cell.name for cell in cells_of([{'parts': range(100_000)}], yes=True)]
+  assert len(set(names)) == 100_000
+  assert time.process_time() - began < 30  # 1 s; counting each name among all others took minutes
 
 
 @pytest.mark.parametrize('block', [{}, {'parts': [4]}, {'parts': [4], 'seed': [0]}])

@@ -33,6 +33,15 @@ def test_a_table_for_other_programs(folder):
   assert again[2]['halves'] is None
 
 
+def test_a_setting_called_like_a_figure_has_a_column_of_its_own(tmp_path):
+  for held_out in (5, 6):
+    finished(tmp_path / str(held_out), parts(2), 0.3, held_out=0.25)
+    config = json.loads((tmp_path / str(held_out) / 'config.json').read_text())
+    (tmp_path / str(held_out) / 'config.json').write_text(json.dumps(config | {'held_out': held_out}))
+  rows = json.loads(run('runs', tmp_path, '--format=json', '--nopage').stdout)
+  assert [(row['held_out_samples'], row['held_out']) for row in rows] == [(5, 0.25), (6, 0.25)]
+
+
 def test_a_table_for_people(folder):
   markdown = run('runs', folder, '--format=markdown', '--nopage').stdout.splitlines()
   assert markdown[0].startswith('| run | layer | parts | seed | error | held_out | seeds | zeros |')
