@@ -2,10 +2,12 @@
 
 python run.py compare --config=configs/compare_cats64.py --workdir=runs/compare_cats64          half an hour, two cores
 python run.py compare --config=configs/compare_cats64.py:smoke --workdir=runs/compare_smoke      25 s
+python run.py compare --config=configs/compare_cats64.py:layers --workdir=runs/compare_layers    half an hour
 python run.py compare --config=configs/compare_cats64.py --config.test=10000 --workdir=...      where there is a GPU
 
 Regions are boxes (r0, r1, c0, c1) in the 64 x 64 pixels of the images: rows r0 to r1 - 1, columns c0 to c1 - 1, set by
-hand on the mean of 256 samples; regions.png shows them.
+hand on the mean of 256 samples; regions.png shows them. Cases may change any key, the generator and its regions too:
+{'cats64': {}, 'dogs': {'generator': 'runs/dogs', 'layer': 7, 'regions': {'eyes': (20, 30, 12, 52)}}}.
 """
 
 from panda_jax.compare.settings import default_config
@@ -13,7 +15,7 @@ from panda_jax.errors import InputError
 
 
 def get_config(size: str = 'full'):
-  """`size`: 'full', or 'smoke' for a quick run of few methods on few samples."""
+  """`size`: 'full'; 'layers', PandA alone at three of them; 'smoke', a quick run of few methods on few samples."""
   config = default_config()
   config.generator = 'cats64'
   config.regions = {
@@ -28,6 +30,9 @@ def get_config(size: str = 'full'):
     config.regions = {'eyes': config.regions['eyes']}
     config.samples, config.parts, config.candidates = 64, 8, 2
     config.heldout, config.test, config.realism_samples = 8, 8, 128
+  elif size == 'layers':
+    config.methods = ('panda', 'panda_region', 'panda_joint', 'panda_centered', 'pca_parts', 'random_part')
+    config.cases = {f'layer {layer}': {'layer': layer} for layer in (3, 5, 7)}
   elif size != 'full':
-    raise InputError('config', f'configs/compare_cats64.py:{size}', 'unknown size', 'give full or smoke')
+    raise InputError('config', f'configs/compare_cats64.py:{size}', 'unknown size', 'give full, layers or smoke')
   return config

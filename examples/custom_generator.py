@@ -26,7 +26,7 @@ SHAPES = ((100, 256, 4, 4), (128, 256, 3, 3), (128, 64, 4, 4), (64, 32, 4, 4), (
 class DCGAN:
   """z in [-1, 1]^100 to faces. Layer l is the output of the first l of five layers; the last gives the image."""
 
-  z_dim, num_classes, resolution = 100, 0, 32
+  z_dim, num_classes, resolution, prior = 100, 0, 32, 'uniform'
   layers = {1: (256, 4, 4), 2: (128, 4, 4), 3: (64, 8, 8), 4: (32, 16, 16)}  # noqa: RUF012
 
   def __init__(self, tensors: dict[str, np.ndarray]):

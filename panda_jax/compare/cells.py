@@ -6,16 +6,17 @@ Letters: N samples, h, w image.
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from panda_jax.compare.differences import MATCHED
 from panda_jax.compare.protocol import Bench, Candidate, Samples
 from panda_jax.errors import InputError
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
 from panda_jax.files.records import read_json, write_json
-from panda_jax.regions import metrics
+from panda_jax.regions import fidelity, metrics
 from panda_jax.regions.realism import Embedding, frechet_distance
 
 SHOWN = 6  # samples whose edited images are kept for the strips
@@ -32,9 +33,10 @@ CELL = {
   'roir': {'flagged': int, **dict.fromkeys(('mean', 'std', 'median', 'low', 'high'), (float, None))},
   'untrimmed': {'change': float, 'roir': (float, None)},
   'realism': (float, None),
+  'outside': dict.fromkeys(('psnr', 'ssim', 'realism'), (float, None)),
   'curve': [{'change': float, 'roir': (float, None)}],
 }
-TRIMMED = 0.01  # relative, to which strengths are matched on test samples
+ARRAYS = ('roir', 'psnr', 'ssim', 'leakage', 'edited')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +114,10 @@ def choose(bench: Bench, heldout: Samples, offered: list[Candidate], setting: Se
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """What a cell says (JSON values), and its arrays: roir (N,), leakage (h, w), edited (shown, h, w, channels)."""
+  """What a cell says (JSON values), and its arrays.
+
+  These are roir, psnr and ssim (N,) of the test samples, leakage (h, w), edited (shown, h, w, channels).
+  """
 
   record: dict[str, Any]
   arrays: dict[str, np.ndarray]
@@ -128,7 +133,7 @@ def load_cell(folder: Path, name: str) -> Cell | None:
   """A cell that was saved; None where there is none, or no whole one."""
   try:
     record = read_json(folder / f'{name}.json', 'workdir', CELL)
-    return Cell(record, read_npz(folder / f'{name}.npz', 'workdir', ('roir', 'leakage', 'edited')))
+    return Cell(record, read_npz(folder / f'{name}.npz', 'workdir', ARRAYS))
   except InputError:
     return None
 
@@ -153,7 +158,7 @@ def measure(
     def change_at(strength: float) -> np.ndarray:
       return bench.change(test, candidate, sign * strength, setting.mask).rms
 
-    match = metrics.match_strength(change_at, setting.target, start=abs(chosen.alpha), tolerance=TRIMMED)
+    match = metrics.match_strength(change_at, setting.target, start=abs(chosen.alpha), tolerance=MATCHED)
     alpha, reached = sign * match.alpha, match.reached
     at_match = bench.change(test, candidate, alpha, setting.mask)
   summary = metrics.summary(at_match.roir, resamples=setting.bootstrap, seed=0)
@@ -169,7 +174,7 @@ def measure(
         'roir_median': metrics.summary(change.roir, resamples=1).median,
       }
     )
-  realism, leakage, shown = _looked_at(bench, test, candidate, alpha, guard)
+  seen = _looked_at(bench, test, candidate, alpha, setting.mask, guard)
   record = {
     'region': setting.region,
     'target': setting.target,
@@ -181,12 +186,14 @@ def measure(
     'test': {'n': len(test), 'change': float(np.median(at_match.rms))},
     'roir': dataclasses.asdict(summary),
     'untrimmed': {'change': float(np.median(untrimmed.rms)), 'roir': _mean(untrimmed.roir)},
-    'realism': realism,
+    'realism': seen.realism,
+    'outside': {'psnr': _mean(seen.outside[0]), 'ssim': _mean(seen.outside[1]), 'realism': seen.realism_outside},
     'curve': curve,
     'tried': chosen.tried,
     'seconds': time.perf_counter() - began,
   }
-  return Cell(record, {'roir': at_match.roir.astype(np.float32), 'leakage': leakage, 'edited': shown})
+  values = zip(ARRAYS, (at_match.roir, *seen.outside, seen.leakage), strict=False)
+  return Cell(record, {name: x.astype(np.float32) for name, x in values} | {'edited': seen.edited})
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -195,17 +202,40 @@ def _mean(values: np.ndarray) -> float | None:
   return float(kept.mean()) if len(kept) else None
 
 
-def _looked_at(bench: Bench, test: Samples, candidate: Candidate, alpha: float, guard: Guard | None):
-  """Fréchet distance of the edited test samples, where the change is (h, w) on average, and a few edited images."""
-  rows, total, shown = [], 0.0, []
+class _Seen(NamedTuple):
+  """What is seen of the edited test samples.
+
+  Attributes:
+    realism: Fréchet distance to the unedited; None without a guard.
+    realism_outside: the same, with the region put back.
+    outside: (2, N), see `fidelity.outside`.
+    leakage: (h, w), where the change is on average.
+    edited: (shown, h, w, channels), a few of them.
+  """
+
+  realism: float | None
+  realism_outside: float | None
+  outside: np.ndarray
+  leakage: np.ndarray
+  edited: np.ndarray
+
+
+def _looked_at(
+  bench: Bench, test: Samples, candidate: Candidate, alpha: float, mask: np.ndarray, guard: Guard | None
+) -> _Seen:
+  rows: dict[str, list[np.ndarray]] = {'whole': [], 'outside': []}
+  total, shown, outside = 0.0, [], []
   for first, latents in test.batches():
     count = min(test.size, len(test) - first)
     edited = np.asarray(bench.applier.images(test, first, latents, candidate, alpha), np.float32)[:count]
     original = np.asarray(test.original(first, latents), np.float32)[:count]
     total = total + np.sqrt(np.mean(np.square(edited - original), axis=-1)).sum(axis=0)
+    outside.append(fidelity.outside(original, edited, mask, bench.size))
     if guard is not None:
-      rows.append(guard.embedding(edited))
+      rows['whole'].append(guard.embedding(edited))
+      rows['outside'].append(guard.embedding(fidelity.restored(original, edited, mask)))
     if sum(map(len, shown)) < SHOWN:
       shown.append(edited)
-  distance = None if guard is None else guard.distance(np.concatenate(rows))
-  return distance, (total / len(test)).astype(np.float32), np.concatenate(shown)[:SHOWN].astype(np.float16)
+  whole, beyond = (None if guard is None else guard.distance(np.concatenate(some)) for some in rows.values())
+  edited = np.concatenate(shown)[:SHOWN].astype(np.float16)
+  return _Seen(whole, beyond, np.concatenate(outside, axis=1), np.float32(total / len(test)), edited)

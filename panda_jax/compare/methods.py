@@ -28,7 +28,12 @@ from panda_jax.solver import fit
 RANDOM_SEED = 0
 PUBLISHED_CHANNELS = {'lowrankgan': 'mean', 'resefa': 'sum'}  # how the published codes join colours
 PER_REGION = 'stylespace', 'lowrankgan', 'resefa'  # what they find depends on the region
-FITS = {'panda': {}, 'panda_frozen': {'joint': False}, 'panda_orthonormal': {'orthonormal': True}}
+FITS = {
+  'panda': {},
+  'panda_frozen': {'joint': False},
+  'panda_orthonormal': {'orthonormal': True},
+  'panda_centered': {'center': 'position'},
+}
 EXPLAINED = {
   'sefa': 'SeFa',
   'ganspace': 'GANSpace',
@@ -42,6 +47,7 @@ EXPLAINED = {
   'panda_published': 'PandA, parts mapped to 0..1',
   'panda_frozen': 'PandA, A kept at its start',
   'panda_orthonormal': 'PandA, orthonormal A',
+  'panda_centered': 'PandA, mean feature map subtracted',
   'pca_parts': 'PCA in place of parts',
   'random_direction': 'random directions',
   'random_part': 'random parts and appearances',

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from panda_jax.compare.cells import Cell
+from panda_jax.compare.differences import MATCHED
 from panda_jax.compare.methods import uses_fit
 from panda_jax.compare.settings import ABLATIONS, CONTROLS
 from panda_jax.files.access import write_atomically
@@ -18,6 +19,10 @@ from panda_jax.pictures.figures import middling, saved_figure, to_bytes
 from panda_jax.pictures.overlays import outlined
 from panda_jax.pictures.sheets import Bar, Row, draw_rows, ramp, resized, tile_size
 
+BOLD = (
+  'Bold: not distinguishable from the best of the column, at 95 % (paired bootstrap over samples), or by less than the '
+  f'{100 * MATCHED:g} % to which strengths are matched can make.'
+)
 CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
 
 Cells = Mapping[tuple[str, str], Cell | None]
@@ -43,7 +48,7 @@ def write_pages(
 
 
 def written_table(table: dict) -> str:
-  """table.md: ROIR, realism and cost, with what the numbers mean."""
+  """table.md: ROIR, what changes outside, realism and cost, with what the numbers mean."""
   regions = list(table['config']['regions'])
   by_place = {(cell['region'], cell['method']): cell for cell in table['cells']}
   target, n = table['config']['target'], table['config']['test']
@@ -54,17 +59,19 @@ def written_table(table: dict) -> str:
     f'for a median change of {target:g} inside the region (root mean square; black to white is 2). Of each method the '
     f'best of at most {table["config"]["candidates"]} candidates and both signs is shown, chosen on '
     f'{table["config"]["heldout"]} held-out samples at the strengths that match there. "not reached": no strength of '
-    'any candidate changes the region that much.',
+    f'any candidate changes the region that much. {BOLD}',
     '',
     '| method | ' + ' | '.join(regions) + ' |',
     '|---|' + '---|' * len(regions),
   ]
+  bold = _bold(table)
   for method, said in table['methods'].items():
-    row = [_roir(by_place.get((region, method))) for region in regions]
+    row = [_roir(by_place.get((region, method)), (region, method, 'roir') in bold) for region in regions]
     lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
   undefined = [f'{said["name"]}: {said["undefined"]}' for said in table['methods'].values() if said['undefined']]
   lines += ['', *(f'Not defined here: {line}' for line in undefined)]
   lines += _intervals(table, regions, by_place)
+  lines += _outside(table, regions, by_place, bold)
   lines += _realism(table, regions, by_place)
   lines += _costs(table)
   device = table['device']
@@ -76,13 +83,23 @@ def written_table(table: dict) -> str:
   return '\n'.join(lines).rstrip() + '\n'
 
 
-def _roir(cell: dict | None) -> str:
+def _bold(table: dict) -> set[tuple[str, str, str]]:
+  """(region, method, measure) of what cannot be told from the best."""
+  return {(said['region'], said['method'], said['measure']) for said in table['differences'] if said['same']}
+
+
+def emphasised(text: str, bold: bool) -> str:
+  return f'**{text}**' if bold else text
+
+
+def _roir(cell: dict | None, bold: bool) -> str:
   if cell is None:
     return '-'
   roir = cell['roir']
   if not cell['reached']:
     return f'not reached ({cell["heldout"]["change"]:.3g})'
-  said = f'{roir["mean"]:.2f} ± {roir["std"]:.2f} ({roir["median"]:.2f})'
+  mean = emphasised(f'{roir["mean"]:.2f}', bold)
+  said = f'{mean} ± {roir["std"]:.2f} ({roir["median"]:.2f})'
   return said + (f', {roir["flagged"]} unchanged' if roir['flagged'] else '')
 
 
@@ -91,24 +108,60 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
     '',
     '## How sure, and how well matched',
     '',
-    'Bootstrap interval of the mean (95 %); median change inside on the test samples; that change and ROIR at the '
-    'strength that the held-out samples gave, before it was brought to the target on the test samples; what was '
-    'chosen.',
+    'Bootstrap interval of the mean (95 %); that of the difference from the best, on the same samples; median change '
+    'inside on the test samples; that change and ROIR at the strength that the held-out samples gave, before it was '
+    'brought to the target on the test samples; what was chosen.',
     '',
-    '| method | region | interval | change | at the held-out strength: change, ROIR | chosen | alpha |',
-    '|---|---|---|---|---|---|---|',
+    '| method | region | interval | from the best | change | at the held-out strength: change, ROIR | chosen | alpha |',
+    '|---|---|---|---|---|---|---|---|',
   ]
+  apart = {(d['method'], d['region']): d for d in table['differences'] if d['measure'] == 'roir'}
   for method, said in table['methods'].items():
     for region in regions:
       cell = by_place.get((region, method))
       if cell is None or not cell['reached']:
         continue
       low, high = cell['roir']['low'], cell['roir']['high']
-      before = cell['untrimmed']
+      before, difference = cell['untrimmed'], apart.get((method, region))
+      is_best = difference is None or difference['best'] == method
+      further = 'best' if is_best else f'{difference["low"]:+.2f} to {difference["high"]:+.2f}'
       lines.append(
-        f'| {said["name"]} | {region} | {low:.2f} to {high:.2f} | {cell["test"]["change"]:.4f} | '
+        f'| {said["name"]} | {region} | {low:.2f} to {high:.2f} | {further} | {cell["test"]["change"]:.4f} | '
         f'{before["change"]:.4f}, {before["roir"]:.2f} | {cell["label"]} | {cell["alpha"]:.3g} |'
       )
+  return lines
+
+
+def _outside(table: dict, regions: list[str], by_place: dict, bold: set) -> list[str]:
+  lines = [
+    '',
+    '## Outside the region',
+    '',
+    'PSNR in decibels, SSIM, and the realism distance (below) of edited samples to the same unedited ones, at the same '
+    'strength as above, with the pixels inside the region put back: what is left is what an edit does elsewhere. Means '
+    'over the test samples; PSNR and SSIM are higher, the distance is lower for less change. '
+    + BOLD
+    + ' The distance is one number for all samples, of which no interval is taken.',
+    '',
+    '| method | ' + ' | '.join(regions) + ' |',
+    '|---|' + '---|' * len(regions),
+  ]
+  for method, said in table['methods'].items():
+    row = []
+    for region in regions:
+      cell = by_place.get((region, method))
+      if cell is None or not cell['reached']:
+        row.append('-')
+        continue
+      found = cell['outside']
+      words = [
+        emphasised(f'{found[name]:.{digits}f}', (region, method, name) in bold)
+        for name, digits in (('psnr', 1), ('ssim', 3))
+        if found[name] is not None
+      ]
+      words += [] if found['realism'] is None else [f'{found["realism"]:.4f}']
+      row.append(', '.join(words) or '-')
+    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
   return lines
 
 

@@ -5,6 +5,7 @@ what is missing.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 
 from panda_jax.compare import cells, pages
+from panda_jax.compare.differences import MEASURES, differences
 from panda_jax.compare.discovery import (
   cost_of,
   discover_apart,
@@ -42,7 +44,7 @@ from panda_jax.runtime.progress import Progress
 from panda_jax.workdir.config import check_values
 
 TABLE, RECORD = 'table.json', 'config.json'
-OURS = ('discovered', 'cells')
+DISCOVERED, CELLS = OURS = ('discovered', 'cells')
 FILES = (TABLE, 'table.md', 'curves.png', 'strips.png', 'regions.png', 'leakage.png')
 REALISM_SEED = 2_000_000  # of the unedited images that span the guard's space
 DIMENSIONS = 64  # of that space
@@ -169,7 +171,7 @@ class _Comparison:
   def __init__(self, workdir: Path, config: dict, generator, caught: Sequence[int], progress: Progress):
     self.workdir, self.config, self.progress = workdir, config, progress
     self._given, self._caught = generator, caught
-    self._root, self._cells = workdir / 'discovered', workdir / 'cells'
+    self._root, self._cells = workdir / DISCOVERED, workdir / CELLS
     self.isolated = config['isolated'] and generator is None
     self.methods = config['methods']
     self.task: Task | None = None
@@ -304,6 +306,7 @@ class _Comparison:
         for (_, method), cell in self.found.items()
         if cell is not None
       ],
+      'differences': self._differences(),
     }
     try:
       pages.write_pages(self.workdir, table, self.found, self._originals(), self._mean(), self.task.masks)
@@ -311,6 +314,19 @@ class _Comparison:
       raise refusal('workdir', self.workdir, 'a picture could not be written', error) from error
     write_json(self.workdir / TABLE, table)
     return table
+
+  def _differences(self) -> list[dict]:
+    """Of every method that reaches the target from the best, for each region and measure."""
+    told = []
+    for region, (name, measure) in itertools.product(self.task.masks, MEASURES.items()):
+      reached = {
+        method: cell.arrays[name]
+        for (place, method), cell in self.found.items()
+        if place == region and cell is not None and cell.record['reached']
+      }
+      for method, said in differences(reached, measure, self.config['bootstrap']).items():
+        told.append({'region': region, 'measure': name, 'method': method, **said._asdict()})
+    return told
 
   def _originals(self) -> np.ndarray:
     """Unedited images of the test samples that the strips show."""

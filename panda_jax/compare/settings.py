@@ -15,7 +15,14 @@ METHODS = (
   'panda_region',
   'panda_joint',
 )
-ABLATIONS = ('panda_refined', 'panda_published', 'panda_frozen', 'panda_orthonormal', 'pca_parts')
+ABLATIONS = (
+  'panda_refined',
+  'panda_published',
+  'panda_frozen',
+  'panda_orthonormal',
+  'panda_centered',
+  'pca_parts',
+)
 CONTROLS = ('random_direction', 'random_part')
 
 
@@ -27,6 +34,11 @@ KEYS = {
   'regions': Key(
     ml_collections.ConfigDict({}, convert_dict=False),
     'Regions {name: (r0, r1, c0, c1)}, in pixels; can be given in a configuration file only.',
+  ),
+  'cases': Key(
+    ml_collections.ConfigDict({}, convert_dict=False),
+    'Several comparisons {name: {key: value}}: what each changes of the other keys, such as generator, layer and '
+    'regions; can be given in a configuration file only.',
   ),
   'target': Key(
     0.1, 'Change inside the region that all methods are matched to: median RMS, where -1 is black and 1 white.'

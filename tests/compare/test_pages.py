@@ -16,6 +16,7 @@ def cell(method, region, reached=True, **changes):
     'label': 'direction 3',
     'alpha': -4.5,
     'realism': 0.0123,
+    'outside': {'psnr': 31.25, 'ssim': 0.9512, 'realism': 0.0044},
     **changes,
   }
 
@@ -41,6 +42,7 @@ def table(cells):
       'b': {'name': 'Method B', 'undefined': 'family=biggan: no', 'milliseconds': None},
     },
     'cells': cells,
+    'differences': [],
   }
 
 
@@ -56,9 +58,26 @@ def test_a_row_for_each_method_and_a_column_for_each_region():
 
 def test_what_the_held_out_strength_gave_is_not_hidden():
   said = written_table(table([cell('a', 'eyes')]))
-  assert '| Method A | eyes | 1.10 to 1.40 | 0.1002 | 0.0930, 1.21 | direction 3 | -4.5 |' in said
+  assert '| Method A | eyes | 1.10 to 1.40 | best | 0.1002 | 0.0930, 1.21 | direction 3 | -4.5 |' in said
 
 
 def test_without_a_guard_nothing_is_said_of_realism():
   said = written_table(table([cell('a', 'eyes', realism=None)]))
   assert 'No realism guard' in said
+
+
+def test_bold_is_what_cannot_be_told_from_the_best():
+  told = table([cell('a', 'eyes'), cell('b', 'eyes'), cell('a', 'nose')])
+  told['methods']['b'] = told['methods']['a'] | {'name': 'Method B'}
+  apart = {'region': 'eyes', 'best': 'a', 'mean': 0.5, 'low': 0.25, 'high': 0.75}
+  told['differences'] = [
+    apart | {'measure': measure, 'method': method, 'same': method == 'a' or measure == 'ssim'}
+    for measure in ('roir', 'psnr', 'ssim')
+    for method in 'ab'
+  ]
+  lines = written_table(told).splitlines()
+  assert '| Method A | **1.25** ± 0.50 (1.20), 1 unchanged | 1.25 ± 0.50 (1.20), 1 unchanged |' in lines
+  assert '| Method B | 1.25 ± 0.50 (1.20), 1 unchanged | - |' in lines
+  assert '| Method A | **31.2**, **0.951**, 0.0044 | 31.2, 0.951, 0.0044 |' in lines
+  assert '| Method B | 31.2, **0.951**, 0.0044 | - |' in lines
+  assert '| Method B | eyes | 1.10 to 1.40 | +0.25 to +0.75 | 0.1002 | 0.0930, 1.21 | direction 3 | -4.5 |' in lines

@@ -40,6 +40,19 @@ def test_parts_are_more_local_than_random_directions(finished):
   assert roir['panda_region'] <= roir['panda'] + 1e-6
 
 
+def test_what_changes_outside_is_told_too(finished):
+  """What changes less beside the same change inside leaves more as it was, by every measure."""
+  folder, table = finished
+  found = [recorded(table, method, 'upper left')['outside'] for method in ('panda', 'random_direction')]
+  assert found[0]['psnr'] > found[1]['psnr'] + 6  # half the ROIR
+  assert found[0]['ssim'] > found[1]['ssim']
+  assert found[0]['realism'] < found[1]['realism']
+  told = {(d['region'], d['measure'], d['method']): d for d in table['differences']}
+  assert not told['upper left', 'roir', 'random_direction']['same']
+  assert told['upper left', 'psnr', 'panda']['low'] <= 0
+  assert '## Outside the region' in (folder / 'table.md').read_text()
+
+
 def test_a_method_that_is_not_defined_is_told_and_the_rest_goes_on(finished):
   folder, table = finished
   said = table['methods']['stylespace']['undefined']

@@ -41,6 +41,9 @@ def test_seeds_are_the_published_draws():
   z = seeds.draws(Truncated, [3])
   expected = truncnorm.rvs(-2, 2, size=(1, 5), random_state=np.random.RandomState(3))
   np.testing.assert_array_equal(z, expected.astype(np.float32))
+  Any.prior = 'uniform'
+  expected = np.random.RandomState(4).uniform(-1, 1, (1, 5))
+  np.testing.assert_array_equal(seeds.draws(Any, [4]), expected.astype(np.float32))
   with pytest.raises(InputError, match='seeds=-1'):
     seeds.draws(Any, [-1])
 
