@@ -21,6 +21,7 @@ MOST_SHOWN = 60  # runs of a series whose parts are shown
 MOST_PARTS = 48  # of a run
 SIDE = 56  # pixels of a part's longer side, about
 LIKE = 0.5  # least cosine of parts that stand below each other
+SHADES = 1.0, 0.65, 0.35  # of a colour that stands for several parts
 PANEL = 560  # pixels across of the picture of one panel
 
 STYLE = """<style>
@@ -152,7 +153,10 @@ def columns_of(runs: Sequence[Run]) -> tuple[list[list[int | None]], int]:
 
 
 def _colour(column: int) -> tuple[int, int, int]:
-  return colours.OVERLAY[column % len(colours.OVERLAY)]
+  """The colours of overlays, then the same in darker shades."""
+  times, place = divmod(column, len(colours.OVERLAY))
+  red, green, blue = (round(value * SHADES[times % len(SHADES)]) for value in colours.OVERLAY[place])
+  return red, green, blue
 
 
 def _side_by_side(runs: Sequence[Run]) -> str:
@@ -164,7 +168,7 @@ def _side_by_side(runs: Sequence[Run]) -> str:
     error = f'{run.summary["relative_error"]:.4f}' + (
       f', held out {run.held_out:.4f}' if run.held_out is not None else ''
     )
-    cells = [f'<td>{_image(_together(run.maps, at), f"all parts of {run.name}")}</td>']
+    cells = [f'<td>{_image(together(run.maps, at), f"all parts of {run.name}")}</td>']
     for part in at[:count]:
       image = '' if part is None else _image(notebook.heat(run.maps[part], SIDE), f'part {part} of {run.name}')
       cells.append(f'<td>{image}</td>')
@@ -178,8 +182,11 @@ def _image(pixels: np.ndarray, alternative: str) -> str:
   return f'<img src="{source}" alt="{pages.text(alternative)}" title="{pages.text(alternative)}" loading=lazy>'
 
 
-def _together(maps: np.ndarray, at: Sequence[int | None]) -> np.ndarray:
-  """All parts (R, H, W) in the colours of their columns, as pixels (H, W, 3): the largest at each position."""
+def together(maps: np.ndarray, at: Sequence[int | None]) -> np.ndarray:
+  """All parts (R, H, W) in the colours of their columns, as pixels (H, W, 3): the largest at each position.
+
+  `at`: for each column the part in it, as of `columns_of`.
+  """
   peaks = maps.max(axis=(1, 2), keepdims=True)
   shares = maps / np.where(peaks > 0, peaks, 1)
   colour = np.zeros((len(maps), 3))

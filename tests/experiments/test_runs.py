@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from panda_jax.experiments import agreement
-from panda_jax.experiments.page import columns_of
+from panda_jax.experiments.page import columns_of, together
 from panda_jax.experiments.runs import found
 from tests.commands.calls import run
 from tests.experiments.conftest import finished, parts
@@ -167,3 +167,10 @@ def test_parts_of_runs_stand_below_those_that_they_are_like(tmp_path):
   assert placed[1][:4] == [None, 0, None, 1]
   assert placed[2][2] == 0
   assert count in (4, 5)  # the last part of c is like one of the others by chance, or in a column of its own
+
+
+def test_parts_of_many_are_told_apart_by_colour(tmp_path):
+  finished(tmp_path / 'many', np.eye(16)[:, :15], 0.1)
+  [run] = found([tmp_path])
+  pixels = together(run.maps, range(15)).reshape(-1, 3)
+  assert len(np.unique(pixels, axis=0)) == 16  # and white where none is

@@ -1,0 +1,93 @@
+"""The pictures and the table of docs/choosing-parts.md, from folders of runs that `sweep` wrote.
+
+  python -m benchmarks.choosing runs/choosing runs/choosing_halves --out=docs/choosing-parts
+  python -m benchmarks.choosing runs/centered ... --across=center --out=docs/choosing-parts --name=centered
+
+NAME.png: all parts of the first run of each kind in one tile, a row for each generator and layer, a column for each
+number of parts, or each value of another key; the same colours for parts that are alike. NAME-curves.png: as on
+runs.html. The table goes to stdout.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from panda_jax.experiments import curves, page, recommendation
+from panda_jax.experiments.agreement import overlap, zeros
+from panda_jax.experiments.runs import Run, found, grouped, series
+from panda_jax.files.access import write_atomically
+from panda_jax.pictures.sheets import Row, draw_rows
+
+TILE = 160  # pixels of a side
+
+
+def kind(run: Run, *keys: str) -> tuple:
+  """What a row of the picture shares: generator or file, layer, and the other keys."""
+  config = run.config
+  return (Path(config['generator'] or config['features']).stem, config['layer'], *(config[key] for key in keys))
+
+
+def titled(values: Sequence) -> str:
+  return ', '.join(f'layer {value}' if isinstance(value, int) else str(value) for value in values if value is not None)
+
+
+def tile(run: Run, at: Sequence[int | None]) -> np.ndarray:
+  """All parts of a run as a tile."""
+  pixels = page.together(run.maps, at)
+  times = TILE // max(pixels.shape[:2])
+  return np.kron(pixels, np.ones((times, times, 1), np.uint8))
+
+
+def draw(path: Path, runs: Sequence[Run], across: str) -> None:
+  """The picture of parts."""
+  keys = [key for key in ('parts', 'center') if key != across]
+  values = sorted({run.config[across] for run in runs})
+  rows = []
+  for name in sorted({kind(run, *keys) for run in runs}, key=str):
+    some = [run for run in runs if kind(run, *keys) == name]
+    placed = dict(zip((run.config[across] for run in some), page.columns_of(some)[0], strict=True))
+    by_value = {run.config[across]: run for run in some}
+    tiles = [tile(by_value[value], placed[value]) if value in by_value else None for value in values]
+    said = (*name[:2], *(f'{x} parts' if key == 'parts' else '' for key, x in zip(keys, name[2:], strict=True)))
+    rows.append(Row(titled([x for x in said if x != '']), tiles))
+  heads = [f'{value} parts' if across == 'parts' else f'{across}={value}' for value in values]
+  draw_rows(path, rows, heads)
+
+
+def table(runs: Sequence[Run]) -> str:
+  """Markdown: errors, agreement and sparsity by series and number of parts."""
+  lines = ['| fit | parts | error | held out | seeds | halves | zeros | overlap |', '|---|---|---|---|---|---|---|---|']
+  for label, some in series(runs).items():
+    for level in recommendation.levels(some):
+      same = [run.parts for run in some if run.config['parts'] == level.parts and run.config['half'] == 'none']
+      numbers = (level.error, level.held_out, level.seeds, level.halves)
+      texts = ['' if x is None else f'{x:.{digits}f}' for x, digits in zip(numbers, (4, 4, 2, 2), strict=True)]
+      shares = (np.mean([measured(P) for P in same]) for measured in (zeros, overlap))
+      lines.append(f'| {" | ".join([label, str(level.parts), *texts, *(f"{x:.2f}" for x in shares)])} |')
+  return '\n'.join(lines)
+
+
+def main(argv: list[str]) -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('folders', nargs='+')
+  parser.add_argument('--across', default='parts', choices=('parts', 'center'))
+  parser.add_argument('--name', default='parts')
+  parser.add_argument('--out', type=Path, required=True)
+  arguments = parser.parse_args(argv)
+  runs = [run for run in found(arguments.folders) if run.state == 'finished']
+  whole = [run for run in runs if run.config['half'] == 'none']
+  first = [min(some, key=lambda run: run.config['seed']) for some in grouped(whole, 'seed').values()]
+  arguments.out.mkdir(parents=True, exist_ok=True)
+  draw(arguments.out / f'{arguments.name}.png', first, arguments.across)
+  several = {label: recommendation.levels(some) for label, some in series(runs).items() if recommendation.several(some)}
+  if arguments.across == 'parts':
+    write_atomically(arguments.out / f'{arguments.name}-curves.png', curves.curves_of_parts(several))
+  print(table(runs))
+  print('\n'.join(recommendation.sentences(runs)))
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])
