@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
   config = compare_cats64.get_config('smoke' if arguments.smoke else 'full')
   if not arguments.smoke:
     config.methods = METHODS
-    config.heldout, config.test, config.region_samples = 32, 128, 32
+    config.heldout, config.test, config.region_samples = 32, 64, 16
   config.cases = {
     'cats64': {},
     'other cats': {'generator': arguments.stylegan2},

@@ -17,7 +17,7 @@ import numpy as np
 from panda_jax.compare.cells import load_cell
 from panda_jax.compare.differences import MATCHED, MEASURES, differences
 from panda_jax.compare.pages import BOLD, emphasised
-from panda_jax.compare.run import CELLS, RECORD, TABLE, checked, compare_into
+from panda_jax.compare.run import CELLS, OURS, RECORD, TABLE, checked, compare_into
 from panda_jax.errors import InputError, nearest, refusal
 from panda_jax.files.access import write_atomically
 from panda_jax.files.links import check_no_links
@@ -87,8 +87,9 @@ def compare_cases(
     workdir.mkdir(parents=True, exist_ok=True)
     check_no_links(workdir, (*FILES, RECORD, '.*.tmp'))
     there = sorted({*os.listdir(workdir)} - {LOCK, *cases})
-    if not overwrite and there and not os.path.lexists(workdir / RECORD):
-      problem = f'{there[0]} is there, from no comparison that is on record'
+    own = os.path.lexists(workdir / RECORD) and not {*OURS} & {*there}
+    if not overwrite and there and not own:
+      problem = f'{there[0]} is there, from no comparison of several cases'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
     write_json(workdir / RECORD, {**config, CASES: {name: dict(changes) for name, changes in config[CASES].items()}})
   except OSError as error:

@@ -227,10 +227,10 @@ def _looked_at(
   total, shown, outside = 0.0, [], []
   for first, latents in test.batches():
     count = min(test.size, len(test) - first)
-    edited = np.asarray(bench.applier.images(test, first, latents, candidate, alpha), np.float32)[:count]
-    original = np.asarray(test.original(first, latents), np.float32)[:count]
+    original, edited = test.original(first, latents), bench.applier.images(test, first, latents, candidate, alpha)
+    outside.append(fidelity.outside(original, edited, mask, bench.size)[:, :count])
+    original, edited = (np.asarray(images, np.float32)[:count] for images in (original, edited))
     total = total + np.sqrt(np.mean(np.square(edited - original), axis=-1)).sum(axis=0)
-    outside.append(fidelity.outside(original, edited, mask, bench.size))
     if guard is not None:
       rows['whole'].append(guard.embedding(edited))
       rows['outside'].append(guard.embedding(fidelity.restored(original, edited, mask)))

@@ -36,7 +36,7 @@ from panda_jax.compare.settings import default_config
 from panda_jax.errors import InputError, Interrupted, refusal
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import LOCK, locked
-from panda_jax.files.records import write_json
+from panda_jax.files.records import read_json, write_json
 from panda_jax.regions.realism import SMALLEST, embedding
 from panda_jax.runtime import signals
 from panda_jax.runtime.environment import versions
@@ -114,6 +114,9 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
     there = sorted({*os.listdir(workdir)} - {LOCK})
     if not overwrite and not os.path.lexists(record) and there:
       problem = f'{there[0]} is there, from no comparison that is on record'
+      raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
+    if not overwrite and there and read_json(record, 'workdir', {'cases?': dict}).get('cases'):
+      problem = 'a comparison of several cases is there'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
     write_json(record, config)
   except OSError as error:

@@ -4,24 +4,26 @@ Pixels inside the region are put back first (`restored`), so that its change rea
 are clipped to [-1, 1], as they are looked at. Letters: N samples, h, w image.
 """
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy.ndimage import correlate1d
 
 from panda_jax.regions.metrics import LEAST_CHANGE, compared_mask, downsampled
 
 RANGE = 2.0  # from black to white
-WINDOW = np.exp(-np.square(np.arange(-5, 6)) / (2 * 1.5**2))  # of SSIM: 11 pixels, a normal distribution of width 1.5
-WINDOW /= WINDOW.sum()
+REACH, WIDTH = 5, 1.5  # of SSIM's windows, in pixels: 11 across, weighted by a normal distribution
 K1, K2 = 0.01, 0.03  # of SSIM
 
 
-def restored(original: np.ndarray, edited: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def restored(original, edited, mask: np.ndarray) -> np.ndarray:
   """Edited images (N, h, w, channels) with the pixels of the originals inside a region (h, w) bool."""
   return np.where(mask[None, ..., None], original, edited)
 
 
-def outside(original: np.ndarray, edited: np.ndarray, mask: np.ndarray, size: int | None = None) -> np.ndarray:
-  """PSNR in decibels and SSIM of edited images against originals, outside of a region: (2, N) float64.
+def outside(original, edited, mask: np.ndarray, size: int | None = None) -> np.ndarray:
+  """PSNR in decibels and SSIM of edited images against originals, outside of a region: (2, N) float32.
 
   PSNR is of the pixels outside; where they change by less than rounding, that of rounding (126 dB). SSIM is the mean of
   its map there (Wang et al. 2004: windows of 11 pixels, colours averaged).
@@ -31,22 +33,39 @@ def outside(original: np.ndarray, edited: np.ndarray, mask: np.ndarray, size: in
     mask: (h, w) bool, true inside.
     size: images whose longer side is above it are averaged down to it first, as of `metrics.norms`.
   """
-  edited = restored(original, edited, mask)
-  x, y = (np.asarray(downsampled(np.clip(images, -1, 1), size), np.float64) for images in (original, edited))
-  weights = 1 - compared_mask(mask, size).astype(np.float64)
-  weights /= weights.sum()
-  errors = np.einsum('hw,nhwc->n', weights, np.square(x - y)) / x.shape[-1]
-  psnr = 10 * np.log10(RANGE**2 / np.maximum(errors, LEAST_CHANGE**2))
-  return np.stack([psnr, np.einsum('hw,nhwc->n', weights, _ssim_map(x, y)) / x.shape[-1]])
+  weights = 1 - compared_mask(mask, size)
+  return np.asarray(_outside(original, restored(original, edited, mask), weights / weights.sum(), size))
 
 
-def _ssim_map(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+@functools.partial(jax.jit, static_argnames='size')
+def _outside(original, edited, weights, size):
+  x, y = (downsampled(jnp.clip(images.astype(jnp.float32), -1, 1), size) for images in (original, edited))
+
+  def mean(values):
+    return jnp.einsum('hw,nhwc->n', weights, values) / values.shape[-1]
+
+  psnr = 10 * jnp.log10(RANGE**2 / jnp.maximum(mean(jnp.square(x - y)), LEAST_CHANGE**2))
+  return jnp.stack([psnr, mean(_ssim_map(x, y))])
+
+
+def _ssim_map(x: jax.Array, y: jax.Array) -> jax.Array:
   """SSIM of the window around each pixel, for each colour; images are mirrored at their borders."""
+  rows, columns = _windows(x.shape[1]), _windows(x.shape[2])
 
-  def mean(images: np.ndarray) -> np.ndarray:
-    return correlate1d(correlate1d(images, WINDOW, axis=1), WINDOW, axis=2)
+  def mean(images):
+    return jnp.einsum('ah,nhwc,bw->nabc', rows, images, columns, precision=jax.lax.Precision.HIGHEST)
 
   a, b = mean(x), mean(y)
   variance_x, variance_y, covariance = mean(x * x) - a * a, mean(y * y) - b * b, mean(x * y) - a * b
   c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
   return (2 * a * b + c1) * (2 * covariance + c2) / ((a * a + b * b + c1) * (variance_x + variance_y + c2))
+
+
+def _windows(n: int) -> np.ndarray:
+  """(n, n) float32, the window around each of n pixels."""
+  window = np.exp(-np.square(np.arange(-REACH, REACH + 1)) / (2 * WIDTH**2))
+  mirrored = np.pad(np.arange(n), REACH, mode='symmetric')
+  weights = np.zeros((n, n))
+  for offset, weight in enumerate(window / window.sum()):
+    np.add.at(weights, (np.arange(n), mirrored[offset : offset + n]), weight)
+  return weights.astype(np.float32)

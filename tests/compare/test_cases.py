@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from panda_jax.compare.cases import cases_of, compare_cases, written
+from panda_jax.compare.run import compare_into
 from panda_jax.errors import InputError
 from tests.compare.conftest import small_config
 
@@ -60,6 +61,14 @@ def test_the_same_call_measures_nothing_again_and_what_is_missing(finished):
   assert kept.stat().st_mtime_ns == before
   changed = [cell['outside'] for cell in again['both']['cells']]
   assert changed == [cell['outside'] for cell in tables['both']['cells']]
+
+
+def test_one_comparison_and_several_do_not_share_a_folder(finished, generator):
+  folder, _, generators = finished
+  with pytest.raises(InputError, match='a comparison of several cases is there'):
+    compare_into(folder, config(), generator=generator)
+  with pytest.raises(InputError, match='cells is there, from no comparison of several cases'):
+    compare_cases(folder / 'both', config(cases=CASES), generators=generators)
 
 
 def test_methods_in_another_order_are_told():

@@ -21,7 +21,7 @@ def test_psnr_is_that_of_the_pixels_outside(mask):
   x, y = pictures(), pictures(1)
   for n, psnr in enumerate(fidelity.outside(x, y, mask)[0]):
     errors = np.square(np.float64(x[n]) - y[n])[~mask]
-    assert psnr == pytest.approx(20 * np.log10(2) - 10 * np.log10(errors.mean()))
+    assert psnr == pytest.approx(20 * np.log10(2) - 10 * np.log10(errors.mean()), abs=1e-3)  # dB; float32
 
 
 def test_ssim_is_the_mean_of_its_map_outside(mask):
@@ -40,7 +40,8 @@ def test_ssim_is_the_mean_of_its_map_outside(mask):
       covariance = (window * (a - mean_a) * (b - mean_b)).sum()
       light = (2 * mean_a * mean_b + 0.02**2) / (mean_a**2 + mean_b**2 + 0.02**2)
       total.append(light * (2 * covariance + 0.06**2) / (variance_a + variance_b + 0.06**2))
-  assert fidelity.outside(x, y, mask)[1][0] == pytest.approx(np.mean(total))
+  # Variances are differences of float32 means, to 1e-7 each; beside the least denominator of 0.0036 that is 1e-4.
+  assert fidelity.outside(x, y, mask)[1][0] == pytest.approx(np.mean(total), abs=1e-4)
 
 
 def test_what_changes_inside_is_not_seen(mask):
@@ -60,4 +61,4 @@ def test_large_images_are_averaged_down_with_the_region():
   mask = metrics.box_mask((8, 20, 10, 28), (2 * H, 2 * W))
   large = [np.repeat(np.repeat(pictures(seed), 2, axis=1), 2, axis=2) for seed in (0, 1)]
   small = fidelity.outside(pictures(), pictures(1), metrics.box_mask((4, 10, 5, 14), (H, W)))
-  np.testing.assert_allclose(fidelity.outside(*large, mask, size=W), small, rtol=1e-5)  # float32 means
+  np.testing.assert_allclose(fidelity.outside(*large, mask, size=W), small, rtol=1e-4)  # float32, as above
