@@ -117,7 +117,8 @@ def series(runs: Iterable[Run]) -> dict[str, list[Run]]:
   keys = [key for key in differing(finished) if key not in ('parts', *AGAIN)]
   found: dict[str, list[Run]] = {}
   for some in grouped(finished, 'parts', *AGAIN).values():
-    label = ', '.join(f'{key}={told(some[0].config[key])}' for key in keys)
+    config = some[0].config
+    label = ', '.join(f'{key}={told(config[key])}' for key in keys if config[key] is not None)
     found.setdefault(label, []).extend(some)
   return found
 

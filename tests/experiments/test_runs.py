@@ -10,7 +10,7 @@ import pytest
 
 from panda_jax.experiments import agreement
 from panda_jax.experiments.page import columns_of, together
-from panda_jax.experiments.runs import found
+from panda_jax.experiments.runs import found, series
 from tests.commands.calls import run
 from tests.experiments.conftest import finished, parts
 
@@ -155,6 +155,12 @@ def test_halves_are_compared(tmp_path):
   runs = found([tmp_path])
   assert agreement.between_halves(runs) == pytest.approx(1)
   assert agreement.between_halves(runs[:2]) is None
+
+
+def test_a_series_is_called_by_what_is_set(tmp_path):
+  finished(tmp_path / 'file', parts(2), 0.1)
+  finished(tmp_path / 'generator', parts(2), 0.1, features=None, generator='cats64', layer=5)
+  assert [*series(found([tmp_path]))] == ['features=z.npy', 'generator=cats64, layer=5']
 
 
 def test_parts_of_runs_stand_below_those_that_they_are_like(tmp_path):
