@@ -1,12 +1,14 @@
-"""Load on the explorer: 50 clients make 20 edits each, one right after the other, again and again for some minutes.
+"""The explorer: how quick its page is for one user, and its server under load.
 
     python -m benchmarks.explorer [--workdir=DIR] [--clients=50 --edits=20 --seconds=180]      6 minutes on two cores
 
-Without --workdir the fit is that of configs/cats64.py, made first. Clients are threads of this process, on the same
-cores as the server: each is a new page in every round, chooses a part, slides its strength, changes the appearance,
-slides on, and waits for each edit's pictures. Yardstick: the same edits by the same controls in one process, without
-server and clients. Prints a table, writes explorer-NAME.json: latencies, edits a second, errors, and the memory of the
-server every second, which is to be flat after the first minute.
+Without --workdir the fit is that of configs/cats64.py, made first. On the page, in chromium: milliseconds until the
+first film of a part is there, until an edit that is pointed at is on the screen, until the first *Remove* is, and how
+many strengths a second a slide shows. Under load, 50 clients make 20 edits each, one right after the other, again and
+again: threads of this process, on the same cores as the server, each of which chooses a part, slides its strength,
+changes the appearance, slides on, and waits for each edit's picture. Yardstick: the same edits by the same engine in
+one process, without server and clients. Prints a table, writes explorer-NAME.json: latencies, edits a second, errors,
+and the memory of the server every second, which is to be flat after the first minute.
 """
 
 import concurrent.futures
@@ -14,7 +16,6 @@ import contextlib
 import http.client
 import json
 import re
-import secrets
 import shutil
 import statistics
 import subprocess
@@ -28,10 +29,13 @@ from pathlib import Path
 from absl import app, flags
 
 from benchmarks.machine import machine, written
-from panda_jax.app.controls import PICK, Controls
+from panda_jax.app import images
+from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
+from panda_jax.editing.zoo import Spec
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.app.servers import Server
+from tests.browser import Browser, until
 
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Of a finished fit through a generator.')
 _CLIENTS = flags.DEFINE_integer('clients', 50, 'At a time.', lower_bound=1)
@@ -47,31 +51,22 @@ def log(text: str) -> None:
   print(text, flush=True)
 
 
-def edits_of(client: int, count: int, controls: Controls) -> Iterator[tuple[str, float]]:
-  """(control, value) of a client's edits: others for each client."""
-  parts, appearances = controls.engine.parts, controls.engine.appearances
+def edits_of(client: int, count: int, engine: Engine) -> Iterator[Choice]:
+  """A client's edits, one after the other: others for each client."""
+  part, appearance = engine.parts[client % len(engine.parts)], engine.appearances[0]
   for k in range(count):
-    if k == 0:
-      yield 'part', parts[client % len(parts)]
-    elif k == count // 2:
-      yield 'appearance', appearances[client % len(appearances)]
-    else:
-      yield 'alpha', (client % 7 - 3.5) * (k + 1) / count
+    if k == count // 2:
+      appearance = engine.appearances[client % len(engine.appearances)]
+    yield Choice((client,), (Spec((part,), appearance, (client % 7 - 3.5) * (k + 1) / count),))
 
 
-def without_server(controls: Controls, clients: int, count: int) -> dict:
-  """Seconds of each edit from a session's text to the next one's and its pictures as HTML; one client more warms up."""
-  acts = {'part': controls.with_part, 'appearance': controls.with_appearance, 'alpha': controls.slid}
+def without_server(engine: Engine, clients: int, count: int) -> dict:
+  """Seconds of each edit from a choice to its picture's address; one client more warms up."""
   seconds = []
   for client in range(clients + 1):
-    text = controls.with_seeds(controls.begun(), str(client)).to_json()
-    for control, value in edits_of(client, count, controls):
+    for choice in edits_of(client, count, engine):
       began = time.perf_counter()
-      session = acts[control](controls.session(text), value)
-      text = session.to_json()
-      controls.pictures(session)
-      if control != 'alpha':
-        controls.original(session, PICK)
+      images.shown(engine.edited(choice))
       seconds += [time.perf_counter() - began] if client else []
   return {
     'edits': len(seconds),
@@ -81,44 +76,86 @@ def without_server(controls: Controls, clients: int, count: int) -> dict:
 
 
 class Client:
-  """One page at a time, by the requests that it makes."""
+  """One page, by the requests that it makes."""
 
   def __init__(self, server: Server, fit: str):
     self.connection, self.fit = http.client.HTTPConnection('127.0.0.1', server.port, timeout=300), fit
-    config = json.loads(self._asked('GET', '/config').read())
-    names = {component['id']: component['props'].get('elem_id') for component in config['components']}
-    self.controls = {names.get(target): one['id'] for one in config['dependencies'] for target, _ in one['targets']}
 
-  def _asked(self, method: str, path: str, values: dict | None = None) -> http.client.HTTPResponse:
-    self.connection.request(method, path, None if values is None else json.dumps(values), JSON)
+  def shown(self, choice: Choice) -> None:
+    """Asks for the picture of a choice."""
+    values = {'fit': self.fit, 'choice': choice.to_json(), 'views': ['edited']}
+    self.connection.request('POST', '/do/pictures', json.dumps(values), JSON)
     answer = self.connection.getresponse()
-    if answer.status != 200:
-      raise RuntimeError(f'{method} {path.partition("?")[0]}: {answer.status} {answer.read()[:200]!r}')
-    return answer
+    said = answer.read()
+    if answer.status != 200 or b'"error"' in said:
+      raise RuntimeError(f'{answer.status} {said[:200]!r}')
 
-  def used(self, page: str, control: str, *values) -> str:
-    """The session after a control was used."""
-    fn_index = self.controls[f'panda-{control}']
-    message = {'data': [self.fit, *values], 'fn_index': fn_index, 'session_hash': page, 'event_data': None}
-    self._asked('POST', '/gradio_api/queue/join', message).read()
-    text = ''
-    for line in self._asked('GET', f'/gradio_api/queue/data?session_hash={page}'):
-      if line.startswith(b'data: {"msg":"process_completed"'):
-        done = json.loads(line[6:])
-        if not done['success'] or 'panda-error' in line.decode():
-          raise RuntimeError(f'{control}: {done["output"]}'[:300])
-        text = done['output']['data'][0]
-    return text
-
-  def round(self, client: int, count: int, controls: Controls) -> list[float]:
-    """Seconds of each edit of a new page."""
-    page, seconds = secrets.token_hex(8), []
-    text = controls.with_seeds(controls.begun(), str(client)).to_json()
-    for control, value in edits_of(client, count, controls):
+  def round(self, client: int, count: int, engine: Engine) -> list[float]:
+    """Seconds of each edit."""
+    seconds = []
+    for choice in edits_of(client, count, engine):
       began = time.perf_counter()
-      text = self.used(page, control, text, *([] if control == 'alpha' else [PICK]), value)
+      self.shown(choice)
       seconds.append(time.perf_counter() - began)
     return seconds
+
+
+# In the page: does something, and says after how many milliseconds a picture has become another one.
+ON_SCREEN = """
+const [selector, done] = arguments, began = performance.now(), picture = document.querySelector(selector);
+const before = picture?.src;
+const look = () => {
+  const now = document.querySelector(selector);
+  if (now && now.src !== before && now.complete) requestAnimationFrame(() => done(performance.now() - began));
+  else setTimeout(look, 1);
+};
+ACT;
+look();
+"""
+SLIDE = """
+const [seconds, done] = arguments, picture = document.querySelector('#after');
+const slider = document.querySelector('#edits input[type=range]'), began = performance.now();
+let shown = 0, steps = 0;
+new MutationObserver(() => { shown += 1; }).observe(picture, {attributes: true, attributeFilter: ['src']});
+const step = () => {
+  const passed = (performance.now() - began) / 1000;
+  if (passed > seconds) return done(shown / passed);
+  slider.value = slider.max * Math.sin(3 * passed);
+  slider.dispatchEvent(new Event('input', {bubbles: true}));
+  requestAnimationFrame(step);
+};
+step();
+"""
+CLICK = "document.querySelectorAll('{}')[{}].click()"
+POINT = "document.querySelectorAll('#film button')[{}].dispatchEvent(new PointerEvent('{}', {{pointerType: 'mouse'}}))"
+
+
+def on_the_page(workdir: Path) -> dict:
+  """What one user waits for, with a server of its own that has just started."""
+  server, browser = Server(workdir), Browser()
+  server.start()
+  try:
+    browser.open(server.url)
+    until(lambda: browser.all('body.ready') and browser.script("return document.querySelector('#after').complete"))
+
+    def milliseconds(selector: str, act: str) -> float:
+      return round(browser.driver.execute_async_script(ON_SCREEN.replace('ACT', act), selector), 1)
+
+    part = "const s = document.querySelector('#part'); s.selectedIndex = {}; s.dispatchEvent(new Event('change'))"
+    found = {'first_remove': milliseconds('#after', f'{part.format(3)}; {CLICK.format("#remove", 0)}')}
+    found['film'] = milliseconds('#film img', part.format(1))
+    until(lambda: not browser.all('#film.waiting'))
+    previews = []
+    for k in range(len(browser.all('#film button'))):
+      previews.append(milliseconds('#after', POINT.format(k, 'pointerenter')))
+      milliseconds('#after', POINT.format(k, 'pointerleave'))
+    found |= {'preview_median': statistics.median(previews), 'preview_largest': max(previews)}
+    found['take'] = milliseconds('#after', CLICK.format('#film button', 0))
+    found['strengths_per_second'] = round(browser.driver.execute_async_script(SLIDE, 5), 1)
+    return found
+  finally:
+    browser.driver.quit()
+    server.stop()
 
 
 @contextlib.contextmanager
@@ -140,18 +177,18 @@ def watched(process: int) -> Iterator[list[tuple[float, float]]]:
     thread.join()
 
 
-def with_server(workdir: Path, controls: Controls, clients: int, count: int, seconds: float) -> dict:
+def with_server(workdir: Path, engine: Engine, clients: int, count: int, seconds: float) -> dict:
   """One client alone, then all of them at once until `seconds` are over."""
   server, errors, latencies, rounds = Server(workdir), [], [], []
   server.start()
   try:
     pages = [Client(server, workdir.name) for _ in range(clients)]
-    pages[0].round(0, count, controls)
-    alone = pages[0].round(1, count, controls)
+    pages[0].round(0, count, engine)
+    alone = pages[0].round(1, count, engine)
 
     def tried(client: int) -> list[float]:
       try:
-        return pages[client].round(client, count, controls)
+        return pages[client].round(client, count, engine)
       except (RuntimeError, OSError, http.client.HTTPException) as error:
         errors.append(f'{type(error).__name__}: {error}'[:300])
         pages[client] = Client(server, workdir.name)
@@ -211,9 +248,11 @@ def main(argv):
   with tempfile.TemporaryDirectory() as folder:
     workdir = fitted(Path(folder))
     record = machine() | {'fit': workdir.name, 'clients': clients, 'edits_of_each': count, 'seconds': _SECONDS.value}
-    controls = Controls(Engine(open_workdir(workdir)))
-    record['without_server'] = without_server(controls, clients, count)
-    record['with_server'] = with_server(workdir, controls, clients, count, _SECONDS.value)
+    engine = Engine(open_workdir(workdir))
+    record['on_the_page'] = on_the_page(workdir)
+    record['without_server'] = without_server(engine, clients, count)
+    record['with_server'] = with_server(workdir, engine, clients, count, _SECONDS.value)
+  log('on the page: ' + ', '.join(f'{name} {value:g}' for name, value in record['on_the_page'].items()))
   for name in ('without_server', 'with_server'):
     row = record[name]
     log(f'{name:15} {1e3 * row["median_seconds"]:8.1f} ms median {row["per_second"]:8.1f} edits/s of {row["edits"]}')

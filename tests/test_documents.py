@@ -206,7 +206,7 @@ def run(words: list[str]) -> int:
   match words:
     case ['panda-jax', *given]:
       if given[0] == 'app':
-        pytest.importorskip('gradio')
+        pytest.importorskip('uvicorn')
       return call(*given)
     case ['python', '-m', 'examples.train_generator', *given]:
       return train.main(['train', *given])

@@ -1,13 +1,12 @@
-"""What a choice looks like: pictures of it, quickly, and what a click means.
+"""What a choice looks like: pictures of it, quickly, and what an edit of a part may be.
 
 Letters: N samples, H, W grid, S positions, C channels, R_S parts; images are (h, w, channels) before clipping.
 """
 
 import dataclasses
-import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,7 +14,7 @@ from weakref import WeakKeyDictionary
 import jax
 import numpy as np
 
-from panda_jax.app.choices import Choice, placed
+from panda_jax.app.choices import MOST_TERMS, Choice, Key, Seed
 from panda_jax.app.photographs import NOISE, Held, Photographs
 from panda_jax.app.shelf import Shelf
 from panda_jax.editing import masks
@@ -26,6 +25,8 @@ from panda_jax.editing.removal import remove
 from panda_jax.editing.saliency import coordinates
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
+from panda_jax.generators.latent_files import Latents
+from panda_jax.generators.spaces import shapes
 from panda_jax.pictures.overlays import relative
 from panda_jax.results.samples import Samples, features_of, fit_features
 from panda_jax.workdir.finished_fit import FinishedFit
@@ -33,7 +34,6 @@ from panda_jax.workdir.finished_fit import FinishedFit
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
-BRUSH = 16  # brush strokes across the picture
 
 
 def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
@@ -48,7 +48,9 @@ def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
   return {name: entry for name, entry in read_zoo(path).items() if entry.factors == opened.digest_factors}
 
 
-Key = int | str  # a seed or the number of a sample in a file; or of a photograph
+def truncation_of(opened: FinishedFit) -> float | None:
+  """That of a fit whose generator has w+, in which samples of another truncation can be saved; else None."""
+  return opened.truncation if 'wplus' in shapes(opened.needed_generator()) else None
 
 
 class _Sample(NamedTuple):
@@ -64,7 +66,6 @@ class Engine:
   noise, and for a while the photographs that it is given.
 
   Samples are resumed one at a time, so that any number of seeds, and any edit of up to four terms, is one program.
-  A sample is named by its seed, or by the key of a photograph.
 
   Args:
     opened: a fit with a generator.
@@ -84,6 +85,7 @@ class Engine:
     self.editor = self._editor(self.samples.noise)
     self.photographs = Photographs(opened, shelf or Shelf(), self.samples.labels if given is None else None)
     self.size, self.margin = opened.image_size(), opened.margin
+    self.truncation = None if given is not None else truncation_of(opened)
     self.parts, self.appearances = self.factors.live_parts, self.factors.live_appearances
     if not self.parts or not self.appearances:
       raise InputError('workdir', opened.folder, 'its fit has no live part or appearance', 'fit again')
@@ -92,7 +94,7 @@ class Engine:
     self._photographed: WeakKeyDictionary[Held, _Sample] = WeakKeyDictionary()
     self._refined: OrderedDict[Hashable, np.ndarray] = OrderedDict()
     self._statistics: np.ndarray | None = None
-    self._lengths: np.ndarray | None = None
+    self._reaches: np.ndarray | None = None
     self._lock = threading.RLock()  # requests come in threads
 
   def _remembered(self, store: OrderedDict, key: Hashable, make: Callable[[], Any]):
@@ -110,17 +112,25 @@ class Engine:
     return self._editors[noise]
 
   def chosen(self, keys: Sequence[Key]) -> Samples:
-    """The samples of these keys.
+    """The samples of these keys, which are of one kind.
 
     Raises:
-      InputError: there are none, or the photograph is no longer held.
+      InputError: there are none, the photograph is no longer held, or they cannot be truncated.
     """
     if isinstance(keys[0], str):
       return Samples(given=self.photographs.held(keys[0]))
-    return self.samples.chosen(self.opened, keys)
+    truncation, seeds = keys[0].truncation, [key.seed for key in keys]
+    found = self.samples.chosen(self.opened, seeds)
+    if truncation is None:
+      return found
+    if self.truncation is None:
+      raise InputError('truncation', truncation, 'these samples have none to choose', 'load the page again')
+    # w+ is linear in the truncation, and each value of it would be compiled anew.
+    none, full = (np.asarray(self.opened.latents(seeds, found.labels, end).wplus, np.float32) for end in (0.0, 1.0))
+    return Samples(given=Latents(none + np.float32(truncation) * (full - none), 'wplus'))
 
   def _sample(self, key: Key) -> _Sample:
-    if not isinstance(key, str):
+    if isinstance(key, Seed):
       return self._remembered(self._samples, key, lambda: self._made(key))
     held = self.photographs.held(key)
     if held not in self._photographed:
@@ -159,18 +169,18 @@ class Engine:
     shown = self.chosen(keys)
     if shown.photographs is not None:
       return list(shown.photographs.names)
-    return [f'{"seed" if shown.given is None else "sample"} {key}' for key in keys]
+    return [f'{"seed" if self.samples.given is None else "sample"} {key.seed}' for key in keys]
 
   def edited(self, choice: Choice, alphas: Sequence[float] | None = None) -> np.ndarray:
-    """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the current term.
+    """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the last term.
 
     Raises:
       InputError: an edit does not suit the factors, or it is so strong that no picture comes of it.
     """
-    versions = [choice] if alphas is None else [choice.at(alpha=float(alpha)) for alpha in alphas]
+    versions = [choice] if alphas is None else [choice.with_last(float(alpha)) for alpha in alphas]
     rows = []
     with self._lock:
-      for key in choice.samples:
+      for key in choice.keys:
         sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
         row = [self._one(sample, version, parts) for version in versions]
         rows.append([_finite(np.asarray(picture, np.float32)) for picture in row])  # by now the device is through
@@ -196,7 +206,7 @@ class Engine:
 
   def is_photograph(self, choice: Choice) -> bool:
     """Whether one photograph is shown, so that there is a whole one."""
-    return len(choice.samples) == 1 and self.chosen(choice.samples).photographs is not None
+    return len(choice.keys) == 1 and self.chosen(choice.keys).photographs is not None
 
   def whole(self, choice: Choice) -> np.ndarray | None:
     """The whole photograph (H, W, 3) uint8 of a choice with its edits in it; None where it is not of one photograph.
@@ -204,67 +214,63 @@ class Engine:
     Raises:
       InputError: as of `edited`; its file cannot be read any more.
     """
-    found = self.chosen(choice.samples).photographs
+    found = self.chosen(choice.keys).photographs
     if found is None or found.placements is None or len(found.names) != 1:
       return None
     photograph = found.photograph(0)
     if photograph is None or not choice.acting:
       return photograph
     with self._lock:
-      (key,) = choice.samples
+      (key,) = choice.keys
       sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
       made, edit = self._resumed(sample, choice, parts)
       difference = _finite(np.asarray(made, np.float32)) - sample.inverted
     return found.placements[0].added(photograph, difference, self._weight(edit))
 
-  def regions(self, choice: Choice) -> np.ndarray:
-    """Where the current term acts, (N, H, W), each divided by its maximum; zeros where it acts nowhere."""
-    N, grid = len(choice.samples), self.factors.grid
-    if not placed(choice.current):
-      return np.zeros((N, *grid), np.float32)
-    with self._lock:
-      own = [self._parts_of(key) if choice.refined else None for key in choice.samples]
-      found = [np.abs(np.asarray(self._edit([choice.current], parts).mask)) for parts in own]
-    return relative(np.stack(found).reshape(N, *grid))
+  def variants(self, choice: Choice, terms: Sequence[Spec], at_once: int) -> np.ndarray:
+    """Pictures (E, h, w, channels) of the first sample, each with one of E terms on top of the edits of a choice.
 
-  def cell(self, x: float, y: float) -> tuple[int, int]:
-    """(row, column) of the feature grid under a point of a picture, x and y in [0, 1]."""
-    margin = np.broadcast_to(self.margin, 2).tolist()
-    axes = zip((y, x), self.factors.grid, margin, strict=True)
-    return tuple(first + min(n - 2 * first - 1, max(0, int(place * (n - 2 * first)))) for place, n, first in axes)
-
-  def part_at(self, x: float, y: float, key: Key | None = None) -> int:
-    """The part that is strongest at a point of a picture, each divided by its maximum; with a key, of its refined ones.
+    Args:
+      choice: with `MOST_TERMS` edits or fewer.
+      terms: that are tried.
+      at_once: pictures of a call; terms are filled up to a multiple of it, so that one program serves any number.
 
     Raises:
-      InputError: no part is there.
+      InputError: as of `edited`.
     """
+    key, count = choice.keys[0], -(-len(terms) // at_once) * at_once
+    filled = [*terms, *[terms[-1]] * (count - len(terms))]
+    with self._lock:
+      sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
+      edits = [self._edit((*choice.acting, term), parts) for term in filled]
+      pictures = [
+        sample.editor.variants(sample.latents, sample.state, edits[first : first + at_once])
+        for first in range(0, count, at_once)
+      ]
+    found = _finite(np.concatenate(pictures)[: len(terms)])
+    if sample.inverted is None:
+      return found
+    pairs = zip(found, edits[: len(terms)], strict=True)
+    return np.stack([composed(sample.original, sample.inverted, made, self._weight(edit)) for made, edit in pairs])
+
+  def regions(self, choice: Choice) -> np.ndarray:
+    """Where the last term acts, (N, H, W), each divided by its maximum; zeros where there is no edit."""
+    N, grid = len(choice.keys), self.factors.grid
+    if not choice.terms:
+      return np.zeros((N, *grid), np.float32)
+    with self._lock:
+      own = [self._parts_of(key) if choice.refined else None for key in choice.keys]
+      found = [np.abs(np.asarray(self._edit([choice.terms[-1]], parts).mask)) for parts in own]
+    return relative(np.stack(found).reshape(N, *grid))
+
+  def maps(self, key: Key | None = None) -> np.ndarray:
+    """Parts (R_S, H', W') on the cells that lie in the image, each divided by its maximum; refined ones of a key."""
     maps = self._relative
     if key is not None:
       with self._lock:
         maps = relative(self._parts_of(key).T.reshape(-1, *self.factors.grid))
-    row, column = self.cell(x, y)
-    here = maps[:, row, column]
-    if here.max() <= 0:
-      raise InputError('click', f'row {row}, column {column}', 'no part is there', 'click elsewhere')
-    return int(np.argmax(here))
-
-  def stroke(self, points: Sequence[tuple[float, float]], mask: Sequence[float] | None = None) -> np.ndarray:
-    """A mask (S,) of 1 under a brush that went through points (x, y) in [0, 1], added to another."""
-    grid = self.factors.grid
-    painted = np.zeros(grid, bool)
-    margin = np.broadcast_to(self.margin, 2)
-    inner = np.array(grid) - 2 * margin
-    cells = margin + np.clip((_between(points, 2 * max(grid))[:, ::-1] * inner).astype(int), 0, inner - 1)
-    painted[tuple(cells.T)] = True
-    reach = max(grid) / BRUSH / 2
-    wide = int(reach)
-    around = np.pad(painted, wide)
-    for row, column in itertools.product(range(2 * wide + 1), repeat=2):
-      if np.hypot(row - wide, column - wide) <= reach:
-        painted |= around[row : row + grid[0], column : column + grid[1]]
-    before = np.zeros(grid, np.float32) if mask is None else masks.as_mask(mask, grid).reshape(grid)
-    return np.where(painted, np.float32(1), before).reshape(-1)
+    (rows, columns), (H, W) = np.broadcast_to(self.margin, 2).tolist(), self.factors.grid
+    return maps[:, rows : H - rows, columns : W - columns]
 
   def read_mask(self, content: bytes) -> np.ndarray:
     """A mask (S,) from the bytes of a PNG, see `masks.mask_of_png`.
@@ -281,35 +287,31 @@ class Engine:
         self._statistics = fit_features(self.opened)
       return self._statistics
 
-  def reach(self, term: Spec) -> float:
-    """Where the slider of a term ends: some times what its appearance's coordinate is on samples of the fit."""
+  def reaches(self) -> np.ndarray:
+    """(R_C,) where the strengths of each appearance end: some times what its coordinate is on samples of the fit."""
     with self._lock:
-      if self._lengths is None:
+      if self._reaches is None:
         latents = self.opened.latents(range(self.opened.seed, self.opened.seed + 16))
         features = features_of(self.opened, latents, 16)
         found = coordinates(features, self.factors, self.appearances)
         found = found - found.mean(axis=(0, 1, 2), keepdims=True)
-        lengths = np.linalg.norm(self.factors.appearances[:, self.appearances], axis=0)
-        self._lengths = np.full(self.factors.appearances.shape[1], layer_rms(features), np.float32)
-        self._lengths[self.appearances] = found.std(axis=(0, 1, 2)) / lengths
-    length = float(self._lengths.mean()) if term.direction is not None else float(self._lengths[term.appearance or 0])
-    return rounded_up(max(FAR * length, abs(float(term.alpha)), 1e-6))
+        lengths = np.full(self.factors.appearances.shape[1], layer_rms(features), np.float32)
+        lengths[self.appearances] = found.std(axis=(0, 1, 2)) / np.linalg.norm(
+          self.factors.appearances[:, self.appearances], axis=0
+        )
+        self._reaches = np.array([rounded_up(max(FAR * float(length), 1e-6)) for length in lengths])
+      return self._reaches
 
-  def removal(self, choice: Choice) -> tuple[Spec, str]:
-    """The current term turned into the one that removes its part, and what is said of it.
+  def removal(self, part: int) -> tuple[Spec, str]:
+    """The edit that removes a part, and what is said of it.
 
     Raises:
-      InputError: no part is chosen.
+      InputError: it cannot be removed.
     """
-    if not choice.current.part:
-      raise InputError('part', None, 'only parts can be removed, and none is chosen', 'click on the picture first')
-    found = remove(self.features(), self.factors, list(choice.current.part), margin=self.margin)
+    found = remove(self.features(), self.factors, [part], margin=self.margin)
     before, after = found.covered.mean(axis=1)
-    term = Spec(choice.current.part, found.appearance, float(found.edit.alpha))
-    said = (
-      f'Background is appearance {found.appearance}; {before:.0%} of the part counted as background, now {after:.0%}.'
-    )
-    return term, said
+    said = f'Background is appearance {found.appearance}; {before:.0%} of part {part} counted as it, now {after:.0%}.'
+    return Spec((part,), found.appearance, float(found.edit.alpha)), said
 
   def catalog(self) -> dict[str, NamedEdit]:
     """See `catalog_of`."""
@@ -326,10 +328,21 @@ class Engine:
     return tuple(terms)
 
   def warm(self) -> None:
-    """Compiles what the first click needs."""
+    """Compiles what the first edits need, and makes what they are of."""
     first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
-    self.reach(first.current)
+    self.reaches()
+    self.removal(self.parts[0])
+
+  def warmer(self) -> Iterator[None]:
+    """Compiles what is needed later, a step at a time. Users need not wait for it: nothing is locked meanwhile."""
+    with self._lock:
+      sample = self._sample(Seed(self.first_seed))
+    yield
+    refine(np.asarray(sample.state.features, np.float32), self.factors, proximal=PROXIMAL)
+    yield
+    term = Spec((self.parts[0],), self.appearances[0], 1.0).edit(self.factors)
+    jax.block_until_ready(sample.editor.resumed(sample.latents, sample.state, compose([term] * MOST_TERMS)))
 
   def prepare(self) -> None:
     """Compiles what the first photograph needs.
@@ -356,13 +369,3 @@ def rounded_up(value: float) -> float:
   """The next number of the form 1, 2, 3, 4, 5, 6 or 8 times a power of ten."""
   unit = 10.0 ** np.floor(np.log10(value))
   return float(next(step * unit for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * unit >= value * (1 - 1e-6)))
-
-
-def _between(points: Sequence[tuple[float, float]], steps: int) -> np.ndarray:
-  """The points (n, 2) of a line through points, none farther than 1 / steps from the next."""
-  places = np.asarray(points, np.float64)
-  ways = np.diff(places, axis=0)
-  counts = np.maximum(1, np.ceil(steps * np.abs(ways).max(axis=1))).astype(int)
-  done = 1 + np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # 1 to count, on each way
-  shares = (done / np.repeat(counts, counts))[:, None]
-  return np.concatenate([places[:1], np.repeat(places[:-1], counts, axis=0) + shares * np.repeat(ways, counts, axis=0)])

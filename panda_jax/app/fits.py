@@ -2,12 +2,10 @@
 
 import threading
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from panda_jax.app.controls import Controls
-from panda_jax.app.engine import Engine, catalog_of
+from panda_jax.app.engine import Engine
 from panda_jax.app.shelf import Shelf
 from panda_jax.errors import InputError
 from panda_jax.results.samples import Samples
@@ -39,42 +37,30 @@ class Fits:
     names = [str(folder) if bare.count(folder.name) > 1 else folder.name for folder in folders]
     self.folders = dict(zip(names, folders, strict=True))
     self._opened = dict(zip(names, opened, strict=True))
-    self._controls: dict[str, Controls] = {}
+    self._engines: dict[str, Engine] = {}
     self.shelf = Shelf()
     self._lock = threading.Lock()
-    self.controls(self.names[0])
+    self.engine(self.names[0])
 
   @property
   def names(self) -> list[str]:
     return list(self.folders)
 
-  def controls(self, name: Any) -> Controls:
-    """Those of a fit.
+  def engine(self, name: Any) -> Engine:
+    """That of a fit.
 
     Raises:
       InputError: there is no such fit, or it cannot be explored.
     """
     if not isinstance(name, str) or name not in self._opened:
-      raise InputError('fit', str(name)[:200], 'it is not one of those that this server was started with', 'load again')
+      raise InputError(
+        'fit', str(name)[:200], 'it is not one of those that this server was started with', 'load the page again'
+      )
     with self._lock:
-      if name not in self._controls:
-        self._controls[name] = Controls(Engine(self._opened[name], self._samples, self.shelf))
-      return self._controls[name]
+      if name not in self._engines:
+        self._engines[name] = Engine(self._opened[name], self._samples, self.shelf)
+      return self._engines[name]
 
   def number(self, name: str) -> int:
     """Of a fit, in addresses."""
     return self.names.index(name)
-
-  def entries(self, name: str) -> list[str]:
-    """Names of the catalog's edits of a fit; a damaged catalog has none, which is no reason not to open the page."""
-    try:
-      return list(catalog_of(self._opened[name]))
-    except InputError:
-      return []
-
-  def all_values(self) -> tuple[list[int], list[int], list[str]]:
-    """Parts, appearances and entries that any of the fits has: all that a page may send that was open before."""
-    found = [one.factors for one in self._opened.values()]
-    parts, appearances = (one.live_parts for one in found), (one.live_appearances for one in found)
-    entries = dict.fromkeys(entry for name in self.names for entry in self.entries(name))
-    return sorted({*chain(*parts)}), sorted({*chain(*appearances)}), list(entries)

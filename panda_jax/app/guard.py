@@ -1,18 +1,14 @@
-"""What is let through to Gradio, and how much of it at a time.
+"""Who is answered, and how much of them at a time: an ASGI application around that of the explorer.
 
-Gradio answers many more requests than the page makes, some of which read files, fetch addresses or write; it keeps what
-it is sent, and what nobody fetches, for as long as it runs. So what is not on a short list is refused before it gets
-there, pages of other sites may not send requests, and whatever is held for a client has a bound and an end.
+What is not on a short list is refused before anything of it is read, pages of other sites may not send requests, and
+whatever is held for a client has a bound and an end.
 """
 
 import asyncio
 import contextlib
-import dataclasses
 import ipaddress
-import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from urllib.parse import parse_qsl
+from collections.abc import Awaitable, Callable, Sequence
 
 from panda_jax.app import messages
 
@@ -20,34 +16,20 @@ LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 ANY_ADDRESS = 'any address'
 BODY_SECONDS = 30  # until the body of a request is whole
 MOST_HELD = 128 << 20  # bytes of requests that arrive or wait, all together
-MOST_VISITS = 200  # open pages for which something is at work or waits to be fetched
-MOST_EVENTS = 8  # of them for one page
-FETCH_SECONDS = 60  # until what nobody fetches is thrown away
+MOST_WAITING = 200  # requests that are answered or wait for it
 
-_API = '/gradio_api/'
-_JOIN, _DATA = f'{_API}queue/join', f'{_API}queue/data'
 _NAME = r'[\w@+-][\w.@+-]{0,99}'
 ALLOWED = {
   'GET': re.compile(
-    rf'/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/(assets|static)(/{_NAME}){{1,8}}|'
-    rf'/saved/\d{{1,4}}/{_NAME}/{_NAME}|/photographs/[\w-]{{1,64}}|'
-    rf'{_API}(queue/data|heartbeat/\w{{1,64}}|app_id/?|startup-events|info/?|theme\.css)',
+    rf'/|/favicon\.ico|/static/[a-z]{{1,20}}\.(css|js)|/saved/\d{{1,4}}/{_NAME}/{_NAME}|/photographs/[\w-]{{1,64}}',
     re.ASCII,
   ),
-  'POST': re.compile(_JOIN),
+  'POST': re.compile(r'/do/[a-z]{1,20}', re.ASCII),
 }
 _HOST = re.compile(r'(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?', re.ASCII)
-# Of a request, what the page's needs; Gradio would take its own address from others.
-HEADERS_IN = frozenset(
-  b'host accept accept-encoding accept-language user-agent range if-range if-none-match if-modified-since '
-  b'x-forwarded-proto'.split()
-)
 HEADERS = {
-  # Gradio's page holds scripts, and compiles the templates of its own components.
-  'content-security-policy': "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-  "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-  "connect-src 'self' data: blob:; worker-src 'self' blob:; "
-  "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'",
+  'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+  "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
   'referrer-policy': 'no-referrer',
@@ -58,15 +40,10 @@ SAID = {
   403: 'Pages of other sites may not ask for this.',
   404: 'There is nothing here.',
   408: 'The request did not arrive in time.',
-  409: 'This is fetched already.',
   413: f'The request is larger than {messages.LARGEST >> 20} MB.',
   415: 'This is not JSON.',
   503: 'Too much is asked for at the moment. Try again.',
 }
-
-
-_COMPLETED = re.compile(rb'data: {"msg":"process_completed","event_id":"(\w+)"')
-_CLOSED = b'data: {"msg":"close_stream"'
 
 
 class Refused(Exception):
@@ -77,78 +54,52 @@ class Refused(Exception):
     self.status = status
 
 
-@dataclasses.dataclass
-class Visit:
-  """An open page for which something is at work or waits to be fetched.
-
-  Attributes:
-    events: {what Gradio calls it: bytes of its request}.
-    joining: requests that are being accepted.
-    fetching: it is there and takes what comes.
-    timer: throws away what is not fetched.
-  """
-
-  events: dict[str, int] = dataclasses.field(default_factory=dict)
-  joining: int = 0
-  fetching: bool = False
-  timer: asyncio.TimerHandle | None = None
-
-
 class Guard:
-  """Refuses requests that the page does not make, and marks answers. An ASGI application around another.
+  """Refuses requests that the page does not make, reads those that it makes, and marks answers.
 
   Args:
-    app: the other.
+    app: what answers: an ASGI application whose scope has the message of a request under 'message'.
     hosts: names that the server may be called by; `ANY_ADDRESS` among them stands for every numeric one.
-    inputs: {number of a control: how many values come with it}.
   """
 
-  def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str], inputs: Mapping[int, int]):
-    self.app, self.hosts, self.inputs = app, hosts, inputs
-    self.held = 0  # bytes
-    self.visits: dict[str, Visit] = {}
-    self._throwing: set[asyncio.Task] = set()
+  def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str]):
+    self.app, self.hosts = app, hosts
+    self.held = self.waiting = 0  # bytes; requests
 
   async def __call__(self, scope, receive, send):
     if scope['type'] == 'lifespan':
-      await self.app(scope, receive, send)
+      await _lifespan(receive, send)
       return
     if scope['type'] == 'websocket':
       await send({'type': 'websocket.close', 'code': 1008})
       return
+    send = _marked(send)
     try:
       status = self.refusal(scope)
       if status:
         raise Refused(status)
-      path, fetches = scope['path'], scope['path'] == _DATA
-      headers = [(k, v) for k, v in scope['headers'] if k in HEADERS_IN and not (fetches and k == b'accept-encoding')]
-      clean = scope | {'headers': headers, 'query_string': b''}
-      if path == _JOIN:
-        if [kind.partition(';')[0].strip() for kind in _given(scope, b'content-type')] != ['application/json']:
-          raise Refused(415)
-        await self._join(clean, receive, _marked(send))
-      elif fetches:
-        await self._fetch(clean, scope['query_string'], receive, _marked(send))
-      else:
-        await self.app(clean, receive, _marked(send))
+      with self._held() as hold:
+        message = await _message(scope, receive, hold) if scope['method'] == 'POST' else None
+        await self.app(scope | {'message': message}, receive, send)
     except Refused as refused:
       text = SAID[refused.status].encode()
       headers = [(b'content-length', b'%d' % len(text)), (b'content-type', b'text/plain; charset=utf-8')]
-      await _marked(send)({'type': 'http.response.start', 'status': refused.status, 'headers': headers})
-      await send({'type': 'http.response.body', 'body': text})
+      await send({'type': 'http.response.start', 'status': refused.status, 'headers': headers})
+      await send({'type': 'http.response.body', 'body': b'' if scope['method'] == 'HEAD' else text})
 
   def refusal(self, scope) -> int | None:
     """The status to refuse a request with for what its head says, or None."""
-    hosts, origins = (
-      [v.decode('latin-1').lower() for k, v in scope['headers'] if k == n] for n in (b'host', b'origin')
-    )
+    hosts, origins = _given(scope, b'host'), _given(scope, b'origin')
     if len(hosts) != 1 or not self._goes_by(hosts[0]):
       return 400  # a name of another site that leads here
     if any(origin not in (f'http://{hosts[0]}', f'https://{hosts[0]}') for origin in origins):
       return 403
     method = 'GET' if scope['method'] == 'HEAD' else scope['method']
-    if method not in ALLOWED or '..' in scope['path'] or not ALLOWED[method].fullmatch(scope['path']):
+    if method not in ALLOWED or not ALLOWED[method].fullmatch(scope['path']):
       return 404
+    if method == 'POST':
+      kinds = [kind.partition(';')[0].strip() for kind in _given(scope, b'content-type')]
+      return None if kinds == ['application/json'] else 415
     return None
 
   def _goes_by(self, host: str) -> bool:
@@ -156,35 +107,12 @@ class Guard:
     name = found[1].strip('[]') if found else ''
     return name in self.hosts or (ANY_ADDRESS in self.hosts and _is_address(name))
 
-  async def _join(self, scope, receive, send) -> None:
-    """Something that a control asks for: it is done when its turn comes, and told when the page fetches it."""
-    with self._holding() as hold:
-      body = await _body(receive, hold)
-      message = messages.checked(body, self.inputs)
-      if message is None:
-        raise Refused(400)
-      name, size = message['session_hash'], len(body)
-      visit = self._visit(name)
-      body = json.dumps(message, ensure_ascii=False).encode()
-
-      async def told(answer):
-        event = _event_in(answer.get('body', b''))
-        if event is not None:
-          self.held += size  # until it is completed, or thrown away
-          visit.events[event] = size
-        await send(answer)
-
-      visit.joining += 1
-      try:
-        await self.app(scope | {'headers': [*scope['headers'], _JSON]}, _replayed(body, receive), told)
-      finally:
-        visit.joining -= 1
-        self._settle(name)
-
   @contextlib.contextmanager
-  def _holding(self):
-    """Gives a function that is told of bytes that are kept, as long as the context lasts."""
-    held = 0
+  def _held(self):
+    """A place among those that wait; gives a function that is told of bytes that are kept as long as it lasts."""
+    if self.waiting >= MOST_WAITING:
+      raise Refused(503)
+    self.waiting, held = self.waiting + 1, 0
 
     def hold(count: int) -> None:
       nonlocal held
@@ -196,84 +124,14 @@ class Guard:
     try:
       yield hold
     finally:
+      self.waiting -= 1
       self.held -= held
 
-  def _visit(self, name: str) -> Visit:
-    visit = self.visits.get(name)
-    many = len(self.visits) >= MOST_VISITS if visit is None else len(visit.events) + visit.joining >= MOST_EVENTS
-    if many:
-      raise Refused(503)
-    return self.visits.setdefault(name, Visit())
 
-  async def _fetch(self, scope, query: bytes, receive, send) -> None:
-    """What was done for a page, as it comes."""
-    name = dict(parse_qsl(query.decode('latin-1'))).get('session_hash', '')
-    visit = self.visits.get(name)
-    if visit is None or visit.fetching:
-      raise Refused(404 if visit is None else 409)
-    visit.fetching, closed = True, False
-    if visit.timer:
-      visit.timer.cancel()
-
-    async def told(answer):
-      nonlocal closed
-      chunk = answer.get('body', b'')
-      found = _COMPLETED.match(chunk)
-      self.held -= visit.events.pop(found[1].decode(), 0) if found else 0
-      if chunk.startswith(_CLOSED):  # from now on the page may fetch again
-        closed, visit.fetching = True, False
-        self._settle(name)
-      await send(answer)
-
-    try:
-      await self.app(scope | {'query_string': f'session_hash={name}'.encode()}, receive, told)
-    finally:
-      if not closed:  # it is gone, and Gradio has dropped what waited for it
-        visit.fetching = False
-        self.held -= sum(visit.events.values())
-        visit.events.clear()
-        self._settle(name)
-
-  def _settle(self, name: str) -> None:
-    """Forgets a page for which nothing is left; throws away what is, if the page does not fetch it in time."""
-    visit = self.visits[name]
-    if visit.timer:
-      visit.timer.cancel()
-    if visit.events and not visit.fetching:
-      visit.timer = asyncio.get_running_loop().call_later(FETCH_SECONDS, self._throw, name)
-    elif not (visit.events or visit.fetching or visit.joining):
-      del self.visits[name]
-
-  def _throw(self, name: str) -> None:
-    task = asyncio.ensure_future(self._fetch(_HEAD_OF_FETCH, f'session_hash={name}'.encode(), _gone, _nowhere))
-    self._throwing.add(task)
-    task.add_done_callback(self._throwing.discard)
-
-
-_JSON = (b'content-type', b'application/json')
-_HEAD_OF_FETCH = {
-  'type': 'http',
-  'asgi': {'version': '3.0', 'spec_version': '2.3'},
-  'http_version': '1.1',
-  'method': 'GET',
-  'scheme': 'http',
-  'path': _DATA,
-  'raw_path': _DATA.encode(),
-  'root_path': '',
-  'headers': [(b'host', b'localhost')],
-  'client': None,
-  'server': None,
-}
-
-
-async def _gone():
-  """What a client that is no longer there sends: Gradio then drops what waits for it."""
-  await asyncio.sleep(0.1)
-  return {'type': 'http.disconnect'}
-
-
-async def _nowhere(answer):
-  pass
+async def _lifespan(receive, send) -> None:
+  for phase in ('startup', 'shutdown'):
+    await receive()
+    await send({'type': f'lifespan.{phase}.complete'})
 
 
 def _is_address(name: str) -> bool:
@@ -289,55 +147,39 @@ def _given(scope, name: bytes) -> list[str]:
   return [value.decode('latin-1').lower() for key, value in scope['headers'] if key == name]
 
 
-def _event_in(said: bytes) -> str | None:
-  """What Gradio calls what it has accepted."""
-  try:
-    return str(json.loads(said)['event_id'])
-  except (ValueError, KeyError, TypeError):
-    return None
-
-
 def _marked(send):
-  """A `send` with our headers, and without leave for other sites."""
+  """A `send` with our headers."""
+  own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
   async def marked(answer):
     if answer['type'] == 'http.response.start':
-      given = [(k, v) for k, v in answer.get('headers', []) if not k.lower().startswith(b'access-control-')]
-      own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-      answer = answer | {'headers': [*given, *own]}
+      answer = answer | {'headers': [*answer.get('headers', []), *own]}
     await send(answer)
 
   return marked
 
 
-async def _body(receive, hold: Callable[[int], None]) -> bytes:
-  """The body of a request.
+async def _message(scope, receive, hold: Callable[[int], None]):
+  """What a request says.
 
   Raises:
-    Refused: it is too large, breaks off, or takes too long.
+    Refused: it is too large, breaks off, takes too long, or is no message.
   """
   body, more = bytearray(), True
   try:
     async with asyncio.timeout(BODY_SECONDS):
       while more:
-        message = await receive()
-        if message['type'] != 'http.request':
+        part = await receive()
+        if part['type'] != 'http.request':
           raise Refused(400)
-        chunk, more = message.get('body', b''), message.get('more_body', False)
+        chunk, more = part.get('body', b''), part.get('more_body', False)
         if len(body) + len(chunk) > messages.LARGEST:
           raise Refused(413)
         hold(len(chunk))
         body += chunk
   except TimeoutError as error:
     raise Refused(408) from error
-  return bytes(body)
-
-
-def _replayed(body: bytes, receive):
-  """A `receive` that gives a body, and then what the other has."""
-  waiting = [{'type': 'http.request', 'body': body, 'more_body': False}]
-
-  async def again():
-    return waiting.pop() if waiting else await receive()
-
-  return again
+  message = messages.checked(bytes(body))
+  if message is None:
+    raise Refused(400)
+  return message

@@ -92,12 +92,12 @@ def default_name(term: Spec) -> str:
 def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
   """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
 
-  Where the explorer shows samples of a file, or of given classes, also these: latents.npy, labels.npy. Of photographs
-  the inversion, as `invert` writes it, and of one alone photograph.png, see `Engine.whole`.
+  Where the explorer shows samples of a file, of given classes or of another truncation, also these: latents.npy,
+  labels.npy. Of photographs the inversion, as `invert` writes it, and of one alone photograph.png, see `Engine.whole`.
 
   Args:
     engine: of the fit.
-    choice: with one edit or more.
+    choice: with one edit or more; sweep.gif turns the last one up.
     name: of the folder; made up if empty. One that is taken gets a number.
     note: kept in edit.json.
 
@@ -105,24 +105,24 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     InputError: there is nothing to save, no such name can be had, WORKDIR/app is full, or the disk refuses. Then
       nothing is left of it.
   """
-  if not choice.complete:
+  if not choice.terms:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
-  choice = dataclasses.replace(choice, terms=choice.complete)
-  shown, files = engine.chosen(choice.samples), FILES
-  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(choice.current)))
+  last = choice.terms[-1]
+  shown, files = engine.chosen(choice.keys), FILES
+  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(last)))
   try:
-    original, edited = engine.originals(choice.samples), engine.edited(choice)
+    original, edited = engine.originals(choice.keys), engine.edited(choice)
     strips.draw_difference(
       folder / 'strip.png',
       original,
       edited,
       region=engine.regions(choice),
       margin=engine.margin,
-      names=engine.names(choice.samples),
+      names=engine.names(choice.keys),
       title=folder.name,
     )
     draw_images(folder / 'edited.png', edited)
-    alphas = np.linspace(0, float(choice.current.alpha), FRAMES)
+    alphas = np.linspace(0, float(last.alpha), FRAMES)
     moving = choice if choice.photograph else dataclasses.replace(choice, seeds=choice.seeds[:MOVING])
     frames = engine.edited(moving, alphas)
     strips.save_gif(folder / 'sweep.gif', frames, labels=[strips.strength(float(f'{alpha:.3g}')) for alpha in alphas])

@@ -1,34 +1,151 @@
-"""Serves the page of the explorer, and nothing else: see guard.py for what is let through to it.
+"""Serves the page of the explorer, and nothing else.
 
 What a client can cost is bounded in connections.py (connections), guard.py (requests), messages.py (what is in them),
-choices.py (sessions) and saves.py (files).
+choices.py (edits) and saves.py (files).
 """
 
-import os
+import asyncio
+import json
 import socket
-from collections.abc import Sequence
-from pathlib import Path
+import threading
+from collections.abc import Generator, Sequence
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
 
+from panda_jax.app import answers, film
+from panda_jax.app.choices import Choice
+from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
-from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard
+from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard, Refused
 from panda_jax.app.photographs import Download
-from panda_jax.app.saves import folder_of, readable
+from panda_jax.app.saves import readable
+from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
+from panda_jax.files.access import read_bytes
+from panda_jax.pictures import pages
 
 BACKLOG = 100  # connections that wait to be accepted
-
-
-def prepared(workdir: Path) -> None:
-  """Settings that Gradio reads when it is imported: silence, and where its own folders go."""
-  os.environ |= {
-    'GRADIO_ANALYTICS_ENABLED': 'False',
-    'GRADIO_ANALYTICS_MAX_EVENTS': '100',  # it keeps a record of each, which nobody sees
-    'HF_HUB_DISABLE_TELEMETRY': '1',
-    'GRADIO_RUN_HISTORY': 'False',
-    'GRADIO_TEMP_DIR': str(folder_of(workdir) / '.gradio'),
-    'GRADIO_MCP_SERVER': 'False',
-    'GRADIO_SSR_MODE': 'False',
+AT_ONCE = 4  # answers that are made, of all users together
+LARGEST_SAVED = 1 << 28  # bytes of a file
+KINDS = MappingProxyType(
+  {
+    'css': 'text/css; charset=utf-8',
+    'gif': 'image/gif',
+    'html': 'text/html; charset=utf-8',
+    'js': 'text/javascript; charset=utf-8',
+    'json': 'application/json',
+    'png': 'image/png',
+    'svg': 'image/svg+xml',
   }
+)
+
+
+def files_of_page() -> dict[str, bytes]:
+  """{address: content} of what a browser loads."""
+  folder = resources.files('panda_jax.app') / 'page'
+  found = {
+    f'/static/{file.name}': file.read_bytes() for file in folder.iterdir() if file.name.endswith(('.css', '.js'))
+  }
+  found['/static/pages.css'] = pages.STYLE.encode()
+  return found | {'/': (folder / 'index.html').read_bytes(), '/favicon.ico': (folder / 'icon.svg').read_bytes()}
+
+
+class Explorer:
+  """The ASGI application behind a guard.
+
+  Args:
+    fits: that can be chosen.
+  """
+
+  def __init__(self, fits: Fits):
+    self.fits, self.files, self.workdirs = fits, files_of_page(), list(fits.folders.values())
+    self._turns = asyncio.Semaphore(AT_ONCE)
+    self._alone = {name: asyncio.Semaphore(1) for name in answers.ALONE}
+
+  async def __call__(self, scope, receive, send):
+    path = scope['path']
+    if scope['method'] == 'POST':
+      await self._answered(path.removeprefix('/do/'), scope['message'], receive, send)
+      return
+    content, headers = await asyncio.to_thread(self._file, path)
+    headers = [(b'content-length', b'%d' % len(content)), *headers]
+    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
+    await send({'type': 'http.response.body', 'body': b'' if scope['method'] == 'HEAD' else content})
+
+  def _file(self, path: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """What is at an address, and what is said of it.
+
+    Raises:
+      Refused: there is nothing.
+    """
+    if path in self.files:
+      name = {'/': 'index.html', '/favicon.ico': 'icon.svg'}.get(path, path)
+      return self.files[path], _headers(name)
+    _, kind, *names = path.split('/')
+    if kind == 'photographs':
+      found = self.fits.shelf.get(names[0])
+      if isinstance(found, Download):
+        said = f'attachment; filename="{found.name}"'.encode()
+        return found.content, [*_headers('.png'), (b'content-disposition', said)]
+    if kind == 'saved' and int(names[0]) < len(self.workdirs):
+      file = readable(self.workdirs[int(names[0])], names[1], names[2])
+      if file is not None:
+        return read_bytes(file, 'workdir', 'save it again', LARGEST_SAVED), _headers(file.name)
+    raise Refused(404)
+
+  async def _answered(self, name: str, message, receive, send) -> None:
+    """Sends lines of JSON: {'busy': text} while something is at work, then {'done': answer} or {'error': text}.
+
+    Raises:
+      Refused: there is no such action.
+    """
+    if name not in answers.ACTIONS:
+      raise Refused(404)
+    gone = asyncio.ensure_future(_gone(receive))
+    headers = [(b'content-type', b'application/x-ndjson'), (b'cache-control', b'no-store')]
+    await send({'type': 'http.response.start', 'status': 200, 'headers': headers})
+    try:
+      async with self._alone.get(name, self._turns):
+        if not gone.done():
+          async for line in _lines(name, self.fits, message):
+            body = json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b'\n'
+            await send({'type': 'http.response.body', 'body': body, 'more_body': True})
+      await send({'type': 'http.response.body', 'body': b''})
+    finally:
+      gone.cancel()
+
+
+async def _gone(receive) -> None:
+  """Until the client is."""
+  while (await receive())['type'] != 'http.disconnect':
+    pass
+
+
+async def _lines(name: str, fits: Fits, message):
+  """What is told of an action."""
+  try:
+    made = await asyncio.to_thread(answers.ACTIONS[name], fits, message)
+    if isinstance(made, Generator):
+      while (step := await asyncio.to_thread(_step, made))[0]:
+        yield {'busy': step[1]}
+      made = step[1]
+    yield {'done': made}
+  except InputError as error:
+    yield {'error': answers.sentence(error)}
+
+
+def _step(steps: Generator) -> tuple[bool, Any]:
+  """(True, what a generator yields next), or (False, what it returns)."""
+  try:
+    return True, next(steps)
+  except StopIteration as done:
+    return False, done.value
+
+
+def _headers(name: str) -> list[tuple[bytes, bytes]]:
+  kind = KINDS[name.rpartition('.')[2]].encode()
+  return [(b'content-type', kind), (b'cache-control', b'no-cache')]
 
 
 def application(fits: Fits, hosts: Sequence[str] = LOOPBACK) -> Guard:
@@ -37,55 +154,8 @@ def application(fits: Fits, hosts: Sequence[str] = LOOPBACK) -> Guard:
   Args:
     fits: that can be chosen.
     hosts: names that it may be called by, see `Guard`.
-
-  Raises:
-    InputError: Gradio is not installed.
   """
-  workdirs = list(fits.folders.values())
-  prepared(workdirs[0])
-  try:
-    import fastapi
-    import gradio as gr
-  except ImportError as error:
-    raise InputError(
-      'app', error.name, 'it is not installed', "install the extra: pip install '.[app]' in a clone of the repository"
-    ) from error
-  from panda_jax.app import page
-
-  app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-  @app.get('/saved/{fit}/{name}/{file}')
-  def saved(fit: int, name: str, file: str):
-    path = readable(workdirs[fit], name, file) if fit < len(workdirs) else None
-    if path is None:
-      raise fastapi.HTTPException(404)
-    return fastapi.responses.FileResponse(path)
-
-  @app.get('/photographs/{key}')
-  def photograph(key: str):
-    found = fits.shelf.get(key)
-    if not isinstance(found, Download):
-      raise fastapi.HTTPException(404)
-    headers = {'content-disposition': f'attachment; filename="{found.name}"', 'cache-control': 'no-store'}
-    return fastapi.Response(found.content, media_type='image/png', headers=headers)
-
-  fonts = ['ui-sans-serif', 'system-ui', 'sans-serif']
-  blocks = page.build(fits)
-  app = gr.mount_gradio_app(
-    app,
-    blocks,
-    path='/',
-    footer_links=[],
-    run_history=False,
-    allowed_paths=[],
-    ssr_mode=False,
-    enable_monitoring=False,
-    mcp_server=False,
-    pwa=False,
-    theme=gr.themes.Base(font=fonts, font_mono=['ui-monospace', 'monospace']),
-    css=page.CSS,
-  )
-  return Guard(app, hosts, {number: len(control.inputs) for number, control in blocks.fns.items()})
+  return Guard(Explorer(fits), hosts)
 
 
 def names_of(host: str) -> tuple[str, ...]:
@@ -123,15 +193,21 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
     names: others that it may be called by than those of the host, such as that of a proxy.
 
   Raises:
-    InputError: as of `application` and `listening`.
+    InputError: uvicorn is not installed; as of `listening`.
   """
   connection = listening(host, port)
-  app = application(fits, (*names_of(host), *map(str.lower, names)))
-  import uvicorn
-
+  try:
+    import uvicorn
+  except ImportError as error:
+    raise InputError(
+      'app', error.name, 'it is not installed', "install the extra: pip install '.[app]' in a clone of the repository"
+    ) from error
   from panda_jax.app.connections import Connection
 
-  fits.controls(fits.names[0]).engine.warm()
+  app = application(fits, (*names_of(host), *map(str.lower, names)))
+  engine = fits.engine(fits.names[0])
+  engine.warm()
+  film.film(engine, Choice((engine.first_seed,)), Spec((engine.parts[0],), engine.appearances[0]))
   shown = f'[{host}]' if ':' in host else host
   folders = ', '.join(map(str, fits.folders.values()))
   print(f'http://{shown}:{connection.getsockname()[1]}/ explores {folders}; Ctrl-C ends it', flush=True)
@@ -145,4 +221,13 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
     log_level='error',  # others are of requests that anybody can send
     timeout_graceful_shutdown=1,  # open pages hold connections; they find the server again when it is back
   )
-  uvicorn.Server(config).run(sockets=[connection])
+  server = uvicorn.Server(config)
+  threading.Thread(target=_warmed, args=(engine, server)).start()
+  server.run(sockets=[connection])
+
+
+def _warmed(engine: Engine, server) -> None:
+  """Compiles what is needed later, while the server runs."""
+  for _ in engine.warmer():
+    if server.should_exit:
+      return

@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from panda_jax.catalog.measurement import FLAT, LIMIT, REACHES
 from panda_jax.catalog.screening import REGION
 from panda_jax.catalog.search import FRAMES, Candidate, Found
 from panda_jax.catalog.sheet import where
-from panda_jax.catalog.style import SCRIPT, STYLE
 from panda_jax.editing.zoo import NamedEdit
 from panda_jax.pictures import colours, pages
 from panda_jax.pictures.figures import middling, to_bytes
@@ -102,6 +102,7 @@ def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], zoo: Mapp
     'workdir': shlex.quote(str(opened.folder or path.parent)),
     'zoo': shlex.quote(str(path)),
   }
+  script = (resources.files('panda_jax.catalog') / 'page.js').read_text(encoding='utf-8')
   sections = [_section(part, found, cards[part]) for part in parts]
   h, w = found.original.shape[1:3]
   width, height = max(1, round(side * w / max(h, w))), max(1, round(side * h / max(h, w)))
@@ -112,11 +113,12 @@ def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], zoo: Mapp
     '<!doctype html><html lang=en><head><meta charset=utf-8>'
     f'<meta http-equiv=Content-Security-Policy content="{policy}">'
     '<meta name=viewport content="width=device-width, initial-scale=1">'
-    f'<title>{pages.text(title)}</title><link rel=icon href="data:,"><style>{STYLE}\n{frame}</style></head><body>'
-    f'<header><h1>{pages.text(title)}</h1>{_head(found, record, samples)}</header>'
+    f'<title>{pages.text(title)}</title><link rel=icon href="data:,"><style>{pages.STYLE}\n{frame}</style>'
+    f'</head><body class="paper catalog"><header><div><h1>{pages.text(title)}</h1>{_head(found, record, samples)}'
+    '</div></header>'
     f'<main>{_bar(parts)}{"".join(sections)}<div class=cards id=list></div></main>'
-    f'<footer>{_foot(record)}</footer><div id=said role=status aria-live=polite></div>'
-    f'<script type="application/json" id=about>{data}</script><script>{SCRIPT}</script></body></html>\n'
+    f'<footer><div>{_foot(record)}</div></footer><div id=said role=status aria-live=polite></div>'
+    f'<script type="application/json" id=about>{data}</script><script>{script}</script></body></html>\n'
   )
 
 

@@ -139,6 +139,10 @@ class Editor:
     rows = [_Row(edit, i, None, i) for i, edit in enumerate(listed)]
     return self._run(1, driving(latents), state, self._table(rows))
 
+  def variants(self, latents, state, edits: Sequence[AnyEdit]) -> np.ndarray:
+    """Pictures (E, h, w, channels) of one sample given its state, with each of E edits, in as few calls as may be."""
+    return self._all(latents, state, [_Row(edit, 0, None) for edit in edits])
+
   def images(self, latents, edits: AnyEdit | Sequence[AnyEdit]) -> EditResult:
     """Original and edited pictures of N samples.
 

@@ -24,16 +24,6 @@ LIKE = 0.5  # least cosine of parts that stand below each other
 SHADES = 1.0, 0.65, 0.35  # of a colour that stands for several parts
 PANEL = 560  # pixels across of the picture of one panel
 
-STYLE = """<style>
-#runs td { overflow-wrap: normal; }
-.parts td, .parts th { padding: 3px 4px 3px 0; border: 0; vertical-align: middle; }
-.parts img { display: block; width: 52px; height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
-.parts th[scope=row] { position: sticky; left: 0; background: white; padding-right: 10px; font-weight: 400;
-  white-space: normal; min-width: 92px; max-width: 200px; }
-.parts thead th { border-bottom: 5px solid var(--part, transparent); text-align: center; }
-.said { border-left: 4px solid var(--mark); padding-left: 12px; }
-</style>"""
-
 
 def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> Path:
   """Writes runs.html into a folder.
@@ -73,7 +63,7 @@ def heading(runs: Sequence[Run]) -> str:
   facts += [(name, states.count(name)) for name in ('failed', 'unfinished') if name in states]
   facts += [('seconds in all', f'{seconds:,.0f}')]
   facts += [] if best is None else [('least held-out error', f'{best.held_out:.5f}')]
-  return STYLE + pages.facts(facts)
+  return pages.facts(facts)
 
 
 def choice(runs: Sequence[Run]) -> str:

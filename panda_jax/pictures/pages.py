@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 
 from panda_jax.errors import InputError
@@ -20,64 +21,7 @@ LARGEST_PICTURE = 64 << 20  # bytes
 MOST_PIXELS = 50_000_000
 FORMATS = 'PNG', 'GIF', 'JPEG', 'WEBP'
 
-STYLE = """
-:root { color-scheme: light; --ink: #1d1f24; --soft: #5b606b; --line: #dfe2e8; --back: #f6f7f9; --mark: #005cb2; }
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; }
-body { margin: 0; color: var(--ink); background: white; font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto,
-  'DejaVu Sans', sans-serif; }
-main, header > div, footer > div { max-width: 1120px; margin: 0 auto; padding: 0 20px; }
-header { background: var(--back); border-bottom: 1px solid var(--line); padding: 28px 0 20px; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 4px; overflow-wrap: anywhere; }
-h2 { font-size: 1.3rem; margin: 44px 0 10px; padding-top: 14px; border-top: 1px solid var(--line); }
-h3 { font-size: 1.05rem; margin: 28px 0 6px; overflow-wrap: anywhere; }
-p { margin: 6px 0 12px; max-width: 76ch; }
-.soft { color: var(--soft); }
-a { color: var(--mark); }
-nav { margin-top: 14px; display: flex; flex-wrap: wrap; gap: 4px 18px; }
-.facts { display: grid; grid-template-columns: repeat(4, 1fr); gap: 10px; margin: 16px 0 0;
-  padding: 0; }
-.facts div { background: white; border: 1px solid var(--line); border-radius: 8px; padding: 8px 12px; }
-.facts dt { color: var(--soft); font-size: 0.82rem; }
-.facts dd { margin: 0; font-size: 1.2rem; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.93rem; margin: 6px 0 14px; }
-th, td { text-align: left; vertical-align: top; padding: 4px 18px 4px 0; border-bottom: 1px solid var(--line); }
-td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-.changed { font-weight: 600; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 40px; }
-figure { margin: 14px 0 20px; }
-figure .scroll { border: 1px solid var(--line); border-radius: 8px; background: white; width: fit-content;
-  max-width: 100%; }
-figure img { display: block; height: auto; max-width: 100%; }
-figcaption { color: var(--soft); font-size: 0.9rem; margin-top: 5px; max-width: 76ch; }
-pre { background: var(--back); border: 1px solid var(--line); border-radius: 8px; padding: 10px 12px;
-  margin: 6px 0 14px; font: 0.86rem/1.5 ui-monospace, 'DejaVu Sans Mono', Menlo, monospace; white-space: pre-wrap;
-  overflow-wrap: anywhere; }
-pre span { display: block; padding-left: 2ch; text-indent: -2ch; }
-pre i { display: inline-block; max-width: 100%; font-style: normal; text-indent: 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 16px 14px; margin: 12px 0; }
-.tiles img { display: block; width: 100%; height: auto; image-rendering: pixelated; border: 1px solid var(--line); }
-.tiles span { display: block; font-size: 0.86rem; line-height: 1.35; margin-top: 3px; }
-ul.notes { margin: 6px 0 14px; padding-left: 20px; }
-ul.notes li { overflow-wrap: anywhere; }
-details { margin: 8px 0 14px; }
-summary { cursor: pointer; color: var(--mark); }
-footer { border-top: 1px solid var(--line); margin-top: 50px; padding: 16px 0 30px; color: var(--soft);
-  font-size: 0.9rem; }
-@media (max-width: 640px) {
-  main, header > div, footer > div { padding: 0 14px; }
-  header { padding: 18px 0 14px; }
-  h1 { font-size: 1.4rem; }
-  .tiles { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 12px 10px; }
-  .facts { grid-template-columns: 1fr 1fr; }
-  figure.wide img { max-width: none; width: 620px !important; }
-  .wide figcaption::after { content: ' Scroll the picture sideways.'; }
-  th, td { padding-right: 12px; }
-}
-@media print { nav { display: none; } figure, .tiles > div { break-inside: avoid; } }
-""".strip()
+STYLE = (resources.files('panda_jax.pictures') / 'pages.css').read_text(encoding='utf-8').strip()
 
 
 def text(value: object) -> str:
@@ -203,6 +147,7 @@ def page(title: str, head: str, sections: Sequence[tuple[str, str, str]], foot: 
     '<!doctype html><html lang=en><head><meta charset=utf-8>'
     '<meta name=viewport content="width=device-width, initial-scale=1">'
     f'<title>{text(title)}</title><link rel=icon href="data:,"><style>{STYLE}</style></head>'
-    f'<body><header><div><h1>{text(title)}</h1>{head}<nav aria-label="Sections">{links}</nav></div></header>'
+    f'<body class=paper><header><div><h1>{text(title)}</h1>{head}'
+    f'<nav aria-label="Sections">{links}</nav></div></header>'
     f'<main>{body}</main><footer><div>{foot}</div></footer></body></html>\n'
   )

@@ -124,20 +124,26 @@ class FinishedFit:
       raise InputError('generator', None, f'not given, and {where}', 'give --generator=DIR, the one of these features')
     return self.generator
 
-  def latents(self, seeds: Sequence[int], labels=None):
-    """Latents of seeds, N of them, with the fit's truncation; see `labels_of` and `generators.seeds.draws`."""
+  @property
+  def truncation(self) -> float:
+    """Of the samples of the fit."""
+    return float(self._made.get('truncation', 1))
+
+  def latents(self, seeds: Sequence[int], labels=None, truncation: float | None = None):
+    """Latents of seeds, N of them; see `labels_of`, `generators.seeds.draws` and `mapped`."""
     from panda_jax.generators import seeds as numbered
 
     generator = self.needed_generator()
-    return self.mapped(numbered.draws(generator, seeds), self.labels_of(seeds, labels))
+    return self.mapped(numbered.draws(generator, seeds), self.labels_of(seeds, labels), 'z', truncation)
 
-  def mapped(self, array: np.ndarray, labels=None, space: str = 'z'):
-    """Latents of samples in a space, see `spaces.latents_of`; of z and w with the fit's truncation."""
+  def mapped(self, array: np.ndarray, labels=None, space: str = 'z', truncation: float | None = None):
+    """Latents of samples in a space, see `spaces.latents_of`; of z and w with the fit's truncation, or another one."""
     from panda_jax.generators.spaces import latents_of
 
     names = () if space == 'wplus' else ('truncation', 'truncation_layers')
-    truncation = {name: self._made[name] for name in names if name in self._made}
-    return latents_of(self.needed_generator(), array, space, labels, **truncation)
+    options = {name: self._made[name] for name in names if name in self._made}
+    options |= {} if truncation is None else {'truncation': truncation}
+    return latents_of(self.needed_generator(), array, space, labels, **options)
 
   def labels_of(self, seeds: Sequence[int], labels=None, of: str = 'seeds') -> np.ndarray | None:
     """Labels (N,) or (N, classes) of seeds: those given, one for all or one each; else those the fit gave these seeds.

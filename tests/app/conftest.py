@@ -1,10 +1,15 @@
 """A fit of a small network with random weights, and the explorer's engine on it."""
 
+import json
+from collections.abc import Generator
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 
+from panda_jax.app.answers import ACTIONS
 from panda_jax.app.engine import Engine
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
@@ -59,3 +64,30 @@ def engine(shared_engine, tmp_path):
   shared_engine.opened.folder.mkdir()
   yield shared_engine
   shared_engine.opened.folder = before
+
+
+class Asked:
+  """Does what requests of the page ask for, of a server that has one fit.
+
+  Attributes:
+    said: what the last action said while it was at work.
+  """
+
+  def __init__(self, engine):
+    self.engine, self.said = engine, []
+    self._fits = SimpleNamespace(names=['fit'], engine=lambda name: engine, number=lambda name: 0)
+
+  def __call__(self, action, **values):
+    made = ACTIONS[action](self._fits, {'fit': 'fit'} | values)
+    self.said = []
+    while isinstance(made, Generator):
+      try:
+        self.said.append(next(made))
+      except StopIteration as done:
+        made = done.value
+    return json.loads(json.dumps(made, allow_nan=False))
+
+
+@pytest.fixture
+def asked(engine):
+  return Asked(engine)

@@ -1,8 +1,9 @@
-"""The explorer as a person meets it, in headless chromium: clicks, strokes, slides, files, two users, a restart."""
+"""The explorer as a person meets it, in headless chromium: clicks, slides, keys, files, two users, a restart."""
 
 import base64
+import importlib.resources
+import re
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from tests.app.servers import SECONDS, Server
 from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 
 pytestmark = pytest.mark.slow
-FEW = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=1, top=1, random=1)
+FEW = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=2, random=1)
 
 
 @pytest.fixture(scope='module')
 def server(fitted, tmp_path_factory):
-  """Of a fit with a catalog, and of another one that has fewer parts."""
-  need('gradio')
+  """Of a fit with a catalog, and of another one that has fewer parts and none."""
+  need('uvicorn')
   need_chromium()
   folder = tmp_path_factory.mktemp('browsed')
   workdir, other = folder / 'fit', folder / 'other'
@@ -42,59 +43,80 @@ class Explorer(Browser):
   """A browser with the page of the explorer."""
 
   def open(self, url, size=DESKTOP):
+    """A page as nobody has used it."""
     super().open(url, size)
-    until(lambda: self.all('#panda-original img') and 'click a part' in self.text('original').lower())
-
-  def one(self, name):
-    return self.all(f'#panda-{name}')[0]
-
-  def text(self, name):
-    return self.one(name).text
-
-  def source(self, panel):
-    return self.script(f"return document.querySelector('#panda-{panel} img').src")
-
-  def changed(self, panel, act, seconds=60):
-    """Does something, and waits until a picture has become another one."""
-    before = self.source(panel)
-    act()
-    return until(lambda: self.source(panel) != before, seconds)
-
-  def click_at(self, x, y):
-    """On the original, at fractions of its width and height."""
-    self.move_to(self.all('#panda-original img')[0], x, y).click().perform()
-
-  def slide(self, steps):
-    from selenium.webdriver import Keys
-
-    self.all('#panda-alpha input[type=range]')[0].send_keys(
-      (Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT) * abs(steps)
+    self.script('sessionStorage.clear()')
+    super().open(url, size)
+    until(
+      lambda: (
+        self.all('body.ready') and self.source() and self.script("return document.querySelector('#after').complete")
+      )
     )
 
-  def press(self, name):
-    self.script('arguments[0].click()', self.one(name))
+  def one(self, selector):
+    return self.all(selector)[0]
 
-  def field(self, name):
-    return self.all(f'#panda-{name} input, #panda-{name} textarea')[0]
+  def text(self, selector):
+    return self.script('return document.querySelector(arguments[0]).textContent', selector)
 
-  def write(self, name, text):
-    self.type_over(self.field(name), text)
+  def source(self, picture='after'):
+    return self.script('return document.getElementById(arguments[0]).src', picture)
 
-  def options(self, name):
-    """Opens a list; its options by their texts."""
-    self.script("arguments[0].scrollIntoView({block: 'center'})", self.one(name))
-    self.field(name).click()
-    found = until(lambda: self.all(f'#panda-{name} [role=option]') or self.all('ul[role=listbox] [role=option]'))
-    return {option.get_attribute('aria-label') or option.text: option for option in found}
+  def changed(self, act, seconds=60):
+    """Does something, and waits until the picture has become another one."""
+    before = self.source()
+    act()
+    return until(lambda: self.source() != before, seconds)
 
-  def choose(self, name, text):
-    self.options(name)[text].click()
+  def click(self, selector):
+    self.script("arguments[0].scrollIntoView({block: 'nearest'})", self.one(selector))
+    self.one(selector).click()
 
-  def strength(self):
-    return float(self.all('#panda-alpha input[type=range]')[0].get_attribute('value'))
+  def click_at(self, x, y):
+    """On the picture, at fractions of its width and height."""
+    self.move_to(self.one('#stage'), x, y).click().perform()
 
-  def upload(self, path):
-    self.all('#panda-upload input[type=file]')[0].send_keys(str(path))
+  def keys(self, *keys):
+    from selenium.webdriver import ActionChains
+
+    ActionChains(self.driver).send_keys(*keys).perform()
+
+  def film(self):
+    """The frames of the place that is chosen, when they are there."""
+    until(lambda: self.all('#film button') and not self.all('#film.waiting'))
+    return self.all('#film button')
+
+  def choose_part(self, part):
+    x, y = part % 2 * 0.8 + 0.1, part // 2 * 0.8 + 0.1  # in the corner, where no other part is as strong
+    self.click_at(x, y)
+    until(lambda: self.text('#film-title') == f'Try on part {part}')
+    return self.film()
+
+  def take(self, part=1, frame=0):
+    """An edit of a part, taken from the film."""
+    frames = self.choose_part(part)
+    count = len(self.edits())
+    self.changed(lambda: self.script('arguments[0].click()', frames[frame]))
+    until(lambda: len(self.edits()) > count)
+
+  def edits(self):
+    """Names of edits in the stack, and their strengths."""
+    rows = self.script(
+      "return [...document.querySelectorAll('#edits li')].map((e) => "
+      "[e.querySelector('.name').textContent, e.querySelector('input[type=text]').value])"
+    )
+    return [(name, float(strength)) for name, strength in rows]
+
+  def slide(self, steps, edit=0):
+    from selenium.webdriver import Keys
+
+    slider = self.all('#edits input[type=range]')[edit]
+    slider.send_keys((Keys.ARROW_RIGHT if steps > 0 else Keys.ARROW_LEFT) * abs(steps))
+
+  def select(self, selector, value):
+    from selenium.webdriver.support.ui import Select
+
+    Select(self.one(selector)).select_by_value(value)
 
   def drop(self, content, name):
     self.script(
@@ -111,37 +133,22 @@ class Explorer(Browser):
     folder.mkdir()
     self.driver.execute_cdp_cmd('Browser.setDownloadBehavior', {'behavior': 'allow', 'downloadPath': str(folder)})
 
-  def listen(self):
-    """What is said from now on, for `heard`."""
-    self.script("""
-      const status = document.querySelector('#panda-status');
-      window.heard = [];
-      new MutationObserver(() => window.heard.push(status.textContent)).observe(
-        status, {subtree: true, childList: true, characterData: true});
-    """)
+  def colours(self, scheme):
+    features = [{'name': 'prefers-color-scheme', 'value': scheme}]
+    self.driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
 
-  def heard(self):
-    return ' | '.join(self.script('return window.heard'))
-
-  def says(self, words):
-    return until(lambda: words in self.text('status') and self.text('status'))
+  def says(self, words, seconds=60):
+    return until(lambda: words in self.text('#status') and self.text('#status'), seconds)
 
 
 @pytest.fixture(scope='module')
-def drivers():
-  need('gradio')
+def browsers():
+  """Two browsers that know nothing of each other."""
   need_chromium()
-  made = []
+  made = [Explorer(), Explorer()]
   yield made
   for browser in made:
     browser.driver.quit()
-
-
-@pytest.fixture(scope='module')
-def browsers(drivers):
-  """Two browsers that know nothing of each other."""
-  drivers += [Explorer(), Explorer()]
-  return drivers
 
 
 @pytest.fixture
@@ -150,95 +157,210 @@ def browser(browsers, server):
   return browsers[0]
 
 
-def test_click_slide_and_save(browser, server):
-  assert 'nothing is changed' in browser.text('difference')
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
-  assert 'part 1' in browser.text('original')
-  first = browser.strength()
-  assert first > 0
-  browser.changed('edited', lambda: browser.slide(10))
-  assert browser.strength() > first
-  until(lambda: f'= {browser.strength():.3g}' in browser.text('edited').replace('\N{MINUS SIGN}', '-'))
-  browser.write('name', 'mine')
-  browser.press('save')
-  assert 'app/mine' in browser.says('Saved as')
-  browser.press('save')
-  browser.says('app/mine-2')
-  saved = read_zoo(server.workdir / 'app' / 'mine' / 'edit.json')['mine']
-  assert saved.terms[0].part == (1,)
-  assert saved.terms[0].alpha == pytest.approx(browser.strength())
-  link = browser.all('#panda-status a')[0].get_attribute('href')
-  assert link.startswith(f'{server.url}saved/0/mine-2/')
-  fetched = browser.driver.execute_async_script(
-    'fetch(arguments[0]).then((r) => r.blob()).then((b) => arguments[1](b.size))', link
-  )
-  assert fetched == (server.workdir / 'app' / 'mine-2' / 'strip.png').stat().st_size
+def test_pointing_shows_an_edit_and_a_click_takes_it(browser, server):
+  zoo = read_zoo(server.workdir / 'catalog' / 'catalog.json')
+  first = browser.source()
+  frames = browser.choose_part(1)
+  names = [name for name, entry in zoo.items() if entry.terms[0].part == (1,)]
+  assert [frame.get_attribute('title') for frame in frames] == names
+  assert browser.edits() == []
+  browser.changed(lambda: browser.move_to(frames[0], 0.5, 0.5).perform())
+  seen = browser.source()
+  browser.changed(lambda: browser.move_to(browser.one('#tools'), 0.01, 0.5).perform())
+  assert browser.source() == first
+  browser.changed(frames[0].click)
+  ((name, strength),) = browser.edits()
+  assert name == names[0]
+  assert strength == pytest.approx(zoo[name].terms[0].alpha, rel=0.01)
+  browser.move_to(browser.one('#tools'), 0.01, 0.5).perform()
+  assert browser.source() == seen
+  assert browser.source('before') == first
+  browser.changed(browser.film()[1].click)  # another one in its place
+  assert [name for name, _ in browser.edits()] == [names[1]]
+  browser.film()[1].click()  # again: it is dropped
+  until(lambda: browser.edits() == [])
 
 
-def test_what_takes_long_says_so_and_then_what_it_did(browser):
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
-  for name, busy, done in (('remove', 'Removing the part', 'Background is'), ('save', 'Saving', 'Saved as')):
-    browser.listen()
-    browser.press(name)
-    browser.says(done)
-    assert busy in browser.heard()
-    assert busy not in browser.text('status')
-    assert not browser.all('#panda-status .panda-busy')
+def test_the_stack_of_edits(browser):
+  first = browser.source()
+  browser.take(1)
+  one = browser.source()
+  browser.take(2)
+  both = browser.source()
+  names = [name for name, _ in browser.edits()]
+  browser.changed(lambda: browser.all('#edits .eye')[1].click())
+  assert browser.source() == one
+  browser.changed(lambda: browser.all('#edits .eye')[1].click())
+  assert browser.source() == both
+  browser.changed(lambda: browser.type_over(browser.all('#edits input[type=text]')[0], '0.5\t'))
+  assert browser.edits()[0] == (names[0], 0.5)
+  browser.type_over(browser.all('#edits input[type=text]')[0], 'x\t')
+  assert browser.edits()[0] == (names[0], 0.5)
+  browser.changed(lambda: browser.click('#do-undo'))
+  assert browser.source() == both
+  strength = browser.edits()[0][1]
+  browser.changed(lambda: browser.slide(10))
+  until(lambda: browser.edits()[0][1] > strength)
+  assert browser.text('#film-title') == 'Try on part 1'  # the place of the edit that is slid
+  browser.all('#edits .down')[0].click()
+  assert [name for name, _ in browser.edits()] == names[::-1]
+  browser.changed(lambda: browser.all('#edits .bin')[0].click())
+  assert [name for name, _ in browser.edits()] == names[:1]
+  browser.changed(lambda: browser.click('#do-reset'))
+  until(lambda: browser.source() == first)
+  for expected in (names[:1], names[::-1], names):  # all that was done, and back
+    browser.click('#do-undo')
+    until(lambda expected=expected: [name for name, _ in browser.edits()] == expected)
+  assert browser.edits()[0][1] > strength
+  browser.click('#do-undo')
+  until(lambda: browser.edits()[0][1] == strength)  # a slide is one step
+  until(lambda: browser.source() == both)
+  for _ in range(4):
+    browser.click('#do-redo')
+  until(lambda: browser.source() == first and not browser.edits())
+  assert not browser.one('#do-redo').is_enabled()
 
 
-def test_undo_goes_back_to_the_same_pictures(browser):
-  start = browser.source('edited')
-  browser.changed('edited', lambda: browser.click_at(0.1, 0.9))
-  clicked = browser.source('edited')
-  browser.changed('edited', lambda: browser.slide(-20))
-  time.sleep(0.5)  # the last of the slide
-  browser.press('undo')
-  until(lambda: browser.source('edited') == clicked)
-  browser.press('undo')
-  until(lambda: browser.source('edited') == start)
-  browser.press('undo')
-  browser.says('nothing to undo')
+def test_before_and_after(browser):
+  from selenium.webdriver import ActionChains, Keys
+
+  browser.take(1)
+  clip = "return getComputedStyle(document.querySelector('#before')).clipPath"
+  assert browser.source('before') != browser.source()
+  hidden = browser.script(clip)
+  ActionChains(browser.driver).click_and_hold(browser.one('#hold')).perform()
+  assert browser.script(clip) == 'none'
+  ActionChains(browser.driver).release().perform()
+  assert browser.script(clip) == hidden
+  browser.click('#views label:nth-of-type(2)')
+  half = browser.script(clip)
+  assert half != hidden
+  browser.one('#divider').send_keys(Keys.ARROW_LEFT * 10)
+  assert browser.script(clip) not in (half, hidden)
+  after = browser.source()
+  browser.changed(lambda: browser.click('#views label:nth-of-type(3)'))
+  assert 'brightest' in browser.text('#tag')
+  browser.changed(lambda: browser.click('#views label:nth-of-type(1)'))
+  assert browser.source() == after
 
 
-def test_paint_remove_refine_and_seeds(browser):
+def test_paint_remove_and_refine(browser, tmp_path):
   from selenium.webdriver import ActionChains
 
-  browser.all('#panda-mode input')[1].click()
-  until(lambda: 'paint' in browser.text('original'))
-  picture = browser.all('#panda-original img')[0]
-  chain = ActionChains(browser.driver).move_to_element_with_offset(picture, -100, -100).click_and_hold()
-  browser.changed('edited', lambda: chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform())
-  assert 'your mask' in browser.text('original')
-  browser.press('remove')
-  browser.says('only parts can be removed')
-  browser.all('#panda-mode input')[0].click()
-  until(lambda: 'click a part' in browser.text('original'))
-  browser.changed('original', lambda: browser.click_at(0.9, 0.9))
-  browser.changed('edited', lambda: browser.press('remove'))
-  browser.says('Background is appearance')
-  browser.all('#panda-refine input')[0].click()
-  browser.says('refined for each picture')
-  browser.changed('original', lambda: browser.write('seeds', '4-7\n'))
-  browser.write('seeds', 'many\n')
-  browser.says('give some such as 3 or 0-3')
-  browser.changed('original', lambda: browser.press('next'))
-  until(lambda: browser.all('#panda-seeds input, #panda-seeds textarea')[0].get_attribute('value') == '8,9,10,11')
-
-
-def test_wrong_uploads_are_sentences_and_a_right_one_a_mask(browser, tmp_path):
-  (tmp_path / 'a.png').write_text('no picture')
-  Image.new('L', (17, 16), 255).save(tmp_path / 'b.png')
-  Image.new('L', (16, 16), 0).save(tmp_path / 'c.png')
-  (tmp_path / 'd.png').write_bytes(bytes(9 << 20))
-  wrong = {'a': 'it is not a PNG', 'b': 'it has 17x16 pixels', 'c': 'it is black everywhere', 'd': 'larger than 8 MB'}
-  for name, said in wrong.items():
-    browser.upload(tmp_path / f'{name}.png')
+  browser.click('#paint')
+  chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
+  chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
+  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  browser.changed(lambda: browser.film()[0].click())
+  assert browser.edits()[0][0].startswith('painted mask · ')
+  browser.changed(lambda: browser.move_to(browser.one('#stage'), 0.9, 0.9).click().perform())  # the edit follows
+  assert not browser.one('#remove').is_enabled()
+  wrong = {'no picture': 'it is not a PNG', bytes(9 << 20): 'larger than 8 MB'}
+  for content, said in wrong.items():
+    (tmp_path / 'x.png').write_bytes(content if isinstance(content, bytes) else content.encode())
+    browser.one('#mask-file').send_keys(str(tmp_path / 'x.png'))
     assert str(tmp_path) not in browser.says(said)
   drawn = np.zeros((8, 8), np.uint8)
   drawn[2:5] = 255
   Image.fromarray(drawn).save(tmp_path / 'e.png')
-  browser.changed('edited', lambda: browser.upload(tmp_path / 'e.png'))
-  assert 'your mask' in browser.text('original')
+  browser.changed(lambda: browser.one('#mask-file').send_keys(str(tmp_path / 'e.png')))
+  browser.select('#part', '3')
+  browser.film()
+  browser.changed(lambda: browser.click('#remove'))
+  browser.says('Background is appearance')
+  assert browser.edits()[1][0] == 'part 3 · removed'
+  browser.changed(lambda: browser.click('#refine'))
+  browser.changed(lambda: browser.click('#refine'))
+
+
+def test_samples(browser):
+  from selenium.webdriver import Keys
+
+  browser.changed(lambda: browser.all('#samples button')[2].click())
+  assert 'seed 2' in browser.one('#after').get_attribute('alt')
+  browser.take(1)
+  browser.type_over(browser.one('#seeds'), '4-6, 9\n')
+  until(lambda: [button.text for button in browser.all('#samples button')] == [f'seed {t}' for t in (4, 5, 6, 9)])
+  until(lambda: 'seed 4' in browser.one('#after').get_attribute('alt'))
+  shown = browser.source()
+  until(lambda: all(browser.script("return [...document.querySelectorAll('#samples img')].map((i) => i.src)")))
+  browser.type_over(browser.one('#seeds'), 'many\n')
+  assert 'such as 3 or 0-7' in browser.says('Seeds are whole numbers')
+  assert browser.one('#seeds').get_attribute('aria-invalid') == 'true'
+  browser.changed(lambda: browser.one('#truncation').send_keys(Keys.ARROW_LEFT * 10))
+  until(lambda: browser.text('#psi') == '0.50')
+  browser.changed(lambda: browser.click('#do-undo'))
+  until(lambda: browser.source() == shown)
+  browser.changed(lambda: browser.click('#random'))
+  assert len(browser.all('#samples button')) == 8
+
+
+def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
+  browser.save_downloads_to(tmp_path / 'fetched')
+  browser.take(1)
+  browser.type_over(browser.one('#name'), 'mine')
+  for name in ('mine', 'mine-2'):
+    browser.click('#save')
+    browser.says(f'Saved as {name}.')
+    until((tmp_path / 'fetched' / f'{name}.png').exists)
+  edited = np.asarray(Image.open(tmp_path / 'fetched' / 'mine.png'))
+  shown = base64.b64decode(browser.source().partition(',')[2])
+  (tmp_path / 'shown.png').write_bytes(shown)
+  np.testing.assert_array_equal(edited, np.asarray(Image.open(tmp_path / 'shown.png')))
+  assert f'--zoo={server.workdir}/app/mine-2/edit.json --name=mine-2 --seeds=0' in browser.text('#saved code')
+  saved = read_zoo(server.workdir / 'app' / 'mine' / 'edit.json')['mine']
+  assert saved.terms[0].part == (1,)
+  assert [link.text for link in browser.all('#saved a')] == ['strip.png', 'edited.png', 'sweep.gif', 'edit.json']
+  browser.type_over(browser.one('#name'), '../x')
+  browser.click('#save')
+  browser.says('cannot be the name of a folder')
+
+
+def test_everything_by_keys_alone(browser, server):
+  from selenium.webdriver import ActionChains, Keys
+
+  first = browser.source()
+  browser.keys(']')
+  until(lambda: browser.text('#film-title') == 'Try on part 0')
+  browser.keys(']')
+  until(lambda: browser.text('#film-title') == 'Try on part 1')
+  browser.film()
+  browser.changed(lambda: browser.keys('1'))
+  ((name, strength),) = browser.edits()
+  taken = browser.source()
+  browser.changed(lambda: browser.keys('-'))
+  until(lambda: browser.edits()[0][1] < strength)
+  browser.changed(lambda: browser.keys('h'))
+  until(lambda: browser.source() == first)
+  browser.changed(lambda: browser.keys('h'))
+  ActionChains(browser.driver).key_down(Keys.CONTROL).send_keys('zzz').key_up(Keys.CONTROL).perform()
+  until(lambda: browser.source() == taken)
+  browser.keys('c')
+  assert browser.one('#divider').is_displayed()
+  browser.keys('c')
+  browser.changed(lambda: browser.keys('.'))
+  assert 'seed 1' in browser.one('#after').get_attribute('alt')
+  browser.changed(lambda: browser.keys(','))
+  browser.keys('?')
+  until(lambda: browser.one('#keys').is_displayed())
+  browser.keys(Keys.ESCAPE)
+  until(lambda: not browser.one('#keys').is_displayed())
+  browser.keys('s')
+  browser.says('Saved as part1-')
+  browser.changed(lambda: browser.keys(Keys.DELETE))
+  assert browser.edits() == []
+  # By tab every control is reached, and what is reached is seen.
+  browser.script("document.querySelector('#help').focus()")
+  reached = set()
+  for _ in range(60):
+    browser.keys(Keys.TAB)
+    found = browser.script(
+      "const e = document.activeElement; return [e.id || e.title || e.tagName, e.matches(':focus-visible')]"
+    )
+    assert found[1] or found[0] == 'BODY', found
+    reached.add(found[0])
+  assert {'stage', 'do-undo', 'hold', 'part', 'paint', 'refine', 'name', 'random', 'seeds', 'truncation'} <= reached
+  assert {'photo-file', name} <= reached  # of the film the focus shows the edit, of which the name is told
 
 
 def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, tmp_path):
@@ -246,10 +368,10 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
     return sorted(str(path) for path in server.workdir.rglob('*'))
 
   def on_photograph(x, y):
-    return browser.move_to(browser.all('#panda-marks img')[0], x, y)
+    return browser.move_to(browser.one('#photo'), x, y)
 
   def value(name):
-    return browser.field(name).get_attribute('value')
+    return browser.one(f'#{name}').get_attribute('value')
 
   before = files()
   small = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
@@ -257,33 +379,38 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   Image.fromarray(pixels).save(tmp_path / 'mine.png')
   browser.drop(b'%PDF-1.7', 'paper.pdf')
   browser.says('photograph: it is no photograph')
-  assert not [found for found in browser.all('#panda-marks img') if found.is_displayed()]
+  assert not browser.one('#photograph').is_displayed()
   browser.drop((tmp_path / 'mine.png').read_bytes(), 'mine.png')
-  browser.says('Click the left eye')
-  until(lambda: browser.all('#panda-marks img'))
-  browser.changed(
-    'marks', lambda: on_photograph(0.3, 0.25).click_and_hold().move_by_offset(90, 110).release().perform()
-  )
+  until(lambda: 'Click the left eye' in browser.text('#photo-said'))
+  on_photograph(0.3, 0.25).click_and_hold().move_by_offset(90, 110).release().perform()
+  until(lambda: value('box'))
   x, y, width, height = map(float, value('box').split(','))
   assert width == height
   assert (x, y) == pytest.approx((60, 40), abs=2)  # pixels of the screen are larger than those of the photograph
-  browser.changed('marks', lambda: browser.press('clear'))
+  browser.click('#photo-clear')
   until(lambda: not value('box'))
-  browser.changed('marks', lambda: on_photograph(0.4, 0.4).click().perform())
-  browser.says('Now the right eye')
-  browser.changed('marks', lambda: on_photograph(0.6, 0.4).click().perform())
+  on_photograph(0.4, 0.4).click().perform()
+  until(lambda: 'Now the right eye' in browser.text('#photo-said'))
+  on_photograph(0.6, 0.4).click().perform()
+  until(lambda: value('points').count(',') == 3)
   assert np.array(value('points').split(','), float) == pytest.approx([80, 64, 120, 64], abs=2)
-  browser.listen()
-  browser.changed('original', lambda: browser.press('invert'), SECONDS)  # it is compiled meanwhile
-  browser.says('Inverted: PSNR')
-  assert 'Inverting: features' in browser.heard()
-  assert f'--points={value("points")}' in browser.text('inverted')
-  assert len(browser.all('#panda-inverted img')) == 2
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.1))
-  assert 'part 1' in browser.text('original')
+  points = value('points')
+  browser.script("""
+    const said = document.querySelector('#photo-said');
+    window.heard = [];
+    new MutationObserver(() => window.heard.push(said.textContent)).observe(
+      said, {subtree: true, childList: true, characterData: true});
+  """)
+  browser.changed(lambda: browser.click('#invert'), SECONDS)  # it is compiled meanwhile
+  until(lambda: 'Inverted: PSNR' in browser.text('#photo-said'))
+  assert 'Inverting: features' in ' | '.join(browser.script('return window.heard'))
+  assert f'--points={points}' in browser.text('#photo-command')
+  browser.click('#photo-close')
+  assert 'mine.png' in browser.one('#after').get_attribute('alt')
+  browser.take(1)
   browser.save_downloads_to(tmp_path / 'fetched')
-  browser.press('download')
-  browser.says('The whole photograph')
+  browser.click('#whole')
+  browser.says('mine-edited.png is in your downloads')
   until((tmp_path / 'fetched' / 'mine-edited.png').exists)
   edited = np.asarray(Image.open(tmp_path / 'fetched' / 'mine-edited.png'))
   assert edited.shape == pixels.shape
@@ -292,104 +419,140 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   assert files() == before
   other = browsers[1]
   other.open(server.url)
-  assert 'seeds' in other.all('#panda-original img')[0].get_attribute('alt')
-  browser.changed('original', lambda: browser.press('next'))
-  assert 'seeds' in browser.all('#panda-original img')[0].get_attribute('alt')
-  assert browser.complaints() == []
+  assert 'mine.png' not in other.text('#samples')
+  browser.changed(lambda: browser.all('#samples button')[0].click())
+  assert 'seed 0' in browser.one('#after').get_attribute('alt')
 
 
 def test_two_users_do_not_meet(browser, browsers, server):
   other = browsers[1]
   other.open(server.url)
-  browser.changed('edited', lambda: browser.click_at(0.1, 0.1))
-  other.changed('edited', lambda: other.click_at(0.9, 0.9))
-  assert 'part 0' in browser.text('original')
-  assert 'part 3' in other.text('original')
-  mine = browser.source('edited')
-  other.changed('edited', lambda: other.slide(-30))
-  browser.press('keep')
-  browser.says('Kept')
-  assert browser.source('edited') == mine
+  browser.take(0)
+  other.take(3)
+  mine, name = browser.source(), browser.edits()[0][0]
+  other.changed(lambda: other.slide(-30))
+  assert (browser.source(), browser.edits()[0][0]) == (mine, name)
+  assert other.edits()[0][0] != name
+
+
+def test_another_fit_has_its_own_parts(browser, server):
+  browser.changed(lambda: browser.all('#samples button')[3].click())
+  browser.take(3)
+  browser.changed(lambda: browser.select('#fit', 'other'))
+  until(lambda: '2 parts' in browser.text('#about'))
+  assert browser.edits() == []
+  assert 'seed 0' in browser.one('#after').get_attribute('alt')
+  browser.click_at(0.9, 0.9)
+  until(lambda: browser.text('#film-title') == 'Try on part 0')
+  browser.changed(lambda: browser.film()[0].click())
+  assert browser.edits()[0][0].startswith('part 0 · appearance ')  # there is no catalog
+  browser.click('#save')
+  browser.says('Saved as part0-')
+  assert len(list((server.others[0] / 'app').glob('part0*/edit.json'))) == 1
+
+
+def test_a_page_left_open_goes_on_after_a_restart_and_after_it_is_loaded_again(browser, server):
+  browser.take(1)
+  picture, edits = browser.source(), browser.edits()
+  assert server.stop() == 0
+  browser.slide(-5)
+  browser.says('The server does not answer')
+  server.start()
+  until(lambda: browser.source() != picture)
+  browser.changed(lambda: browser.click('#do-undo'))  # what was before the restart is not forgotten
+  until(lambda: browser.source() == picture)
+  browser.driver.refresh()
+  until(lambda: browser.all('body.ready') and browser.source() == picture)
+  assert browser.edits() == edits
+
+
+def test_what_takes_long_says_so(browser):
+  browser.script("""
+    const fetched = window.fetch;
+    window.fetch = async (...given) => { await new Promise((r) => setTimeout(r, 900)); return fetched(...given); };
+    window.heard = [];
+    const status = document.querySelector('#status');
+    new MutationObserver(() => window.heard.push([document.body.className, status.textContent])).observe(
+      document.body, {attributes: true, subtree: true, childList: true, characterData: true});
+  """)
+  browser.choose_part(1)
+  browser.changed(lambda: browser.click('#remove'))
+  browser.says('Background is')
+  heard = browser.script('return window.heard')
+  assert any('working' in classes for classes, _ in heard)
+  assert {'Trying edits …', 'Removing the part …'} <= {words for _, words in heard}
+  until(lambda: not browser.all('body.working'))
 
 
 def test_on_a_phone(browser, server):
-  browser.open(server.url, PHONE)
-  assert browser.fits_its_width()
-  for name in ('original', 'alpha', 'part', 'catalog', 'mode', 'remove', 'upload', 'refine', 'fit', 'seeds', 'save'):
-    box = browser.one(name).rect
-    assert box['width'] > 80, name
-    assert box['x'] >= 0, name
-    assert box['x'] + box['width'] <= PHONE[0], name
-  assert browser.all('#panda-original img')[0].size['width'] > 250
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
-  assert 'part 3' in browser.text('original')
-  browser.changed('edited', lambda: browser.slide(5))
-  browser.script("arguments[0].scrollIntoView({block: 'end'})", browser.one('save'))
-  browser.press('save')
-  browser.says('Saved as')
-  box = "const box = document.querySelector('#panda-status').getBoundingClientRect();"
-  assert browser.script(f'{box} return box.top >= 0 && box.bottom <= window.innerHeight')
+  size = {'width': PHONE[0], 'height': PHONE[1], 'deviceScaleFactor': 2, 'mobile': True}
+  browser.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+  try:
+    browser.open(server.url)
+    assert browser.fits_its_width()
+    picture = browser.one('#stage').rect
+    assert picture['y'] < 120
+    assert picture['width'] > 350
+    browser.take(3)
+    browser.changed(lambda: browser.slide(5))
+    for selector in (
+      '#do-undo',
+      '#hold',
+      '#part',
+      '#remove',
+      '#paint',
+      '#film button',
+      '#edits .bin',
+      '#save',
+      '#random',
+    ):
+      box = browser.one(selector).rect
+      assert box['x'] >= 0, selector
+      assert box['x'] + box['width'] <= PHONE[0], selector
+      assert box['height'] >= 26, selector
+    browser.click('#save')
+    browser.says('Saved as')
+    box = "const box = document.querySelector('{}').getBoundingClientRect();"
+    assert browser.script(f'{box.format("#status")} return box.top >= 0 && box.bottom <= window.innerHeight')
+    assert browser.script(f'{box.format("#stage")} return box.top >= 0 && box.bottom <= window.innerHeight')  # it stays
+    assert browser.fits_its_width()
+  finally:
+    browser.driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server):
   browser.complaints()  # of other tests
   browser.asked_for()
   browser.open(server.url)
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
+  browser.take(3)
   asked = browser.asked_for()
   assert any(address.startswith(server.url) for address in asked)
   assert [a for a in asked if not a.startswith((server.url, 'data:', 'blob:'))] == []
   assert browser.complaints() == []
 
 
-def test_entries_of_the_catalog_are_there_to_choose(browser, server):
-  zoo = read_zoo(server.workdir / 'catalog' / 'catalog.json')
-  options = browser.options('catalog')
-  assert list(options) == list(zoo)
-  name, entry = next(iter(zoo.items()))
-  (term,) = entry.terms
-  browser.changed('edited', options[name].click)
-  until(lambda: f'= {term.alpha:.3g}' in browser.text('edited').replace('\N{MINUS SIGN}', '-'))
-  assert f'part {term.part[0]}' in browser.text('original')
-  assert f'appearance {term.appearance}' in browser.text('edited')
-  assert int(browser.field('part').get_attribute('value')) == term.part[0]
-  browser.changed('edited', lambda: browser.press('undo'))
-
-
-def test_another_fit_has_its_own_parts_and_no_entries(browser, server):
-  browser.write('seeds', '3\n')
-  until(lambda: 'seeds 3;' in browser.all('#panda-original img')[0].get_attribute('alt'))
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
-  assert 'part 3' in browser.text('original')
-  browser.choose('fit', 'other')
-  until(lambda: 'no part chosen' in browser.text('original'))
-  until(lambda: 'explorer: other' in browser.text('head') and '2 parts' in browser.text('head'))
-  assert 'seeds 3;' in browser.all('#panda-original img')[0].get_attribute('alt')
-  assert not [found for found in browser.all('#panda-catalog') if found.is_displayed()]
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
-  assert 'part 0' in browser.text('original')
-  browser.press('save')
-  browser.says('other/app/part0')
-  saved = list((server.others[0] / 'app').glob('part0*/edit.json'))
-  assert len(saved) == 1
-  link = browser.all('#panda-status a')[0].get_attribute('href')
-  assert link.startswith(f'{server.url}saved/1/part0')
-
-
-def test_a_page_left_open_goes_on_after_a_restart(browser, server):
-  browser.choose('fit', 'other')
-  until(lambda: 'explorer: other' in browser.text('head'))
-  browser.changed('edited', lambda: browser.click_at(0.9, 0.9))
-  browser.changed('edited', lambda: browser.slide(10))
-  time.sleep(0.5)  # the last of the slide
-  strength, picture = browser.strength(), browser.source('edited')
-  assert server.stop() == 0
-  server.start()
-  browser.changed('edited', lambda: browser.slide(-5))
-  assert 'part 0' in browser.text('original')
-  assert strength != browser.strength()
-  assert picture != browser.source('edited')
-  time.sleep(0.5)
-  browser.changed('edited', lambda: browser.press('undo'))  # what was before the restart is not forgotten
-  browser.press('undo')
-  until(lambda: 'nothing is changed' in browser.text('difference'))
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_names_roles_and_contrast(browser, scheme):
+  """By axe-core, which finds what has no name, a wrong role, or too little contrast."""
+  need('selenium_axe_python')
+  axe = (importlib.resources.files('selenium_axe_python') / 'axe-core' / 'axe.min.js').read_text()
+  browser.colours(scheme)
+  browser.take(1)
+  browser.take(2)
+  browser.click('#paint')
+  browser.click('#save')
+  browser.says('Saved as')
+  browser.script(axe)
+  for opened in (None, 'keys', 'photograph'):
+    if opened:
+      browser.script('document.getElementById(arguments[0]).showModal()', opened)
+    found = browser.driver.execute_async_script(
+      "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice']}).then(arguments[0])"
+    )
+    said = [
+      f'{one["id"]}: {node["html"]} {node["failureSummary"]}' for one in found['violations'] for node in one['nodes']
+    ]
+    assert said == []
+    if opened:
+      browser.script('document.getElementById(arguments[0]).close()', opened)
+  assert re.search('contrast', str([one['id'] for one in found['passes']]))

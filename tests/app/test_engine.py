@@ -1,20 +1,19 @@
-"""Pictures of a choice are those of the library, and a click means the part that is strongest there."""
+"""Pictures of a choice are those of the library, whatever its samples are."""
 
 import shlex
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from panda_jax.app.choices import Choice
-from panda_jax.app.controls import Controls
+from panda_jax.app.choices import Choice, Seed
 from panda_jax.app.engine import Engine, rounded_up
 from panda_jax.app.saves import save
 from panda_jax.commands import program
 from panda_jax.commands.app import samples_of
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
+from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.generators import latent_files
@@ -31,12 +30,12 @@ def test_pictures_are_those_of_the_library(engine):
   latents = engine.opened.latents([3, 7])
   whole = make_edit(engine.factors, 1, 2, 3.0) + make_edit(engine.factors, 2, 0, -2.0, threshold=0.5)
   expected = Editor(engine.opened.generator, engine.opened.layer).images(latents, whole)
-  np.testing.assert_allclose(engine.originals((3, 7)), expected.original, atol=1e-5)
+  np.testing.assert_allclose(engine.originals((Seed(3), Seed(7))), expected.original, atol=1e-5)
   np.testing.assert_allclose(engine.edited(choice), expected.edited, atol=1e-5)
   assert np.abs(expected.difference).max() > 0.01  # the edit is one that is seen
 
 
-def test_strengths_of_the_current_term(engine):
+def test_strengths_of_the_last_term(engine):
   choice = Choice((3,), (FIRST, SECOND))
   found = engine.edited(choice, [0, -2])
   np.testing.assert_array_equal(found[1], engine.edited(choice))
@@ -44,8 +43,8 @@ def test_strengths_of_the_current_term(engine):
 
 
 def test_nothing_is_exactly_the_original(engine):
-  original = engine.originals((3,))
-  for terms in ((Spec(appearance=0),), (Spec((1,), 2, 0.0),)):
+  original = engine.originals((Seed(3),))
+  for terms in ((), (Spec((1,), 2, 0.0),)):
     np.testing.assert_array_equal(engine.edited(Choice((3,), terms)), original)
 
 
@@ -81,56 +80,48 @@ def test_whatever_is_chosen_is_one_program_and_quick(engine):
   assert time.process_time() - start < 20 / 5  # of the processor; five a second, it is some hundred
 
 
-def test_a_click_chooses_the_strongest_part_relative_to_its_maximum(engine):
-  assert [engine.part_at(x, y) for y in (0.1, 0.9) for x in (0.1, 0.9)] == [0, 1, 2, 3]
-  assert engine.part_at(1.0, 1.0) == 3
-  assert engine.parts == [0, 1, 2, 3]  # the dead one is not offered
-  assert [engine.cell(*place) for place in ((0, 0), (1, 1), (0.49, 0.51))] == [(0, 0), (7, 7), (4, 3)]
+def test_variants_are_the_same_pictures_made_at_once(engine):
+  choice = Choice((3, 7), (FIRST,))
+  terms = [Spec((2,), j, 1.5) for j in range(5)]
+  found = engine.variants(choice, terms, 4)
+  for term, picture in zip(terms, found, strict=True):
+    made = engine.edited(Choice((3,), (FIRST, term)))[0]
+    np.testing.assert_allclose(picture, made, atol=1e-5)  # float32, in batches of another size
 
 
-def test_where_no_part_is_a_sentence(engine, monkeypatch):
-  monkeypatch.setattr(engine, '_relative', np.zeros((5, 8, 8), np.float32))
-  with pytest.raises(InputError, match='no part is there'):
-    engine.part_at(0.5, 0.5)
+def test_samples_of_another_truncation(engine):
+  truncated = engine.originals((Seed(3, 0.3),))
+  np.testing.assert_allclose(truncated, engine.opened.generator(engine.opened.latents([3], None, 0.3)), atol=1e-5)
+  np.testing.assert_allclose(engine.originals((Seed(3, 1.0),)), engine.originals((Seed(3),)), atol=1e-5)
+  assert np.abs(truncated - engine.originals((Seed(3),))).max() > 0.01
+  saved = save(engine, Choice((3,), (FIRST,), truncation=0.3), 'mine')
+  assert f'--latents={saved.folder / "latents.npy"}' in saved.command
 
 
-def test_a_stroke_covers_the_cells_it_goes_through_and_adds_up(engine):
-  mask = engine.stroke([(0.05, 0.05), (0.95, 0.05)]).reshape(8, 8)
-  np.testing.assert_array_equal(mask, [[1] * 8] + [[0] * 8] * 7)
-  more = engine.stroke([(0.05, 0.95)], mask.reshape(-1)).reshape(8, 8)
-  assert (more.sum(), more[7, 0]) == (9, 1)
-
-
-def test_a_long_stroke_over_a_fine_grid_is_quick(engine, monkeypatch):
-  monkeypatch.setattr(engine, 'factors', SimpleNamespace(grid=(256, 256)))
-  points = np.random.default_rng(0).random((4000, 2)).tolist()
-  start = time.process_time()
-  mask = engine.stroke(points)
-  assert time.process_time() - start < 5
-  assert mask.reshape(256, 256)[tuple((np.array(points)[:, ::-1] * 256).astype(int).T)].all()
-  alone = engine.stroke([(0.5, 0.5)]).reshape(256, 256)
-  rows, columns = np.indices(alone.shape)
-  np.testing.assert_array_equal(alone, np.hypot(rows - 128, columns - 128) <= 8)
+def test_maps_are_those_of_the_picture_alone(engine, monkeypatch):
+  whole = engine.maps()
+  np.testing.assert_array_equal(whole[:4].max(axis=(1, 2)), 1)
+  monkeypatch.setattr(engine, 'margin', (1, 2))
+  np.testing.assert_array_equal(engine.maps(), whole[:, 1:-1, 2:-2])
+  assert engine.maps(Seed(3)).shape == (5, 6, 4)
 
 
 def test_regions(engine):
   region = engine.regions(Choice((0, 1), (SECOND, FIRST)))
   np.testing.assert_array_equal(region, np.stack([engine.factors.part_maps()[1] / 2] * 2))
-  assert not engine.regions(Choice((0,), (FIRST, Spec(appearance=0)))).any()
+  assert not engine.regions(Choice((0,))).any()
 
 
 def test_removal_is_that_of_the_library(engine):
-  term, said = engine.removal(Choice((0,), (FIRST,)))
-  assert term.part == (1,)
-  assert term.alpha
+  term, said = engine.removal(1)
+  found = remove(engine.features(), engine.factors, [1])
+  assert term == Spec((1,), found.appearance, float(found.edit.alpha))
   assert f'appearance {term.appearance}' in said
-  with pytest.raises(InputError, match='none is chosen'):
-    engine.removal(Choice())
 
 
-def test_the_slider_reaches_what_is_set(engine):
-  assert engine.reach(FIRST) > 0
-  assert engine.reach(Spec((1,), 2, -700.0)) == 800
+def test_strengths_end_at_round_numbers(engine):
+  assert engine.reaches().shape == (5,)
+  assert (engine.reaches() > 0).all()
   assert [rounded_up(x) for x in (0.9, 1.0, 1.01, 6.5, 85, 0.0021)] == pytest.approx(
     [0.9, 1, 2, 8, 100, 0.003], rel=0.2
   )
@@ -155,13 +146,11 @@ def test_samples_of_a_file_in_place_of_seeds(fitted, tmp_path):
   opened = open_workdir(fitted)
   wplus = np.asarray(opened.latents([3, 7, 9]).wplus)
   engine = Engine(opened, Samples(given=Latents(wplus, 'wplus')))
-  controls = Controls(engine)
   expected = opened.generator(opened.latents([7, 9]))
-  np.testing.assert_allclose(engine.originals((1, 2)), expected, atol=1e-5)
-  assert controls.begun().now.seeds == (0,)
-  assert controls.next_seeds(controls.begun(), -1).now.seeds == (2,)
+  np.testing.assert_allclose(engine.originals((Seed(1), Seed(2))), expected, atol=1e-5)
+  assert (engine.first_seed, engine.most_seeds, engine.truncation) == (0, 3, None)
   with pytest.raises(InputError, match='seeds=3: the file of latents holds 3 samples; give numbers from 0 to 2'):
-    engine.originals((1, 3))
+    engine.originals((Seed(1), Seed(3)))
   with pytest.raises(InputError, match=r'labels=.*holds the class'):
     Engine(opened, Samples(given=Latents(wplus, 'wplus'), labels=np.array([0])))
   opened.folder = tmp_path

@@ -1,11 +1,10 @@
-"""Fits to choose between: their names, what any of them may send, and what none has."""
+"""Fits to choose between: their names, and what is none."""
 
 import shutil
 
 import numpy as np
 import pytest
 
-from panda_jax.app.choices import Session
 from panda_jax.app.fits import Fits
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
@@ -28,13 +27,13 @@ def test_folders_name_fits_and_paths_those_that_share_a_name(workdirs):
   fits = Fits([open_workdir(folder) for folder in workdirs])
   assert fits.names == [str(workdirs[0]), str(workdirs[1]), 'few']
   assert [fits.number(name) for name in fits.names] == [0, 1, 2]
-  assert fits.all_values() == ([0, 1, 2, 3], [0, 1, 2, 3, 4], [])
-  few = fits.controls('few')
-  assert few is fits.controls('few')
-  assert (few.engine.parts, few.engine.appearances) == ([0, 1], [0, 1, 2])
+  few = fits.engine('few')
+  assert few is fits.engine('few')
+  assert (few.parts, few.appearances) == ([0, 1], [0, 1, 2])
+  assert few.photographs.shelf is fits.engine(fits.names[0]).photographs.shelf
   for name in ('fit', 'none', None, 3):
     with pytest.raises(InputError, match='it is not one of those that this server was started with'):
-      fits.controls(name)
+      fits.engine(name)
   with pytest.raises(InputError, match='it is given twice'):
     Fits([open_workdir(workdirs[0]), open_workdir(workdirs[0] / '..' / 'fit')])
 
@@ -45,12 +44,4 @@ def test_generators_are_loaded_when_a_fit_is_chosen(workdirs):
   broken._made = {}
   fits = Fits([opened[0], broken])
   with pytest.raises(InputError, match='generator: not given'):
-    fits.controls('few')
-
-
-def test_another_fit_begins_on_the_seeds_that_were_shown(workdirs):
-  controls = Fits([open_workdir(workdirs[0])]).controls('fit')
-  shown = controls.picked(controls.with_seeds(controls.begun(), '4-6'), {'x': 0.1, 'y': 0.1})
-  begun = controls.with_seeds_of(controls.begun(), shown.to_json())
-  assert begun == Session(controls.begun().now.__class__((4, 5, 6), controls.begun().now.terms))
-  assert controls.with_seeds_of(controls.begun(), '{') == controls.begun()
+    fits.engine('few')

@@ -13,9 +13,10 @@ from PIL import Image, ImageCms
 
 from panda_jax.app import photographs as held
 from panda_jax.app import saves
+from panda_jax.app.answers import UNKNOWN
 from panda_jax.app.choices import Choice
-from panda_jax.app.controls import UNKNOWN, Controls
 from panda_jax.app.engine import Engine
+from panda_jax.app.film import film
 from panda_jax.app.photographs import progress, upload_of
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
@@ -50,34 +51,28 @@ def sent(data, name='mine.png', count=1):
   return {'name': name, 'content': base64.b64encode(data).decode(), 'count': count}
 
 
-@pytest.fixture
-def controls(engine, monkeypatch):
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
   monkeypatch.setattr(held, 'EVALUATIONS', 4)  # what is made of a photograph is as good for these tests as the best
-  return Controls(engine)
 
 
-def finished(steps):
-  """What a generator returns, and all that it yielded."""
-  said = []
-  while True:
-    try:
-      said.append(next(steps))
-    except StopIteration as done:
-      return done.value, said
+def taken(asked, **options):
+  """The key of a photograph that was sent."""
+  return asked('photograph', **sent(content(drawn(), **options)))['key']
 
 
-def inverted(controls, pixels=None, points='', box=''):
+def inverted(engine, pixels=None, points='', box=''):
   """The key of a photograph that was sent and inverted."""
-  key = controls.taken(sent(content(drawn() if pixels is None else pixels)))
-  return controls.engine.photographs.inverted(key, points, box)
+  upload = upload_of(sent(content(drawn() if pixels is None else pixels)))
+  return engine.photographs.inverted(engine.photographs.shelf.put(upload, 1), points, box)
 
 
-def test_the_saved_command_makes_the_same_whole_photograph(controls, fitted, tmp_path, monkeypatch):
-  pixels, engine = drawn(), controls.engine
-  key = inverted(controls, pixels, EYES)
+def test_the_saved_command_makes_the_same_whole_photograph(engine, fitted, tmp_path, monkeypatch):
+  pixels = drawn()
+  key = inverted(engine, pixels, EYES)
   choice = Choice((3,), (EDIT,), photograph=key)
   inversion = engine.photographs.held(key).inversion
-  np.testing.assert_array_equal(engine.originals(choice.samples)[0], inversion.photographs[0])
+  np.testing.assert_array_equal(engine.originals(choice.keys)[0], inversion.photographs[0])
   np.testing.assert_array_equal(engine.whole(Choice(photograph=key)), pixels)  # nothing is edited yet
   edited = engine.whole(choice)
   changed = (edited != pixels).any(axis=-1)
@@ -101,11 +96,9 @@ def test_the_saved_command_makes_the_same_whole_photograph(controls, fitted, tmp
   assert (second.folder / 'photographs' / 'mine.png').read_bytes() == content(pixels)
 
 
-def test_another_photograph_compiles_nothing(controls):
-  engine = controls.engine
-
+def test_another_photograph_compiles_nothing(engine):
   def shown(pixels, points):
-    choice = Choice((3,), (EDIT,), photograph=inverted(controls, pixels, points))
+    choice = Choice((3,), (EDIT,), photograph=inverted(engine, pixels, points))
     return engine.edited(choice), engine.regions(choice)
 
   engine.prepare()
@@ -118,38 +111,36 @@ def test_another_photograph_compiles_nothing(controls):
   assert engine._editor('none').compilations() == compiled == 1
 
 
-def test_edits_removal_and_refinement_are_as_on_samples(controls):
-  engine = controls.engine
-  session = controls.begun().with_photograph(inverted(controls))
-  session = controls.picked(controls.refined(session, True)[0], {'x': 0.9, 'y': 0.1})
-  assert session.now.current.part == (1,)
-  assert engine.whole(session.now).shape == (30, 40, 3)
-  removed, said = controls.removed(session)
-  assert 'Background is' in said
-  assert np.abs(engine.edited(removed.now) - engine.originals(removed.now.samples)).max() > 0
-  assert 'mine.png' in controls.original(session, 'pick')
-  assert controls.next_seeds(session, 1).now == session.with_seeds(session.now.seeds).now  # back to the samples
-  assert session.undone().undone().undone().now == controls.begun().now
+def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
+  key = inverted(asked.engine)
+  term = asked('removal', part=1)['term']
+  choice = {'photograph': key, 'refined': True, 'terms': [term]}
+  found = asked('pictures', choice=choice, views=['original', 'difference'])
+  assert found['brightest'] > 0
+  assert asked('refined', choice=choice)['maps']['shape'] == [4, 8, 8]
+  place = {'part': [0], 'appearance': 0}
+  (frame, *_) = film(asked.engine, Choice.from_json(choice), Spec.from_json(place))
+  made = asked.engine.edited(Choice((0,), (Spec.from_json(term), frame.term), True, photograph=key))[0]
+  size = frame.picture.shape[0]
+  np.testing.assert_allclose(frame.picture, made[:size, :size], atol=1e-4)  # part 0 is at the left above
 
 
-def test_the_panel_says_how_near_it_is_and_the_command(controls):
-  key = controls.taken(sent(content(drawn())))
-  (session, told, panel), said = finished(controls.inverting(controls.begun(), key, EYES, ''))
-  held_one = controls.engine.photographs.held(session.now.photograph)
-  assert f'{held_one.inversion.psnr[0]:.1f} dB' in told
-  assert f'--images=mine.png --points={EYES} --evaluations=4 --out=DIR' in panel
-  assert 'features, evaluation' in said[-1]
-  assert UNKNOWN not in told  # where the generator's folder holds no recognition
+def test_an_inversion_says_how_near_it_is_and_the_command(asked):
+  found = asked('inversion', key=taken(asked), points=EYES, box='')
+  held_one = asked.engine.photographs.held(found['photograph'])
+  assert f'{held_one.inversion.psnr[0]:.1f} dB' in found['said']
+  assert f'--images=mine.png --points={EYES} --evaluations=4 --out=DIR' in found['command']
+  assert (found['name'], len(found['pictures'])) == ('mine.png', 2)
+  assert 'features, evaluation' in asked.said[-1]
+  assert UNKNOWN not in found['said']  # where the generator's folder holds no recognition
 
 
-def test_a_crop_unlike_the_samples_is_told_and_taken(controls, monkeypatch):
-  monkeypatch.setattr(
-    controls.engine.photographs, '_recognition', SimpleNamespace(knows=lambda images: np.zeros(1, bool))
-  )
-  key = controls.taken(sent(content(drawn())))
-  (_, told, panel), _ = finished(controls.inverting(controls.begun(), key, EYES, ''))
-  assert UNKNOWN in told
-  assert '--recognition=off' in panel
+def test_a_crop_unlike_the_samples_is_told_and_taken(asked, monkeypatch):
+  unlike = SimpleNamespace(knows=lambda images: np.zeros(1, bool))
+  monkeypatch.setattr(asked.engine.photographs, '_recognition', unlike)
+  found = asked('inversion', key=taken(asked), points=EYES, box='')
+  assert UNKNOWN in found['said']
+  assert '--recognition=off' in found['command']
 
 
 def test_what_work_says_comes_before_what_it_returns():
@@ -157,9 +148,12 @@ def test_what_work_says_comes_before_what_it_returns():
     say('half')
     return 3
 
-  result, said = finished(progress(work))
-  assert result == 3
-  assert said in ([], ['half'])  # it may be through before anybody looks
+  def steps():
+    result.append((yield from progress(work)))
+
+  result = []
+  assert list(steps()) in ([], ['half'])  # it may be through before anybody looks
+  assert result == [3]
 
   def fails(say):
     raise InputError('images', 'x', 'no', 'y')
@@ -230,37 +224,39 @@ def test_any_kind_is_shown_upright_with_a_name_that_is_safe_anywhere():
   assert upload_of(sent(content(pixels), '...')).name == 'photograph'
 
 
-def test_clicks_are_the_points_of_the_generator_in_turn(controls):
-  key = controls.taken(sent(content(drawn())))
-  photographs = controls.engine.photographs
-  points = ''
+def test_clicks_are_the_points_of_the_generator_in_turn(asked):
+  key, points = taken(asked), ''
   for place, now, said in (
     ((0.25, 0.5), '10,15', 'Now the right eye'),
     ((0.75, 0.5), '10,15,30,15', 'or click the nose too'),
     ((0.5, 0.75), '10,15,30,15,20,22.5', 'Invert what is in the frame.'),
     ((0.1, 0.1), '4,3', 'Now the right eye'),  # all were there: the next one begins anew
   ):
-    points = controls.marked(key, points, dict(zip('xy', place, strict=True)))
-    assert points == now
-    panel, hint, kind = controls.marks(key, points, '')
-    assert said in hint
-    assert (kind, '<img' in panel) == ('note', True)
-  assert controls.marked(key, 'nonsense', {'x': 0.5, 'y': 0.5}) == '20,15'
+    found = asked('marks', key=key, points=points, box='1,1,9,9', click=place)  # a click is in place of the box
+    points = found['points']
+    assert (points, found['box'], found['wrong']) == (now, '', False)
+    assert said in found['said']
+    assert found['marks'][-1] == pytest.approx(place)
+    assert (found['corners'] is None) == (len(found['marks']) == 1)
+  assert asked('marks', key=key, points='nonsense', click=[0.5, 0.5])['points'] == '20,15'
   # Eyes level, 20 pixels apart in place of 7: so many times larger, and not turned.
-  placement = photographs.placement((30, 40), '10,12,30,12')
+  placement = asked.engine.photographs.placement((30, 40), '10,12,30,12')
   np.testing.assert_allclose(placement.matrix, [[20 / 7, 0, 10 - 4 * 20 / 7], [0, 20 / 7, 12 - 6 * 20 / 7]])
 
 
-def test_a_box_is_dragged_from_any_corner_and_has_the_shape_of_the_picture(controls):
-  key = controls.taken(sent(content(drawn())))
+def test_a_box_is_dragged_from_any_corner_and_has_the_shape_of_the_picture(asked):
+  key = taken(asked)
   for ends in ([[0.25, 0.2], [0.75, 1.0]], [[0.75, 1.0], [0.25, 0.2]]):
-    box = np.array(controls.boxed(key, {'points': ends}).split(','), float)
+    found = asked('marks', key=key, points='1,1,9,9', dragged=ends)
+    assert found['points'] == ''
+    box = np.array(found['box'].split(','), float)
+    np.testing.assert_allclose(np.ptp(found['corners'], axis=0) * (40, 30), [20, 20])
     assert box[2] == box[3] == 20  # the picture is square
     anchor = np.array(ends[0]) * (40, 30)
     assert np.abs(anchor - box[:2]).min() == 0 or np.abs(anchor - box[:2] - box[2:]).min() == 0
-  placement = controls.engine.photographs.placement((30, 40), '', '10,6,20,20')
+  placement = asked.engine.photographs.placement((30, 40), '', '10,6,20,20')
   np.testing.assert_allclose(placement.matrix, [[20 / 16, 0, 10], [0, 20 / 16, 6]])
-  middle = controls.engine.photographs.placement((30, 40))
+  middle = asked.engine.photographs.placement((30, 40))
   np.testing.assert_array_equal(middle.matrix, whole((30, 40), (16, 16)).matrix)
 
 
@@ -281,66 +277,72 @@ def test_a_box_is_dragged_from_any_corner_and_has_the_shape_of_the_picture(contr
     (['1'] * 9999, '', 'no numbers'),
   ],
 )
-def test_marks_that_lead_nowhere_are_sentences(controls, points, box, said):
-  key = controls.taken(sent(content(drawn())))
+def test_marks_that_lead_nowhere_are_sentences(asked, points, box, said):
+  key = taken(asked)
   with pytest.raises(InputError, match=said):
-    controls.engine.photographs.inverted(key, points, box)
-  assert controls.marks(key, points, box)[2] == ('note' if points == '10,15' else 'error')  # one is still to come
+    asked('inversion', key=key, points=points, box=box)
+  assert asked('marks', key=key, points=points, box=box)['wrong'] is (points != '10,15')  # one is still to come
 
 
-def test_a_generator_without_points_takes_boxes_alone(controls, monkeypatch):
-  monkeypatch.setattr(controls.engine.photographs, 'points', {})
-  key = controls.taken(sent(content(drawn())))
+@pytest.mark.parametrize(
+  'wrong', [{'click': [2, 0]}, {'click': 'x'}, {'click': [True, 0]}, {'dragged': [[0, 0]]}, {'dragged': [[0, 0], 3]}]
+)
+def test_clicks_that_are_none(asked, wrong):
+  with pytest.raises(InputError, match='again'):
+    asked('marks', key=taken(asked), **wrong)
+
+
+def test_a_generator_without_points_takes_boxes_alone(asked, monkeypatch):
+  monkeypatch.setattr(asked.engine.photographs, 'points', {})
+  key = taken(asked)
   with pytest.raises(InputError, match='does not say where'):
-    controls.marked(key, '', {'x': 0.5, 'y': 0.5})
+    asked('marks', key=key, click=[0.5, 0.5])
   with pytest.raises(InputError, match='does not say where'):
-    controls.engine.photographs.placement((30, 40), EYES)
-  assert controls.marks(key, '', '')[1].startswith('Drag a box')
+    asked.engine.photographs.placement((30, 40), EYES)
+  assert asked('marks', key=key)['said'].startswith('Drag a box')
 
 
-def test_nobody_has_the_photograph_of_another_fit_or_of_nobody(controls, fitted):
-  key = inverted(controls)
-  other = Controls(Engine(open_workdir(fitted), shelf=controls.engine.photographs.shelf))
-  upload = controls.taken(sent(content(drawn())))
-  assert other.marks(upload, '', '')[2] == 'note'  # a file serves all fits
-  for engine, wrong in ((other.engine, key), (controls.engine, upload), (controls.engine, 'none'), (other.engine, '')):
+def test_nobody_has_the_photograph_of_another_fit_or_of_nobody(asked, fitted):
+  mine, key, upload = asked.engine, inverted(asked.engine), taken(asked)
+  other = Engine(open_workdir(fitted), shelf=mine.photographs.shelf)
+  assert other.photographs.upload(upload).name == 'mine.png'  # a file serves all fits
+  for engine, wrong in ((other, key), (mine, upload), (mine, 'none'), (other, '')):
     with pytest.raises(InputError, match='not held here'):
       engine.photographs.held(wrong)
   for wrong in (key, 'none', None, 3, ['x'], 'x' * 10**6):
     with pytest.raises(InputError, match='not held here'):
-      controls.engine.photographs.upload(wrong)
-  session = controls.begun().with_photograph('gone')
-  with pytest.raises(InputError, match='give the file again'):
-    controls.pictures(session)
-  with pytest.raises(InputError, match='not one photograph'):
-    controls.download(controls.begun())
+      mine.photographs.upload(wrong)
 
 
-def test_of_a_photograph_that_is_dropped_nothing_stays(controls):
-  engine = controls.engine
-  engine.originals((inverted(controls),))
+def test_of_a_photograph_that_is_dropped_nothing_stays(engine):
+  engine.originals((inverted(engine),))
   assert engine._photographed
   engine.photographs.shelf._things.clear()
   gc.collect()
   assert not engine._photographed
 
 
-def test_a_download_is_the_whole_photograph(controls):
+def fetched(asked, photograph):
+  """What there is to download, of a photograph without edits."""
+  done = asked('whole', choice={'photograph': photograph})
+  assert done['name'] == 'mine-edited.png'
+  found = asked.engine.photographs.shelf.get(done['address'].removeprefix('photographs/'))
+  assert found.name == done['name']
+  return found
+
+
+def test_a_download_is_the_whole_photograph(asked):
   pixels = drawn()
-  key, name = controls.download(controls.begun().with_photograph(inverted(controls, pixels)))
-  assert name == 'mine-edited.png'
-  found = controls.engine.photographs.shelf.get(key)
+  found = fetched(asked, inverted(asked.engine, pixels))
   np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.content))), pixels)
 
 
-def test_the_colour_profile_stays_with_a_download(controls):
+def test_the_colour_profile_stays_with_a_download(asked):
   profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  key = controls.taken(sent(content(drawn(), icc_profile=profile)))
-  session = controls.begun().with_photograph(controls.engine.photographs.inverted(key, '', ''))
-  found = controls.engine.photographs.shelf.get(controls.download(session)[0])
+  found = fetched(asked, asked('inversion', key=taken(asked, icc_profile=profile))['photograph'])
   assert Image.open(io.BytesIO(found.content)).info['icc_profile'] == profile
 
 
-def test_nothing_is_on_disk_before_it_is_saved(controls):
-  inverted(controls)
-  assert not list(controls.engine.opened.folder.iterdir())
+def test_nothing_is_on_disk_before_it_is_saved(engine):
+  inverted(engine)
+  assert not list(engine.opened.folder.iterdir())

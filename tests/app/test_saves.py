@@ -12,7 +12,7 @@ from panda_jax.app.saves import FILES, checked_name, default_name, readable, sav
 from panda_jax.editing.zoo import Spec, read_zoo
 from panda_jax.errors import InputError
 
-CHOICE = Choice((3, 7), (Spec((2,), 0, -2.0), Spec((1,), 2, 3.0), Spec(appearance=1)))
+CHOICE = Choice((3, 7), (Spec((2,), 0, -2.0), Spec((1,), 2, 3.0)))
 
 
 def test_what_is_saved_is_what_was_chosen(engine):
@@ -20,7 +20,7 @@ def test_what_is_saved_is_what_was_chosen(engine):
   assert saved.folder == engine.opened.folder / 'app' / 'mine'
   assert {path.name for path in saved.folder.iterdir()} == set(FILES)
   entry = read_zoo(saved.folder / 'edit.json')['mine']
-  assert entry.terms == CHOICE.complete
+  assert entry.terms == CHOICE.terms
   edit = entry.edit(engine.factors, engine.opened.digest_factors)
   assert len(edit.terms) == 2
   with Image.open(saved.folder / 'sweep.gif') as moving:
@@ -69,7 +69,7 @@ def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch
   folder = engine.opened.folder / 'app'
   monkeypatch.setattr(saves, 'MOST_SAVED', 2)
   save(engine, CHOICE, 'mine')
-  (folder / '.gradio').mkdir()  # no saved edit
+  (folder / '.hidden').mkdir()  # no saved edit
   save(engine, CHOICE, 'mine')
   with pytest.raises(InputError, match=r'it holds 2 edits of .*; move some elsewhere, or delete them, and save again'):
     save(engine, CHOICE, 'mine')
@@ -77,7 +77,7 @@ def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch
   monkeypatch.setattr(saves, 'MOST_BYTES', 1000)
   with pytest.raises(InputError, match='move some elsewhere'):
     save(engine, CHOICE, 'mine')
-  assert sorted(path.name for path in folder.iterdir()) == ['.gradio', 'mine', 'mine-2']
+  assert sorted(path.name for path in folder.iterdir()) == ['.hidden', 'mine', 'mine-2']
 
 
 def test_of_a_save_that_fails_nothing_is_left(engine, monkeypatch):

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -55,10 +56,9 @@ def test_mistakes_cost_one_line(arguments, said, capsys):
 
 @pytest.fixture(scope='module')
 def server(fitted, tmp_path_factory):
-  need('gradio')
+  need('uvicorn')
   workdir = tmp_path_factory.mktemp('served') / 'fit'
   shutil.copytree(fitted, workdir)
-  (workdir / 'app').mkdir()
   running = Server(workdir)
   running.start()
   yield running
@@ -66,7 +66,7 @@ def server(fitted, tmp_path_factory):
 
 
 def ask(server, method, path, body=None, **headers):
-  connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=30)
+  connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=60)
   try:
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
@@ -75,82 +75,81 @@ def ask(server, method, path, body=None, **headers):
     connection.close()
 
 
-def event(server, wanted, data):
-  """What comes of an event whose inputs are the fit, a hidden memory and more, by the name of its component."""
-  config = json.loads(ask(server, 'GET', '/config')[2])
-  ids = {c['props'].get('elem_id'): c['id'] for c in config['components']}
-  which = next(d['id'] for d in config['dependencies'] if any(t[0] == ids[wanted] for t in d['targets']))
-  session = 'abc123xyz'
-  body = json.dumps({'data': data, 'fn_index': which, 'session_hash': session, 'event_data': None, 'trigger_id': None})
-  status, _, said = ask(server, 'POST', '/gradio_api/queue/join', body, **{'Content-Type': 'application/json'})
-  assert status == 200, said
-  lines = ask(server, 'GET', f'/gradio_api/queue/data?session_hash={session}')[2].decode().splitlines()
-  messages = [json.loads(line.removeprefix('data: ')) for line in lines if line.startswith('data: {')]
-  return next(m for m in messages if m['msg'] == 'process_completed')
+JSON = {'Content-Type': 'application/json'}
+
+
+def do(server, action, **values):
+  """The last line of an answer."""
+  status, headers, said = ask(server, 'POST', f'/do/{action}', json.dumps({'fit': 'fit'} | values), **JSON)
+  assert (status, headers['content-type']) == (200, 'application/x-ndjson')
+  return json.loads(said.splitlines()[-1])
 
 
 @pytest.mark.slow
-def test_the_page_names_no_other_host_and_is_told_to_load_nothing(server):
+def test_the_page_names_no_other_host_and_everything_that_it_names_is_there(server):
   status, headers, body = ask(server, 'GET', '/')
   assert status == 200
-  assert "default-src 'self'" in headers['content-security-policy']
-  config = json.loads(ask(server, 'GET', '/config')[2])
-  assert config['analytics_enabled'] is False
-  assert not config['stylesheets']
-  assert b'fonts.googleapis' not in body
+  assert "default-src 'none'" in headers['content-security-policy']
+  named = set(re.findall(rb'(?:src|href)="([^"#]+)"', body))
+  found = set()
+  while named - found:
+    path = (named - found).pop()
+    assert b'//' not in path
+    status, _, content = ask(server, 'GET', f'/{path.decode()}')
+    assert status == 200, path
+    found.add(path)
+    named |= {b'static/' + name for name in re.findall(rb"(?:from|import) '\./([^']+)'", content)}
+  assert {b'static/pages.css', b'static/explorer.css', b'static/stage.js', b'favicon.ico'} <= found
+  assert ask(server, 'HEAD', '/')[2] == b''
 
 
 @pytest.mark.slow
-def test_no_file_can_be_read(server):
+def test_no_other_file_can_be_read(server):
   for path in (
     '/photographs/none',
-    '/gradio_api/file=/etc/passwd',
-    f'/gradio_api/file={server.workdir}/factors.npz',
+    '/static/index.html',
+    '/static/none.js',
     '/saved/0/x/edit.json',
     '/saved/1/x/edit.json',
     '/saved/99999999999999999999/x/edit.json',
+    '/saved/0/..%2f..%2ffit/factors.npz',
+    '/static/..%2f..%2f..%2fetc/passwd',
+    '/static/%2e%2e/%2e%2e/x',
   ):
     assert ask(server, 'GET', path)[0] == 404
-  for path in ('/saved/0/..%2f..%2ffit/factors.npz', '/static/..%2f..%2f..%2fetc/passwd', '/assets/%2e%2e/%2e%2e/x'):
-    assert ask(server, 'GET', path)[0] in (403, 404)
-
-
-FILE = {'path': '/etc/passwd', 'meta': {'_type': 'gradio.FileData'}, 'orig_name': 'x'}
 
 
 @pytest.mark.slow
-def test_no_path_or_address_is_taken_for_a_value(server):
-  for path in ('/etc/passwd', str(server.workdir / 'factors.npz'), f'{server.url}config'):
-    for data in (['fit', FILE | {'path': path}, 'choose parts'], ['', FILE | {'path': path}]):
-      body = json.dumps({'data': data, 'fn_index': 0, 'session_hash': 'x'})
-      status, _, _ = ask(server, 'POST', '/gradio_api/queue/join', body, **{'Content-Type': 'application/json'})
-      assert status == 400
-  large = b'[' + b'1,' * (13 << 20) + b'1]'
-  assert ask(server, 'POST', '/gradio_api/queue/join', large, **{'Content-Type': 'application/json'})[0] == 413
+def test_what_was_saved_can_be_fetched(server):
+  choice = {'seeds': [3], 'terms': [{'part': [1], 'appearance': 2, 'alpha': 3.0}]}
+  done = do(server, 'saved', choice=choice, name='mine')['done']
+  for file in done['files']:
+    status, headers, content = ask(server, 'GET', f'/{file["address"]}')
+    assert (status, content) == (200, (server.workdir / 'app' / 'mine' / file['name']).read_bytes())
+    assert headers['content-type'] in ('image/png', 'image/gif', 'application/json')
 
 
 @pytest.mark.slow
-def test_a_session_made_up_by_others_is_a_sentence(server):
-  for text in ('{', '{"now": {}, "past": [], "sliding": false}'):
-    done = event(server, 'panda-undo', ['fit', text, 'choose parts'])
-    assert done['success'] is True
-    assert 'it cannot be read' in json.dumps(done['output'])
+def test_what_a_request_may_not_be(server):
+  assert ask(server, 'POST', '/do/nothing', '{}', **JSON)[0] == 404
+  assert ask(server, 'POST', '/do/pictures', '{}')[0] == 415
+  large = b'{"a": "' + b'1' * (25 << 20) + b'"}'
+  assert ask(server, 'POST', '/do/pictures', large, **JSON)[0] == 413
+  assert ask(server, 'POST', '/do/pictures', b'[]', **JSON)[0] == 400
+  assert server.said() == ''
 
 
 HEAD = 'Host: 127.0.0.1:{port}\r\n'
-JOIN = '/gradio_api/queue/join'
 CHUNKED = 'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n'
 HOSTILE = [  # requests, and the statuses that may come of them
   ('GET / HTTP/1.1\r\nHost: [\r\n\r\n', {400}),
   ('GET / HTTP/1.1\r\nHost: attacker.example\r\n\r\n', {400}),
-  (f'GET /gradio_api/queue/data?session_hash=nobody HTTP/1.1\r\n{HEAD}\r\n', {404}),
-  (f'GET /gradio_api/queue/data HTTP/1.1\r\n{HEAD}\r\n', {404}),
-  (f'GET /assets/{"a" * 5000} HTTP/1.1\r\n{HEAD}\r\n', {404}),
-  (f'GET /static/img HTTP/1.1\r\n{HEAD}\r\n', {403, 404}),
+  (f'GET /static/{"a" * 5000} HTTP/1.1\r\n{HEAD}\r\n', {404}),
+  (f'GET /static/img HTTP/1.1\r\n{HEAD}\r\n', {404}),
   (f'GET /saved/0/x/strip.png HTTP/1.1\r\n{HEAD}Range: bytes=9-0,x\r\n\r\n', {404}),
   (f'GET / HTTP/1.1\r\n{HEAD}Origin: http://attacker.example\r\n\r\n', {403}),
   (f'GET / HTTP/1.1\r\n{HEAD}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n', {200, 400}),
-  (f'POST {JOIN} HTTP/1.1\r\n{HEAD}{CHUNKED}', {400}),
+  (f'POST /do/pictures HTTP/1.1\r\n{HEAD}{CHUNKED}', {400}),
   (f'POST /x HTTP/1.1\r\n{HEAD}{CHUNKED}', {400, 404}),
   (f'BREW / HTTP/1.1\r\n{HEAD}\r\n', {404}),
   ('\x16\x03\x01\x02\x00\x01\r\n\r\n', {400}),
@@ -168,74 +167,50 @@ def test_a_hostile_request_is_refused(server, sent, statuses):
 
 
 @pytest.mark.slow
-def test_one_page_after_the_other_over_one_connection(server):
-  config = json.loads(ask(server, 'GET', '/config')[2])
-  parts = next(c['id'] for c in config['components'] if c['props'].get('elem_id') == 'panda-part')
-  control = next(d['id'] for d in config['dependencies'] if d['targets'][0][0] == parts)
+def test_one_request_after_the_other_over_one_connection(server):
   connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=60)
-  for part in range(4):
-    body = {'data': ['fit', '', 'choose parts', part], 'fn_index': control, 'session_hash': 'same'}
-    connection.request('POST', JOIN, json.dumps(body), {'Content-Type': 'application/json'})
-    assert connection.getresponse().read().startswith(b'{"event_id"')
-    connection.request('GET', '/gradio_api/queue/data?session_hash=same')
-    assert f'part {part}'.encode() in connection.getresponse().read()
+  for seed in range(4):
+    body = {'fit': 'fit', 'choice': {'seeds': [seed]}, 'views': ['original']}
+    connection.request('POST', '/do/pictures', json.dumps(body), JSON)
+    assert connection.getresponse().read().startswith(b'{"done": {"original": ["data:image/png;base64,')
   connection.close()
   assert server.said() == ''
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('change', [{'fn_index': 99999}, {'fn_index': -1}, {'data': ['fit']}, {'session_hash': ''}])
-def test_a_message_that_no_control_sends_is_refused(server, change):
-  body = {'data': ['fit', '', 'choose parts'], 'fn_index': 0, 'session_hash': 'x'} | change
-  assert ask(server, 'POST', JOIN, json.dumps(body), **{'Content-Type': 'application/json'})[0] == 400
-  assert server.said() == ''
-
-
-def made_up(**changes):
-  """A session of one term."""
-  choice = {'seeds': [0], 'terms': [{'part': [1], 'appearance': 2, 'alpha': 3.0} | changes], 'refined': False}
-  return json.dumps({'now': choice, 'past': [], 'sliding': False})
-
-
-GONE = made_up().replace('"refined"', '"photograph": "gone", "refined"')
-CONTROLS = [  # what is sent to a control, and what is said of it
-  ('part', [made_up(part=[0] * 10**6), 'choose parts', 1], 'it is no text, or too long a one'),
-  ('part', [made_up(part=[0] * 10**4), 'choose parts', 1], 'it does not suit this fit'),
-  ('part', ['', 'choose parts', 99], 'there is no such one'),
-  ('part', ['', 'choose parts', 'x' * 1000], 'there is no such one'),
-  ('appearance', ['', 'choose parts', True], 'there is no such one'),
-  ('seeds', ['', 'choose parts', '0-9999999,' * 15], 'more than 9 of them'),
-  ('alpha', [made_up(), 3e38], 'it is beyond 1e+30'),
-  ('alpha', [made_up(), 'x'], 'it is not a finite number'),
-  ('alpha', [made_up(alpha=2.9e38), 1.0], 'it does not suit this fit'),
-  ('undo', ['', 'nonsense'], 'nothing to undo'),
-  ('save', [made_up(), 3], 'it cannot be the name of a folder'),
-  ('save', [GONE, 'mine'], 'give the file again'),
-  ('part', [GONE, 'choose parts', 1], 'give the file again'),
-  ('alpha', [GONE, 1.0], 'give the file again'),
-  ('download', [GONE], 'give the file again'),
-  ('download', [made_up()], 'what is shown is not one photograph'),
-  ('invert', [made_up(), 'choose parts', 'gone', '', ''], 'give the file again'),
-  ('invert', [GONE, 'choose parts', None, 3, True], 'give the file again'),
-  ('points', ['gone', 'x' * 1000, ''], 'give the file again'),
-  ('clear', [7], 'give the file again'),
+TERM = {'part': [1], 'appearance': 2, 'alpha': 3.0}
+WRONG = [  # what is sent to an action, and what is said of it
+  ('pictures', {'choice': {'terms': [TERM | {'part': [0] * 10**4}]}, 'views': ['edited']}, 'part: there are 4 at most'),
+  ('pictures', {'choice': {'terms': [TERM | {'alpha': 2.9e38}]}, 'views': ['edited']}, 'not one number'),
+  ('pictures', {'choice': {'photograph': 'gone'}, 'views': ['edited']}, 'give the file again'),
+  ('removal', {'part': 'x' * 1000}, 'there is no such one'),
+  ('inversion', {'key': 'gone'}, 'give the file again'),
+  ('saved', {'choice': {'terms': [TERM]}, 'name': '../x'}, 'cannot be the name'),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('control', 'values', 'said'), CONTROLS, ids=range(len(CONTROLS)))
-def test_a_value_that_no_control_has_is_a_sentence(server, control, values, said):
-  for fit, told in (('fit', said), ('../..', 'it is not one of those')):
-    done = event(server, f'panda-{control}', [fit, *values])
-    assert done['success'] is True
-    assert told in json.dumps(done['output'])
+@pytest.mark.parametrize(('action', 'values', 'said'), WRONG, ids=range(len(WRONG)))
+def test_what_is_wrong_is_a_sentence(server, action, values, said):
+  assert said in do(server, action, **values)['error']
+  assert 'it is not one of those' in do(server, action, **values, fit='../..')['error']
   assert server.said() == ''
 
 
 @pytest.mark.slow
-def test_without_gradio_it_says_what_to_install(fitted):
+def test_a_client_that_goes_away_costs_nothing_more(server):
+  body = json.dumps({'fit': 'fit', 'choice': {'seeds': [*range(9)]}, 'views': ['original']}).encode()
+  request = f'POST /do/pictures HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n'
+  for _ in range(20):
+    with socket.create_connection(('127.0.0.1', server.port), timeout=60) as connection:
+      connection.sendall(request.replace('{port}', str(server.port)).encode() + body)
+  assert 'done' in do(server, 'pictures', choice={'seeds': [3]}, views=['original'])
+  assert server.said() == ''
+
+
+@pytest.mark.slow
+def test_without_uvicorn_it_says_what_to_install(fitted):
   code = (
-    "import sys; sys.modules['gradio'] = None; from panda_jax.commands.program import main; "
+    "import sys; sys.modules['uvicorn'] = None; from panda_jax.commands.program import main; "
     "sys.exit(main(['panda-jax', 'app', *sys.argv[1:]]))"
   )
   command = [sys.executable, '-c', code, f'--workdir={fitted}', '--port=0']

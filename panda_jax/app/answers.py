@@ -1,0 +1,276 @@
+"""What each request of the explorer's page is answered with: values that JSON can hold.
+
+An action takes fits and the values of a request, which may have been made up by anybody, and raises InputError for what
+is of no use, whose sentence the page shows. One that takes long is a generator, which says how far it is.
+"""
+
+import base64
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from panda_jax.app import film, images
+from panda_jax.app.choices import (
+  MOST_SEEDS,
+  MOST_TERMS,
+  MOST_TRUNCATION,
+  Choice,
+  Offered,
+  checked_index,
+  checked_term,
+  is_number,
+)
+from panda_jax.app.engine import Engine
+from panda_jax.app.fits import Fits
+from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
+from panda_jax.app.saves import save
+from panda_jax.editing.zoo import Spec
+from panda_jax.errors import InputError
+from panda_jax.pictures import colours
+
+LARGEST_MASK = 8 << 20  # bytes of its file
+THUMBNAIL = 128  # pixels of a sample's longer side
+UNKNOWN = "What is in the frame looks like none of the generator's samples; is it where it should be?"
+LATER = 'load the page again'
+
+Answer = dict[str, Any]
+
+
+def sentence(error: InputError) -> str:
+  """What went wrong and what to do, for a reader of the page."""
+  text = ' '.join(f'{error.problem}; {error.remedy}.'.split())
+  return f'{error.argument}: {text}'
+
+
+def fit(fits: Fits, values: Mapping) -> Answer:
+  """All that does not change while a fit is explored."""
+  name = values.get('fit') or fits.names[0]
+  engine = fits.engine(name)
+  offered, reaches = Offered.of(engine.factors), engine.reaches()
+  return {
+    'fit': name,
+    'fits': fits.names,
+    'digest': engine.opened.digest_factors,
+    'layer': engine.opened.layer,
+    'size': list(engine.size),
+    'grid': list(engine.factors.grid),
+    'margin': np.broadcast_to(engine.margin, 2).tolist(),
+    'parts': offered.parts,
+    'maps': _packed_maps(engine.maps()[offered.parts]),
+    'names': _names_of_parts(engine),
+    'appearances': offered.appearances,
+    'reaches': {str(j): float(reaches[j]) for j in offered.appearances},
+    'colours': [list(colour) for colour in colours.OVERLAY],
+    'first_seed': engine.first_seed,
+    'most_seed': engine.most_seeds - 1,
+    'seeds_are': 'seed' if engine.samples.given is None else 'sample',
+    'truncation': engine.truncation,
+    'most_truncation': MOST_TRUNCATION,
+    'most_seeds': MOST_SEEDS,
+    'most_terms': MOST_TERMS,
+    'points': list(engine.photographs.points),
+  }
+
+
+def _names_of_parts(engine: Engine) -> dict[str, str]:
+  """What the catalog calls parts, where all its edits of one call it the same: what comes before the first dot."""
+  try:
+    known = engine.catalog()
+  except InputError:  # a damaged catalog is no reason not to open the page
+    return {}
+  found: dict[int, set[str]] = {}
+  for name, entry in known.items():
+    (where, dot, _), (term, *more) = name.partition(' · '), entry.terms
+    if len(term.part) == 1 and not more:
+      found.setdefault(term.part[0], set()).add(where if dot else '')
+  return {str(part): names.pop() for part, names in found.items() if len(names) == 1 and names != {''}}
+
+
+def _packed_maps(maps: np.ndarray) -> Answer:
+  """Maps (k, H, W) in [0, 1] as bytes, 255 for 1; what is above 0 stays so."""
+  whole = np.ceil(255 * np.clip(maps, 0, 1)).astype(np.uint8)
+  return {'shape': list(whole.shape), 'bytes': base64.b64encode(whole.tobytes()).decode()}
+
+
+def choice_of(engine: Engine, values: Mapping) -> Choice:
+  """The choice of a request, of what this fit offers.
+
+  Raises:
+    InputError: it is none.
+  """
+  choice = Choice.from_json(values.get('choice'))
+  choice.check(Offered.of(engine.factors))
+  return choice
+
+
+def pictures(fits: Fits, values: Mapping) -> Answer:
+  """`views` of a choice: original, edited, difference; small ones if `small`."""
+  engine = fits.engine(values.get('fit'))
+  choice, views = choice_of(engine, values), values.get('views')
+  most = THUMBNAIL if values.get('small') else images.LARGEST
+  if not isinstance(views, list) or not 1 <= len(views) <= 3:
+    raise InputError('views', None, 'they are no list', LATER)
+  found: Answer = {}
+  for view in views:
+    if view == 'original':
+      found[view] = images.shown(engine.originals(choice.keys), most)
+    elif view == 'edited':
+      found[view] = images.shown(engine.edited(choice), most)
+    elif view == 'difference':
+      found[view], found['brightest'] = images.differences(engine.originals(choice.keys), engine.edited(choice))
+    else:
+      raise InputError('view', str(view)[:40], 'there is no such one', LATER)
+  return found
+
+
+def frames(fits: Fits, values: Mapping) -> Answer:
+  """The filmstrip of a `place` on top of a choice."""
+  engine = fits.engine(values.get('fit'))
+  choice, place = choice_of(engine, values), checked_term(values.get('place'))
+  Choice(terms=(place,)).check(Offered.of(engine.factors))
+  found = film.film(engine, choice, place)
+  shown = images.shown(np.stack([frame.picture for frame in found]), film.PIXELS) if found else []
+  return {
+    'frames': [
+      {'name': frame.name, 'term': frame.term.to_json(), 'picture': picture}
+      for frame, picture in zip(found, shown, strict=True)
+    ]
+  }
+
+
+def removal(fits: Fits, values: Mapping) -> Answer:
+  """The edit that removes a part."""
+  engine = fits.engine(values.get('fit'))
+  term, said = engine.removal(checked_index('part', values.get('part'), engine.parts))
+  return {'term': term.to_json(), 'said': said}
+
+
+def refined(fits: Fits, values: Mapping) -> Answer:
+  """Parts as they are refined for the first sample of a choice."""
+  engine = fits.engine(values.get('fit'))
+  return {'maps': _packed_maps(engine.maps(choice_of(engine, values).keys[0])[engine.parts])}
+
+
+def mask(fits: Fits, values: Mapping) -> Answer:
+  """A mask from the file of one, {'name', 'content': base 64, None if it is too large}."""
+  engine = fits.engine(values.get('fit'))
+  name = str(values.get('name', ''))[:80]
+  content = received(values, name, LARGEST_MASK, 'mask', 'give a PNG of the size of the picture')
+  try:
+    found = engine.read_mask(content)
+  except InputError as error:  # by the name that the sender knows
+    raise InputError('mask', name, error.problem, error.remedy) from error
+  return {'mask': Spec(mask=tuple(found.tolist())).to_json()['mask']}
+
+
+def photograph(fits: Fits, values: Mapping) -> Answer:
+  """Takes a photograph, {'name', 'content', 'count'}; see `marks` for what comes next."""
+  photographs = fits.engine(values.get('fit')).photographs
+  upload = upload_of(values)
+  key = photographs.shelf.put(upload, len(upload.content) + upload.shown.nbytes)
+  H, W = upload.size
+  return {
+    'key': key,
+    'name': upload.name,
+    'size': [H, W],
+    'picture': images.address(upload.shown),
+    'aspect': photographs.size[1] / photographs.size[0],
+    'said': photographs.hint(),
+  }
+
+
+def ready(fits: Fits, values: Mapping) -> Answer:
+  """Compiles what the first photograph needs, while it is marked."""
+  fits.engine(values.get('fit')).prepare()
+  return {}
+
+
+def point_of(pair: Any) -> tuple[float, float]:
+  """(x, y), each in [0, 1].
+
+  Raises:
+    InputError: they are none.
+  """
+  numbers = list(pair) if isinstance(pair, list | tuple) else []
+  if len(numbers) != 2 or not all(is_number(n) and 0 <= n <= 1 for n in numbers):
+    raise InputError('click', '(from the page)', 'it is no place on the picture', 'click again')
+  return float(numbers[0]), float(numbers[1])
+
+
+def marks(fits: Fits, values: Mapping) -> Answer:
+  """What is marked on a photograph, 'x,y,x,y' or 'x,y,width,height', after a `click`, or after a box was dragged.
+
+  The places of marks and of the frame's corners are shares of width and height.
+  """
+  photographs = fits.engine(values.get('fit')).photographs
+  key, points, box = values.get('key'), typed_numbers(values.get('points')), typed_numbers(values.get('box'))
+  upload = photographs.upload(key)
+  H, W = upload.size
+  if values.get('click') is not None:
+    points, box = photographs.marked(upload, points, *point_of(values['click'])), ''
+  if values.get('dragged') is not None:
+    ends = values['dragged'] if isinstance(values['dragged'], list) else []
+    if len(ends) != 2:
+      raise InputError('box', '(dragged)', 'it is no box', 'drag again')
+    points, box = '', photographs.box(upload, [point_of(end) for end in ends])
+  known, said, wrong, corners = marks_of(points), photographs.hint(points, box), False, None
+  try:
+    corners = (photographs.placement(upload.size, points, box).corners() / (W, H)).tolist()
+  except InputError as error:
+    if len(known) != 1 or box:  # the second is still to come
+      said, wrong = sentence(error), True
+  found = {'points': points, 'box': box, 'said': said, 'wrong': wrong, 'corners': corners}
+  return found | {'marks': [[x / W, y / H] for x, y in known]}
+
+
+def inversion(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
+  """Says how far the inversion of a marked photograph is; then what came of it."""
+  photographs = fits.engine(values.get('fit')).photographs
+  key, points, box = (values.get(name) for name in ('key', 'points', 'box'))
+  made = yield from progress(lambda said: photographs.inverted(key, points, box, said))
+  held = photographs.held(made)
+  inverted = held.inversion
+  near = f'PSNR {float(inverted.psnr[0]):.1f} dB, {held.seconds:.1f} s'
+  pair = images.shown(np.concatenate([inverted.photographs[:1], inverted.images[:1]]))
+  doubt = '' if held.known else f' {UNKNOWN}'
+  said = f'Inverted: {near}.{doubt}'
+  return {'photograph': made, 'name': held.names[0], 'near': near, 'said': said, 'pictures': pair} | {
+    'command': held.command
+  }
+
+
+def whole(fits: Fits, values: Mapping) -> Answer:
+  """Where a PNG of the whole photograph, edited, can be fetched."""
+  engine = fits.engine(values.get('fit'))
+  choice = choice_of(engine, values)
+  pixels = engine.whole(choice)
+  if pixels is None:
+    raise InputError('photograph', None, 'what is shown is not one photograph', 'give one first')
+  photographs = engine.chosen(choice.keys).photographs
+  found = Download(f'{Path(photographs.names[0]).stem}-edited.png', images.png_bytes(pixels, photographs.profile(0)))
+  key = engine.photographs.shelf.put(found, len(found.content))
+  return {'address': f'photographs/{key}', 'name': found.name}
+
+
+def saved(fits: Fits, values: Mapping) -> Answer:
+  """Writes a choice, and says where, and how to make it again."""
+  name = values.get('fit')
+  engine = fits.engine(name)
+  given = values.get('name')
+  written = save(engine, choice_of(engine, values), given.strip() if isinstance(given, str) else given or '')
+  address = f'saved/{fits.number(name)}/{written.name}'
+  files = [{'name': file, 'address': f'{address}/{file}'} for file in written.files]
+  return {'name': written.name, 'folder': str(written.folder), 'files': files, 'command': written.command}
+
+
+ACTIONS: Mapping[str, Callable[[Fits, Mapping], Answer | Generator[str, None, Answer]]] = MappingProxyType(
+  {
+    action.__name__: action
+    for action in (fit, pictures, frames, removal, refined, mask, photograph, ready, marks, inversion, whole, saved)
+  }
+)
+# How many of these at a time, all users together: those that take much memory, or all cores, one.
+ALONE = frozenset({'photograph', 'ready', 'inversion', 'whole'})

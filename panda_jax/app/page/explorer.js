@@ -1,0 +1,143 @@
+// Puts the page together: the fit, the tools, the place that is chosen, and the keys.
+
+import {take} from './film.js';
+import {save} from './keeping.js';
+import './photograph.js';
+import {firstSeeds, next, random} from './samples.js';
+import {ask, packed, Refusal} from './server.js';
+import {
+  begin, called, change, chosenEdit, deleted, follow, fresh, kept, redo, session, turn, undo,
+} from './session.js';
+import {choosePart, hint, hold, mount, setMask, setView} from './stage.js';
+import {endOf, strengthen, toggle} from './stack.js';
+import {say} from './status.js';
+
+const find = (id) => document.getElementById(id);
+const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
+
+async function tried(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    say(error.message, 'error');
+    return null;
+  }
+}
+
+// The fit.
+
+const open = (name) => tried(async () => {
+  const fit = await ask('fit', name ? {fit: name} : {}, 'Loading …');
+  const seeds = session.fit && session.fit.first_seed === fit.first_seed ? session.now.seeds : firstSeeds(fit);
+  session.maps = null;
+  begin(fit, seeds);
+  const parts = fit.parts.map((part) => new Option(called({part: [part]}), part));
+  find('part').replaceChildren(new Option('choose …', ''), ...parts);
+  find('fits').hidden = fit.fits.length < 2;
+  find('fit').replaceChildren(...fit.fits.map((one) => new Option(one, one, false, one === fit.fit)));
+  find('about').textContent = `${fit.fits.length < 2 ? `${fit.fit}: ` : ''}${fit.parts.length} parts, ` +
+    `${fit.appearances.length} appearances, layer ${fit.layer}`;
+  mount();
+  turn({});
+  hint();
+  document.body.classList.add('ready');
+});
+
+find('fit').addEventListener('change', (event) => open(event.target.value));
+
+// The place.
+
+find('part').addEventListener('change', (event) => {
+  const {value} = event.target; // before the page shows what is chosen now
+  painting(false);
+  choosePart(value === '' ? null : Number(value));
+});
+find('remove').addEventListener('click', () => tried(async () => {
+  const [part] = session.now.place.part, name = called(session.now.place);
+  const {term, said} = await ask('removal', {fit: session.fit.fit, part}, 'Removing the part …');
+  const edit = {id: fresh(), name: `${name} · removed`, term, end: endOf(term), on: true};
+  change({edits: [...session.now.edits, edit], chosen: edit.id});
+  say(said);
+}));
+
+function painting(on) {
+  find('paint').setAttribute('aria-pressed', String(on));
+  find('painting').hidden = !on;
+  find('stage').classList.toggle('painting', on);
+  if (on && !session.now.place?.mask) turn({place: null});
+  else turn({});
+}
+
+const paints = () => find('paint').getAttribute('aria-pressed') === 'true';
+find('paint').addEventListener('click', () => painting(!paints()));
+find('clear-mask').addEventListener('click', () => setMask(null));
+find('mask-file').addEventListener('change', (event) => tried(async () => {
+  const [file] = event.target.files;
+  if (!file) return;
+  const sent = await packed(file, LARGEST_MASK);
+  event.target.value = '';
+  setMask((await ask('mask', {fit: session.fit.fit, ...sent}, 'Reading the mask …')).mask);
+}));
+find('refine').addEventListener('change', (event) => change({refined: event.target.checked}));
+
+// History.
+
+find('do-undo').addEventListener('click', undo);
+find('do-redo').addEventListener('click', redo);
+find('do-reset').addEventListener('click', () => change({edits: [], chosen: null, refined: false}));
+
+follow((now) => {
+  find('do-undo').disabled = !session.past.length;
+  find('do-redo').disabled = !session.future.length;
+  find('do-reset').disabled = !now.edits.length && !now.refined;
+  find('part').value = now.place?.part?.[0] ?? '';
+  find('remove').disabled = !now.place?.part || now.edits.length >= session.fit.most_terms;
+  find('refine').checked = now.refined;
+});
+
+// Keys.
+
+const help = find('keys');
+const openHelp = () => help.showModal();
+find('help').addEventListener('click', openHelp);
+find('keys-close').addEventListener('click', () => help.close());
+
+function otherPart(by) {
+  const {parts} = session.fit, at = parts.indexOf(session.now.place?.part?.[0]);
+  painting(false);
+  choosePart(at < 0 ? parts[by > 0 ? 0 : parts.length - 1] : parts[(at + by + parts.length) % parts.length]);
+}
+
+function stronger(by) {
+  const edit = chosenEdit();
+  if (edit) strengthen(edit.id, Math.max(-edit.end, Math.min(edit.end, edit.term.alpha + by * edit.end / 20)));
+}
+
+const KEYS = {
+  '[': () => otherPart(-1), ']': () => otherPart(1), ',': () => next(-1), '.': () => next(1),
+  '-': () => stronger(-1), '+': () => stronger(1), '=': () => stronger(1),
+  b: () => hold(true), c: () => setView('compare'), d: () => setView('difference'), r: random, s: save,
+  h: () => toggle(session.now.chosen), p: () => painting(!paints()), '?': openHelp,
+  Delete: () => deleted(session.now.chosen), Backspace: () => deleted(session.now.chosen),
+};
+
+document.addEventListener('keydown', (event) => {
+  if (!session.fit || document.querySelector('dialog[open]')) return;
+  const typing = event.target.matches('input[type=text], select, textarea');
+  if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !typing) {
+    event.preventDefault();
+    (event.shiftKey ? redo : undo)();
+    return;
+  }
+  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const act = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
+  if (/^[1-9]$/.test(event.key)) take(Number(event.key) - 1);
+  else if (act && !(event.repeat && !'-+=[].,'.includes(event.key))) act();
+  else return;
+  event.preventDefault();
+});
+document.addEventListener('keyup', (event) => { if (event.key.toLowerCase() === 'b') hold(false); });
+
+const before = kept()?.fit ?? null;
+if (await open(before) === null && before) await open(null);

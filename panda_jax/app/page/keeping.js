@@ -1,0 +1,74 @@
+// Saving: the picture comes to this computer, and the edit with its command stays in the folder of the fit.
+
+import {ask, Refusal} from './server.js';
+import {choiceOf, follow, session} from './session.js';
+import {say} from './status.js';
+
+const find = (id) => document.getElementById(id);
+
+function download(address, name) {
+  const link = document.createElement('a');
+  link.href = address;
+  link.download = name;
+  link.click();
+}
+
+async function tried(work) {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    say(error.message, 'error');
+  }
+}
+
+export const save = () => tried(async () => {
+  if (find('save').disabled) return say('There is nothing to save yet. Take an edit first.');
+  const values = {fit: session.fit.fit, choice: choiceOf(session.now), name: find('name').value};
+  const done = await ask('saved', values, 'Saving …');
+  const whole = done.files.find((file) => file.name === 'photograph.png');
+  const picture = whole ?? done.files.find((file) => file.name === 'edited.png');
+  download(picture.address, `${done.name}.png`);
+  const box = find('saved'), words = document.createElement('p'), more = document.createElement('p');
+  words.textContent = `Saved as ${done.folder}. The picture is in your downloads. The command that makes it again:`;
+  more.append('Files: ', ...done.files.flatMap((file, i) => {
+    const link = document.createElement('a');
+    link.href = file.address;
+    link.download = `${done.name}-${file.name}`;
+    link.textContent = file.name;
+    return i ? [', ', link] : [link];
+  }), '.');
+  const command = document.createElement('pre'), code = document.createElement('code'), copy = document.createElement('button');
+  code.textContent = done.command;
+  command.append(code);
+  copy.type = 'button';
+  copy.textContent = 'Copy command';
+  copy.addEventListener('click', () => copied(done.command, code));
+  box.replaceChildren(words, command, more, copy);
+  box.hidden = false;
+  box.scrollIntoView({block: 'nearest'});
+  say(`Saved as ${done.name}.`);
+});
+
+async function copied(text, code) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say('Copied.');
+  } catch { // not over plain HTTP: then it is there to be copied by hand
+    getSelection().selectAllChildren(code);
+    say('Press Ctrl+C to copy it.');
+  }
+}
+
+find('save').addEventListener('click', save);
+find('name').addEventListener('keydown', (event) => { if (event.key === 'Enter' && !find('save').disabled) save(); });
+find('whole').addEventListener('click', () => tried(async () => {
+  const values = {fit: session.fit.fit, choice: choiceOf(session.now)};
+  const done = await ask('whole', values, 'Writing the whole photograph …');
+  download(done.address, done.name);
+  say(`${done.name} is in your downloads.`);
+}));
+follow((now) => {
+  find('save').disabled = !now.edits.some((edit) => edit.on);
+  find('whole').hidden = !now.photograph?.shown;
+});

@@ -1,0 +1,111 @@
+// What is chosen, and the way back and forth. Everything on the page follows from `session.now`.
+
+const MOST = 100; // steps that can be undone
+const KEPT = 'panda-explorer'; // in the browser, so that a page that is loaded again goes on
+const EMPTY = {
+  seeds: [], seed: 0, truncation: null, photograph: null, refined: false, place: null, edits: [], chosen: null,
+};
+
+export const session = {fit: null, now: EMPTY, past: [], future: [], sliding: null};
+const listeners = [];
+
+export const follow = (listener) => listeners.push(listener);
+
+function moved() {
+  try {
+    const {fit, digest} = session.fit;
+    sessionStorage.setItem(KEPT, JSON.stringify({fit, digest, now: session.now}));
+  } catch { /* it is full, or not allowed: then the page begins anew */ }
+  for (const listener of listeners) listener(session.now);
+}
+
+// One step on. Changes with the same `slide`, one after the other, are one step.
+export function change(changes, slide = null) {
+  const next = {...session.now, ...changes};
+  if (JSON.stringify(next) === JSON.stringify(session.now)) return;
+  if (slide === null || slide !== session.sliding) session.past = [...session.past, session.now].slice(-MOST);
+  Object.assign(session, {now: next, future: [], sliding: slide});
+  moved();
+}
+
+// What is looked at changes, which is no step: undoing goes on from here.
+export function turn(changes) {
+  Object.assign(session, {now: {...session.now, ...changes}, sliding: null});
+  moved();
+}
+
+// A step as it was, but looked at where one looks now: what is looked at is no step.
+function seen(step) {
+  const {seed, place, photograph} = session.now;
+  const same = photograph && step.photograph?.key === photograph.key;
+  return {
+    ...step,
+    seed: step.seeds.includes(seed) ? seed : step.seed,
+    place: place?.mask || step.place?.mask ? step.place : place,
+    photograph: same ? photograph : step.photograph,
+  };
+}
+
+export function undo() {
+  if (!session.past.length) return;
+  const [past, future] = [session.past.slice(0, -1), [session.now, ...session.future]];
+  Object.assign(session, {now: seen(session.past.at(-1)), past, future, sliding: null});
+  moved();
+}
+
+export function redo() {
+  if (!session.future.length) return;
+  const [step, ...future] = session.future;
+  Object.assign(session, {now: seen(step), future, past: [...session.past, session.now], sliding: null});
+  moved();
+}
+
+// What the browser kept of a fit, or null.
+export function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT));
+  } catch {
+    return null;
+  }
+}
+
+// Begins with a fit; with what was kept, if it is of these factors.
+export function begin(fit, seeds) {
+  const fresh = {...EMPTY, seeds, seed: seeds[0]}, before = kept();
+  const same = before?.fit === fit.fit && before.digest === fit.digest;
+  Object.assign(session, {fit, now: same ? {...fresh, ...before.now} : fresh, past: [], future: [], sliding: null});
+  moved();
+}
+
+// Edits.
+
+export const chosenEdit = () => session.now.edits.find((edit) => edit.id === session.now.chosen) ?? null;
+export const samePlace = (one, two) => JSON.stringify(placeOf(one)) === JSON.stringify(placeOf(two));
+export const placeOf = (term) => term && (term.mask ? {mask: term.mask} : {part: term.part});
+export const fresh = () => Math.random().toString(36).slice(2, 10);
+
+export function replaced(id, changes, slide = null) {
+  change({edits: session.now.edits.map((edit) => (edit.id === id ? {...edit, ...changes} : edit))}, slide);
+}
+
+export function deleted(id) {
+  const edits = session.now.edits.filter((edit) => edit.id !== id);
+  change({edits, chosen: session.now.chosen === id ? edits.at(-1)?.id ?? null : session.now.chosen});
+}
+
+// The choice that the server makes pictures of, the chosen edit last.
+export function choiceOf(now) {
+  const acting = now.edits.filter((edit) => edit.on);
+  const terms = [...acting.filter((edit) => edit.id !== now.chosen), ...acting.filter((edit) => edit.id === now.chosen)];
+  const choice = {seeds: [now.seed], terms: terms.map((edit) => edit.term), refined: now.refined};
+  if (now.photograph?.shown) return {...choice, photograph: now.photograph.key};
+  return {...choice, truncation: now.truncation};
+}
+
+// Words for a place.
+export function called(place) {
+  if (!place) return '';
+  if (place.mask) return 'painted mask';
+  const name = session.fit.names[place.part[0]];
+  return name && !/^part \d+$/.test(name) ? `${name} (part ${place.part[0]})` : `part ${place.part.join(' and ')}`;
+}

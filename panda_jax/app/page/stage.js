@@ -1,0 +1,310 @@
+// The picture: before and after, parts under the pointer, and the brush.
+
+import {enlarged, lay, mapOfMask, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
+import {ask, Refusal} from './server.js';
+import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
+import {say} from './status.js';
+
+const find = (id) => document.getElementById(id);
+const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
+const SIDE = 512; // pixels of the drawing of parts
+const KNOWN = 80; // pictures that are kept
+const HIDDEN = 1500; // milliseconds that the outline of a part stays when nothing points at it
+const SETTLED = 150; // milliseconds without a change, after which other pictures follow
+
+// Pictures of choices, the last one asked for first; those in between are left out.
+
+const known = new Map();
+let wanted = null, running = false, tried = null, settled = null;
+const rest = [];
+export const whenSettled = (listener) => rest.push(listener);
+
+export async function pictures(choice, views, small = false) {
+  const key = JSON.stringify([session.fit.fit, choice, views, small]);
+  let found = known.get(key);
+  if (!found) {
+    found = await ask('pictures', {fit: session.fit.fit, choice, views, small});
+    known.set(key, found);
+    if (known.size > KNOWN) known.delete(known.keys().next().value);
+  }
+  return found;
+}
+
+const view = () => document.querySelector('input[name=view]:checked').value;
+
+function show() {
+  const choice = choiceOf({...session.now, ...tried});
+  wanted = {choice, original: {...choice, terms: []}, difference: view() === 'difference'};
+  if (!running) run();
+  clearTimeout(settled);
+  if (!tried) settled = setTimeout(() => { for (const listener of rest) listener(session.now); }, SETTLED);
+}
+
+async function run() {
+  running = true;
+  while (wanted) {
+    const {choice, original, difference} = wanted;
+    wanted = null;
+    try {
+      const edited = await pictures(choice, [difference ? 'difference' : 'edited']);
+      const plain = await pictures(original, ['original']);
+      draw(difference ? edited.difference[0] : edited.edited[0], plain.original[0]);
+      tag.hidden = !difference;
+      if (difference) tag.textContent = edited.brightest ? `brightest: ${edited.brightest.toPrecision(2)} of 2` : 'no difference';
+    } catch (error) {
+      refused(error);
+    }
+  }
+  running = false;
+}
+
+function draw(edited, original) {
+  if (after.src !== edited) after.src = edited;
+  if (original && before.src !== original) before.src = original;
+  const words = session.now.edits.filter((edit) => edit.on).map((edit) => edit.name).join(', ') || 'no edits';
+  const what = session.now.photograph?.shown ? session.now.photograph.name : `${session.fit.seeds_are} ${session.now.seed}`;
+  after.alt = `${what}: ${words}`;
+  before.alt = `${what}, before`;
+}
+
+function refused(error) {
+  if (!(error instanceof Refusal)) throw error;
+  say(error.message, 'error');
+  if (session.now.photograph?.shown && /photograph/.test(error.message)) turn({photograph: null});
+}
+
+// What is not chosen yet, as long as it is pointed at: changes to what is; null for none.
+export function preview(changes) {
+  if (!changes && !tried) return;
+  tried = changes;
+  stage.classList.toggle('trying', Boolean(changes));
+  show();
+}
+
+// Parts.
+
+let refinedMaps = null, pointed = null, refinedOf = '';
+export const maps = () => refinedMaps ?? session.maps;
+
+async function refine(now) {
+  const choice = choiceOf({...now, edits: []}), of = now.refined ? JSON.stringify([session.fit.fit, choice]) : '';
+  if (of === refinedOf) return;
+  [refinedOf, refinedMaps] = [of, null];
+  if (!of) return;
+  try {
+    const found = await ask('refined', {fit: session.fit.fit, choice}, 'Refining the parts for this picture …');
+    if (refinedOf === of) refinedMaps = unpacked(found.maps);
+    outline();
+  } catch (error) {
+    refused(error);
+  }
+}
+
+const enlargements = new WeakMap();
+
+function values(of, i) {
+  const key = of.maps[i];
+  if (!enlargements.has(key)) enlargements.set(key, enlarged(of, key, canvas.width, canvas.height));
+  return enlargements.get(key);
+}
+
+const painting = () => find('paint').getAttribute('aria-pressed') === 'true';
+
+function outline() {
+  const {width, height} = canvas, pen = canvas.getContext('2d'), image = pen.createImageData(width, height);
+  const place = session.now.place, of = maps(), {parts, colours} = session.fit;
+  const colour = (part) => colours[parts.indexOf(part) % colours.length];
+  if (painting() || (place?.mask && pointed === null)) {
+    if (place?.mask) lay(image.data, values(mapOfMaskOnce(place.mask), 0), width, height, [255, 150, 40], 0.5, 2);
+  } else {
+    if (stage.matches('.pointed, .hinted')) {
+      parts.forEach((part, i) => lay(image.data, values(of, i), width, height, [255, 255, 255], 0, 1));
+    }
+    const chosen = place?.part?.[0] ?? null;
+    for (const part of new Set([chosen, pointed])) {
+      if (part !== null) {
+        const line = part === chosen ? 3 : 2;
+        lay(image.data, values(of, parts.indexOf(part)), width, height, colour(part), part === pointed ? 0.35 : 0, line);
+      }
+    }
+  }
+  pen.putImageData(image, 0, 0);
+  if (view() !== 'difference') {
+    tag.hidden = pointed === null || painting();
+    if (pointed !== null) tag.textContent = called({part: [pointed]});
+  }
+}
+
+let maskMap = null;
+
+function mapOfMaskOnce(text) {
+  if (maskMap?.text !== text) maskMap = {text, map: mapOfMask(text)};
+  return maskMap.map;
+}
+
+let flash = null;
+
+// Shows all parts for a moment, so that it is seen that there are some.
+export function hint() {
+  stage.classList.add('hinted');
+  outline();
+  setTimeout(() => {
+    stage.classList.remove('hinted');
+    outline();
+  }, HIDDEN);
+}
+
+// Shows the outline for a moment, where no pointer does.
+function flashed() {
+  clearTimeout(flash);
+  canvas.classList.add('shown');
+  flash = setTimeout(() => canvas.classList.remove('shown'), HIDDEN);
+}
+
+export function choosePart(part) {
+  turn({place: part === null ? null : {part: [part]}});
+  flashed();
+}
+
+const within = (x) => Math.min(1, Math.max(0, x));
+
+function placeIn(event) {
+  const box = stage.getBoundingClientRect();
+  return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)];
+}
+
+stage.addEventListener('pointermove', (event) => {
+  if (event.pointerType === 'touch' || stroke || painting()) return;
+  const found = partAt(maps(), ...placeIn(event));
+  if (found === pointed && stage.classList.contains('pointed')) return;
+  pointed = found;
+  stage.classList.add('pointed');
+  outline();
+});
+stage.addEventListener('pointerleave', () => {
+  pointed = null;
+  stage.classList.remove('pointed');
+  outline();
+});
+stage.addEventListener('click', (event) => {
+  if (painting() || event.target.id === 'divider') return;
+  const part = partAt(maps(), ...placeIn(event));
+  if (part === null) say('No part is there. Click elsewhere.');
+  else choosePart(part);
+});
+
+// The brush: cells of the grid whose middle is as near to the pointer's way as the brush is wide.
+
+let stroke = null;
+
+function dab(mask, [x, y], value) {
+  const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
+  const row = top + y * (H - 2 * top) - 0.5, column = left + x * (W - 2 * left) - 0.5;
+  const reach = Math.max(0.71, find('brush-size').value / 32 * Math.max(H, W));
+  for (let r = Math.max(top, Math.floor(row - reach)); r <= Math.min(H - top - 1, Math.ceil(row + reach)); r++) {
+    for (let c = Math.max(left, Math.floor(column - reach)); c <= Math.min(W - left - 1, Math.ceil(column + reach)); c++) {
+      if (Math.hypot(r - row, c - column) <= reach) mask[r * W + c] = value;
+    }
+  }
+}
+
+function painted(to) {
+  const [x, y] = stroke.at, [H, W] = session.fit.grid;
+  const steps = Math.max(1, Math.ceil(2 * Math.max(H, W) * Math.max(Math.abs(to[0] - x), Math.abs(to[1] - y))));
+  for (let k = 1; k <= steps; k++) {
+    dab(stroke.mask, [x + (to[0] - x) * k / steps, y + (to[1] - y) * k / steps], find('erase').checked ? 0 : 1);
+  }
+  stroke.at = to;
+  session.now = {...session.now, place: {mask: packedMask(stroke.mask)}};
+  outline();
+}
+
+stage.addEventListener('pointerdown', (event) => {
+  if (!painting() || event.button || event.target.id === 'divider') return;
+  event.preventDefault();
+  stage.setPointerCapture(event.pointerId);
+  const [H, W] = session.fit.grid, place = session.now.place;
+  stroke = {mask: place?.mask ? unpackedMask(place.mask) : new Float32Array(H * W), at: placeIn(event), was: place};
+  painted(stroke.at);
+});
+stage.addEventListener('pointermove', (event) => { if (stroke) painted(placeIn(event)); });
+for (const kind of ['pointerup', 'pointercancel']) {
+  stage.addEventListener(kind, () => {
+    if (!stroke) return;
+    const {mask, was} = stroke;
+    stroke = null;
+    session.now = {...session.now, place: was};
+    setMask(mask.some((x) => x > 0) ? packedMask(mask) : null);
+  });
+}
+
+// A mask in place of the part; the chosen edit follows if it was of the mask before.
+export function setMask(mask) {
+  const edit = chosenEdit(), was = session.now.place;
+  if (mask && was?.mask && edit?.term.mask === was.mask) {
+    change({place: {mask}, edits: session.now.edits.map((one) => (one === edit ? {...one, term: {...one.term, mask}} : one))});
+  } else {
+    turn({place: mask ? {mask} : null});
+  }
+}
+
+// Before and after.
+
+const divider = find('divider');
+
+function divided() {
+  const thumb = 40, width = stage.clientWidth, at = thumb / 2 + (width - thumb) * divider.value / 100;
+  const held = stage.classList.contains('held');
+  before.style.clipPath = held ? 'none' : view() === 'compare' ? `inset(0 ${width - at}px 0 0)` : 'inset(0 100% 0 0)';
+  stage.style.setProperty('--at', `${at}px`);
+  divider.hidden = view() !== 'compare' || held;
+}
+
+export function hold(on) {
+  stage.classList.toggle('held', on);
+  divided();
+}
+
+export function setView(name) {
+  const to = view() === name ? 'after' : name;
+  document.querySelector(`input[name=view][value=${to}]`).checked = true;
+  viewed();
+}
+
+function viewed() {
+  stage.dataset.view = view();
+  divided();
+  outline();
+  show();
+}
+
+divider.addEventListener('input', divided);
+new ResizeObserver(divided).observe(stage);
+for (const radio of document.querySelectorAll('input[name=view]')) radio.addEventListener('change', viewed);
+
+const button = find('hold');
+button.addEventListener('pointerdown', (event) => { button.setPointerCapture(event.pointerId); hold(true); });
+for (const kind of ['pointerup', 'pointercancel', 'blur']) button.addEventListener(kind, () => hold(false));
+button.addEventListener('keydown', (event) => { if (event.key === ' ' || event.key === 'Enter') hold(true); });
+button.addEventListener('keyup', () => hold(false));
+button.addEventListener('contextmenu', (event) => event.preventDefault());
+
+// Of another fit.
+export function mount() {
+  const [h, w] = session.fit.size;
+  stage.style.setProperty('--aspect', w / h);
+  canvas.width = Math.round(SIDE * Math.min(1, w / h));
+  canvas.height = Math.round(SIDE * Math.min(1, h / w));
+  session.maps = unpacked(session.fit.maps);
+  known.clear();
+  [refinedMaps, refinedOf, pointed] = [null, '', null];
+  viewed();
+}
+
+follow((now) => {
+  if (!session.maps) return;
+  refine(now);
+  outline();
+  divided();
+  show();
+});

@@ -1,0 +1,35 @@
+// The line that says what is at work, what was done, and what went wrong.
+
+const PATIENCE = 300; // milliseconds from which on a wait is shown
+const SHORT = 6000; // milliseconds that a note stays
+const line = document.getElementById('status');
+const waits = new Set();
+let timer = null;
+
+export function say(words, kind = 'note') {
+  clearTimeout(timer);
+  line.className = kind;
+  line.textContent = words;
+  if (kind === 'note') timer = setTimeout(() => { line.textContent = ''; line.className = ''; }, SHORT);
+}
+
+// Shows that something is at work, from when it takes long until the function returned is called.
+export function working(words) {
+  const wait = {words, shown: false};
+  waits.add(wait);
+  const due = setTimeout(() => {
+    wait.shown = true;
+    shown();
+    if (words) say(words, 'busy');
+  }, PATIENCE);
+  return () => {
+    clearTimeout(due);
+    waits.delete(wait);
+    shown();
+    if (wait.shown && line.className === 'busy' && line.textContent === wait.words) say('');
+  };
+}
+
+function shown() {
+  document.body.classList.toggle('working', [...waits].some((wait) => wait.shown));
+}
