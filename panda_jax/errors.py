@@ -32,6 +32,13 @@ class InputError(ValueError):
 
   Attributes:
     shared: of several processes, all raise it at the same point; otherwise this one fails alone.
+
+  Example:
+    >>> try:
+    ...   panda_jax.fit(features, parts=0)
+    ... except panda_jax.InputError as error:
+    ...   print(error)
+    parts=0: there are 64 positions; give a number from 1 to 64
   """
 
   shared = False
@@ -53,7 +60,7 @@ class InputError(ValueError):
 
   @property
   def missing(self) -> bool:
-    """Whether nothing was given: then there is no value to show."""
+    """Whether nothing was given, so that there is no value to show."""
     return self.value is None and self.problem.startswith('not given')
 
   def _shortened(self, room: int) -> str:
@@ -69,7 +76,15 @@ class InputError(ValueError):
 
 
 class NonFiniteError(InputError):
-  """Features or an iterate contain NaN or infinity; the text says where."""
+  """Features or an iterate contain NaN or infinity; the text says where.
+
+  Example:
+    >>> try:
+    ...   panda_jax.fit(np.full((4, 2, 2, 3), np.nan), parts=1)
+    ... except panda_jax.NonFiniteError as error:
+    ...   print(error)
+    features=nan in sample 0: at position 0, channel 0 the value is not finite; remove or repair that sample
+  """
 
 
 class Interrupted(KeyboardInterrupt):

@@ -83,6 +83,13 @@ class Factors:
 
   Raises:
     InputError: a matrix, grid or mean of another shape than these; entries that are not finite, or parts below zero.
+
+  Example:
+    >>> factors.coefficients(features).shape  # N, R_C, R_S
+    (40, 12, 3)
+    >>> factors.save('factors.npz')
+    >>> panda_jax.Factors.load('factors.npz') == factors
+    True
   """
 
   appearances: np.ndarray

@@ -20,8 +20,12 @@ def listings(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
-  """Docstrings are text with `code` in it; nothing else in them is markup."""
+  """Docstrings are text with `code` in it, and examples; nothing else in them is markup."""
+  example = False
   for i, line in enumerate(lines):
+    example = bool(line.strip()) and (example or line.lstrip().startswith('>>> '))
+    if example:
+      continue
     pieces = QUOTED.split(line)
     pieces[::2] = [MARKS.sub(lambda found: f'\\{found[0]}', piece) for piece in pieces[::2]]
     lines[i] = ''.join(pieces)
@@ -30,8 +34,8 @@ def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
 def field_colons(app: Sphinx, doctree: nodes.document) -> None:
   """Sphinx puts two hyphens between an argument and what is said of it; docstrings have a colon there."""
   for text in [*doctree.findall(nodes.Text)]:
-    if text == ' -- ':
-      text.parent.replace(text, nodes.Text(': '))
+    if text.startswith(' -- '):
+      text.parent.replace(text, nodes.Text(f': {text[4:]}'))
 
 
 def inline_formula(translator, node: nodes.math) -> None:

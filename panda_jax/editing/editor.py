@@ -65,6 +65,14 @@ class Editor:
 
   Raises:
     InputError: no such layer or noise.
+
+  Example:
+    >>> editor = panda_jax.Editor(generator, 5)
+    >>> latents = generator.map(np.zeros((2, generator.z_dim)))
+    >>> part, appearance = np.ones((256, 1)), np.ones((96, 1))
+    >>> edit = panda_jax.make_edit(panda_jax.Factors(appearance, part, (16, 16)), 0, 0, alpha=[-1, 1])
+    >>> editor.images(latents, edit).edited.shape
+    (2, 2, 64, 64, 3)
   """
 
   def __init__(

@@ -78,6 +78,11 @@ class Edit(_Value):
     mask: (S,), or (N, S) where every sample has its own.
     alpha: a number, or (K,) for a sweep. In feature units where direction and mask are 1 at most.
     recipe: how it was made, where that is known. What JAX makes of an edit has none.
+
+  Example:
+    >>> edit = panda_jax.make_edit(factors, part=0, appearance=1)
+    >>> edit.replace(alpha=3.0)
+    Edit(direction (12,), mask (64,), alpha 3.)
   """
 
   direction: np.ndarray
@@ -131,6 +136,11 @@ def compose(edits: Sequence[AnyEdit]) -> Composed:
 
   Raises:
     InputError: nothing to add, other sizes, or sweeps of different lengths.
+
+  Example:
+    >>> one, other = panda_jax.make_edit(factors, 0, 1), panda_jax.make_edit(factors, 1, 0)
+    >>> len(panda_jax.compose([one, other]).terms)
+    2
   """
   terms = [term for edit in edits for term in edit.terms]
   if not terms:
@@ -245,6 +255,10 @@ def make_edit(
 
   Raises:
     InputError: something out of range, not finite, dead, or of another size.
+
+  Example:
+    >>> panda_jax.make_edit(factors, part=0, appearance=1, alpha=[-2, 2])
+    Edit(direction (12,), mask (64,), alpha [-2.,  2.])
   """
   if not isinstance(factors, Factors):
     raise InputError(

@@ -282,6 +282,11 @@ def refine(
   Raises:
     InputError: features and factors do not fit, or a number cannot be used.
     NonFiniteError: a sample holds NaN or infinity.
+
+  Example:
+    >>> refined = panda_jax.refine(features[:2], factors, proximal=0.03)
+    >>> refined.parts.shape, bool((refined.errors[:, 1] <= refined.errors[:, 0]).all())
+    ((2, 64, 3), True)
   """
   A, P0 = factors.appearances, factors.parts
   S, C = P0.shape[0], A.shape[0]

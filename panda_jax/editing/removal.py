@@ -128,6 +128,11 @@ def remove(
   Raises:
     InputError: an index out of range, a dead part or appearance, features of another size, a strength that is no
       number.
+
+  Example:
+    >>> removal = panda_jax.remove(features, factors, part=2)
+    >>> removal.edit.mask.shape
+    (64,)
   """
   Z = as_fibres(features, factors)
   if separate not in METHODS:

@@ -81,6 +81,10 @@ def coordinates(features: ArrayLike, factors: Factors, appearances: int | Sequen
   Raises:
     InputError: an appearance out of range, or features of another size.
     NonFiniteError: a sample holds NaN or infinity.
+
+  Example:
+    >>> panda_jax.saliency(features, factors, [0, 3]).shape
+    (40, 8, 8, 2)
   """
   chosen = checked_appearances(appearances, factors.appearances.shape[1])
   (H, W), C = factors.grid, factors.appearances.shape[0]

@@ -45,6 +45,10 @@ class FeatureSource:
     defined: its hash is of how the features are made; otherwise it is of their values.
     layout: of what it was given, see `LAYOUTS`.
     notes: sentences for a person about what it was given.
+
+  Example:
+    >>> isinstance(panda_jax.ArraySource(features), panda_jax.FeatureSource)
+    True
   """
 
   samples: int | None
@@ -122,6 +126,11 @@ class ArraySource(FeatureSource):
 
   Raises:
     InputError: features of another type or shape, or another argument that does not fit.
+
+  Example:
+    >>> source = panda_jax.ArraySource(features, samples=30)
+    >>> source.samples, source.grid, source.channels
+    (30, (8, 8), 12)
   """
 
   kind = 'array'
@@ -173,6 +182,11 @@ class NpySource(FeatureSource):
 
   Raises:
     InputError: as of `ArraySource`; there is no such file, it is none of numpy's, or not in this machine's byte order.
+
+  Example:
+    >>> np.save('features.npy', features)
+    >>> panda_jax.NpySource('features.npy').samples
+    40
   """
 
   kind = 'file'
@@ -297,6 +311,11 @@ class IterableSource(FeatureSource):
 
   Raises:
     InputError: as of `ArraySource`; there is no batch, or it can be passed over only once.
+
+  Example:
+    >>> source = panda_jax.IterableSource([features[:20], features[20:]])
+    >>> sum(len(block) for block in source.blocks(size=16))
+    40
   """
 
   kind = 'iterable'

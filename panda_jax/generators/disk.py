@@ -122,6 +122,11 @@ def load_generator(folder: str | os.PathLike):
 
   Raises:
     InputError: there is none, or it is damaged: what generator.json says and the weights do not agree.
+
+  Example:
+    >>> generator = panda_jax.load_generator('cats64')
+    >>> generator.layers[5]  # channels, height, width
+    (96, 16, 16)
   """
   import jax
   from flax import nnx

@@ -76,7 +76,7 @@ class Generator(Protocol):
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:
-    """{layer: (channels, height, width)} for each layer at which the generator can be split, in PandA's numbering."""
+    """(channels, height, width) of each layer at which the generator can be split, by its number as PandA counts."""
 
   def map(
     self,

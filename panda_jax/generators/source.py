@@ -58,6 +58,12 @@ class GeneratorSource(FeatureSource):
 
   Raises:
     InputError: the layer, a label or the truncation does not fit the generator.
+
+  Example:
+    >>> from panda_jax.generators.source import GeneratorSource
+    >>> source = GeneratorSource(generator, layer=5, samples=1000)
+    >>> source.samples, source.grid, source.channels
+    (1000, (16, 16), 96)
   """
 
   kind = 'generator'

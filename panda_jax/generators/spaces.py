@@ -92,6 +92,11 @@ def latents_of(
   Raises:
     InputError: the generator has no such space, or the array another shape; labels with w or w+, which hold the class
       already; truncation with w+, which is truncated already; and what `map` raises.
+
+  Example:
+    >>> from panda_jax.generators.spaces import latents_of
+    >>> latents_of(generator, np.zeros((2, generator.w_dim)), space='w').wplus.shape
+    (2, 10, 128)
   """
   if space == 'z':
     return generator.map(array, labels, truncation=truncation, truncation_layers=truncation_layers)

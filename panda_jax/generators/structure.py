@@ -72,6 +72,12 @@ class Compiled:
 
   Args:
     generator: an NNX module with the methods of the protocol.
+
+  Example:
+    >>> compiled = panda_jax.Compiled(generator)
+    >>> latents = compiled.map(np.zeros((2, compiled.z_dim)))
+    >>> compiled.run_to(latents, 5).features.shape
+    (2, 16, 16, 96)
   """
 
   def __init__(self, generator: nnx.Module):

@@ -104,6 +104,10 @@ def convergence_figure(history: Sequence[Mapping]) -> 'Figure':
 
   Args:
     history: one mapping per outer iteration with iteration, phase, samples, seconds and relative_error.
+
+  Example:
+    >>> from panda_jax.pictures import convergence_figure
+    >>> figure = convergence_figure(result.history)
   """
   rows = [row for row in history if math.isfinite(row['relative_error']) and math.isfinite(row['seconds'])]
   most = max((row['samples'] for row in rows), default=0)
@@ -172,6 +176,10 @@ def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -
   Args:
     energies: (R_C,) what each appearance explains, in any unit, in the order of the appearances.
     eigenvalues_W: (at most C,) in any order.
+
+  Example:
+    >>> from panda_jax.pictures import spectrum_figure
+    >>> figure = spectrum_figure(result.appearance_energy, result.eigenvalues)
   """
   from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 

@@ -77,6 +77,10 @@ def saliency_page(
     names: one for each sample.
     margin: cells of the grid beyond the image at each edge (StyleGAN3).
     title, note: above and below.
+
+  Example:
+    >>> from panda_jax.pictures import saliency_figure
+    >>> figure = saliency_figure(images, panda_jax.saliency(features[:2], factors, 0), thresholds=0.5)
   """
   from matplotlib import colormaps
 

@@ -150,6 +150,10 @@ def overlay_page(
     parts: (S, R_S) non-negative; each is divided by its maximum.
     grid: (H, W) of the feature maps.
     margin: cells of the grid that lie beyond the image at each edge (StyleGAN3).
+
+  Example:
+    >>> from panda_jax.pictures import overlay_figure
+    >>> figure = overlay_figure(images, factors.parts, factors.grid)
   """
   maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
   groups = part_groups(len(maps))

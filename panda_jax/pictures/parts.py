@@ -91,6 +91,10 @@ def parts_page(parts: np.ndarray, grid: tuple[int, int], energies: Sequence[floa
 
   Raises:
     InputError: parts do not fit the grid.
+
+  Example:
+    >>> from panda_jax.pictures import parts_figure
+    >>> figure = parts_figure(factors.parts, factors.grid)
   """
   from matplotlib import colormaps
 

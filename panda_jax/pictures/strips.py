@@ -95,6 +95,10 @@ def grid_page(
     edits: E names.
     names: one for each sample.
     title, note: above and below the grid.
+
+  Example:
+    >>> from panda_jax.pictures import grid_figure
+    >>> figure = grid_figure(images, images[:, None, None], 1, ['nothing'])
   """
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (6,))
@@ -141,6 +145,10 @@ def strip_page(
     alphas: (K,) or a number.
     names: one for each sample, such as 'seed 3'.
     title, note: above and below the strip.
+
+  Example:
+    >>> from panda_jax.pictures import strip_figure
+    >>> figure = strip_figure(images, np.stack([images / 2, images], axis=1), [1, 2])
   """
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (4, 5))

@@ -26,6 +26,11 @@ def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
 
   Raises:
     InputError: the box is none, is empty, reaches out of the image, or leaves nothing of it outside.
+
+  Example:
+    >>> from panda_jax.regions.metrics import box_mask
+    >>> int(box_mask((2, 4, 1, 3), (8, 8)).sum())
+    4
   """
   h, w = size
   remedy = f'give r0,r1,c0,c1 with 0 <= r0 < r1 <= {h} and 0 <= c0 < c1 <= {w}'

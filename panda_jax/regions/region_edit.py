@@ -92,6 +92,12 @@ def best_part(parts: np.ndarray, grid: tuple[int, int], region: np.ndarray, marg
 
   Raises:
     InputError: no part has anything inside.
+
+  Example:
+    >>> from panda_jax.regions.metrics import box_mask
+    >>> from panda_jax.regions.region_edit import best_part
+    >>> best_part(np.eye(4), (2, 2), box_mask((0, 4, 4, 8), (8, 8)))  # the upper right of four
+    1
   """
   lengths = np.linalg.norm(parts, axis=0)
   cosines = region_on_grid(region, grid, margin) @ parts / np.where(lengths > 0, lengths, 1)

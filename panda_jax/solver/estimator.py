@@ -39,6 +39,11 @@ class PandA:
     n_iter_: iterations.
     n_samples_: N.
     grid_: (H, W).
+
+  Example:
+    >>> estimator = panda_jax.PandA(parts=3).fit(features)
+    >>> estimator.transform(features).shape  # N, R_C, R_S
+    (40, 12, 3)
   """
 
   def __init__(

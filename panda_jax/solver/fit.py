@@ -46,6 +46,12 @@ class FitResult:
     appearance_energy: (R_C,) likewise, decreasing unless rotated.
     eigenvalues: (C,) of W = A A', decreasing.
     seconds: wall time by phase.
+
+  Example:
+    >>> result.reason
+    'converged'
+    >>> result.part_energy.shape, result.appearance_energy.shape, result.eigenvalues.shape
+    ((3,), (12,), (12,))
   """
 
   factors: Factors
@@ -257,6 +263,11 @@ def fit(
   Raises:
     InputError: an argument cannot be used; the text has its name, value and the remedy.
     NonFiniteError: features or an iterate hold NaN or infinity; the text says where.
+
+  Example:
+    >>> result = panda_jax.fit(features, parts=3)
+    >>> result.factors.parts.shape, result.factors.appearances.shape
+    ((64, 3), (12, 12))
   """
   clock = clock or Clock()
   check_record(seed, joint, orthonormal, provenance)
