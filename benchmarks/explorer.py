@@ -233,8 +233,10 @@ def fitted(folder: Path) -> Path:
   workdir = folder / (given.resolve().name if _WORKDIR.value else 'cats64')
   if _WORKDIR.value:
     workdir.mkdir()
-    for name in ('factors.npz', 'config.json'):
-      shutil.copy(given / name, workdir)
+    for name in ('factors.npz', 'config.json', 'catalog/catalog.json'):
+      if (given / name).exists():
+        (workdir / name).parent.mkdir(exist_ok=True)
+        shutil.copy(given / name, workdir / name)
   else:
     command = [sys.executable, 'run.py', 'fit', '--config=configs/cats64.py', f'--workdir={workdir}']
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -19,7 +19,6 @@ from PIL import Image
 from benchmarks.machine import machine, written
 from panda_jax.app import photographs
 from panda_jax.app.choices import Choice
-from panda_jax.app.controls import Controls
 from panda_jax.app.engine import Engine
 from panda_jax.editing.zoo import Spec
 from panda_jax.inversion.invert import EVALUATIONS
@@ -39,11 +38,12 @@ def files() -> dict[str, bytes]:
   return found | {'large.jpg': buffer.getvalue()}
 
 
-def measured(controls: Controls, content: bytes) -> dict[str, float]:
+def measured(engine: Engine, content: bytes) -> dict[str, float]:
   """Seconds until the edited picture is there, and until the whole photograph is; PSNR."""
-  engine, sent = controls.engine, {'name': 'x.jpg', 'content': base64.b64encode(content).decode(), 'count': 1}
+  sent = {'name': 'x.jpg', 'content': base64.b64encode(content).decode(), 'count': 1}
   clock, processor = time.perf_counter(), time.process_time()
-  key = engine.photographs.inverted(controls.taken(sent), '', '')
+  upload = engine.photographs.shelf.put(photographs.upload_of(sent), len(content))
+  key = engine.photographs.inverted(upload, '', '')
   term = Spec((engine.parts[0],), engine.appearances[0], 1.0)
   choice = Choice((engine.first_seed,), (term,), photograph=key)
   engine.edited(choice)
@@ -60,13 +60,13 @@ def measured(controls: Controls, content: bytes) -> dict[str, float]:
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
-  controls, given = Controls(Engine(open_workdir(_WORKDIR.value))), files()
-  controls.engine.warm()
-  controls.engine.prepare()
+  engine, given = Engine(open_workdir(_WORKDIR.value)), files()
+  engine.warm()
+  engine.prepare()
   record = machine() | {'fit': Path(_WORKDIR.value).resolve().name, 'photographs': list(given)}
   for name, evaluations in (('explorer', photographs.EVALUATIONS), ('invert', EVALUATIONS)):
-    controls.engine.photographs._inverter.evaluations = evaluations
-    rows = [measured(controls, content) for content in given.values()]
+    engine.photographs._inverter.evaluations = evaluations
+    rows = [measured(engine, content) for content in given.values()]
     record[name] = {'evaluations': evaluations} | {key: [round(row[key], 3) for row in rows] for key in rows[0]}
     small = {key: [row[key] for row in rows[:-1]] for key in rows[0]}
     told = ', '.join(f'{key} {statistics.median(values):.2f} (to {max(values):.2f})' for key, values in small.items())

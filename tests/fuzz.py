@@ -24,7 +24,8 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from panda_jax.app.choices import Choice, Session
+from panda_jax.app import messages
+from panda_jax.app.choices import Choice, Offered
 from panda_jax.compare import cells, discovery
 from panda_jax.compare.run import checked
 from panda_jax.compare.settings import default_config as comparison
@@ -159,10 +160,10 @@ def read_annotated(path: Path) -> None:
       entry.factors(path.parent)
 
 
-def read_session(path: Path) -> None:
-  session = Session.from_json(path.read_bytes().decode('utf-8', 'surrogateescape'))
-  session.check(WHOLE)
-  assert Session.from_json(session.to_json()) == session
+def read_choice(path: Path) -> None:
+  choice = Choice.from_json(messages.checked(path.read_bytes()))
+  choice.check(Offered.of(WHOLE))
+  assert Choice.from_json(choice.to_json()) == choice
 
 
 def read_directions(path: Path) -> None:
@@ -310,8 +311,7 @@ def formats() -> dict[str, Format]:
     f'annotated = { ({"ffhq": {"smile": literal, "eyes": literal | {"parameters": [[0, 1], [1, 2], [3, 4]]}}})!r}'
   )
   annotated = annotated.replace('[[0, 1], [1, 2], [3, 4]]', '[[0, 1], [1, 2], [3.0, 4.0]]')
-  choice = Choice((0, 5), (Spec((0,), 1, 2.0), Spec((), 1, 1.0, mask=(1.0,) * 12)))
-  session = Session(choice, (Choice(), choice)).to_json().encode()
+  choice = Choice((0, 5), (Spec((0,), 1, 2.0), Spec((), 1, 1.0, mask=(1.0,) * 12)), truncation=0.7)
   cell = {
     'region': 'eyes',
     'label': 'a',
@@ -351,7 +351,7 @@ def formats() -> dict[str, Format]:
     'edit.json': Format((text(record),), json_or_bytes, read_edit_record),
     'zoo': Format((edits_file,), json_or_bytes, read_zoo),
     'annotated': Format((annotated.encode(),), literal_or_bytes, read_annotated),
-    'session': Format((session,), json_or_bytes, read_session),
+    'choice': Format((json.dumps(choice.to_json()).encode(),), json_or_bytes, read_choice),
     'directions': Format((found,), json_or_bytes, read_directions),
     'cost': Format((text(cost),), json_or_bytes, read_cost),
     'cell': Format((text(cell),), json_or_bytes, read_cell),

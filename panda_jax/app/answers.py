@@ -17,6 +17,7 @@ from panda_jax.app.choices import (
   MOST_SEEDS,
   MOST_TERMS,
   MOST_TRUNCATION,
+  REMEDY,
   Choice,
   Offered,
   checked_index,
@@ -27,14 +28,13 @@ from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.app.saves import save
-from panda_jax.editing.zoo import Spec
+from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
 from panda_jax.pictures import colours
 
 LARGEST_MASK = 8 << 20  # bytes of its file
 THUMBNAIL = 128  # pixels of a sample's longer side
 UNKNOWN = "What is in the frame looks like none of the generator's samples; is it where it should be?"
-LATER = 'load the page again'
 
 Answer = dict[str, Any]
 
@@ -50,6 +50,11 @@ def fit(fits: Fits, values: Mapping) -> Answer:
   name = values.get('fit') or fits.names[0]
   engine = fits.engine(name)
   offered, reaches = Offered.of(engine.factors), engine.reaches()
+  catalog, warning = {}, ''
+  try:
+    catalog = engine.catalog()
+  except InputError as error:  # a damaged catalog is no reason not to open the page
+    warning = sentence(error)
   return {
     'fit': name,
     'fits': fits.names,
@@ -60,7 +65,8 @@ def fit(fits: Fits, values: Mapping) -> Answer:
     'margin': np.broadcast_to(engine.margin, 2).tolist(),
     'parts': offered.parts,
     'maps': _packed_maps(engine.maps()[offered.parts]),
-    'names': _names_of_parts(engine),
+    'names': _names_of_parts(catalog),
+    'warning': warning,
     'appearances': offered.appearances,
     'reaches': {str(j): float(reaches[j]) for j in offered.appearances},
     'colours': [list(colour) for colour in colours.OVERLAY],
@@ -75,14 +81,10 @@ def fit(fits: Fits, values: Mapping) -> Answer:
   }
 
 
-def _names_of_parts(engine: Engine) -> dict[str, str]:
-  """What the catalog calls parts, where all its edits of one call it the same: what comes before the first dot."""
-  try:
-    known = engine.catalog()
-  except InputError:  # a damaged catalog is no reason not to open the page
-    return {}
+def _names_of_parts(catalog: Mapping[str, NamedEdit]) -> dict[str, str]:
+  """What a catalog calls parts, where all its edits of one call it the same: what comes before the first dot."""
   found: dict[int, set[str]] = {}
-  for name, entry in known.items():
+  for name, entry in catalog.items():
     (where, dot, _), (term, *more) = name.partition(' · '), entry.terms
     if len(term.part) == 1 and not more:
       found.setdefault(term.part[0], set()).add(where if dot else '')
@@ -112,7 +114,7 @@ def pictures(fits: Fits, values: Mapping) -> Answer:
   choice, views = choice_of(engine, values), values.get('views')
   most = THUMBNAIL if values.get('small') else images.LARGEST
   if not isinstance(views, list) or not 1 <= len(views) <= 3:
-    raise InputError('views', None, 'they are no list', LATER)
+    raise InputError('views', None, 'they are no list', REMEDY)
   found: Answer = {}
   for view in views:
     if view == 'original':
@@ -122,7 +124,7 @@ def pictures(fits: Fits, values: Mapping) -> Answer:
     elif view == 'difference':
       found[view], found['brightest'] = images.differences(engine.originals(choice.keys), engine.edited(choice))
     else:
-      raise InputError('view', str(view)[:40], 'there is no such one', LATER)
+      raise InputError('view', str(view)[:40], 'there is no such one', REMEDY)
   return found
 
 

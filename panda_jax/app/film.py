@@ -1,7 +1,8 @@
 """The filmstrip of a place: edits of a part, or of a painted mask, that are worth trying, each as it would look there.
 
-They are those of the catalog; where it has none, the appearances whose coordinate varies most at the place, both ways,
-that change most of what is there and least of what is not. Letters: S positions, C channels, (h, w) pixels.
+They are those of the catalog. Where it has none they are both signs of the appearances that change most of what is
+there and least of what is not, of those whose coordinate varies most there. Letters: S positions, C channels, (h, w)
+pixels.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from panda_jax.pictures.overlays import OUTLINE, on_image
 
 FRAMES = 16  # made in one call
 LONGEST = 10  # shown
-TYPICAL = 2.5  # times the deviation of the coordinate: the strength of an edit that no catalog knows
+TRIED = 2 * FRAMES  # appearances, where there is no catalog
+TYPICAL = 5.0  # times the deviation of the coordinate: their strength, about that of a catalog's edits
 PIXELS = 160  # of a frame's side
 AROUND, LEAST = 1.15, 0.4  # a frame's side: of the place's longer one, and of the picture's shorter one at least
 
@@ -49,18 +51,11 @@ def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
   """
   if len(choice.terms) >= MOST_TERMS:
     raise InputError('edits', f'{len(choice.terms)} of them', 'there cannot be more', 'delete one first')
-  known = _of_catalog(engine, place) if place.part and place.mask is None else []
-  tried = known or _of_coordinates(engine, place)
-  pictures = engine.variants(choice, [term for _, term in tried], FRAMES)
   inside = on_image(engine.regions(Choice(terms=(place,))), engine.size, engine.margin)[0] >= OUTLINE
-  if not known:
-    without = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
-    order = sorted(range(len(tried)), key=lambda i: -_worth(pictures[i] - without, inside))
-    tried, pictures = [tried[i] for i in order], pictures[order]
+  edits = _of_catalog(engine, place) or _of_coordinates(engine, choice, place, inside)
   rows, columns = _around(inside)
-  return [Frame(name, term, picture[rows, columns]) for (name, term), picture in zip(tried, pictures, strict=True)][
-    :LONGEST
-  ]
+  pictures = engine.variants(choice, [term for _, term in edits], FRAMES)
+  return [Frame(*edit, picture[rows, columns]) for edit, picture in zip(edits, pictures, strict=True)]
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:
@@ -73,33 +68,39 @@ def _around(inside: np.ndarray) -> tuple[slice, slice]:
 
 
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
-  """Entries of the catalog with one edit, of this part, in their order."""
-  found = []
-  for name, entry in engine.catalog().items():
-    terms = engine.terms_of(entry)
-    if len(terms) == 1 and terms[0].part == place.part:
-      found.append((name, terms[0]))
-  return found[:LONGEST]
+  """(name, edit) of entries of the catalog with one edit, of this part and nothing else, in their order."""
+  try:
+    named = {name: engine.terms_of(entry) for name, entry in engine.catalog().items()}
+  except InputError:  # it is damaged, which the page has said
+    return []
+  found = [(name, terms[0]) for name, terms in named.items() if len(terms) == 1]
+  return [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
 
 
-def _of_coordinates(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
-  """Both signs of the appearances whose coordinate at the place varies most over samples of the fit."""
+def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[tuple[str, Spec]]:
+  """(name, edit) of both signs of appearances, those that change most of what is inside (h, w) first."""
   features, A = engine.features(), engine.factors.appearances[:, engine.appearances]
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
   fibres = np.einsum('nsc,s->nc', features.reshape(len(features), len(mask), -1), mask / max(float(mask.sum()), 1e-30))
   deviations = (fibres @ (A / np.linalg.norm(A, axis=0))).std(axis=0)
-  most = np.argsort(-deviations, kind='stable')[: FRAMES // 2]
-  found = []
-  for j in most:
-    for sign, said in ((1, '+'), (-1, '\N{MINUS SIGN}')):
-      alpha = float(f'{sign * max(TYPICAL * float(deviations[j]), 1e-6):.3g}')
-      number = engine.appearances[j]
-      found.append((f'appearance {number} {said}', Spec(place.part, number, alpha, mask=place.mask)))
-  return found
+
+  def edit(j: int, sign: int) -> Spec:
+    alpha = float(f'{sign * max(TYPICAL * float(deviations[j]), 1e-6):.3g}')
+    return Spec(place.part, engine.appearances[j], alpha, mask=place.mask)
+
+  tried = np.argsort(-deviations, kind='stable')[:TRIED].tolist()
+  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
+  after = engine.variants(choice, [edit(j, 1) for j in tried], FRAMES)
+  worths = {
+    j: _worth(np.clip(picture, -1, 1) - np.clip(before, -1, 1), inside) for j, picture in zip(tried, after, strict=True)
+  }
+  best = sorted(tried, key=lambda j: -worths[j])[: LONGEST // 2]
+  signs = ('+', 1), ('\N{MINUS SIGN}', -1)
+  return [(f'appearance {engine.appearances[j]} {said}', edit(j, sign)) for j in best for said, sign in signs]
 
 
 def _worth(change: np.ndarray, inside: np.ndarray) -> float:
   """How much a change (h, w, channels) changes inside, times the share of it that lies there."""
-  energy = np.square(np.clip(change, -2, 2), dtype=np.float64).sum(axis=-1)
+  energy = np.square(change, dtype=np.float64).sum(axis=-1)
   within = float(energy[inside].sum())
   return np.sqrt(within) * within / max(float(energy.sum()), 1e-30)

@@ -57,9 +57,13 @@ def test_parts_are_called_as_all_entries_of_the_catalog_call_them(asked):
   here = engine.opened.digest_factors
   named = {'nose · darker': 1, 'nose · lighter': 1, 'eye · open': 2, 'ear · up': 2, 'no dot': 3, 'mouth · shut': 0}
   write_zoo(path, {name: NamedEdit(here, 3, (Spec((part,), 2, 1.0),)) for name, part in named.items()})
+  assert asked('fit')['warning'] == ''
   assert asked('fit')['names'] == {'1': 'nose', '0': 'mouth'}
   path.write_text('{}')
-  assert asked('fit')['names'] == {}  # a damaged catalog is no reason not to open the page
+  damaged = asked('fit')  # which is no reason not to open the page
+  assert damaged['names'] == {}
+  assert 'it is no zoo' in damaged['warning']
+  assert asked('frames', choice={'seeds': [3]}, place={'part': [1], 'appearance': 0})['frames']
 
 
 def test_pictures_are_those_of_the_engine(asked):

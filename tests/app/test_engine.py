@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from panda_jax.app.choices import Choice, Seed
+from panda_jax.app.choices import MOST_TERMS, Choice, Seed
 from panda_jax.app.engine import Engine, rounded_up
 from panda_jax.app.saves import save
 from panda_jax.commands import program
@@ -96,6 +96,15 @@ def test_samples_of_another_truncation(engine):
   assert np.abs(truncated - engine.originals((Seed(3),))).max() > 0.01
   saved = save(engine, Choice((3,), (FIRST,), truncation=0.3), 'mine')
   assert f'--latents={saved.folder / "latents.npy"}' in saved.command
+
+
+def test_what_is_compiled_ahead_is_not_compiled_again(engine):
+  engine.warm()
+  assert list(engine.warmer()) == [None, None]
+  before = engine.editor.compilations()
+  engine.edited(Choice((0,), (FIRST,) * MOST_TERMS))
+  engine.edited(Choice((0,), (FIRST,) * 5))
+  assert engine.editor.compilations() == before
 
 
 def test_maps_are_those_of_the_picture_alone(engine, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from panda_jax.app.choices import Choice
+from panda_jax.app.choices import Seed
 from panda_jax.app.engine import Engine
 from panda_jax.commands import requests
 from panda_jax.errors import InputError
@@ -150,9 +150,7 @@ def test_the_explorer_edits_photographs(inverted, workdir):
   samples = Samples(given=requests.read_latents(inverted, opened.needed_generator(), None))
   engine = Engine(opened, samples)
   assert engine.most_seeds == 3
-  shown = engine._sample(1)
-  np.testing.assert_array_equal(shown.original, samples.given.inversion.photographs[1])
-  assert Choice  # the controls are tested in tests/app
+  np.testing.assert_array_equal(engine.originals([Seed(1)])[0], samples.given.inversion.photographs[1])
 
 
 def test_points_turn_a_photograph_to_where_the_generator_has_them(folder, tmp_path):

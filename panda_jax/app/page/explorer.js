@@ -42,6 +42,7 @@ const open = (name) => tried(async () => {
   turn({});
   hint();
   document.body.classList.add('ready');
+  if (fit.warning) say(fit.warning, 'error');
 });
 
 find('fit').addEventListener('change', (event) => open(event.target.value));

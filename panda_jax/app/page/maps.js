@@ -3,7 +3,7 @@
 import {session} from './session.js';
 
 export const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const NEAR = 96; // of 255: how much of a part there must be under the pointer
+const NEAR = 96, HALF = 128; // of 255: from where on the inside of a part is coloured, and where its outline is
 
 // Maps as they come: {shape: [parts, rows, columns], bytes}.
 export function unpacked({shape: [count, rows, columns], bytes}) {
@@ -19,13 +19,10 @@ export function partAt({rows, columns, maps}, x, y) {
   return best < 0 ? null : session.fit.parts[best];
 }
 
-const small = document.createElement('canvas');
-
-// A map, enlarged smoothly to a canvas of the size given, as values from 0 to 255.
-export function enlarged({rows, columns}, map, width, height) {
-  small.width = columns + 2;
-  small.height = rows + 2;
-  const pen = small.getContext('2d'), pixels = pen.createImageData(columns + 2, rows + 2);
+// A map, enlarged smoothly to so many pixels, as values from 0 to 255.
+function enlarged({rows, columns}, map, width, height) {
+  const small = new OffscreenCanvas(columns + 2, rows + 2), pen = small.getContext('2d');
+  const pixels = pen.createImageData(columns + 2, rows + 2);
   for (let r = 0; r < rows + 2; r++) {
     for (let c = 0; c < columns + 2; c++) { // the border is repeated, so that it is interpolated like the rest
       const row = Math.min(rows - 1, Math.max(0, r - 1)), column = Math.min(columns - 1, Math.max(0, c - 1));
@@ -33,30 +30,56 @@ export function enlarged({rows, columns}, map, width, height) {
     }
   }
   pen.putImageData(pixels, 0, 0);
-  const large = new OffscreenCanvas(width, height), brush = large.getContext('2d', {willReadFrequently: true});
+  const brush = new OffscreenCanvas(width, height).getContext('2d', {willReadFrequently: true});
   brush.imageSmoothingQuality = 'high';
   brush.drawImage(small, 1, 1, columns, rows, 0, 0, width, height);
-  const {data} = brush.getImageData(0, 0, width, height);
-  return Uint8Array.from({length: width * height}, (_, i) => data[4 * i + 3]);
+  const {data} = brush.getImageData(0, 0, width, height), found = new Uint8Array(width * height);
+  for (let i = 0; i < found.length; i++) found[i] = data[4 * i + 3];
+  return found;
 }
 
-// Lays a map over a picture: its inside in a colour (opacity `fill`), and the line where it is half of its maximum.
-export function lay(pixels, values, width, height, [r, g, b], fill, line) {
-  const inside = (x, y) => values[y * width + x] >= 128;
-  const put = (i, red, green, blue, alpha) => {
-    pixels[4 * i] = red; pixels[4 * i + 1] = green; pixels[4 * i + 2] = blue; pixels[4 * i + 3] = alpha;
-  };
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const i = y * width + x;
-      const near = (d) => inside(x, y) && (
-        (x >= d && !inside(x - d, y)) || (x < width - d && !inside(x + d, y)) ||
-        (y >= d && !inside(x, y - d)) || (y < height - d && !inside(x, y + d)));
-      if (line > 1 && near(1)) put(i, 20, 20, 20, 200);
-      else if (near(line + (line > 1))) put(i, r, g, b, line > 1 ? 255 : 190);
-      else if (fill && values[i] >= NEAR) put(i, r, g, b, fill * values[i]);
+// The pixels of a map above half of its maximum that have one below it no farther than `line` away.
+function edges(values, width, height, line) {
+  const found = [];
+  for (let y = 0, i = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, i++) {
+      if (values[i] >= HALF && (
+        (x >= line && values[i - line] < HALF) || (x + line < width && values[i + line] < HALF) ||
+        (y >= line && values[i - line * width] < HALF) || (y + line < height && values[i + line * width] < HALF))) {
+        found.push(i);
+      }
     }
   }
+  return found;
+}
+
+const filled = (pixels, i, [r, g, b], alpha) => {
+  pixels[4 * i] = r;
+  pixels[4 * i + 1] = g;
+  pixels[4 * i + 2] = b;
+  pixels[4 * i + 3] = alpha;
+};
+
+// A picture of a map: its inside in a colour, with opacity `fill`, and its outline, `line` pixels wide.
+export function drawn(of, map, width, height, colour, fill, line) {
+  const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext('2d');
+  const image = pen.createImageData(width, height), values = enlarged(of, map, width, height);
+  if (fill) values.forEach((value, i) => { if (value >= NEAR) filled(image.data, i, colour, fill * value); });
+  for (const i of edges(values, width, height, line + 1)) filled(image.data, i, colour, 255);
+  for (const i of edges(values, width, height, 1)) filled(image.data, i, [20, 20, 20], 200);
+  pen.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// A picture of the outlines of all maps, thin and white.
+export function outlines(of, width, height) {
+  const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext('2d');
+  const image = pen.createImageData(width, height);
+  for (const map of of.maps) {
+    for (const i of edges(enlarged(of, map, width, height), width, height, 1)) filled(image.data, i, [255, 255, 255], 190);
+  }
+  pen.putImageData(image, 0, 0);
+  return canvas;
 }
 
 // Masks, S numbers from 0 to 1 of the whole grid, as the server takes them.
@@ -69,9 +92,9 @@ export function packedMask(mask) {
 
 export const unpackedMask = (text) => new Float32Array(bytesOf(text).buffer);
 
-// The cells of a mask that lie in the picture, as a map.
-export function mapOfMask(text) {
-  const [H, W] = session.fit.grid, [top, left] = session.fit.margin, mask = unpackedMask(text);
+// The cells of a mask that lie in the picture, as maps of one.
+export function mapsOfMask(mask) {
+  const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
   const rows = H - 2 * top, columns = W - 2 * left, most = Math.max(...mask) || 1;
   const map = Uint8Array.from({length: rows * columns}, (_, i) =>
     255 * Math.abs(mask[(top + Math.floor(i / columns)) * W + left + (i % columns)]) / most);

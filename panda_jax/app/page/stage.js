@@ -1,6 +1,6 @@
 // The picture: before and after, parts under the pointer, and the brush.
 
-import {enlarged, lay, mapOfMask, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
+import {drawn, mapsOfMask, outlines, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
 import {say} from './status.js';
@@ -8,6 +8,7 @@ import {say} from './status.js';
 const find = (id) => document.getElementById(id);
 const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
 const SIDE = 512; // pixels of the drawing of parts
+const PAINT = [255, 150, 40];
 const KNOWN = 80; // pictures that are kept
 const HIDDEN = 1500; // milliseconds that the outline of a part stays when nothing points at it
 const SETTLED = 150; // milliseconds without a change, after which other pictures follow
@@ -60,7 +61,7 @@ async function run() {
 
 function draw(edited, original) {
   if (after.src !== edited) after.src = edited;
-  if (original && before.src !== original) before.src = original;
+  if (before.src !== original) before.src = original;
   const words = session.now.edits.filter((edit) => edit.on).map((edit) => edit.name).join(', ') || 'no edits';
   const what = session.now.photograph?.shown ? session.now.photograph.name : `${session.fit.seeds_are} ${session.now.seed}`;
   after.alt = `${what}: ${words}`;
@@ -83,7 +84,8 @@ export function preview(changes) {
 
 // Parts.
 
-let refinedMaps = null, pointed = null, refinedOf = '';
+let refinedMaps = null, refinedOf = '';
+let pointed = null, stroke = null; // the part under the pointer; the way of the brush
 export const maps = () => refinedMaps ?? session.maps;
 
 async function refine(now) {
@@ -100,46 +102,43 @@ async function refine(now) {
   }
 }
 
-const enlargements = new WeakMap();
+const pictured = new WeakMap(); // {maps: {what: its picture}}
 
-function values(of, i) {
-  const key = of.maps[i];
-  if (!enlargements.has(key)) enlargements.set(key, enlarged(of, key, canvas.width, canvas.height));
-  return enlargements.get(key);
+function picture(of, what, make) {
+  if (!pictured.has(of)) pictured.set(of, new Map());
+  const all = pictured.get(of);
+  if (!all.has(what)) all.set(what, make());
+  return all.get(what);
 }
 
 const painting = () => find('paint').getAttribute('aria-pressed') === 'true';
 
 function outline() {
-  const {width, height} = canvas, pen = canvas.getContext('2d'), image = pen.createImageData(width, height);
-  const place = session.now.place, of = maps(), {parts, colours} = session.fit;
-  const colour = (part) => colours[parts.indexOf(part) % colours.length];
+  const {width, height} = canvas, pen = canvas.getContext('2d'), place = session.now.place, of = maps();
+  const {parts, colours} = session.fit;
+  pen.clearRect(0, 0, width, height);
   if (painting() || (place?.mask && pointed === null)) {
-    if (place?.mask) lay(image.data, values(mapOfMaskOnce(place.mask), 0), width, height, [255, 150, 40], 0.5, 2);
+    const mask = stroke?.mask ?? (place?.mask && unpackedMask(place.mask));
+    if (mask) {
+      const masks = mapsOfMask(mask);
+      pen.drawImage(drawn(masks, masks.maps[0], width, height, PAINT, 0.5, 2), 0, 0);
+    }
   } else {
     if (stage.matches('.pointed, .hinted')) {
-      parts.forEach((part, i) => lay(image.data, values(of, i), width, height, [255, 255, 255], 0, 1));
+      pen.drawImage(picture(of, 'all', () => outlines(of, width, height)), 0, 0);
     }
     const chosen = place?.part?.[0] ?? null;
     for (const part of new Set([chosen, pointed])) {
-      if (part !== null) {
-        const line = part === chosen ? 3 : 2;
-        lay(image.data, values(of, parts.indexOf(part)), width, height, colour(part), part === pointed ? 0.35 : 0, line);
-      }
+      if (part === null) continue;
+      const i = parts.indexOf(part), fill = part === pointed ? 0.35 : 0, line = part === chosen ? 3 : 2;
+      const make = () => drawn(of, of.maps[i], width, height, colours[i % colours.length], fill, line);
+      pen.drawImage(picture(of, `${part} ${fill} ${line}`, make), 0, 0);
     }
   }
-  pen.putImageData(image, 0, 0);
   if (view() !== 'difference') {
     tag.hidden = pointed === null || painting();
     if (pointed !== null) tag.textContent = called({part: [pointed]});
   }
-}
-
-let maskMap = null;
-
-function mapOfMaskOnce(text) {
-  if (maskMap?.text !== text) maskMap = {text, map: mapOfMask(text)};
-  return maskMap.map;
 }
 
 let flash = null;
@@ -195,8 +194,6 @@ stage.addEventListener('click', (event) => {
 
 // The brush: cells of the grid whose middle is as near to the pointer's way as the brush is wide.
 
-let stroke = null;
-
 function dab(mask, [x, y], value) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
   const row = top + y * (H - 2 * top) - 0.5, column = left + x * (W - 2 * left) - 0.5;
@@ -215,7 +212,6 @@ function painted(to) {
     dab(stroke.mask, [x + (to[0] - x) * k / steps, y + (to[1] - y) * k / steps], find('erase').checked ? 0 : 1);
   }
   stroke.at = to;
-  session.now = {...session.now, place: {mask: packedMask(stroke.mask)}};
   outline();
 }
 
@@ -224,16 +220,15 @@ stage.addEventListener('pointerdown', (event) => {
   event.preventDefault();
   stage.setPointerCapture(event.pointerId);
   const [H, W] = session.fit.grid, place = session.now.place;
-  stroke = {mask: place?.mask ? unpackedMask(place.mask) : new Float32Array(H * W), at: placeIn(event), was: place};
+  stroke = {mask: place?.mask ? unpackedMask(place.mask) : new Float32Array(H * W), at: placeIn(event)};
   painted(stroke.at);
 });
 stage.addEventListener('pointermove', (event) => { if (stroke) painted(placeIn(event)); });
 for (const kind of ['pointerup', 'pointercancel']) {
   stage.addEventListener(kind, () => {
     if (!stroke) return;
-    const {mask, was} = stroke;
+    const {mask} = stroke;
     stroke = null;
-    session.now = {...session.now, place: was};
     setMask(mask.some((x) => x > 0) ? packedMask(mask) : null);
   });
 }
