@@ -19,7 +19,7 @@ from panda_jax.pictures.overlays import OUTLINE, on_image
 FRAMES = 16  # made in one call
 LONGEST = 10  # shown
 TRIED = 2 * FRAMES  # appearances, where there is no catalog
-TYPICAL = 5.0  # times the deviation of the coordinate: their strength, about that of a catalog's edits
+SHARE = 0.75  # of where their strengths end
 PIXELS = 160  # of a frame's side
 AROUND, LEAST = 1.15, 0.4  # a frame's side: of the place's longer one, and of the picture's shorter one at least
 
@@ -83,9 +83,10 @@ def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndar
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
   fibres = np.einsum('nsc,s->nc', features.reshape(len(features), len(mask), -1), mask / max(float(mask.sum()), 1e-30))
   deviations = (fibres @ (A / np.linalg.norm(A, axis=0))).std(axis=0)
+  reaches = engine.reaches()[engine.appearances]
 
   def edit(j: int, sign: int) -> Spec:
-    alpha = float(f'{sign * max(TYPICAL * float(deviations[j]), 1e-6):.3g}')
+    alpha = float(f'{sign * SHARE * reaches[j]:.3g}')
     return Spec(place.part, engine.appearances[j], alpha, mask=place.mask)
 
   tried = np.argsort(-deviations, kind='stable')[:TRIED].tolist()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from panda_jax.catalog import Settings, catalog_into
-from panda_jax.editing.zoo import read_zoo
+from panda_jax.editing.zoo import Spec, read_zoo
 from panda_jax.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.app.servers import SECONDS, Server
@@ -271,6 +271,29 @@ def test_paint_remove_and_refine(browser, tmp_path):
   assert browser.edits()[1][0] == 'part 3 · removed'
   browser.changed(lambda: browser.click('#refine'))
   browser.changed(lambda: browser.click('#refine'))
+
+
+def test_masks_are_of_the_whole_grid_and_drawn_where_the_picture_is(browser):
+  """A StyleGAN3's grid reaches beyond the picture."""
+  found = browser.driver.execute_async_script("""
+    const done = arguments[0];
+    Promise.all([import('/static/maps.js'), import('/static/session.js')]).then(([maps, {session}]) => {
+      const fit = session.fit, mask = new Float32Array(24);
+      session.fit = {...fit, grid: [4, 6], margin: [1, 2]};
+      mask[0] = 1;
+      mask[1 * 6 + 2] = 0.5;
+      const shown = maps.mapsOfMask(mask), part = maps.partAt({rows: 1, columns: 2, maps: [[9, 0], [8, 0]]}, 0.4, 0.9);
+      const none = maps.partAt({rows: 1, columns: 2, maps: [[9, 0], [8, 0]]}, 1, 1);
+      session.fit = fit;
+      done([shown.rows, shown.columns, [...shown.maps[0]], maps.packedMask(mask), part, none]);
+    });
+  """)
+  rows, columns, shown, packed, part, none = found
+  assert (rows, columns, shown) == (2, 2, [127, 0, 0, 0])  # half of the largest, which lies beyond
+  expected = np.zeros(24, np.float32)
+  expected[[0, 8]] = 1, 0.5
+  assert packed == Spec(mask=tuple(expected.tolist())).to_json()['mask']
+  assert (part, none) == (0, None)
 
 
 def test_samples(browser):

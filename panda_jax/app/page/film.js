@@ -8,7 +8,7 @@ import {say} from './status.js';
 
 const strip = document.getElementById('film'), title = document.getElementById('film-title'), said = document.getElementById('film-said');
 const known = new Map();
-const HOW = 'Point at one to see it. Click to take it, and again to drop it.';
+const HOW = 'Point at one to see it. Click to take or drop it.';
 let shown = '', frames = [], named = null;
 
 // The edit that a frame would replace: the chosen one, if it is of this place.

@@ -34,13 +34,20 @@ export const given = (files) => tried(async () => {
   await picture.decode();
   for (const id of ['points', 'box']) find(id).value = '';
   inverting(false);
-  find('marking').hidden = find('marking-fields').hidden = find('invert').hidden = find('photo-clear').hidden = false;
-  find('inverted').hidden = true;
+  show(false);
   told(found.said);
   if (!dialog.open) dialog.showModal();
   await mark({});
   tried(() => ask('ready', {fit: session.fit.fit}));
 }, (words) => say(words, 'error'));
+
+// What is marked, or what came of it.
+function show(inverted) {
+  for (const id of ['marking', 'marking-fields', 'invert', 'photo-clear']) find(id).hidden = inverted;
+  find('inverted').hidden = !inverted;
+  find('photo-close').textContent = inverted ? 'Edit it' : 'Close';
+  find('photo-close').classList.toggle('main', inverted);
+}
 
 const mark = (more) => tried(async () => {
   const values = {fit: session.fit.fit, key: held.key, points: find('points').value, box: find('box').value, ...more};
@@ -118,8 +125,7 @@ find('invert').addEventListener('click', () => tried(async () => {
     for (const [id, i] of [['crop', 0], ['made', 1]]) find(id).src = found.pictures[i];
     find('near').textContent = found.near;
     find('photo-command').textContent = found.command;
-    for (const id of ['marking', 'marking-fields', 'invert', 'photo-clear']) find(id).hidden = true;
-    find('inverted').hidden = false;
+    show(true);
     told(found.said);
     change({photograph: {key: found.photograph, name: found.name, picture: found.pictures[0], shown: true}});
     find('photo-close').focus();
