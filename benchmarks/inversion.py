@@ -178,7 +178,7 @@ def main(_) -> None:
   opened = open_workdir(_WORKDIR.value)
   generator = plain(opened.needed_generator())
   pictures = data.read_images(_DATA.value)
-  train, held = data.split(pictures.pixels)
+  train, held = data.split(data.photographs(pictures.pixels))
   pixels = pictures.pixels[held[np.linspace(0, len(held) - 1, _COUNT.value).round().astype(int)]]
   space = realism.embedding(pictures.pixels[np.random.default_rng(0).permutation(train)[:4000]])
   path = encoder_of('cats64')

@@ -20,6 +20,8 @@ LARGEST_FILE = 64 << 20  # bytes of one compressed image
 LARGEST_SIDE = 4096
 HELD_OUT = 8  # one photograph in so many is never trained on
 SAME = 8.0  # root mean square of the differences, in levels of 255
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SOFTER = np.arange(9, dtype=np.float32) / 32  # weights of either neighbour in a low-pass, up to the binomial one
 
 
 class Images(NamedTuple):
@@ -148,36 +150,82 @@ def photographs(pixels: np.ndarray) -> np.ndarray:
   return np.argsort(np.argsort(first))[of]
 
 
-def split(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the images to train on, and one of each photograph held out: every eighth photograph, in order."""
-  shown = photographs(pixels)
+def split(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Indices of the images to train on, and one of each photograph held out: every eighth photograph, in order.
+
+  Args:
+    shown: (N,) the photograph of each image, see `photographs`.
+  """
   held = shown % HELD_OUT == HELD_OUT - 1
   _, first = np.unique(shown, return_index=True)
   return np.flatnonzero(~held), np.sort(first[held[first]])
 
 
+def aliasing(luma: np.ndarray) -> np.ndarray:
+  """How much of the detail of luma (N, H, W) is at the finest scale: (N,), 0 for smooth images, 1/2 for white noise.
+
+  Root mean squares of the mixed second difference over the first differences. A photograph that is made small without
+  a low-pass keeps detail that its pixels cannot hold: hairs become rows of dots.
+  """
+  down, across = np.diff(luma, axis=1), np.diff(luma, axis=2)
+  mixed = np.diff(down, axis=2) / 2
+  slopes = np.square(down[:, :, :-1]) + np.square(across[:, :-1])
+  fine, all_of_it = (np.sqrt(x.mean(axis=(1, 2), dtype=np.float64)) for x in (np.square(mixed), slopes))
+  return np.divide(fine, all_of_it, out=np.zeros_like(fine), where=all_of_it > 0)
+
+
+def softened(pixels: np.ndarray, most: float) -> np.ndarray:
+  """Images (N, H, W, 3) uint8 with an `aliasing` of `most`: each goes through the weakest low-pass that achieves it.
+
+  The strongest has the weights (1/4, 1/2, 1/4); an image that it does not suffice for is left at that.
+  """
+  found = pixels.copy()
+  for first in range(0, len(pixels), 1024):
+    rest = np.arange(first, min(first + 1024, len(pixels)))
+    for weight in SOFTER:
+      soft = _low_pass(_low_pass(pixels[rest].astype(np.float32), weight, 1), weight, 2)
+      found[rest] = np.round(soft)
+      rest = rest[aliasing(soft @ LUMA) > most]
+      if not len(rest):
+        break
+  return found
+
+
+def _low_pass(x: np.ndarray, weight: float, axis: int) -> np.ndarray:
+  widths = [(1, 1) if i == axis else (0, 0) for i in range(x.ndim)]
+  before, here, after = (np.take(np.pad(x, widths, 'edge'), np.arange(x.shape[axis]) + i, axis) for i in range(3))
+  return here + weight * (before + after - 2 * here)
+
+
 class Batches:
   """Batches of a fixed size from shuffled epochs; batch number k is a function of the seed and k.
+
+  An epoch goes once through every photograph, in one of the images that show it.
 
   Args:
     pixels: (N, H, W, 3) uint8.
     index: which of them to draw from.
+    shown: (N,) the photograph of each, see `photographs`.
     size: images of a batch.
     seed: of the order.
   """
 
-  def __init__(self, pixels: np.ndarray, index: np.ndarray, size: int, seed: int):
+  def __init__(self, pixels: np.ndarray, index: np.ndarray, shown: np.ndarray, size: int, seed: int):
     self._pixels, self._index, self._size, self._seed = pixels, index, size, seed
+    self._shown = shown[index]
+    self._length = len(np.unique(self._shown))
     self._orders: dict[int, np.ndarray] = {}
 
   def _order(self, epoch: int) -> np.ndarray:
     if epoch not in self._orders:
-      order = np.random.default_rng((self._seed, epoch)).permutation(self._index)
+      order = np.random.default_rng((self._seed, epoch)).permutation(len(self._index))
+      _, first = np.unique(self._shown[order], return_index=True)
+      order = self._index[order[np.sort(first)]]
       self._orders = {**{e: o for e, o in self._orders.items() if e == epoch - 1}, epoch: order}
     return self._orders[epoch]
 
   def __getitem__(self, k: int) -> np.ndarray:
     """(size, H, W, 3) uint8."""
     positions = k * self._size + np.arange(self._size)
-    epochs, places = np.divmod(positions, len(self._index))
+    epochs, places = np.divmod(positions, self._length)
     return self._pixels[[self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)]]

@@ -74,7 +74,7 @@ def evaluate(
     if (made.resolution, made.num_classes) != (found.pixels.shape[1], 0):
       problem = f'it makes images of {made.resolution} pixels'
       raise InputError('generator', name, problem, 'give the images it was trained on')
-  train, held = data.split(found.pixels)
+  train, held = data.split(data.photographs(found.pixels))
   progress.now('fitting the feature space')
   rng = np.random.default_rng(0)
   space = realism.embedding(found.pixels[rng.permutation(train)[:FIT_IMAGES]])

@@ -86,6 +86,7 @@ def generator_options(config: ml_collections.ConfigDict) -> StyleGAN2Options:
     z_dim=config.z_dim,
     w_dim=config.w_dim,
     mapping_widths=(config.w_dim,) * config.mapping_layers,
+    noise=config.noise,
   )
 
 
@@ -106,6 +107,8 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
       raise InputError(name, config[name], 'it must be positive', 'give a whole number from 1')
   if not 0 <= config.augment <= 1:
     raise InputError('augment', config.augment, 'it is a probability', 'give a number from 0 to 1')
+  if config.aliasing is not None and not config.aliasing > 0:
+    raise InputError('aliasing', config.aliasing, 'it must be positive', 'give a number around 0.3, or none')
 
 
 def adam(config: ml_collections.ConfigDict, every: int | None) -> optax.GradientTransformation:

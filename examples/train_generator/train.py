@@ -57,7 +57,8 @@ def train_into(
       side = found.pixels.shape[1]
       raise InputError('data', images, f'its images are {side}x{side}', f'give images of {config.resolution} pixels')
     progress.now('looking for pictures of the same photograph')
-    index, held = data.split(found.pixels)
+    shown = data.photographs(found.pixels)
+    index, held = data.split(shown)
     if len(index) < config.batch:
       raise InputError('data', images, f'{len(found.names)} images are too few', f'give {2 * config.batch} or more')
     record = {
@@ -73,7 +74,8 @@ def train_into(
     finished = 'the training is finished'
     with locked(workdir), signals.keeping(lambda: kept(checkpointed(workdir)), finished):
       _claim(workdir, record, overwrite)
-      batches = data.Batches(found.pixels, index, config.batch, config.seed)
+      pixels = found.pixels if config.aliasing is None else data.softened(found.pixels, config.aliasing)
+      batches = data.Batches(pixels, index, shown, config.batch, config.seed)
       run = _Run(workdir, config, steps.prepare(config, mesh), batches, record, progress)
       try:
         return run.to_the_end()

@@ -88,18 +88,48 @@ def test_pictures_of_one_photograph_are_not_on_both_sides():
   shown = data.photographs(images)
   assert shown[0] == 0
   assert len(np.unique(shown)) == shown.max() + 1 < 160
-  train, held = data.split(images)
+  train, held = data.split(shown)
   assert not np.isin(shown[held], shown[train]).any()
   assert len(np.unique(shown[held])) == len(held) == (shown.max() + 1) // 8
 
 
-def test_batches_go_through_every_image_once_an_epoch():
+def test_an_epoch_goes_once_through_every_photograph():
   pixels = np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)
   index = np.arange(0, 30, 2)  # 15 images, batches of 4: epochs end inside batches
-  batches = data.Batches(pixels, index, 4, seed=1)
+  batches = data.Batches(pixels, index, np.arange(30), 4, seed=1)
   drawn = np.concatenate([batches[k].ravel() for k in range(15)])
   for epoch in range(4):
     np.testing.assert_array_equal(np.sort(drawn[15 * epoch : 15 * (epoch + 1)]), index)
   assert (drawn[:15] != drawn[15:30]).any()
-  again = data.Batches(pixels, index, 4, seed=1)
+  again = data.Batches(pixels, index, np.arange(30), 4, seed=1)
   np.testing.assert_array_equal(again[9], batches[9])  # whatever was asked for before
+
+
+def test_a_photograph_shown_often_counts_once():
+  pixels = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+  shown = np.array([0] * 12 + list(range(1, 9)))
+  batches = data.Batches(pixels, np.arange(20), shown, 3, seed=0)
+  drawn = np.concatenate([batches[k].ravel() for k in range(30)]).reshape(10, 9)  # epochs of nine photographs
+  np.testing.assert_array_equal(np.sort(shown[drawn], axis=1), np.tile(np.arange(9), (10, 1)))
+  assert len({*drawn[drawn < 12]}) > 3  # not always the same image of it
+
+
+def test_aliasing():
+  rng = np.random.default_rng(0)
+  assert data.aliasing(rng.normal(size=(1, 256, 256)))[0] == pytest.approx(0.5, abs=0.01)  # 65 536 draws
+  assert data.aliasing(np.ones((1, 8, 8)))[0] == 0
+  smooth = np.cumsum(np.cumsum(rng.normal(size=(1, 64, 64)), axis=1), axis=2)
+  assert data.aliasing(smooth)[0] < 0.1
+
+
+def test_softened_images_have_no_more_aliasing_than_asked_for():
+  rng = np.random.default_rng(0)
+  ramp = np.linspace(20, 200, 32)[None, :, None, None] + np.linspace(0, 30, 32)[None, None, :, None]
+  grain = rng.normal(0, np.array([0.5, 4, 40]).reshape(3, 1, 1, 1), (3, 32, 32, 3))
+  pixels = np.clip(ramp + grain, 0, 255).astype(np.uint8)
+  before, after = (data.aliasing(x.astype(np.float32) @ data.LUMA) for x in (pixels, data.softened(pixels, 0.3)))
+  assert before[0] < 0.3 < before[2]
+  np.testing.assert_array_equal(data.softened(pixels, 0.3)[0], pixels[0])  # one that needs nothing stays as it is
+  assert after.max() < 0.31  # rounding to whole levels adds a little
+  mean = pixels.mean(axis=(1, 2)), data.softened(pixels, 0.3).mean(axis=(1, 2))
+  np.testing.assert_allclose(*mean, atol=2)  # a low-pass keeps the mean, but for the border

@@ -219,6 +219,7 @@ def test_bfloat16_steps_are_finite(reals):
     ({'precision': 'float8'}, 'precision'),
     ({'r1_every': 0}, 'r1_every'),
     ({'augment': 1.5}, 'augment'),
+    ({'aliasing': 0.0}, 'aliasing'),
   ],
 )
 def test_refusals(changes, argument):

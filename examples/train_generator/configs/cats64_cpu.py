@@ -1,4 +1,11 @@
-"""Cat faces, 64x64, for two CPU cores."""
+"""Cat faces, 64x64, for two CPU cores.
+
+There are 7,433 photographs to train on, and many were made small without a low-pass: fur and whiskers are rows of dots,
+which a generator learns as specks. So pictures are softened to a bounded `aliasing`, which costs 0.004 of Fréchet
+distance to held-out photographs as they are (0.013 to 0.017, 2000 pictures), and there is no noise: without it the
+first cats64, trained with it, came to 0.038 instead of 0.036 and lost its specks. Augmentation follows the
+discriminator's overfitting, and the average is long: half of it are the last 20,000 images.
+"""
 
 import ml_collections
 
@@ -12,20 +19,22 @@ def get_config() -> ml_collections.ConfigDict:
       'mapping_layers': 2,
       'widths': (96, 96, 96, 48, 24),
       'discriminator_widths': (96, 96, 96, 48, 24),
+      'noise': 'none',
       'precision': 'float32',
       'batch': 16,
-      'images': 200_000,
+      'images': 600_000,
       'learning_rate': 0.0025,
       'adam': (0.0, 0.99),
       'r1_weight': 0.1,
       'r1_every': 16,
       'path_weight': 0.0,
       'path_every': 4,
-      'average_images': 5000,
+      'average_images': 20_000,
       'average_ramp': 0.05,
       'flip': True,
+      'aliasing': 0.27,
       'augment': 0.0,
-      'augment_target': ml_collections.config_dict.placeholder(float),
+      'augment_target': 0.6,
       'seed': 0,
       'log_images': 800,
       'sample_images': 10_000,

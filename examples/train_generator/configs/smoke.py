@@ -19,7 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
       'r1_every': 2,
       'path_weight': 2.0,
       'path_every': 4,
-      'augment_target': 0.6,
       'log_images': 16,
       'sample_images': 32,
       'snapshot_images': 32,
