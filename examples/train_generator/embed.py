@@ -15,6 +15,7 @@ from panda_jax.generators.disk import read_description, save_generator
 
 SEE = 'see the README beside this module'
 KEPT = ('training', 'source')  # what the new folder says of where it comes from
+OF_THE_PICTURES = ('points', 'places')  # what one that is replaced says of pictures of the same kind
 
 
 def embed(generator: str, out: Path, overwrite: bool) -> int:
@@ -24,7 +25,9 @@ def embed(generator: str, out: Path, overwrite: bool) -> int:
     InputError: there is no such generator, or something else is at `out`.
   """
   description = read_description(generator)
+  replaced = read_description(out) if (out / 'generator.json').is_file() else {}
   kept = {name: description[name] for name in KEPT if name in description}
+  kept |= {name: replaced[name] for name in OF_THE_PICTURES if name in replaced}
   save_generator(panda_jax.load_generator(generator), out, kept, overwrite=overwrite, storage='float16')
   return sum(path.stat().st_size for path in out.rglob('*') if path.is_file())
 

@@ -1,4 +1,4 @@
-"""What `panda-jax catalog` writes: edits by name, scores of all pairs, a sheet, a page and a record."""
+"""What `panda-jax catalog` writes: edits and their names, scores of all pairs, a sheet, a page and a record."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from panda_jax.catalog.measurement import Scores
 from panda_jax.catalog.page import page
 from panda_jax.catalog.search import DEFAULTS, SIMILAR, Candidate, Found, Settings, find
 from panda_jax.catalog.sheet import draw_sheet
-from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
+from panda_jax.editing.zoo import CATALOG, NAMES, NamedEdit, Spec, own_names, write_names, write_zoo
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes
 from panda_jax.files.folders import claimed
@@ -48,7 +48,9 @@ def catalog_into(
   command: str = '',
   on_progress: Callable[[str], None] = lambda text: None,
 ) -> Written:
-  """Finds edits of a fit; writes catalog.json, screened.npz, catalog.png, catalog.html and record.json into a folder.
+  """Finds edits of a fit; writes catalog.json, names.json, screened.npz, catalog.png, catalog.html and record.json.
+
+  Names that somebody changed in the names.json that is there are kept.
 
   Args:
     out: folder. One that holds a catalog with other settings is refused without `overwrite`.
@@ -58,7 +60,7 @@ def catalog_into(
     on_progress: told what is being done.
 
   Raises:
-    InputError: as of `find`; or another catalog is there, or files cannot be written.
+    InputError: as of `find`; or another catalog is there, its names.json is damaged, or files cannot be written.
   """
   out, started = Path(out), time.perf_counter()
   fixed = {
@@ -74,9 +76,11 @@ def catalog_into(
     'probes': screening.PROBES,
   }
   with claimed(out, RECORD, fixed, 'another catalog is', overwrite, marker=CATALOG, replaced=(RECORD,)):
+    own = own_names(out, opened.digest_factors)
     found = find(opened, settings, on_progress)
     on_progress('writing')
     zoo = {one.name: _named(one, found, opened) for one in found.edits}
+    names = {name: entry.title for name, entry in zoo.items()} | own
     R_S, R_C = found.screened.score.shape
     record = {
       'settings': fixed,
@@ -92,17 +96,19 @@ def catalog_into(
       'versions': versions(),
     }
     write_zoo(out / CATALOG, zoo)
+    write_names(out / NAMES, names)
     screened = {name: x.astype(np.float32) for name, x in found.screened._asdict().items()}
     write_atomically(out / SCREENED, npz_bytes(**screened))
     draw_sheet(out / SHEET, found, opened)
-    write_atomically(out / PAGE, page(found, opened, record, zoo, out / CATALOG).encode())
+    write_atomically(out / PAGE, page(found, opened, record, names, out / CATALOG).encode())
     write_json(out / RECORD, record)
-    return Written(found, record, (CATALOG, PAGE, SHEET, SCREENED, RECORD))
+    return Written(found, record, (CATALOG, NAMES, PAGE, SHEET, SCREENED, RECORD))
 
 
 def _named(one: Candidate, found: Found, opened: FinishedFit) -> NamedEdit:
   spec = Spec((one.part,), one.appearance, one.alpha)
-  return NamedEdit(opened.digest_factors, opened.layer, (spec,), 'found by panda-jax catalog', _scores(one, found))
+  note = 'found by panda-jax catalog'
+  return NamedEdit(opened.digest_factors, opened.layer, (spec,), note, _scores(one, found), one.title)
 
 
 def _scores(one: Candidate, found: Found) -> dict[str, Any]:
@@ -112,6 +118,7 @@ def _scores(one: Candidate, found: Found) -> dict[str, Any]:
     **_plain(one.heldout),
     'largest_useful_alpha': abs(one.alpha),
     'ended_by': one.turned.reach,
+    'effects': {name: _digits(x) for name, x in (one.effects or {}).items()},
     'when_chosen': _plain(one.measured),
     'screened': {name: _digits(x[pair]) for name, x in found.screened._asdict().items()},
   }

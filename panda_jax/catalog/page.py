@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from panda_jax.catalog.measurement import FLAT, LIMIT, REACHES
+from panda_jax.catalog.names import ALIKE, LEAST, OTHER, SECOND
 from panda_jax.catalog.screening import REGION
 from panda_jax.catalog.search import FRAMES, Candidate, Found
 from panda_jax.catalog.sheet import where
-from panda_jax.editing.zoo import NamedEdit
 from panda_jax.pictures import colours, pages
 from panda_jax.pictures.figures import middling, to_bytes
 from panda_jax.pictures.sheets import resized, written
@@ -65,20 +65,28 @@ SCREENED = (
   "deviation of the appearance's coordinate at the part over samples; their product ranks pairs. Not shown on cards; "
   'in catalog.json and, of all pairs, in screened.npz.'
 )
+NAMED = (
+  "Where the part is: the place of the generator's own, or of the picture, that holds at least half of the region and "
+  'fits it best; left is the left of the picture. What the edit does: for each of several measures of the pixels in '
+  'the region (lightness, warmth, tint, saturation, contrast, sharpness, share of dark area; CIELAB) the mean change '
+  'over samples, in standard deviations of the measure over unedited samples. The largest gives the word if it is '
+  f'{LEAST:g} or more and {ALIKE:.0%} of the samples change that way; a second is said from {SECOND:.0%} of it. '
+  f'Otherwise it is an "{OTHER}". catalog.json has the numbers.'
+)
 RANDOM = (
   'An appearance, of those that change anything, and a sign drawn at random for the part; its strength set and its '
   'scores measured like those of all others.'
 )
 
 
-def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], zoo: Mapping[str, NamedEdit], path: Path) -> str:
+def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], names: Mapping[str, str], path: Path) -> str:
   """The whole page.
 
   Args:
     found: what is on it.
     opened: the fit.
     record: see `catalog_into`.
-    zoo: the edits by name.
+    names: what edits are called, by `Candidate.name`.
     path: of the zoo, for commands.
   """
   parts = sorted({one.part for one in (*found.edits, *found.random)})
@@ -86,7 +94,7 @@ def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], zoo: Mapp
   sprites, side, samples = packed([one.frames for one in (*found.edits, *drawn)])
   cards = {
     part: ''.join(
-      _card(one, sprite, samples, one in drawn)
+      _card(one, names.get(one.name, one.title), sprite, samples, one in drawn)
       for one, sprite in zip((*found.edits, *drawn), sprites, strict=True)
       if one.part == part
     )
@@ -172,17 +180,17 @@ def said(key: str, value: float | None) -> str:
   return written(value, 3 if key == 'alpha' else 2)
 
 
-def _card(one: Candidate, sprite: str, samples: int, random: bool) -> str:
+def _card(one: Candidate, title: str, sprite: str, samples: int, random: bool) -> str:
   values = {key: _value(one, key) for key in SCORES}
   data = ' '.join(f'data-{key}="{_plain(x)}"' for key, x in values.items() if key != 'alpha')
   lines = ''.join(f'<div><dt>{SCORES[key][0]}</dt><dd>{said(key, x)}</dd></div>' for key, x in values.items())
-  name = pages.text(one.name)
-  title = f'random pair: {name}' if random else name
+  name, title = pages.text(one.name), pages.text(title)
   return (
     f'<article class="card{" random" if random else ""}" data-name="{name}" data-part={one.part} '
     f'data-appearance={one.appearance} data-alpha={one.alpha:g} data-reach={values["alpha"]:g} {data} '
     f'style="--s: url({sprite})"><h3>{title}</h3>'
-    f'<div class=pics role=img aria-label="{samples} samples, above as they are, below with {name}">'
+    f'<p class=soft>{"random pair: " if random else ""}{name}</p>'
+    f'<div class=pics role=img aria-label="{samples} samples, above as they are, below with {title}">'
     '<div class=view></div><div class="view edited"></div></div>'
     f'<label class=strength>{ALPHA} <input type=range min=0 max={FRAMES - 1} step=1 value={FRAMES - 1} '
     f'aria-label="strength of {name}"><output></output></label>'
@@ -198,6 +206,7 @@ def _plain(value: float | None) -> str:
 def _section(part: int, found: Found, cards: str) -> str:
   edits, random = ([one for one in some if one.part == part] for some in (found.edits, found.random))
   source = pages.address(notebook.png(where(found, part, _part_size(found), middling(found.original))), 'png')
+  title = pages.text(f'Part {part} · {found.places[part]}')
   told = f'{len(edits)} edit{"s" * (len(edits) != 1)}'
   if edits and random:
     means = (np.mean([one.heldout.score for one in some]) for some in (edits, random))
@@ -208,7 +217,7 @@ def _section(part: int, found: Found, cards: str) -> str:
     )
   return (
     f'<section class=part data-part={part} aria-labelledby=part-{part}><div class=head>'
-    f'<img src="{source}" alt="Where part {part} is"><div><h2 id=part-{part}>Part {part}</h2>'
+    f'<img src="{source}" alt="Where part {part} is"><div><h2 id=part-{part}>{title}</h2>'
     f'<p class=soft>{pages.text(told)}.</p></div></div><div class=cards id=cards-{part}>{cards}</div></section>'
   )
 
@@ -268,6 +277,7 @@ def _meanings() -> str:
     ['measured', MEASURED],
     ['screened', SCREENED],
     ['random pair', RANDOM],
+    ['name', NAMED],
     ['why strength ends', '; '.join(f'{name}: {meaning}' for name, meaning in REACHES.items()) + '.'],
   ]
   return pages.table(rows)
@@ -303,6 +313,6 @@ def _foot(record: Mapping[str, Any]) -> str:
   seeds = '; '.join(f'{name} {numbers}' for name, numbers in record['seeds'].items())
   words = f'Seeds: {seeds}. {record["seconds"]:.0f} s. Factors {record["settings"]["factors"]}.'
   return pages.paragraph(words) + pages.paragraph(
-    'Rename an edit by changing its name in catalog.json; `panda-jax edit --zoo` takes it by that name, and only on '
-    'these factors.'
+    'Rename an edit by changing its words in names.json beside this page; `panda-jax edit --zoo` takes it by them, on '
+    'these factors only, and the next catalog of this fit shows them.'
   )

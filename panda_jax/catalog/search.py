@@ -6,13 +6,13 @@ Letters: N samples, R_S parts, R_C appearances, (h, w) pixels.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax.catalog import measurement
+from panda_jax.catalog import measurement, names
 from panda_jax.catalog.measurement import Bench, Judge, Scores, Turned
 from panda_jax.catalog.screening import SEED, Screened, part_regions, screen
 from panda_jax.editing.editor import BATCH_PIXELS, MOST_IMAGES, Editor
@@ -68,6 +68,8 @@ class Candidate:
     map: its change on some samples, coarse, of unit length.
     heldout: scores of other samples.
     frames: (FRAMES, SHOWN, h, w, channels) of other samples, strength from 0 to its own; None until they are made.
+    effects: on measures of the region, of the same samples, see names.py.
+    title: what it is called in words; empty until it is known.
   """
 
   part: int
@@ -78,6 +80,8 @@ class Candidate:
   map: np.ndarray
   heldout: Scores | None = None
   frames: np.ndarray | None = None
+  effects: Mapping[str, float] | None = None
+  title: str = ''
 
   @property
   def alpha(self) -> float:
@@ -99,6 +103,7 @@ class Found:
     random: edits by pairs drawn at random, grouped by part.
     seeds: {set: (first, number)}.
     regions: (R_S, h, w) bool.
+    places: where each part is, in words.
     original: (SHOWN, h, w, channels).
     shown: seeds of these.
     measured: how many edits were measured.
@@ -110,6 +115,7 @@ class Found:
   random: list[Candidate]
   seeds: dict[str, tuple[int, int]]
   regions: np.ndarray
+  places: list[str]
   original: np.ndarray
   shown: list[int]
   measured: int
@@ -183,6 +189,8 @@ class Finder:
     assert size is not None  # there is a generator
     self._batch = max(1, min(MOST_IMAGES, BATCH_PIXELS // (size[0] * size[1])))
     self.regions = part_regions(opened.factors, size, opened.margin)
+    known = names.known_places(opened.description(), size)
+    self.places = [names.where(region, known) if region.any() else '' for region in self.regions]
     unedited = [
       self.bench(sets['unedited'][first : first + self._batch]).original
       for first in range(0, len(sets['unedited']), self._batch)
@@ -236,8 +244,10 @@ class Finder:
       full = np.stack(list(islice(pictures, bench.samples)))
       between = np.stack(list(islice(pictures, (FRAMES - 2) * shown))).reshape(FRAMES - 2, shown, *full.shape[1:])
       frames = np.concatenate([bench.original[None, :shown], between, full[None, :shown]])
-      (scores,) = judge.scores(full[None], self.regions[one.part])
-      found.append(dataclasses.replace(one, heldout=scores, frames=frames))
+      region = self.regions[one.part]
+      (scores,) = judge.scores(full[None], region)
+      effects = names.effects(bench.original, full, region)
+      found.append(dataclasses.replace(one, heldout=scores, frames=frames, effects=effects))
     return found
 
 
@@ -293,12 +303,20 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
   chosen = finder.judged([*diverse(candidates, settings.top), *drawn])
   edits, drawn = chosen[: len(chosen) - len(drawn)], chosen[len(chosen) - len(drawn) :]
   edits.sort(key=_place)
+  edits, drawn = (_entitled(some, finder.places) for some in (edits, drawn))
   shown = list(sets['heldout'][:SHOWN])
   frames = chosen[0].frames if chosen else None
   original = finder.bench(sets['heldout'][:SHOWN]).original if frames is None else frames[0]
   seeds = {name: (numbers.start, len(numbers)) for name, numbers in sets.items()}
   made = len(candidates) + len(drawn)
-  return Found(screened, edits, drawn, seeds, finder.regions, original, shown, made, finder.editor.compilations())
+  return Found(
+    screened, edits, drawn, seeds, finder.regions, finder.places, original, shown, made, finder.editor.compilations()
+  )
+
+
+def _entitled(edits: Sequence[Candidate], places: Sequence[str]) -> list[Candidate]:
+  titles = names.distinct(f'{places[one.part]}{names.BETWEEN}{names.what(one.effects or {})}' for one in edits)
+  return [dataclasses.replace(one, title=title) for one, title in zip(edits, titles, strict=True)]
 
 
 def _place(judged: Candidate) -> tuple[int, float]:

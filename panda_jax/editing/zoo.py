@@ -24,10 +24,19 @@ from panda_jax.files.records import misfit, read_json
 
 FORMAT = 1
 CATALOG = 'catalog.json'  # the zoo that a catalog writes, in a folder of its own
+NAMES = 'names.json'  # beside it: what its edits are called, for somebody to change
+LONGEST_NAME = 120  # letters
 ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
   'format': int,
   'edits': {
-    str: {'terms': [dict], 'factors?': str, 'layer?': (int, str, None), 'note?': str, 'scores?': (dict, None)},
+    str: {
+      'terms': [dict],
+      'factors?': str,
+      'layer?': (int, str, None),
+      'note?': str,
+      'title?': str,
+      'scores?': (dict, None),
+    },
   },
 }
 
@@ -122,6 +131,7 @@ class NamedEdit:
     terms: edits that are added up.
     note: what it is said to do.
     scores: what was measured of it, JSON values; kept as they are.
+    title: what it is called in words, beside its name; '' for nothing else.
   """
 
   factors: str
@@ -129,6 +139,7 @@ class NamedEdit:
   terms: tuple[Spec, ...]
   note: str = ''
   scores: Mapping[str, Any] | None = None
+  title: str = ''
 
   def check(self, digest: str, name: str = '') -> None:
     """Raises InputError unless `digest` is that of its factors."""
@@ -145,11 +156,18 @@ class NamedEdit:
 
 
 def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
-  """The edits in a JSON file that `write_zoo` wrote, by name.
+  """The edits in a JSON file that `write_zoo` wrote, by name. Those of a catalog have the titles of its names.json.
 
   Raises:
-    InputError: it is missing, too large, or no zoo.
+    InputError: it is missing, too large, or no zoo; or names.json is damaged.
   """
+  zoo, path = _entries(path), Path(path)
+  names = read_names(path.with_name(NAMES)) if path.name == CATALOG else {}
+  return {name: dataclasses.replace(one, title=names.get(name, one.title)) for name, one in zoo.items()}
+
+
+def _entries(path: str | os.PathLike) -> dict[str, NamedEdit]:
+  """As the file itself has them."""
   remedy = 'give a file that --annotate wrote'
   content = read_json(path, 'zoo', object, remedy)
   wrong = misfit(content, ZOO) or (content['format'] != FORMAT and f'its format is not {FORMAT}')
@@ -166,7 +184,7 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
         'zoo', path, f'{name[:60]!r}: {error.argument}={str(error.value)[:60]}: {error.problem}', error.remedy
       ) from error
     layer, scores = entry.get('layer'), entry.get('scores')
-    zoo[name] = NamedEdit(entry.get('factors', ''), layer, terms, entry.get('note', ''), scores)
+    zoo[name] = NamedEdit(entry.get('factors', ''), layer, terms, entry.get('note', ''), scores, entry.get('title', ''))
   return zoo
 
 
@@ -175,12 +193,51 @@ def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
   edits: dict[str, dict[str, Any]] = {}
   for name, named in zoo.items():
     edits[name] = {'factors': named.factors, 'layer': named.layer, 'terms': [spec.to_json() for spec in named.terms]}
-    if named.note:
-      edits[name]['note'] = named.note
+    for key, text in (('title', named.title), ('note', named.note)):
+      if text:
+        edits[name][key] = text
     if named.scores:
       edits[name]['scores'] = dict(named.scores)
   text = json.dumps({'format': FORMAT, 'edits': edits}, indent=2, allow_nan=False) + '\n'
   write_atomically(path, text.encode(), 'zoo')
+
+
+def read_names(path: str | os.PathLike) -> dict[str, str]:
+  """What edits are called, by their names in the catalog; {} where there is no such file.
+
+  Raises:
+    InputError: it cannot be read, or says no names.
+  """
+  remedy = 'mend it, or delete it for the names that the catalog gives'
+  if not os.path.lexists(path):
+    return {}
+  names = read_json(path, 'names', {'format': int, 'names': {str: str}}, remedy)['names']
+  for name in names.values():
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or ',' in name:
+      problem = f'{name[:40]!r} is empty, has a comma, or over {LONGEST_NAME} letters'
+      raise InputError('names', path, problem, remedy)
+  return names
+
+
+def write_names(path: str | os.PathLike, names: Mapping[str, str]) -> None:
+  """Writes what edits are called, whole or not at all."""
+  text = json.dumps({'format': FORMAT, 'names': dict(names)}, indent=2, ensure_ascii=False) + '\n'
+  write_atomically(path, text.encode(), 'names')
+
+
+def own_names(folder: str | os.PathLike, digest: str) -> dict[str, str]:
+  """Names in a catalog's folder that are not the catalog's own: somebody's, to be kept. None of other factors.
+
+  Raises:
+    InputError: names.json is damaged.
+  """
+  names, given = read_names(Path(folder) / NAMES), {}
+  if names:
+    with contextlib.suppress(InputError):  # another catalog takes the place of one that cannot be read
+      given = _entries(Path(folder) / CATALOG)
+  if any(one.factors != digest for one in given.values()) or not given:
+    return {}
+  return {name: title for name, title in names.items() if name not in given or title != given[name].title}
 
 
 def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bool = False) -> None:
@@ -193,7 +250,7 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
   with (
     awaited(folder, 'zoo') if folder.is_dir() else contextlib.nullcontext()
   ):  # else it cannot be written, and is said
-    zoo = read_zoo(path) if os.path.lexists(path) else {}
+    zoo = _entries(path) if os.path.lexists(path) else {}
     if name in zoo and zoo[name] != named and not overwrite:
       raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
     write_zoo(path, zoo | {name: named})
@@ -278,7 +335,7 @@ def save_edit(
       term = dataclasses.replace(term, recipe=None)  # its numbers are of other factors
     terms.append(spec_of(term))
   named = NamedEdit(digests.pop(), made_of[0].provenance.get('layer'), tuple(terms), note)
-  known = read_zoo(path) if os.path.lexists(path) else {}
+  known = _entries(path) if os.path.lexists(path) else {}
   if name in known and known[name] != named and not overwrite:
     raise InputError('name', name, f'another edit of {path} has this name', 'give another, or overwrite=True')
   write_zoo(path, known | {name: named})
@@ -323,7 +380,9 @@ def _by_itself(spec: Spec) -> Edit | None:
 
 
 def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:
-  """The entry of this name; one of 'generator/name' also by its name alone, where that says which.
+  """The entry of this name or title; one of 'generator/name' also by its name alone, where that says which.
+
+  Dots and spaces between the words of a title may be left out: "nose darker" is "nose · darker".
 
   Raises:
     InputError: there is none, or several.
@@ -337,10 +396,20 @@ def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '
     return zoo[found[0]]
   if found:
     raise InputError('name', name, 'several generators have it', f'give one of {", ".join(found)}')
-  near = difflib.get_close_matches(str(name), list(zoo), n=1, cutoff=0.4)
+  titles = {key: title for key, entry in zoo.items() if (title := getattr(entry, 'title', ''))}
+  called = [key for key, title in titles.items() if _words(title) == _words(name)]
+  if len(called) == 1:
+    return zoo[called[0]]
+  if called:
+    raise InputError('name', name, 'several edits are called so', f'give one of {", ".join(called[:12])}')
+  near = difflib.get_close_matches(str(name), [*titles.values(), *zoo], n=1, cutoff=0.4)
   names = ', '.join(list(zoo)[:12]) + (', …' if len(zoo) > 12 else '')
   remedy = f'did you mean {near[0]}?' if near else f'give one of {names}' if zoo else 'annotate one first'
   raise InputError('name', name, f'{path} has no such edit', remedy)
+
+
+def _words(title: str | None) -> list[str]:
+  return (title or '').replace('·', ' ').lower().split()
 
 
 def _packed(numbers) -> str:

@@ -87,6 +87,12 @@ class FinishedFit:
     """The folder, or the name, that the generator is loaded from; None where there is none."""
     return self._source if isinstance(self._source, str | os.PathLike) else None
 
+  def description(self) -> dict[str, Any]:
+    """What generator.json in the folder of the generator says; {} where there is no folder."""
+    from panda_jax.generators.disk import read_description
+
+    return {} if self.generator_folder is None else read_description(self.generator_folder)
+
   @property
   def _source(self) -> Any:
     """The generator, or where it is."""

@@ -1,0 +1,231 @@
+"""Names of edits in words: where the part is, and what the edit does to the pixels there, "nose · darker".
+
+Where. A place is a box of the picture. It names a part if it holds at least half of the part's region, and of those the
+one whose box fits best (Dice's coefficient of box and region). The folder of a generator may name places of its own, as
+`places` in generator.json: {"nose": [left, top, right, bottom], ...} in pixels; "left eye" and "right eye" together are
+"eyes". Left is the left of the picture. Where none of these holds the part, and for all other generators, the words are
+those of the picture: top left, centre, border, ...
+
+What. `MEASURES` are numbers of the pixels of a region, in CIELAB. Each changes from the original to the edited picture
+of a sample; the mean change over samples is divided by the standard deviation of the measure over unedited samples
+(Glass's delta), so that all measures are in one unit: how much samples differ anyway. The largest gives the word, if it
+is `LEAST` or more and `ALIKE` of the samples change that way; a second is said if it is almost as large. Else the edit
+is an "other change".
+
+The word is of all samples; the strength of the edit is the one that the catalog shows.
+Letters: N samples, (h, w) pixels, M pixels of a region.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from panda_jax.errors import InputError
+from panda_jax.files.records import misfit
+
+LEAST = 0.5  # standard deviations: a medium effect (Cohen 1988)
+ALIKE = 0.75  # of the samples, at least, change as the mean does
+SECOND = 0.7  # of the largest effect, for a second word
+FLAT = 1.0  # deviation of L* below which a region has no shapes: its sharpness and dark area would be rounding
+OTHER = 'other change'
+BETWEEN = ' · '
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+PLACES = {'places?': {str: [float]}}
+LONGEST, MOST = 40, 64  # letters of a place, and places of a generator
+
+_THIRDS, _HALVES = (0, 1 / 3, 2 / 3, 1), (0, 1 / 2, 1)
+_ROWS, _COLUMNS = ('top', '', 'bottom'), ('left', '', 'right')
+
+
+class Measure(NamedTuple):
+  """Something of the pixels of a region that an edit may change.
+
+  Attributes:
+    more, less: what an edit is called that raises or lowers it.
+    least: deviation over samples that counts at least; about what can just be seen.
+  """
+
+  more: str
+  less: str
+  least: float
+
+
+MEASURES = {
+  'lightness': Measure('lighter', 'darker', 2.0),  # mean of L*
+  'warmth': Measure('warmer', 'colder', 2.0),  # mean of b*, from blue to yellow
+  'tint': Measure('redder', 'greener', 2.0),  # mean of a*
+  'saturation': Measure('more saturated', 'less saturated', 2.0),  # mean distance from grey
+  'contrast': Measure('more contrast', 'less contrast', 1.0),  # deviation of L*
+  'sharpness': Measure('sharper', 'softer', 0.02),  # steps of L* to the next pixel over those to the next but one
+  'dark area': Measure('larger dark area', 'smaller dark area', 0.04),  # share below the middle of the range of L*
+}
+
+
+def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Box]:
+  """{name: box} in shares of the picture (h, w), where generator.json says so; {} where it says none.
+
+  Raises:
+    InputError: they are no boxes inside the picture.
+  """
+  wrong, known, (h, w) = misfit(description, PLACES), {}, size
+  if wrong is None:
+    for name, box in description.get('places', {}).items():
+      if not 0 < len(name) <= LONGEST or not name.isprintable() or len(known) == MOST:
+        wrong = f'there are more than {MOST}, or {name[:LONGEST]!r} is no name'
+      elif len(box) != 4 or not (0 <= box[0] < box[2] <= w and 0 <= box[1] < box[3] <= h):
+        wrong = f'{name!r} is no left, top, right, bottom within {w}x{h} pixels'
+      else:
+        known[name] = (box[0] / w, box[1] / h, box[2] / w, box[3] / h)
+  if wrong is not None:
+    problem = f'the places that it names cannot be used ({wrong})'
+    raise InputError('generator', description.get('family'), problem, 'mend generator.json')
+  return known
+
+
+def where(region: np.ndarray, places: Mapping[str, Box]) -> str:
+  """The name of the place of a region (h, w) bool; see the module.
+
+  Args:
+    region: with a pixel at least.
+    places: of the generator, see `known_places`.
+  """
+  shapes = [(name, _inside(box, region.shape)) for name, box in places.items()]
+  masks = dict(shapes)
+  for name in places:
+    side, _, thing = name.partition(' ')
+    other = f'right {thing}'
+    if side == 'left' and other in masks:
+      shapes.append((f'{thing}s', masks[name] | masks[other]))
+  return _fitting(region, shapes) or _fitting(region, _of_the_picture(region.shape)) or 'picture'
+
+
+def _fitting(region: np.ndarray, shapes: Iterable[tuple[str, np.ndarray]]) -> str | None:
+  best, name = 0.0, None
+  for words, mask in shapes:
+    common = np.count_nonzero(region & mask)
+    dice = 2 * common / (np.count_nonzero(region) + np.count_nonzero(mask))
+    if 2 * common >= np.count_nonzero(region) and dice > best:
+      best, name = dice, words
+  return name
+
+
+def _of_the_picture(size: tuple[int, ...]) -> Iterable[tuple[str, np.ndarray]]:
+  """Ninths, thirds, quarters and halves, the middle, the border, both sides, and all of it."""
+
+  def box(*edges):
+    return _inside(edges, size)
+
+  for i, row in enumerate(_ROWS):
+    for j, column in enumerate(_COLUMNS):
+      name = f'{row} {column}'.strip() or 'centre'
+      yield name, box(_THIRDS[j], _THIRDS[i], _THIRDS[j + 1], _THIRDS[i + 1])
+      if row and column:
+        yield name, box(_HALVES[j // 2], _HALVES[i // 2], _HALVES[j // 2 + 1], _HALVES[i // 2 + 1])
+  for count in (_THIRDS, _HALVES):
+    yield 'top', box(0, 0, 1, count[1])
+    yield 'bottom', box(0, count[-2], 1, 1)
+    yield 'left', box(0, 0, count[1], 1)
+    yield 'right', box(count[-2], 0, 1, 1)
+  middle = box(1 / 6, 1 / 6, 5 / 6, 5 / 6)
+  yield 'centre', box(1 / 4, 1 / 4, 3 / 4, 3 / 4)
+  yield 'centre', middle
+  yield 'border', ~middle
+  yield 'sides', box(0, 0, 1 / 6, 1) | box(5 / 6, 0, 1, 1)
+  yield 'sides', box(0, 0, 1 / 3, 1) | box(2 / 3, 0, 1, 1)
+  yield 'top and bottom', box(0, 0, 1, 1 / 6) | box(0, 5 / 6, 1, 1)
+  yield 'picture', box(0, 0, 1, 1)
+
+
+def _inside(box: Iterable[float], size: tuple[int, ...]) -> np.ndarray:
+  """(h, w) bool: pixels whose middle lies in a box given in shares of the picture."""
+  left, top, right, bottom = box
+  y, x = ((np.arange(n) + 0.5) / n for n in size)
+  return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None]
+
+
+def lab(images: np.ndarray) -> np.ndarray:
+  """CIELAB (..., 3) under D65 of sRGB images (..., 3) in [-1, 1]; IEC 61966-2-1, ISO/CIE 11664-4."""
+  encoded = np.clip((images.astype(np.float64) + 1) / 2, 0, 1)
+  linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+  to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+  ratio = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
+  f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+  X, Y, Z = np.moveaxis(f, -1, 0)
+  return np.stack([116 * Y - 16, 500 * (X - Y), 200 * (Y - Z)], axis=-1)
+
+
+def measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
+  """`MEASURES` (N,) of images (N, h, w, channels) in [-1, 1] at a region (h, w) bool; without colours, those of L*.
+
+  NaN where a region has no contrast, of what then cannot be told.
+  """
+  rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
+  crop = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+  images, region = images[:, *crop], region[crop]
+  coloured = images.shape[3] == 3
+  colours = lab(images if coloured else np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3))
+  L, a, b = np.moveaxis(colours, -1, 0)
+  inside = L[:, region]
+  contrast = inside.std(axis=1)
+  fine, coarse = (_steps(L, region, apart) for apart in (1, 2))
+  shaped = contrast >= FLAT
+  low, high = np.quantile(inside, [0.02, 0.98], axis=1)
+  found = {
+    'lightness': inside.mean(axis=1),
+    'contrast': contrast,
+    'sharpness': np.divide(fine, coarse, out=np.full_like(contrast, np.nan), where=shaped & (coarse > 0)),
+    'dark area': np.where(shaped, np.mean(inside < ((low + high) / 2)[:, None], axis=1), np.nan),
+  }
+  if coloured:
+    a, b = a[:, region], b[:, region]
+    found |= {'warmth': b.mean(axis=1), 'tint': a.mean(axis=1), 'saturation': np.hypot(a, b).mean(axis=1)}
+  return found
+
+
+def _steps(L: np.ndarray, region: np.ndarray, apart: int) -> np.ndarray:
+  """Root mean square differences (N,) of pixels of a region that lie so far apart, down and across; 0 of none."""
+  down = (L[:, apart:] - L[:, :-apart])[:, region[apart:] & region[:-apart]]
+  across = (L[:, :, apart:] - L[:, :, :-apart])[:, region[:, apart:] & region[:, :-apart]]
+  steps = np.concatenate([down, across], axis=1)
+  return np.sqrt(np.mean(np.square(steps), axis=1)) if steps.size else np.zeros(len(L))
+
+
+def effects(original: np.ndarray, edited: np.ndarray, region: np.ndarray) -> dict[str, float]:
+  """Standardised effects on each measure, the largest first; 0 where samples do not change alike. See the module.
+
+  Args:
+    original, edited: (N, h, w, channels) in [-1, 1].
+    region: (h, w) bool, with a pixel at least.
+  """
+  before, after = measured(original, region), measured(edited, region)
+  found = {}
+  for name, values in before.items():
+    change = after[name] - values
+    known = change[np.isfinite(change)]
+    mean = known.sum() / max(len(known), 1)
+    alike = np.sum(np.sign(known) == np.sign(mean)) >= ALIKE * len(change)
+    spread = values[np.isfinite(values)].std() if alike else 0.0
+    found[name] = float(mean / max(spread, MEASURES[name].least)) if alike else 0.0
+  return dict(sorted(found.items(), key=lambda item: -abs(item[1])))
+
+
+def what(found: Mapping[str, float]) -> str:
+  """The words for `effects`."""
+  largest = max(map(abs, found.values()), default=0.0)
+  if largest < LEAST:
+    return OTHER
+  said = [(name, effect) for name, effect in found.items() if abs(effect) >= max(LEAST, SECOND * largest)]
+  return ' and '.join(MEASURES[name].more if effect > 0 else MEASURES[name].less for name, effect in said[:2])
+
+
+def distinct(titles: Iterable[str]) -> list[str]:
+  """The same, each but the first of a kind with its number: "nose · darker 2"."""
+  seen: dict[str, int] = {}
+  found = []
+  for title in titles:
+    seen[title] = seen.get(title, 0) + 1
+    found.append(title if seen[title] == 1 else f'{title} {seen[title]}')
+  return found
