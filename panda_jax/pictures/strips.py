@@ -31,7 +31,7 @@ MOST_SAMPLES = 16  # rows of one page
 MOST_ROWS = 36  # of a grid, all its samples together
 MOST_STRENGTHS = 9  # columns; of more, so many are shown, evenly spaced
 FRAME = 224  # pixels, longest side of one image in a moving picture
-PALETTE_PIXELS = 60_000  # from which the palette of a moving picture is made
+PALETTE_PIXELS = 60_000  # at most, from which the palette of a moving picture is made
 DITHER = 10  # grey levels between its darkest and lightest offset
 FRAMES_WIDTH = 960  # pixels that the images of a moving picture share
 ALPHA = '\N{GREEK SMALL LETTER ALPHA}'
@@ -267,7 +267,7 @@ def _reduced(pages: np.ndarray) -> list:
   from PIL import Image
 
   _, h, w, _ = pages.shape
-  step = max(1, math.isqrt(math.ceil(pages[..., 0].size / PALETTE_PIXELS)))
+  step = math.ceil(math.sqrt(pages[..., 0].size / PALETTE_PIXELS))
   some = pages[:, ::step, ::step].reshape(-1, 3)
   paper = np.full((len(some) // 50 + 1, 3), 255, np.uint8)
   seen = np.concatenate([some, paper])[None]
