@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from panda_jax.files.arrays import npy_bytes
-from tests.converters.measure import resident
+from tests.memory import resident
 
 LENGTHS = (0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 47) - 1, (1 << 63) - 1, (1 << 64) - 1)
 WIDTHS = (1, 2, 4, 8)
@@ -226,7 +226,7 @@ def run(count: int, path: Path, damaged: Callable[[], bytes], read: Callable[[Pa
     raise Hang(f'longer than {LONGEST_CASE} s')
 
   around = sorted(os.listdir(path.parent))
-  before, started = resident('VmRSS'), time.perf_counter()
+  before, started = resident(), time.perf_counter()
   Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
   figures = Figures(Counter(), 0.0, 0, 0, 0.0)
   handler = signal.signal(signal.SIGPROF, too_long)

@@ -87,8 +87,6 @@ def emit(value: Any, replace: Callable[[Any], Any] = lambda value: value) -> byt
   def inner(item: Any) -> bytes:
     return emit(item, replace)
 
-  if hasattr(value, 'opcodes'):
-    return value.opcodes(inner)
   if value is None or isinstance(value, bool):
     return {None: b'N', True: b'\x88', False: b'\x89'}[value]
   if isinstance(value, int):
@@ -107,6 +105,8 @@ def emit(value: Any, replace: Callable[[Any], Any] = lambda value: value) -> byt
     return b'](' + b''.join(map(inner, value)) + b'e'
   if isinstance(value, dict):
     return b'}(' + b''.join(inner(key) + inner(item) for key, item in value.items()) + b'u'
+  if hasattr(value, 'opcodes'):
+    return value.opcodes(inner)
   raise TypeError(f'a {type(value).__name__} is not written')
 
 

@@ -14,28 +14,20 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from panda_jax.converters.checkpoint import read
 from panda_jax.converters.conversion import FAMILIES, converted
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
 from panda_jax.generators.biggan import deep_options
+from tests.memory import resident
 
 ROOT = Path(__file__).parents[2]
-ON_LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')
-
-
-def resident(field: str) -> int:
-  """VmRSS or VmHWM of this process in bytes."""
-  line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith(f'{field}:'))
-  return int(line.split()[1]) * 1024
 
 
 def measured(path: str) -> dict:
   gc.collect()
   Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
-  before, started = resident('VmRSS'), time.process_time()
+  before, started = resident(), time.process_time()
   try:
     converted(read(path), 'auto', 'ema', {})
     said = None
@@ -51,6 +43,7 @@ def prepare() -> None:
     importlib.import_module(f'panda_jax.converters.dialects.{family}')
     registry.generator_class(family)
   registry.abstract('biggan', deep_options(128))
+  gc.freeze()  # what is imported stays, and is not looked through again for every file
 
 
 def measurements(paths: dict[str, Path]) -> dict[str, dict]:

@@ -10,7 +10,7 @@ import pytest
 
 from panda_jax.converters.checkpoint import read
 from panda_jax.errors import InputError
-from tests.converters.measure import ON_LINUX, measurements
+from tests.converters.measure import measurements
 from tests.converters.writers import (
   MAGIC,
   Call,
@@ -27,6 +27,7 @@ from tests.converters.writers import (
   write_nvlabs,
   write_zip,
 )
+from tests.memory import ON_LINUX
 
 MEGABYTE = 1 << 20
 

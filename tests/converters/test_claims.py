@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.converters.measure import ON_LINUX, measurements
+from tests.converters.measure import measurements
 from tests.converters.writers import (
   Raw,
+  emit,
   module,
   nested_modules,
   state_dict,
@@ -29,6 +30,7 @@ from tests.generators import (
 from tests.generators.plain_biggan_codes import Network
 from tests.generators.test_biggan import SMALL as BIGGAN
 from tests.generators.test_stylegan3 import SMALL as STYLEGAN3
+from tests.memory import ON_LINUX
 
 MEGABYTE = 1 << 20
 
@@ -122,7 +124,7 @@ FILES = {
   'tensorflow twice': lambda: tensorflow({'4x4/Const/const': np.ones((1, 1 << 20), np.float32)}),
   'tensorflow blur': lambda: tensorflow(blur_filter=LONG),
   'tensorflow taps': lambda: tensorflow(blur_filter=[1.0] * 10**5),
-  'tensorflow rows': lambda: tensorflow(blur_filter=[[1.0] * 1000] * 1000),
+  'tensorflow rows': lambda: tensorflow(blur_filter=[Raw(emit([1.0] * 1000))] * 1000),
   **{
     f'tensorflow {name}={str(n)[:8]}': lambda name=name, n=n: tensorflow(**{name: n})
     for name in ('fmap_base', 'fmap_decay', 'fmap_max', 'resolution', 'num_channels', 'label_size', 'mapping_lrmul')

@@ -8,7 +8,7 @@ import pytest
 
 from tests.commands.calls import run
 from tests.converters.commands import DATA, ROOT, one_line
-from tests.converters.measure import ON_LINUX
+from tests.memory import ON_LINUX
 
 HOSTILE = DATA / 'hostile'
 
@@ -33,7 +33,7 @@ import flax.nnx, jax.numpy, orbax.checkpoint
 from panda_jax.converters.dialects import biggan, progan, stylegan, stylegan2, stylegan3
 from panda_jax.commands.program import main
 from panda_jax.generators import registry
-from tests.converters.measure import resident
+from tests.memory import resident
 for family in registry.FAMILIES:
   registry.generator_class(family)
 jax.numpy.ones(3).block_until_ready()
@@ -41,7 +41,7 @@ out, *names = sys.argv[1:]
 for name in names:
   gc.collect()
   Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
-  before, started = resident('VmRSS'), time.process_time()
+  before, started = resident(), time.process_time()
   code = main(['panda-jax', 'convert', name, out])
   print(json.dumps({'code': code, 'seconds': time.process_time() - started, 'growth': resident('VmHWM') - before}))
 """

@@ -11,10 +11,11 @@ from panda_jax.converters.checkpoint import read
 from panda_jax.converters.conversion import converted
 from panda_jax.converters.safetensors import DTYPES, write_safetensors
 from panda_jax.errors import InputError
-from tests.converters.measure import ON_LINUX, measurements
+from tests.converters.measure import measurements
 from tests.converters.test_networks import assert_same, made
 from tests.generators import checkpoints, plain_biggan
 from tests.generators.test_biggan import SMALL as BIGGAN
+from tests.memory import ON_LINUX
 
 MEGABYTE = 1 << 20
 

@@ -1,0 +1,14 @@
+"""The memory of this process, as Linux tells it."""
+
+from pathlib import Path
+
+import pytest
+
+STATUS = Path('/proc/self/status')
+ON_LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')
+
+
+def resident(field: str = 'VmRSS') -> int:
+  """Bytes now, or the most so far: 'VmHWM'."""
+  line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f'{field}:'))
+  return int(line.split()[1]) * 1024
