@@ -18,6 +18,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 import jax
 import pytest
 
+from tests.memory import STATUS, resident
 from tests.simulated import QUICK, ROOT
 
 # Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
@@ -55,8 +56,12 @@ def pytest_collection_modifyitems(items):
   items.sort(key=rank)  # within a rank as they were
 
 
+MOST_MEMORY = 2_500_000_000  # bytes of a worker, beyond which programs of earlier files are dropped
+
+
 @pytest.fixture(autouse=True, scope='module')
 def bounded_memory():
-  """Programs of one file of tests are dropped after it: those of all would take some gigabytes."""
+  """Programs of one file of tests serve others, until they take gigabytes."""
   yield
-  jax.clear_caches()
+  if not STATUS.exists() or resident() > MOST_MEMORY:
+    jax.clear_caches()
