@@ -206,22 +206,18 @@ def test_same_factors_on_several_devices(tmp_path):
   assert_saved(tmp_path, names)
 
 
-# Optimised, as users' fits are, but by XLA's older emitters, which take two thirds of the time.
-VECTORS = f'{QUICK} --xla_backend_optimization_level=3'
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('instructions', 'flags', 'blas', 'names', 'flat'),
   [
-    ('AVX2', VECTORS, 'Haswell', ['low', 'few'], ['parts near positions', 'three channels of rank']),
-    ('SSE4_2', '', 'Nehalem', ['all', 'streamed', *KINDS], ['one sample, more parts']),  # has no AVX, and no float16
+    ('AVX2', '', 'Haswell', ['low', 'few'], ['parts near positions', 'three channels of rank']),
+    ('SSE4_2', QUICK, 'Nehalem', ['all', 'streamed', *KINDS], ['one sample, more parts']),  # has no AVX, and no float16
   ],
 )
 def test_same_factors_with_fewer_instructions(instructions, flags, blas, names, flat, tmp_path, monkeypatch):
   """Products and sums round otherwise there; in float64, in which flat ends are sought, those of NumPy and LAPACK too.
 
-  With SSE4_2 compiled as users' fits are, while those here are compiled quickly: these are the same factors too.
+  With AVX2 compiled as users' fits are, while those here are compiled quickly: these are the same factors too.
   """
   monkeypatch.setenv('XLA_FLAGS', f'{flags} --xla_cpu_max_isa={instructions}')
   monkeypatch.setenv('OPENBLAS_CORETYPE', blas)
