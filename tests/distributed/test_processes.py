@@ -106,7 +106,7 @@ OPTIONS = {
   'device': {'parts': 5},
   'source': {'parts': 5, 'store': 'source', 'budget': 80_000, 'batch': 5},
   'varimax': {'parts': 5, 'rotation': 'varimax', 'center': 'position', 'store': 'host', 'budget': 80_000},
-  'one': {'parts': 2, 'samples': 1},  # fewer than processes
+  'one': {'parts': 5, 'samples': 1},  # fewer than processes
 }
 
 
@@ -160,7 +160,7 @@ def found(tmp_path_factory):
     network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
     source = GeneratorSource(network, 4, samples=25, seed=100, batch=4)
     drawn.clear()  # the first, which every process looks at
-    result = panda_jax.fit(source, parts=3, store='source')
+    result = panda_jax.fit(source, parts=3, store='source', joint=False)
     print('drawn', sorted(drawn))
     if processes.first():
       result.factors.save(out + '/generated.npz')
@@ -203,7 +203,7 @@ def test_each_process_makes_the_samples_of_its_own_seeds(found):
   _, out, said = found
   assert printed(said, 'drawn') == [[*range(100, 112)], [*range(112, 125)]]
   network = generator(stylegan2, 'stylegan2_rosinality/checkpoint.pt')
-  here = panda_jax.fit(GeneratorSource(network, 4, samples=25, seed=100), parts=3)
+  here = panda_jax.fit(GeneratorSource(network, 4, samples=25, seed=100), parts=3, joint=False)
   there = panda_jax.Factors.load(out / 'generated.npz')
   assert there.provenance['relative_error'] == pytest.approx(here.relative_error, rel=1e-5)
   assert there.provenance['sha256'] == here.factors.provenance['sha256']
