@@ -184,3 +184,8 @@ def test_every_file_that_is_written_is_on_the_site():
   reference = '\n'.join(path.read_text() for path in DOCS.glob('reference/**/*.md'))
   missing = {name for name in files_named() if f'`{name}`' not in reference}
   assert missing == {'mask.png', 'index.html'}  # what the explorer calls a mask that its page sends, and that page
+
+
+def test_citations_are_of_this_version():
+  assert f'\nversion: {panda_jax.__version__}\n' in (ROOT / 'CITATION.cff').read_text()
+  assert f'version = {{{panda_jax.__version__}}}' in (DOCS / 'citing.md').read_text()
