@@ -1,10 +1,11 @@
 """Names of edits in words: where the part is, and what the edit does to the pixels there, "nose · darker".
 
-Where. A place is a box of the picture. It names a part if it holds at least half of the part's region, and of those the
-one whose box fits best (Dice's coefficient of box and region). The folder of a generator may name places of its own, as
-`places` in generator.json: {"nose": [left, top, right, bottom], ...} in pixels; "left eye" and "right eye" together are
-"eyes". Left is the left of the picture. Where none of these holds the part, and for all other generators, the words are
-those of the picture: top left, centre, border, ...
+Where. A place is a box of the picture. It names a part if it holds at least half of the part's core, the pixels with
+half of its largest entry or more, as overlays outline them; of several the one that fits the core best (Dice's
+coefficient). The folder of a generator may name places of its own, as `places` in generator.json: {"nose": [left, top,
+right, bottom], ...} in pixels; "left eye" and "right eye" together are "eyes". Left is the left of the picture. Where
+none of these holds the part, and for all other generators, the words are those of the picture: top left, centre,
+border, ...
 
 What. `MEASURES` are numbers of the pixels of a region, in CIELAB. Each changes from the original to the edited picture
 of a sample; the mean change over samples is divided by the standard deviation of the measure over unedited samples
@@ -24,7 +25,8 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.files.records import misfit
 
-LEAST = 0.5  # standard deviations: a medium effect (Cohen 1988)
+CORE = 0.5  # of a part's largest entry
+LEAST = 0.3  # standard deviations: between a small and a medium effect (Cohen 1988: 0.2 and 0.5)
 ALIKE = 0.75  # of the samples, at least, change as the mean does
 SECOND = 0.7  # of the largest effect, for a second word
 FLAT = 1.0  # deviation of L* below which a region has no shapes: its sharpness and dark area would be rounding

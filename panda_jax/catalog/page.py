@@ -66,12 +66,12 @@ SCREENED = (
   'in catalog.json and, of all pairs, in screened.npz.'
 )
 NAMED = (
-  "Where the part is: the place of the generator's own, or of the picture, that holds at least half of the region and "
-  'fits it best; left is the left of the picture. What the edit does: for each of several measures of the pixels in '
-  'the region (lightness, warmth, tint, saturation, contrast, sharpness, share of dark area; CIELAB) the mean change '
-  'over samples, in standard deviations of the measure over unedited samples. The largest gives the word if it is '
-  f'{LEAST:g} or more and {ALIKE:.0%} of the samples change that way; a second is said from {SECOND:.0%} of it. '
-  f'Otherwise it is an "{OTHER}". catalog.json has the numbers.'
+  "Where the part is: the place of the generator's own, or of the picture, that holds at least half of its core, the "
+  'pixels with half of its largest entry or more, and fits it best; left is the left of the picture. What the edit '
+  'does: for each of several measures of the pixels in the region (lightness, warmth, tint, saturation, contrast, '
+  'sharpness, share of dark area; CIELAB) the mean change over samples, in standard deviations of the measure over '
+  f'unedited samples. The largest gives the word if it is {LEAST:g} or more and {ALIKE:.0%} of the samples change that '
+  f'way; a second is said from {SECOND:.0%} of it. Otherwise it is an "{OTHER}". catalog.json has the numbers.'
 )
 RANDOM = (
   'An appearance, of those that change anything, and a sign drawn at random for the part; its strength set and its '

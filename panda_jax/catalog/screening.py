@@ -63,10 +63,12 @@ def unit_directions(factors) -> np.ndarray:
   return (factors.appearances / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
-def part_regions(factors, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
-  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part has `REGION` of its maximum."""
+def part_regions(
+  factors, size: tuple[int, int], margin: int | tuple[int, int] = 0, least: float = REGION
+) -> np.ndarray:
+  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part has `least` of its maximum."""
   maps = relative(factors.part_maps())
-  found = on_image(maps, compared_size(size, SIZE), margin) >= REGION
+  found = on_image(maps, compared_size(size, SIZE), margin) >= least
   return found & (factors.parts.max(axis=0) > 0)[:, None, None]
 
 

@@ -190,7 +190,8 @@ class Finder:
     self._batch = max(1, min(MOST_IMAGES, BATCH_PIXELS // (size[0] * size[1])))
     self.regions = part_regions(opened.factors, size, opened.margin)
     known = names.known_places(opened.description(), size)
-    self.places = [names.where(region, known) if region.any() else '' for region in self.regions]
+    cores = part_regions(opened.factors, size, opened.margin, names.CORE)
+    self.places = [names.where(core, known) if core.any() else '' for core in cores]
     unedited = [
       self.bench(sets['unedited'][first : first + self._batch]).original
       for first in range(0, len(sets['unedited']), self._batch)

@@ -124,7 +124,7 @@ def test_lab():
 def test_a_second_word_only_where_it_is_almost_as_large():
   assert names.what({'lightness': -2.0, 'sharpness': 1.5, 'contrast': 1.45}) == 'darker and sharper'
   assert names.what({'lightness': -2.0, 'sharpness': 1.3}) == 'darker'
-  assert names.what({'lightness': -0.49}) == names.OTHER
+  assert names.what({'lightness': -0.29}) == names.OTHER
 
 
 def box(left, top, right, bottom, size=(60, 60)):
