@@ -17,9 +17,9 @@ from panda_jax.editing.editor import AnyEdit, Editor
 from panda_jax.regions import metrics
 from panda_jax.regions.realism import SMALLEST, Embedding, embedding, frechet_distance
 
-LEVELS = 0.08, 0.16, 0.28, 0.45, 0.75  # predicted root mean square change of a part: the strengths that are tried
+LEVELS = 0.08, 0.16, 0.28, 0.45, 0.75  # predicted root mean square change of a part: the strengths that may be tried
 LIMIT = 0.04  # of realism: farther from unedited images than this an edit is no longer useful
-FLAT = 0.25  # of the first slope: where the change grows less per alpha than that, more strength is of no use
+FLAT = 0.3  # of the slope up to the first strength: where the change grows less, more strength is of no use
 REACHES = {
   'realism': 'more looks less real',
   'saturation': 'more changes little',
@@ -100,7 +100,7 @@ class Bench:
 
   def start(self, nothing: AnyEdit) -> 'Bench':
     """Makes the originals: the same call as any edit, with one that adds nothing."""
-    self.original = np.stack(list(self.pictures((nothing, i) for i in range(self.samples))))
+    (self.original,) = self.edited([nothing])
     return self
 
   def pictures(self, rows: Iterable[tuple[AnyEdit, int]]) -> Iterator[np.ndarray]:
@@ -119,8 +119,10 @@ class Bench:
 
   def edited(self, edits: Sequence[AnyEdit]) -> np.ndarray:
     """(E, N, h, w, channels): every edit on every sample."""
-    pictures = list(self.pictures((edit, i) for edit in edits for i in range(self.samples)))
-    return np.stack(pictures).reshape(len(edits), *self.original.shape)
+    # Whole batches of each edit: what rounding makes of its pictures does not depend on the others.
+    numbers = np.minimum(np.arange(-(-self.samples // self._batch) * self._batch), self.samples - 1)
+    pictures = np.stack(list(self.pictures((edit, i) for edit in edits for i in numbers)))
+    return pictures.reshape(len(edits), len(numbers), *pictures.shape[1:])[:, : self.samples]
 
 
 class Judge:
@@ -182,6 +184,18 @@ def turned_up(alphas: Sequence[float], scores: Sequence[Scores]) -> Turned:
       return Turned(before[0], 'saturation')
     before = alpha, one.realism or 0.0
   return Turned(float(alphas[-1]), 'sweep')
+
+
+def promise(scores: Scores, growth: float) -> float:
+  """The score at the largest useful strength, guessed from another strength.
+
+  Changes grow as the strength, and distances of realism as its square.
+
+  Args:
+    scores: there.
+    growth: of the strength, at most.
+  """
+  return scores.score * min(growth, (LIMIT / scores.realism) ** 0.5 if scores.realism else growth)
 
 
 def at_strength(alpha: float, alphas: Sequence[float], scores: Sequence[Scores]) -> Scores:

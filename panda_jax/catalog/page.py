@@ -232,8 +232,8 @@ def _head(found: Found, record: Mapping[str, Any], samples: int) -> str:
   counts = (
     f'All {record["pairs"]:,} pairs of a part and an appearance were screened by first derivatives on {s["screened"]} '
     f'samples. Of each part the {s["pairs"]} best were measured: {record["measured_edits"]} edits, both signs, made '
-    f'for real at {len(s["levels"])} strengths on {s["measured"]} other samples. These set the strength of each edit '
-    f'and chose the {record["kept_edits"]} below, at most {s["top"]} of a part, none of which changes pictures as a '
+    f'for real on {s["measured"]} other samples. There the strengths of the {s["followed"]} most promising of a part '
+    f'were set, and the {record["kept_edits"]} below chosen, at most {s["top"]} of a part, none of which does what a '
     f'better one does. The scores shown, their order, and the pictures are of {s["heldout"]} samples that nothing was '
     'chosen on.'
   )

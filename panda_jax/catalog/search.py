@@ -8,14 +8,14 @@ Letters: N samples, R_S parts, R_C appearances, (h, w) pixels.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
 from panda_jax.catalog import measurement, names
 from panda_jax.catalog.measurement import Bench, Judge, Scores, Turned
 from panda_jax.catalog.screening import SEED, Screened, part_regions, screen
-from panda_jax.editing.editor import BATCH_PIXELS, MOST_IMAGES, Editor
+from panda_jax.editing.editor import BATCH_PIXELS, Editor
 from panda_jax.editing.edits import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.regions.metrics import LEAST_CHANGE, area_weights
@@ -23,8 +23,11 @@ from panda_jax.runtime.progress import narrated
 from panda_jax.workdir.finished_fit import FinishedFit
 
 SIMILAR = 0.7  # cosine of two edits' changes, from which on they are the same edit to look at
+LIKELY = 0.8  # the same before their strengths are known
 MAP, MAPPED = 16, 8  # changes are compared on a grid of so many cells a side, of so many samples
 AT_ONCE = 8  # edits whose pictures are held at once
+BATCH = 16  # images resumed at a time: what more of them take on a CPU does not fit its caches
+SETS = 'screened', 'measured', 'heldout', 'unedited'
 SHOWN, FRAMES = 3, 9  # samples whose pictures are kept, and strengths from 0 to the edit's own
 
 
@@ -34,7 +37,8 @@ class Settings:
 
   Attributes:
     screened, measured, heldout, unedited: samples of each set, see the module.
-    pairs: of a part that are measured, with both signs.
+    pairs: of a part that are measured at one strength, with both signs.
+    followed: edits of a part, the most promising of these that differ, whose largest useful strength is sought.
     top: edits of a part, at most.
     random: pairs of a part drawn at random, for comparison.
   """
@@ -44,14 +48,15 @@ class Settings:
   heldout: int = 32
   unedited: int = 256
   pairs: int = 20
+  followed: int = 20
   top: int = 10
   random: int = 3
 
   def __post_init__(self):
-    least = {'screened': 4, 'measured': 4, 'heldout': 4, 'unedited': 4, 'pairs': 1, 'top': 1, 'random': 1}
-    for name, number in least.items():
-      if getattr(self, name) < number:
-        raise InputError(name, getattr(self, name), 'too few to say anything', f'give {number} or more')
+    for name, number in dataclasses.asdict(self).items():
+      least = 4 if name in SETS else 1
+      if number < least:
+        raise InputError(name, number, 'too few to say anything', f'give {least} or more')
 
 
 DEFAULTS = Settings()
@@ -87,6 +92,11 @@ class Candidate:
   def alpha(self) -> float:
     """With its sign, to three digits."""
     return float(f'{self.sign * self.turned.alpha:.3g}')
+
+  @property
+  def rank(self) -> float:
+    """Its score; 0 for one that changes nothing but rounding."""
+    return self.measured.score if self.measured.change > LEAST_CHANGE else 0.0
 
   @property
   def name(self) -> str:
@@ -126,51 +136,98 @@ def sample_sets(opened: FinishedFit, settings: Settings) -> dict[str, range]:
   """Seeds of each set: those that follow the samples of the fit."""
   count = opened.factors.provenance.get('samples')
   first, found = opened.seed + (count if isinstance(count, int) else 0), {}
-  for name in ('screened', 'measured', 'heldout', 'unedited'):
+  for name in SETS:
     found[name] = range(first, first + getattr(settings, name))
     first = found[name].stop
   return found
 
 
+Ranked = TypeVar('Ranked', Candidate, '_Sweep')
+
+
 def coarse(change: np.ndarray) -> np.ndarray:
   """Changes (N, h, w, channels) averaged over a coarse grid, as one vector of unit length."""
-  rows, columns = (area_weights(n, min(n, MAP)) for n in change.shape[1:3])
-  found = np.einsum('rh,nhwc,sw->nrsc', rows, change, columns, optimize=True).ravel()
+  N, h, w, channels = change.shape
+  rows, columns = (area_weights(n, min(n, MAP)) for n in (h, w))
+  upright = (rows @ change.reshape(N, h, w * channels)).reshape(N, len(rows), w, channels)
+  found = (columns @ upright).ravel()
   length = np.linalg.norm(found)
   return found / length if length > 0 else found
 
 
-def diverse(candidates: Sequence[Candidate], top: int, similar: float = SIMILAR) -> list[Candidate]:
-  """The best candidates that change something, at most `top` of each part, and none as a better one does."""
-  kept: list[Candidate] = []
-  for one in sorted(candidates, key=lambda c: -c.measured.score):
-    nothing = one.measured.change <= LEAST_CHANGE or not one.measured.score > 0
-    if nothing or sum(other.part == one.part for other in kept) >= top:
+def diverse(ranked: Sequence[Ranked], top: int, similar: float = SIMILAR) -> list[Ranked]:
+  """Those of the highest ranks above 0, at most `top` of each part, and none that does what a better one does."""
+  kept: list[Ranked] = []
+  for one in sorted(ranked, key=lambda one: -one.rank):
+    if not one.rank > 0 or sum(other.part == one.part for other in kept) >= top:
       continue
     if not kept or max(float(one.map @ other.map) for other in kept) < similar:
       kept.append(one)
   return kept
 
 
-class _Sweep(NamedTuple):
-  """An edit at growing strengths: (alpha, scores, map) of each."""
+class _Sweep:
+  """An edit at some strengths of `measurement.LEVELS`, which lie side by side.
 
-  appearance: int
-  sign: int
-  steps: list[tuple[float, Scores, np.ndarray]]
+  Args:
+    part, appearance, sign: as of `Candidate`.
+    scale: alpha of a predicted change of 1.
+  """
+
+  def __init__(self, part: int, appearance: int, sign: int, scale: float):
+    self.part, self.appearance, self.sign = part, appearance, sign
+    self._scale = scale
+    self._steps: dict[int, tuple[float, Scores, np.ndarray]] = {}
+
+  def alpha(self, place: int) -> float:
+    """The strength at a place of the levels."""
+    return measurement.LEVELS[place] * self._scale
+
+  def add(self, place: int, scores: Scores, coarsened: np.ndarray) -> None:
+    self._steps[place] = self.alpha(place), scores, coarsened
+
+  def following(self) -> int | None:
+    """The place of the strength to try next; None where the largest useful one is known.
+
+    From the middle up, until more is of no use, or down, until it looks real enough.
+    """
+    if not self._steps:
+      return len(measurement.LEVELS) // 2
+    low, high, turned = min(self._steps), max(self._steps), self.turned()
+    if turned.reach == 'sweep' and high + 1 < len(measurement.LEVELS):
+      return high + 1
+    return low - 1 if low and turned.alpha < self.alpha(low) else None
+
+  def _sorted(self) -> tuple:
+    """Strengths, scores and maps."""
+    return tuple(zip(*(self._steps[place] for place in sorted(self._steps)), strict=True))
 
   def turned(self) -> Turned:
-    return measurement.turned_up([alpha for alpha, *_ in self.steps], [scores for _, scores, _ in self.steps])
+    alphas, scores, _ = self._sorted()
+    return measurement.turned_up(alphas, scores)
 
-  def ended(self) -> bool:
-    return bool(self.steps) and self.turned().reach != 'sweep'
+  @property
+  def map(self) -> np.ndarray:
+    """Of the strength that was tried first."""
+    return next(iter(self._steps.values()))[2]
 
-  def candidate(self, part: int) -> Candidate:
-    alphas, scores, maps = zip(*self.steps, strict=True)
+  @property
+  def rank(self) -> float:
+    """The score at the largest useful strength, guessed from the strength that was tried first."""
+    place, (_, scores, _) = next(iter(self._steps.items()))
+    return measurement.promise(scores, measurement.LEVELS[-1] / measurement.LEVELS[place])
+
+  def candidate(self) -> Candidate:
+    alphas, scores, maps = self._sorted()
     turned = self.turned()
     nearest = int(np.argmin(np.abs(np.array(alphas) - turned.alpha)))
     at_best = measurement.at_strength(turned.alpha, alphas, scores)
-    return Candidate(part, self.appearance, self.sign, turned, at_best, maps[nearest])
+    return Candidate(self.part, self.appearance, self.sign, turned, at_best, maps[nearest])
+
+
+def _going(sweeps: Sequence[_Sweep]) -> list[tuple[_Sweep, int]]:
+  """Those that are not at their end, each with the place that follows."""
+  return [(sweep, place) for sweep in sweeps if (place := sweep.following()) is not None]
 
 
 class Finder:
@@ -180,6 +237,9 @@ class Finder:
     opened: a fit with a generator.
     settings: see there.
     sets: seeds of each set.
+
+  Attributes:
+    tried: how many edits were measured.
   """
 
   def __init__(self, opened: FinishedFit, settings: Settings, sets: dict[str, range]):
@@ -187,7 +247,7 @@ class Finder:
     self.editor = Editor(opened.needed_generator(), opened.layer, opened.noise)
     size = opened.image_size()
     assert size is not None  # there is a generator
-    self._batch = max(1, min(MOST_IMAGES, BATCH_PIXELS // (size[0] * size[1])))
+    self._batch = max(1, min(BATCH, BATCH_PIXELS // (size[0] * size[1])))
     self.regions = part_regions(opened.factors, size, opened.margin)
     known = names.known_places(opened.description(), size)
     cores = part_regions(opened.factors, size, opened.margin, names.CORE)
@@ -199,6 +259,7 @@ class Finder:
     self.space = measurement.space_of(np.concatenate(unedited))
     self._bench = self.bench(sets['measured'])
     self._judge = Judge(self._bench, self.space)
+    self.tried = 0
 
   def bench(self, seeds: range) -> Bench:
     factors = self._opened.factors
@@ -206,49 +267,57 @@ class Finder:
     nothing = Edit(np.zeros(C, np.float32), np.zeros(S, np.float32), np.float32(0))
     return Bench(self.editor, self._opened.latents(seeds), self._batch).start(nothing)
 
-  def measured(self, part: int, appearances: Sequence[int], strengths: Sequence[float] | np.ndarray) -> list[Candidate]:
-    """Both signs of pairs, strength by strength until more is of no use; `strengths` are changes per alpha."""
-    sweeps = [_Sweep(appearance, sign, []) for appearance in appearances for sign in (1, -1)]
-    scale = {appearance: 1 / strength for appearance, strength in zip(appearances, strengths, strict=True)}
-    edits = {appearance: make_edit(self._opened.factors, part, appearance) for appearance in appearances}
-    for level in measurement.LEVELS:
-      going = [sweep for sweep in sweeps if not sweep.ended()]
-      for first in range(0, len(going), AT_ONCE):
-        some = going[first : first + AT_ONCE]
-        alphas = [level * scale[sweep.appearance] for sweep in some]
-        edited = self._bench.edited(
-          [
-            edits[sweep.appearance].replace(alpha=np.float32(sweep.sign * alpha))
-            for sweep, alpha in zip(some, alphas, strict=True)
-          ]
-        )
-        scores = self._judge.scores(edited, self.regions[part])
-        for sweep, alpha, images, one in zip(some, alphas, edited, scores, strict=True):
-          sweep.steps.append((alpha, one, coarse(images[:MAPPED] - self._bench.original[:MAPPED])))
-    return [sweep.candidate(part) for sweep in sweeps]
+  def measured(self, part: int, signed: Sequence[tuple[int, int]], slopes: np.ndarray, followed: int | None = None):
+    """Candidates of a part, each at its largest useful strength.
+
+    Args:
+      part: index.
+      signed: appearances with signs.
+      slopes: (R_C,) predicted change of the part per alpha.
+      followed: of the most promising ones that differ, so many; of all if left out.
+    """
+    sweeps = [_Sweep(part, appearance, sign, 1 / slopes[appearance]) for appearance, sign in signed]
+    self.tried += len(sweeps)
+    self._step(_going(sweeps))
+    kept = sweeps if followed is None else diverse(sweeps, followed, LIKELY)
+    while going := _going(kept):
+      self._step(going)
+    return [sweep.candidate() for sweep in kept]
+
+  def _step(self, going: Sequence[tuple[_Sweep, int]]) -> None:
+    """Measures each at the strength that comes next."""
+    for first in range(0, len(going), AT_ONCE):
+      some = going[first : first + AT_ONCE]
+      edited = self._bench.edited(
+        [
+          make_edit(self._opened.factors, sweep.part, sweep.appearance, sweep.sign * sweep.alpha(place))
+          for sweep, place in some
+        ]
+      )
+      scores = self._judge.scores(edited, self.regions[some[0][0].part])
+      for (sweep, place), images, one in zip(some, edited, scores, strict=True):
+        sweep.add(place, one, coarse(images[:MAPPED] - self._bench.original[:MAPPED]))
 
   def judged(self, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The same with held-out scores and frames."""
     bench = self.bench(self._sets['heldout'])
     judge, shown = Judge(bench, self.space), min(SHOWN, bench.samples)
+    edits = [make_edit(self._opened.factors, one.part, one.appearance, one.alpha) for one in candidates]
+    strongest, found = [], []
+    for one, edit in zip(candidates, edits, strict=True):
+      (edited,), region = bench.edited([edit]), self.regions[one.part]
+      (scores,) = judge.scores(edited[None], region)
+      effects = names.effects(bench.original, edited, region)
+      found.append(dataclasses.replace(one, heldout=scores, effects=effects))
+      strongest.append(edited[:shown].copy())
 
-    def rows():
-      for one in candidates:
-        edit = make_edit(self._opened.factors, one.part, one.appearance, one.alpha)
-        yield from ((edit, i) for i in range(bench.samples))
-        for f in range(1, FRAMES - 1):
-          weaker = edit.replace(alpha=np.float32(one.alpha * f / (FRAMES - 1)))
-          yield from ((weaker, i) for i in range(shown))
-
-    pictures, found = bench.pictures(rows()), []
-    for one in candidates:
-      full = np.stack(list(islice(pictures, bench.samples)))
-      between = np.stack(list(islice(pictures, (FRAMES - 2) * shown))).reshape(FRAMES - 2, shown, *full.shape[1:])
-      frames = np.concatenate([bench.original[None, :shown], between, full[None, :shown]])
-      region = self.regions[one.part]
-      (scores,) = judge.scores(full[None], region)
-      effects = names.effects(bench.original, full, region)
-      found.append(dataclasses.replace(one, heldout=scores, frames=frames, effects=effects))
+    weaker = np.arange(1, FRAMES - 1) / (FRAMES - 1)
+    steps = (edit.replace(alpha=np.float32(edit.alpha * share)) for edit in edits for share in weaker)
+    between = bench.pictures((step, i) for step in steps for i in range(shown))
+    for number, last in enumerate(strongest):
+      rows = np.stack(list(islice(between, len(weaker) * shown))).reshape(len(weaker), *last.shape)
+      frames = np.concatenate([bench.original[None, :shown], rows, last[None]])
+      found[number] = dataclasses.replace(found[number], frames=frames)
     return found
 
 
@@ -288,18 +357,18 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
   on_progress('making unedited images')
   finder = Finder(opened, settings, sets)
 
-  rng = np.random.default_rng(SEED)
   candidates: list[Candidate] = []
   drawn: list[Candidate] = []
   for number, part in enumerate(live):
     on_progress(f'measuring edits of part {part}, {number + 1} of {len(live)}')
-    best = screened.best(part, settings.pairs)
-    candidates += finder.measured(part, best, screened.strength[part, best])
-    changing = np.flatnonzero(screened.strength[part] > 0)
+    slopes = screened.strength[part]
+    both = [(appearance, sign) for appearance in screened.best(part, settings.pairs) for sign in (1, -1)]
+    candidates += finder.measured(part, both, slopes, settings.followed)
+    rng = np.random.default_rng((SEED, part))  # drawn alike whatever other parts there are
+    changing = np.flatnonzero(slopes > 0)
     random = rng.choice(changing, min(settings.random, len(changing)), replace=False).tolist()
     signs = rng.choice([1, -1], len(random)).tolist()
-    both = finder.measured(part, random, screened.strength[part, random])
-    drawn += [one for one in both if (one.appearance, one.sign) in zip(random, signs, strict=True)]
+    drawn += finder.measured(part, list(zip(random, signs, strict=True)), slopes)
   on_progress('measuring the best on held-out samples')
   chosen = finder.judged([*diverse(candidates, settings.top), *drawn])
   edits, drawn = chosen[: len(chosen) - len(drawn)], chosen[len(chosen) - len(drawn) :]
@@ -309,10 +378,8 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
   frames = chosen[0].frames if chosen else None
   original = finder.bench(sets['heldout'][:SHOWN]).original if frames is None else frames[0]
   seeds = {name: (numbers.start, len(numbers)) for name, numbers in sets.items()}
-  made = len(candidates) + len(drawn)
-  return Found(
-    screened, edits, drawn, seeds, finder.regions, finder.places, original, shown, made, finder.editor.compilations()
-  )
+  made = finder.tried, finder.editor.compilations()
+  return Found(screened, edits, drawn, seeds, finder.regions, finder.places, original, shown, *made)
 
 
 def _entitled(edits: Sequence[Candidate], places: Sequence[str]) -> list[Candidate]:

@@ -114,20 +114,22 @@ def embedding(real: np.ndarray, dimensions: int = 64) -> Embedding:
   return Embedding(mean, scale, basis.astype(np.float64))
 
 
-def _root(matrix: np.ndarray) -> np.ndarray:
-  values, vectors = np.linalg.eigh(matrix)
-  return (vectors * np.sqrt(np.maximum(values, 0))[None]) @ vectors.T
+def _factor(rows: np.ndarray) -> np.ndarray:
+  """F (at most d, d) with F'F the covariance of rows (N, d)."""
+  centred = (rows - rows.mean(axis=0, keepdims=True)) / np.sqrt(len(rows) - 1)
+  return centred if len(centred) <= centred.shape[1] else np.linalg.qr(centred, mode='r')
 
 
 def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
   """Squared Fréchet (2-Wasserstein) distance of the normal distributions fitted to rows (N, d) and (M, d).
 
-  Dowson and Landau 1982: |m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2).
+  Dowson and Landau 1982: |m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2). With S = F'F and T = G'G the last trace is the
+  sum of the singular values of F G', so that few rows cost little.
   """
-  S, T = (np.cov(rows, rowvar=False) for rows in (x, y))
-  root = _root(S)
-  cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ T @ root), 0)).sum()
-  return float(np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2) + np.trace(S) + np.trace(T) - 2 * cross)
+  F, G = _factor(x), _factor(y)
+  cross = np.linalg.svd(F @ G.T, compute_uv=False).sum()
+  apart = np.square(x.mean(axis=0) - y.mean(axis=0)).sum()
+  return float(apart + np.square(F).sum() + np.square(G).sum() - 2 * cross)
 
 
 class Coverage(NamedTuple):

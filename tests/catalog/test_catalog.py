@@ -180,6 +180,57 @@ def test_the_largest_useful_strength():
   assert halfway == pytest.approx((0.3, 1, 1, 0.15))
 
 
+def sought(scores):
+  """What a sweep finds, and how many strengths it tries."""
+  sweep, tried = search._Sweep(0, 0, 1, 2.0), 0
+  while (place := sweep.following()) is not None:
+    sweep.add(place, scores[place], np.eye(5)[place])
+    tried += 1
+  return sweep.turned(), tried
+
+
+def test_strengths_that_are_not_tried_would_change_nothing():
+  """Against all strengths from the least on, where unreality grows with strength."""
+  rng, alphas = np.random.default_rng(0), 2 * np.array(measurement.LEVELS)
+  reaches, tried = set(), 0
+  for _ in range(200):
+    unreality = rng.choice([0.005, 0.02, 0.1]) * np.cumsum(rng.random(5))
+    scores = swept(measurement.LEVELS, unreality)
+    found, count = sought(scores)
+    expected = turned_up(alphas, scores)
+    assert found == (pytest.approx(expected.alpha), expected.reach)
+    reaches.add(found.reach)
+    tried += count
+  assert reaches == {'realism', 'sweep'}
+  assert tried < 0.6 * 5 * 200
+  flat, _ = sought(swept([0.08, 0.16, 0.28, 0.29, 0.30], [0] * 5))
+  assert flat == (pytest.approx(alphas[2]), 'saturation')
+  assert sought(swept(measurement.LEVELS, [1] * 5))[0].alpha < alphas[0]
+
+
+def test_what_is_promised_is_the_score_at_the_limit():
+  """Where change grows as the strength and unreality as its square."""
+  scores = Scores(0.1, 0.5, 0.5, measurement.LIMIT / 4)
+  assert measurement.promise(scores, 5.0) == pytest.approx(2 * scores.score)
+  assert measurement.promise(scores, 1.5) == pytest.approx(1.5 * scores.score)
+  assert measurement.promise(scores._replace(realism=None), 3.0) == pytest.approx(3 * scores.score)
+
+
+def test_other_parts_are_of_no_consequence(opened, found):
+  """Edits of a part, alone: the same strengths and scores, to the last bit."""
+  for part in (1, 3):
+    alone = np.where(np.arange(5) == part, opened.factors.parts, 0)
+    factors = Factors(opened.factors.appearances, alone, opened.factors.grid, {'samples': 8})
+    lonely = find(FinishedFit(factors, opened.generator, layer=1), SETTINGS)
+    for listed, others in ((lonely.edits, found.edits), (lonely.random, found.random)):
+      others = {one.name: one for one in others}
+      common = [(one, others[one.name]) for one in listed if one.name in others]
+      assert len(common) >= 2
+      for one, other in common:
+        assert (one.turned, one.measured, one.heldout) == (other.turned, other.measured, other.heldout)
+        np.testing.assert_array_equal(one.frames, other.frames)
+
+
 def candidate(part, appearance, score, direction):
   scores = Scores(score, 1.0, 1.0, None)
   return search.Candidate(part, appearance, 1, measurement.Turned(1.0, 'sweep'), scores, np.asarray(direction, float))
