@@ -21,8 +21,10 @@ of A that do what is wanted. Here the region of the image is given, and what the
 4. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
    appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
    and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
-   features are. The step is judged by true images at the matched strength, and taken where it is better, else
-   damped. Edits are finite: this is also where the derivative is taken again at the strength that is wanted.
+   features are. A few samples give these forms. All samples correct them: one reverse-mode derivative says the slope of
+   the mean ratio in true images, and a step minimises the model with that slope in place of its own. It is taken where
+   true images are better, else damped, and the slope is taken anew. Edits are finite: after a round of such steps the
+   strength is matched, and the forms are made again around the edit that is there.
    Without a bound the best mask is a dot in the middle of the region, whose change reaches no border: low ROIR, and no
    edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts a position.
 5. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
@@ -41,16 +43,17 @@ from numpy.typing import ArrayLike
 from panda_jax.editing.edits import Edit
 from panda_jax.errors import InputError
 from panda_jax.regions import metrics, search
-from panda_jax.regions.responses import Responses
+from panda_jax.regions.responses import Grams, Responses
 from panda_jax.regions.search import Natural
 from panda_jax.runtime.progress import narrated
 
 TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
-ROUNDS = 3
-FEW = 32  # samples that tell masks apart, and that the steps of a joint search take derivatives of
-DAMPINGS = 0.02, 0.2, 2.0  # of a joint step, until one is better
+ROUNDS = 1
+FEW = 24  # samples that tell masks apart
+MODELLED = 12  # samples that a model of appearance and mask is of
+STEPS = 8  # of a round
 LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
 
 
@@ -65,7 +68,7 @@ class RegionEdit:
     scores: 'roir' (mean over those samples at that strength; NaN without a region), 'first_order' (the same to first
       order; for an attribute the mean gain per norm of the change outside), 'change' (median; for an attribute its
       gain), 'size' (see the module), 'kept' (share of the features' variance that the appearances searched have).
-    history: mean ROIR, shrunk, after each step of the joint search, the first without it.
+    history: mean ROIR, shrunk, after each round of the joint search, the first without it.
   """
 
   edit: Edit
@@ -142,7 +145,7 @@ def region_edit(
     weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
       cross-validation over the samples.
     components: r at most: how many derivatives are taken per sample.
-    rounds: most steps of the joint search, each of which takes derivatives of a few samples and is judged on all.
+    rounds: of the joint search, at most; each makes its forms anew.
     size: images are averaged down to this longer side before changes are measured.
     noise: 'const' or 'none'.
     progress: show what is being done; if left out, in notebooks only, and not where `on_progress` is given.
@@ -171,14 +174,16 @@ def region_edit(
       grams = search.answering(grams)
       chosen = search.cross_validated(grams) if weight is None else weight
       b, first_order = search.best_appearance(grams, chosen)
+      tell(f'strength at mask {number + 1} of {len(masks)}')
       shrink = search.shrinkage(grams, len(b), chosen)
-      return _Search(natural, _matched(responses, natural, b, masks[number], target, shrink), shrink, first_order)
+      edit = _matched(responses, natural, b, masks[number], target, shrink, grams)
+      return _Search(natural, edit, shrink, first_order)
 
     number = 0
     if len(masks) > 1:  # which mask is best, fewer samples tell
-      tried = [searched(number, FEW).edit for number in range(len(masks))]
-      number = min(range(len(masks)), key=lambda i: tried[i].rank)
-    best = searched(number, None)
+      tried = [searched(number, FEW) for number in range(len(masks))]
+      number = min(range(len(masks)), key=lambda i: tried[i].edit.rank)
+    best = tried[number] if joint else searched(number, None)
     history = [best.edit.shrunk]
     if joint and best.edit.match.reached:
       best, history = _joint(responses, best, target, coverage * whole, rounds, tell)
@@ -226,7 +231,8 @@ def attribute_edit(
     return gained
 
   match = metrics.match_strength(gain_at, target)
-  return _result(_Search(natural, _judged(responses, natural, match.alpha * b, one, match, 0.0), 0.0, gain), [])
+  edit = _judged(responses, natural, match.alpha * b, one, match, 0.0)
+  return _result(_Search(natural, edit, 0.0, gain), [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,37 +271,51 @@ def _judged(responses: Responses, natural: Natural, b, mask, match: metrics.Matc
   return _Judged(b, mask, match, float(np.nanmean(roir)), float(np.nanmean(shrunk)), match.change)
 
 
-def _matched(responses: Responses, natural: Natural, b, mask, target: float, shrink: float, signs=(1, -1)) -> _Judged:
-  """The edit at the strength that reaches the target, of the sign that is better there: finite edits are not linear."""
-  found = []
-  for sign in signs:
+def _matched(
+  responses: Responses, natural: Natural, b, mask, target: float, shrink: float, grams: Grams | None = None
+) -> _Judged:
+  """The edit at the strength that reaches the target.
+
+  With `grams`, of this mask, b has no strength yet and both signs are tried, since finite edits are not linear.
+  """
+  found, start = [], 1.0
+  if grams is not None:
+    energy = np.median(np.einsum('a,nab,b->n', b, grams.inside[:, :-1, :-1], b))
+    start = 1.05 * target / float(np.sqrt(max(energy, 1e-30) / responses.entries))  # a little above, to bracket it
+  for sign in (1, -1) if grams is not None else (1,):
 
     def change_at(alpha: float, sign=sign) -> np.ndarray:
       return np.sqrt(responses.energies(mask, sign * alpha * (natural.basis @ b)).inside / responses.entries)
 
-    match = metrics.match_strength(change_at, target)
+    match = metrics.match_strength(change_at, target, start=start)
     found.append(_judged(responses, natural, sign * match.alpha * b, mask, match, shrink))
   return min(found, key=lambda edit: edit.rank)
 
 
 def _joint(responses: Responses, begun: _Search, target: float, least: np.ndarray, rounds: int, on_progress):
-  """Steps of appearance and mask together, each taken only where true images at the matched strength are better."""
+  """Rounds of appearance and mask together, each taken only where true images at the matched strength are better."""
   natural, shrink, best = begun.natural, begun.shrink, begun.edit
   masks = search.masks_near(responses.features, natural, best.mask, least, responses.grid)
   history = [best.shrunk]
-  for number in range(rounds):
-    on_progress(f'appearance and mask, step {number + 1} of at most {rounds}: ROIR {best.roir:.3f}')
-    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, FEW)
-    grams = search.answering(grams)
-    for damping in DAMPINGS:
-      step = search.joint_step(grams, best.b, best.mask, masks, shrink, damping)
-      mask = np.clip(best.mask + step.q, least, 1)
-      peak = mask.max()
-      rough = peak**-2 * (mask @ masks.roughness @ mask)
-      tried = _matched(responses, natural, (best.b + step.b) * peak, mask / peak, target, shrink * rough, signs=(1,))
-      if tried.match.reached and tried.shrunk < best.shrunk:
-        break
-    else:
+  inside = responses.energies(best.mask, natural.basis @ best.b).inside
+  answering, calls = inside > search.SILENT * inside.max(), 0
+
+  def slopes(b, q, extra):
+    nonlocal calls
+    mean, by_extra, by_added = responses.slopes(q, natural.basis @ b, extra, answering)
+    calls += 1
+    on_progress(f'appearance and mask, step {calls} of at most {rounds * (STEPS + 1)}: ROIR {mean:.3f}')
+    return mean, by_extra, natural.basis.T @ (q @ by_added), by_added @ (natural.basis @ b)
+
+  for _ in range(rounds):
+    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, MODELLED)
+    model = search.Model(search.answering(grams), best.b, best.mask, masks, shrink)
+    b, mask = search.descended(model, slopes, STEPS)
+    mask = np.clip(mask, least, 1)
+    peak = mask.max()
+    rough = peak**-2 * (mask @ masks.roughness @ mask)
+    tried = _matched(responses, natural, b * peak, mask / peak, target, shrink * rough)
+    if not (tried.match.reached and tried.shrunk < best.shrunk):
       break
     gain = 1 - tried.shrunk / best.shrunk
     best = tried

@@ -1,10 +1,12 @@
-"""How images answer to edits of the features at a layer: energies of changes, and their first derivatives as Grams.
+"""How images answer to edits of the features at a layer: energies of changes, their first derivatives, and Grams.
 
 An edit adds q a' to the features, with a mask q (S,) and an appearance a (C,). Around an edit the image of sample i
 changes by J_i t for a small step t in the edit's parameters, where each column of J_i is one forward-mode derivative of
 the layers after the edit, and of none before it. Nothing of the size of the image is kept: with R the pixels of
 a region, all that is asked later are the energies |R (D_i + J_i t)|^2 and |(1 - R)(D_i + J_i t)|^2, D_i the change that
 is there already, and these are quadratic forms of (t, 1) in the Gram matrices of (J_i, D_i) inside and outside.
+What is added, mask and appearance alike, has one reverse-mode derivative too: the slopes of the mean ratio at a finite
+edit, of all samples at once.
 Letters: N samples, S positions, C channels, (h, w) pixels, n samples of a batch, k parameters.
 """
 
@@ -25,6 +27,7 @@ from panda_jax.regions import metrics
 
 JACOBIAN_BYTES = 128 << 20  # of the columns of a batch of samples, all of which its Grams need at once
 BATCH, COLUMNS = 16, 128  # samples at a time; and samples times directions differentiated along at a time
+FEW, FEW_COLUMNS = 4, 16  # on a CPU, where more does not fit the caches
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -58,6 +61,7 @@ class _Split:
   noise: str
   size: int | None
   attribute: Callable | None
+  at_once: int  # samples times directions that are differentiated along
 
   def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
     """Change of the images at the compared size by adding (S, C), or (n, S, C), and that of the attribute."""
@@ -84,6 +88,25 @@ def _energies(split: _Split, arrays, batch, mask, direction, inside):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def _slopes(split: _Split, arrays, batch, mask, direction, extra, weights, inside):
+  """See `Responses.slopes`; sums over samples, each with its weight."""
+
+  def changed(added):
+    return split.changed(arrays, batch, added)[0]
+
+  change, pull = jax.vjp(changed, mask[:, None] * direction[None])
+  squares = jnp.square(change).sum(axis=-1)
+  within, without = jnp.square(inside)[None], jnp.square(1 - inside)[None]
+  m = jnp.maximum((squares * within).sum(axis=(1, 2)), jnp.finfo(squares.dtype).tiny)
+  o = (squares * without).sum(axis=(1, 2)) + extra
+  ratios = jnp.sqrt(o / m)
+  by_extra = 0.5 / jnp.sqrt(jnp.maximum(o, jnp.finfo(o.dtype).tiny) * m)
+  by_energies = 2 * by_extra.reshape(-1, 1, 1) * without - (ratios / m).reshape(-1, 1, 1) * within
+  (back,) = pull((weights.reshape(-1, 1, 1) * by_energies)[..., None] * change)
+  return weights @ ratios, weights @ by_extra, back
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _grams(split: _Split, arrays, batch, mask, direction, tiles, basis, inside):
   """tiles (S, G) and basis (C, r): the parameters are the entries of (mask + tiles u) (direction + basis b)'."""
   r, G = basis.shape[1], tiles.shape[1]
@@ -94,7 +117,7 @@ def _grams(split: _Split, arrays, batch, mask, direction, tiles, basis, inside):
     return split.changed(arrays, batch, where[:, None] * what[None])
 
   (now, gained), along = jax.linearize(change, jnp.zeros(r + G))
-  columns, slopes = jax.lax.map(along, jnp.eye(r + G), batch_size=max(1, COLUMNS // len(gained)))
+  columns, slopes = jax.lax.map(along, jnp.eye(r + G), batch_size=max(1, split.at_once // len(gained)))
   columns = jnp.concatenate([columns, now[None]])
   slopes = jnp.concatenate([slopes, gained[None]]).T
 
@@ -167,7 +190,8 @@ class Responses:
     self.channels, *grid = generator.layers[self.layer]
     self.grid, self.samples, self._attribute = tuple(grid), len(jax.tree.leaves(latents)[0]), attribute
     structure, self._arrays = parted(generator, shared=True)
-    self._split = _Split(structure, self.layer, noise, size, attribute)
+    few = jax.default_backend() == 'cpu'
+    self._split = _Split(structure, self.layer, noise, size, attribute, FEW_COLUMNS if few else COLUMNS)
     try:
       self._batches = self._prepared(latents)
     except jax.errors.JAXTypeError as error:
@@ -187,7 +211,8 @@ class Responses:
     """[(latents, state, original images)] of batches of one size, the last one filled up; and their features."""
     one = jax.tree.map(lambda leaf: leaf[:1], latents)
     pixels = jax.eval_shape(functools.partial(_start, self._split), self._arrays, one)[1].size
-    n = max(1, min(BATCH, self.samples, JACOBIAN_BYTES // (4 * COLUMNS * pixels)))
+    most = FEW if self._split.at_once == FEW_COLUMNS else BATCH
+    n = max(1, min(most, self.samples, JACOBIAN_BYTES // (4 * COLUMNS * pixels)))
     batches, features = [], []
     for first in range(0, self.samples, n):
       index = np.minimum(first + np.arange(n), self.samples - 1)
@@ -215,6 +240,30 @@ class Responses:
     """What adding mask (S,) times direction (C,), strength included, does to each sample."""
     inside, outside, gained = self._over_batches(_energies, mask, direction)
     return Energies(inside, outside, None if self._attribute is None else gained)
+
+  def slopes(
+    self, mask: np.ndarray, direction: np.ndarray, extra: float, kept: np.ndarray
+  ) -> tuple[float, float, np.ndarray]:
+    """Mean over samples of sqrt((o + extra) / m), m and o the energies inside and outside, at a finite edit.
+
+    Args:
+      mask, direction: (S,) and (C,), strength included.
+      extra: energy.
+      kept: (N,) bool, the samples that count.
+
+    Returns:
+      The mean, its derivative by `extra`, and that by what is added, (S, C) float64.
+    """
+    n = len(self._batches[0][2])
+    weights = np.zeros(len(self._batches) * n, np.float32)
+    weights[: self.samples] = kept / max(1, np.sum(kept))
+    args = [np.asarray(x, np.float32) for x in (mask, direction, extra)]
+    found = [
+      _slopes(self._split, self._arrays, batch, *args, weights[b * n : b * n + n], self._inside)
+      for b, batch in enumerate(self._batches)
+    ]
+    mean, by_extra, back = (sum(np.asarray(x, np.float64) for x in xs) for xs in zip(*found, strict=True))
+    return float(mean), float(by_extra), back
 
   def grams(
     self,
@@ -281,4 +330,4 @@ class Responses:
 
 def compilations() -> int:
   """How often this process has compiled what is above: other samples, regions, masks and directions add nothing."""
-  return sum(program._cache_size() for program in (_start, _energies, _grams, _probed))
+  return sum(program._cache_size() for program in (_start, _energies, _slopes, _grams, _probed))

@@ -1,8 +1,9 @@
-"""The search behind edits.py, on small matrices in float64: what to minimise over appearances and masks, and how.
+"""The search behind region_edit.py, on small matrices in float64: what to minimise over appearances and masks, and how.
 
 Letters: N samples, S positions, C channels, r dimensions of an appearance, G of a mask, k = r + G parameters.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ TOLERATED = 1.05
 STARTS = 4  # leading eigenvectors that the search starts from
 ITERATIONS = 500
 STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
+DAMPING = 0.02  # of a first joint step
+LEAST_GAIN = 0.003  # relative; steps that gain less are the last
 MOST_TILES = 96  # parameters of a mask
 ROUNDING = 1e-7
 SILENT = 1e-12  # share of the largest energy below which a sample does not answer
@@ -233,56 +236,114 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
   return Masks(least, tiles, K / (mask @ K @ mask))
 
 
-class Step(NamedTuple):
-  """Changes of an appearance's coordinates (r,) and of a mask (S,)."""
+class Model:
+  """The mean ratio around an edit, as a function of changes t = (t_b, t_u) of appearance and mask:
 
-  b: np.ndarray
-  q: np.ndarray
+    mean_i sqrt((o_i(t) + s |b + t_b|^2 q'Kq) / m_i(t)), q = mask + T t_u, o_i and m_i the energies.
 
-
-def joint_step(grams: Grams, b: np.ndarray, mask: np.ndarray, masks: Masks, shrink: float, damping: float) -> Step:
-  """The change of appearance and mask of least mean ratio around an edit, to first order in the images.
-
-    mean_i sqrt((o_i(t) + s |b + t_b|^2 q'Kq) / m_i(t)) + damping (|t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2),
-
-  with least <= q = mask + T t_u <= 1, o_i and m_i the energies, and with the mean of log m_i held.
+  A few samples give it to first order in the images; what all samples say of its slope at a point, in true images,
+  corrects it.
 
   Args:
-    grams: around mask times (basis b)'.
+    grams: of a few samples, around mask times (basis b)'.
     b: (r,) with strength.
     mask: (S,).
+    masks: that may be chosen.
     shrink: s.
   """
-  r, T, K = len(b), masks.tiles, masks.roughness
-  length, size = b @ b, mask @ mask
-  counts = T.sum(axis=0)
 
-  def function(t):
+  def __init__(self, grams: Grams, b: np.ndarray, mask: np.ndarray, masks: Masks, shrink: float):
+    self._grams, self._b, self._mask, self._masks, self._shrink = grams, b, mask, masks, shrink
+    self._present = np.maximum(grams.inside[:, -1, -1], 1e-300)
+    self.start = np.zeros(len(b) + masks.tiles.shape[1])
+    self._bounds: list[tuple] = [(None, None)] * len(b)
+    for tile in (column > 0 for column in masks.tiles.T):
+      low, high = np.max((masks.least - mask)[tile], initial=-1), np.min(1 - mask[tile], initial=1)
+      self._bounds.append((min(0, low), max(0, high)))
+
+  def edit(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """b (r,) and mask (S,) after a change."""
+    r = len(self._b)
+    return self._b + t[:r], self._mask + self._masks.tiles @ t[r:]
+
+  def extra(self, t: np.ndarray) -> float:
+    """What the shrinkage adds to the energies outside."""
+    b, q = self.edit(t)
+    return self._shrink * (b @ b) * (q @ self._masks.roughness @ q)
+
+  def along(self, t: np.ndarray, by_b: np.ndarray, by_q: np.ndarray, by_extra: float) -> np.ndarray:
+    """Slopes by t of what has these slopes by appearance, mask and extra energy."""
+    b, q = self.edit(t)
+    Kq = self._masks.roughness @ q
+    by_b = by_b + 2 * self._shrink * by_extra * (q @ Kq) * b
+    return np.append(by_b, self._masks.tiles.T @ (by_q + 2 * self._shrink * by_extra * (b @ b) * Kq))
+
+  def __call__(self, t: np.ndarray) -> tuple[float, np.ndarray]:
+    """The mean ratio of the few samples, and its slopes."""
     x = np.append(t, 1)
-    p, q = b + t[:r], mask + T @ t[r:]
-    Mx, Ox, Kq = grams.inside @ x, grams.outside @ x, K @ q
-    rough, large = q @ Kq, p @ p
+    Mx, Ox = self._grams.inside @ x, self._grams.outside @ x
     m = np.maximum(Mx @ x, 1e-300)
-    o = np.maximum(Ox @ x, 0) + shrink * large * rough + 1e-300
+    o = np.maximum(Ox @ x, 0) + self.extra(t) + 1e-300
     ratios = np.sqrt(o / m)
-    drift = float(np.mean(np.log(m / present)))
-    value = ratios.mean() + STRENGTH * drift**2
-    value += damping * (t[:r] @ t[:r] / length + counts @ np.square(t[r:]) / size)
     slope = (Ox / np.sqrt(o * m)[:, None] - Mx * (ratios / m)[:, None]).mean(axis=0)[:-1]
-    slope += 4 * STRENGTH * drift * (Mx / m[:, None]).mean(axis=0)[:-1]
-    common = shrink * np.mean(1 / np.sqrt(o * m))
-    slope[:r] += common * rough * p + 2 * damping * t[:r] / length
-    slope[r:] += common * large * (T.T @ Kq) + 2 * damping * counts * t[r:] / size
-    return value, slope
+    r = len(self._b)
+    by_extra = float(np.mean(0.5 / np.sqrt(o * m)))
+    shrunk = self.along(t, np.zeros(r), np.zeros(len(self._mask)), by_extra)
+    return float(ratios.mean()), slope + shrunk
 
-  start = np.zeros(r + T.shape[1])
-  present = np.maximum(grams.inside[:, -1, -1], 1e-300)
-  bounds = [(None, None)] * r
-  for tile in (column > 0 for column in T.T):
-    low, high = np.max((masks.least - mask)[tile], initial=-1), np.min(1 - mask[tile], initial=1)
-    bounds.append((min(0, low), max(0, high)))
-  found = optimize.minimize(
-    function, start, jac=True, method='L-BFGS-B', bounds=bounds, options={'maxiter': ITERATIONS}
-  )
-  t = found.x if np.isfinite(found.x).all() else start
-  return Step(t[:r], T @ t[r:])
+  def step(self, t: np.ndarray, correction: np.ndarray, damping: float) -> np.ndarray:
+    """The t of least corrected ratio, with least <= q <= 1, damped around the t given, and with the strength held.
+
+    Damping weighs |t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2; the mean of log m_i stands for the strength.
+    """
+    r = len(self._b)
+    counts = self._masks.tiles.sum(axis=0)
+    weights = np.append(np.full(r, 1 / (self._b @ self._b)), counts / (self._mask @ self._mask))
+
+    def function(x):
+      value, slope = self(x)
+      one = np.append(x, 1)
+      Mx = self._grams.inside @ one
+      m = np.maximum(Mx @ one, 1e-300)
+      drift, moved = float(np.mean(np.log(m / self._present))), x - t
+      value += correction @ moved + STRENGTH * drift**2 + damping * (weights @ np.square(moved))
+      slope = slope + correction + 2 * damping * weights * moved
+      return value, slope + 4 * STRENGTH * drift * (Mx / m[:, None]).mean(axis=0)[:-1]
+
+    options = {'maxiter': ITERATIONS}
+    found = optimize.minimize(function, t, jac=True, method='L-BFGS-B', bounds=self._bounds, options=options)
+    return found.x if np.isfinite(found.x).all() else t
+
+
+Slopes = Callable[[np.ndarray, np.ndarray, float], tuple[float, float, np.ndarray, np.ndarray]]
+
+
+def descended(model: Model, slopes: Slopes, most: int) -> tuple[np.ndarray, np.ndarray]:
+  """The appearance b (r,) and mask (S,) of least mean ratio in true images of all samples, near those of a model.
+
+  Each step minimises the model, with the slope where it stands corrected to the true one. It is taken where the true
+  ratio falls, else damped.
+
+  Args:
+    slopes: of (b, mask, extra energy) the true mean ratio and its slopes by the extra, b and mask.
+    most: steps.
+  """
+
+  def seen(t):
+    mean, by_extra, by_b, by_q = slopes(*model.edit(t), model.extra(t))
+    return mean, model.along(t, by_b, by_q, by_extra)
+
+  t, damping = model.start, DAMPING
+  best, slope = seen(t)
+  for _ in range(most):
+    tried = model.step(t, slope - model(t)[1], damping)
+    value, found = seen(tried)
+    if np.isfinite(found).all() and value < best:
+      gain = 1 - value / best
+      t, best, slope = tried, value, found
+      damping /= 2
+      if gain < LEAST_GAIN:
+        break
+    else:
+      damping *= 8
+  return model.edit(t)

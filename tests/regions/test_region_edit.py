@@ -253,29 +253,76 @@ def test_coverage_keeps_the_mask_on_the_whole_region(alike):
   assert ratios[0] > 1.01 * ratios[1]
 
 
-def test_a_step_of_appearance_and_mask_is_foretold(uneven, responses):
-  """The step lowers what it minimises, keeps the strength and never makes a mask negative; more damping, less of it."""
+@pytest.fixture(scope='module')
+def around(uneven, responses):
+  """An edit that leaks, the masks near it, and its model of so many samples."""
   rng = np.random.default_rng(4)
   mask = (uneven.parts[:, PART] + 0.5 * uneven.parts[:, 0]) * rng.uniform(0.3, 1, 64)
   natural = search.natural_appearances(responses.features, mask, 4, 1.0)
   masks = search.masks_near(responses.features, natural, mask, 0.2 * mask, (8, 8))
   b = rng.normal(size=4) * 0.2
-  grams = responses.grams(mask, natural.basis @ b, natural.basis, masks.tiles)
+
+  def model(most=None, shrink=1e-4):
+    grams = responses.grams(mask, natural.basis @ b, natural.basis, masks.tiles, most)
+    return search.Model(grams, b, mask, masks, shrink)
+
+  def slopes(b, q, extra):
+    mean, by_extra, by_added = responses.slopes(q, natural.basis @ b, extra, np.ones(20, bool))
+    return mean, by_extra, natural.basis.T @ (q @ by_added), by_added @ (natural.basis @ b)
+
+  return natural, masks, b, mask, model, slopes
+
+
+def test_a_step_of_appearance_and_mask_is_foretold(around, responses):
+  """The step lowers what it minimises, keeps the strength and never makes a mask negative; more damping, less of it."""
+  natural, _, b, mask, model, _ = around
   sizes = []
   for damping in (1e-3, 1.0, 1e4):
-    step = search.joint_step(grams, b, mask, masks, 1e-4, damping)
-    assert (mask + step.q - 0.2 * mask).min() >= -1e-12
-    assert (mask + step.q).max() <= 1 + 1e-12
-    sizes.append(np.linalg.norm(step.q) + np.linalg.norm(step.b))
-    before, after = (
-      responses.energies(mask, natural.basis @ b),
-      responses.energies(mask + step.q, natural.basis @ (b + step.b)),
-    )
+    one = model()
+    c, q = one.edit(one.step(one.start, 0 * one.start, damping))
+    assert (q - 0.2 * mask).min() >= -1e-12
+    assert q.max() <= 1 + 1e-12
+    sizes.append(np.linalg.norm(q - mask) + np.linalg.norm(c - b))
+    before, after = (responses.energies(*x) for x in ((mask, natural.basis @ b), (q, natural.basis @ c)))
     ratios = [np.mean(np.sqrt(e.outside / e.inside)) for e in (before, after)]
     assert ratios[1] <= ratios[0] * (1 + 1e-5)
     if damping == 1.0:
       assert np.mean(np.log(after.inside / before.inside)) == pytest.approx(0, abs=0.3)
   assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_slopes_are_those_of_the_mean_ratio(around):
+  """By central differences of true images, and the model's own where it is made: all samples, so nothing to correct."""
+  _, _, b, mask, model, slopes = around
+  one = model(shrink=0.05)
+  mean, by_extra, by_b, by_q = slopes(b, mask, one.extra(one.start))
+  value, slope = one(one.start)
+  assert mean == pytest.approx(value, rel=1e-4)
+  true = one.along(one.start, by_b, by_q, by_extra)
+  # float32 sums over some hundred pixels.
+  np.testing.assert_allclose(true, slope, atol=1e-4 * np.abs(slope).max())
+  rng, ends = np.random.default_rng(5), []
+  moved = rng.normal(size=len(slope))
+  for sign in (1, -1):
+    t = sign * 1e-2 * moved
+    ends.append(slopes(*one.edit(t), one.extra(t))[0])
+  # Third-order terms of a step of 1e-2, and the rounding of images.
+  assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(true @ moved, rel=0.02)
+
+
+def test_all_samples_correct_a_model_of_few(around):
+  """With the slopes of twenty samples a model of four comes nearly as low as one of all twenty."""
+  *_, model, slopes = around
+
+  def value(edit):
+    return slopes(*edit, 0.0)[0]
+
+  few, every = model(4), model()
+  alone = few.step(few.start, 0 * few.start, search.DAMPING)
+  corrected = value(search.descended(few, slopes, 10))
+  best = value(search.descended(every, slopes, 10))
+  assert corrected < 1.1 * best
+  assert corrected < 0.8 * value(few.edit(alone))
 
 
 def test_large_masks_move_in_squares():
