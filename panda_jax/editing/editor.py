@@ -3,6 +3,7 @@
 Letters: N samples, S positions, C channels, E edits, K strengths; images are (h, w, channels) before clipping.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +16,7 @@ from panda_jax.editing.edits import AnyEdit, Composed, Edit, compose, layer_rms,
 from panda_jax.errors import InputError
 from panda_jax.generators.base import checked_layer
 from panda_jax.generators.protocol import Generator, Held, driving
-from panda_jax.generators.structure import Compiled, plain, split
+from panda_jax.generators.structure import Compiled, methods, plain, split
 
 __all__ = [
   'AnyEdit',
@@ -107,6 +108,9 @@ class Editor:
 
     self._functions = run_to, resume
     self._programs: tuple[Callable[..., Any], Callable[..., Any]] = jax.jit(run_to), jax.jit(resume)
+    if isinstance(self.generator, nnx.Module):  # one program for all that run to this layer
+      shared = functools.partial(methods(structure)['run_to'], layer=self.layer, **options)
+      self._programs = shared, self._programs[1]
     self._pixels: int | None = None
 
   def compilations(self) -> int:

@@ -5,9 +5,10 @@ whichever object holds them, and not again at the next call. Of a generator of a
 weights changed since; it is compiled anew unless it is said to be the same.
 """
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -63,12 +64,50 @@ def split(generator, shared: bool = False) -> tuple[Structure, list[jax.Array]]:
   return _ModuleStructure(graphdef, tree), arrays
 
 
+STATIC = {  # arguments of a method for each value of which it is compiled
+  'map': ('truncation', 'truncation_layers'),
+  'mapping': (),
+  'wplus': ('truncation', 'truncation_layers'),
+  'styles': (),
+  'run_to': ('layer', 'noise'),
+  'run_from': ('layer', 'noise', 'drop_rgb'),
+  '__call__': ('noise',),
+}
+
+
+def methods(structure: Structure) -> dict[str, Any]:
+  """The methods of a generator, compiled: functions of its arrays first; the same for all modules of one structure."""
+  if isinstance(structure, _ModuleStructure):
+    with contextlib.suppress(TypeError):  # a user's module with an attribute that cannot be hashed
+      return _shared_methods(structure)
+  return _new_methods(structure)
+
+
+def _new_methods(structure: Structure) -> dict[str, Any]:
+  def method(name):
+    def call(arrays, *args, **kwargs):
+      module = structure.generator(arrays)
+      noise_key = kwargs.pop('noise_key', None)
+      if noise_key is not None:
+        kwargs['noise'] = noise_key
+      return getattr(module, name)(*args, **kwargs)
+
+    return jax.jit(call, static_argnames=STATIC[name])
+
+  return {name: method(name) for name in STATIC}
+
+
+# Those of the last few: a program that goes from generator to generator does not keep what it compiled for all.
+_shared_methods = functools.lru_cache(maxsize=8)(_new_methods)
+
+
 class Compiled:
   """A generator with its methods compiled, itself a generator with the same signatures.
 
   The module is split once and the compiled functions take its arrays, so a call costs no walk over the module.
   Layer, kind of noise, truncation and `drop_rgb` are fixed per compilation: each new combination (and batch size)
-  compiles once. Weights that are changed in `generator` afterwards are not seen: make a new `Compiled`.
+  compiles once, for all generators of the same structure. Weights that are changed in `generator` afterwards are not
+  seen: make a new `Compiled`.
 
   Args:
     generator: an NNX module with the methods of the protocol.
@@ -83,25 +122,8 @@ class Compiled:
   def __init__(self, generator: nnx.Module):
     self.generator: Any = generator  # a module and a `Generator`: there is no type of both
     structure, self._arrays = split(generator)
-
-    def method(name, *static):
-      def call(arrays, *args, **kwargs):
-        module = structure.generator(arrays)
-        noise_key = kwargs.pop('noise_key', None)
-        if noise_key is not None:
-          kwargs['noise'] = noise_key
-        return getattr(module, name)(*args, **kwargs)
-
-      return jax.jit(call, static_argnames=static)
-
     self._whole = structure.generator
-    self._map = method('map', 'truncation', 'truncation_layers')
-    self._mapping = method('mapping')
-    self._wplus = method('wplus', 'truncation', 'truncation_layers')
-    self._styles = method('styles')
-    self._run_to = method('run_to', 'layer', 'noise')
-    self._run_from = method('run_from', 'layer', 'noise', 'drop_rgb')
-    self._call = method('__call__', 'noise')
+    self._methods = methods(structure)
 
   def __getattr__(self, name):
     if name == 'generator':  # not there yet while a copy is being made
@@ -124,13 +146,11 @@ class Compiled:
       return shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
 
     arrays = jax.device_put(self._arrays, jax.sharding.NamedSharding(mesh, everywhere))
-    return partial(jax.jit(on_all), arrays)
+    return functools.partial(jax.jit(on_all), arrays)
 
   def compilations(self) -> int:
-    """How often something was compiled so far."""
-    names = 'map', 'mapping', 'wplus', 'styles', 'run_to', 'run_from', 'call'
-    functions = (getattr(self, f'_{name}') for name in names)
-    return sum(function._cache_size() for function in functions)
+    """How often something was compiled so far, for this generator and others of its structure."""
+    return sum(method._cache_size() for method in self._methods.values())
 
   def _labels(self, z, labels):
     # Indices become rows here, where their values can still be checked.
@@ -138,25 +158,27 @@ class Compiled:
 
   def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
     labels = self._labels(z, labels)
-    return self._map(self._arrays, z, labels, truncation=truncation, truncation_layers=truncation_layers)
+    return self._methods['map'](self._arrays, z, labels, truncation=truncation, truncation_layers=truncation_layers)
 
   def mapping(self, z, labels=None):
-    return self._mapping(self._arrays, z, self._labels(z, labels))
+    return self._methods['mapping'](self._arrays, z, self._labels(z, labels))
 
   def wplus(self, w, truncation=1.0, truncation_layers=None):
-    return self._wplus(self._arrays, w, truncation=truncation, truncation_layers=truncation_layers)
+    return self._methods['wplus'](self._arrays, w, truncation=truncation, truncation_layers=truncation_layers)
 
   def styles(self, latents):
-    return self._styles(self._arrays, latents)
+    return self._methods['styles'](self._arrays, latents)
 
   def run_to(self, latents, layer, noise='const'):
-    return self._run_to(self._arrays, latents, layer=layer, **_noise_arguments(noise))
+    return self._methods['run_to'](self._arrays, latents, layer=layer, **_noise_arguments(noise))
 
   def run_from(self, latents, state, layer, noise='const', drop_rgb=False):
-    return self._run_from(self._arrays, latents, state, layer=layer, drop_rgb=bool(drop_rgb), **_noise_arguments(noise))
+    return self._methods['run_from'](
+      self._arrays, latents, state, layer=layer, drop_rgb=bool(drop_rgb), **_noise_arguments(noise)
+    )
 
   def __call__(self, latents, noise='const'):
-    return self._call(self._arrays, latents, **_noise_arguments(noise))
+    return self._methods['__call__'](self._arrays, latents, **_noise_arguments(noise))
 
 
 def _noise_arguments(noise):

@@ -6,6 +6,7 @@ A new family adds one row per variant to CASES.
 import dataclasses
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -357,6 +358,32 @@ def test_nothing_is_compiled_twice(named):
   counts = generator.compilations()
   run(1, KEYS[1] if noisy else 'const')
   assert generator.compilations() == counts
+
+
+def test_others_of_its_structure_compile_nothing_and_have_weights_of_their_own(named):
+  _, module, generator = named
+  z, labels = draws(generator)
+  image = generator(generator.map(z, labels))
+  counts = generator.compilations()
+  graphdef, state = nnx.split(module)
+  halved = jax.tree.map(lambda a: jax.device_put((np.asarray(a) / 2).astype(a.dtype)), state)
+  other = Compiled(nnx.merge(graphdef, halved))
+  assert other.compilations() == counts > 0  # of both
+  changed = other(other.map(z, labels))
+  assert other.compilations() == counts
+  assert np.abs(np.asarray(changed) - np.asarray(image)).max() > 1e-3 * np.abs(image).max()
+
+
+def test_a_module_that_cannot_be_hashed_compiles_for_itself():
+  class Scaled(nnx.Module):
+    def __init__(self):
+      self.weight = nnx.Param(jax.device_put(np.float32(2)))
+      self.settings = SimpleNamespace(unit=3.0)  # which has no hash
+
+    def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
+      return z * self.weight[...] * self.settings.unit
+
+  np.testing.assert_array_equal(Compiled(Scaled()).map(np.ones(2, np.float32)), [6, 6])
 
 
 def test_truncation_draws_towards_the_mean(named):
