@@ -1,5 +1,6 @@
 # make test    sets up .venv and runs every test
 # make demo    sets up .venv and shows the parts of the embedded generator of cats, where they are and what they do
+# make figures makes the pictures and tables of the documentation anew from the embedded generator
 # make docs    builds the documentation into docs/_build/html
 # Another Python: make test PYTHON=python3.12
 
@@ -8,7 +9,7 @@ EXTRAS ?= test
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: venv test demo docs wheel lint format benchmark clean
+.PHONY: venv test demo figures docs wheel lint format benchmark clean
 
 venv: $(STAMP)
 
@@ -35,6 +36,10 @@ demo: venv
 	@echo '  $(DEMO)/saliency-0+1+2-seeds0-5/saliency.png  where three appearances are, on six cats'
 	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes opened and closed with appearance 0; sweep.gif moves'
 	@echo '  $(DEMO)/report.html               all of it on one page, with the commands'
+
+# All but the comparison, half an hour more: make figures ONLY=compare. The card of the generator: ONLY=card DATA=cats64.zip.
+figures: venv
+	$(VENV)/bin/python -m benchmarks.figures $(if $(ONLY),--only=$(ONLY)) $(if $(DATA),--data=$(DATA))
 
 $(VENV)/.installed-docs: $(STAMP)
 	$(VENV)/bin/python -m pip install --no-input --quiet -e '.[docs]'
