@@ -1,11 +1,11 @@
 """The pictures and the table of docs/choosing-parts.md, from folders of runs that `sweep` wrote.
 
-  python -m benchmarks.choosing runs/choosing runs/choosing_halves --out=docs/choosing-parts
-  python -m benchmarks.choosing runs/centered ... --across=center --out=docs/choosing-parts --name=centered
+  python -m benchmarks.choosing runs/choosing runs/halves --side_by_side=5 --out=docs/explanation/choosing-parts
+  python -m benchmarks.choosing runs/choosing runs/centered runs/faces --across=center --name=centered --out=...
 
-NAME.png: all parts of the first run of each kind in one tile, a row for each generator and layer, a column for each
-number of parts, or each value of another key; the same colours for parts that are alike. NAME-curves.png: as on
-runs.html. The table goes to stdout.
+NAME.png: all parts of the run of the first seed in one tile, a row for each generator and layer, a column for each
+number of parts, or for what is subtracted; the same colours for parts of a row that are alike. NAME-curves.png: as on
+runs.html. NAME-LAYER.png: the parts of a layer side by side. The table goes to stdout.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from panda_jax.experiments.agreement import overlap, zeros
 from panda_jax.experiments.runs import Run, found, grouped, series
 from panda_jax.files.access import write_atomically
 from panda_jax.pictures.sheets import Row, draw_rows
+from panda_jax.runtime import notebook
 
 TILE = 160  # pixels of a side
 
@@ -43,7 +44,7 @@ def tile(run: Run, at: Sequence[int | None]) -> np.ndarray:
 
 def draw(path: Path, runs: Sequence[Run], across: str) -> None:
   """The picture of parts."""
-  keys = [key for key in ('parts', 'center') if key != across]
+  keys = [key for key in ('parts', 'center') if key != across and len({run.config[key] for run in runs}) > 1]
   values = sorted({run.config[across] for run in runs})
   rows = []
   for name in sorted({kind(run, *keys) for run in runs}, key=str):
@@ -51,10 +52,24 @@ def draw(path: Path, runs: Sequence[Run], across: str) -> None:
     placed = dict(zip((run.config[across] for run in some), page.columns_of(some)[0], strict=True))
     by_value = {run.config[across]: run for run in some}
     tiles = [tile(by_value[value], placed[value]) if value in by_value else None for value in values]
-    said = (*name[:2], *(f'{x} parts' if key == 'parts' else '' for key, x in zip(keys, name[2:], strict=True)))
-    rows.append(Row(titled([x for x in said if x != '']), tiles))
+    said = (
+      *name[:2],
+      *(f'{x} parts' if key == 'parts' else f'{key}={x}' for key, x in zip(keys, name[2:], strict=True)),
+    )
+    rows.append(Row(titled(said), tiles))
   heads = [f'{value} parts' if across == 'parts' else f'{across}={value}' for value in values]
   draw_rows(path, rows, heads)
+
+
+def draw_side_by_side(path: Path, runs: Sequence[Run]) -> None:
+  """The picture of one layer: a row for each run, those parts below each other that are alike."""
+  runs = sorted(runs, key=lambda run: run.config['parts'])
+  placed, count = page.columns_of(runs)
+  rows = [
+    Row(f'{run.config["parts"]} parts', [None if k is None else notebook.heat(run.maps[k], page.SIDE) for k in at])
+    for run, at in zip(runs, placed, strict=True)
+  ]
+  draw_rows(path, rows, [str(column) for column in range(count)])
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -74,6 +89,7 @@ def main(argv: list[str]) -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('folders', nargs='+')
   parser.add_argument('--across', default='parts', choices=('parts', 'center'))
+  parser.add_argument('--side_by_side', type=int, help='a layer')
   parser.add_argument('--name', default='parts')
   parser.add_argument('--out', type=Path, required=True)
   arguments = parser.parse_args(argv)
@@ -82,6 +98,9 @@ def main(argv: list[str]) -> None:
   first = [min(some, key=lambda run: run.config['seed']) for some in grouped(whole, 'seed').values()]
   arguments.out.mkdir(parents=True, exist_ok=True)
   draw(arguments.out / f'{arguments.name}.png', first, arguments.across)
+  if arguments.side_by_side is not None:
+    some = [run for run in first if run.config['layer'] == arguments.side_by_side]
+    draw_side_by_side(arguments.out / f'{arguments.name}-{arguments.side_by_side}.png', some)
   several = {label: recommendation.levels(some) for label, some in series(runs).items() if recommendation.several(some)}
   if arguments.across == 'parts':
     write_atomically(arguments.out / f'{arguments.name}-curves.png', curves.curves_of_parts(several))

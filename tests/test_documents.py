@@ -23,6 +23,7 @@ from examples.train_generator import __main__ as train
 from examples.train_generator import embed
 from examples.train_generator import evaluate as evaluation
 from panda_jax.commands import program
+from panda_jax.compare.cases import cases_of
 from panda_jax.generators.disk import folder_of
 from tests.commands.calls import call
 from tests.documents import ROOT, documents, pieces
@@ -109,6 +110,7 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   'panda-jax fit --distributed ',
   'srun ',
   f'{SWEEP} --config=cats64 ',
+  f'{RUNS} runs/choosing runs/halves',
   f'{SWEEP} --generator=',  # tests/experiments/test_sweep.py runs sweeps
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
@@ -334,6 +336,8 @@ def test_snippets(document, reader):
       assert names['images'].shape == (4, 64, 64, 3)
     case 'docs/reference/configuration.md':
       assert names['get_config']().parts == 12
+    case 'docs/how-to/compare.md':
+      assert len(cases_of(names['get_config']().to_dict())) == 3
 
 
 @pytest.mark.slow

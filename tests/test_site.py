@@ -102,7 +102,8 @@ def test_what_is_documented_is_there_and_says_what_it_is(name):
 
 def test_what_pages_import_is_documented():
   """Of the package: with them, a reader types no private name."""
-  names = set(documented()) | {'panda_jax.pictures', 'panda_jax.catalog', 'panda_jax.workdir.config.default_config'}
+  configurations = {f'panda_jax.{name}.default_config' for name in ('workdir.config', 'compare.settings')}
+  names = set(documented()) | configurations | {'panda_jax.pictures', 'panda_jax.catalog'}
   for path in pages():
     for module, imported in re.findall(r'^from (panda_jax[\w.]*) import (.+)$', path.read_text(), re.MULTILINE):
       for name in imported.split(', '):
