@@ -17,7 +17,7 @@ import numpy as np
 from panda_jax.compare.cells import load_cell
 from panda_jax.compare.differences import MATCHED, MEASURES, differences
 from panda_jax.compare.pages import BOLD, emphasised
-from panda_jax.compare.run import CELLS, OURS, RECORD, TABLE, checked, compare_into
+from panda_jax.compare.run import CELLS, OURS, RECORD, TABLE, check_fits, checked, compare_into
 from panda_jax.errors import InputError, nearest, refusal
 from panda_jax.files.access import write_atomically
 from panda_jax.files.links import check_no_links
@@ -83,6 +83,8 @@ def compare_cases(
   cases = cases_of(config)
   if not cases:
     raise InputError(f'config.{CASES}', '{}', 'there is nothing to compare', 'see configs/compare_cats64.py')
+  for name, case in cases.items():
+    check_fits(case, generators.get(name))  # before hours are spent on another
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     check_no_links(workdir, (*FILES, RECORD, '.*.tmp'))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from panda_jax.compare.methods import Task, discover, edits_features
 from panda_jax.errors import InputError, Interrupted
 from panda_jax.files.records import read_json, write_json
 from panda_jax.runtime import signals
@@ -49,7 +50,7 @@ class Cost:
 def settings_of(config: dict, method: str) -> dict:
   """The keys of a configuration that decide what a method finds; JSON values."""
   names = ['generator', 'truncation', 'truncation_layers']
-  if method.startswith('panda') or method in ('pca_parts', 'random_part'):
+  if edits_features(method):
     names += ['layer', 'parts', 'samples']
     names += ['regions', 'target', 'size', 'region_samples'] if method in ('panda_region', 'panda_joint') else []
   else:
@@ -149,8 +150,6 @@ def _peak_resident() -> int | None:
 
 def discover_here(task, method: str, settings: dict, digest: str, isolated: bool = False) -> None:
   """One method's discovery in this process, with its cost."""
-  from panda_jax.compare.methods import discover
-
   folder = task.folder(method)
   shutil.rmtree(folder, ignore_errors=True)
   watch = Stopwatch(isolated)
@@ -185,7 +184,6 @@ def task_of(config: dict, root: Path, generator=None):
   """(Task, hash of the generator's weights) of a configuration; the generator is loaded unless given."""
   from flax import nnx
 
-  from panda_jax.compare.methods import Task
   from panda_jax.generators import load_generator
   from panda_jax.generators.protocol import image_shape
   from panda_jax.generators.source import weights_digest

@@ -104,6 +104,11 @@ class Task:
     return Factors.load(self.folder(method) / 'factors.npz')
 
 
+def edits_features(method: str) -> bool:
+  """Whether a method works at a layer, on PandA's fit or one of its own."""
+  return method.startswith('panda') or method in ('pca_parts', 'random_part')
+
+
 def uses_fit(method: str) -> bool:
   """Whether a method works on the factors of 'panda'."""
   return method in ('panda_region', 'panda_joint', 'panda_refined', 'panda_published', 'random_part')

@@ -30,13 +30,16 @@ from panda_jax.compare.discovery import (
   weights_of,
 )
 from panda_jax.compare.latency import latencies
-from panda_jax.compare.methods import EXPLAINED, Task, candidates, uses_fit
+from panda_jax.compare.methods import EXPLAINED, Task, candidates, edits_features, uses_fit
 from panda_jax.compare.protocol import Applier, Bench, Candidate, Samples
 from panda_jax.compare.settings import default_config
 from panda_jax.errors import InputError, Interrupted, refusal
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import LOCK, locked
 from panda_jax.files.records import read_json, write_json
+from panda_jax.generators.disk import abstract_generator
+from panda_jax.generators.protocol import image_shape
+from panda_jax.regions.metrics import region_mask
 from panda_jax.regions.realism import SMALLEST, embedding
 from panda_jax.runtime import signals
 from panda_jax.runtime.environment import versions
@@ -86,6 +89,28 @@ def checked(config: dict) -> dict:
   if high > REALISM_SEED:
     raise InputError('config.seed', low, f'test seeds reach past {REALISM_SEED}', 'give a smaller one')
   return config
+
+
+def check_fits(config: dict, generator=None) -> None:
+  """Checks regions and layer against the generator, of which no weights are read.
+
+  Args:
+    config: as of `checked`.
+    generator: an object in place of config.generator.
+
+  Raises:
+    InputError: there is no generator, it has no such layer, or a region is no part of its images.
+  """
+  if generator is None and config['generator'] is None:
+    raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
+  generator = abstract_generator(config['generator']) if generator is None else generator
+  layers, layer = sorted(generator.layers), config['layer']
+  if layer not in layers and any(edits_features(name) for name in config['methods']):
+    raise InputError(
+      'config.layer', layer, 'the generator has no such layer', f'give one of {", ".join(map(str, layers))}'
+    )
+  for box in config['regions'].values():
+    region_mask(box, image_shape(generator)[:2])
 
 
 def seeds_of(config: dict) -> tuple[range, range]:
@@ -153,8 +178,7 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
   """
   workdir = Path(workdir)
   config = checked(config.to_dict() if hasattr(config, 'to_dict') else dict(config))
-  if generator is None and config['generator'] is None:
-    raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
+  check_fits(config, generator)
   with (
     locked(workdir),
     signals.keeping(partial(kept, workdir), 'the comparison is whole'),

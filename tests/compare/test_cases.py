@@ -92,20 +92,24 @@ def test_methods_in_another_order_are_told():
     ({'a': {'layr': 3}}, 'did you mean layer'),
     ({'a': {'layer': 'three'}}, r'config\.layer'),
     ({'a': {'regions': {}}}, 'nothing to compare on'),
+    ({'a': {}, 'b': {'generator': 'nowhere'}}, 'there is no such folder'),
+    ({'a': {}, 'b': {'regions': {'far': (0, 99, 0, 9)}}}, 'no box in an image of 64 x 64'),
+    ({'a': {}, 'b': {'layer': 99, 'methods': ('panda',)}}, r'config\.layer=99: .*; give one of 1, 2'),
+    ({'a': {}, 'b': {'generator': None}}, r'config\.generator: not given'),
     ({}, 'there is nothing to compare'),
   ],
 )
 def test_cases_that_cannot_be_cost_one_sentence_and_write_nothing(cases, said, tmp_path):
-  given = config().to_dict() | {'cases': cases}
+  given = config(generator='cats64').to_dict() | {'cases': cases}
   with pytest.raises(InputError, match=said):
     compare_cases(tmp_path / 'run', given)
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_left_alone(generator, tmp_path):
   (tmp_path / 'thesis.txt').write_text('all of it')
   with pytest.raises(InputError, match=r'thesis\.txt is there'):
-    compare_cases(tmp_path, config(cases=CASES))
+    compare_cases(tmp_path, config(cases=CASES), generators=dict.fromkeys(CASES, generator))
   assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
 
 
