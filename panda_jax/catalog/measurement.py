@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from panda_jax.catalog.screening import SIZE
-from panda_jax.editing.editor import AnyEdit, Editor
+from panda_jax.editing.editor import AnyEdit, Editor, samples_of
 from panda_jax.regions import metrics
 from panda_jax.regions.realism import SMALLEST, Embedding, embedding, frechet_distance
 
@@ -66,11 +66,6 @@ def _seen(images, size):
   return jnp.clip(metrics.downsampled(images.astype(jnp.float32), size), -1, 1)
 
 
-@jax.jit
-def _rows(tree, index):
-  return jax.tree.map(lambda x: x[index] if jnp.ndim(x) else x, tree)
-
-
 class Bench:
   """Samples on which edits are made, all by one compiled call.
 
@@ -89,7 +84,7 @@ class Bench:
     self.samples = len(jax.tree.leaves(latents)[0])
     numbers = -(-self.samples // batch) * batch
     index = np.minimum(np.arange(numbers), self.samples - 1)  # run_to is compiled for whole batches only
-    parts = [_rows(latents, index[first : first + batch]) for first in range(0, numbers, batch)]
+    parts = [samples_of(latents, index[first : first + batch]) for first in range(0, numbers, batch)]
     states = [editor.state(part) for part in parts]
     self._latents, self._state = (
       jax.tree.map(lambda *leaves: jnp.concatenate(leaves) if jnp.ndim(leaves[0]) else leaves[0], *trees)
@@ -109,7 +104,7 @@ class Bench:
     while chunk := list(islice(rows, self._batch)):
       filled = chunk + chunk[-1:] * (self._batch - len(chunk))
       index = np.array([sample for _, sample in filled])
-      latents, state = _rows((self._latents, self._state), index)
+      latents, state = samples_of((self._latents, self._state), index)
       made = _seen(self._editor.resumed(latents, state, [edit for edit, _ in filled]), SIZE)
       if waiting is not None:  # copied while the device is at the next ones
         yield from np.asarray(waiting[0])[: waiting[1]]

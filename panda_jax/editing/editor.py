@@ -180,7 +180,7 @@ class Editor:
     n = max(1, min(N, self._most(latents) // (1 + len(variants))))
     for first in range(0, N, n):
       samples = np.minimum(first + np.arange(n), N - 1)  # the last batch is filled up: one program serves all
-      batch = _taken(latents, samples)
+      batch = samples_of(latents, samples)
       state = self.state(batch)
       rows = [_Row(None, i, None) for i in range(n)]
       rows += [_Row(edit, i, k if K else None, samples[i]) for i in range(n) for edit, k in variants]
@@ -203,7 +203,7 @@ class Editor:
     for first in range(0, len(filled), size):
       chunk = filled[first : first + size]
       index = np.array([row.sample for row in chunk])
-      following = self._run(1, *_taken((latents, state), index), self._table(chunk))
+      following = self._run(1, *samples_of((latents, state), index), self._table(chunk))
       if waiting is not None:  # copied while the device is at the next ones
         out.append(np.asarray(waiting, np.float32))
       waiting = following
@@ -227,7 +227,7 @@ class Editor:
     if self._pixels is None:
       size = getattr(self.generator, 'image_size', None)
       if size is None:
-        one = _taken(latents, np.array([0]))
+        one = samples_of(latents, np.array([0]))
         size = self.generator.run_from(driving(one), self.state(one), self.layer).shape[1:3]
       self._pixels = int(np.prod(size))
     return max(1, min(MOST_IMAGES, BATCH_PIXELS // self._pixels))
@@ -306,12 +306,15 @@ def _count(tree) -> int:
   return jax.tree.leaves(tree)[0].shape[0]
 
 
-@jax.jit
-def _rows_of(tree, index):
-  return jax.tree.map(lambda x: x[index] if jnp.ndim(x) else x, tree)
+def samples_of(tree, index: np.ndarray):
+  """The samples at `index` of latents or a state; the tree itself where these are all in order.
 
-
-def _taken(tree, index: np.ndarray):
-  """Rows of every leaf; the tree itself where they are all its rows in order."""
+  One program for each number of samples: outside of one JAX compiles half a dozen.
+  """
   N = _count(tree)
-  return tree if len(index) == N and (index == np.arange(N)).all() else _rows_of(tree, index)
+  return tree if len(index) == N and (index == np.arange(N)).all() else _rows(tree, index)
+
+
+@jax.jit
+def _rows(tree, index):
+  return jax.tree.map(lambda x: x[index] if x.ndim else x, tree)

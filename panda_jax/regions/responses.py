@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from panda_jax.editing.editor import samples_of
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.generators.base import checked_layer
 from panda_jax.generators.structure import Structure, plain
@@ -216,7 +217,7 @@ class Responses:
     batches, features = [], []
     for first in range(0, self.samples, n):
       index = np.minimum(first + np.arange(n), self.samples - 1)
-      chosen = jax.tree.map(lambda leaf, index=index: jnp.asarray(leaf)[index], latents)
+      chosen = samples_of(latents, index)
       state, images = _start(self._split, self._arrays, chosen)
       batches.append((chosen, state, images))
       features.append(np.asarray(state.features, np.float32))

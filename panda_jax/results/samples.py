@@ -8,10 +8,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
-import jax
 import numpy as np
 
-from panda_jax.editing.editor import BATCH_PIXELS, Editor
+from panda_jax.editing.editor import BATCH_PIXELS, Editor, samples_of
 from panda_jax.errors import InputError
 from panda_jax.features.sources import as_source
 from panda_jax.generators.latent_files import Latents
@@ -129,7 +128,7 @@ def features_of(opened: FinishedFit, latents, count: int, noise: str = 'const') 
   batch, found = min(FEATURES_BATCH, count), []
   for first in range(0, count, batch):
     rows = np.minimum(first + np.arange(batch), count - 1)  # one program serves the last batch too
-    state = editor.state(jax.tree.map(lambda leaf, rows=rows: leaf[rows], latents))
+    state = editor.state(samples_of(latents, rows))
     found.append(np.asarray(state.features, np.float32)[: count - first])
   return np.concatenate(found)
 
@@ -194,7 +193,7 @@ class Given:
     size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
     for first in range(0, N, size):
       rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
-      chosen = jax.tree.map(lambda leaf, rows=rows: leaf[rows], self._latents)
+      chosen = samples_of(self._latents, rows)
       state, made = self._editor.state(chosen), None
       if first < images:
         made = self.opened.generator.run_from(driving(chosen), state, self.opened.layer, noise=self._noise)
