@@ -251,6 +251,10 @@ def test_paint_remove_and_refine(browser, tmp_path):
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  browser.click('#do-undo')  # a stroke is a step
+  until(lambda: browser.text('#film-title') == 'Try')
+  browser.click('#do-redo')
+  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
   browser.changed(lambda: browser.film()[0].click())
   assert browser.edits()[0][0].startswith('painted mask · ')
   browser.changed(lambda: browser.move_to(browser.one('#stage'), 0.9, 0.9).click().perform())  # the edit follows

@@ -1,5 +1,6 @@
 // Puts the page together: the fit, the tools, the place that is chosen, and the keys.
 
+import {find} from './dom.js';
 import {take} from './film.js';
 import {save} from './keeping.js';
 import './photograph.js';
@@ -12,7 +13,6 @@ import {choosePart, hint, hold, mount, setMask, setView} from './stage.js';
 import {endOf, strengthen, toggle} from './stack.js';
 import {say} from './status.js';
 
-const find = (id) => document.getElementById(id);
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
 
 async function tried(work) {

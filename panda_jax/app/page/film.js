@@ -1,15 +1,17 @@
 // The filmstrip: edits to try at the place that is chosen, each as it would look.
 
+import {button, find, make} from './dom.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, deleted, follow, fresh, samePlace, session} from './session.js';
 import {endOf} from './stack.js';
 import {preview, whenSettled} from './stage.js';
 import {say} from './status.js';
 
-const strip = document.getElementById('film'), title = document.getElementById('film-title'), said = document.getElementById('film-said');
+const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
 const HOW = 'Point at one to see it. Click to take or drop it.';
-let shown = '', frames = [], named = null;
+const MOST = 40; // films that are kept
+let shown = '', shownOf = '', frames = []; // what was asked for; of which place; what came
 
 // The edit that a frame would replace: the chosen one, if it is of this place.
 const replaces = () => {
@@ -18,7 +20,8 @@ const replaces = () => {
 };
 
 function withFrame(frame) {
-  const old = replaces(), name = frame.name.includes(' · ') ? frame.name : `${called(session.now.place)} · ${frame.name}`;
+  const old = replaces(), whole = frame.name.includes(' · ');
+  const name = whole ? frame.name : `${called(session.now.place)} · ${frame.name}`;
   const id = old?.id ?? fresh();
   const added = {id, name, term: frame.term, end: endOf(frame.term), on: true};
   const edits = old ? session.now.edits.map((edit) => (edit === old ? added : edit)) : [...session.now.edits, added];
@@ -34,28 +37,20 @@ export function take(i) {
 }
 
 // What a name says of the edit, without its part.
-const brief = (name) => (name.includes(' · ') ? name.split(' · ').slice(1).join(' ') : name).replace(/(^| )-$/, '$1−');
+const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ').replace(/(^| )-$/, '$1−');
 
 function drawn() {
-  const old = replaces();
   strip.replaceChildren(...frames.map((frame, i) => {
-    const button = document.createElement('button'), picture = document.createElement('img');
-    const words = document.createElement('span');
-    button.type = 'button';
-    button.title = frame.name;
-    picture.src = frame.picture;
-    picture.alt = '';
-    picture.draggable = false;
-    words.textContent = brief(frame.name);
-    button.append(picture, words);
-    button.setAttribute('aria-pressed', String(isTaken(frame, old)));
+    const picture = make('img', {src: frame.picture, alt: '', draggable: false});
+    const words = make('span', {textContent: brief(frame.name)});
+    const one = button({title: frame.name, onclick: () => take(i)}, picture, words);
     const look = () => preview(withFrame(frame));
-    button.addEventListener('pointerenter', (event) => { if (event.pointerType === 'mouse') look(); });
-    button.addEventListener('focus', () => { if (button.matches(':focus-visible')) look(); });
-    for (const kind of ['pointerleave', 'blur']) button.addEventListener(kind, () => preview(null));
-    button.addEventListener('click', () => take(i));
-    return button;
+    one.addEventListener('pointerenter', (event) => { if (event.pointerType === 'mouse') look(); });
+    one.addEventListener('focus', () => { if (one.matches(':focus-visible')) look(); });
+    for (const kind of ['pointerleave', 'blur']) one.addEventListener(kind, () => preview(null));
+    return one;
   }));
+  marked();
 }
 
 const isTaken = (frame, old) => Boolean(old) && old.term.appearance === frame.term.appearance &&
@@ -63,33 +58,37 @@ const isTaken = (frame, old) => Boolean(old) && old.term.appearance === frame.te
 
 function marked() {
   const old = replaces();
-  [...strip.children].forEach((button, i) => button.setAttribute('aria-pressed', String(isTaken(frames[i], old))));
+  [...strip.children].forEach((one, i) => one.setAttribute('aria-pressed', String(isTaken(frames[i], old))));
+}
+
+const NOWHERE = 'Click a part of the picture, or paint where to edit.';
+
+// Of another place the frames are others: until they are there, there are none.
+function placed({place}) {
+  const of = JSON.stringify([session.fit.fit, place]);
+  title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';
+  if (of === shownOf) return;
+  [shownOf, shown, frames] = [of, '', []];
+  strip.replaceChildren();
+  said.textContent = place ? 'Looking for edits …' : NOWHERE;
 }
 
 async function look(now) {
-  const words = called(now.place);
-  if (!now.place) {
-    [shown, frames] = ['', []];
-    strip.replaceChildren();
-    said.textContent = 'Click a part of the picture, or paint where to edit.';
-    return;
-  }
+  if (!now.place) return;
   const old = replaces(), choice = choiceOf({...now, edits: now.edits.filter((edit) => edit !== old)});
   const place = {...now.place, appearance: session.fit.appearances[0], alpha: 1};
-  const key = JSON.stringify([session.fit.fit, choice, place]);
-  if (key === shown) return marked();
-  if (named !== words) { // of another place: the old ones are misleading
-    named = words;
-    strip.replaceChildren();
-    said.textContent = 'Looking for edits …';
+  const values = {fit: session.fit.fit, choice, place}, key = JSON.stringify(values);
+  if (key === shown) {
+    marked();
+    return;
   }
   shown = key;
   strip.classList.add('waiting');
   try {
-    if (!known.has(key)) known.set(key, (await ask('frames', {fit: session.fit.fit, choice, place}, 'Trying edits …')).frames);
-    if (known.size > 40) known.delete(known.keys().next().value);
+    if (!known.has(key)) known.set(key, (await ask('frames', values, 'Trying edits …')).frames);
+    if (known.size > MOST) known.delete(known.keys().next().value);
     if (shown !== key) return;
-    frames = known.get(key) ?? [];
+    frames = known.get(key);
     said.textContent = frames.length ? HOW : 'Nothing changes there.';
     drawn();
   } catch (error) {
@@ -101,5 +100,5 @@ async function look(now) {
   }
 }
 
-follow((now) => { title.textContent = now.place ? `Try on ${now.place.part ? '' : 'the '}${called(now.place)}` : 'Try'; });
+follow(placed);
 whenSettled(look);

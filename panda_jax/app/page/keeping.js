@@ -1,17 +1,13 @@
 // Saving: the picture comes to this computer, and the edit with its command stays in the folder of the fit.
 
+import {button, find, make} from './dom.js';
 import {ask, Refusal} from './server.js';
 import {choiceOf, follow, session} from './session.js';
 import {say} from './status.js';
 
-const find = (id) => document.getElementById(id);
 
-function download(address, name) {
-  const link = document.createElement('a');
-  link.href = address;
-  link.download = name;
-  link.click();
-}
+const link = (address, name, words) => make('a', {href: address, download: name, textContent: words});
+const download = (address, name) => link(address, name, name).click();
 
 async function tried(work) {
   try {
@@ -29,22 +25,15 @@ export const save = () => tried(async () => {
   const whole = done.files.find((file) => file.name === 'photograph.png');
   const picture = whole ?? done.files.find((file) => file.name === 'edited.png');
   download(picture.address, `${done.name}.png`);
-  const box = find('saved'), words = document.createElement('p'), more = document.createElement('p');
-  words.textContent = `Saved as ${done.folder}. The picture is in your downloads. The command that makes it again:`;
-  more.append('Files: ', ...done.files.flatMap((file, i) => {
-    const link = document.createElement('a');
-    link.href = file.address;
-    link.download = `${done.name}-${file.name}`;
-    link.textContent = file.name;
-    return i ? [', ', link] : [link];
-  }), '.');
-  const command = document.createElement('pre'), code = document.createElement('code'), copy = document.createElement('button');
-  code.textContent = done.command;
-  command.append(code);
-  copy.type = 'button';
-  copy.textContent = 'Copy command';
-  copy.addEventListener('click', () => copied(done.command, code));
-  box.replaceChildren(words, command, more, copy);
+  const said = `Saved as ${done.folder}. The picture is in your downloads. The command that makes it again:`;
+  const links = done.files.flatMap((file) => [', ', link(file.address, `${done.name}-${file.name}`, file.name)]);
+  const code = make('code', {textContent: done.command}), box = find('saved');
+  box.replaceChildren(
+    make('p', {textContent: said}),
+    make('pre', {}, code),
+    make('p', {}, 'Files: ', ...links.slice(1), '.'),
+    button({textContent: 'Copy command', onclick: () => copied(done.command, code)}),
+  );
   box.hidden = false;
   box.scrollIntoView({block: 'nearest'});
   say(`Saved as ${done.name}.`);

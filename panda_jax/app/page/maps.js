@@ -76,7 +76,8 @@ export function outlines(of, width, height) {
   const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext('2d');
   const image = pen.createImageData(width, height);
   for (const map of of.maps) {
-    for (const i of edges(enlarged(of, map, width, height), width, height, 1)) filled(image.data, i, [255, 255, 255], 190);
+    const values = enlarged(of, map, width, height);
+    for (const i of edges(values, width, height, 1)) filled(image.data, i, [255, 255, 255], 190);
   }
   pen.putImageData(image, 0, 0);
   return canvas;

@@ -1,10 +1,10 @@
 // A photograph of one's own: dropped or chosen, marked by its eyes or a box, inverted, and then a sample like others.
 
+import {find} from './dom.js';
 import {ask, packed, Refusal} from './server.js';
 import {change, session} from './session.js';
 import {say} from './status.js';
 
-const find = (id) => document.getElementById(id);
 const dialog = find('photograph'), picture = find('photo'), canvas = find('marks'), said = find('photo-said');
 const LARGEST = 14 * 2 ** 20; // bytes of a file
 const FAR = 6; // pixels that a pointer moves before it drags

@@ -1,11 +1,12 @@
 // The samples below the picture: which are there, and which one is looked at.
 
-import {change, choiceOf, follow, session, turn} from './session.js';
-import {pictures, whenSettled} from './stage.js';
+import {button, find, make} from './dom.js';
+import {pictures} from './pictures.js';
 import {Refusal} from './server.js';
+import {change, choiceOf, follow, session, turn} from './session.js';
+import {whenSettled} from './stage.js';
 import {say} from './status.js';
 
-const find = (id) => document.getElementById(id);
 const strip = find('samples'), seeds = find('seeds'), truncation = find('truncation');
 const COUNT = 8; // samples at a time
 const MOST_RANDOM = 100_000;
@@ -76,26 +77,19 @@ truncation.addEventListener('input', () => {
 
 const buttons = new Map();
 
-function made(key, name) {
-  const button = document.createElement('button'), picture = document.createElement('img'), words = document.createElement('span');
-  button.type = 'button';
-  picture.alt = '';
-  picture.draggable = false;
-  words.textContent = name;
-  button.append(picture, words);
-  button.addEventListener('click', () => choose(key));
-  return button;
-}
+const made = (key, name) => button(
+  {onclick: () => choose(key)}, make('img', {alt: '', draggable: false}), make('span', {textContent: name}),
+);
 
 function shown(now) {
   const names = new Map(now.seeds.map((seed) => [seed, `${session.fit.seeds_are} ${seed}`]));
   if (now.photograph) names.set(now.photograph.key, now.photograph.name);
-  for (const [key, button] of buttons) if (!names.has(key)) { button.remove(); buttons.delete(key); }
+  for (const [key, one] of buttons) if (!names.has(key)) { one.remove(); buttons.delete(key); }
   [...names].forEach(([key, name], i) => {
     if (!buttons.has(key)) buttons.set(key, made(key, name));
-    const button = buttons.get(key), current = now.photograph?.shown ? key === now.photograph.key : key === now.seed;
-    if (strip.children[i] !== button) strip.insertBefore(button, strip.children[i] ?? null);
-    button.setAttribute('aria-pressed', String(current));
+    const one = buttons.get(key), current = now.photograph?.shown ? key === now.photograph.key : key === now.seed;
+    if (strip.children[i] !== one) strip.insertBefore(one, strip.children[i] ?? null);
+    one.setAttribute('aria-pressed', String(current));
   });
   if (document.activeElement !== seeds || seeds.getAttribute('aria-invalid') !== 'true') seeds.value = text(now.seeds);
   seeds.removeAttribute('aria-invalid');
@@ -110,7 +104,8 @@ let asked = '';
 
 // The same edits on every sample.
 async function filled(now) {
-  const choice = {...choiceOf({...now, photograph: null}), seeds: now.seeds}, key = JSON.stringify([session.fit.fit, choice]);
+  const choice = {...choiceOf({...now, photograph: null}), seeds: now.seeds};
+  const key = JSON.stringify([session.fit.fit, choice]);
   if (now.photograph?.picture && buttons.has(now.photograph.key)) {
     buttons.get(now.photograph.key).querySelector('img').src = now.photograph.picture;
   }

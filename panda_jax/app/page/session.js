@@ -96,8 +96,9 @@ export function deleted(id) {
 // The choice that the server makes pictures of, the chosen edit last.
 export function choiceOf(now) {
   const acting = now.edits.filter((edit) => edit.on);
-  const terms = [...acting.filter((edit) => edit.id !== now.chosen), ...acting.filter((edit) => edit.id === now.chosen)];
-  const choice = {seeds: [now.seed], terms: terms.map((edit) => edit.term), refined: now.refined};
+  acting.sort((one, two) => (one.id === now.chosen) - (two.id === now.chosen));
+  const terms = acting.map((edit) => edit.term);
+  const choice = {seeds: [now.seed], terms, refined: now.refined};
   if (now.photograph?.shown) return {...choice, photograph: now.photograph.key};
   return {...choice, truncation: now.truncation};
 }

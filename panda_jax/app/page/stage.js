@@ -1,35 +1,23 @@
 // The picture: before and after, parts under the pointer, and the brush.
 
+import {find} from './dom.js';
 import {drawn, mapsOfMask, outlines, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
+import {pictures} from './pictures.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
 import {say} from './status.js';
 
-const find = (id) => document.getElementById(id);
 const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
 const SIDE = 512; // pixels of the drawing of parts
 const PAINT = [255, 150, 40];
-const KNOWN = 80; // pictures that are kept
 const HIDDEN = 1500; // milliseconds that the outline of a part stays when nothing points at it
 const SETTLED = 150; // milliseconds without a change, after which other pictures follow
 
-// Pictures of choices, the last one asked for first; those in between are left out.
+// What is chosen, the last choice first; those in between are left out.
 
-const known = new Map();
 let wanted = null, running = false, tried = null, settled = null;
 const rest = [];
 export const whenSettled = (listener) => rest.push(listener);
-
-export async function pictures(choice, views, small = false) {
-  const key = JSON.stringify([session.fit.fit, choice, views, small]);
-  let found = known.get(key);
-  if (!found) {
-    found = await ask('pictures', {fit: session.fit.fit, choice, views, small});
-    known.set(key, found);
-    if (known.size > KNOWN) known.delete(known.keys().next().value);
-  }
-  return found;
-}
 
 const view = () => document.querySelector('input[name=view]:checked').value;
 
@@ -43,27 +31,34 @@ function show() {
 
 async function run() {
   running = true;
-  while (wanted) {
-    const {choice, original, difference} = wanted;
-    wanted = null;
-    try {
-      const edited = await pictures(choice, [difference ? 'difference' : 'edited']);
-      const plain = await pictures(original, ['original']);
-      draw(difference ? edited.difference[0] : edited.edited[0], plain.original[0]);
-      tag.hidden = !difference;
-      if (difference) tag.textContent = edited.brightest ? `brightest: ${edited.brightest.toPrecision(2)} of 2` : 'no difference';
-    } catch (error) {
-      refused(error);
-    }
+  try {
+    while (wanted) await showOne();
+  } finally {
+    running = false;
   }
-  running = false;
+}
+
+async function showOne() {
+  const {choice, original, difference} = wanted;
+  wanted = null;
+  try {
+    const edited = await pictures(choice, [difference ? 'difference' : 'edited']);
+    const plain = await pictures(original, ['original']);
+    draw(difference ? edited.difference[0] : edited.edited[0], plain.original[0]);
+    if (!difference) return;
+    tag.hidden = false;
+    tag.textContent = edited.brightest ? `brightest: ${edited.brightest.toPrecision(2)} of 2` : 'no difference';
+  } catch (error) {
+    refused(error);
+  }
 }
 
 function draw(edited, original) {
   if (after.src !== edited) after.src = edited;
   if (before.src !== original) before.src = original;
   const words = session.now.edits.filter((edit) => edit.on).map((edit) => edit.name).join(', ') || 'no edits';
-  const what = session.now.photograph?.shown ? session.now.photograph.name : `${session.fit.seeds_are} ${session.now.seed}`;
+  const {photograph, seed} = session.now;
+  const what = photograph?.shown ? photograph.name : `${session.fit.seeds_are} ${seed}`;
   after.alt = `${what}: ${words}`;
   before.alt = `${what}, before`;
 }
@@ -198,8 +193,10 @@ function dab(mask, [x, y], value) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
   const row = top + y * (H - 2 * top) - 0.5, column = left + x * (W - 2 * left) - 0.5;
   const reach = Math.max(0.71, find('brush-size').value / 32 * Math.max(H, W));
-  for (let r = Math.max(top, Math.floor(row - reach)); r <= Math.min(H - top - 1, Math.ceil(row + reach)); r++) {
-    for (let c = Math.max(left, Math.floor(column - reach)); c <= Math.min(W - left - 1, Math.ceil(column + reach)); c++) {
+  const [first, last] = [Math.max(top, Math.floor(row - reach)), Math.min(H - top - 1, Math.ceil(row + reach))];
+  const [start, end] = [Math.max(left, Math.floor(column - reach)), Math.min(W - left - 1, Math.ceil(column + reach))];
+  for (let r = first; r <= last; r++) {
+    for (let c = start; c <= end; c++) {
       if (Math.hypot(r - row, c - column) <= reach) mask[r * W + c] = value;
     }
   }
@@ -237,9 +234,10 @@ for (const kind of ['pointerup', 'pointercancel']) {
 export function setMask(mask) {
   const edit = chosenEdit(), was = session.now.place;
   if (mask && was?.mask && edit?.term.mask === was.mask) {
-    change({place: {mask}, edits: session.now.edits.map((one) => (one === edit ? {...one, term: {...one.term, mask}} : one))});
+    const term = {...edit.term, mask};
+    change({place: {mask}, edits: session.now.edits.map((one) => (one === edit ? {...one, term} : one))});
   } else {
-    turn({place: mask ? {mask} : null});
+    change({place: mask ? {mask} : null});
   }
 }
 
@@ -251,7 +249,6 @@ function divided() {
   const thumb = 40, width = stage.clientWidth, at = thumb / 2 + (width - thumb) * divider.value / 100;
   const held = stage.classList.contains('held');
   before.style.clipPath = held ? 'none' : view() === 'compare' ? `inset(0 ${width - at}px 0 0)` : 'inset(0 100% 0 0)';
-  stage.style.setProperty('--at', `${at}px`);
   divider.hidden = view() !== 'compare' || held;
 }
 
@@ -267,7 +264,6 @@ export function setView(name) {
 }
 
 function viewed() {
-  stage.dataset.view = view();
   divided();
   outline();
   show();
@@ -277,12 +273,11 @@ divider.addEventListener('input', divided);
 new ResizeObserver(divided).observe(stage);
 for (const radio of document.querySelectorAll('input[name=view]')) radio.addEventListener('change', viewed);
 
-const button = find('hold');
-button.addEventListener('pointerdown', (event) => { button.setPointerCapture(event.pointerId); hold(true); });
-for (const kind of ['pointerup', 'pointercancel', 'blur']) button.addEventListener(kind, () => hold(false));
-button.addEventListener('keydown', (event) => { if (event.key === ' ' || event.key === 'Enter') hold(true); });
-button.addEventListener('keyup', () => hold(false));
-button.addEventListener('contextmenu', (event) => event.preventDefault());
+const holder = find('hold');
+holder.addEventListener('pointerdown', (event) => { holder.setPointerCapture(event.pointerId); hold(true); });
+for (const kind of ['pointerup', 'pointercancel', 'blur', 'keyup']) holder.addEventListener(kind, () => hold(false));
+holder.addEventListener('keydown', (event) => { if (event.key === ' ' || event.key === 'Enter') hold(true); });
+holder.addEventListener('contextmenu', (event) => event.preventDefault());
 
 // Of another fit.
 export function mount() {
@@ -291,7 +286,6 @@ export function mount() {
   canvas.width = Math.round(SIDE * Math.min(1, w / h));
   canvas.height = Math.round(SIDE * Math.min(1, h / w));
   session.maps = unpacked(session.fit.maps);
-  known.clear();
   [refinedMaps, refinedOf, pointed] = [null, '', null];
   viewed();
 }
