@@ -51,7 +51,7 @@ TARGET = 0.1  # root mean square change inside the region, where -1 is black and
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 1
-FEW = 24  # samples that tell masks apart
+FEW = 16  # samples that tell masks apart
 MODELLED = 12  # samples that a model of appearance and mask is of
 STEPS = 8  # of a round
 LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
@@ -167,23 +167,27 @@ def region_edit(
       whole = whole / whole.max()
       masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
 
-    def searched(number: int, most: int | None) -> _Search:
+    def searched(number: int, most: int | None, known: Grams | None = None) -> _Search:
+      """From derivatives of the first `most` samples, or of all; `known` are those of the first ones."""
       tell(f'derivatives at mask {number + 1} of {len(masks)}')
       natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
-      grams = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=most)
-      grams = search.answering(grams)
+      first = 0 if known is None else len(known.inside)
+      made = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, first=first, most=most)
+      made = made if known is None else search.joined(known, made)
+      grams = search.answering(made)
       chosen = search.cross_validated(grams) if weight is None else weight
       b, first_order = search.best_appearance(grams, chosen)
       tell(f'strength at mask {number + 1} of {len(masks)}')
       shrink = search.shrinkage(grams, len(b), chosen)
       edit = _matched(responses, natural, b, masks[number], target, shrink, grams)
-      return _Search(natural, edit, shrink, first_order)
+      return _Search(natural, made, edit, shrink, first_order)
 
-    number = 0
+    number, known = 0, None
     if len(masks) > 1:  # which mask is best, fewer samples tell
       tried = [searched(number, FEW) for number in range(len(masks))]
       number = min(range(len(masks)), key=lambda i: tried[i].edit.rank)
-    best = tried[number] if joint else searched(number, None)
+      known = tried[number].grams
+    best = searched(number, None, known) if known is None or responses.samples > len(known.inside) else tried[number]
     history = [best.edit.shrunk]
     if joint and best.edit.match.reached:
       best, history = _joint(responses, best, target, coverage * whole, rounds, tell)
@@ -232,7 +236,7 @@ def attribute_edit(
 
   match = metrics.match_strength(gain_at, target)
   edit = _judged(responses, natural, match.alpha * b, one, match, 0.0)
-  return _result(_Search(natural, edit, 0.0, gain), [])
+  return _result(_Search(natural, grams, edit, 0.0, gain), [])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +259,7 @@ class _Judged:
 @dataclasses.dataclass(frozen=True)
 class _Search:
   natural: Natural
+  grams: Grams
   edit: _Judged
   shrink: float
   first_order: float
@@ -308,7 +313,7 @@ def _joint(responses: Responses, begun: _Search, target: float, least: np.ndarra
     return mean, by_extra, natural.basis.T @ (q @ by_added), by_added @ (natural.basis @ b)
 
   for _ in range(rounds):
-    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, MODELLED)
+    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, most=MODELLED)
     model = search.Model(search.answering(grams), best.b, best.mask, masks, shrink)
     b, mask = search.descended(model, slopes, STEPS)
     mask = np.clip(mask, least, 1)

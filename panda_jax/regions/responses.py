@@ -229,13 +229,15 @@ class Responses:
     self.features = np.concatenate(features)[: self.samples].reshape(self.samples, -1, self.channels)
     return batches
 
-  def _over_batches(self, program, *args, most: int | None = None) -> list[np.ndarray]:
-    """The program's results of the first `most` samples, or of all."""
-    count = self.samples if most is None else min(most, self.samples)
-    batches = self._batches[: -(-count // len(self._batches[0][2]))]
+  def _over_batches(self, program, *args, first: int = 0, most: int | None = None) -> list[np.ndarray]:
+    """The program's results of the samples before `most`, or of all, without the `first` so many."""
+    count, n = self.samples if most is None else min(most, self.samples), len(self._batches[0][2])
+    skipped = first // n
+    batches = self._batches[skipped : -(-count // n)]
     args = [np.asarray(x, np.float32) for x in args]
     found = [program(self._split, self._arrays, batch, *args, self._inside) for batch in batches]
-    return [np.concatenate([np.asarray(x, np.float64) for x in xs])[:count] for xs in zip(*found, strict=True)]
+    kept = slice(first - skipped * n, count - skipped * n)
+    return [np.concatenate([np.asarray(x, np.float64) for x in xs])[kept] for xs in zip(*found, strict=True)]
 
   def energies(self, mask: np.ndarray, direction: np.ndarray) -> Energies:
     """What adding mask (S,) times direction (C,), strength included, does to each sample."""
@@ -272,6 +274,8 @@ class Responses:
     direction: np.ndarray,
     basis: np.ndarray,
     tiles: np.ndarray | None = None,
+    *,
+    first: int = 0,
     most: int | None = None,
   ) -> Grams:
     """First-order changes around the edit (mask + tiles u) (direction + basis b)' at u = 0, b = 0.
@@ -280,7 +284,7 @@ class Responses:
       mask, direction: (S,) and (C,), strength included; zeros in the direction for changes from nothing.
       basis: (C, r).
       tiles: (S, G); G = 0 if left out.
-      most: of the first so many samples only.
+      first, most: of the samples from `first` on only, and before `most`.
 
     Returns:
       Grams of k = r + G parameters, those of the appearance first.
@@ -289,11 +293,11 @@ class Responses:
       NonFiniteError: a derivative is not finite.
     """
     tiles = np.zeros((len(mask), 0)) if tiles is None else tiles
-    inside, outside, gained = self._over_batches(_grams, mask, direction, tiles, basis, most=most)
+    inside, outside, gained = self._over_batches(_grams, mask, direction, tiles, basis, first=first, most=most)
     for name, array in (('inside', inside), ('outside', outside), ('attribute', gained)):
       finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
       if not finite.all():
-        where = f'sample {int(np.argmin(finite))}'
+        where = f'sample {first + int(np.argmin(finite))}'
         raise NonFiniteError('derivatives', where, f'the change of the {name} is not finite', 'leave the sample out')
     return Grams(inside, outside, None if self._attribute is None else gained)
 

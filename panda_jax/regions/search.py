@@ -77,6 +77,11 @@ def answering(grams: Grams) -> Grams:
   return Grams(*(None if x is None else x[kept] for x in grams))
 
 
+def joined(first: Grams, others: Grams) -> Grams:
+  """Those of more samples."""
+  return Grams(*(None if x is None else np.concatenate([x, y]) for x, y in zip(first, others, strict=True)))
+
+
 def shrinkage(grams: Grams, r: int, weight: float) -> float:
   """What is added to the energy outside for each squared standard deviation: a part of that of natural appearances.
 

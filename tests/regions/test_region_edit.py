@@ -263,7 +263,7 @@ def around(uneven, responses):
   b = rng.normal(size=4) * 0.2
 
   def model(most=None, shrink=1e-4):
-    grams = responses.grams(mask, natural.basis @ b, natural.basis, masks.tiles, most)
+    grams = responses.grams(mask, natural.basis @ b, natural.basis, masks.tiles, most=most)
     return search.Model(grams, b, mask, masks, shrink)
 
   def slopes(b, q, extra):
@@ -289,6 +289,14 @@ def test_a_step_of_appearance_and_mask_is_foretold(around, responses):
     if damping == 1.0:
       assert np.mean(np.log(after.inside / before.inside)) == pytest.approx(0, abs=0.3)
   assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_samples_may_be_looked_at_in_turns(uneven, responses):
+  mask, nothing, basis = uneven.parts[:, PART], np.zeros(CHANNELS), np.eye(CHANNELS)
+  whole = responses.grams(mask, nothing, basis)
+  parts = responses.grams(mask, nothing, basis, most=6), responses.grams(mask, nothing, basis, first=6)
+  for x, y in zip(search.joined(*parts)[:2], whole[:2], strict=True):
+    np.testing.assert_array_equal(x, y)
 
 
 def test_slopes_are_those_of_the_mean_ratio(around):
