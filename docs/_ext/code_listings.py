@@ -118,3 +118,11 @@ def families(_: str) -> str:
     f'| [{row.family}]({row.family}.md) | {row.dialect} | {escaped(row.files)} |' for row in rows() if row != OWN
   ]
   return '\n'.join(['| family | dialect | files |', '|---|---|---|', *lines])
+
+
+def columns(_: str) -> str:
+  """The columns of the table of runs, beside the settings that differ."""
+  from panda_jax.experiments.table import MEANINGS
+
+  lines = [f'| `{name}` | {escaped(meaning)} |' for name, meaning in MEANINGS.items()]
+  return '\n'.join(['| column | meaning |', '|---|---|', *lines])
