@@ -1,6 +1,6 @@
 """What of the comparison on cats64 holds on another trained generator: a DCGAN of faces, under the same protocol.
 
-  python -m benchmarks.generality CHECKPOINT.pth --workdir=DIR        three hours of one processor; --smoke: minutes
+  python -m benchmarks.generality CHECKPOINT.pth --workdir=DIR        20 to 40 minutes on a busy machine
 
 CHECKPOINT.pth is as in examples/custom_generator.py. It has neither w nor styles, so that StyleSpace is not defined,
 and SeFa, GANSpace, LowRankGAN and ReSeFa work on z. PandA edits its layers of 16 x 16 and 8 x 8. Regions were set by
