@@ -70,19 +70,20 @@ class Runs:
     self._places = {name: str(folder / file) for name, file in (('TOY', 'toy.npy'), ('FIT', 'fit'), ('FEW', 'few'))}
     self._places['FEATURES'] = str(folder / 'sampled' / 'features.npy')
 
-  def prepare(self) -> None:
-    """Makes the files and fits; what that compiles is kept for none of the measured runs."""
+  def prepare(self, commands: list[str]) -> None:
+    """Makes the files and fits that these commands work on; what that compiles is kept for no measured run."""
     draw = np.random.RandomState(0)
     parts, shape = draw.rand(64, 3) ** 4, (32, 8, 8, 12)
     Z = np.einsum('ncr,sr->nsc', draw.randn(32, 12, 3), parts) + 0.05 * draw.randn(32, 64, 12)
     np.save(self._places['TOY'], Z.reshape(shape).astype(np.float32))
     kept = self.new()
-    for words in (
-      f'sample --generator=cats64 --seeds=0-255 --layer=5 --out={self._folder / "sampled"}',
-      'fit --config=cats64 --workdir={FIT}',
-      'fit --generator=cats64 --layer=5 --samples=64 --parts=2 --workdir={FEW}',
+    for place, words in (
+      ('FEATURES', f'sample --generator=cats64 --seeds=0-255 --layer=5 --out={self._folder / "sampled"}'),
+      ('FIT', 'fit --config=cats64 --workdir={FIT}'),
+      ('FEW', 'fit --generator=cats64 --layer=5 --samples=64 --parts=2 --workdir={FEW}'),
     ):
-      self.timed(words, CLONE, kept)
+      if any(f'{{{place}}}' in COMMANDS[name] for name in commands):
+        self.timed(words, CLONE, kept)
 
   def new(self) -> Path:
     """A folder that is not there yet."""
@@ -185,11 +186,11 @@ def main(argv):
     record['clones'][which] = commit.stdout.strip()
   with tempfile.TemporaryDirectory() as folder:
     runs = Runs(Path(folder))
-    runs.prepare()
+    runs.prepare(_COMMANDS.value)
     for name in _COMMANDS.value:
       found = record['commands'][name] = measured(runs, name, clones, _REPEATS.value)
       log('\n'.join(table(name, found, clones)))
-  path = written(record, Path(_OUT.value) / 'startup.json')
+      path = written(record, Path(_OUT.value) / 'startup.json')  # each time: two hours may be cut short
   log(f'wrote {path}')
 
 
