@@ -28,6 +28,8 @@ from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.app.saves import save
+from panda_jax.catalog.names import BETWEEN
+from panda_jax.catalog.search import places_of
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
 from panda_jax.pictures import colours
@@ -50,11 +52,7 @@ def fit(fits: Fits, values: Mapping) -> Answer:
   name = values.get('fit') or fits.names[0]
   engine = fits.engine(name)
   offered, reaches = Offered.of(engine.factors), engine.reaches()
-  catalog, warning = {}, ''
-  try:
-    catalog = engine.catalog()
-  except InputError as error:  # a damaged catalog is no reason not to open the page
-    warning = sentence(error)
+  names, warning = _names_of_parts(engine)
   return {
     'fit': name,
     'fits': fits.names,
@@ -65,7 +63,7 @@ def fit(fits: Fits, values: Mapping) -> Answer:
     'margin': np.broadcast_to(engine.margin, 2).tolist(),
     'parts': offered.parts,
     'maps': _packed_maps(engine.maps()[offered.parts]),
-    'names': _names_of_parts(catalog),
+    'names': names,
     'warning': warning,
     'appearances': offered.appearances,
     'reaches': {str(j): float(reaches[j]) for j in offered.appearances},
@@ -81,14 +79,26 @@ def fit(fits: Fits, values: Mapping) -> Answer:
   }
 
 
-def _names_of_parts(catalog: Mapping[str, NamedEdit]) -> dict[str, str]:
-  """What a catalog calls parts, where all its edits of one call it the same: what comes before the first dot."""
+def _names_of_parts(engine: Engine) -> tuple[dict[str, str], str]:
+  """What parts are called, and what is wrong with that: as all edits of a part in the catalog say, else by place."""
+  found, warning = {}, ''
+  try:
+    found = {str(part): name for part, name in enumerate(places_of(engine.opened)) if name}
+    for part, name in _called(engine.catalog()).items():
+      found[str(part)] = name
+  except InputError as error:  # no reason not to open the page
+    warning = sentence(error)
+  return found, warning
+
+
+def _called(catalog: Mapping[str, NamedEdit]) -> dict[int, str]:
+  """What a catalog calls parts, where all its edits of one call it the same."""
   found: dict[int, set[str]] = {}
-  for name, entry in catalog.items():
-    (where, dot, _), (term, *more) = name.partition(' · '), entry.terms
+  for entry in catalog.values():
+    (where, between, _), (term, *more) = entry.title.partition(BETWEEN), entry.terms
     if len(term.part) == 1 and not more:
-      found.setdefault(term.part[0], set()).add(where if dot else '')
-  return {str(part): names.pop() for part, names in found.items() if len(names) == 1 and names != {''}}
+      found.setdefault(term.part[0], set()).add(where if between else '')
+  return {part: names.pop() for part, names in found.items() if len(names) == 1 and names != {''}}
 
 
 def _packed_maps(maps: np.ndarray) -> Answer:

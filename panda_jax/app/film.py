@@ -70,10 +70,10 @@ def _around(inside: np.ndarray) -> tuple[slice, slice]:
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
   """(name, edit) of entries of the catalog with one edit, of this part and nothing else, in their order."""
   try:
-    named = {name: engine.terms_of(entry) for name, entry in engine.catalog().items()}
+    named = [(entry.title or name, engine.terms_of(entry)) for name, entry in engine.catalog().items()]
   except InputError:  # it is damaged, which the page has said
     return []
-  found = [(name, terms[0]) for name, terms in named.items() if len(terms) == 1]
+  found = [(name, terms[0]) for name, terms in named if len(terms) == 1]
   return [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
 
 

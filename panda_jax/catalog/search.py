@@ -230,6 +230,20 @@ def _going(sweeps: Sequence[_Sweep]) -> list[tuple[_Sweep, int]]:
   return [(sweep, place) for sweep in sweeps if (place := sweep.following()) is not None]
 
 
+def places_of(opened: FinishedFit) -> list[str]:
+  """(R_S) where each part is, in words, see names.py; empty for dead ones.
+
+  Raises:
+    InputError: the fit has no generator, or what its folder says of places cannot be used.
+  """
+  opened.needed_generator()
+  size = opened.image_size()
+  assert size is not None  # there is a generator
+  known = names.known_places(opened.description(), size)
+  cores = part_regions(opened.factors, size, opened.margin, names.CORE)
+  return [names.where(core, known) if core.any() else '' for core in cores]
+
+
 class Finder:
   """What all pairs are measured with: one Editor, samples, and the space of realism.
 
@@ -249,9 +263,7 @@ class Finder:
     assert size is not None  # there is a generator
     self._batch = max(1, min(BATCH, BATCH_PIXELS // (size[0] * size[1])))
     self.regions = part_regions(opened.factors, size, opened.margin)
-    known = names.known_places(opened.description(), size)
-    cores = part_regions(opened.factors, size, opened.margin, names.CORE)
-    self.places = [names.where(core, known) if core.any() else '' for core in cores]
+    self.places = places_of(opened)
     unedited = [
       self.bench(sets['unedited'][first : first + self._batch]).original
       for first in range(0, len(sets['unedited']), self._batch)

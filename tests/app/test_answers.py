@@ -49,19 +49,24 @@ def test_a_fit_says_what_can_be_chosen(asked):
   assert (fit['truncation'], fit['first_seed'], fit['most_seed']) == (1.0, 0, 2**32 - 1)
 
 
-def test_parts_are_called_as_all_entries_of_the_catalog_call_them(asked):
+def test_parts_are_called_by_their_place_or_as_all_entries_of_the_catalog_call_them(asked):
   engine = asked.engine
-  assert asked('fit')['names'] == {}
+  places = {'0': 'top left', '1': 'top right', '2': 'bottom left', '3': 'bottom right'}
+  assert asked('fit')['names'] == places
   path = engine.opened.folder / 'catalog' / CATALOG
   path.parent.mkdir()
   here = engine.opened.digest_factors
   named = {'nose · darker': 1, 'nose · lighter': 1, 'eye · open': 2, 'ear · up': 2, 'no dot': 3, 'mouth · shut': 0}
-  write_zoo(path, {name: NamedEdit(here, 3, (Spec((part,), 2, 1.0),)) for name, part in named.items()})
+  edits = {
+    f'edit {i}': NamedEdit(here, 3, (Spec((part,), 2, 1.0),), title=title)
+    for i, (title, part) in enumerate(named.items())
+  }
+  write_zoo(path, edits)
   assert asked('fit')['warning'] == ''
-  assert asked('fit')['names'] == {'1': 'nose', '0': 'mouth'}
+  assert asked('fit')['names'] == places | {'1': 'nose', '0': 'mouth'}
   path.write_text('{}')
   damaged = asked('fit')  # which is no reason not to open the page
-  assert damaged['names'] == {}
+  assert damaged['names'] == places
   assert 'it is no zoo' in damaged['warning']
   assert asked('frames', choice={'seeds': [3]}, place={'part': [1], 'appearance': 0})['frames']
 

@@ -73,7 +73,7 @@ def test_whatever_is_chosen_is_one_program_and_quick(engine):
   for seed in range(3):
     for k in range(4):
       engine.edited(Choice((seed,), (Spec((k,), k, 1.0 + k), SECOND)[: 1 + k % 2]))
-  assert engine.editor.compilations() == before == 1
+  assert engine.editor.compilations() == before
   start = time.process_time()
   for k in range(20):
     engine.edited(Choice((0,), (Spec((1,), 2, k / 10),)))

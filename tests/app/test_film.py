@@ -34,7 +34,7 @@ def test_the_catalog_comes_first(engine):
   path.parent.mkdir()
   here = engine.opened.digest_factors
   entries = {f'nose · {k}': NamedEdit(here, 3, (Spec((1,), k % 5, 1.0 + k),)) for k in range(LONGEST + 2)}
-  entries['eyes'] = NamedEdit(here, 3, (Spec((2,), 1, 1.0),))
+  entries['edit'] = NamedEdit(here, 3, (Spec((2,), 1, 1.0),), title='eyes')
   entries['both'] = NamedEdit(here, 3, (Spec((1,), 1, 1.0), EDIT))
   write_zoo(path, entries)
   assert [frame.name for frame in film(engine, Choice((7,)), PLACE)] == [f'nose · {k}' for k in range(LONGEST)]
