@@ -107,8 +107,8 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
       raise InputError(name, config[name], 'it must be positive', 'give a whole number from 1')
   if not 0 <= config.augment <= 1:
     raise InputError('augment', config.augment, 'it is a probability', 'give a number from 0 to 1')
-  if config.aliasing is not None and not config.aliasing > 0:
-    raise InputError('aliasing', config.aliasing, 'it must be positive', 'give a number around 0.3, or none')
+  if not config.aliasing > 0:
+    raise InputError('aliasing', config.aliasing, 'it must be positive', 'give a number around 0.3, or 1 for no bound')
 
 
 def adam(config: ml_collections.ConfigDict, every: int | None) -> optax.GradientTransformation:

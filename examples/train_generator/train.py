@@ -74,7 +74,7 @@ def train_into(
     finished = 'the training is finished'
     with locked(workdir), signals.keeping(lambda: kept(checkpointed(workdir)), finished):
       _claim(workdir, record, overwrite)
-      pixels = found.pixels if config.aliasing is None else data.softened(found.pixels, config.aliasing)
+      pixels = data.softened(found.pixels, config.aliasing)
       batches = data.Batches(pixels, index, shown, config.batch, config.seed)
       run = _Run(workdir, config, steps.prepare(config, mesh), batches, record, progress)
       try:

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 import panda_jax
-from examples.train_generator import evaluate, steps, train
+from examples.train_generator import embed, evaluate, steps, train
 from examples.train_generator.__main__ import main
 from examples.train_generator.configs import smoke
 from panda_jax.errors import InputError, NonFiniteError
@@ -81,6 +81,16 @@ def test_what_is_written(whole):
   known = read_description(result)['training']
   assert (known['images'], known['data']['images']) == (64, 64)
   assert known['config']['widths'] == [8, 8]
+
+
+def test_embedding_keeps_what_the_replaced_one_says_of_pictures(whole, tmp_path):
+  out = tmp_path / 'cats'
+  embed.embed(str(whole[1]), out, False)
+  places = {'nose': [1, 1, 4, 4]}
+  (out / 'generator.json').write_text(json.dumps(read_description(out) | {'places': places}))
+  embed.embed(str(whole[1]), out, True)
+  assert read_description(out)['places'] == places
+  assert read_description(out)['training']['images'] == 64
 
 
 KILLED = """
