@@ -24,7 +24,7 @@ from absl import app, flags
 from PIL import Image
 
 import panda_jax
-from panda_jax.catalog.names import BETWEEN, OTHER
+from panda_jax.catalog.names import BETWEEN, OTHER, of_the_picture
 from panda_jax.editing.editor import Editor
 from panda_jax.editing.zoo import NamedEdit, read_zoo
 from panda_jax.files.access import write_atomically
@@ -94,13 +94,17 @@ def eyes(runs: Path) -> None:
 
 
 def best(zoo: dict[str, NamedEdit], count: int) -> list[NamedEdit]:
-  """The edits of a catalog with the largest change that is local and alike, one of each place, that have a word."""
+  """The edits with the largest change that is local and alike and has a word, one of each place.
+
+  Places that the generator names come first: the others are what surrounds its object.
+  """
+  around = {name for name, _ in of_the_picture((6, 6))}
   kept: dict[str, NamedEdit] = {}
   for entry in sorted(zoo.values(), key=lambda entry: -(entry.scores or {}).get('score', 0)):
     place, _, what = entry.title.partition(BETWEEN)
     if not what.startswith(OTHER):
       kept.setdefault(place, entry)
-  return list(kept.values())[:count]
+  return [kept[place] for place in sorted(kept, key=around.__contains__)][:count]
 
 
 def edits(runs: Path) -> None:

@@ -101,7 +101,7 @@ def where(region: np.ndarray, places: Mapping[str, Box]) -> str:
     other = f'right {thing}'
     if side == 'left' and other in masks:
       shapes.append((f'{thing}s', masks[name] | masks[other]))
-  return _fitting(region, shapes) or _fitting(region, _of_the_picture(region.shape)) or 'picture'
+  return _fitting(region, shapes) or _fitting(region, of_the_picture(region.shape)) or 'picture'
 
 
 def _fitting(region: np.ndarray, shapes: Iterable[tuple[str, np.ndarray]]) -> str | None:
@@ -114,7 +114,7 @@ def _fitting(region: np.ndarray, shapes: Iterable[tuple[str, np.ndarray]]) -> st
   return name
 
 
-def _of_the_picture(size: tuple[int, ...]) -> Iterable[tuple[str, np.ndarray]]:
+def of_the_picture(size: tuple[int, ...]) -> Iterable[tuple[str, np.ndarray]]:
   """Ninths, thirds, quarters and halves, the middle, the border, both sides, and all of it."""
 
   def box(*edges):

@@ -22,8 +22,10 @@ def test_one_edit_of_each_place_that_has_a_word():
     'c': entry('eyes · other change 2', 0.9),
     'd': entry('chin · softer', 0.1),
     'e': entry('eyes · softer', 0.25),
+    'f': entry('bottom left · darker', 0.8),  # of what is around the face
   }
   assert [one.title for one in figures.best(zoo, 3)] == ['nose · lighter', 'eyes · softer', 'chin · softer']
+  assert figures.best(zoo, 4)[3] is zoo['f']
   assert [one.title for one in figures.best(zoo, 1)] == ['nose · lighter']
 
 
