@@ -80,7 +80,8 @@ def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
   pieces = []
   if chosen:
     few = dict([*chosen.items()][:MOST_SERIES])
-    caption = 'Of each number of parts the run with the least error. A held-out error falls a little with every part.'
+    caption = 'Of each number of parts the run with the least error. '
+    caption += 'Held-out errors fall with every part, also where only noise is left: what counts is by how much.'
     more = '' if len(few) == len(chosen) else f' The first {len(few)} of {len(chosen)} series are shown.'
     pieces.append(pages.picture(curves_of_parts(few), 'Errors and agreement by number of parts', caption + more))
   held_out = any(run.held_out is not None for run in runs)

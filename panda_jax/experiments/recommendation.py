@@ -12,8 +12,6 @@ not fade away as it does where parts overlap, and where the parts come back with
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from panda_jax.experiments.agreement import between_halves, mutual
 from panda_jax.experiments.runs import Run, series
 
@@ -22,6 +20,9 @@ PAYS = (
 )
 CLEAR = 2.5  # times: less than this just before the fall stops, and it fades away
 SAME = 0.9  # mean cosine of matched parts, from which on runs have found the same ones
+USUAL = '8 to 16 are usual for edits'
+UNKNOWN = 'No best number is known'
+ALONE = f'{UNKNOWN}: no runs differ in parts alone; sweep several, such as sweep --parts=4,8,12,16 --held_out=200.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,32 +86,32 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
   measured = [level for level in found if level.held_out is not None]
   if len(measured) < 2:
     missing = 'held-out samples were measured with fewer than two numbers of parts'
-    return Recommendation(None, f'Not known: {missing}; sweep several with --held_out=N.')
+    return Recommendation(None, f'{UNKNOWN}: {missing}; sweep several with --held_out=N.')
   beyond = [[gain(one, more, positions) for more in measured[i + 1 :]] for i, one in enumerate(measured)]
   place = next(i for i, gains in enumerate(beyond) if max(gains, default=0.0) <= PAYS)
   chosen, numbers = measured[place], [level.parts for level in measured]
   if place == len(measured) - 1:
-    reason = (
-      f'From {numbers[-2]} to {numbers[-1]} they take {beyond[place - 1][0]:.1f} times what they would take of noise.'
-    )
-    reason = f'Not known: parts still pay at the most that were tried. {reason} {_where_they_hold(measured)}'
-    return Recommendation(None, reason.rstrip())
+    before, most = numbers[-2:]
+    further = min(2 * most - before, positions)
+    paid = f'from {before} to {most} they take {beyond[place - 1][0]:.1f} times what they would take of noise'
+    reason = f'{UNKNOWN} up to {most}: parts still pay, {paid}'
+    return Recommendation(None, f'{reason}. {_where_they_hold(measured)}{USUAL}; or sweep --parts={further} too.')
   if place == 0 and numbers[0] > 1:
     said = f'no number beyond {numbers[0]}, the fewest that were tried, takes more than it would of noise'
-    return Recommendation(None, f'Not known: {said}; try fewer.')
+    return Recommendation(None, f'{UNKNOWN}: {said}; try fewer.')
   last = beyond[place - 1][0] if place else None
   if last is not None and last < CLEAR:
     fades = f'{last:.1f} times from {numbers[place - 1]} to {chosen.parts}, {max(beyond[place]):.1f} at most beyond'
     reason = f'what parts take falls slowly to what they would take of noise ({fades}), as it does where parts overlap'
-    return Recommendation(None, f'Not known: {reason}. {_where_they_hold(measured)}'.rstrip())
+    return Recommendation(None, f'{UNKNOWN}: {reason}. {_where_they_hold(measured)}{USUAL}.')
   held = {'with other seeds': chosen.seeds, 'in both halves of the samples': chosen.halves}
   told = {f'{where} (agreement {value:.2f})': value for where, value in held.items() if value is not None}
   weak = [words for words, value in told.items() if value < SAME]
   if weak:
     gap = place > 0 and numbers[place] - numbers[place - 1] > 1
     between = f', or are fewer: try those between {numbers[place - 1]} and {numbers[place]}' if gap else ''
-    reason = f'the error stops to pay at {chosen.parts} parts, but they do not come back {" and ".join(weak)}'
-    return Recommendation(None, f'Not known: {reason}: they overlap{between}.')
+    reason = f'beyond {chosen.parts} parts only noise is left, but they do not come back {" and ".join(weak)}'
+    return Recommendation(None, f'{UNKNOWN}: {reason}: they overlap{between}.')
   reason = f'Beyond, parts take {max(beyond[place]):.1f} times at most what they would take of noise'
   if last is not None:
     reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they take {last:.1f} times as much'
@@ -133,18 +134,22 @@ def several(runs: Iterable[Run]) -> bool:
 def sentences(runs: Iterable[Run]) -> list[str]:
   """What is recommended, a sentence or more for each series."""
   found = of_series(runs).items()
-  return [f'{label}: {said}'.removeprefix(': ') for label, said in found]
+  return [f'{label}: {said}'.removeprefix(': ') for label, said in found] or [ALONE]
 
 
 def _where_they_hold(measured: Sequence[Level]) -> str:
-  """Up to which number parts come back, for those who have to choose all the same."""
-  told = [(level.parts, [x for x in (level.seeds, level.halves) if x is not None]) for level in measured]
-  if not any(values for _, values in told):
+  """Which numbers of parts come back, for those who have to choose all the same; '' where nothing tells."""
+  told = {level.parts: [x for x in (level.seeds, level.halves) if x is not None] for level in measured}
+  worst = {parts: min(values) for parts, values in told.items() if values}
+  if not worst:
     return ''
-  holding = [parts for parts, values in told if values and min(values) >= SAME]
-  worst = {parts: float(np.min(values)) for parts, values in told if values}
+  again = {'with other seeds': 'seeds', 'in both halves of the samples': 'halves'}
+  where = ' and '.join(words for words, name in again.items() if any(getattr(x, name) is not None for x in measured))
+  holding = [parts for parts, value in worst.items() if value >= SAME]
   if not holding:
-    return f'None of them come back with other seeds or samples (agreement {max(worst.values()):.2f} at best).'
-  up_to = f'{holding[-1]} parts come back with other seeds or samples (agreement {worst[holding[-1]]:.2f})'
+    return f'None of them come back {where} (agreement {max(worst.values()):.2f} at best). '
+  if len(holding) == len(worst):
+    return f'All of them come back {where} (agreement {min(worst.values()):.2f} or more). '
+  up_to = f'{holding[-1]} parts come back {where} (agreement {worst[holding[-1]]:.2f})'
   after = [parts for parts in worst if parts > holding[-1]]
-  return f'{up_to}, {after[0]} do not ({worst[after[0]]:.2f}).' if after else f'{up_to}.'
+  return f'{up_to}, {after[0]} do not ({worst[after[0]]:.2f}). ' if after else f'{up_to}. '

@@ -35,8 +35,12 @@ def test_the_number_beyond_which_parts_take_noise_only():
 @pytest.mark.parametrize(
   ('found', 'said'),
   [
-    (levels({3: 0.4, 4: 0.2, 5: 0.1}), 'still pay at the most that were tried'),
+    (levels({3: 0.4, 4: 0.2, 5: 0.1}), 'up to 5: parts still pay'),
+    (levels({3: 0.4, 4: 0.2, 6: 0.1}), r'All of them come back with other seeds .* or sweep --parts=8 too\.$'),
+    (levels({56: 0.4, 61: 0.01}), r'8 to 16 are usual for edits; or sweep --parts=64 too\.$'),  # as many as positions
     (levels({3: 0.4, 4: 0.2, 5: 0.1}, {3: 1.0, 4: 0.95, 5: 0.4}), r'4 parts come back .*0.95\), 5 do not \(0.40\)'),
+    (levels({3: 0.4, 4: 0.2, 5: 0.1}, None, halves=0.3), r'None of them come back in both halves of the samples \('),
+    (levels({3: 0.4, 4: 0.2, 5: 0.1}, 0.97, halves=0.93), r'with other seeds and in both halves .*0.93 or more'),
     (levels(noise(5, 0.1, 10)), 'the fewest that were tried'),
     (levels({4: 0.2} | noise(8, 0.1, 12), 0.5), 'they overlap, or are fewer: try those between 4 and 8'),
     (levels({7: 0.2} | noise(8, 0.1, 12), 1.0, halves=0.3), r'in both halves of the samples \(agreement 0.30\)'),
@@ -49,8 +53,9 @@ def test_the_number_beyond_which_parts_take_noise_only():
 def test_what_cannot_be_known_is_said(found, said):
   answer = recommended(found, S)
   assert answer.parts is None
-  assert str(answer).startswith('Not known: ')
+  assert str(answer).startswith('No best number is known')
   assert re.search(said, answer.reason)
+  assert ('halves' in answer.reason) == any(level.halves for level in found)  # of what was not fitted nothing is said
 
 
 def test_one_seed_and_one_part():
