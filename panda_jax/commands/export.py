@@ -7,7 +7,7 @@ from panda_jax.converters.dialects import FORMATS
 from panda_jax.errors import InputError, printable
 from panda_jax.runtime import signals
 
-ARGUMENTS = 'GENERATOR FILE'
+ARGUMENTS = 'GENERATOR DESTINATION'
 EXAMPLES = (
   'export generators/ffhq ffhq.pt --format=rosinality',
   'export generators/ffhq ffhq.safetensors --format=nvlabs',
@@ -20,10 +20,10 @@ def define(values: flags.FlagValues) -> None:
     'format',
     'safetensors',
     FORMATS,
-    'Whose names of arrays: those of other code, in a file of torch.save or, if FILE ends in .safetensors, in that '
+    'Whose names of arrays: those of other code, in a file of torch.save or, if its name ends in .safetensors, in that '
     "container; or our own (safetensors), which every generator has. In PyTorch the network's load_state_dict takes "
-    "torch.load(FILE)['g_ema'] of rosinality, torch.load(FILE) of nvlabs, torch.load(FILE)['generator_smooth'] of "
-    'genforce.',
+    "torch.load(DESTINATION)['g_ema'] of rosinality, torch.load(DESTINATION) of nvlabs, "
+    "torch.load(DESTINATION)['generator_smooth'] of genforce.",
     flag_values=values,
     module_name='file',
   )
@@ -33,7 +33,7 @@ def define(values: flags.FlagValues) -> None:
 def run(options: flags.FlagValues, call) -> None:
   if len(call.words) != 2:
     problem = f'there are {len(call.words)}, not two'
-    raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give GENERATOR and FILE')
+    raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give GENERATOR and DESTINATION')
   from panda_jax.converters.export import export
 
   with signals.keeping(lambda: 'whatever is at the destination is whole'):

@@ -23,6 +23,7 @@ from ml_collections import config_flags
 
 import panda_jax
 from panda_jax.errors import InputError, nearest
+from panda_jax.files.folders import Taken
 from panda_jax.workdir.config import told
 
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
@@ -30,6 +31,7 @@ LISTED = re.compile(r'\d+([-,]\d+)+')  # whole numbers, or a range of them
 LARGEST = 1 << 63  # of a whole number
 MOST_COMMANDS = 5  # that a remedy names
 HELP = {'--help', '-help', '-h', '--help=true'}
+CHOSEN = ('out',)  # flags whose value is chosen by the command where none is given
 OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 # By absl's name of a type: what is wrong with a text that is none, and a value that would do.
 KINDS = {
@@ -167,15 +169,35 @@ def _malformed(flag: flags.Flag) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def naming(values: flags.FlagValues) -> Iterator[None]:
-  """What is wrong with a flag that was typed, or is missing, is told by the flag's name as it is typed."""
+def naming(values: flags.FlagValues, words: str = '') -> Iterator[None]:
+  """What is wrong is told by the name that is typed: that of a flag, of a key of the configuration, or of a word.
+
+  A value that was not typed keeps the name that it has where it is from, such as a file of edits.
+
+  Args:
+    values: the flags.
+    words: names of words that belong to no flag, as --help shows them: 'SOURCE DESTINATION'.
+  """
   try:
     yield
   except InputError as error:
-    name = error.argument
-    if name in own_flags(values) and (values[name].present or error.missing):
+    name, known = error.argument, own_flags(values)
+    if isinstance(error, Taken) and not values['out'].present and _names_folder(values):
+      error.problem, error.remedy = f'{error.problem}, in {error.value}', 'choose another name, or use --overwrite'
+      error.argument, error.value = '--name', values['name'].value
+    elif name in known and (values[name].present or error.missing or name in CHOSEN):
       error.argument = f'--{name}'
+    elif f'config.{name}' in known and values[f'config.{name}'].present:
+      error.argument = f'--config.{name}'
+    elif name.upper() in words.split():
+      error.argument = name.upper()
     raise
+
+
+def _names_folder(values: flags.FlagValues) -> bool:
+  """Whether --name was given as the name of a folder, and not as that of an edit in --zoo."""
+  given = [name for name in ('name', 'zoo', 'annotate') if name in values and values[name].present]
+  return 'name' in given and ('zoo' not in given or 'annotate' in given)
 
 
 def define_config(

@@ -158,7 +158,7 @@ def main(argv: list[str], started: float | None = None) -> int:
     else:
       with signals.keeping(lambda: 'nothing was written'), signals.raising():
         module, given, call = parse(argv, started)
-        with parser.naming(given):
+        with parser.naming(given, getattr(module, 'ARGUMENTS', '')):
           compilation.keep(given.compilation_cache, alone='distributed' not in given or not given.distributed)
           module.run(given, call)
     sys.stdout.flush()

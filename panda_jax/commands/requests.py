@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ def _index(piece: str, argument: str, text: str) -> int:
     problem = 'not a whole number' if piece == text else f'{brief(piece, 40) or "nothing"} is not a whole number'
     raise InputError(argument, text, problem, f'give --{argument}=3')
   return int(piece)
+
+
+def _appearance(piece: str, text: str) -> int:
+  """One appearance of all that were given; several, as `saliency` takes them, are several edits."""
+  if re.fullmatch(r'\d+(,\d+)+', text):
+    numbers = text.split(',')
+    remedy = f'give --appearance={BETWEEN.join(numbers)} for {len(numbers)} edits'
+    raise InputError('appearance', text, 'an edit has one appearance', remedy)
+  return _index(piece, 'appearance', text)
 
 
 def _indices(piece: str, argument: str, text: str) -> tuple[int, ...]:
@@ -294,7 +304,7 @@ def _each(options: Any) -> list[tuple[tuple[int, ...], int, float | tuple[float,
   pieces = {name: None if text is None else text.split(BETWEEN) for name, text in pieces.items()}
   found = [
     [()] if options.part is None else [_indices(piece, 'part', options.part) for piece in pieces['part']],
-    [_index(piece, 'appearance', options.appearance) for piece in pieces['appearance']],
+    [_appearance(piece, options.appearance) for piece in pieces['appearance']],
     [_alpha(piece, options.alpha) for piece in pieces['alpha']],
   ]
   E = max(map(len, found))

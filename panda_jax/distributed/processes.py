@@ -43,7 +43,7 @@ def first() -> bool:
 
 def _give_up(coordinator: str | None) -> None:
   """Ends a process that waits in vain: nothing can interrupt the call that it waits in."""
-  where = 'the coordinator' if coordinator is None else f'coordinator={coordinator}'
+  where = 'the coordinator' if coordinator is None else f'--coordinator={coordinator}'
   print(
     f'error: {where}: not all processes met there within {JOIN_SECONDS} s; check that process 0 runs at this address '
     'and that every process was started, with the same --processes',

@@ -13,6 +13,11 @@ from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json
 from panda_jax.runtime import signals
 
+
+class Taken(InputError):
+  """Results of other settings are in the folder."""
+
+
 # Files that commands write into their folders.
 RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*.partial')
 
@@ -46,8 +51,9 @@ def claimed(
     replaced: patterns of files that go when others are overwritten: the record, and what may not be written again.
 
   Raises:
-    InputError: other results are there, or a link in place of a result; another process writes there; or what the block
-      writes cannot be written.
+    Taken: other results are there.
+    InputError: a link is in place of a result, another process writes there, or what the block writes cannot be
+      written.
   """
   new = not os.path.lexists(out)
   dropped = 'nothing of it is kept: the same command starts from the beginning'
@@ -57,7 +63,7 @@ def claimed(
       there = any(os.path.lexists(out / name) for name in (record, marker))
       if there and _settings_in(out / record, keys, beside) != json.loads(json.dumps(settings)):
         if not overwrite:
-          raise InputError('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
+          raise Taken('out', out, f'{what} there', 'choose another folder with --out, or use --overwrite')
         for pattern in replaced:
           for old in out.glob(pattern):
             _remove(old, out)

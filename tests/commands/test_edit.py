@@ -85,6 +85,25 @@ def test_the_same_command_again_and_another_one(workdir, capsys):
   assert (workdir / 'x' / 'edited.npy').read_bytes() != before
 
 
+def test_a_name_that_is_taken_asks_for_another_name(workdir, capsys):
+  """In folders that somebody else filled, so that nothing is computed."""
+  for name in ('taken', 'edits/taken', 'edits/part1-appearance2-alpha4'):
+    (workdir / name).mkdir(parents=True)
+    for record in ('edit.json', 'refine.json', 'statistics.json'):
+      (workdir / name / record).write_text('{}')
+  commands = {'edit': EDIT, 'remove': ('--part=1',), 'refine': ('--seeds=0',), 'saliency': ('--appearance=0',)}
+  for command, given in commands.items():
+    assert call(command, f'--workdir={workdir}', *given, '--name=taken') == 2
+    said = capsys.readouterr().err
+    assert 'error: --name=taken: ' in said
+    assert f'there, in {workdir}' in said
+    assert said.endswith('; choose another name, or use --overwrite\n')
+  assert call('edit', f'--workdir={workdir}', *EDIT) == 2
+  said = capsys.readouterr().err
+  assert f'error: --out={workdir / "edits" / "part1-appearance2-alpha4"}: another edit is there; ' in said
+  assert said.endswith('; choose another folder with --out, or use --overwrite\n')
+
+
 def test_grids_sweeps_and_sums(workdir):
   several = ('--part=0/1,2', '--appearance=1/3', '--alpha=-2,0,2', '--seeds=0-2')
   assert call('edit', f'--workdir={workdir}', *several, '--name=grid') == 0
@@ -238,6 +257,8 @@ MISTAKES = [
   (('edit', 'W', *EDIT, '--seeds=0,x'), 'seeds=0,x: not a list of whole numbers'),
   (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=1/2/3'), 'part=0/1: there are 2 of them for 3 edits'),
   (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=3/x'), 'alpha=3/x: x is no number; give --alpha=3'),
+  (('edit', 'W', '--part=0', '--appearance=0,1,2', '--alpha=3'), 'give --appearance=0/1/2 for 3 edits'),
+  (('edit', 'W', '--part=0', '--appearance=0,x', '--alpha=3'), 'appearance=0,x: not a whole number'),
   (('edit', 'W', '--part=0/', '--appearance=1', '--alpha=3'), 'part=0/: nothing is not a whole number'),
   (('edit', 'W', '--part=1/1', '--appearance=2', '--alpha=3'), 'part=1/1: part 1, appearance 2 is asked for twice'),
   (('edit', 'W', *EDIT, '--seeds=5-3'), 'seeds=5-3'),
@@ -251,7 +272,7 @@ MISTAKES = [
   (('edit', 'W', *EDIT, '--threshold=2'), 'threshold=2.0: it is a fraction'),
   (('edit', 'W', *EDIT, '--directions=tests/data/features.npy'), 'directions=tests/data/features.npy: it has 4 dim'),
   (('edit', 'W', *EDIT, '--generator=none'), 'generator=none: there is no such folder'),
-  (('edit', 'W', *EDIT, '--out=/proc/nowhere'), 'out=/proc/nowhere: it cannot be written'),
+  (('edit', 'W', *EDIT, '--out=/proc/nowhere'), 'error: --out=/proc/nowhere: it cannot be written'),
   (('edit', 'W', *EDIT, '--zoo=none.json'), 'part=1: the edit comes from the zoo'),
   (('edit', 'W', '--zoo=none.json', '--name=x'), 'zoo=none.json: it cannot be read'),
   (('edit', 'W', *EDIT, '--annotate=x'), 'annotate=x: there is no zoo to write to'),

@@ -130,7 +130,7 @@ def test_what_cannot_be_joined_says_so(tmp_path):
   with socket.create_server(('', 0)) as taken:
     port = taken.getsockname()[1]
     mistakes = {
-      'coordinator=127.0.0.1:9: not all processes met there within 4 s': [sys.executable, '-c', code],
+      '--coordinator=127.0.0.1:9: not all processes met there within 4 s': [sys.executable, '-c', code],
       'its port cannot be opened': [*fit, f'--coordinator=127.0.0.1:{port}', '--processes=2', '--process_id=0'],
       '--coordinator=HOST:PORT --process_id=I --processes=N': fit,
       'flag=--distributed: info has no such flag': [sys.executable, 'run.py', 'info', '--distributed'],

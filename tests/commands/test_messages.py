@@ -199,6 +199,14 @@ def test_missing_repeated_and_unknown_flags(name, capsys):
     assert 'verbosity' not in said.rpartition('; ')[2]
 
 
+def test_what_is_wrong_with_a_key_of_the_configuration_is_told_by_the_flag_that_gave_it(fit_of_nothing, capsys):
+  given = f'--features={fit_of_nothing / "features.npy"}', f'--workdir={fit_of_nothing / "new"}'
+  for key, value in (('center', 'x'), ('parts', '99'), ('restarts', '0')):
+    others = () if key == 'parts' else ('--parts=2',)
+    assert call('fit', *given, *others, f'--config.{key}={value}') == 2
+    assert f'error: --config.{key}={value}: ' in capsys.readouterr().err
+
+
 def test_commands(capsys):
   for arguments, text in (([], 'command: not given'), (['fot'], 'command=fot'), (['x' * 44_000], 'command=xxx')):
     assert call(*arguments) == 2

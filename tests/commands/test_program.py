@@ -147,7 +147,7 @@ def test_an_unknown_command(words):
 
 def test_help_and_version_are_names_elsewhere(tmp_path):
   said = run('convert', 'help', tmp_path / 'version')
-  assert said.stderr.startswith('error: source=help: there is no such file')
+  assert said.stderr.startswith('error: SOURCE=help: there is no such file')
 
 
 @pytest.mark.parametrize('door', DOORS)

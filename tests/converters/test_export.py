@@ -252,7 +252,7 @@ class TestCommand:
   @pytest.mark.parametrize(
     ('arguments', 'text'),
     [
-      (['cats64'], 'there are 1, not two; give GENERATOR and FILE'),
+      (['cats64'], 'there are 1, not two; give GENERATOR and DESTINATION'),
       (['nowhere', 'F'], 'generator=nowhere: there is no such folder'),
       (['cats64', 'F', '--format=onnx'], 'format=onnx: there is no such choice'),
       (['cats64', 'F/G'], 'its folder is not there'),

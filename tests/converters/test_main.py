@@ -83,8 +83,8 @@ MISTAKES = [
     ['S', 'D', '--family=biggan'],
     '--family=biggan: the file looks like a stylegan2; give --family=stylegan2, or leave the flag out',
   ),
-  (['https://host/a.pkl', 'D'], 'source=https://host/a.pkl: it is an address and not a file; download it first'),
-  (['none.pth', 'D'], 'source=none.pth: there is no such file'),
+  (['https://host/a.pkl', 'D'], 'error: SOURCE=https://host/a.pkl: it is an address and not a file; download it first'),
+  (['none.pth', 'D'], 'error: SOURCE=none.pth: there is no such file'),
   (['S', '/proc/nowhere/generator'], 'it could not be written'),
   (['tests', 'D'], 'there is no checkpoint (.pth, .pt, .pkl, .bin, .safetensors, .ckpt, .pickle, .pth.tar) in this'),
 ]
