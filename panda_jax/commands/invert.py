@@ -60,7 +60,12 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     'evaluations', None, 'Pictures and gradients, at most; 1: the start; if left out, 500.', **search
   )
-  flags.DEFINE_float('tolerance', None, 'A photograph is done when its error falls by less within ten steps.', **search)
+  flags.DEFINE_float(
+    'tolerance',
+    None,
+    'A photograph is done when its error falls by less than this share of it within ten steps; if left out, 0.002.',
+    **search,
+  )
   flags.DEFINE_string('encoder', None, "Encoder to start from: a file, or off; if left out, the generator's.", **search)
   shared.labels(values)
   flags.DEFINE_enum(
@@ -170,6 +175,7 @@ def run(options: flags.FlagValues, call) -> None:
   labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
   with Progress(len(photographs)) as progress:
+    progress.say(f'inverting {len(photographs)} photographs')
     progress.compiling('the inversion')
     inverter = Inverter(
       module,
@@ -180,7 +186,7 @@ def run(options: flags.FlagValues, call) -> None:
       **{name: value for name, value in chosen.items() if value is not None},
     )
     how = Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
-    found = invert_into(options.out, inverter, photographs, labels, how, failed=failed)
+    found = invert_into(options.out, inverter, photographs, labels, how, failed=failed, on_progress=progress.now)
   out = Path(options.out)
   sentences.print_written(out, {'latents.npz': found.array.shape}, PICTURE, RECORD)
   psnr = found.inversion.psnr

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,6 +122,7 @@ def invert_into(
   *,
   failed: dict[str, str] | None = None,
   more: dict[str, Any] | None = None,
+  on_progress: Callable[[str], None] = lambda text: None,
 ) -> Inverted:
   """Inverts photographs and writes latents.npz, errors.json, inverted.png and photographs/ into a folder.
 
@@ -132,6 +134,7 @@ def invert_into(
     options: see there.
     failed: {name: sentence} of photographs that could not be used, for the record.
     more: what else tells these results from others, JSON values.
+    on_progress: told what is being done.
 
   Raises:
     InputError: labels do not fit, a photograph has changed since it was read, or files cannot be written.
@@ -169,7 +172,10 @@ def invert_into(
       pieces = []
       for first in range(0, len(photographs), inverter.batch):
         rows = photographs[first : first + inverter.batch]
-        pieces.append(_piece(unfinished, inverter, rows, _some(labels, first, len(rows), len(photographs)), settings))
+        some = _some(labels, first, len(rows), len(photographs))
+        which = f'{_counted(first, len(rows))} of {said}'
+        tell = partial(_told, on_progress, which, inverter.evaluations)
+        pieces.append(_piece(unfinished, inverter, rows, some, settings, tell))
         kept = first + len(rows)
         options.on_samples('photographs', kept)
     found = _together(pieces, out)
@@ -198,6 +204,15 @@ def invert_into(
   return found
 
 
+def _counted(first: int, count: int) -> str:
+  """Which photographs, counted from 1."""
+  return f'{first + 1}' if count == 1 else f'{first + 1} to {first + count}'
+
+
+def _told(on_progress: Callable[[str], None], which: str, most: int, stage: str, done: int) -> None:
+  on_progress(f'{which}: {stage}, evaluation {done}; at most {most} in all')
+
+
 def _again(photograph: Photograph) -> bytes:
   """The file of a photograph, which is not kept in memory meanwhile."""
   content = _content(photograph.path)
@@ -213,7 +228,14 @@ def _some(labels, first: int, count: int, N: int):
   return np.asarray(labels)[first : first + count]
 
 
-def _piece(folder: Path, inverter: Inverter, rows: Sequence[Photograph], labels, settings: dict) -> Inverted:
+def _piece(
+  folder: Path,
+  inverter: Inverter,
+  rows: Sequence[Photograph],
+  labels,
+  settings: dict,
+  tell: Callable[[str, int], None],
+) -> Inverted:
   """The inversion of some photographs: from what an interrupted run left, or made now."""
   telling = {'settings': settings, 'rows': [x.name for x in rows]}
   digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()
@@ -224,7 +246,7 @@ def _piece(folder: Path, inverter: Inverter, rows: Sequence[Photograph], labels,
       return load_inverted(path, inverter.generator)
     except InputError:  # damaged: made anew
       path.unlink()
-  found = Inverted(inverter(np.stack([x.crop for x in rows]), labels), names, placements)
+  found = Inverted(inverter(np.stack([x.crop for x in rows]), labels, on_evaluations=tell), names, placements)
   save_inverted(path, found, curve=True)
   return found
 

@@ -166,16 +166,16 @@ def test_points_turn_a_photograph_to_where_the_generator_has_them(folder, tmp_pa
       assert np.unravel_index(stored['photographs'][0].sum(axis=2).argmax(), (8, 8)) in ((2, 1), (2, 2), (3, 1), (3, 2))
 
 
-def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkeypatch):
+def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkeypatch, capsys):
   from panda_jax.inversion.invert import Inverter
 
   calls, original = [], Inverter.__call__
 
-  def counted(self, images, *rest):
+  def counted(self, images, *rest, **told):
     calls.append(len(images))
     if len(calls) == 2:
       raise KeyboardInterrupt
-    return original(self, images, *rest)
+    return original(self, images, *rest, **told)
 
   monkeypatch.setattr(Inverter, '__call__', counted)
   monkeypatch.setattr('panda_jax.inversion.invert.MOST_AT_ONCE', 1)
@@ -183,8 +183,14 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
   with pytest.raises(KeyboardInterrupt):
     call('invert', *given)
   assert [path.name for path in (tmp_path / 'out').iterdir()] == ['unfinished']
+  capsys.readouterr()
+  monkeypatch.setattr('panda_jax.runtime.progress.PLAIN_SECONDS', 0)
   assert call('invert', *given) == 0
   assert len(calls) == 4  # two of three were left
+  said = capsys.readouterr().err  # of a long one, without a terminal
+  assert 'inverting 3 photographs' in said
+  assert '\n2 of 3 photographs: latents, evaluation 1; at most 6 in all\n' in said
+  assert '1 of 3 photographs: latents' not in said
   assert not (tmp_path / 'out' / 'unfinished').exists()
 
 
