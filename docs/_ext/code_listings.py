@@ -33,6 +33,10 @@ def command(name: str) -> str:
     lines += [f'## {heading[0].upper()}{heading[1:]}', '']
     for flag in some:
       lines += option(f'--{flag.name}{placeholder(flag)}', meaning(flag))
+  if hasattr(module, 'CONFIGURATION'):
+    lines += ['## Configuration', '']
+    lines += option('--config=NAME|FILE.py', f'A configuration by its name, such as {module.SUCH_AS}, or its file.')
+    lines += option('--config.KEY=VALUE', 'A value for one of its keys.')
   return '\n'.join(lines)
 
 

@@ -40,10 +40,10 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     'mean_w',
     None,
-    'Estimates the mean of w, which truncation needs, over so many seeds where the file has none; 10000 will do.',
+    'Estimate the mean of w, which truncation needs, from so many seeds where the file has none: 10000, for example.',
     **given,
   )
-  flags.DEFINE_bool('list', False, 'Only tells what can be converted, and what it was checked against.', **given)
+  flags.DEFINE_bool('list', False, 'Only list what can be converted, and what it was checked against.', **given)
   shared.overwrite(values)
 
 

@@ -21,7 +21,10 @@ def define(values: flags.FlagValues) -> None:
     'sort', None, 'Column to sort by, such as held_out or parts; -COLUMN for the largest first.', **given
   )
   flags.DEFINE_bool(
-    'page', True, 'Also write runs.html into the first folder.', **given | {'module_name': shared.FOLDERS}
+    'page',
+    True,
+    'Also write runs.html into the first folder; --nopage leaves it out.',
+    **given | {'module_name': shared.FOLDERS},
   )
 
 

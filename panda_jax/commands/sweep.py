@@ -20,6 +20,8 @@ keys = described_keys
 
 
 def define(values: flags.FlagValues) -> None:
+  from panda_jax.experiments.cells import MANY
+
   given = {'flag_values': values}
   for name in FLAGS:
     flags.DEFINE_string(name, None, KEYS[name].meaning, **given, module_name=HEADING)
@@ -30,7 +32,7 @@ def define(values: flags.FlagValues) -> None:
     **given,
     module_name='sweep',
   )
-  flags.DEFINE_bool('yes', False, 'Many runs are meant.', **given, module_name='sweep')
+  flags.DEFINE_bool('yes', False, f'Do all runs where there are more than {MANY}.', **given, module_name='sweep')
   shared.workdir(values, 'Folder for the runs, one folder each below it.')
   shared.overwrite(values)
   shared.tensorboard(values)

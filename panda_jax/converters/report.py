@@ -50,7 +50,8 @@ def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination
   ]
   text = [f'{name:<12} {value}' for name, value in shown]
   text.append('layers       ' + ', '.join(f'{layer}: {h}x{w}x{c}' for layer, (c, h, w) in generator.layers.items()))
-  text.append(f'keys unused  {len(conversion.unused) or "none"}')
+  unused = f'{len(conversion.unused)}, which the generator does without'
+  text.append(f'keys unused  {unused if conversion.unused else "none"}')
   reasons: dict[str, list[str]] = {}
   for key, reason in conversion.unused.items():
     reasons.setdefault(reason, []).append(key)

@@ -272,7 +272,7 @@ def common_taps(
       table.leave(key, 'a filter')
       continue
     found[key] = filter_taps(kernel[(slice(None, None, -1),) * kernel.ndim] if turned else kernel, gain)
-    table.leave(key, 'its taps are in the options')
+    table.leave(key, 'a fixed filter, kept as an option of the generator')
   if not found:
     return None
   first, taps = next(iter(found.items()))

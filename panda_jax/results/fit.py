@@ -290,6 +290,8 @@ def _fit_into(
     for warning in result.warnings[len(source.notes) :]:  # these were said at the start
       progress.say(f'note: {warning}')
     progress.say(f'{outcome(summary)}, {summary["seconds"]["total"]:.1f} s in all; results in {workdir}')
+    numbered = 'overlay.png' if source.kind == 'generator' else 'parts.png'
+    progress.say(f'{numbered} there shows each part with its number')
     following = suggestions.commands(workdir, result.factors, summary.get('strength', suggestions.USUAL))
     progress.say(f'next: {following.get("edit") or following["saliency"]}')
     progress.say(f'  or: {following["report"]}')

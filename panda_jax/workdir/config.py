@@ -55,7 +55,9 @@ KEYS = {
   'held_out': Key(
     0, 'Samples beside those, on which the error is measured too: the next ones of a generator, or in the file.'
   ),
-  'held_out_features': Key(placeholder(str), 'In their place: a .npy file of feature maps like those of the fit.'),
+  'held_out_features': Key(
+    placeholder(str), 'In place of held_out: a .npy file of feature maps on which the error is measured too.'
+  ),
   'half': Key('none', 'Fit one half of the samples only: none, first or second. Parts that hold are in both.'),
   'batch': Key(
     placeholder(int), 'Samples computed at a time; chosen by their size if left out. It changes speed only.'
