@@ -19,7 +19,7 @@ MEANINGS = {
   'halves': 'the same between fits of the two halves of the samples',
   'zeros': 'share of exact zeros in the parts',
   'overlap': 'mean cosine of two different parts of the run',
-  'iterations': 'of the fit',
+  'iterations': 'of all phases of the fit',
   'seconds': 'in all',
   'memory': 'most that the process had in use, MB; on devices where they tell',
 }

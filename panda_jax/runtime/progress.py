@@ -112,7 +112,7 @@ class Progress:
     if state.history:
       last = state.history[-1]
       self.now(
-        f'{last["phase"]} phase, {last["samples"]} samples, iteration {last["iteration"]}: '
+        f'{last["phase"]} phase on {last["samples"]} samples, its iteration {last["iteration"]}: '
         f'relative error {last["relative_error"]:.5f} after {state.seconds:.1f} s'
       )
 
