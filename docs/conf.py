@@ -47,6 +47,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints = 'none'  # docstrings say what arguments are, with their shapes
 autodoc_class_signature = 'mixed'
 autodoc_default_options = {'members': True, 'exclude-members': 'tree_flatten_with_keys, tree_unflatten, overload'}
+napoleon_use_param = False  # or what is said of several arguments at once would stand there as often
 napoleon_use_rtype = False
 napoleon_custom_sections = [('Attributes', 'params_style')]
 copybutton_exclude = '.linenos, .gp'

@@ -20,14 +20,14 @@ MOST_ENTRIES = 8  # of an array or a list, that are written out
 class InputError(ValueError):
   """Something the caller gave cannot be used.
 
-  The text is one line of printable characters, at most `LONGEST`: ``argument=value: what is wrong; what to do``, or
+  The text is one short line of printable characters: ``argument=value: what is wrong; what to do``, or
   ``argument: not given; what to do``. Long values and problems are shortened in it; the attributes have all.
 
   Args:
     argument: its name, as the caller wrote it.
     value: of any kind, size and content.
     problem: what is wrong with it.
-    remedy: what to do, in words that fit `LONGEST_REMEDY`.
+    remedy: what to do, in a few words.
     items: several things that are wrong, told after `problem`: as many as there is room for, and how many more.
 
   Attributes:

@@ -160,7 +160,7 @@ class Factors:
     return lines
 
   def tiles(self, more: Sequence[str] = ()) -> list[tuple[str, np.ndarray]]:
-    """(name, uint8 pixels (h, w, 3)) of each part, of the first `MOST_TILES`; `more` is said after the names."""
+    """(name, uint8 pixels (h, w, 3)) of each of the first parts; `more` follows their names."""
     maps = np.asarray(self.part_maps())[:MOST_TILES]
     return [(f'part {k}{more[k] if k < len(more) else ""}', notebook.heat(one)) for k, one in enumerate(maps)]
 
@@ -211,14 +211,14 @@ class Factors:
   def reconstruct(self, features) -> np.ndarray:
     """A A'Z_i P P' of each sample, float32, in the shape of the features; of a centred fit, with the mean added.
 
-    Args, Raises: as of `coefficients`.
+    Arguments and errors are those of `coefficients`.
     """
     A, P = self._matrices()
     out = [np.asarray(self._explained(z, A, P) + self._mean(), np.float32) for z in self._fibres(features)]
     return np.concatenate(out).reshape(np.shape(features))
 
   def features_of(self, coefficients) -> np.ndarray:
-    """Features A X_i P' that coefficients X (N, R_C, R_S) stand for, (N, H, W, C) float32; with the mean, as above.
+    """Features A X_i P' of coefficients X (N, R_C, R_S), as (N, H, W, C) float32; of a centred fit, with the mean.
 
     `features_of(coefficients(Z))` is `reconstruct(Z)`.
 
@@ -236,9 +236,9 @@ class Factors:
     return Z.astype(np.float32).reshape(len(X), *self.grid, len(A))
 
   def relative_error(self, features) -> float:
-    """sum ||Z - A A'Z P P'||^2 / sum ||Z||^2 on features, in float64; of a centred fit Z is less the mean, as there.
+    """sum ||Z - A A'Z P P'||^2 / sum ||Z||^2 on features, in float64; of a centred fit Z is less the mean.
 
-    Args, Raises: as of `coefficients`. Of features that are zero, or the mean, everywhere it is NaN.
+    Arguments and errors are those of `coefficients`. Of features that are zero, or the mean, everywhere it is NaN.
     """
     A, P = self._matrices()
     scale = max((float(np.max(np.abs(z))) for z in self._fibres(features)), default=0.0)

@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -32,6 +33,10 @@ ON_PAGES = {
 }
 
 
+# Names of constants, files and texts that a reader of the site does not see; 'channels: C.', which Sphinx makes a list.
+ELSEWHERE = re.compile(r'`[A-Z_]{4,}`|\bsee (the module|the protocol|there|above)\b|\w\.py\b|^ +\w+: (\w|\d+)[.)]$')
+
+
 def found(name: str):
   module, _, attribute = name.rpartition('.')
   return getattr(importlib.import_module(module), attribute)
@@ -46,6 +51,19 @@ def names():
   names: dict = {}
   exec(compile(text, 'index.md', 'exec'), names)
   return names
+
+
+def members(thing):
+  """What the site shows of it: itself and, of a class, its methods and properties."""
+  public = {name: value for name, value in vars(thing).items() if name[0] != '_'} if inspect.isclass(thing) else {}
+  return [thing, *(value for value in public.values() if callable(value) or isinstance(value, property | classmethod))]
+
+
+@pytest.mark.parametrize('name', documented())
+def test_words_can_be_understood_on_the_site(name):
+  for member in members(found(name)):
+    for line in (inspect.getdoc(member) or '').splitlines():
+      assert not ELSEWHERE.search(line), line
 
 
 @pytest.mark.parametrize('name', [name for name in documented() if name not in ON_PAGES])

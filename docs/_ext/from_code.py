@@ -3,7 +3,9 @@
 A line `{{ command edit }}` of a page stands for what `code_listings.command('edit')` gives.
 """
 
+import operator
 import re
+import sys
 
 import code_listings
 from docutils import nodes
@@ -12,6 +14,7 @@ from sphinx.application import Sphinx
 
 LISTING = re.compile(r'^\{\{ (\w+) (\w+) \}\}$', re.MULTILINE)
 QUOTED = re.compile(r'(``.+?``|`[^`]+`)')
+CONSTANT = re.compile(r'=((?:\w+\.)*[A-Z][A-Z_]+)\b')
 MARKS = re.compile(r'[*|\\]|(?<=\w)_(?!\w)')  # what would begin or end something else than text
 
 
@@ -29,6 +32,14 @@ def plain_docstring(app, what, name, thing, options, lines: list[str]) -> None:
     pieces = QUOTED.split(line)
     pieces[::2] = [MARKS.sub(lambda found: f'\\{found[0]}', piece) for piece in pieces[::2]]
     lines[i] = ''.join(pieces)
+
+
+def values_of_constants(app, what, name, thing, options, signature: str | None, returned: str | None):
+  """Signatures show what a constant of the code stands for."""
+  if signature is None:
+    return None
+  module = sys.modules[thing.__module__]
+  return CONSTANT.sub(lambda found: f'={operator.attrgetter(found[1])(module)!r}', signature), returned
 
 
 def field_colons(app: Sphinx, doctree: nodes.document) -> None:
@@ -51,6 +62,7 @@ def block_formula(translator, node: nodes.math_block) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
   app.connect('source-read', listings)
   app.connect('autodoc-process-docstring', plain_docstring, priority=100)  # before napoleon
+  app.connect('autodoc-process-signature', values_of_constants)
   app.connect('doctree-read', field_colons)
   app.add_html_math_renderer('mathml', (inline_formula, None), (block_formula, None))
   return {'parallel_read_safe': True, 'parallel_write_safe': True}

@@ -36,7 +36,10 @@ class Settings:
   """How much is looked at.
 
   Attributes:
-    screened, measured, heldout, unedited: samples of each set, see the module.
+    screened: samples on which all pairs are compared to first order.
+    measured: samples on which strengths are set and edits chosen.
+    heldout: samples of the scores and pictures that are shown.
+    unedited: samples that tell how natural an edit looks.
     pairs: of a part that are measured at one strength, with both signs.
     followed: edits of a part, the most promising of these that differ, whose largest useful strength is sought.
     top: edits of a part, at most.

@@ -178,7 +178,7 @@ def mask(values: flags.FlagValues, combined: str = 'union') -> None:
     'combine', None, ['union', 'sum'], f'How several parts are joined to one mask; if left out, {combined}.', **given
   )
   flags.DEFINE_string(
-    'threshold', None, 'Set the mask to 0 where it is below this fraction of its maximum, from 0 to 1.', **given
+    'threshold', None, 'Make the mask 1 where it is at least this fraction of its maximum, 0 elsewhere.', **given
   )
   flags.DEFINE_float('feather', None, 'Blur the edge of the mask by so many cells of the feature map.', **given)
   flags.DEFINE_string(

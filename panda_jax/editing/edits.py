@@ -248,8 +248,10 @@ def make_edit(
     alpha_unit: 'feature', or 'rms': alpha counts in units of `rms`, which carries over between layers and generators.
     rms: root of the mean square of the layer's activations (`layer_rms`).
     mask: (S,), (H, W) or with an axis N in front: in place of a part, or intersected with it.
-    combine: several parts as 'union' or 'sum', see `masks.part_mask`.
-    threshold, feather: see `masks.shaped`.
+    combine: joins several parts to their 'union' (the maximum of each divided by its own) or their 'sum'; union if left
+      out, sum where `convention` is not 'unit'.
+    threshold: makes the mask 1 where it is at least this fraction of its maximum, and 0 elsewhere.
+    feather: blurs the edge of the mask by so many cells of the feature map.
     parts: (S, R_S) or (N, S, R_S) in place of the factors' own: refined ones.
     directions: (k, C), rows in place of the appearances.
 

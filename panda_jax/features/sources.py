@@ -39,11 +39,11 @@ class FeatureSource:
   Attributes:
     samples: N, or None if only a pass can tell.
     grid: (H, W).
-    channels: C.
-    dtype: of the stored values.
+    channels: how many, C.
+    dtype: that of the stored values.
     kind: 'array', 'file', 'iterable' or 'generator'.
     defined: its hash is of how the features are made; otherwise it is of their values.
-    layout: of what it was given, see `LAYOUTS`.
+    layout: that of what it was given, 'NHWC' or 'NCHW'; blocks are channels last.
     notes: sentences for a person about what it was given.
 
   Example:

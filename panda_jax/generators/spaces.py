@@ -83,11 +83,11 @@ def latents_of(
   """What drives a generator, from samples in one of its spaces.
 
   Args:
-    generator: see the protocol.
+    generator: of one of our families, or any object with the methods of `Generator`.
     array: (N, z_dim), (N, w_dim) or (N, L, w_dim).
-    space: that it is in.
-    labels: of z, as of `map`.
-    truncation, truncation_layers: of z and w, as of `map`.
+    space: the one that the array is in: 'z', 'w' or 'wplus'.
+    labels: classes that go with z, as `map` takes them.
+    truncation, truncation_layers: applied to z and w, as by `map`.
 
   Raises:
     InputError: the generator has no such space, or the array another shape; labels with w or w+, which hold the class

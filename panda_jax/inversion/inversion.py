@@ -21,8 +21,8 @@ class Curve(NamedTuple):
   """How an inversion went on.
 
   Attributes:
-    seconds: (K,) since it began, programs compiled.
-    values: (K, N) of what is minimised.
+    seconds: (K,) since it began, without compilation.
+    values: (K, N), the error of each photograph with what holds it to samples.
   """
 
   seconds: np.ndarray
@@ -40,19 +40,20 @@ class Inversion:
   """Photographs as a generator's latents, and features where these were free.
 
   Attributes:
-    space: 'z', 'w', 'wplus', or 'features'.
-    array: (N, z_dim), (N, w_dim) or (N, L, w_dim): the latents; w+ with features.
+    space: what was searched: 'z', 'w', 'wplus', or 'features'.
+    array: the latents, (N, z_dim), (N, w_dim) or (N, L, w_dim); with features z or w+.
     labels: class rows (N, num_classes) that go with z, or None.
-    layer: of the features, or None.
+    layer: the layer where features were free, or None.
     features: (N, H, W, C) at the layer, or None.
     rgb: (N, h, w, channels) accumulated before the layer, or None where the family keeps none.
-    skips: more feature maps of earlier layers, see `State`.
-    noise: of the generator's layers.
-    weights: SHA-256 (hex) of the generator.
-    images: (N, h, w, channels) float32, what the generator makes of it, not clipped.
+    skips: more feature maps of earlier layers, as in `State`.
+    noise: noise inputs of the generator's layers: 'none' or 'const'.
+    weights: SHA-256 (hex) of the generator's options and weights.
+    images: (N, h, w, channels) float32, what the generator makes of the latents and features, not clipped.
     photographs: (N, h, w, channels) float32 in [-1, 1], what was inverted.
-    reasons: why each ended: 'converged', 'stalled' or 'steps'.
-    curve: see there.
+    reasons: why each ended: 'converged'; 'stalled', where no step lowers the error; 'steps', where the evaluations were
+      not enough.
+    curve: how the error fell: `seconds` (K,) since the start and `values` (K, N).
   """
 
   space: str
@@ -83,11 +84,11 @@ class Inversion:
 
   @property
   def array_space(self) -> str:
-    """The space of `array`."""
+    """'z', 'w' or 'wplus', whichever `array` is in."""
     return self.space if self.space != 'features' else ('z', 'wplus')[self.array.ndim - 2]
 
   def latents(self, generator: Any):
-    """What drives the generator."""
+    """What drives the generator to make `images`: latents, or features held at the layer."""
     labels = None if self.labels is None else jnp.asarray(self.labels)
     found = latents_of(generator, jnp.asarray(self.array), self.array_space, labels)
     if self.features is None or self.layer is None:
@@ -96,7 +97,7 @@ class Inversion:
     return Held(found, state, self.layer, self.noise)
 
   def chosen(self, rows: Sequence[int]) -> 'Inversion':
-    """Some of the photographs."""
+    """The inversion of some of the photographs, by their numbers."""
     rows = list(rows)
     arrays = {name: getattr(self, name) for name in ('array', 'labels', 'features', 'rgb', 'images', 'photographs')}
     return dataclasses.replace(

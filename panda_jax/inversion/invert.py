@@ -70,19 +70,21 @@ class Inverter:
   """Inverts photographs, with what it knows of a generator and what it compiled kept from call to call.
 
   Args:
-    generator: see the protocol; plain or `Compiled`. JAX must be able to differentiate it.
-    space: 'z' or 'w', 'wplus', 'features'. By default features where a layer is given, else w+, or z where there is
-      no mapping network.
-    layer: where features are free.
+    generator: of one of our families, or any object with the methods of `Generator`; plain or `Compiled`. JAX must be
+      able to differentiate it.
+    space: what is searched: 'z' or 'w', 'wplus', 'features'. If left out, features where a layer is given, else w+, or
+      z where there is no mapping network.
+    layer: the layer where features are free.
     encoder: where to start; if left out, at the nearest of some samples.
-    noise: 'none' or 'const', of the layers; edits of the inversion keep it.
-    regulariser: weight of what keeps latents and features like those of samples, see objective.py. Larger ones fit the
-      photograph less, and edits more.
+    noise: noise inputs of the layers, 'none' or 'const'; edits of the inversion keep it.
+    regulariser: weight of what keeps latents and features like those of samples. A larger one gives a worse copy of the
+      photograph, and better edits.
     evaluations: at most so many pictures with their gradients, a third of them for the latents before features. 1 for
       the start itself.
     tolerance: a photograph is done when its error falls by less than this share within ten steps.
-    loss: pictures and photographs (N, h, w, channels) to errors (N,), differentiable by JAX.
-    batch: photographs side by side; by size if left out. It changes speed only.
+    loss: function of pictures and photographs (N, h, w, channels) that gives errors (N,); JAX must be able to
+      differentiate it.
+    batch: photographs that are inverted side by side; chosen by size if left out. It changes speed only.
 
   Raises:
     InputError: the space, the layer or the encoder does not fit the generator; a number that cannot be used.
@@ -310,11 +312,15 @@ def invert(
   """Latents, or features at a layer, of which a generator makes these photographs.
 
   Args:
-    generator, space, options: as of `Inverter`.
-    images, labels, on_images: as of its call.
+    generator, space, options: those of `Inverter`.
+    images: photographs (N, h, w, channels) of the generator's size: uint8, or numbers from -1 to 1.
+    labels: class indices of a conditional generator, one for all or one each. If left out, the class of the nearest
+      sample.
+    on_images: called with 'photographs' and how many are done.
 
   Raises:
-    InputError, NonFiniteError: as of both.
+    InputError: an argument does not fit the generator.
+    NonFiniteError: the error of a photograph is not finite.
   """
   return Inverter(generator, space, **options)(images, labels, on_images)
 

@@ -67,7 +67,8 @@ class RegionEdit:
     reached: whether it does; else alpha is that of the largest change seen.
     scores: 'roir' (mean over those samples at that strength; NaN without a region), 'first_order' (the same to first
       order; for an attribute the mean gain per norm of the change outside), 'change' (median; for an attribute its
-      gain), 'size' (see the module), 'kept' (share of the features' variance that the appearances searched have).
+      gain), 'size' (1 for a change as large as features differ from their mean), 'kept' (share of the features'
+      variance that the appearances searched have).
     history: mean ROIR, shrunk, after each round of the joint search, the first without it.
   """
 
@@ -139,10 +140,11 @@ def region_edit(
     mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
     joint: also choose the mask, starting from the given one or from the region's own positions, whichever is better.
     target: median root mean square change inside the region, black to white being 2; the strength that is returned.
-    coverage: least entry of a chosen mask at positions inside the region, 0 to 1, see the module.
+    coverage: least entry of a chosen mask at positions inside the region, 0 to 1. Without it the best mask is a dot
+      in the middle of the region.
     margin: positions at each border of the grid that lie outside of the image (StyleGAN3), or (above and below, at the
       sides).
-    weight: of the shrinkage towards natural appearances, see the module; 0 for none. Left out, it is chosen by
+    weight: of the shrinkage towards natural appearances; 0 for none. Left out, it is chosen by
       cross-validation over the samples.
     components: r at most: how many derivatives are taken per sample.
     rounds: of the joint search, at most; each makes its forms anew.

@@ -26,8 +26,8 @@ class PandA:
     appearances: R_C, 1 to C; C if left out.
     grid: (H, W) of flattened positions.
     layout: 'NHWC' or 'NCHW', of all features that are given.
-    seed, restarts, joint, orthonormal, center, rotation, precision, store, storage, batch, max_iterations, progress: as
-      of `panda_jax.fit`.
+    seed, restarts, joint, orthonormal, center, rotation, precision, store, storage, batch, max_iterations, progress:
+      those of `panda_jax.fit`.
 
   Attributes:
     factors_: canonical factors with provenance.
@@ -36,8 +36,8 @@ class PandA:
     parts_: P (S, R_S) float32.
     mean_: what centring subtracted, (S, C) or (1, C); None where nothing was.
     relative_error_: sum ||Z - A A'Z P P'||^2 / sum ||Z||^2 over the samples of the fit.
-    n_iter_: iterations.
-    n_samples_: N.
+    n_iter_: how many iterations the fit took.
+    n_samples_: how many samples it had.
     grid_: (H, W).
 
   Example:

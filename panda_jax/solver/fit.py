@@ -38,10 +38,11 @@ class FitResult:
     factors: canonical float32 factors with provenance.
     relative_error: sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 over all samples, of exactly these factors.
     reason: why the solver stopped: 'converged', 'max_iterations' or 'stalled' (steps gain next to nothing each).
-    gap: about how far the relative error would still fall, judged by how its fall slowed down; see `valley.gap`.
-    history: one dict per outer iteration: iteration, phase, samples, seconds, relative_error (on that many samples).
+    gap: about how far the relative error would still fall, judged by how its fall slowed down.
+    history: one dict per iteration: phase, iteration (of this phase on so many samples), samples, seconds,
+      relative_error (on those samples).
     warnings: sentences for a person; `findings` has them as data.
-    findings: dead, tied, unsigned, nested factors.
+    findings: which factors are dead, of equal energy, without a sign of their own, or nested in others.
     part_energy: (R_S,) share of sum ||Z||^2 in each part's coordinates, decreasing.
     appearance_energy: (R_C,) likewise, decreasing unless rotated.
     eigenvalues: (C,) of W = A A', decreasing.
@@ -220,7 +221,7 @@ def fit(
   clock: Clock | None = None,
   resume: Callable[[str], SolverState | None] | None = None,
   like: str | None = None,
-  take: Callable[..., intake.Intake] = intake.taken,
+  take: Callable[..., intake.Intake] | None = None,
   on_plan: Callable[[Plan], None] = lambda plan: None,
   on_state: Callable[[SolverState], None] = lambda state: None,
   on_samples: Callable[[str, int], None] = lambda name, n: None,
@@ -238,27 +239,31 @@ def fit(
     grid: (H, W) of flattened positions.
     layout: 'NHWC' (channels last) or 'NCHW' (channels first, (N, C, H, W) or (N, C, S)); 'NHWC' if left out, with a
       note in the result's warnings where the shape looks like the other. The factors are the same for either.
-    samples: only the first so many.
-    seed: of the restarts. Two fits with one seed take the same starts.
-    restarts: starts that are tried on a subset; the best few go on.
+    samples: how many to take, from the first; all if left out.
+    seed: fixes the random starts.
+    restarts: how many random starts are tried, on a subset; the best few go on.
     joint: refine appearances together with the parts. False keeps A at the leading eigenvectors of sum Z Z'.
     orthonormal: keep A'A = I.
     center: 'none' as published; 'position' subtracts the mean feature map, 'channel' the mean fibre.
     rotation: 'none' (decreasing energy) or 'varimax' (sparser coordinates); free in the error.
-    precision: of products with the data: 'highest' (float32), 'high' or 'default' (faster where the hardware has it).
-    store: 'auto', 'device', 'host' or 'source' (read again each pass); see `store.plan`.
-    storage: in which devices hold features: 'bfloat16' takes half the memory and rounds them, once, to 8 bits; sums and
-      products stay float32.
+    precision: that of products with the data: 'highest' (float32), or 'high' or 'default' (faster where the hardware
+      has them).
+    store: where features are kept: 'device', 'host' or 'source' (read again each pass); 'auto' takes the devices if
+      they have room, else whichever of the others is faster.
+    storage: number format of features on the devices, 'float32' or 'bfloat16'. The latter takes half the memory and
+      rounds them, once, to 8 bits; sums and products stay float32.
     batch: samples to read, and to multiply, at a time; chosen by size if left out. It changes speed only.
-    max_iterations: of the last level.
-    progress: show what is going on; if left out, in notebooks only.
+    max_iterations: most iterations on all samples.
+    progress: show how far the fit is; if left out, in notebooks only.
     provenance: more entries for the factors' provenance, JSON values.
-    budget: bytes that 'auto' may fill; measured if left out.
-    clock: to charge wall time to.
-    resume: asked once, with the source's hash, for a state to go on from, or None.
-    like: a hash of the source found earlier, whose kind is found again; see `scan.GrainHash`.
-    take: takes the features in, for fits that share them.
-    on_plan, on_state, on_samples: told of the plan, of each state (after a few iterations each), and of passes.
+    budget: bytes on the devices that 'auto' may fill; measured if left out.
+    clock: adds up the seconds of each phase; a new one if left out.
+    resume: called once with the SHA-256 of the features; gives the state to go on from, or None.
+    like: SHA-256 of the features as an earlier fit found it, with as many processes as that had.
+    take: reads the features, for several fits of the same ones; each fit reads its own if left out.
+    on_plan: called once with the plan of where features are kept.
+    on_state: called with the solver's state after every few iterations.
+    on_samples: called with the name of each pass over the samples and how many of them are done.
 
   Raises:
     InputError: an argument cannot be used; the text has its name, value and the remedy.
@@ -288,7 +293,7 @@ def fit(
 
   with small_matrices_in_float64(), one_blas_thread(), _compilations_told(clock, bar), bar:
     with clock.phase('features'):
-      found = take(
+      found = (take or intake.taken)(
         source,
         center,
         store,

@@ -76,7 +76,7 @@ class FinishedFit:
     )
 
   def digest_weights(self) -> str:
-    """SHA-256 (hex) of the generator, see `source.weights_digest`."""
+    """SHA-256 (hex) of the generator's options and weights."""
     from panda_jax.generators.source import weights_digest
 
     generator = self.needed_generator()
@@ -143,7 +143,7 @@ class FinishedFit:
     return self.mapped(numbered.draws(generator, seeds), self.labels_of(seeds, labels), 'z', truncation)
 
   def mapped(self, array: np.ndarray, labels=None, space: str = 'z', truncation: float | None = None):
-    """Latents of samples in a space, see `spaces.latents_of`; of z and w with the fit's truncation, or another one."""
+    """Latents of samples in a space, as of `latents_of`; of z and w with the fit's truncation, or another one."""
     from panda_jax.generators.spaces import latents_of
 
     names = () if space == 'wplus' else ('truncation', 'truncation_layers')

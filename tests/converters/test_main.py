@@ -38,7 +38,7 @@ def test_the_report(converted):
   destination, done = converted
   for text in ('stylegan2', 'rosinality', '32 x 32', 'z 48, w 48, classes none', '48,287', 'keys used', 'keys unused'):
     assert text in done.stdout
-  for text in ('its taps are in the options', 'weights of g_ema', 'The licence of the network'):
+  for text in ('a fixed filter, kept as an option of the generator', 'weights of g_ema', 'The licence of the network'):
     assert text in done.stdout
   description = json.loads((destination / 'generator.json').read_text())
   assert description['source']['name'] == SOURCE.name
