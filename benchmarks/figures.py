@@ -132,24 +132,11 @@ def catalog(runs: Path) -> None:
 
 
 def photographs(runs: Path) -> None:
-  """The photographs of docs/photographs with the strongest edit of the catalog."""
-  found = catalogued(runs)
-  inverted, folder = runs / 'photographs', found.parent
-  (edit,) = best(read_zoo(found / 'catalog.json'), 1)
+  """The photographs of docs/photographs with the edit of the tutorial, by its commands."""
+  folder, inverted, out = fitted(runs), runs / 'photographs', runs / 'photographs-edited'
   command('invert', f'--workdir={folder}', '--images=docs/photographs', f'--out={inverted}')
-  out = runs / 'photographs-edited'
-  zoo = f'--zoo={found / "catalog.json"}'
-  command(
-    *(
-      'edit',
-      f'--workdir={folder}',
-      f'--latents={inverted}',
-      zoo,
-      f'--name={edit.title}',
-      f'--out={out}',
-      '--overwrite',
-    )
-  )
+  how = ('--part=9', '--appearance=19', '--alpha=3')
+  command('edit', f'--workdir={folder}', f'--latents={inverted}', *how, f'--out={out}', '--overwrite')
   stored(out / 'strip.png', DOCS / 'photographs.png')
 
 
