@@ -39,7 +39,7 @@ nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
 
-highlight_language = 'text'
+highlight_language = 'command'
 smartquotes = False  # flags begin with two hyphens
 default_role = 'py:obj'  # what docstrings put between single backquotes
 autodoc_member_order = 'bysource'

@@ -27,7 +27,7 @@ def command(name: str) -> str:
   values = program.define(module, flags.FlagValues())
   calls = [f'panda-jax {name} {module.ARGUMENTS}'] if hasattr(module, 'ARGUMENTS') else []
   calls += [f'panda-jax {example}' for example in module.EXAMPLES]
-  lines = [f'To {program.COMMANDS[name]}.', '', '```text', *calls, '```', '']
+  lines = [f'To {program.COMMANDS[name]}.', '', '```', *calls, '```', '']
   lines += [f':::{{program}} panda-jax {name}', ':::', '']
   for heading, some in values.flags_by_module_dict().items():
     lines += [f'## {heading[0].upper()}{heading[1:]}', '']

@@ -1,4 +1,4 @@
-"""A Sphinx extension: pages get what code says, docstrings are text, formulas are MathML.
+"""A Sphinx extension: pages get what code says, docstrings are text, formulas are MathML, commands wrap between words.
 
 A line `{{ command edit }}` of a page stands for what `code_listings.command('edit')` gives.
 """
@@ -6,16 +6,26 @@ A line `{{ command edit }}` of a page stands for what `code_listings.command('ed
 import operator
 import re
 import sys
+from typing import ClassVar
 
 import code_listings
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from pygments.lexer import RegexLexer
+from pygments.token import Comment, Name, Whitespace
 from sphinx.application import Sphinx
 
 LISTING = re.compile(r'^\{\{ (\w+) (\w+) \}\}$', re.MULTILINE)
 QUOTED = re.compile(r'(``.+?``|`[^`]+`)')
 CONSTANT = re.compile(r'=((?:\w+\.)*[A-Z][A-Z_]+)\b')
 MARKS = re.compile(r'[*|\\]|(?<=\w)_(?!\w)')  # what would begin or end something else than text
+
+
+class CommandLexer(RegexLexer):
+  """A command, each word an element of its own: browsers also break lines after hyphens, and flags begin with two."""
+
+  name = 'Command'
+  tokens: ClassVar = {'root': [(r'\s+', Whitespace), (r'(?<!\S)#.*', Comment), (r'\S+', Name)]}
 
 
 def listings(app: Sphinx, page: str, source: list[str]) -> None:
@@ -60,6 +70,7 @@ def block_formula(translator, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+  app.add_lexer('command', CommandLexer)
   app.connect('source-read', listings)
   app.connect('autodoc-process-docstring', plain_docstring, priority=100)  # before napoleon
   app.connect('autodoc-process-signature', values_of_constants)
