@@ -111,6 +111,7 @@ PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in
   'srun ',
   f'{SWEEP} --config=cats64 ',
   f'{RUNS} runs/choosing runs/halves',
+  f'{SWEEP} --features=faces_',
   f'{SWEEP} --generator=',  # tests/experiments/test_sweep.py runs sweeps
   f'{TRAIN} --config=examples/train_generator/configs/cats64_',
   f'{TRAIN}.evaluate ',
@@ -257,9 +258,10 @@ def look_at(command: str) -> None:
       assert (ROOT / module.replace('.', '/') / '__main__.py').is_file()
     case ['python', '-m', module, *given]:
       source = (ROOT / f'{module.replace(".", "/")}.py').read_text()
-      for word in given:
+      for word in (word for word in given if word.startswith('--')):
         name = word.removeprefix('--').partition('=')[0]
-        assert re.search(rf"DEFINE_\w+\(\s*'{name}'", source), f'{module} has no --{name}'
+        defined = rf"(?:DEFINE_\w+\(\s*'|add_argument\('--){name}'"
+        assert re.search(defined, source), f'{module} has no --{name}'
     case ['pip', 'install', _]:
       pass  # of another project
     case _:

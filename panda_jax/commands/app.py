@@ -6,6 +6,7 @@ from absl import flags
 
 from panda_jax.commands import options as shared
 from panda_jax.errors import InputError, Interrupted
+from panda_jax.runtime import signals
 
 ARGUMENTS = 'WORKDIR ...'
 EXAMPLES = (
@@ -71,7 +72,8 @@ def run(options: flags.FlagValues, call) -> None:
       raise InputError(name, options[name].value, 'given for several fits', 'give one --workdir')
   try:
     opened = [open_workdir(folder, options.generator) for folder in workdirs]
-    serve(Fits(opened, samples_of(options, opened[0])), options.host, options.port, options.name)
+    with signals.keeping(lambda: 'what was saved is whole'):
+      serve(Fits(opened, samples_of(options, opened[0])), options.host, options.port, options.name)
   except Interrupted as stopped:
     if stopped.number != signal.SIGINT:  # which is how it is ended
       raise

@@ -9,7 +9,9 @@ import {say} from './status.js';
 
 const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
-const HOW = 'Point at one to see it. Click to take or drop it.';
+const HOW = matchMedia('(hover: hover)').matches
+  ? 'Point at one to see it. Click to take or drop it.'
+  : 'Tap one to take it, and again to drop it.';
 const MOST = 40; // films that are kept
 let shown = '', shownOf = '', frames = []; // what was asked for; of which place; what came
 
@@ -61,7 +63,7 @@ function marked() {
   [...strip.children].forEach((one, i) => one.setAttribute('aria-pressed', String(isTaken(frames[i], old))));
 }
 
-const NOWHERE = 'Click a part of the picture, or paint where to edit.';
+const NOWHERE = 'Choose a part of the picture, or paint where to edit.';
 
 // Of another place the frames are others: until they are there, there are none.
 function placed({place}) {

@@ -64,7 +64,7 @@ find('random').addEventListener('click', random);
 seeds.addEventListener('change', () => {
   const found = numbers(seeds.value), most = session.fit.most_seeds, last = session.fit.most_seed;
   if (!found || found.length > most || found.some((n) => n > last)) {
-    say(`Seeds are whole numbers up to ${last}, such as 3 or 0-7, ${most} at most.`, 'error');
+    say(`Seeds are whole numbers up to ${last}, such as 3 or 0-7; no more than ${most} of them.`, 'error');
     seeds.setAttribute('aria-invalid', 'true');
   } else {
     look(found);
