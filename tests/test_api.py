@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 import panda_jax
+from panda_jax.experiments.sweep import Watch
 from panda_jax.runtime import notebook
 from panda_jax.runtime.progress import Progress, narrated
 from tests import planted
@@ -135,6 +137,20 @@ def test_a_line_of_a_notebook_changes_in_place(cell, monkeypatch):
     bar.say('done')
     bar.now('more')
   assert cell == ['done', 'more']
+
+
+def test_silence_is_broken_without_a_terminal(monkeypatch, capsys):
+  monkeypatch.setattr('panda_jax.runtime.progress.SILENT_SECONDS', 0.01)
+  for bar, name in ((Progress(), ''), (Watch('parts=2', show=True), 'parts=2: ')):
+    said, expected = '', f' s: {name}compiling block_step'
+    with bar:
+      bar.compiling('block_step')
+      while f'{expected}\n' not in said:  # for as long as it takes
+        said += capsys.readouterr().err
+    assert said.startswith('still at work after 0 s')
+  with Progress(show=False):
+    time.sleep(0.05)
+  assert capsys.readouterr() == ('', '')
 
 
 def test_a_script_shows_progress_where_asked_to(monkeypatch, capsys):

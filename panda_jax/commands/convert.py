@@ -60,8 +60,10 @@ def run(options: flags.FlagValues, call) -> None:
     raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give SOURCE and DESTINATION')
   keys = parsed_options(options.option)
   from panda_jax.converters.conversion import convert
+  from panda_jax.runtime.progress import Progress
 
-  with signals.keeping(lambda: 'whatever is at the destination is whole'):
+  with signals.keeping(lambda: 'whatever is at the destination is whole'), Progress() as progress:
+    progress.now('converting')
     said = convert(*call.words, options.family, options.weights, keys, options.overwrite, options.key, options.mean_w)
   print('\n'.join(map(printable, said)), flush=True)
 

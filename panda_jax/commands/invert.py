@@ -175,7 +175,6 @@ def run(options: flags.FlagValues, call) -> None:
   labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
   with Progress(len(photographs)) as progress:
-    progress.say(f'inverting {len(photographs)} photographs')
     progress.compiling('the inversion')
     inverter = Inverter(
       module,

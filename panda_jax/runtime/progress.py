@@ -1,9 +1,10 @@
 """What a person sees of a computation, on process 0: a line that changes in a notebook or on a terminal, a line now and
-then elsewhere.
+then elsewhere, so that nobody takes a command for dead.
 """
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,7 +13,8 @@ import jax
 from panda_jax.errors import InputError
 from panda_jax.runtime import notebook
 
-PLAIN_SECONDS = 10.0
+PLAIN_SECONDS = 10.0  # between two lines that say how far something is
+SILENT_SECONDS = 30.0  # after which a line says that it goes on, if nothing else has been said
 NOTEBOOK_SECONDS = 0.1  # between two changes of the line: each is sent to the browser
 
 
@@ -48,17 +50,31 @@ class Progress:
 
       self._console = Console(stderr=True, highlight=False)
       self._status = self._console.status('') if sys.stderr.isatty() else None
-    self._last = time.monotonic()
+    self._last = self._said = time.monotonic()
+    self._doing = ''
+    self._ended = threading.Event()
     self._pass: tuple[str, float, int] = ('', 0.0, 0)
 
   def __enter__(self):
     if self._status:
       self._status.start()
+    elif self._console is not None:
+      self._ended.clear()
+      threading.Thread(target=self._break_silence, daemon=True).start()
     return self
 
   def __exit__(self, *_):
+    self._ended.set()
     if self._status:
       self._status.stop()
+
+  def _break_silence(self) -> None:
+    """Says that the work goes on, where it says nothing itself: while a program is compiled, for one."""
+    began = time.monotonic()
+    while not self._ended.wait(max(0.0, self._said + SILENT_SECONDS - time.monotonic())):
+      if time.monotonic() - self._said >= SILENT_SECONDS:
+        what = f': {self._doing}' if self._doing else ''
+        self._print(f'still at work after {time.monotonic() - began:.0f} s{what}')
 
   def say(self, text: str) -> None:
     """A line that stays."""
@@ -66,6 +82,12 @@ class Progress:
       self._line.update(text)
       self._line = notebook.Line()
     elif self._console is not None:
+      self._doing = ''
+      self._print(text)
+
+  def _print(self, text: str) -> None:
+    self._said = time.monotonic()
+    if self._console is not None:
       self._console.print(text, markup=False, soft_wrap=True)
 
   def now(self, text: str) -> None:
@@ -76,9 +98,11 @@ class Progress:
       if time.monotonic() - self._last >= NOTEBOOK_SECONDS:
         self._last = time.monotonic()
         self._line.update(text)
-    elif time.monotonic() - self._last >= PLAIN_SECONDS:
-      self._last = time.monotonic()
-      self.say(text)
+    else:
+      if time.monotonic() - self._last >= PLAIN_SECONDS:
+        self._last = time.monotonic()
+        self.say(text)
+      self._doing = text
 
   def compiling(self, name: str) -> None:
     """A program is about to be compiled, which nothing else is told of meanwhile."""

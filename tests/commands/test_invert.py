@@ -188,7 +188,6 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
   assert call('invert', *given) == 0
   assert len(calls) == 4  # two of three were left
   said = capsys.readouterr().err  # of a long one, without a terminal
-  assert 'inverting 3 photographs' in said
   assert '\n2 of 3 photographs: latents, evaluation 1; at most 6 in all\n' in said
   assert '1 of 3 photographs: latents' not in said
   assert not (tmp_path / 'out' / 'unfinished').exists()
