@@ -4,6 +4,7 @@ import ast
 import importlib
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -147,7 +148,7 @@ def test_silence_is_broken_without_a_terminal(monkeypatch, capsys):
       bar.compiling('block_step')
       while f'{expected}\n' not in said:  # for as long as it takes
         said += capsys.readouterr().err
-    assert said.startswith('still at work after 0 s')
+    assert re.match(r'still at work after \d+ s', said)
   with Progress(show=False):
     time.sleep(0.05)
   assert capsys.readouterr() == ('', '')
