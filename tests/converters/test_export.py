@@ -253,7 +253,7 @@ class TestCommand:
     ('arguments', 'text'),
     [
       (['cats64'], 'there are 1, not two; give GENERATOR and DESTINATION'),
-      (['nowhere', 'F'], 'generator=nowhere: there is no such folder'),
+      (['nowhere', 'F'], 'GENERATOR=nowhere: there is no such folder'),
       (['cats64', 'F', '--format=onnx'], 'format=onnx: there is no such choice'),
       (['cats64', 'F/G'], 'its folder is not there'),
       (['cats64', 'F.pt'], 'safetensors is not that of a .pt file; name it F.safetensors, or give --format=rosinality'),
