@@ -335,9 +335,9 @@ def test_a_photograph_that_changes_meanwhile_is_told(folder, photographs, tmp_pa
   original = Inverter.__call__
   shutil.copy(photographs / 'a.png', tmp_path / 'a.png')
 
-  def changing(self, *given):
+  def changing(self, *given, **more):
     Image.new('RGB', (9, 9)).save(tmp_path / 'a.png')
-    return original(self, *given)
+    return original(self, *given, **more)
 
   monkeypatch.setattr(Inverter, '__call__', changing)
   said = run('invert', f'--generator={folder}', f'--images={tmp_path / "a.png"}', f'--out={tmp_path / "out"}', *START)
