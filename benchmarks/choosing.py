@@ -1,4 +1,4 @@
-"""The pictures and the table of docs/choosing-parts.md, from folders of runs that `sweep` wrote.
+"""The pictures and the table of docs/explanation/choosing-parts.md, from folders of runs that `sweep` wrote.
 
   python -m benchmarks.choosing runs/choosing runs/halves --side_by_side=5 --out=docs/explanation/choosing-parts
   python -m benchmarks.choosing runs/choosing runs/centered runs/faces --across=center --name=centered --out=...
@@ -8,12 +8,11 @@ number of parts, or for what is subtracted; the same colours for parts of a row 
 runs.html. NAME-LAYER.png: the parts of a layer side by side. The table goes to stdout.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import app, flags
 
 from panda_jax.experiments import curves, page, recommendation
 from panda_jax.experiments.agreement import overlap, zeros
@@ -21,6 +20,11 @@ from panda_jax.experiments.runs import Run, found, grouped, series
 from panda_jax.files.access import write_atomically
 from panda_jax.pictures.sheets import Row, draw_rows
 from panda_jax.runtime import notebook
+
+_ACROSS = flags.DEFINE_enum('across', 'parts', ('parts', 'center'), 'What the columns of the picture are.')
+_SIDE_BY_SIDE = flags.DEFINE_integer('side_by_side', None, 'A layer whose parts are drawn side by side.')
+_NAME = flags.DEFINE_string('name', 'parts', 'Of the pictures.')
+_OUT = flags.DEFINE_string('out', None, 'Folder of the pictures.', required=True)
 
 TILE = 160  # pixels of a side
 
@@ -86,27 +90,23 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def main(argv: list[str]) -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('folders', nargs='+')
-  parser.add_argument('--across', default='parts', choices=('parts', 'center'))
-  parser.add_argument('--side_by_side', type=int, help='a layer')
-  parser.add_argument('--name', default='parts')
-  parser.add_argument('--out', type=Path, required=True)
-  arguments = parser.parse_args(argv)
-  runs = [run for run in found(arguments.folders) if run.state == 'finished']
+  if len(argv) < 2:
+    raise app.UsageError('give the folders of the runs')
+  runs = [run for run in found(argv[1:]) if run.state == 'finished']
   whole = [run for run in runs if run.config['half'] == 'none']
   first = [min(some, key=lambda run: run.config['seed']) for some in grouped(whole, 'seed').values()]
-  arguments.out.mkdir(parents=True, exist_ok=True)
-  draw(arguments.out / f'{arguments.name}.png', first, arguments.across)
-  if arguments.side_by_side is not None:
-    some = [run for run in first if run.config['layer'] == arguments.side_by_side]
-    draw_side_by_side(arguments.out / f'{arguments.name}-{arguments.side_by_side}.png', some)
+  out, name = Path(_OUT.value), _NAME.value
+  out.mkdir(parents=True, exist_ok=True)
+  draw(out / f'{name}.png', first, _ACROSS.value)
+  if _SIDE_BY_SIDE.value is not None:
+    some = [run for run in first if run.config['layer'] == _SIDE_BY_SIDE.value]
+    draw_side_by_side(out / f'{name}-{_SIDE_BY_SIDE.value}.png', some)
   several = {label: recommendation.levels(some) for label, some in series(runs).items() if recommendation.several(some)}
-  if arguments.across == 'parts':
-    write_atomically(arguments.out / f'{arguments.name}-curves.png', curves.curves_of_parts(several))
+  if _ACROSS.value == 'parts':
+    write_atomically(out / f'{name}-curves.png', curves.curves_of_parts(several))
   print(table(runs))
   print('\n'.join(recommendation.sentences(runs)))
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  app.run(main)

@@ -7,19 +7,22 @@ and SeFa, GANSpace, LowRankGAN and ReSeFa work on z. PandA edits its layers of 1
 hand on the mean of 256 samples. The numbers of cats64 beside them are those of results/compare_cats64/table.json.
 """
 
-import argparse
 import json
 import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
+from absl import app, flags
 
 from benchmarks.machine import machine, written
 from configs import compare_cats64
 from examples.custom_generator import DCGAN
 from panda_jax.compare import cases, settings
 from panda_jax.converters.checkpoint import read
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the comparison.', required=True)
+_SMOKE = flags.DEFINE_bool('smoke', False, 'Few methods on few samples; the record is left as it is.')
 
 FACES = {
   'eyes': (14, 19, 6, 26),
@@ -47,28 +50,26 @@ def stored(table: dict) -> dict:
 
 
 def main(argv: list[str]) -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('checkpoint', help='a DCGAN')
-  parser.add_argument('--workdir', type=Path, required=True)
-  parser.add_argument('--smoke', action='store_true', help='few methods on few samples; the record is left as it is')
-  arguments = parser.parse_args(argv)
-  config = compare_cats64.get_config('smoke' if arguments.smoke else 'full')
+  if len(argv) != 2:
+    raise app.UsageError('give the checkpoint of a DCGAN')
+  workdir = Path(_WORKDIR.value)
+  config = compare_cats64.get_config('smoke' if _SMOKE.value else 'full')
   config.generator, config.regions = None, FACES
   config.cases = {'faces, 16 x 16': {'layer': 4}, 'faces, 8 x 8': {'layer': 3}}
-  if not arguments.smoke:
+  if not _SMOKE.value:
     config.methods = METHODS
     config.heldout, config.test, config.region_samples = 16, 64, 16
-  record, faces = machine(), DCGAN(read(arguments.checkpoint).tree)
-  command = shlex.join(['python', '-m', 'benchmarks.generality', *argv])
-  cases.compare_cases(arguments.workdir, config, generators=dict.fromkeys(config.cases, faces), command=command)
-  joined = json.loads((arguments.workdir / 'table.json').read_text())['cases']
+  record, faces = machine(), DCGAN(read(argv[1]).tree)
+  command = shlex.join(['python', '-m', 'benchmarks.generality', *sys.argv[1:]])
+  cases.compare_cases(workdir, config, generators=dict.fromkeys(config.cases, faces), command=command)
+  joined = json.loads((workdir / 'table.json').read_text())['cases']
   cats = json.loads((RESULTS / 'compare_cats64' / 'table.json').read_text())
   text = cases.written({'cats64': stored(cats), **joined}, command)
-  if not arguments.smoke:
+  if not _SMOKE.value:
     written(record | {'command': command, 'cases': joined}, RESULTS / 'generality.json')
     (RESULTS / 'generality.md').write_text(text)
   print(text)
 
 
 if __name__ == '__main__':
-  main(sys.argv[1:])
+  app.run(main)

@@ -260,8 +260,7 @@ def look_at(command: str) -> None:
       source = (ROOT / f'{module.replace(".", "/")}.py').read_text()
       for word in (word for word in given if word.startswith('--')):
         name = word.removeprefix('--').partition('=')[0]
-        defined = rf"(?:DEFINE_\w+\(\s*'|add_argument\('--){name}'"
-        assert re.search(defined, source), f'{module} has no --{name}'
+        assert re.search(rf"DEFINE_\w+\(\s*'{name}'", source), f'{module} has no --{name}'
     case ['pip', 'install', _]:
       pass  # of another project
     case _:

@@ -4,7 +4,7 @@ Letters: N samples, h, w image.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +61,11 @@ def written_table(table: dict) -> str:
     f'{table["config"]["heldout"]} held-out samples at the strengths that match there. "not reached": no strength of '
     f'any candidate changes the region that much. {BOLD}',
     '',
-    '| method | ' + ' | '.join(regions) + ' |',
-    '|---|' + '---|' * len(regions),
   ]
   bold = _bold(table)
-  for method, said in table['methods'].items():
-    row = [_roir(by_place.get((region, method)), (region, method, 'roir') in bold) for region in regions]
-    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
+  lines += _by_region(
+    table, regions, lambda region, method: _roir(by_place.get((region, method)), (region, method, 'roir') in bold)
+  )
   undefined = [f'{said["name"]}: {said["undefined"]}' for said in table['methods'].values() if said['undefined']]
   lines += ['', *(f'Not defined here: {line}' for line in undefined)]
   lines += _intervals(table, regions, by_place)
@@ -132,6 +130,14 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
   return lines
 
 
+def _by_region(table: dict, regions: list[str], words: Callable[[str, str], str]) -> list[str]:
+  """A row for each method, in each region what `words(region, method)` says."""
+  lines = ['| method | ' + ' | '.join(regions) + ' |', '|---|' + '---|' * len(regions)]
+  for method, said in table['methods'].items():
+    lines.append(f'| {said["name"]} | ' + ' | '.join(words(region, method) for region in regions) + ' |')
+  return lines
+
+
 def _outside(table: dict, regions: list[str], by_place: dict, bold: set) -> list[str]:
   lines = [
     '',
@@ -143,26 +149,22 @@ def _outside(table: dict, regions: list[str], by_place: dict, bold: set) -> list
     + BOLD
     + ' The distance is one number for all samples, of which no interval is taken.',
     '',
-    '| method | ' + ' | '.join(regions) + ' |',
-    '|---|' + '---|' * len(regions),
   ]
-  for method, said in table['methods'].items():
-    row = []
-    for region in regions:
-      cell = by_place.get((region, method))
-      if cell is None or not cell['reached']:
-        row.append('-')
-        continue
-      found = cell['outside']
-      words = [
-        emphasised(f'{found[name]:.{digits}f}', (region, method, name) in bold)
-        for name, digits in (('psnr', 1), ('ssim', 3))
-        if found[name] is not None
-      ]
-      words += [] if found['realism'] is None else [f'{found["realism"]:.4f}']
-      row.append(', '.join(words) or '-')
-    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
-  return lines
+
+  def words(region: str, method: str) -> str:
+    cell = by_place.get((region, method))
+    if cell is None or not cell['reached']:
+      return '-'
+    found = cell['outside']
+    numbers = [
+      emphasised(f'{found[name]:.{digits}f}', (region, method, name) in bold)
+      for name, digits in (('psnr', 1), ('ssim', 3))
+      if found[name] is not None
+    ]
+    numbers += [] if found['realism'] is None else [f'{found["realism"]:.4f}']
+    return ', '.join(numbers) or '-'
+
+  return lines + _by_region(table, regions, words)
 
 
 def _realism(table: dict, regions: list[str], by_place: dict) -> list[str]:
@@ -176,16 +178,13 @@ def _realism(table: dict, regions: list[str], by_place: dict) -> list[str]:
     '0 is no change. It grows with any change that all samples share, and more where they leave what the generator '
     'makes.',
     '',
-    '| method | ' + ' | '.join(regions) + ' |',
-    '|---|' + '---|' * len(regions),
   ]
-  for method, said in table['methods'].items():
-    row = []
-    for region in regions:
-      cell = by_place.get((region, method))
-      row.append('-' if cell is None or cell['realism'] is None else f'{cell["realism"]:.4f}')
-    lines.append(f'| {said["name"]} | ' + ' | '.join(row) + ' |')
-  return lines
+
+  def words(region: str, method: str) -> str:
+    cell = by_place.get((region, method))
+    return '-' if cell is None or cell['realism'] is None else f'{cell["realism"]:.4f}'
+
+  return lines + _by_region(table, regions, words)
 
 
 def _costs(table: dict) -> list[str]:
