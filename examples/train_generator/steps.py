@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from examples.train_generator.augment import adjusted, augmented
 from examples.train_generator.discriminator import GROUP, Discriminator
 from panda_jax.errors import InputError
+from panda_jax.generators import load_generator
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options
 
 PATH_DECAY = 0.01
@@ -55,7 +56,7 @@ class Training(NamedTuple):
   """A training as functions of its state; each but `begin` is compiled at its first call.
 
   Attributes:
-    begin: () -> TrainState, from the seed.
+    begin: () -> TrainState, from the seed, and the generator from `config.initial` if that names one.
     adversarial: (state, uint8 images (N, H, W, channels)) -> (state, metrics).
     discriminator_penalty: likewise, R1.
     path_penalty: (state) -> (state, metrics).
@@ -102,6 +103,8 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
     raise InputError('batch', config.batch, problem, f'give a multiple of {devices * GROUP}')
   if config.precision not in ('float32', 'bfloat16'):
     raise InputError('precision', config.precision, 'there is no such one', 'give float32 or bfloat16')
+  if config.discriminator_images < 0:
+    raise InputError('discriminator_images', config.discriminator_images, 'it is negative', 'give 0 or more')
   for name in ('r1_every', 'path_every', 'images', 'log_images', 'sample_images', 'snapshot_images'):
     if config[name] < 1:
       raise InputError(name, config[name], 'it must be positive', 'give a whole number from 1')
@@ -129,6 +132,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
   dtype = jnp.dtype(config.precision)
   graph_g, _, buffers = nnx.split(StyleGAN2(options, nnx.Rngs(config.seed)), nnx.Param, ...)
   graph_d = nnx.graphdef(nnx.eval_shape(lambda: _discriminator(config)))
+  initial = _initial(config, options)
   adam_g = adam(config, config.path_every if config.path_weight else None)
   adam_d = adam(config, config.r1_every)
   replicated = NamedSharding(mesh, PartitionSpec())
@@ -182,6 +186,16 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       images=jnp.zeros((), jnp.int32),
     )
 
+  compiled_begin = jax.jit(begin, out_shardings=replicated)
+
+  def begun() -> TrainState:
+    state = compiled_begin()
+    if initial is None:
+      return state
+    # Two copies, since steps reuse the memory of a state.
+    generator, average = (jax.device_put(jax.tree.map(jnp.copy, initial), replicated) for _ in range(2))
+    return dataclasses.replace(state, generator=generator, average=average)
+
   def adversarial(state: TrainState, images):
     N = images.shape[0]
     z_key, noise_key, flip_key, real_key, fake_key = keys(state, 0, 5)
@@ -207,7 +221,11 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     discriminator, moments_d = updated(adam_d, gradient_d, state.discriminator_moments, state.discriminator)
     generator_loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
     (gradient_g,) = pull(by_images)
-    params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
+    learnt = updated(adam_g, gradient_g, state.generator_moments, state.generator)
+    # A generator that has learnt already waits for a discriminator that has not.
+    waits = state.images < config.discriminator_images
+    former = (state.generator, state.generator_moments)
+    params, moments_g = jax.tree.map(lambda new, old: jnp.where(waits, old, new), learnt, former)
     # Half of the average is of the last `average_images`, or of a share of all while there are few.
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))
@@ -296,7 +314,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     return jax.jit(function, donate_argnums=0, out_shardings=replicated, **more)
 
   return Training(
-    begin=jax.jit(begin, out_shardings=replicated),
+    begin=begun,
     adversarial=compiled(adversarial),
     discriminator_penalty=compiled(discriminator_penalty),
     path_penalty=compiled(path_penalty),
@@ -305,6 +323,24 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     exported=exported,
     batches=batches,
   )
+
+
+def _initial(config: ml_collections.ConfigDict, options: StyleGAN2Options) -> nnx.State | None:
+  """Learnt arrays of the generator that `config.initial` names; what only noise maps need is left out."""
+  if not config.initial:
+    return None
+  model = load_generator(config.initial)
+  if not isinstance(model, StyleGAN2) or dataclasses.replace(model.options, noise=config.noise) != options:
+    raise InputError(
+      'initial', config.initial, 'its network is not that of the configuration', 'give its resolution, widths and sizes'
+    )
+  there = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
+  wanted = nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: StyleGAN2(options, nnx.Rngs(0))), nnx.Param))
+  missing = [path for path, _ in wanted if path not in there]
+  if missing:
+    name = '.'.join(map(str, missing[0]))
+    raise InputError('initial', config.initial, f'it has no {name}', f'give --config.noise={model.options.noise}')
+  return nnx.from_flat_state([(path, there[path]) for path, _ in wanted])
 
 
 def _discriminator(config) -> Discriminator:

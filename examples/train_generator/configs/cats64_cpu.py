@@ -19,6 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
       'mapping_layers': 2,
       'widths': (96, 96, 96, 48, 24),
       'discriminator_widths': (96, 96, 96, 48, 24),
+      'initial': '',
+      'discriminator_images': 0,
       'noise': 'none',
       'precision': 'float32',
       'batch': 16,
