@@ -18,6 +18,7 @@ from examples.train_generator.configs import cats64_cpu, cats64_gpu, smoke
 from examples.train_generator.discriminator import Discriminator, conv_down, with_spread
 from panda_jax.errors import InputError
 from panda_jax.features.sharding import data_mesh
+from panda_jax.generators.disk import save_generator
 from panda_jax.generators.layers import LAYOUT
 from panda_jax.generators.stylegan2 import StyleGAN2
 from panda_jax.runtime.compatibility import enable_x64
@@ -201,11 +202,29 @@ def test_exported_generator_knows_its_mean_w(training, config):
   np.testing.assert_allclose(model.w_avg[...], mean, atol=0.05)
 
 
-def test_bfloat16_steps_are_finite(reals):
+def test_a_generator_that_has_learnt_waits_for_the_discriminator(training, reals, tmp_path):
+  """In bfloat16, whose steps must be finite and keep float32 weights."""
+  learnt = training.exported(training.begin())
+  save_generator(learnt, tmp_path / 'learnt', {})
   config = smoke.get_config()
-  config.update({'precision': 'bfloat16'} | SMALL)
-  training = steps.prepare(config, data_mesh())
-  state, metrics = training.adversarial(training.begin(), reals)
+  config.update({'precision': 'bfloat16', 'seed': 7, 'initial': str(tmp_path / 'learnt')} | SMALL)
+  config.discriminator_images = config.batch
+  begun = steps.prepare(config, data_mesh())
+  state = begun.begin()
+
+  def weights(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves((state.generator, state.average))]
+
+  expected = 2 * jax.tree.leaves(nnx.state(learnt, nnx.Param))
+  discriminator = jax.device_get(jax.tree.leaves(state.discriminator))
+  for a, b in zip(weights(state), expected, strict=True):
+    np.testing.assert_array_equal(a, b)
+  state, _ = begun.adversarial(state, reals)
+  for a, b in zip(weights(state)[: len(expected) // 2], expected, strict=False):
+    np.testing.assert_array_equal(a, b)
+  assert any((a != b).any() for a, b in zip(jax.tree.leaves(state.discriminator), discriminator, strict=True))
+  state, metrics = begun.adversarial(state, reals)
+  assert any((a != b).any() for a, b in zip(weights(state), expected, strict=True))
   assert all(np.isfinite(value) for value in metrics.values())
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.generator))
 
@@ -220,6 +239,7 @@ def test_bfloat16_steps_are_finite(reals):
     ({'r1_every': 0}, 'r1_every'),
     ({'augment': 1.5}, 'augment'),
     ({'aliasing': 0.0}, 'aliasing'),
+    ({'discriminator_images': -1}, 'discriminator_images'),
   ],
 )
 def test_refusals(changes, argument):
@@ -228,6 +248,27 @@ def test_refusals(changes, argument):
   with pytest.raises(InputError) as caught:
     steps.check(config, 1)
   assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize(
+  ('changes', 'text'),
+  [
+    ({'initial': 'nowhere'}, 'nowhere'),
+    ({'initial': 'cats64'}, 'its network is not that of the configuration'),
+  ],
+)
+def test_another_network_is_no_beginning(changes, text):
+  config = smoke.get_config()
+  config.update(changes)
+  with pytest.raises(InputError, match=text):
+    steps.prepare(config, data_mesh())
+
+
+def test_noise_maps_are_left_out_where_there_are_none():
+  config = cats64_cpu.get_config()
+  config.initial = 'cats64'
+  without = steps._initial(config, steps.generator_options(config))
+  assert not any('noise' in str(name) for path, _ in nnx.to_flat_state(without) for name in path)
 
 
 @pytest.mark.parametrize('config', [cats64_cpu, cats64_gpu, smoke])
