@@ -123,7 +123,7 @@ def measured(case: dict) -> dict:
   begin = 'from benchmarks import scaling\nimport json, sys\n'
   body = 'print("found", json.dumps(scaling.run_case(json.loads(sys.argv[1]))))'
   if count > 1:
-    begin += 'from panda_jax.distributed import processes\n'
+    begin += 'from panda_jax.runtime import processes\n'
     address = f'127.0.0.1:{free_port()}'
     codes = [f'{begin}with processes.joined("{address}", {i}, {count}):\n  {body}' for i in range(count)]
   else:

@@ -3,8 +3,8 @@
 import sys
 import time
 
-from panda_jax.distributed.supervision import supervise
 from panda_jax.runtime import signals
+from panda_jax.runtime.supervision import supervise
 
 STARTED = time.perf_counter()
 

@@ -114,7 +114,7 @@ def ended(processes: list[subprocess.Popen], seconds: float = SECONDS) -> list[t
 def run_processes(count: int, code: str, *arguments: str, devices: int = 1) -> list[str]:
   """Runs `code` in so many processes that have joined; returns what each printed, and fails with their errors."""
   port = free_port()
-  joining = 'import sys\nfrom panda_jax.distributed import processes\n'
+  joining = 'import sys\nfrom panda_jax.runtime import processes\n'
   commands = [
     joining
     + f'with processes.joined("127.0.0.1:{port}", {i}, {count}):\n'

@@ -71,7 +71,7 @@ def run(options: flags.FlagValues, call) -> None:
 def in_processes(options: flags.FlagValues) -> contextlib.AbstractContextManager:
   """Joins the other processes of this fit, if there are to be some."""
   if options.distributed:
-    from panda_jax.distributed.processes import joined
+    from panda_jax.runtime.processes import joined
 
     return joined(options.coordinator, options.process_id, options.processes)
   for name in JOINING:

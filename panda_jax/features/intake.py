@@ -7,11 +7,11 @@ from functools import partial
 
 import jax
 
-from panda_jax.distributed import processes
 from panda_jax.features.scan import Scan, scan, sha256_of
 from panda_jax.features.sharding import data_mesh
 from panda_jax.features.sources import ArraySource, FeatureSource
 from panda_jax.features.store import STORES, Plan, Store, held_in_memory, plan
+from panda_jax.runtime import processes
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from panda_jax.distributed import processes
-from panda_jax.distributed.processes import GRAINS, Shares
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.features.sources import FeatureSource
+from panda_jax.runtime import processes
+from panda_jax.runtime.processes import GRAINS, Shares
 
 CENTERS = ('none', 'position', 'channel')
 BLOCK_BYTES = 64 << 20  # of stored features read at a time

@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from panda_jax.distributed.processes import replicated
 from panda_jax.runtime import compatibility
 from panda_jax.runtime.compatibility import shard_map
+from panda_jax.runtime.processes import replicated
 
 AXIS = 'data'
 # A group's plain matrix products have this many columns, and it takes at most this many bytes: wide enough for full

@@ -12,13 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from panda_jax.distributed import processes
-from panda_jax.distributed.processes import Shares
 from panda_jax.errors import InputError
 from panda_jax.features import throughput
 from panda_jax.features.scan import BLOCK_BYTES, Scan, block_size, prefetched
 from panda_jax.features.sharding import Layout, made_on_devices, to_devices
 from panda_jax.features.sources import ArraySource, FeatureSource
+from panda_jax.runtime import processes
+from panda_jax.runtime.processes import Shares
 
 STORES = ('auto', 'device', 'host', 'source')
 STORAGES = ('float32', 'bfloat16')

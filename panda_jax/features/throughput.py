@@ -6,9 +6,9 @@ import time
 import jax
 import numpy as np
 
-from panda_jax.distributed import processes
 from panda_jax.features.scan import BLOCK_BYTES, block_size
 from panda_jax.features.sources import FeatureSource
+from panda_jax.runtime import processes
 
 PASSES = 20  # over streamed features: two for each outer iteration, and some at the start and the end
 WORTH = 1.2  # how many times sooner it must be done for host memory to be taken

@@ -10,7 +10,6 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from panda_jax.distributed import processes
 from panda_jax.errors import InputError, refusal
 from panda_jax.factors import checked_name
 from panda_jax.features.scan import sha256_of
@@ -23,7 +22,7 @@ from panda_jax.files.records import read_json, write_json
 from panda_jax.results import suggestions, tensorboard
 from panda_jax.results.fit_features import Features, Shelf, held_out_named, provenance_of
 from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
-from panda_jax.runtime import signals
+from panda_jax.runtime import processes, signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
 from panda_jax.runtime.memory import Peak

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
-from panda_jax.distributed import processes
 from panda_jax.errors import InputError, NonFiniteError, brief
 from panda_jax.factors import Factors, checked_provenance
 from panda_jax.features import intake
 from panda_jax.features.sources import FeatureSource, as_source
 from panda_jax.features.store import Plan
-from panda_jax.runtime import notebook
+from panda_jax.runtime import notebook, processes
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_float64, versions
 from panda_jax.runtime.progress import Progress, wanted

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
 
-from panda_jax.distributed import processes
 from panda_jax.errors import InputError, NonFiniteError
 from panda_jax.features.store import IN_FLIGHT, Store
+from panda_jax.runtime import processes
 from panda_jax.runtime.clock import Clock
 from panda_jax.solver import appearances, block, joint, moments, valley
 from panda_jax.solver.effort import compiler_options

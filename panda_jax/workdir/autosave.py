@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from panda_jax.distributed import processes
-from panda_jax.distributed.supervision import tell_kept
 from panda_jax.errors import Interrupted
 from panda_jax.files.access import write_atomically
-from panda_jax.runtime import signals
+from panda_jax.runtime import processes, signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.progress import Progress
+from panda_jax.runtime.supervision import tell_kept
 from panda_jax.solver.state import SolverState
 from panda_jax.workdir.checkpoints import Checkpoints, packed, unpacked
 

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from panda_jax.distributed import processes
 from panda_jax.errors import refusal
 from panda_jax.files import stores
 from panda_jax.files.access import read_bytes
 from panda_jax.files.records import LARGEST_JSON, parsed_json
+from panda_jax.runtime import processes
 from panda_jax.solver import joint, secant
 from panda_jax.solver.state import MEMORY, SolverState
 

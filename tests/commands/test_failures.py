@@ -9,7 +9,7 @@ import pytest
 
 import panda_jax
 from benchmarks import kills
-from panda_jax.distributed import supervision
+from panda_jax.runtime import supervision
 from tests import planted
 from tests.commands.calls import run
 from tests.processes import ended, fit_command, run_processes, start, start_fits
@@ -123,9 +123,7 @@ def test_what_one_process_cannot_do_is_said_by_all(tmp_path):
 
 
 def test_what_cannot_be_joined_says_so(tmp_path):
-  code = (
-    "from panda_jax.distributed import processes\nprocesses.JOIN_SECONDS = 4\nprocesses.join('127.0.0.1:9', 1, 2)\n"
-  )
+  code = "from panda_jax.runtime import processes\nprocesses.JOIN_SECONDS = 4\nprocesses.join('127.0.0.1:9', 1, 2)\n"
   fit = [*fit_command(), SMOKE, f'--workdir={tmp_path / "w"}', '--distributed']
   with socket.create_server(('', 0)) as taken:
     port = taken.getsockname()[1]

@@ -29,7 +29,7 @@ def test_a_pass_sends_one_sum_and_nothing_goes_to_the_host():
     from functools import partial
     from panda_jax.features import sharding
     from panda_jax.solver import joint, moments, passes
-    from panda_jax.distributed.processes import replicated
+    from panda_jax.runtime.processes import replicated
     from panda_jax.runtime.environment import small_matrices_in_float64
     from jax.sharding import NamedSharding, PartitionSpec as Spec
     from tests import planted

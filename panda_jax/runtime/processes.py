@@ -21,8 +21,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from panda_jax.distributed.supervision import GIST, tell_joined
 from panda_jax.errors import InputError, Lost
+from panda_jax.runtime.supervision import GIST, tell_joined
 
 JOIN_SECONDS = 40  # for all processes to have found the first one
 HEARTBEAT_SECONDS = 25  # after which a process that says nothing counts as dead, and ends all others
@@ -167,7 +167,7 @@ def gathered_array(array: np.ndarray) -> np.ndarray:
 
 def from_first(data: bytes | None) -> bytes:
   """What process 0 gave, in all of them."""
-  return gathered(data if first() else b'')[0]
+  return gathered((data or b'') if first() else b'')[0]
 
 
 def array_of_first(array: np.ndarray) -> np.ndarray:
@@ -198,7 +198,7 @@ def together(work: Callable):
   told = gathered(json.dumps([*map(str, error.args)]).encode() if error else b'')
   for process, text in enumerate(told):
     if text:
-      if process != jax.process_index():
+      if error is None or process != jax.process_index():
         argument, value, problem, remedy = json.loads(text)
         error = InputError(argument, value, f'{problem} (in process {process})', remedy)
       error.shared = True

@@ -9,10 +9,10 @@ import pytest
 
 import panda_jax
 from panda_jax.converters.dialects import stylegan2
-from panda_jax.distributed.processes import GRAINS, Shares
 from panda_jax.features.scan import GRAINED, GrainHash, scan, sha256_of
 from panda_jax.features.sources import as_source
 from panda_jax.generators.source import GeneratorSource
+from panda_jax.runtime.processes import GRAINS, Shares
 from tests import planted
 from tests.generators.checkpoints import generator
 from tests.processes import run_processes
@@ -128,7 +128,7 @@ def found(tmp_path_factory):
     from panda_jax.features.scan import scan
     from panda_jax.solver.passes import over_mesh
     from panda_jax.features.store import Store, plan
-    from tests.distributed.test_processes import OPTIONS
+    from tests.runtime.test_processes import OPTIONS
     from tests.generators.checkpoints import generator
     assert jax.process_count() == 2 and jax.device_count() == 4
     path, out = sys.argv[1:3]
