@@ -32,8 +32,8 @@ from panda_jax.factors import Factors
 from panda_jax.generators import load_generator, registry, seeds
 from panda_jax.generators.source import GeneratorSource
 from panda_jax.generators.structure import Compiled
-from panda_jax.results.refinement import likeness
 from panda_jax.solver.fit import fit
+from panda_jax.workdir.refinement import likeness
 
 _GENERATOR = flags.DEFINE_string('generator', '', 'Folder of a generator that `python -m converters` wrote.')
 _LAYER = flags.DEFINE_integer('layer', 5, 'Where features are edited.')

@@ -46,13 +46,12 @@ from panda_jax.inversion.inversion import Curve, Inversion
 from panda_jax.inversion.photographs import read_photograph
 from panda_jax.inversion.placement import whole
 from panda_jax.pictures import pages
-from panda_jax.results import report, report_folders
-from panda_jax.results.fit_features import source_of
 from panda_jax.rivals import directions
 from panda_jax.solver.fit import check_settings
-from panda_jax.workdir.config import check_values, default_config
-from panda_jax.workdir.finished_fit import open_workdir
-from panda_jax.workdir.records import SUMMARY, config_form
+from panda_jax.workdir import report, report_folders
+from panda_jax.workdir.config import check_values, config_form, default_config
+from panda_jax.workdir.finished_fit import SUMMARY, open_workdir
+from panda_jax.workdir.fit_features import source_of
 from tests.mutations import json_or_bytes, literal_or_bytes, npy_or_bytes, npz_or_bytes, of_bytes, other_json, run
 
 GRID, CHANNELS = (4, 3), 5

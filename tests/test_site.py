@@ -158,7 +158,6 @@ def test_the_readme_is_short():
 
 
 WRITING = (
-  'results',
   'editing',
   'catalog',
   'compare',

@@ -28,8 +28,8 @@ from panda_jax.errors import InputError
 from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.spaces import shapes
 from panda_jax.pictures.overlays import relative
-from panda_jax.results.samples import Samples, features_of, fit_features
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.samples import Samples, features_of, fit_features
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 PROXIMAL = 0.03  # of refinement: holds parts to what they were

@@ -8,8 +8,8 @@ from typing import Any
 from panda_jax.app.engine import Engine
 from panda_jax.app.shelf import Shelf
 from panda_jax.errors import InputError
-from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.samples import Samples
 
 
 class Fits:

@@ -25,8 +25,8 @@ from panda_jax.inversion.invert import Inverter
 from panda_jax.inversion.photographs import decoded, in_channels, profile_of
 from panda_jax.inversion.placement import Placement, boxed, known_points, numbers_of, pointed, whole
 from panda_jax.inversion.recognition import Recognition, load_recognition, recognition_of
-from panda_jax.results.suggestions import typed
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.suggestions import typed
 
 LARGEST = 14 << 20  # bytes of a file; the messages of the page are bounded too
 MOST_PIXELS = 1 << 25  # 34 megapixels, of which some copies are made

@@ -26,8 +26,8 @@ from panda_jax.inversion.files import Inverted
 from panda_jax.inversion.photographs import LARGEST_FILE
 from panda_jax.pictures import strips
 from panda_jax.pictures.figures import draw_images, save_pixels
-from panda_jax.results.samples import Samples
-from panda_jax.results.suggestions import typed
+from panda_jax.workdir.samples import Samples
+from panda_jax.workdir.suggestions import typed
 
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'

@@ -17,10 +17,10 @@ from panda_jax.catalog.sheet import draw_sheet
 from panda_jax.editing.zoo import CATALOG, NAMES, NamedEdit, Spec, own_names, write_names, write_zoo
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes
-from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.folders import claimed
 
 RECORD, SCREENED, SHEET, PAGE = 'record.json', 'screened.npz', 'catalog.png', 'catalog.html'
 

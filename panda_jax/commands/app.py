@@ -48,7 +48,7 @@ def samples_of(given: flags.FlagValues, opened):
   """What is shown: samples of seeds, of a class if one is given, or those of a file."""
   from panda_jax.commands import requests
   from panda_jax.generators.labels import each, parsed_labels
-  from panda_jax.results.samples import Samples
+  from panda_jax.workdir.samples import Samples
 
   labels = parsed_labels(given.labels)
   if given.latents is not None:

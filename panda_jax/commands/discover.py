@@ -50,8 +50,8 @@ def define(values: flags.FlagValues) -> None:
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.commands import requests
   from panda_jax.commands.discover_requests import requested
-  from panda_jax.results import directions
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir import directions
 
   if not options.method:
     raise InputError('method', None, 'not given', 'give --method=sefa|ganspace|stylespace|lowrankgan|resefa')

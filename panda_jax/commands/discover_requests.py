@@ -9,7 +9,7 @@ from panda_jax.commands import requests
 from panda_jax.editing.edits import checked_alpha
 from panda_jax.errors import InputError
 from panda_jax.generators import labels, seeds
-from panda_jax.results.directions import Strip, arguments_of
+from panda_jax.workdir.directions import Strip, arguments_of
 
 SAME = 'layer', 'samples', 'seed', 'truncation', 'truncation_layers'
 

@@ -65,7 +65,7 @@ def edits_folder(options: flags.FlagValues, name: str) -> Path:
 
 def options_of(options: flags.FlagValues, call, progress):
   """How edits and removals are run and written."""
-  from panda_jax.results.edits import EditOptions
+  from panda_jax.workdir.edits import EditOptions
 
   return EditOptions(
     noise=options.noise,
@@ -80,8 +80,8 @@ def options_of(options: flags.FlagValues, call, progress):
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.commands import requests
-  from panda_jax.results.edits import drawn, edit_into
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.edits import drawn, edit_into
 
   request = requests.requested(options)
   samples = requests.given_samples(options, request.opened)

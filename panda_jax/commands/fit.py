@@ -50,8 +50,8 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.results.fit import fit_into
   from panda_jax.runtime.clock import Clock
+  from panda_jax.workdir.fit import fit_into
 
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR')

@@ -153,9 +153,9 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.inversion.invert import Inverter
   from panda_jax.inversion.photographs import listed
   from panda_jax.inversion.recognition import load_recognition, recognition_of
-  from panda_jax.results.inversion import PICTURE, RECORD, invert_into, labels_of, read_photographs
-  from panda_jax.results.records import Options
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.inversion import PICTURE, RECORD, invert_into, labels_of, read_photographs
+  from panda_jax.workdir.records import Options
 
   layer, folder = options.layer, options.generator
   if options.workdir:

@@ -23,8 +23,8 @@ from ml_collections import config_flags
 
 import panda_jax
 from panda_jax.errors import InputError, nearest
-from panda_jax.files.folders import Taken
 from panda_jax.workdir.config import told
+from panda_jax.workdir.folders import Taken
 
 REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
 LISTED = re.compile(r'\d+([-,]\d+)+')  # whole numbers, or a range of them

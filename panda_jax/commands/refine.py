@@ -50,7 +50,7 @@ def define(values: flags.FlagValues) -> None:
 def explained_folder(options: flags.FlagValues, command: str, numbers, *told: str) -> Path:
   """Where the command writes; `told`: flags that the name of the folder tells where they are given."""
   from panda_jax.commands import requests
-  from panda_jax.results.records import folder_name
+  from panda_jax.workdir.folders import folder_name
 
   if options.out:
     return Path(options.out)
@@ -61,16 +61,16 @@ def explained_folder(options: flags.FlagValues, command: str, numbers, *told: st
 
 def options_of(options: flags.FlagValues, call, progress):
   """How refine and saliency write."""
-  from panda_jax.results.records import Options
+  from panda_jax.workdir.records import Options
 
   return Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))
 
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.commands import requests
-  from panda_jax.results.refinement import refine_into
-  from panda_jax.results.samples import first_seeds
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.refinement import refine_into
+  from panda_jax.workdir.samples import first_seeds
 
   opened = requests.given_fit(options)
   samples, features = requests.given_to_explain(options, opened, first_seeds(opened))

@@ -5,7 +5,7 @@ from absl import flags
 from panda_jax.commands import options as shared
 from panda_jax.commands import sentences
 from panda_jax.commands.edit import edits_folder, options_of
-from panda_jax.results import EDIT_STATISTICS
+from panda_jax.workdir import EDIT_STATISTICS
 
 EXAMPLES = ('remove --workdir=DIR --part=3 --seeds=0-3',)
 REMOVAL = 'removal'
@@ -32,8 +32,8 @@ def define(values: flags.FlagValues) -> None:
 
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.commands import requests
-  from panda_jax.results.edits import drawn, remove_into
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.edits import drawn, remove_into
 
   opened = requests.given_fit(options)
   samples = requests.given_samples(options, opened)

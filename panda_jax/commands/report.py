@@ -13,7 +13,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def run(options: flags.FlagValues, call) -> None:
-  from panda_jax.results.report import write_report
+  from panda_jax.workdir.report import write_report
 
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')

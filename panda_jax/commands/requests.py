@@ -18,8 +18,8 @@ from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
 from panda_jax.inversion.files import Inverted, is_inverted, load_inverted
-from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
+from panda_jax.workdir.samples import Samples
 
 BETWEEN = '/'  # several edits
 LONGEST_NAME = 100  # characters of a folder's name

@@ -5,7 +5,7 @@ from absl import flags
 from panda_jax.commands import options as shared
 from panda_jax.commands import sentences
 from panda_jax.commands.refine import define_explained, explained_folder, options_of
-from panda_jax.results import SALIENCY_STATISTICS
+from panda_jax.workdir import SALIENCY_STATISTICS
 
 EXAMPLES = (
   'saliency --workdir=DIR --appearance=0,1,2 --seeds=0-5',
@@ -25,9 +25,9 @@ def define(values: flags.FlagValues) -> None:
 def run(options: flags.FlagValues, call) -> None:
   from panda_jax.commands import requests
   from panda_jax.files.arrays import read_npy
-  from panda_jax.results.saliency import saliency_into
-  from panda_jax.results.samples import first_seeds
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.saliency import saliency_into
+  from panda_jax.workdir.samples import first_seeds
 
   opened = requests.given_fit(options)
   samples, features = requests.given_to_explain(options, opened, first_seeds(opened))

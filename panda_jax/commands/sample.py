@@ -38,8 +38,8 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.generators.disk import read_description
   from panda_jax.generators.labels import parsed_labels
   from panda_jax.inversion.files import Inverted
-  from panda_jax.results.sample import sample_into
   from panda_jax.runtime.progress import Progress
+  from panda_jax.workdir.sample import sample_into
 
   if not options.out:
     raise InputError('out', None, 'not given', 'give --out=DIR')

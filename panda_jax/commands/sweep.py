@@ -54,7 +54,7 @@ def run(options: flags.FlagValues, call) -> None:
   chosen = shard_of(cells, options.shard)
 
   from panda_jax.experiments.sweep import sweep_into
-  from panda_jax.results.suggestions import typed as command
+  from panda_jax.workdir.suggestions import typed as command
 
   done = sweep_into(
     Path(options.workdir), options.config, chosen, overwrite=options.overwrite, for_tensorboard=options.tensorboard

@@ -15,9 +15,8 @@ from panda_jax.errors import InputError
 from panda_jax.experiments.sweep import FAILURE
 from panda_jax.factors import Factors
 from panda_jax.files.records import read_json
-from panda_jax.workdir.config import KEYS, default_config, told
-from panda_jax.workdir.finished_fit import CONFIG, FACTORS
-from panda_jax.workdir.records import SUMMARY, config_form
+from panda_jax.workdir.config import KEYS, config_form, default_config, told
+from panda_jax.workdir.finished_fit import CONFIG, FACTORS, SUMMARY
 
 RECORD = 'summary.json'
 MOST_FOLDERS = 100_000  # that are looked into

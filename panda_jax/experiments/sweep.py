@@ -16,12 +16,12 @@ from panda_jax.errors import InputError, NonFiniteError, brief, refusal
 from panda_jax.experiments.cells import Cell
 from panda_jax.files.lock import InUse
 from panda_jax.files.records import write_json
-from panda_jax.results.fit import checked_path, fit_into, outcome
-from panda_jax.results.fit_features import OF_FEATURES, Shelf
 from panda_jax.runtime import signals
 from panda_jax.runtime.clock import Clock, forget_programs
 from panda_jax.runtime.progress import Progress
 from panda_jax.workdir.config import KEYS, check_values, default_config
+from panda_jax.workdir.fit import checked_path, fit_into, outcome
+from panda_jax.workdir.fit_features import OF_FEATURES, Shelf
 
 FAILURE, SUMMARY = 'failure.json', 'summary.json'
 OF_ALL = ('features', 'generator')  # keys without which no run can be done

@@ -129,6 +129,11 @@ def forms(defaults: ml_collections.ConfigDict) -> dict[str, Any]:
   return {key: form(key) for key in defaults}
 
 
+def config_form() -> dict:
+  """The form of config.json, see `files.records.misfit`: keys of a configuration, and the hash of what was fitted."""
+  return {f'{key}?': form for key, form in forms(default_config()).items()} | {'sha256?': (str, None)}
+
+
 def check_values(values: Mapping[str, Any], defaults: ml_collections.ConfigDict) -> None:
   """Raises InputError unless a configuration has a value of its own type for every key that there is."""
   for key, form in forms(defaults).items():

@@ -12,9 +12,22 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors, digest_of
 from panda_jax.files.records import read_json
 from panda_jax.generators.labels import each, in_turn
-from panda_jax.workdir.records import config_form
+from panda_jax.workdir.config import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
+# The form of summary.json, see `files.records.misfit`. It comes last: where it is, a fit is finished.
+SUMMARY = {
+  'relative_error': float,
+  'held_out?': {'samples': int, 'relative_error': float},
+  'reason': str,
+  'warnings': [str],
+  'seconds': {str: float},
+  'counts': {str: int},
+  'part_energy?': [float],
+  'memory?': {str: int},
+  'versions?': {str: str},
+  'devices?': [str],
+}
 
 
 def full_mean(factors: Factors) -> np.ndarray | None:

@@ -1,22 +1,55 @@
-"""The forms of the JSON records that a fit writes and others read: see `files.records.misfit`."""
+"""What results have in common: how they are written, and the record that comes last."""
 
-from panda_jax.workdir.config import default_config, forms
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
-# summary.json comes last: where it is, a fit is finished.
-SUMMARY = {
-  'relative_error': float,
-  'held_out?': {'samples': int, 'relative_error': float},
-  'reason': str,
-  'warnings': [str],
-  'seconds': {str: float},
-  'counts': {str: int},
-  'part_energy?': [float],
-  'memory?': {str: int},
-  'versions?': {str: str},
-  'devices?': [str],
-}
+import numpy as np
+
+from panda_jax.files.access import write_atomically
+from panda_jax.files.arrays import npy_bytes
+from panda_jax.files.records import write_json
+from panda_jax.runtime.environment import versions
 
 
-def config_form() -> dict:
-  """The form of config.json: keys of a configuration, and the hash of what was fitted."""
-  return {f'{key}?': form for key, form in forms(default_config()).items()} | {'sha256?': (str, None)}
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """How a command writes.
+
+  Attributes:
+    overwrite: replace other results in the folder.
+    command: for the record, to do it again.
+    on_samples: told of the samples that are through, by the name of the pass.
+    on_note: told, in a sentence each, what was asked for and comes to nothing.
+  """
+
+  overwrite: bool = False
+  command: str = ''
+  on_samples: Callable[[str, int], None] = lambda name, n: None
+  on_note: Callable[[str], None] = lambda text: None
+
+
+DEFAULT = Options()
+
+
+def sha256(array) -> str:
+  """SHA-256 (hex) of an array, its shape and its type."""
+  array = np.ascontiguousarray(array)
+  return hashlib.sha256(f'{array.shape} {array.dtype}'.encode() + array.tobytes()).hexdigest()
+
+
+def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
+  """Arrays by their file names."""
+  for name, array in arrays.items():
+    write_atomically(out / name, npy_bytes(array))
+
+
+def finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, options: Options) -> None:
+  """The record comes last: where it is, everything else is."""
+  record = {'settings': settings, **told, 'command': options.command}
+  record['pictures'] = sorted(path.name for path in out.glob('*.png'))
+  record |= {'arrays': {name: list(array.shape) for name, array in arrays.items()}, 'versions': versions()}
+  write_json(out / name, record)
+  for note in told['notes']:
+    options.on_note(note)

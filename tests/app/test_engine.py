@@ -18,8 +18,8 @@ from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.generators import latent_files
 from panda_jax.generators.latent_files import Latents
-from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
+from panda_jax.workdir.samples import Samples
 from tests.commands.calls import call
 
 FIRST, SECOND = Spec((1,), 2, 3.0), Spec((2,), 0, -2.0, threshold=0.5)

@@ -24,8 +24,8 @@ from panda_jax.inversion import objective
 from panda_jax.inversion.files import load_inverted
 from panda_jax.inversion.photographs import decoded
 from panda_jax.inversion.placement import whole
-from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
+from panda_jax.workdir.samples import Samples
 from tests.commands.calls import call
 
 EDIT = Spec((1,), 2, 3.0)

@@ -10,9 +10,9 @@ from panda_jax.commands.discover_requests import arguments_of, parsed_region
 from panda_jax.errors import NonFiniteError
 from panda_jax.generators import load_generator
 from panda_jax.regions.metrics import box_mask
-from panda_jax.results import directions
-from panda_jax.results.directions import Strip, discover_into, told, visible_strength
 from panda_jax.rivals import load, resefa
+from panda_jax.workdir import directions
+from panda_jax.workdir.directions import Strip, discover_into, told, visible_strength
 from tests.commands.calls import call
 from tests.commands.test_edit import folder  # noqa: F401, a fixture: the folder of a StyleGAN2 of 8 x 8 pixels
 from tests.planted_generators import LinearGenerator, random_jacobian

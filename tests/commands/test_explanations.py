@@ -14,12 +14,12 @@ from panda_jax.editing.refine import refine
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
-from panda_jax.results import refinement
-from panda_jax.results.records import Options
-from panda_jax.results.refinement import refine_into
-from panda_jax.results.saliency import saliency_into
-from panda_jax.results.samples import Samples
+from panda_jax.workdir import refinement
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.records import Options
+from panda_jax.workdir.refinement import refine_into
+from panda_jax.workdir.saliency import saliency_into
+from panda_jax.workdir.samples import Samples
 from tests import planted
 from tests.commands.calls import run
 

@@ -14,8 +14,8 @@ import panda_jax
 from panda_jax.commands import program
 from panda_jax.errors import Interrupted
 from panda_jax.features.sources import NpySource
-from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
+from panda_jax.workdir.fit import fit_into
 from tests import planted
 from tests.commands.calls import ROOT, process, run
 from tests.processes import ended, fit_command, start

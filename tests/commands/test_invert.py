@@ -17,9 +17,9 @@ from panda_jax.files.arrays import npz_bytes
 from panda_jax.generators import registry, save_generator
 from panda_jax.inversion.files import load_inverted
 from panda_jax.inversion.placement import whole
-from panda_jax.results.inversion import labels_of, read_photographs
-from panda_jax.results.samples import Samples
 from panda_jax.workdir.finished_fit import open_workdir
+from panda_jax.workdir.inversion import labels_of, read_photographs
+from panda_jax.workdir.samples import Samples
 from tests.commands.calls import call, run
 
 LAYER, QUICK = 2, ('--evaluations=6',)

@@ -16,10 +16,10 @@ from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
-from panda_jax.results import edits, refinement
-from panda_jax.results.edits import edit_into
-from panda_jax.results.samples import Samples
+from panda_jax.workdir import edits, refinement
+from panda_jax.workdir.edits import edit_into
 from panda_jax.workdir.finished_fit import open_workdir
+from panda_jax.workdir.samples import Samples
 from tests.commands.calls import call
 
 LAYER, CELLS, CHANNELS = 3, 8, 5

@@ -9,10 +9,10 @@ from panda_jax.editing.removal import border_and_centre, find_background, remove
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
-from panda_jax.results.edits import remove_into
-from panda_jax.results.samples import Samples
 from panda_jax.solver.fit import fit
+from panda_jax.workdir.edits import remove_into
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.samples import Samples
 
 GRID, C, N = (16, 16), 12, 40
 BACKGROUND, OBJECTS = 4, ((5, 5), (5, 9), (9, 7))  # index of the appearance; upper left corners of 3 x 3 objects

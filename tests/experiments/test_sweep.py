@@ -10,9 +10,9 @@ from panda_jax.errors import Interrupted
 from panda_jax.experiments import sweep as module
 from panda_jax.features.store import held_in_memory
 from panda_jax.files.lock import locked
-from panda_jax.results.fit import fit_into
-from panda_jax.results.fit_features import Shelf, source_of
 from panda_jax.workdir.config import default_config
+from panda_jax.workdir.fit import fit_into
+from panda_jax.workdir.fit_features import Shelf, source_of
 from tests import planted
 from tests.commands.calls import run
 

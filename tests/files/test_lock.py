@@ -15,8 +15,8 @@ import pytest
 from panda_jax.errors import InputError
 from panda_jax.files import lock
 from panda_jax.files.lock import LOCK, InUse, awaited, locked
-from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
+from panda_jax.workdir.fit import fit_into
 from tests import planted
 from tests.processes import ROOT
 

@@ -12,8 +12,8 @@ from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.dialects import stylegan_xl as converter
 from panda_jax.converters.limits import Unknown
 from panda_jax.errors import InputError
-from panda_jax.results.sample import sample_into
 from panda_jax.rivals import sefa
+from panda_jax.workdir.sample import sample_into
 from tests.generators import plain_stylegan_xl, unpacked
 from tests.generators.checkpoints import checkpoint, generator
 from tests.generators.parity import close, nhwc

@@ -14,7 +14,7 @@ from panda_jax.inversion import recognition
 from panda_jax.inversion.photographs import listed, read_photograph
 from panda_jax.inversion.placement import boxed
 from panda_jax.regions.realism import MANY
-from panda_jax.results.inversion import read_photographs
+from panda_jax.workdir.inversion import read_photographs
 from tests.generators.test_contract import made
 from tests.simulated import ROOT
 

@@ -15,10 +15,10 @@ import panda_jax
 from panda_jax.errors import Interrupted
 from panda_jax.features.sources import NpySource
 from panda_jax.files.stores import silent_threads
-from panda_jax.results.fit import fit_into
 from panda_jax.runtime import signals
 from panda_jax.workdir.checkpoints import Checkpoints
 from panda_jax.workdir.config import default_config
+from panda_jax.workdir.fit import fit_into
 from tests import planted
 from tests.processes import ROOT
 

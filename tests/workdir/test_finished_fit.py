@@ -12,9 +12,9 @@ from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator, seeds
 from panda_jax.generators.structure import Compiled
-from panda_jax.results.fit import fit_into
 from panda_jax.workdir.config import default_config
 from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
+from panda_jax.workdir.fit import fit_into
 
 OPTIONS = registry.options_class('stylegan2')(
   resolution=8, widths=(6, 6, 5, 5), z_dim=7, w_dim=8, mapping_widths=(8,), num_classes=3, embed_dim=7,

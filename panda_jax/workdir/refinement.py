@@ -13,9 +13,10 @@ import numpy as np
 
 from panda_jax.editing import refine
 from panda_jax.pictures import maps
-from panda_jax.results.records import DEFAULT, Options, claim, finish, write_arrays
-from panda_jax.results.samples import SHOWN, Given, Samples, blank
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.folders import claim
+from panda_jax.workdir.records import DEFAULT, Options, finish, write_arrays
+from panda_jax.workdir.samples import SHOWN, Given, Samples, blank
 
 RECORD = 'refine.json'
 

@@ -16,10 +16,11 @@ from panda_jax.editing.edits import direction_of
 from panda_jax.errors import InputError
 from panda_jax.files.arrays import npy_bytes
 from panda_jax.pictures import maps
-from panda_jax.results import SALIENCY_STATISTICS
-from panda_jax.results.records import DEFAULT, Options, claim, finish, write_arrays
-from panda_jax.results.samples import SHOWN, Given, Samples, blank
+from panda_jax.workdir import SALIENCY_STATISTICS
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.folders import claim
+from panda_jax.workdir.records import DEFAULT, Options, finish, write_arrays
+from panda_jax.workdir.samples import SHOWN, Given, Samples, blank
 
 RECORD = 'statistics.json'
 

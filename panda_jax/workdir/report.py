@@ -11,8 +11,11 @@ from panda_jax.factors import Factors
 from panda_jax.files.access import write_atomically
 from panda_jax.files.records import read_json
 from panda_jax.pictures import pages
-from panda_jax.results import suggestions
-from panda_jax.results.report_folders import (
+from panda_jax.runtime import notebook
+from panda_jax.workdir import suggestions
+from panda_jax.workdir.config import FLAGS, config_form, default_config
+from panda_jax.workdir.finished_fit import SUMMARY, digest_of
+from panda_jax.workdir.report_folders import (
   folders,
   left_out,
   made_from,
@@ -22,10 +25,6 @@ from panda_jax.results.report_folders import (
   short,
   told_apart,
 )
-from panda_jax.runtime import notebook
-from panda_jax.workdir.config import FLAGS, default_config
-from panda_jax.workdir.finished_fit import digest_of
-from panda_jax.workdir.records import SUMMARY, config_form
 
 REPORT = 'report.html'
 MOST_PARTS = 144  # tiles of parts

@@ -15,7 +15,6 @@ import numpy as np
 from flax import nnx
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.files.folders import claimed
 from panda_jax.generators.source import weights_digest
 from panda_jax.generators.structure import plain
 from panda_jax.pictures import strips
@@ -25,6 +24,7 @@ from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.jacobian import area_weights, one_of, reduced_size, reference_latents
 from panda_jax.rivals.movement import Mover
 from panda_jax.runtime.environment import versions
+from panda_jax.workdir.folders import claimed
 
 SETTINGS = 'provenance', 'discovery', 'settings'  # where they are in the record of directions
 STRIP = 'strip.png'

@@ -18,7 +18,6 @@ import numpy as np
 
 from panda_jax.errors import LONGEST, InputError, brief, printable
 from panda_jax.files.access import read_bytes, write_atomically
-from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.generators.labels import each
 from panda_jax.inversion.coordinates import class_rows
@@ -31,9 +30,10 @@ from panda_jax.inversion.placement import Placement
 from panda_jax.inversion.recognition import Recognition
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import Row, draw_rows, resized, tile_size
-from panda_jax.results.records import DEFAULT, Options
 from panda_jax.runtime import signals
 from panda_jax.runtime.environment import versions
+from panda_jax.workdir.folders import claimed
+from panda_jax.workdir.records import DEFAULT, Options
 
 RECORD, PICTURE, UNFINISHED = 'errors.json', 'inverted.png', 'unfinished'
 MOST_SHOWN = 16  # photographs on the page

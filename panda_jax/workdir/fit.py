@@ -19,9 +19,6 @@ from panda_jax.files.arrays import npy_bytes
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
-from panda_jax.results import suggestions, tensorboard
-from panda_jax.results.fit_features import Features, Shelf, held_out_named, provenance_of
-from panda_jax.results.fit_pictures import draw_fit, draw_on_samples
 from panda_jax.runtime import processes, signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
@@ -30,10 +27,13 @@ from panda_jax.runtime.progress import Progress
 from panda_jax.solver.fit import FitResult, fit
 from panda_jax.solver.held_out import relative_error
 from panda_jax.solver.state import SolverState
+from panda_jax.workdir import suggestions, tensorboard
 from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
 from panda_jax.workdir.checkpoints import largest
-from panda_jax.workdir.config import check_values, default_config
-from panda_jax.workdir.records import SUMMARY, config_form
+from panda_jax.workdir.config import check_values, config_form, default_config
+from panda_jax.workdir.finished_fit import SUMMARY
+from panda_jax.workdir.fit_features import Features, Shelf, held_out_named, provenance_of
+from panda_jax.workdir.fit_pictures import draw_fit, draw_on_samples
 
 OUTPUTS = (
   'config.json',

@@ -11,7 +11,6 @@ import numpy as np
 from flax import nnx
 
 from panda_jax.errors import InputError
-from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import Rows, writing
 from panda_jax.generators.base import checked_features, checked_layer
@@ -23,7 +22,8 @@ from panda_jax.generators.spaces import SPACES, latents_of, shapes
 from panda_jax.generators.structure import Compiled
 from panda_jax.inversion.inversion import Inversion
 from panda_jax.pictures import figures
-from panda_jax.results.samples import check_finite
+from panda_jax.workdir.folders import claimed
+from panda_jax.workdir.samples import check_finite
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'

@@ -17,9 +17,9 @@ from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.protocol import driving
 from panda_jax.inversion.files import Inverted
 from panda_jax.pictures import maps
-from panda_jax.results import EDIT_STATISTICS
-from panda_jax.results.records import sha256
+from panda_jax.workdir import EDIT_STATISTICS
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.records import sha256
 
 SHOWN = maps.MOST_SAMPLES  # samples on the pictures
 FEATURES_BATCH = 16  # of them at a time

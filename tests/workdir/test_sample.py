@@ -13,7 +13,7 @@ from panda_jax.errors import InputError
 from panda_jax.files.rows import writing
 from panda_jax.generators import save_generator, seeds
 from panda_jax.generators.seeds import parsed_numbers
-from panda_jax.results import sample
+from panda_jax.workdir import sample
 from tests.commands.calls import run
 from tests.generators.checkpoints import DATA, generator
 from tests.planted_generators import LinearGenerator

@@ -1,9 +1,10 @@
-"""Folders that commands write: claimed by one process at a time, and never written through a link."""
+"""Folders that commands write: their names, and how one process claims one. Nothing is written through a link."""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,23 @@ class Taken(InputError):
 
 # Files that commands write into their folders.
 RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*.partial')
+
+
+def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
+  """Where the results of a command go below the workdir unless the user says: 'refine-19', 'saliency-0+3'."""
+  if not numbers:
+    return command
+  return f'{command}-{_few(numbers)}'
+
+
+def _few(numbers: Sequence[int]) -> str:
+  """Numbers in a few characters, others for others."""
+  if len(numbers) <= 4:
+    return '+'.join(map(str, numbers))
+  row = f'{numbers[0]}-to-{numbers[-1]}'
+  if list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))):
+    return row
+  return f'{row}-{hashlib.sha256(",".join(map(str, numbers)).encode()).hexdigest()[:8]}'
 
 
 @contextlib.contextmanager
@@ -73,6 +91,12 @@ def claimed(
       with contextlib.suppress(OSError):  # where something was kept
         out.rmdir()
     raise
+
+
+def claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str):
+  """The folder, for refinements and saliency maps; see `claimed`."""
+  replaced = record, 'cutouts*.png'
+  return claimed(out, record, settings, 'other results are', overwrite, marker=marker, replaced=replaced)
 
 
 def _remove(old: Path, out: Path) -> None:

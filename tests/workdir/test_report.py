@@ -16,9 +16,9 @@ from PIL import Image
 from panda_jax.errors import InputError
 from panda_jax.factors import Factors
 from panda_jax.pictures import figures, overlays, strips
-from panda_jax.results.report import fit_command, write_report
 from panda_jax.workdir.config import FLAGS, default_config
 from panda_jax.workdir.finished_fit import digest_of
+from panda_jax.workdir.report import fit_command, write_report
 from tests.commands.calls import run
 
 EMPTY = {'meta', 'link', 'img', 'br'}
@@ -227,8 +227,8 @@ def test_results_of_an_earlier_fit_are_left_out_and_named(workdir):
 
 
 def test_many_edits_and_parts_are_told_of(workdir, monkeypatch):
-  monkeypatch.setattr('panda_jax.results.report_folders.MOST_FOLDERS', 2)
-  monkeypatch.setattr('panda_jax.results.report.MOST_PARTS', 3)
+  monkeypatch.setattr('panda_jax.workdir.report_folders.MOST_FOLDERS', 2)
+  monkeypatch.setattr('panda_jax.workdir.report.MOST_PARTS', 3)
   for i in range(4):
     add_edit(workdir, f'edit{i}', EDIT)
   reader = read(write_report(workdir))

@@ -17,18 +17,18 @@ from panda_jax.editing.refine import refine
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
-from panda_jax.files.folders import claimed
 from panda_jax.files.records import write_json
 from panda_jax.files.rows import writing
 from panda_jax.generators.source import weights_digest
 from panda_jax.inversion.files import PHOTOGRAPHS, Inverted
 from panda_jax.pictures.edits import PICTURES, Sheet, draw_edits, draw_removal
 from panda_jax.pictures.figures import save_pixels
-from panda_jax.results import EDIT_STATISTICS
-from panda_jax.results.records import Options, sha256
-from panda_jax.results.samples import SHOWN, Samples, check_finite, features_of, fit_features
 from panda_jax.runtime.environment import versions
+from panda_jax.workdir import EDIT_STATISTICS
 from panda_jax.workdir.finished_fit import FinishedFit
+from panda_jax.workdir.folders import claimed
+from panda_jax.workdir.records import Options, sha256
+from panda_jax.workdir.samples import SHOWN, Samples, check_finite, features_of, fit_features
 
 RECORD = 'edit.json'
 UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
