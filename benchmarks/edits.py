@@ -28,10 +28,10 @@ from benchmarks import published
 from benchmarks.machine import machine, written
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
-from panda_jax.factors import Factors
 from panda_jax.generators import load_generator, registry, seeds
 from panda_jax.generators.source import GeneratorSource
 from panda_jax.generators.structure import Compiled
+from panda_jax.solver.factors import Factors
 from panda_jax.solver.fit import fit
 from panda_jax.workdir.refinement import likeness
 

@@ -16,7 +16,7 @@ _PLACES = {
   'ArraySource': 'features.sources',
   'Compiled': 'generators.structure',
   'Editor': 'editing.editor',
-  'Factors': 'factors',
+  'Factors': 'solver.factors',
   'FeatureSource': 'features.sources',
   'FitResult': 'solver.fit',
   'InputError': 'errors',
@@ -51,7 +51,6 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.editing.zoo import load_edit as load_edit
   from panda_jax.errors import InputError as InputError
   from panda_jax.errors import NonFiniteError as NonFiniteError
-  from panda_jax.factors import Factors as Factors
   from panda_jax.features.sources import ArraySource as ArraySource
   from panda_jax.features.sources import FeatureSource as FeatureSource
   from panda_jax.features.sources import IterableSource as IterableSource
@@ -64,6 +63,7 @@ if TYPE_CHECKING:  # the same for type checkers and editors, which run nothing
   from panda_jax.regions.region_edit import RegionEdit as RegionEdit
   from panda_jax.regions.region_edit import region_edit as region_edit
   from panda_jax.solver.estimator import PandA as PandA
+  from panda_jax.solver.factors import Factors as Factors
   from panda_jax.solver.fit import FitResult as FitResult
   from panda_jax.solver.fit import fit as fit
   from panda_jax.workdir.finished_fit import open_workdir as open_workdir

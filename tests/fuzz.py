@@ -32,7 +32,6 @@ from panda_jax.compare.settings import default_config as comparison
 from panda_jax.editing import annotations, masks, zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import LONGEST, InputError
-from panda_jax.factors import Factors
 from panda_jax.features.sources import NpySource
 from panda_jax.files.arrays import npy_bytes, npz_bytes, read_npy, read_npz
 from panda_jax.files.lock import LOCK, locked
@@ -47,6 +46,7 @@ from panda_jax.inversion.photographs import read_photograph
 from panda_jax.inversion.placement import whole
 from panda_jax.pictures import pages
 from panda_jax.rivals import directions
+from panda_jax.solver.factors import Factors
 from panda_jax.solver.fit import check_settings
 from panda_jax.workdir import report, report_folders
 from panda_jax.workdir.config import check_values, config_form, default_config

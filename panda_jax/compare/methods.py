@@ -14,7 +14,6 @@ import numpy as np
 from panda_jax.compare.protocol import Candidate
 from panda_jax.editing.editor import Edit, make_edit
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.files.access import write_atomically
 from panda_jax.files.arrays import npz_bytes, read_npz
 from panda_jax.files.records import read_json, write_json
@@ -24,6 +23,7 @@ from panda_jax.rivals import directions as found_directions
 from panda_jax.rivals.movement import checked_rows, latent_space
 from panda_jax.rivals.reference import References, reference_grams
 from panda_jax.solver import fit
+from panda_jax.solver.factors import Factors
 
 RANDOM_SEED = 0
 PUBLISHED_CHANNELS = {'lowrankgan': 'mean', 'resefa': 'sum'}  # how the published codes join colours

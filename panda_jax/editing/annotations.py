@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from panda_jax.editing.zoo import NamedEdit, Spec, is_number, whole_numbers
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.files.access import read_bytes
+from panda_jax.solver.factors import Factors
 
 LARGEST = 1 << 20  # bytes of such a file, of which parsing takes some hundred times as many
 

@@ -15,8 +15,8 @@ from jax.typing import ArrayLike
 
 from panda_jax.editing import masks
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.runtime.compatibility import register_dataclass
+from panda_jax.solver.factors import Factors
 
 ALPHA_UNITS = ('feature', 'rms')
 

@@ -21,8 +21,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
 from panda_jax.solver import block, line_search, secant
+from panda_jax.solver.factors import Factors
 from panda_jax.solver.precision import dot
 
 STEPS, TOLERANCE = 300, 1e-4

@@ -15,7 +15,7 @@ from panda_jax.editing import masks
 from panda_jax.editing.edits import Edit, Recipe, checked_alpha, direction_of
 from panda_jax.editing.saliency import METHODS, Statistics
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 
 
 class Background(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 
 METHODS = ('mean', 'otsu')
 BINS = 4096

@@ -17,10 +17,10 @@ import numpy as np
 
 from panda_jax.editing.edits import AnyEdit, Edit, compose, make_edit
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, digest_of
 from panda_jax.files.access import write_atomically
 from panda_jax.files.lock import awaited
 from panda_jax.files.records import misfit, read_json
+from panda_jax.solver.factors import Factors, digest_of
 
 FORMAT = 1
 CATALOG = 'catalog.json'  # the zoo that a catalog writes, in a folder of its own
@@ -126,7 +126,7 @@ class NamedEdit:
   """An edit of a zoo.
 
   Attributes:
-    factors: hash of the factors that it was annotated on, see `factors.digest_of`.
+    factors: hash of the factors that it was annotated on, see `solver.factors.digest_of`.
     layer: of these, or None.
     terms: edits that are added up.
     note: what it is said to do.

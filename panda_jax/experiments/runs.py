@@ -13,8 +13,8 @@ import numpy as np
 
 from panda_jax.errors import InputError
 from panda_jax.experiments.sweep import FAILURE
-from panda_jax.factors import Factors
 from panda_jax.files.records import read_json
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.config import KEYS, config_form, default_config, told
 from panda_jax.workdir.finished_fit import CONFIG, FACTORS, SUMMARY
 

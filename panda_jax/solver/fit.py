@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from panda_jax.errors import InputError, NonFiniteError, brief
-from panda_jax.factors import Factors, checked_provenance
 from panda_jax.features import intake
 from panda_jax.features.sources import FeatureSource, as_source
 from panda_jax.features.store import Plan
@@ -18,6 +17,7 @@ from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_flo
 from panda_jax.runtime.progress import Progress, wanted
 from panda_jax.solver import appearances as appearance_block
 from panda_jax.solver import gauge, moments, valley
+from panda_jax.solver.factors import Factors, checked_provenance
 from panda_jax.solver.multilevel import Solver
 from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.state import Settings, SolverState

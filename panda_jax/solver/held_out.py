@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 
 from panda_jax.errors import NonFiniteError
-from panda_jax.factors import Factors
 from panda_jax.features.intake import Intake
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import small_matrices_in_float64
 from panda_jax.solver import moments
+from panda_jax.solver.factors import Factors
 from panda_jax.solver.multilevel import Solver
 from panda_jax.solver.state import Settings
 

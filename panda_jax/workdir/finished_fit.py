@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors, digest_of
 from panda_jax.files.records import read_json
 from panda_jax.generators.labels import each, in_turn
+from panda_jax.solver.factors import Factors, digest_of
 from panda_jax.workdir.config import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'

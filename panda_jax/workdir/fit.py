@@ -11,7 +11,6 @@ import jax
 import ml_collections
 
 from panda_jax.errors import InputError, refusal
-from panda_jax.factors import checked_name
 from panda_jax.features.scan import sha256_of
 from panda_jax.features.sources import FeatureSource
 from panda_jax.files.access import write_atomically
@@ -24,6 +23,7 @@ from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
 from panda_jax.runtime.memory import Peak
 from panda_jax.runtime.progress import Progress
+from panda_jax.solver.factors import checked_name
 from panda_jax.solver.fit import FitResult, fit
 from panda_jax.solver.held_out import relative_error
 from panda_jax.solver.state import SolverState

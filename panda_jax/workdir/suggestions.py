@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from panda_jax.factors import Factors
 from panda_jax.runtime.invocation import program_name
+from panda_jax.solver.factors import Factors
 
 SHARE = 1.5  # of the usual length of a fibre: on the embedded generator an edit is plain then, and not yet saturated
 USUAL = 3.0  # that strength on the embedded generator, where a fit has none on record

@@ -11,8 +11,8 @@ from flax import nnx
 
 from panda_jax.app.answers import ACTIONS
 from panda_jax.app.engine import Engine
-from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
 
 LAYER, CELLS, CHANNELS, PARTS = 3, 8, 5, 4

@@ -11,7 +11,7 @@ from PIL import Image
 
 from panda_jax.catalog import Settings, catalog_into
 from panda_jax.editing.zoo import Spec, read_zoo
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.app.servers import SECONDS, Server
 from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until

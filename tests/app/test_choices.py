@@ -9,7 +9,7 @@ import pytest
 from panda_jax.app.choices import MOST_TERMS, Choice, Offered, Seed, checked_seeds
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 
 TERM = Spec((0,), 1, 2.0)
 

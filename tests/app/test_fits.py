@@ -7,7 +7,7 @@ import pytest
 
 from panda_jax.app.fits import Fits
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 
 

@@ -11,9 +11,9 @@ from panda_jax.catalog.measurement import Scores, turned_up
 from panda_jax.editing.editor import Editor
 from panda_jax.editing.zoo import annotate, read_zoo
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.regions import responses
 from panda_jax.regions.responses import Responses
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import FinishedFit
 from tests.planted_generators import PairsGenerator, PartsGenerator
 

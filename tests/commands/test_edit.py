@@ -14,9 +14,9 @@ from PIL import Image
 
 from panda_jax.commands import program, requests
 from panda_jax.editing.editor import Editor, make_edit, offset
-from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
 from panda_jax.pictures import maps
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
 from tests.commands.calls import call, process
 

@@ -12,8 +12,8 @@ from examples.custom_generator import DCGAN, random_tensors
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir import refinement
 from panda_jax.workdir.finished_fit import FinishedFit
 from panda_jax.workdir.records import Options

@@ -19,9 +19,9 @@ from panda_jax import errors
 from panda_jax.commands import program
 from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.generators import disk, registry, save_generator
 from panda_jax.generators.source import weights_digest
+from panda_jax.solver.factors import Factors
 from tests.commands.calls import call
 
 LINE = 300

@@ -12,11 +12,11 @@ from PIL import Image
 from panda_jax.converters.dialects import biggan, progan, stylegan, stylegan2, stylegan3
 from panda_jax.editing.editor import Edit, Editor, added, compose, layer_rms, make_edit, offset
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.generators import registry, seeds
 from panda_jax.generators.protocol import State
 from panda_jax.generators.structure import Compiled
 from panda_jax.generators.stylegan2 import StyleGAN2Options
+from panda_jax.solver.factors import Factors
 from tests.generators.checkpoints import DATA, generator
 
 STORED = {  # a fixture of each family, at a layer in its middle

@@ -14,8 +14,8 @@ from panda_jax.editing.editor import make_edit
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.generators import registry, save_generator
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir import edits, refinement
 from panda_jax.workdir.edits import edit_into
 from panda_jax.workdir.finished_fit import open_workdir

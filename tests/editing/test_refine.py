@@ -7,9 +7,9 @@ import pytest
 
 from panda_jax.editing.refine import Refined, refine, refine_batch
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
 from panda_jax.runtime.compatibility import enable_x64
 from panda_jax.solver import block
+from panda_jax.solver.factors import Factors
 from tests import planted
 
 GRID, WIDTH = (16, 16), 4

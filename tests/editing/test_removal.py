@@ -7,8 +7,8 @@ import pytest
 from panda_jax.editing.editor import offset
 from panda_jax.editing.removal import border_and_centre, find_background, remove
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.generators.protocol import State
+from panda_jax.solver.factors import Factors
 from panda_jax.solver.fit import fit
 from panda_jax.workdir.edits import remove_into
 from panda_jax.workdir.finished_fit import FinishedFit

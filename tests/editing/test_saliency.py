@@ -9,10 +9,10 @@ from PIL import Image
 from panda_jax.converters.dialects import stylegan2 as converter
 from panda_jax.editing import saliency
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
 from panda_jax.generators import seeds
 from panda_jax.generators.structure import Compiled
 from panda_jax.pictures.figures import to_bytes
+from panda_jax.solver.factors import Factors
 from tests.generators.checkpoints import generator
 
 CHOSEN = (0, 2, 7)

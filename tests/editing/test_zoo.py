@@ -15,9 +15,9 @@ from panda_jax.editing.editor import compose, make_edit, offset
 from panda_jax.editing.removal import remove
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
-from panda_jax.factors import Factors
 from panda_jax.files import records
 from panda_jax.files.arrays import npy_bytes
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import digest_of
 
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from panda_jax.factors import Factors
+from panda_jax.solver.factors import Factors
 from panda_jax.workdir.config import default_config
 
 GRID, CHANNELS = (4, 4), 3

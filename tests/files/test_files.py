@@ -16,12 +16,12 @@ from panda_jax.compare.run import checked
 from panda_jax.compare.run import claim as claim_comparison
 from panda_jax.compare.settings import default_config as comparison
 from panda_jax.errors import InputError, Interrupted
-from panda_jax.factors import PROVENANCE
 from panda_jax.files import records
 from panda_jax.files.access import write_atomically
 from panda_jax.files.links import check_no_link
 from panda_jax.files.lock import LOCK, locked
 from panda_jax.files.records import misfit, parsed_json, read_json, write_json
+from panda_jax.solver.factors import PROVENANCE
 from panda_jax.workdir.config import config_form, default_config
 from panda_jax.workdir.finished_fit import SUMMARY
 from panda_jax.workdir.fit import OUTPUTS, fit_into, prepare

@@ -11,7 +11,6 @@ from flax import nnx
 
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.errors import InputError, NonFiniteError
-from panda_jax.factors import Factors
 from panda_jax.files.arrays import npz_bytes
 from panda_jax.generators import registry
 from panda_jax.generators.protocol import Held, State
@@ -22,6 +21,7 @@ from panda_jax.inversion.encoder import Encoder, load_encoder, save_encoder, siz
 from panda_jax.inversion.files import Inverted, load_inverted, save_inverted
 from panda_jax.inversion.invert import Inverter, invert
 from panda_jax.inversion.placement import whole
+from panda_jax.solver.factors import Factors
 from tests.generators.test_contract import made
 
 LAYER = 2
