@@ -18,7 +18,7 @@ from panda_jax.generators.labels import parsed_labels
 from panda_jax.generators.latent_files import Latents
 from panda_jax.generators.seeds import draws, parsed_numbers
 from panda_jax.inversion.files import Inverted, is_inverted, load_inverted
-from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
+from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 from panda_jax.workdir.samples import Samples
 
 BETWEEN = '/'  # several edits
@@ -256,10 +256,8 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, di
     raise InputError('generator', None, 'not given', 'give --generator=DIR, the one the directions were annotated on')
   found = annotations.read_annotated(options.zoo)
   chosen = {name: zoo.chosen(found, name, options.zoo) for name in names}
-  factors = [entry.factors(Path(options.zoo).parent) for entry in chosen.values()]
-  if len({digest_of(each) for each in factors}) > 1:
-    raise InputError('name', options.name, 'these were annotated on different factors', 'run them one by one')
-  return FinishedFit(factors[0], options.generator), {name: list(entry.terms) for name, entry in chosen.items()}
+  factors = annotations.shared_factors(chosen, Path(options.zoo).parent)
+  return FinishedFit(factors, options.generator), {name: list(entry.terms) for name, entry in chosen.items()}
 
 
 def _from_flags(options: Any, opened: FinishedFit) -> tuple[dict[str, list[Spec]], str]:

@@ -4,13 +4,14 @@ import ast
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from panda_jax.editing.zoo import NamedEdit, Spec, is_number, whole_numbers
 from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
-from panda_jax.solver.factors import Factors
+from panda_jax.solver.factors import Factors, digest_of
 
 LARGEST = 1 << 20  # bytes of such a file, of which parsing takes some hundred times as many
 
@@ -84,6 +85,18 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
   if not found:
     raise InputError('zoo', path, 'there are no annotated directions in it', remedy)
   return found
+
+
+def shared_factors(chosen: Mapping[str, Annotated], folder: str | os.PathLike) -> Factors:
+  """The factors that annotated directions, by name, have in common, from a folder that holds them.
+
+  Raises:
+    InputError: they have different ones, or as `Annotated.factors`.
+  """
+  found = [entry.factors(folder) for entry in chosen.values()]
+  if len({digest_of(one) for one in found}) > 1:
+    raise InputError('name', ','.join(chosen), 'these were annotated on different factors', 'run them one by one')
+  return found[0]
 
 
 def _annotated(entry: dict, name: str, path) -> Annotated:

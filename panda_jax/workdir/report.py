@@ -11,10 +11,10 @@ from panda_jax.files.access import write_atomically
 from panda_jax.files.records import read_json
 from panda_jax.pictures import pages
 from panda_jax.runtime import notebook
-from panda_jax.solver.factors import Factors
+from panda_jax.solver.factors import Factors, digest_of
 from panda_jax.workdir import suggestions
 from panda_jax.workdir.config import FLAGS, config_form, default_config
-from panda_jax.workdir.finished_fit import SUMMARY, digest_of
+from panda_jax.workdir.finished_fit import SUMMARY
 from panda_jax.workdir.report_folders import (
   folders,
   left_out,

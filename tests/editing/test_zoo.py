@@ -17,8 +17,7 @@ from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
 from panda_jax.files import records
 from panda_jax.files.arrays import npy_bytes
-from panda_jax.solver.factors import Factors
-from panda_jax.workdir.finished_fit import digest_of
+from panda_jax.solver.factors import Factors, digest_of
 
 
 @pytest.fixture
@@ -197,6 +196,11 @@ def test_annotated_directions_run_in_the_published_convention(tmp_path, monkeypa
     factors = entry.factors(folder)
     assert factors.provenance['layer'] == 5
     np.testing.assert_array_equal(factors.parts, P)
+  assert annotations.shared_factors(found, tmp_path) == factors
+  (tmp_path / 'Uc').write_bytes(npy_bytes(2 * A))
+  other = found | {'ffhq/both': entry._replace(uc='Uc')}
+  with pytest.raises(InputError, match='name=ffhq/big_eyes,ffhq/both: these were annotated on different factors'):
+    annotations.shared_factors(other, tmp_path)
   p = P[:, 0] + P[:, 1]
   expected = -20.5 * np.outer((p - p.min()) / (p.max() - p.min()), A[:, 4])
   named = entry.named(digest_of(factors))

@@ -11,9 +11,9 @@ from flax import nnx
 from panda_jax.errors import InputError
 from panda_jax.generators import registry, save_generator, seeds
 from panda_jax.generators.structure import Compiled
-from panda_jax.solver.factors import Factors
+from panda_jax.solver.factors import Factors, digest_of
 from panda_jax.workdir.config import default_config
-from panda_jax.workdir.finished_fit import FinishedFit, digest_of, open_workdir
+from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 from panda_jax.workdir.fit import fit_into
 
 OPTIONS = registry.options_class('stylegan2')(

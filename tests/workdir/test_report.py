@@ -15,9 +15,8 @@ from PIL import Image
 
 from panda_jax.errors import InputError
 from panda_jax.pictures import figures, overlays, strips
-from panda_jax.solver.factors import Factors
+from panda_jax.solver.factors import Factors, digest_of
 from panda_jax.workdir.config import FLAGS, default_config
-from panda_jax.workdir.finished_fit import digest_of
 from panda_jax.workdir.report import fit_command, write_report
 from tests.commands.calls import run
 
