@@ -15,7 +15,6 @@ from jax.typing import ArrayLike
 
 from panda_jax.editing import masks
 from panda_jax.errors import InputError
-from panda_jax.runtime.compatibility import register_dataclass
 from panda_jax.solver.factors import Factors
 
 ALPHA_UNITS = ('feature', 'rms')
@@ -117,7 +116,7 @@ class Edit(_Value):
     return dataclasses.replace(self, **changes)
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Composed(_Value):
   """Several edits at once: their sum, kept in an order of its own. `compose` makes them."""

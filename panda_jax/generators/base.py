@@ -17,14 +17,13 @@ from jax.typing import ArrayLike
 
 from panda_jax.errors import InputError
 from panda_jax.generators.labels import checked as checked_labels
-from panda_jax.runtime.compatibility import register_dataclass
 
 
 class Buffer(nnx.Variable):
   """An array that is stored with the weights and is not learnt: constant noise, mean latents, statistics."""
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class WPlus:
   """Latents of the families with a mapping network.

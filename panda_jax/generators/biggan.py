@@ -34,7 +34,6 @@ from panda_jax.generators.bounds import LARGEST_RESOLUTION, LATER, Classes, Repe
 from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import matmul
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import register_dataclass
 
 BLOCKS = 'deep', 'deep_convolved', 'plain'
 CONDITIONING = 'joint', 'split', 'class'
@@ -183,7 +182,7 @@ def plain_options(resolution: int = 128, channel_width: int = 96, num_classes: i
   )
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ClassLatents:
   """Latents of BigGAN.

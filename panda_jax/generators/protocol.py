@@ -11,12 +11,10 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from panda_jax.runtime.compatibility import register_dataclass
-
 Latents = Any  # a pytree that drives the generator; every leaf has a leading axis N
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
   """All that is needed to go on from a layer.
@@ -37,7 +35,7 @@ class State:
     return dataclasses.replace(self, **changes)
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Held:
   """Latents with a state that stands in for what the layers before it make of them: inverted features.

@@ -27,7 +27,6 @@ from panda_jax.generators.layers import ACTIVATIONS, conv, upsample_fir
 from panda_jax.generators.mapping import Grown, GrownOptions, Mapping, MappingOptions
 from panda_jax.generators.modulation import NOISES, ModulatedConv, ToRGB
 from panda_jax.generators.protocol import State
-from panda_jax.runtime.compatibility import register_dataclass
 
 ARCHITECTURES = ('skip', 'resnet', 'orig')
 
@@ -70,7 +69,7 @@ class StyleGAN2Options(GrownOptions):
         raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Styles:
   """Latents as style vectors (StyleSpace), affine maps of w+ rows, before any gain of the layer they drive.

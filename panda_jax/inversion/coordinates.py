@@ -21,7 +21,6 @@ from panda_jax.generators.protocol import Latents
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.spaces import shapes
 from panda_jax.generators.structure import Compiled, plain
-from panda_jax.runtime.compatibility import register_dataclass
 
 DRAWS = 4096  # of w, from which mean and covariance are estimated
 BATCH = 512
@@ -29,7 +28,7 @@ SLOPE = 0.2  # of the leaky ReLU of every family's mapping network
 LEAST = 1e-6  # of the largest variance, below which a direction counts as one that samples do not take
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Coordinates:
   """Coordinates (N, L, D) of w+, or (N, 1, D) of one w for all rows.
@@ -64,7 +63,7 @@ class Coordinates:
     return WPlus(self.wplus(x))
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Draws:
   """Coordinates (N, D) of z: z itself."""

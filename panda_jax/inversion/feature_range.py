@@ -17,14 +17,13 @@ from panda_jax.generators.protocol import State
 from panda_jax.generators.seeds import draws
 from panda_jax.generators.structure import Compiled
 from panda_jax.inversion.kronecker import Kronecker, moments, root
-from panda_jax.runtime.compatibility import register_dataclass
 
 SAMPLES = 256
 BATCH = 16
 RIDGE = 1e-3  # of the mean variance, added to each: directions in which the few samples do not vary
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FeatureRange:
   """Roots of the covariances at a layer.

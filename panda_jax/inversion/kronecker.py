@@ -10,12 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from panda_jax.runtime.compatibility import register_dataclass
-
 MOST_ROWS = 1024  # with more, rows vary each on its own: a root of their moment would take longer than an inversion
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Kronecker:
   """A linear map of matrices.

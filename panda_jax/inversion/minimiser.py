@@ -14,8 +14,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from panda_jax.runtime.compatibility import register_dataclass
-
 MEMORY = 30
 ENOUGH = 1e-4  # of the fall that the slope promises
 TRIES = 8  # of one line search
@@ -23,7 +21,7 @@ WINDOW = 10  # steps over which the fall is looked at
 REASONS = 'steps', 'converged', 'stalled'  # 'steps': it was not given more
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Search:
   """Where N problems are.

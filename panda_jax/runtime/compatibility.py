@@ -3,7 +3,6 @@
 With the oldest versions that pyproject.toml allows the marked tests of .ci/run pass; an entry goes when they do.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -48,11 +47,3 @@ def data_mesh(devices: list[jax.Device], axis: str) -> jax.sharding.Mesh:
   """A mesh of one axis that the compiler shards over."""
   kinds = getattr(jax.sharding, 'AxisType', None)  # before jax 0.5 all are like this
   return jax.sharding.Mesh(np.asarray(devices), (axis,), **({'axis_types': (kinds.Auto,)} if kinds else {}))
-
-
-def register_dataclass(cls: type) -> type:
-  """`jax.tree_util.register_dataclass`, which asked for the names of the fields before jax 0.4.36."""
-  fields = dataclasses.fields(cls)
-  static = [field.name for field in fields if field.metadata.get('static')]
-  jax.tree_util.register_dataclass(cls, [field.name for field in fields if field.name not in static], static)
-  return cls

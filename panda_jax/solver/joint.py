@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from panda_jax.runtime.compatibility import register_dataclass
 from panda_jax.solver import appearances, block, line_search, moments, secant
 from panda_jax.solver.precision import dot, small_dtype
 
 CHUNK = 32  # the most steps that one call takes
 
 
-@register_dataclass
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class JointState:
   """All that a further step depends on besides the data."""
