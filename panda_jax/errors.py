@@ -38,7 +38,9 @@ class InputError(ValueError):
     ...   panda_jax.fit(features, parts=0)
     ... except panda_jax.InputError as error:
     ...   print(error)
-    parts=0: there are 64 positions; give a number from 1 to 64
+    ...   print(error.argument, error.value, error.missing)
+    parts=0: there are 16 positions; give a number from 1 to 16
+    parts 0 False
   """
 
   shared = False

@@ -61,6 +61,14 @@ def catalog_into(
 
   Raises:
     InputError: as of `find`; or another catalog is there, its names.json is damaged, or files cannot be written.
+
+  Example:
+    >>> from panda_jax.catalog import Settings, catalog_into
+    >>> from panda_jax.workdir.finished_fit import FinishedFit
+    >>> opened = FinishedFit(factors, quarters, layer=1)
+    >>> few = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=1, random=1)
+    >>> catalog_into('catalog', opened, few).files
+    ('catalog.json', 'names.json', 'catalog.html', 'catalog.png', 'screened.npz', 'record.json')
   """
   out, started = Path(out), time.perf_counter()
   fixed = {

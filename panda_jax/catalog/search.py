@@ -44,6 +44,11 @@ class Settings:
     followed: edits of a part, the most promising of these that differ, whose largest useful strength is sought.
     top: edits of a part, at most.
     random: pairs of a part drawn at random, for comparison.
+
+  Example:
+    >>> from panda_jax.catalog import Settings
+    >>> Settings(top=3)
+    Settings(screened=48, measured=16, heldout=32, unedited=256, pairs=20, followed=20, top=3, random=3)
   """
 
   screened: int = 48
@@ -101,6 +106,9 @@ class Candidate:
     """Its score; 0 for one that changes nothing but rounding."""
     return self.measured.score if self.measured.change > LEAST_CHANGE else 0.0
 
+  def __repr__(self) -> str:
+    return f'{self.name} · alpha {self.alpha:g}{f": {self.title}" if self.title else ""}'
+
   @property
   def name(self) -> str:
     return f'part {self.part} · appearance {self.appearance} · {"+" if self.sign > 0 else "-"}'
@@ -121,6 +129,14 @@ class Found:
     shown: seeds of these.
     measured: how many edits were measured.
     compilations: of the resume.
+
+  Example:
+    >>> from panda_jax.catalog import Settings, find
+    >>> from panda_jax.workdir.finished_fit import FinishedFit
+    >>> opened = FinishedFit(factors, quarters, layer=1)
+    >>> found = find(opened, Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=1, random=1))
+    >>> found.edits[0].frames.shape  # strengths, samples, pictures
+    (9, 3, 8, 8, 3)
   """
 
   screened: Screened
@@ -133,6 +149,9 @@ class Found:
   shown: list[int]
   measured: int
   compilations: int
+
+  def __repr__(self) -> str:
+    return '\n'.join([f'Found {len(self.edits)} edits, of {self.measured} measured', *(f'  {e}' for e in self.edits)])
 
 
 def sample_sets(opened: FinishedFit, settings: Settings) -> dict[str, range]:
@@ -354,6 +373,14 @@ def find(
   Raises:
     InputError: there is no generator, it cannot be differentiated, or no part is alive.
     NonFiniteError: features, images or derivatives are not finite.
+
+  Example:
+    >>> from panda_jax.catalog import Settings, find
+    >>> from panda_jax.workdir.finished_fit import FinishedFit
+    >>> opened = FinishedFit(factors, quarters, layer=1)
+    >>> found = find(opened, Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=1, random=1))
+    >>> sorted(edit.title.split(' · ')[0] for edit in found.edits)  # one of each part
+    ['bottom left', 'bottom right', 'top left', 'top right']
   """
   with narrated(progress, on_progress) as tell:
     return _found(opened, settings, tell)

@@ -68,12 +68,22 @@ class Editor:
     InputError: no such layer or noise.
 
   Example:
-    >>> editor = panda_jax.Editor(generator, 5)
-    >>> latents = generator.map(np.zeros((2, generator.z_dim)))
-    >>> part, appearance = np.ones((256, 1)), np.ones((96, 1))
-    >>> edit = panda_jax.make_edit(panda_jax.Factors(appearance, part, (16, 16)), 0, 0, alpha=[-1, 1])
-    >>> editor.images(latents, edit).edited.shape
-    (2, 2, 64, 64, 3)
+    >>> editor = panda_jax.Editor(quarters, layer=1)
+    >>> edit = panda_jax.make_edit(factors, part=0, appearance=0, alpha=[-1, 0, 1])
+    >>> editor.images(latents[:2], edit).edited.shape  # two samples, three strengths
+    (2, 3, 8, 8, 3)
+    >>> for original, edited in editor.batches(latents, edit):  # where all pictures do not fit into memory
+    ...   print(edited.shape)
+    (16, 3, 8, 8, 3)
+    (16, 3, 8, 8, 3)
+    (8, 3, 8, 8, 3)
+    >>> state = editor.state(latents[:2])
+    >>> editor.resumed(latents[:2], state, [edit.replace(alpha=1), edit.replace(alpha=2)]).shape  # one edit each
+    (2, 8, 8, 3)
+    >>> editor.variants(latents[:1], editor.state(latents[:1]), [edit.replace(alpha=1), edit.replace(alpha=2)]).shape
+    (2, 8, 8, 3)
+    >>> editor.compilations()
+    3
   """
 
   def __init__(

@@ -81,7 +81,11 @@ class Edit(_Value):
   Example:
     >>> edit = panda_jax.make_edit(factors, part=0, appearance=1)
     >>> edit.replace(alpha=3.0)
-    Edit(direction (12,), mask (64,), alpha 3.)
+    Edit(direction (3,), mask (16,), alpha 3.)
+    >>> edit.save('edits.json', name='wink')
+    >>> both = edit + panda_jax.make_edit(factors, part=1, appearance=1)
+    >>> len(both.terms)
+    2
   """
 
   direction: np.ndarray
@@ -259,7 +263,7 @@ def make_edit(
 
   Example:
     >>> panda_jax.make_edit(factors, part=0, appearance=1, alpha=[-2, 2])
-    Edit(direction (12,), mask (64,), alpha [-2.,  2.])
+    Edit(direction (3,), mask (16,), alpha [-2.,  2.])
   """
   if not isinstance(factors, Factors):
     raise InputError(

@@ -42,6 +42,11 @@ class Refined:
     errors: (N, 2) float32, relative error of the sample with the global parts and with its own; never larger.
     steps: (N,) steps taken.
     factors: the global ones.
+
+  Example:
+    >>> refined = panda_jax.refine(features[:2], factors, proximal=0.03)
+    >>> refined.of_sample(1).parts.shape  # as factors of their own
+    (16, 4)
   """
 
   parts: np.ndarray
@@ -286,7 +291,7 @@ def refine(
   Example:
     >>> refined = panda_jax.refine(features[:2], factors, proximal=0.03)
     >>> refined.parts.shape, bool((refined.errors[:, 1] <= refined.errors[:, 0]).all())
-    ((2, 64, 3), True)
+    ((2, 16, 4), True)
   """
   A, P0 = factors.appearances, factors.parts
   S, C = P0.shape[0], A.shape[0]

@@ -132,7 +132,7 @@ def remove(
   Example:
     >>> removal = panda_jax.remove(features, factors, part=2)
     >>> removal.edit.mask.shape
-    (64,)
+    (16,)
   """
   Z = as_fibres(features, factors)
   if separate not in METHODS:

@@ -83,8 +83,8 @@ def coordinates(features: ArrayLike, factors: Factors, appearances: int | Sequen
     NonFiniteError: a sample holds NaN or infinity.
 
   Example:
-    >>> panda_jax.saliency(features, factors, [0, 3]).shape
-    (40, 8, 8, 2)
+    >>> panda_jax.saliency(features, factors, [0, 2]).shape
+    (40, 4, 4, 2)
   """
   chosen = checked_appearances(appearances, factors.appearances.shape[1])
   (H, W), C = factors.grid, factors.appearances.shape[0]

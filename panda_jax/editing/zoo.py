@@ -355,7 +355,7 @@ def load_edit(path: str | os.PathLike, name: str | None = None, factors: Factors
   Example:
     >>> panda_jax.make_edit(factors, part=0, appearance=1, alpha=2).save('edits.json', name='wink')
     >>> panda_jax.load_edit('edits.json', 'wink', factors)
-    Edit(direction (12,), mask (64,), alpha 2.)
+    Edit(direction (3,), mask (16,), alpha 2.)
   """
   zoo = read_zoo(path)
   if name is None and len(zoo) == 1:

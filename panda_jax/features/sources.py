@@ -47,7 +47,19 @@ class FeatureSource:
     notes: sentences for a person about what it was given.
 
   Example:
-    >>> isinstance(panda_jax.ArraySource(features), panda_jax.FeatureSource)
+    >>> source = panda_jax.ArraySource(features)
+    >>> isinstance(source, panda_jax.FeatureSource), source.name()
+    (True, 'array')
+    >>> [block.shape for block in source.blocks(size=25)]
+    [(25, 16, 3), (15, 16, 3)]
+    >>> source.take(np.array([0, 39])).shape
+    (2, 16, 3)
+    >>> source.window(10, 20).samples, source.part(10, 20).samples
+    (10, 10)
+    >>> sha256 = source.digest()  # of all values, once a pass has added them
+    >>> for block in source.blocks(size=25):
+    ...   sha256.update(source.hashed(block))
+    >>> sha256.hexdigest() == factors.provenance['sha256']
     True
   """
 
@@ -130,7 +142,9 @@ class ArraySource(FeatureSource):
   Example:
     >>> source = panda_jax.ArraySource(features, samples=30)
     >>> source.samples, source.grid, source.channels
-    (30, (8, 8), 12)
+    (30, (4, 4), 3)
+    >>> panda_jax.ArraySource.of_samples(features[:0].reshape(0, 16, 3), grid=(4, 4)).samples  # there may be none
+    0
   """
 
   kind = 'array'
@@ -185,8 +199,9 @@ class NpySource(FeatureSource):
 
   Example:
     >>> np.save('features.npy', features)
-    >>> panda_jax.NpySource('features.npy').samples
-    40
+    >>> source = panda_jax.NpySource('features.npy')
+    >>> source.name(), source.samples
+    ('features.npy', 40)
   """
 
   kind = 'file'

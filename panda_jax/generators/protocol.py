@@ -24,6 +24,10 @@ class State:
     rgb: (N, h, w, channels), the image accumulated by the layers before it, or None where the family keeps none.
     skips: (N, h, w, c) each, feature maps of earlier layers that later ones read besides, the smallest first; none in
       most families. The map at the layer itself is not among them: whoever reads it later reads `features`.
+
+  Example:
+    >>> state = quarters.run_to(latents, 1)
+    >>> edited = quarters.run_from(latents, state.replace(features=2 * state.features), 1)
   """
 
   features: jax.Array
@@ -67,6 +71,16 @@ class Generator(Protocol):
   `noise` chooses the per-layer noise of the families that have it: 'const' (the stored maps), 'none', or a PRNG key,
   from which the noise of layer i is drawn with `jax.random.fold_in(key, i)`, so that `run_to` and `run_from` agree.
   Families without noise accept the argument and ignore it.
+
+  Example:
+    >>> from panda_jax.generators.protocol import Generator
+    >>> isinstance(quarters, Generator), quarters.layers  # {layer: (channels, height, width)}
+    (True, {1: (3, 4, 4)})
+    >>> z, labels = quarters.sample(jax.random.key(0), 40)
+    >>> latents = quarters.map(z, labels)
+    >>> state = quarters.run_to(latents, 1)
+    >>> bool((quarters.run_from(latents, state, 1) == quarters(latents)).all())
+    True
   """
 
   z_dim: int
@@ -102,7 +116,17 @@ class Generator(Protocol):
 
 @runtime_checkable
 class Mapped(Generator, Protocol):
-  """A generator with a mapping network: `map(z)` is `wplus(mapping(z))`, latents are `base.WPlus`."""
+  """A generator with a mapping network: `map(z)` is `wplus(mapping(z))`, latents are `base.WPlus`.
+
+  Example:
+    >>> from panda_jax.generators.protocol import Mapped
+    >>> isinstance(generator, Mapped), isinstance(quarters, Mapped)
+    (True, False)
+    >>> compiled = panda_jax.Compiled(generator)
+    >>> w = compiled.mapping(np.zeros((2, generator.z_dim)))
+    >>> compiled.wplus(w, truncation=0.7).wplus.shape  # N, L, w_dim
+    (2, 10, 128)
+  """
 
   w_dim: int
 

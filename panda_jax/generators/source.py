@@ -61,9 +61,15 @@ class GeneratorSource(FeatureSource):
 
   Example:
     >>> from panda_jax.generators.source import GeneratorSource
-    >>> source = GeneratorSource(generator, layer=5, samples=1000)
+    >>> source = GeneratorSource(quarters, layer=1, samples=1000, name='quarters')
     >>> source.samples, source.grid, source.channels
-    (1000, (16, 16), 96)
+    (1000, (4, 4), 3)
+    >>> source.name(), source.description()['truncation']
+    ('quarters', 1.0)
+    >>> source.draws(np.arange(2)).z.shape, source.latents(np.arange(2)).shape
+    ((2, 12), (2, 12))
+    >>> source.made(np.arange(source.step)).shape[1:]
+    (16, 3)
   """
 
   kind = 'generator'

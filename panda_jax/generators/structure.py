@@ -117,6 +117,10 @@ class Compiled:
     >>> latents = compiled.map(np.zeros((2, compiled.z_dim)))
     >>> compiled.run_to(latents, 5).features.shape
     (2, 16, 16, 96)
+    >>> before = compiled.compilations()
+    >>> state = compiled.run_to(compiled.map(np.ones((2, compiled.z_dim))), 5)
+    >>> compiled.compilations() - before
+    0
   """
 
   def __init__(self, generator: nnx.Module):

@@ -54,6 +54,15 @@ class Inversion:
     reasons: why each ended: 'converged'; 'stalled', where no step lowers the error; 'steps', where the evaluations were
       not enough.
     curve: how the error fell: `seconds` (K,) since the start and `values` (K, N).
+
+  Example:
+    >>> found = panda_jax.invert(quarters, images[:2], evaluations=50)
+    >>> found.images.shape, bool((found.psnr > 60).all())
+    ((2, 8, 8, 3), True)
+    >>> bool(np.allclose(quarters(found.latents(quarters)), found.images, atol=1e-6))
+    True
+    >>> found.array_space, found.chosen([1]).array.shape
+    ('z', (1, 12))
   """
 
   space: str

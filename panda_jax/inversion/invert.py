@@ -88,6 +88,12 @@ class Inverter:
 
   Raises:
     InputError: the space, the layer or the encoder does not fit the generator; a number that cannot be used.
+
+  Example:
+    >>> inverter = panda_jax.Inverter(quarters, evaluations=50)
+    >>> first, second = inverter(images[:2]), inverter(images[2:4])  # compiled once
+    >>> second.photographs.shape
+    (2, 8, 8, 3)
   """
 
   def __init__(
@@ -321,6 +327,12 @@ def invert(
   Raises:
     InputError: an argument does not fit the generator.
     NonFiniteError: the error of a photograph is not finite.
+
+  Example:
+    >>> photographs = np.uint8(255 * (np.clip(images[:2], -1, 1) + 1) / 2)
+    >>> found = panda_jax.invert(quarters, photographs, evaluations=50)
+    >>> found.space, found.array.shape
+    ('z', (2, 12))
   """
   return Inverter(generator, space, **options)(images, labels, on_images)
 

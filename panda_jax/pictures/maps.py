@@ -80,7 +80,7 @@ def saliency_page(
 
   Example:
     >>> from panda_jax.pictures import saliency_figure
-    >>> figure = saliency_figure(images, panda_jax.saliency(features[:2], factors, 0), thresholds=0.5)
+    >>> figure = saliency_figure(images[:2], panda_jax.saliency(features[:2], factors, 0), thresholds=0.5)
   """
   from matplotlib import colormaps
 

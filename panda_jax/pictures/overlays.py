@@ -153,7 +153,7 @@ def overlay_page(
 
   Example:
     >>> from panda_jax.pictures import overlay_figure
-    >>> figure = overlay_figure(images, factors.parts, factors.grid)
+    >>> figure = overlay_figure(images[:2], factors.parts, factors.grid)
   """
   maps = np.asarray(parts, np.float32).T.reshape(-1, *grid)
   groups = part_groups(len(maps))

@@ -98,7 +98,7 @@ def grid_page(
 
   Example:
     >>> from panda_jax.pictures import grid_figure
-    >>> figure = grid_figure(images, images[:, None, None], 1, ['nothing'])
+    >>> figure = grid_figure(images[:2], images[:2, None, None], 1, ['nothing'])
   """
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (6,))
@@ -148,7 +148,9 @@ def strip_page(
 
   Example:
     >>> from panda_jax.pictures import strip_figure
-    >>> figure = strip_figure(images, np.stack([images / 2, images], axis=1), [1, 2])
+    >>> edit = panda_jax.make_edit(factors, part=0, appearance=0, alpha=[-1, 1])
+    >>> original, edited, _ = panda_jax.Editor(quarters, layer=1).images(latents[:2], edit)
+    >>> figure = strip_figure(original, edited, edit.alpha)
   """
   original = _images('original', original, (4,))
   edited = _images('edited', edited, (4, 5))

@@ -70,6 +70,11 @@ class RegionEdit:
       gain), 'size' (1 for a change as large as features differ from their mean), 'kept' (share of the features'
       variance that the appearances searched have).
     history: mean ROIR, shrunk, after each round of the joint search, the first without it.
+
+  Example:
+    >>> found = panda_jax.region_edit(quarters, latents, 1, region=(0, 4, 0, 4), mask=factors.parts.T)
+    >>> found.edit.direction.shape, found.edit.mask.shape, round(found.scores['change'], 2)
+    ((3,), (16,), 0.1)
   """
 
   edit: Edit
@@ -157,6 +162,12 @@ def region_edit(
     InputError: an argument out of range, a region that is none or that the mask does not reach, or a generator that JAX
       cannot differentiate.
     NonFiniteError: features, images or derivatives are not finite.
+
+  Example:
+    >>> found = panda_jax.region_edit(quarters, latents, 1, region=(0, 4, 0, 4), mask=factors.parts.T)
+    >>> found.reached, round(found.scores['roir'], 2)  # the best of the parts leaks a little
+    (True, 0.08)
+    >>> edited = panda_jax.Editor(quarters, layer=1).images(latents[:2], found.edit).edited
   """
   with narrated(progress, on_progress) as tell:
     responses = Responses(generator, latents, layer, region, size=size, noise=noise)
@@ -223,6 +234,17 @@ def attribute_edit(
   Raises:
     InputError, NonFiniteError: as of `region_edit`; the attribute does not give one number for each image, or does not
       depend on the features under the mask.
+
+  Example:
+    >>> from panda_jax.regions.region_edit import attribute_edit, best_part
+    >>> from panda_jax.regions.metrics import box_mask
+    >>> part = factors.parts[:, best_part(factors.parts, factors.grid, box_mask((0, 4, 0, 4), (8, 8)))]
+    >>> def redness(images):
+    ...   return images[..., 0].mean(axis=(1, 2)) - images[..., 1:].mean(axis=(1, 2, 3))
+    >>> found = attribute_edit(quarters, latents, 1, redness, part, target=0.1)
+    >>> red, green, blue = found.edit.direction
+    >>> bool(red > 0 > max(green, blue))
+    True
   """
   responses = Responses(generator, latents, layer, region, attribute=attribute, size=size, noise=noise)
   one = _checked_masks(mask, responses.grid)[0]

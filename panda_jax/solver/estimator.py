@@ -41,9 +41,16 @@ class PandA:
     grid_: (H, W).
 
   Example:
-    >>> estimator = panda_jax.PandA(parts=3).fit(features)
-    >>> estimator.transform(features).shape  # N, R_C, R_S
-    (40, 12, 3)
+    >>> estimator = panda_jax.PandA(parts=4)
+    >>> coefficients = estimator.fit_transform(features)  # estimator.fit(features).transform(features)
+    >>> coefficients.shape  # N, R_C, R_S
+    (40, 3, 4)
+    >>> bool(np.allclose(estimator.inverse_transform(coefficients), features, atol=1e-5))
+    True
+    >>> round(estimator.score(features), 3)
+    1.0
+    >>> estimator.set_params(parts=2).get_params()['parts']  # for the next fit
+    2
   """
 
   def __init__(

@@ -85,10 +85,30 @@ class Factors:
     InputError: a matrix, grid or mean of another shape than these; entries that are not finite, or parts below zero.
 
   Example:
-    >>> factors.coefficients(features).shape  # N, R_C, R_S
-    (40, 12, 3)
+    >>> factors
+    Factors: parts 16 x 4 on a grid of 4 x 4, appearances 3 x 3
+      from array, 40 samples
+      relative error 0.00000, converged
+    >>> factors.summary(outcome=False)[-1]
+    'from array, 40 samples'
+    >>> [name for name, picture in factors.tiles()]  # what a notebook shows
+    ['part 0', 'part 1', 'part 2', 'part 3']
+    >>> factors.part_maps().shape, factors.live_parts, factors.live_appearances
+    ((4, 4, 4), [0, 1, 2, 3], [0, 1, 2])
+    >>> coefficients = factors.coefficients(features)
+    >>> coefficients.shape  # N, R_C, R_S
+    (40, 3, 4)
+    >>> bool(np.allclose(factors.features_of(coefficients), factors.reconstruct(features), atol=1e-5))
+    True
+    >>> round(factors.relative_error(features), 6)
+    0.0
     >>> factors.save('factors.npz')
     >>> panda_jax.Factors.load('factors.npz') == factors
+    True
+    >>> uc_path, us_path = factors.save_published('.', name='quarters', layer=1)
+    >>> uc_path.name
+    'Uc-name_quarters-layer_1-rank_3.npy'
+    >>> panda_jax.Factors.load_published(uc_path, us_path) == factors
     True
   """
 

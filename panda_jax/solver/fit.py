@@ -51,7 +51,7 @@ class FitResult:
     >>> result.reason
     'converged'
     >>> result.part_energy.shape, result.appearance_energy.shape, result.eigenvalues.shape
-    ((3,), (12,), (12,))
+    ((4,), (3,), (3,))
   """
 
   factors: Factors
@@ -269,9 +269,11 @@ def fit(
     NonFiniteError: features or an iterate hold NaN or infinity; the text says where.
 
   Example:
-    >>> result = panda_jax.fit(features, parts=3)
+    >>> result = panda_jax.fit(features, parts=4)
     >>> result.factors.parts.shape, result.factors.appearances.shape
-    ((64, 3), (12, 12))
+    ((16, 4), (3, 3))
+    >>> round(result.relative_error, 6)  # four quarters explain these features
+    0.0
   """
   clock = clock or Clock()
   check_record(seed, joint, orthonormal, provenance)

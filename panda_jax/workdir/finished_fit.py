@@ -63,6 +63,18 @@ class FinishedFit:
     noise: of the generator's layers.
     digest_factors: see `digest_of`.
     mean: what centring subtracted, (H, W, C), or None.
+
+  Example:
+    >>> from panda_jax.workdir.finished_fit import FinishedFit
+    >>> opened = FinishedFit(factors, quarters, layer=1)
+    >>> opened.latents(seeds=[0, 1]).shape, opened.image_size(), opened.margin
+    ((2, 12), (8, 8), 0)
+    >>> opened.mapped(np.zeros((2, 12))).shape, opened.truncation, opened.labels_of([0, 1])
+    ((2, 12), 1.0, None)
+    >>> opened.needed_generator() is quarters, opened.generator_folder, opened.description()
+    (True, None, {})
+    >>> len(opened.digest_weights())
+    64
   """
 
   def __init__(
@@ -236,6 +248,11 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> FinishedF
 
   Raises:
     InputError: there is no finished fit, its files are of two fits, or the generator is another one.
+
+  Example:
+    >>> factors.save('factors.npz')  # `panda-jax fit --workdir=.` writes it, and more
+    >>> panda_jax.open_workdir('.').factors == factors
+    True
   """
   workdir = Path(workdir)
   if not os.path.isfile(workdir / FACTORS):
