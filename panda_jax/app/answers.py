@@ -28,7 +28,7 @@ from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.app.saves import save
-from panda_jax.catalog.names import BETWEEN
+from panda_jax.catalog.names import BETWEEN, LEAST, MEASURES
 from panda_jax.catalog.search import places_of
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
@@ -36,6 +36,7 @@ from panda_jax.pictures import colours
 
 LARGEST_MASK = 8 << 20  # bytes of its file
 THUMBNAIL = 128  # pixels of a sample's longer side
+MOST_LETTERS = 200  # of what an edit is called
 UNKNOWN = "What is in the frame looks like none of the generator's samples; is it where it should be?"
 
 Answer = dict[str, Any]
@@ -47,10 +48,13 @@ def sentence(error: InputError) -> str:
   return f'{error.argument}: {text}'
 
 
-def fit(fits: Fits, values: Mapping) -> Answer:
-  """All that does not change while a fit is explored."""
+def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
+  """Says what it waits for; then all that does not change while a fit is explored."""
   name = values.get('fit') or fits.names[0]
-  engine = fits.engine(name)
+  yield 'Loading the generator'
+  fits.engine(name)
+  yield 'Compiling what edits need; this is done once'
+  engine = fits.prepared(name)
   offered, reaches = Offered.of(engine.factors), engine.reaches()
   names, warning = _names_of_parts(engine)
   return {
@@ -76,6 +80,8 @@ def fit(fits: Fits, values: Mapping) -> Answer:
     'most_seeds': MOST_SEEDS,
     'most_terms': MOST_TERMS,
     'points': list(engine.photographs.points),
+    'words': [[f'{measure.more}, {measure.less}', measure.meaning] for measure in MEASURES.values()],
+    'least': LEAST,
   }
 
 
@@ -105,6 +111,17 @@ def _packed_maps(maps: np.ndarray) -> Answer:
   """Maps (k, H, W) in [0, 1] as bytes, 255 for 1; what is above 0 stays so."""
   whole = np.ceil(255 * np.clip(maps, 0, 1)).astype(np.uint8)
   return {'shape': list(whole.shape), 'bytes': base64.b64encode(whole.tobytes()).decode()}
+
+
+def checked_words(values: Any) -> list[str]:
+  """What edits are called.
+
+  Raises:
+    InputError: they are no list of at most `MOST_TERMS` short texts.
+  """
+  if not isinstance(values, list) or len(values) > MOST_TERMS or not all(isinstance(x, str) for x in values):
+    raise InputError('words', type(values).__name__, 'they are no names of edits', REMEDY)
+  return [word[:MOST_LETTERS] for word in values]
 
 
 def choice_of(engine: Engine, values: Mapping) -> Choice:
@@ -156,8 +173,8 @@ def frames(fits: Fits, values: Mapping) -> Answer:
 def removal(fits: Fits, values: Mapping) -> Answer:
   """The edit that removes a part."""
   engine = fits.engine(values.get('fit'))
-  term, said = engine.removal(checked_index('part', values.get('part'), engine.parts))
-  return {'term': term.to_json(), 'said': said}
+  term, before, after = engine.removal(checked_index('part', values.get('part'), engine.parts))
+  return {'term': term.to_json(), 'before': before, 'after': after}
 
 
 def refined(fits: Fits, values: Mapping) -> Answer:
@@ -271,8 +288,9 @@ def saved(fits: Fits, values: Mapping) -> Answer:
   """Writes a choice, and says where, and how to make it again."""
   name = values.get('fit')
   engine = fits.engine(name)
-  given = values.get('name')
-  written = save(engine, choice_of(engine, values), given.strip() if isinstance(given, str) else given or '')
+  given, words = values.get('name'), values.get('words')
+  choice, given = choice_of(engine, values), given.strip() if isinstance(given, str) else given or ''
+  written = save(engine, choice, given, checked_words(words or []))
   address = f'saved/{fits.number(name)}/{written.name}'
   files = [{'name': file, 'address': f'{address}/{file}'} for file in written.files]
   return {'name': written.name, 'folder': str(written.folder), 'files': files, 'command': written.command}

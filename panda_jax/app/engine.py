@@ -33,6 +33,7 @@ from panda_jax.workdir.samples import Samples, features_of, fit_features
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
+UNEDITED = 8  # samples by which the size of an effect is measured; the page begins with as many
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 
 
@@ -163,6 +164,11 @@ class Engine:
     """(N, h, w, channels)."""
     with self._lock:
       return np.stack([self._sample(key).original for key in keys])
+
+  def unedited(self) -> np.ndarray:
+    """The first samples (n, h, w, channels)."""
+    last = min(self.first_seed + UNEDITED, self.most_seeds)
+    return self.originals([Seed(seed) for seed in range(self.first_seed, last)])
 
   def names(self, keys: Sequence[Key]) -> list[str]:
     """What samples are called on the page."""
@@ -302,16 +308,15 @@ class Engine:
         self._reaches = np.array([rounded_up(max(FAR * float(length), 1e-6)) for length in lengths])
       return self._reaches
 
-  def removal(self, part: int) -> tuple[Spec, str]:
-    """The edit that removes a part, and what is said of it.
+  def removal(self, part: int) -> tuple[Spec, float, float]:
+    """The edit that removes a part, and how much of the part looks like background before and after it, of 1.
 
     Raises:
       InputError: it cannot be removed.
     """
     found = remove(self.features(), self.factors, [part], margin=self.margin)
-    before, after = found.covered.mean(axis=1)
-    said = f'Background is appearance {found.appearance}; {before:.0%} of part {part} counted as it, now {after:.0%}.'
-    return Spec((part,), found.appearance, float(found.edit.alpha)), said
+    before, after = found.covered.mean(axis=1).tolist()
+    return Spec((part,), found.appearance, float(found.edit.alpha)), before, after
 
   def catalog(self) -> dict[str, NamedEdit]:
     """See `catalog_of`."""

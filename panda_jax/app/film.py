@@ -1,8 +1,8 @@
 """The filmstrip of a place: edits of a part, or of a painted mask, that are worth trying, each as it would look there.
 
 They are those of the catalog. Where it has none they are both signs of the appearances that change most of what is
-there and least of what is not, of those whose coordinate varies most there. Letters: S positions, C channels, (h, w)
-pixels.
+there and least of what is not, of those whose coordinate varies most there. These are called by the measures of the
+catalog, on the picture that is looked at, the largest effect first. Letters: S positions, C channels, (h, w) pixels.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import numpy as np
 
 from panda_jax.app.choices import MOST_TERMS, Choice
 from panda_jax.app.engine import Engine
+from panda_jax.catalog import names
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import OUTLINE, on_image
@@ -52,10 +53,47 @@ def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
   if len(choice.terms) >= MOST_TERMS:
     raise InputError('edits', f'{len(choice.terms)} of them', 'there cannot be more', 'delete one first')
   inside = on_image(engine.regions(Choice(terms=(place,))), engine.size, engine.margin)[0] >= OUTLINE
-  edits = _of_catalog(engine, place) or _of_coordinates(engine, choice, place, inside)
+  listed = _of_catalog(engine, place)
+  if listed:
+    pictures = engine.variants(choice, [term for _, term in listed], FRAMES)
+    frames = [Frame(*edit, picture) for edit, picture in zip(listed, pictures, strict=True)]
+  else:
+    frames = _measured(engine, choice, place, inside)
   rows, columns = _around(inside)
-  pictures = engine.variants(choice, [term for _, term in edits], FRAMES)
-  return [Frame(*edit, picture[rows, columns]) for edit, picture in zip(edits, pictures, strict=True)]
+  return [frame._replace(picture=frame.picture[rows, columns]) for frame in frames]
+
+
+def prepare(engine: Engine) -> None:
+  """Compiles what the first edits and the first film need."""
+  engine.warm()
+  film(engine, Choice((engine.first_seed,)), Spec((engine.parts[0],), engine.appearances[0]))
+
+
+def _measured(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Frame]:
+  """Frames, of whole pictures, with edits that change most of what is inside (h, w), called by what they do there."""
+  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
+  terms = _of_coordinates(engine, choice, place, inside, before)
+  pictures = engine.variants(choice, terms, FRAMES)
+  effects = _effects(before, pictures, engine.unedited(), inside)
+  order = sorted(range(len(terms)), key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
+  called: list[str] = []
+  for k in order:
+    words = names.what(effects[k])
+    called.append(names.what(effects[k], 0.0) if words in called else words)  # sharper; sharper and redder
+  return [Frame(name, terms[k], pictures[k]) for name, k in zip(names.distinct(called), order, strict=True)]
+
+
+def _effects(before: np.ndarray, pictures: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
+  """What each of E pictures changes of one (h, w, channels) inside, see `names.effects`; {} where nothing is inside."""
+  if not inside.any():
+    return [{}] * len(pictures)
+  others = names.measured(unedited, inside)
+  values = names.measured(np.concatenate([before[None], pictures]), inside)
+  first = {name: x[:1] for name, x in values.items()}
+  return [
+    names.standardised(first, {name: x[k : k + 1] for name, x in values.items()}, others)
+    for k in range(1, len(pictures) + 1)
+  ]
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:
@@ -77,8 +115,8 @@ def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
   return [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
 
 
-def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[tuple[str, Spec]]:
-  """(name, edit) of both signs of appearances, those that change most of what is inside (h, w) first."""
+def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray, before: np.ndarray) -> list[Spec]:
+  """Both signs of the appearances that change most of what is inside (h, w) of a picture (h, w, channels)."""
   features, A = engine.features(), engine.factors.appearances[:, engine.appearances]
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
   fibres = np.einsum('nsc,s->nc', features.reshape(len(features), len(mask), -1), mask / max(float(mask.sum()), 1e-30))
@@ -90,14 +128,12 @@ def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndar
     return Spec(place.part, engine.appearances[j], alpha, mask=place.mask)
 
   tried = np.argsort(-deviations, kind='stable')[:TRIED].tolist()
-  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
   after = engine.variants(choice, [edit(j, 1) for j in tried], FRAMES)
   worths = {
     j: _worth(np.clip(picture, -1, 1) - np.clip(before, -1, 1), inside) for j, picture in zip(tried, after, strict=True)
   }
   best = sorted(tried, key=lambda j: -worths[j])[: LONGEST // 2]
-  signs = ('+', 1), ('\N{MINUS SIGN}', -1)
-  return [(f'appearance {engine.appearances[j]} {said}', edit(j, sign)) for j in best for said, sign in signs]
+  return [edit(j, sign) for j in best for sign in (1, -1)]
 
 
 def _worth(change: np.ndarray, inside: np.ndarray) -> float:

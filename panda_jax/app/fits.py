@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from panda_jax.app.engine import Engine
+from panda_jax.app.film import prepare
 from panda_jax.app.shelf import Shelf
 from panda_jax.errors import InputError
 from panda_jax.workdir.finished_fit import FinishedFit
@@ -39,7 +40,8 @@ class Fits:
     self._opened = dict(zip(names, opened, strict=True))
     self._engines: dict[str, Engine] = {}
     self.shelf = Shelf()
-    self._lock = threading.Lock()
+    self._lock, self._preparing = threading.Lock(), threading.Lock()
+    self._prepared: set[str] = set()
     self.engine(self.names[0])
 
   @property
@@ -60,6 +62,19 @@ class Fits:
       if name not in self._engines:
         self._engines[name] = Engine(self._opened[name], self._samples, self.shelf)
       return self._engines[name]
+
+  def prepared(self, name: Any) -> Engine:
+    """The same once what the first edits need is compiled.
+
+    Raises:
+      InputError: as of `engine`.
+    """
+    engine = self.engine(name)
+    with self._preparing:
+      if name not in self._prepared:
+        prepare(engine)
+        self._prepared.add(name)
+    return engine
 
   def number(self, name: str) -> int:
     """Of a fit, in addresses."""

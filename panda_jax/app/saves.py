@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import threading
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 from panda_jax.app.choices import Choice
 from panda_jax.app.engine import Engine
 from panda_jax.app.photographs import Held
-from panda_jax.editing.zoo import NamedEdit, Spec, write_zoo
+from panda_jax.editing.zoo import NamedEdit, write_zoo
 from panda_jax.errors import InputError, refusal
 from panda_jax.files.access import read_bytes, write_atomically
 from panda_jax.files.arrays import npy_bytes
@@ -34,6 +36,8 @@ LATENTS, LABELS = 'latents.npy', 'labels.npy'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
 WHOLE = 'photograph.png'  # of a photograph, the whole of it with the edit in it
 LONGEST_NAME = 60
+_NAME = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?')
+_DEVICE = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)  # no names of files on Windows
 MOST_SAVED = 1000  # folders in WORKDIR/app
 MOST_BYTES = 2 << 30  # of all of them together
 REMEDY = 'put the photographs of the inversion back, or invert again'
@@ -73,23 +77,36 @@ def checked_name(name: str) -> str:
   """A name for a folder.
 
   Raises:
-    InputError: it is empty, too long, or has other characters than letters, digits, dot, dash and underscore.
+    InputError: it is empty, too long, has other characters than letters, digits, dot, dash and underscore, or is one
+      that some system cannot have.
   """
-  if not isinstance(name, str) or not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]*', name) or len(name) > LONGEST_NAME:
+  if not isinstance(name, str) or not _NAME.fullmatch(name) or _DEVICE.fullmatch(name) or len(name) > LONGEST_NAME:
     shown = str(name)[:LONGEST_NAME]
-    remedy = f'give letters, digits, dots, dashes and underscores, {LONGEST_NAME} at most, a letter or digit first'
+    remedy = (
+      f'give letters, digits, dots, dashes and underscores, {LONGEST_NAME} at most, a letter or digit first and no dot '
+      'last; con, nul and the like are taken by Windows'
+    )
     raise InputError('name', shown, 'it cannot be the name of a folder', remedy)
   return name
 
 
-def default_name(term: Spec) -> str:
-  """Such as part3-appearance12-alpha2.5."""
-  where = f'part{"+".join(map(str, term.part))}'.replace('+', '-') if term.part else 'mask'
-  what = 'direction' if term.direction is not None else f'appearance{term.appearance}'
-  return f'{where}-{what}-alpha{float(term.alpha):g}'.replace('+', '')[:LONGEST_NAME]
+def name_of(words: Sequence[str]) -> str:
+  """A name for a folder that can be read, such as seed-3-eyes-darker-nose-softer.
+
+  Args:
+    words: of what is in it. Those that do not fit are counted: seed-3-eyes-darker-and-2-more.
+  """
+  plain = [unicodedata.normalize('NFKD', word.lower()).encode('ascii', 'ignore').decode() for word in words]
+  pieces = [found for word in plain if (found := re.sub(r'[^a-z0-9]+', '-', word).strip('-'))]
+  for count in range(len(pieces), 0, -1):
+    left = len(pieces) - count
+    name = '-'.join(pieces[:count]) + f'-and-{left}-more' * (left > 0)
+    if len(name) <= LONGEST_NAME:
+      return name
+  return '-'.join(pieces[:1])[:LONGEST_NAME].strip('-') or 'edit'
 
 
-def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Saved:
+def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = (), note: str = '') -> Saved:
   """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
 
   Where the explorer shows samples of a file, of given classes or of another truncation, also these: latents.npy,
@@ -98,7 +115,8 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
   Args:
     engine: of the fit.
     choice: with one edit or more; sweep.gif turns the last one up.
-    name: of the folder; made up if empty. One that is taken gets a number.
+    name: of the folder; if empty, made of what is shown and of `words`, see `name_of`. One that is taken gets a number.
+    words: what the edits are called.
     note: kept in edit.json.
 
   Raises:
@@ -109,7 +127,8 @@ def save(engine: Engine, choice: Choice, name: str = '', note: str = '') -> Save
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
   last = choice.terms[-1]
   shown, files = engine.chosen(choice.keys), FILES
-  folder = _claimed(folder_of(engine.opened.folder), checked_name(name or default_name(last)))
+  given = name or name_of([*(Path(one).stem for one in engine.names(choice.keys)[:1]), *words])
+  folder = _claimed(folder_of(engine.opened.folder), checked_name(given))
   try:
     original, edited = engine.originals(choice.keys), engine.edited(choice)
     strips.draw_difference(

@@ -7,20 +7,17 @@ choices.py (edits) and saves.py (files).
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from panda_jax.app import answers, film
-from panda_jax.app.choices import Choice
-from panda_jax.app.engine import Engine
+from panda_jax.app import answers
 from panda_jax.app.fits import Fits
 from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard, Refused
 from panda_jax.app.photographs import Download
 from panda_jax.app.saves import readable
-from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
 from panda_jax.pictures import pages
@@ -205,9 +202,6 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
   from panda_jax.app.connections import Connection
 
   app = application(fits, (*names_of(host), *map(str.lower, names)))
-  engine = fits.engine(fits.names[0])
-  engine.warm()
-  film.film(engine, Choice((engine.first_seed,)), Spec((engine.parts[0],), engine.appearances[0]))
   shown = f'[{host}]' if ':' in host else host
   folders = ', '.join(map(str, fits.folders.values()))
   print(f'http://{shown}:{connection.getsockname()[1]}/ explores {folders}; Ctrl-C ends it', flush=True)
@@ -222,12 +216,22 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
     timeout_graceful_shutdown=1,  # open pages hold connections; they find the server again when it is back
   )
   server = uvicorn.Server(config)
-  threading.Thread(target=_warmed, args=(engine, server)).start()
-  server.run(sockets=[connection])
+  with ThreadPoolExecutor(1) as pool:
+    warmed = pool.submit(_warmed, fits, server)
+    server.run(sockets=[connection])
+  warmed.result()
 
 
-def _warmed(engine: Engine, server) -> None:
-  """Compiles what is needed later, while the server runs."""
-  for _ in engine.warmer():
-    if server.should_exit:
-      return
+def _warmed(fits: Fits, server) -> None:
+  """Compiles what is needed, while the server runs: pages that are open say that they wait for it.
+
+  Raises:
+    InputError: the first fit cannot be edited. Then the server ends.
+  """
+  try:
+    for _ in fits.prepared(fits.names[0]).warmer():
+      if server.should_exit:
+        return
+  except InputError:
+    server.should_exit = True
+    raise

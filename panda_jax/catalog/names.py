@@ -48,21 +48,27 @@ class Measure(NamedTuple):
   Attributes:
     more, less: what an edit is called that raises or lowers it.
     least: deviation over samples that counts at least; about what can just be seen.
+    meaning: what is measured, for readers.
   """
 
   more: str
   less: str
   least: float
+  meaning: str
 
 
 MEASURES = {
-  'lightness': Measure('lighter', 'darker', 2.0),  # mean of L*
-  'warmth': Measure('warmer', 'colder', 2.0),  # mean of b*, from blue to yellow
-  'tint': Measure('redder', 'greener', 2.0),  # mean of a*
-  'saturation': Measure('more saturated', 'less saturated', 2.0),  # mean distance from grey
-  'contrast': Measure('more contrast', 'less contrast', 1.0),  # deviation of L*
-  'sharpness': Measure('sharper', 'softer', 0.02),  # steps of L* to the next pixel over those to the next but one
-  'dark area': Measure('larger dark area', 'smaller dark area', 0.04),  # share below the middle of the range of L*
+  'lightness': Measure('lighter', 'darker', 2.0, 'mean lightness L*'),
+  'warmth': Measure('warmer', 'colder', 2.0, 'mean of b*: more yellow, or more blue'),
+  'tint': Measure('redder', 'greener', 2.0, 'mean of a*: more red, or more green'),
+  'saturation': Measure('more saturated', 'less saturated', 2.0, 'mean distance of colours from grey'),
+  'contrast': Measure('more contrast', 'less contrast', 1.0, 'deviation of lightness'),
+  'sharpness': Measure(
+    'sharper', 'softer', 0.02, 'steps of lightness between pixels, over those at twice the distance'
+  ),
+  'dark area': Measure(
+    'larger dark area', 'smaller dark area', 0.04, 'share of pixels darker than the middle, such as a pupil'
+  ),
 }
 
 
@@ -202,24 +208,32 @@ def effects(original: np.ndarray, edited: np.ndarray, region: np.ndarray) -> dic
     original, edited: (N, h, w, channels) in [-1, 1].
     region: (h, w) bool, with a pixel at least.
   """
-  before, after = measured(original, region), measured(edited, region)
+  before = measured(original, region)
+  return standardised(before, measured(edited, region), before)
+
+
+def standardised(
+  before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], unedited: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+  """The same of what was `measured` before and after the edit, in deviations of that on samples without it."""
   found = {}
   for name, values in before.items():
     change = after[name] - values
     known = change[np.isfinite(change)]
     mean = known.sum() / max(len(known), 1)
     alike = np.sum(np.sign(known) == np.sign(mean)) >= ALIKE * len(change)
-    spread = values[np.isfinite(values)].std() if alike else 0.0
+    others = unedited[name][np.isfinite(unedited[name])]
+    spread = others.std() if alike and len(others) else 0.0
     found[name] = float(mean / max(spread, MEASURES[name].least)) if alike else 0.0
   return dict(sorted(found.items(), key=lambda item: -abs(item[1])))
 
 
-def what(found: Mapping[str, float]) -> str:
-  """The words for `effects`."""
+def what(found: Mapping[str, float], second: float = SECOND) -> str:
+  """The words for `effects`; a second one for what is so much of the largest effect."""
   largest = max(map(abs, found.values()), default=0.0)
   if largest < LEAST:
     return OTHER
-  said = [(name, effect) for name, effect in found.items() if abs(effect) >= max(LEAST, SECOND * largest)]
+  said = [(name, effect) for name, effect in found.items() if abs(effect) >= max(LEAST, second * largest)]
   return ' and '.join(MEASURES[name].more if effect > 0 else MEASURES[name].less for name, effect in said[:2])
 
 

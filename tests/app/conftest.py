@@ -75,7 +75,8 @@ class Asked:
 
   def __init__(self, engine):
     self.engine, self.said = engine, []
-    self._fits = SimpleNamespace(names=['fit'], engine=lambda name: engine, number=lambda name: 0)
+    self._fits = SimpleNamespace(names=['fit'], number=lambda name: 0)
+    self._fits.engine = self._fits.prepared = lambda name: engine
 
   def __call__(self, action, **values):
     made = ACTIONS[action](self._fits, {'fit': 'fit'} | values)

@@ -95,7 +95,7 @@ def test_large_pictures_are_sent_small(asked, monkeypatch):
 
 def test_removal_is_an_edit_that_can_be_made(asked):
   found = asked('removal', part=1)
-  assert 'Background is appearance' in found['said']
+  assert 0 <= found['before'] <= found['after'] <= 1
   choice = {'seeds': [3], 'terms': [found['term']]}
   assert found['term']['part'] == [1]
   assert asked('pictures', choice=choice, views=['difference'])['brightest'] > 0
@@ -205,6 +205,8 @@ WRONG = [  # actions, what is sent, and what is said of it
   ('saved', {'choice': SEED, 'name': 'mine'}, 'nothing is edited yet'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': 3}, 'cannot be the name'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': '../x'}, 'cannot be the name'),
+  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': 'x'}, 'no names of edits'),
+  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': [[1]]}, 'no names of edits'),
   ('photograph', {'name': 'x', 'content': 'eHg='}, 'it is no photograph'),
 ]
 
@@ -223,6 +225,6 @@ def test_every_action_wants_a_fit(action):
   def none(name):
     raise InputError('fit', name, 'it is none', 'load the page again')
 
-  fits = SimpleNamespace(names=['fit'], engine=none, number=none)
+  fits = SimpleNamespace(names=['fit'], engine=none, prepared=none, number=none)
   with pytest.raises(InputError, match='load the page again'):
     list(ACTIONS[action](fits, {'fit': 'other'}))  # one that takes long begins when it is asked for what it says

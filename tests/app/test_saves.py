@@ -8,7 +8,7 @@ from PIL import Image
 
 from panda_jax.app import saves
 from panda_jax.app.choices import Choice
-from panda_jax.app.saves import FILES, checked_name, default_name, readable, save
+from panda_jax.app.saves import FILES, checked_name, name_of, readable, save
 from panda_jax.editing.zoo import Spec, read_zoo
 from panda_jax.errors import InputError
 
@@ -39,12 +39,34 @@ def test_a_name_is_not_taken_twice(engine):
 
 
 def test_names_that_are_made_up(engine):
-  assert save(engine, CHOICE).name == 'part1-appearance2-alpha3'
-  assert default_name(Spec(appearance=1, alpha=-0.25, mask=(1.0,))) == 'mask-appearance1-alpha-0.25'
-  assert checked_name(default_name(Spec(tuple(range(50)), 1, 1e-30)))
+  assert save(engine, CHOICE, words=['Augen · größer']).name == 'seed-3-augen-groer'
+  assert save(engine, Choice((3,), (Spec((1,), 2, -3.0),))).name == 'seed-3'
+  three = ['seed 12', 'bridge of the nose · less contrast', 'eyes · larger dark area', 'chin · removed']
+  assert name_of(three) == 'seed-12-bridge-of-the-nose-less-contrast-and-2-more'
+  for words in (three, ['é'], ['☃', '…'], ['x' * 500], ['x' * 500, 'y'], [], ['-']):
+    assert checked_name(name_of(words)) == name_of(words)
 
 
-@pytest.mark.parametrize('name', ['../x', '/etc/x', 'a/b', '..', '.hidden', 'a\\b', 'a b', 'a\0', 'ü', 'x' * 61, 'a\n'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    '../x',
+    '/etc/x',
+    'a/b',
+    '..',
+    '.hidden',
+    'a\\b',
+    'a b',
+    'a\0',
+    'ü',
+    'x' * 61,
+    'a\n',
+    'a.',
+    'con',
+    'NUL.txt',
+    'com1',
+  ],
+)
 def test_no_name_leads_elsewhere(engine, name):
   with pytest.raises(InputError, match='name='):
     save(engine, CHOICE, name)

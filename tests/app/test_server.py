@@ -120,6 +120,14 @@ def test_no_other_file_can_be_read(server):
 
 
 @pytest.mark.slow
+def test_a_page_is_told_what_it_waits_for(server):
+  said = ask(server, 'POST', '/do/fit', '{}', **JSON)[2]
+  busy, _, done = map(json.loads, said.splitlines())
+  assert busy == {'busy': 'Loading the generator'}
+  assert done['done']['fit'] == 'fit'
+
+
+@pytest.mark.slow
 def test_what_was_saved_can_be_fetched(server):
   choice = {'seeds': [3], 'terms': [{'part': [1], 'appearance': 2, 'alpha': 3.0}]}
   done = do(server, 'saved', choice=choice, name='mine')['done']

@@ -1,19 +1,21 @@
 // Puts the page together: the fit, the tools, the place that is chosen, and the keys.
 
-import {find} from './dom.js';
+import {find, make} from './dom.js';
 import {take} from './film.js';
 import {save} from './keeping.js';
 import './photograph.js';
 import {firstSeeds, next, random} from './samples.js';
+import './scrolling.js';
 import {ask, packed, Refusal} from './server.js';
 import {
   begin, called, change, chosenEdit, deleted, follow, fresh, kept, redo, session, turn, undo,
 } from './session.js';
-import {choosePart, hint, hold, mount, setMask, setView} from './stage.js';
-import {endOf, strengthen, toggle} from './stack.js';
+import {choosePart, emptied, filled, hint, hold, mount, setMask, setView} from './stage.js';
+import {strengthen, strengthOf, taken, toggle} from './stack.js';
 import {say} from './status.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
+const ENOUGH = 0.9; // of a part that is removed
 
 async function tried(work) {
   try {
@@ -28,7 +30,12 @@ async function tried(work) {
 // The fit.
 
 const open = (name) => tried(async () => {
-  const fit = await ask('fit', name ? {fit: name} : {}, 'Loading …');
+  emptied('Asking the server');
+  const fit = await ask('fit', name ? {fit: name} : {}, '', emptied).catch((error) => {
+    filled();
+    throw error;
+  });
+  emptied('Making the first picture');
   const seeds = session.fit && session.fit.first_seed === fit.first_seed ? session.now.seeds : firstSeeds(fit);
   session.maps = null;
   begin(fit, seeds);
@@ -38,6 +45,9 @@ const open = (name) => tried(async () => {
   find('fit').replaceChildren(...fit.fits.map((one) => new Option(one, one, false, one === fit.fit)));
   find('about').textContent = `${fit.fits.length < 2 ? `${fit.fit}: ` : ''}${fit.parts.length} parts, ` +
     `${fit.appearances.length} appearances, layer ${fit.layer}`;
+  find('words').replaceChildren(...fit.words.map(([words, meaning]) =>
+    make('tr', {}, make('th', {scope: 'row', textContent: words}), make('td', {textContent: meaning}))));
+  find('least').textContent = fit.least;
   mount();
   turn({});
   hint();
@@ -56,10 +66,12 @@ find('part').addEventListener('change', (event) => {
 });
 find('remove').addEventListener('click', () => tried(async () => {
   const [part] = session.now.place.part, name = called(session.now.place);
-  const {term, said} = await ask('removal', {fit: session.fit.fit, part}, 'Removing the part …');
-  const edit = {id: fresh(), name: `${name} · removed`, term, end: endOf(term), on: true};
+  const {term, before, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
+  const edit = taken(fresh(), `${name} · removed`, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
-  say(said);
+  const share = (x) => `${Math.round(100 * x)}%`;
+  say(`${share(after)} of ${name} looks like background now, ${share(before)} before. ` +
+    (after < ENOUGH ? 'Its strength removes more.' : 'Its strength brings some back.'));
 }));
 
 function painting(on) {
@@ -99,10 +111,10 @@ follow((now) => {
 
 // Keys.
 
-const help = find('keys');
+const help = find('helping');
 const openHelp = () => help.showModal();
 find('help').addEventListener('click', openHelp);
-find('keys-close').addEventListener('click', () => help.close());
+find('help-close').addEventListener('click', () => help.close());
 
 function otherPart(by) {
   const {parts} = session.fit, at = parts.indexOf(session.now.place?.part?.[0]);
@@ -112,7 +124,7 @@ function otherPart(by) {
 
 function stronger(by) {
   const edit = chosenEdit();
-  if (edit) strengthen(edit.id, Math.max(-edit.end, Math.min(edit.end, edit.term.alpha + by * edit.end / 20)));
+  if (edit) strengthen(edit.id, Math.max(-edit.end, Math.min(edit.end, strengthOf(edit) + by * edit.end / 20)));
 }
 
 const KEYS = {

@@ -3,15 +3,15 @@
 import {button, find, make} from './dom.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, deleted, follow, fresh, samePlace, session} from './session.js';
-import {endOf} from './stack.js';
+import {taken} from './stack.js';
 import {preview, whenSettled} from './stage.js';
 import {say} from './status.js';
 
 const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
 const HOW = matchMedia('(hover: hover)').matches
-  ? 'Point at one to see it. Click to take or drop it.'
-  : 'Tap one to take it, and again to drop it.';
+  ? 'Point at one to see it. Click to take or drop it. '
+  : 'Tap one to take it, and again to drop it. ';
 const MOST = 40; // films that are kept
 let shown = '', shownOf = '', frames = []; // what was asked for; of which place; what came
 
@@ -25,7 +25,7 @@ function withFrame(frame) {
   const old = replaces(), whole = frame.name.includes(' · ');
   const name = whole ? frame.name : `${called(session.now.place)} · ${frame.name}`;
   const id = old?.id ?? fresh();
-  const added = {id, name, term: frame.term, end: endOf(frame.term), on: true};
+  const added = taken(id, name, frame.term);
   const edits = old ? session.now.edits.map((edit) => (edit === old ? added : edit)) : [...session.now.edits, added];
   return {edits, chosen: id};
 }
@@ -40,6 +40,13 @@ export function take(i) {
 
 // What a name says of the edit, without its part.
 const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ').replace(/(^| )-$/, '$1−');
+
+const about = () => button({textContent: 'What do the words mean?', className: 'link', onclick: explained});
+
+function explained() {
+  find('helping').showModal();
+  find('words-title').scrollIntoView();
+}
 
 function drawn() {
   strip.replaceChildren(...frames.map((frame, i) => {
@@ -91,7 +98,7 @@ async function look(now) {
     if (known.size > MOST) known.delete(known.keys().next().value);
     if (shown !== key) return;
     frames = known.get(key);
-    said.textContent = frames.length ? HOW : 'Nothing changes there.';
+    said.replaceChildren(...(frames.length ? [HOW, about()] : ['Nothing changes there.']));
     drawn();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;

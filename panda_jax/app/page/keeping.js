@@ -5,7 +5,6 @@ import {ask, Refusal} from './server.js';
 import {choiceOf, follow, session} from './session.js';
 import {say} from './status.js';
 
-
 const link = (address, name, words) => make('a', {href: address, download: name, textContent: words});
 const download = (address, name) => link(address, name, name).click();
 
@@ -18,9 +17,18 @@ async function tried(work) {
   }
 }
 
+let kept = ''; // what was saved last
+
+// What is saved of a choice; edits are added up in any order.
+function savedOf(now) {
+  const choice = choiceOf(now);
+  return JSON.stringify([session.fit.fit, {...choice, terms: choice.terms.map((term) => JSON.stringify(term)).sort()}]);
+}
+
 export const save = () => tried(async () => {
   if (find('save').disabled) return say('There is nothing to save yet. Take an edit first.');
-  const values = {fit: session.fit.fit, choice: choiceOf(session.now), name: find('name').value};
+  const now = session.now, words = now.edits.filter((edit) => edit.on).map((edit) => edit.name);
+  const values = {fit: session.fit.fit, choice: choiceOf(now), name: find('name').value, words};
   const done = await ask('saved', values, 'Saving …');
   const whole = done.files.find((file) => file.name === 'photograph.png');
   const picture = whole ?? done.files.find((file) => file.name === 'edited.png');
@@ -34,7 +42,8 @@ export const save = () => tried(async () => {
     make('p', {}, 'Files: ', ...links.slice(1), '.'),
     button({textContent: 'Copy command', onclick: () => copied(done.command, code)}),
   );
-  box.hidden = false;
+  kept = savedOf(now);
+  follows(session.now);
   box.scrollIntoView({block: 'nearest'});
   say(`Saved as ${done.name}.`);
 });
@@ -57,7 +66,11 @@ find('whole').addEventListener('click', () => tried(async () => {
   download(done.address, done.name);
   say(`${done.name} is in your downloads.`);
 }));
-follow((now) => {
+// What is said of the last save is there as long as what is shown is what was saved.
+function follows(now) {
+  find('saved').hidden = !kept || savedOf(now) !== kept;
   find('save').disabled = !now.edits.some((edit) => edit.on);
   find('whole').hidden = !now.photograph?.shown;
-});
+}
+
+follow(follows);

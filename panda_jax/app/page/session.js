@@ -2,6 +2,8 @@
 
 const MOST = 100; // steps that can be undone
 const KEPT = 'panda-explorer'; // in the browser, so that a page that is loaded again goes on
+const LATER = 200; // milliseconds until it is kept there
+const LONG = 100; // letters from which on texts, which are masks and pictures, are kept once for all steps
 const EMPTY = {
   seeds: [], seed: 0, truncation: null, photograph: null, refined: false, place: null, edits: [], chosen: null,
 };
@@ -12,11 +14,42 @@ const listeners = [];
 export const follow = (listener) => listeners.push(listener);
 
 function moved() {
-  try {
-    const {fit, digest} = session.fit;
-    sessionStorage.setItem(KEPT, JSON.stringify({fit, digest, now: session.now}));
-  } catch { /* it is full, or not allowed: then the page begins anew */ }
+  clearTimeout(keeping);
+  keeping = setTimeout(keep, LATER);
   for (const listener of listeners) listener(session.now);
+}
+
+// Steps are kept in the tab, not on the server, which holds nothing of anybody: so another tab has its own, and they
+// outlive a restart of the server. Where there is no room for all of them, the oldest are left out.
+
+let keeping = null;
+
+function keep() {
+  if (!session.fit) return;
+  const {fit: {fit, digest}, now} = session;
+  for (let most = MOST; most >= 0; most = most > 0 ? most >> 1 : -1) {
+    const [past, future] = [most ? session.past.slice(-most) : [], session.future.slice(0, most)];
+    try {
+      sessionStorage.setItem(KEPT, packed({fit, digest, now, past, future}));
+      return;
+    } catch { /* it is full, or not allowed: then the page begins anew */ }
+  }
+}
+
+addEventListener('pagehide', keep);
+
+function packed(values) {
+  const texts = new Map();
+  const short = JSON.stringify(values, (key, value) => {
+    if (typeof value !== 'string' || value.length < LONG) return value;
+    if (!texts.has(value)) texts.set(value, texts.size);
+    return {text: texts.get(value)};
+  });
+  return JSON.stringify({texts: [...texts.keys()], short});
+}
+
+function unpacked({texts, short}) {
+  return JSON.parse(short, (key, value) => (Number.isInteger(value?.text) ? texts[value.text] : value));
 }
 
 // One step on. Changes with the same `slide`, one after the other, are one step.
@@ -63,7 +96,7 @@ export function redo() {
 // What the browser kept of a fit, or null.
 export function kept() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEPT));
+    return unpacked(JSON.parse(sessionStorage.getItem(KEPT)));
   } catch {
     return null;
   }
@@ -72,8 +105,8 @@ export function kept() {
 // Begins with a fit; with what was kept, if it is of these factors.
 export function begin(fit, seeds) {
   const fresh = {...EMPTY, seeds, seed: seeds[0]}, before = kept();
-  const same = before?.fit === fit.fit && before.digest === fit.digest;
-  Object.assign(session, {fit, now: same ? {...fresh, ...before.now} : fresh, past: [], future: [], sliding: null});
+  const {now, past, future} = before?.fit === fit.fit && before.digest === fit.digest ? before : {past: [], future: []};
+  Object.assign(session, {fit, now: {...fresh, ...now}, past, future, sliding: null});
   moved();
 }
 
@@ -103,10 +136,11 @@ export function choiceOf(now) {
   return {...choice, truncation: now.truncation};
 }
 
-// Words for a place.
+// Words for a place: the name of a part, and its number where that is not enough.
 export function called(place) {
   if (!place) return '';
   if (place.mask) return 'painted mask';
-  const name = session.fit.names[place.part[0]];
-  return name && !/^part \d+$/.test(name) ? `${name} (part ${place.part[0]})` : `part ${place.part.join(' and ')}`;
+  const {names, parts} = session.fit, name = names[place.part[0]], number = `part ${place.part.join(' and ')}`;
+  if (!name) return number;
+  return parts.filter((part) => names[part] === name).length > 1 ? `${name} (${number})` : name;
 }

@@ -10,15 +10,22 @@ const BEYOND = 1.5; // times the strength that an edit begins with: where its sl
 
 const written = (x) => String(Number(x.toPrecision(3)));
 
+// An edit that is taken. With the sign that it then has it is what it is called: on the page that is a strength above 0.
+export function taken(id, name, term) {
+  return {id, name, term, sign: Math.sign(term.alpha) || 1, end: endOf(term), on: true};
+}
+
+export const strengthOf = ({sign, term}) => sign * term.alpha;
+
 // Where the slider of an edit ends that begins at a strength.
-export function endOf(term) {
+function endOf(term) {
   const found = session.fit.reaches[term.appearance] ?? Math.max(...Object.values(session.fit.reaches));
   return Math.max(found, Number((BEYOND * Math.abs(term.alpha)).toPrecision(2)));
 }
 
-export function strengthen(id, alpha) {
+export function strengthen(id, strength) {
   const edit = session.now.edits.find((one) => one.id === id);
-  if (edit) replaced(id, {term: {...edit.term, alpha: Number(alpha.toPrecision(4))}}, `strength ${id}`);
+  if (edit) replaced(id, {term: {...edit.term, alpha: edit.sign * Number(strength.toPrecision(4))}}, `strength ${id}`);
 }
 
 export function toggle(id) {
@@ -77,22 +84,27 @@ function shown(now) {
   }
   now.edits.forEach((edit, i) => {
     if (!cards.has(edit.id)) cards.set(edit.id, made(edit.id));
-    const card = cards.get(edit.id), {term, end} = edit;
+    const card = cards.get(edit.id), {term, end} = edit, strength = strengthOf(edit);
     if (list.children[i] !== card) list.insertBefore(card, list.children[i] ?? null);
     const [slider, number] = card.querySelectorAll('input');
     const [name, eye] = ['.name', '.eye'].map((kind) => card.querySelector(kind));
     card.classList.toggle('chosen', edit.id === now.chosen);
     card.classList.toggle('off', !edit.on);
     name.textContent = edit.name;
+    name.title = [
+      ...(term.part ?? []).map((part) => `part ${part}`),
+      `appearance ${term.appearance}`,
+      `alpha ${written(term.alpha)}`,
+    ].join(', ');
     name.setAttribute('aria-pressed', String(edit.id === now.chosen));
     eye.setAttribute('aria-pressed', String(edit.on));
     eye.querySelector('use').setAttribute('href', edit.on ? '#icon-eye' : '#icon-shut');
     Object.assign(slider, {min: -end, max: end, step: end / STEPS});
-    const moved = Math.abs(slider.value - term.alpha) > end / STEPS; // else it is being dragged
-    if (moved || document.activeElement !== slider) slider.value = term.alpha;
+    const moved = Math.abs(slider.value - strength) > end / STEPS; // else it is being dragged
+    if (moved || document.activeElement !== slider) slider.value = strength;
     slider.setAttribute('aria-label', `Strength of ${edit.name}`);
     number.setAttribute('aria-label', `Strength of ${edit.name}, as a number`);
-    number.value = written(term.alpha);
+    number.value = written(strength);
     card.querySelector('.up').disabled = i === 0;
     card.querySelector('.down').disabled = i === now.edits.length - 1;
   });

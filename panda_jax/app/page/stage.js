@@ -3,6 +3,7 @@
 import {find} from './dom.js';
 import {drawn, mapsOfMask, outlines, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
 import {pictures} from './pictures.js';
+import {reveal} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
 import {say} from './status.js';
@@ -53,7 +54,28 @@ async function showOne() {
   }
 }
 
+// Until there is a picture: what is waited for, and for how many seconds.
+
+let counting = null;
+
+export function emptied(words) {
+  find('waiting-for').textContent = `${words} …`;
+  if (counting) return;
+  const began = performance.now();
+  const count = () => { find('waited').textContent = `${Math.round((performance.now() - began) / 1000)} s`; };
+  count();
+  counting = setInterval(count, 1000);
+  stage.classList.add('empty');
+}
+
+export function filled() {
+  clearInterval(counting);
+  counting = null;
+  stage.classList.remove('empty');
+}
+
 function draw(edited, original) {
+  filled();
   if (after.src !== edited) after.src = edited;
   if (before.src !== original) before.src = original;
   const words = session.now.edits.filter((edit) => edit.on).map((edit) => edit.name).join(', ') || 'no edits';
@@ -65,6 +87,7 @@ function draw(edited, original) {
 
 function refused(error) {
   if (!(error instanceof Refusal)) throw error;
+  filled();
   say(error.message, 'error');
   if (session.now.photograph?.shown && /photograph/.test(error.message)) turn({photograph: null});
 }
@@ -131,7 +154,7 @@ function outline() {
     }
   }
   if (view() !== 'difference') {
-    tag.hidden = pointed === null || painting();
+    tag.hidden = pointed === null || painting() || view() === 'compare';
     if (pointed !== null) tag.textContent = called({part: [pointed]});
   }
 }
@@ -184,7 +207,10 @@ stage.addEventListener('click', (event) => {
   if (painting() || event.target.id === 'divider') return;
   const part = partAt(maps(), ...placeIn(event));
   if (part === null) say('No part is there. Click elsewhere.');
-  else choosePart(part);
+  else {
+    choosePart(part);
+    reveal(find('try'));
+  }
 });
 
 // The brush: cells of the grid whose middle is as near to the pointer's way as the brush is wide.
@@ -249,6 +275,7 @@ function divided() {
   const thumb = 40, width = stage.clientWidth, at = thumb / 2 + (width - thumb) * divider.value / 100;
   const held = stage.classList.contains('held');
   before.style.clipPath = held ? 'none' : view() === 'compare' ? `inset(0 ${width - at}px 0 0)` : 'inset(0 100% 0 0)';
+  stage.classList.toggle('compared', view() === 'compare' && !held);
   divider.hidden = view() !== 'compare' || held;
 }
 

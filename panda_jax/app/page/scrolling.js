@@ -1,0 +1,46 @@
+// What scrolling shows: that a list goes on, and on a phone a smaller picture, with its tools beside it.
+
+import {find} from './dom.js';
+
+const phone = matchMedia('(max-width: 800px)');
+const look = find('look'), main = document.querySelector('main');
+const [AWAY, BACK] = [90, 50]; // pixels below the page's head from which on the picture is small, and is not again
+
+function sized() {
+  const from = main.offsetTop, small = look.classList.contains('small');
+  if (phone.matches && scrollY > from + (small ? BACK : AWAY)) {
+    if (small) return;
+    look.style.height = `${look.offsetHeight}px`; // the page keeps its length: nothing jumps
+    look.classList.add('small');
+  } else if (small) {
+    look.classList.remove('small');
+    look.style.removeProperty('height');
+  }
+}
+
+addEventListener('scroll', sized, {passive: true});
+phone.addEventListener('change', sized);
+
+// On a phone, what a tap on the picture leads to may be out of sight.
+export function reveal(element) {
+  if (phone.matches) element.scrollIntoView({block: 'nearest', behavior: 'smooth'});
+}
+
+// The side on which a list goes on fades.
+function faded(list) {
+  const {scrollTop, scrollLeft, clientHeight, clientWidth, scrollHeight, scrollWidth} = list;
+  const [before, after] = list.id === 'panel'
+    ? [scrollTop, scrollHeight - clientHeight - scrollTop]
+    : [scrollLeft, scrollWidth - clientWidth - scrollLeft];
+  list.classList.toggle('more-before', before > 2);
+  list.classList.toggle('more-after', after > 2);
+}
+
+for (const id of ['samples', 'film', 'panel']) {
+  const list = find(id), look = () => faded(list), resized = new ResizeObserver(look);
+  list.addEventListener('scroll', look, {passive: true});
+  resized.observe(list);
+  const contained = () => { for (const child of list.children) resized.observe(child); };
+  new MutationObserver(contained).observe(list, {childList: true});
+  contained();
+}
