@@ -33,7 +33,6 @@ from panda_jax.workdir.samples import Samples, features_of, fit_features
 
 KEPT = 32  # samples whose states, and whose refined parts, are at hand
 PROXIMAL = 0.03  # of refinement: holds parts to what they were
-UNEDITED = 8  # samples by which the size of an effect is measured; the page begins with as many
 FAR = 4.0  # times the root mean square of a coordinate: where strengths end
 
 
@@ -165,10 +164,9 @@ class Engine:
     with self._lock:
       return np.stack([self._sample(key).original for key in keys])
 
-  def unedited(self) -> np.ndarray:
-    """The first samples (n, h, w, channels)."""
-    last = min(self.first_seed + UNEDITED, self.most_seeds)
-    return self.originals([Seed(seed) for seed in range(self.first_seed, last)])
+  def first(self, count: int) -> range:
+    """So many of the first seeds, or all that there are."""
+    return range(self.first_seed, min(self.first_seed + count, self.most_seeds))
 
   def names(self, keys: Sequence[Key]) -> list[str]:
     """What samples are called on the page."""

@@ -1,8 +1,9 @@
 """The filmstrip of a place: edits of a part, or of a painted mask, that are worth trying, each as it would look there.
 
 They are those of the catalog. Where it has none they are both signs of the appearances that change most of what is
-there and least of what is not, of those whose coordinate varies most there. These are called by the measures of the
-catalog, on the picture that is looked at, the largest effect first. Letters: S positions, C channels, (h, w) pixels.
+there and least of what is not, of those whose coordinate varies most there. These are called as a catalog would, by
+what they change of the picture that is looked at and of a few others, and the largest effect comes first. Letters: N
+samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from panda_jax.app.choices import MOST_TERMS, Choice
+from panda_jax.app.choices import MOST_TERMS, Choice, Seed
 from panda_jax.app.engine import Engine
 from panda_jax.catalog import names
 from panda_jax.editing.zoo import Spec
@@ -20,6 +21,8 @@ from panda_jax.pictures.overlays import OUTLINE, on_image
 FRAMES = 16  # made in one call
 LONGEST = 10  # shown
 TRIED = 2 * FRAMES  # appearances, where there is no catalog
+SAMPLES = 4  # by which an edit is called then; each takes the time of a film
+UNEDITED = 8  # by which the size of its effect is measured; the page begins with as many
 SHARE = 0.75  # of where their strengths end
 PIXELS = 160  # of a frame's side
 AROUND, LEAST = 1.15, 0.4  # a frame's side: of the place's longer one, and of the picture's shorter one at least
@@ -71,29 +74,33 @@ def prepare(engine: Engine) -> None:
 
 def _measured(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Frame]:
   """Frames, of whole pictures, with edits that change most of what is inside (h, w), called by what they do there."""
-  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
-  terms = _of_coordinates(engine, choice, place, inside, before)
-  pictures = engine.variants(choice, terms, FRAMES)
-  effects = _effects(before, pictures, engine.unedited(), inside)
+  looked = dataclasses.replace(choice, seeds=choice.seeds[:1])
+  others = [
+    dataclasses.replace(choice, seeds=(seed,), photograph=None, refined=False)
+    for seed in engine.first(SAMPLES)
+    if choice.photograph or seed != choice.seeds[0]
+  ]
+  each = [looked, *others[: SAMPLES - 1]]
+  before = np.stack([engine.edited(one)[0] for one in each])
+  terms = _of_coordinates(engine, choice, place, inside, before[0])
+  after = np.stack([engine.variants(one, terms, FRAMES) for one in each], axis=1)
+  effects = _effects(before, after, engine.originals([Seed(seed) for seed in engine.first(UNEDITED)]), inside)
   order = sorted(range(len(terms)), key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
   called: list[str] = []
   for k in order:
     words = names.what(effects[k])
     called.append(names.what(effects[k], 0.0) if words in called else words)  # sharper; sharper and redder
-  return [Frame(name, terms[k], pictures[k]) for name, k in zip(names.distinct(called), order, strict=True)]
+  return [Frame(name, terms[k], after[k, 0]) for name, k in zip(names.distinct(called), order, strict=True)]
 
 
-def _effects(before: np.ndarray, pictures: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
-  """What each of E pictures changes of one (h, w, channels) inside, see `names.effects`; {} where nothing is inside."""
+def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
+  """What each of E edits (E, N, h, w, channels) changes of N samples inside, see `names.effects`; {} of nothing."""
   if not inside.any():
-    return [{}] * len(pictures)
-  others = names.measured(unedited, inside)
-  values = names.measured(np.concatenate([before[None], pictures]), inside)
-  first = {name: x[:1] for name, x in values.items()}
-  return [
-    names.standardised(first, {name: x[k : k + 1] for name, x in values.items()}, others)
-    for k in range(1, len(pictures) + 1)
-  ]
+    return [{}] * len(after)
+  E, N = after.shape[:2]
+  others, first = names.measured(unedited, inside), names.measured(before, inside)
+  found = names.measured(after.reshape(E * N, *after.shape[2:]), inside)
+  return [names.standardised(first, {name: x.reshape(E, N)[k] for name, x in found.items()}, others) for k in range(E)]
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:

@@ -208,7 +208,7 @@ class Photographs:
       return 'Drag a box, or leave it out for the largest crop in the middle; then invert.'
     names, done = [brief(name, LONGEST_NAME) for name in self.points], len(marks_of(points))
     if done == 0:
-      return f'Click the {names[0]}, left and right as you see them; or drag a box.'
+      return f'Click the {names[0]}, as you see it, then the {names[1]}; or drag a box.'
     if done == 1:
       return f'Now the {names[1]}.'
     return f'Invert what is in the frame{f", or click the {names[done]} too" if done < len(names) else ""}.'
@@ -320,7 +320,7 @@ class Photographs:
     placement = self.placement(upload.size, points, box)
     crop = in_channels(placement.crop(_pixels(upload.content, upload.name)), self.channels)
     crop = np.round((crop + 1) * 127.5).astype(np.uint8)  # as the command takes it
-    said('Waiting …' if self._ready else 'Preparing, for the first photograph only …')
+    said('Waiting …' if self._ready else 'Preparing; the first photograph waits for half a minute or more …')
     with self._lock:
       inverter, begun = self._inverter, time.perf_counter()
       found = inverter(

@@ -71,14 +71,16 @@ def test_where_there_is_no_catalog_frames_say_what_they_do(engine):
   assert len(set(called)) == len(called)
   region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
   unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
-  before = names.measured(engine.edited(Choice((7,), (EDIT,))), region)
+  before = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT,))), region)
   largest = []
   for frame in frames:
-    after = names.measured(engine.edited(Choice((7,), (EDIT, frame.term))), region)
+    after = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT, frame.term))), region)
     effects = names.standardised(before, after, unedited)
     assert frame.name.startswith(names.what(effects))
     largest.append(max(map(abs, effects.values())))
   assert largest == pytest.approx(sorted(largest, reverse=True), rel=1e-2)  # float32 in other batches rounds otherwise
   assert largest[0] > names.LEAST
   picture = engine.originals([Seed(7)])
-  assert _effects(picture[0], picture, picture, np.zeros((16, 16), bool)) == [{}]  # a mask may lie beside the picture
+  assert _effects(picture, picture[None], picture, np.zeros((16, 16), bool)) == [
+    {}
+  ]  # a mask may lie beside the picture

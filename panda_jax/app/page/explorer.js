@@ -137,7 +137,8 @@ const KEYS = {
 
 document.addEventListener('keydown', (event) => {
   if (!session.fit || document.querySelector('dialog[open]')) return;
-  const typing = event.target.matches('input[type=text], select, textarea');
+  const letters = event.target.matches('select') && /^[a-z]$/i.test(event.key); // they choose from the list
+  const typing = event.target.matches('input[type=text]') || (letters && !event.ctrlKey && !event.metaKey);
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !typing) {
     event.preventDefault();
     (event.shiftKey ? redo : undo)();

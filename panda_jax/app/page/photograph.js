@@ -36,6 +36,7 @@ export const given = (files) => tried(async () => {
   inverting(false);
   show(false);
   told(found.said);
+  say('');
   if (!dialog.open) dialog.showModal();
   await mark({});
   tried(() => ask('ready', {fit: session.fit.fit}));

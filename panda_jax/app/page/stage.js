@@ -88,8 +88,8 @@ function draw(edited, original) {
 function refused(error) {
   if (!(error instanceof Refusal)) throw error;
   filled();
-  say(error.message, 'error');
   if (session.now.photograph?.shown && /photograph/.test(error.message)) turn({photograph: null});
+  say(error.message, 'error');
 }
 
 // What is not chosen yet, as long as it is pointed at: changes to what is; null for none.
@@ -139,7 +139,8 @@ function outline() {
     const mask = stroke?.mask ?? (place?.mask && unpackedMask(place.mask));
     if (mask) {
       const masks = mapsOfMask(mask);
-      pen.drawImage(drawn(masks, masks.maps[0], width, height, PAINT, 0.5, 2), 0, 0);
+      const fill = stroke || (painting() && stage.matches(':hover')) ? 0.5 : 0; // else it would hide what an edit does
+      pen.drawImage(drawn(masks, masks.maps[0], width, height, PAINT, fill, 2), 0, 0);
     }
   } else {
     if (stage.matches('.pointed, .hinted')) {
@@ -198,6 +199,7 @@ stage.addEventListener('pointermove', (event) => {
   stage.classList.add('pointed');
   outline();
 });
+stage.addEventListener('pointerenter', outline);
 stage.addEventListener('pointerleave', () => {
   pointed = null;
   stage.classList.remove('pointed');

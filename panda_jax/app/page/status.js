@@ -1,5 +1,7 @@
 // The line that says what is at work, what was done, and what went wrong.
 
+import {follow} from './session.js';
+
 const PATIENCE = 300; // milliseconds from which on a wait is shown
 const SHORT = 6000; // milliseconds that a note stays
 const line = document.getElementById('status');
@@ -12,6 +14,9 @@ export function say(words, kind = 'note') {
   line.textContent = words;
   if (kind === 'note') timer = setTimeout(() => { line.textContent = ''; line.className = ''; }, SHORT);
 }
+
+// What was wrong is passed when something is done.
+follow(() => { if (line.className === 'error') say(''); });
 
 // Shows that something is at work, from when it takes long until the function returned is called.
 export function working(words) {
