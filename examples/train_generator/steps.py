@@ -219,13 +219,18 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     judged_both = jax.value_and_grad(loss_d, has_aux=True)
     (discriminator_loss, (fake_logits, real_logits)), gradient_d = judged_both(state.discriminator, fake)
     discriminator, moments_d = updated(adam_d, gradient_d, state.discriminator_moments, state.discriminator)
-    generator_loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
-    (gradient_g,) = pull(by_images)
-    learnt = updated(adam_g, gradient_g, state.generator_moments, state.generator)
+
+    def learnt():
+      loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
+      (gradient,) = pull(by_images)
+      return *updated(adam_g, gradient, state.generator_moments, state.generator), loss, optax.tree.norm(gradient)
+
+    def waiting():
+      return state.generator, state.generator_moments, loss_g(fake, discriminator), jnp.zeros(())
+
     # A generator that has learnt already waits for a discriminator that has not.
     waits = state.images < config.discriminator_images
-    former = (state.generator, state.generator_moments)
-    params, moments_g = jax.tree.map(lambda new, old: jnp.where(waits, old, new), learnt, former)
+    params, moments_g, generator_loss, gradient_norm = jax.lax.cond(waits, waiting, learnt)
     # Half of the average is of the last `average_images`, or of a share of all while there are few.
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))
@@ -249,7 +254,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       'fake_logits': fake_logits.mean(),
       'real_logits': real_logits.mean(),
       'real_signs': jnp.sign(real_logits).mean(),
-      'generator_gradient': optax.tree.norm(gradient_g),
+      'generator_gradient': gradient_norm,
       'discriminator_gradient': optax.tree.norm(gradient_d),
       'augment': probability,
     }
