@@ -1,11 +1,13 @@
 """`sweep`: many fits, one for each combination of settings, below one folder."""
 
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from absl import flags
 
+from panda_jax.commands import compilation, parser
 from panda_jax.commands import options as shared
-from panda_jax.commands import parser
 from panda_jax.errors import InputError, brief, printable
 from panda_jax.workdir.config import FLAGS, KEYS, described_keys
 
@@ -29,6 +31,13 @@ def define(values: flags.FlagValues) -> None:
     'shard',
     None,
     'Do a part of the runs only: i/n, i from 0 to n - 1. Each in a process of its own.',
+    **given,
+    module_name='sweep',
+  )
+  flags.DEFINE_integer(
+    'jobs',
+    1,
+    'Runs that are done at once, each in a process with its own features in memory; 2 pays on two cores.',
     **given,
     module_name='sweep',
   )
@@ -56,13 +65,20 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.experiments.sweep import sweep_into
   from panda_jax.workdir.suggestions import typed as command
 
-  done = sweep_into(
-    Path(options.workdir), options.config, chosen, overwrite=options.overwrite, for_tensorboard=options.tensorboard
+  outcomes = sweep_into(
+    Path(options.workdir),
+    options.config,
+    chosen,
+    jobs=options.jobs,
+    prepare=partial(compilation.keep, options.compilation_cache),
+    overwrite=options.overwrite,
+    for_tensorboard=options.tensorboard,
   )
-  said = [f'{len(done.finished)} of {len(chosen)} runs are finished']
-  said += [f'another process is at {len(done.busy)}'] * bool(done.busy)
+  count = Counter(outcome.state for outcome in outcomes)
+  said = [f'{count["finished"]} of {len(chosen)} runs are finished']
+  said += [f'another process is at {count["busy"]}'] * bool(count['busy'])
   print(printable(f'{", ".join(said)}; {command("runs", [options.workdir])} shows them'))
-  if done.failed:
-    name, sentence = next(iter(done.failed.items()))
-    problem = f'failed, {name} since {brief(sentence, 170)}'
-    raise InputError('sweep', f'{len(done.failed)} of {len(chosen)} runs', problem, 'see failure.json in their folders')
+  failed = next((outcome for outcome in outcomes if outcome.state == 'failed'), None)
+  if failed is not None:
+    problem = f'failed, {failed.name} since {brief(failed.sentence.removeprefix("failed: "), 170)}'
+    raise InputError('sweep', f'{count["failed"]} of {len(chosen)} runs', problem, 'see failure.json in their folders')

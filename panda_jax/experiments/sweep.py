@@ -1,12 +1,13 @@
-"""The runs of a sweep, one after the other: each an ordinary fit in a folder of its own, below one that all share.
+"""The runs of a sweep, one after the other or several at once: each an ordinary fit in a folder of its own, below one
+that all share.
 
-Runs that share features have them made, or read, once; programs are compiled once for runs of equal shapes, since all
-run in one process. A run is the same bits as the same fit alone. What is finished is left, so the same sweep goes on
-where it stopped, and several processes may work in one folder: a fit locks its own.
+Runs that share features have them made, or read, once in a process, and programs are compiled once for runs of equal
+shapes. A run is the same bits as the same fit alone. What is finished is left, so the same sweep goes on where it
+stopped, and several commands may work in one folder: a fit locks its own.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import ml_collections
 
 from panda_jax.errors import InputError, NonFiniteError, brief, refusal
 from panda_jax.experiments.cells import Cell
+from panda_jax.experiments.jobs import done_by
 from panda_jax.files.lock import InUse
 from panda_jax.files.records import write_json
 from panda_jax.runtime import signals
@@ -29,27 +31,26 @@ LONGEST_SENTENCE = 300
 KEPT = 'what is finished is kept; the same command does the rest'
 
 
-class Done(NamedTuple):
-  """What became of the runs, by their names; those of `busy` another process was at."""
+class Outcome(NamedTuple):
+  """What became of a run: 'finished', 'failed', or 'busy' where another command is at it; and a sentence."""
 
-  finished: list[str]
-  failed: dict[str, str]
-  busy: list[str]
+  name: str
+  state: str
+  sentence: str
 
 
 class Watch(Progress):
   """What a person sees of one run among many: where it stands, without the sentences of a fit."""
 
-  def __init__(self, name: str, show: bool):
-    super().__init__(show=show)
-    self._name = name
-
-  def say(self, text: str) -> None:
-    if text.startswith(self._name):
-      super().say(text)
+  def __init__(self, name: str, now: Callable[[str], None]):
+    super().__init__(show=False)
+    self._name, self._now = name, now
 
   def now(self, text: str) -> None:
-    super().now(f'{self._name}: {text}')
+    self._now(f'{self._name}: {text}')
+
+  def compiling(self, name: str) -> None:
+    self.now(f'compiling {name}')
 
 
 def sweep_into(
@@ -57,84 +58,124 @@ def sweep_into(
   config: ml_collections.ConfigDict,
   cells: Sequence[Cell],
   *,
+  jobs: int = 1,
+  prepare: Callable[[], None] | None = None,
   overwrite: bool = False,
   for_tensorboard: bool = False,
   show: bool = True,
-) -> Done:
+) -> list[Outcome]:
   """Does the runs that are not finished yet.
 
   Args:
     folder: of the sweep; a run is in `folder / name`. A run that fails leaves failure.json there, with its sentence.
     config: what runs do not change.
     cells: the runs.
+    jobs: how many are done at once, each in a process that has its own features in memory.
+    prepare: called first in each of these processes, if there are several; it is pickled.
     overwrite: do all anew.
     for_tensorboard: as of `fit_into`.
     show: tell how it goes.
+
+  Returns:
+    What became of each run, in the order in which they ended.
 
   Raises:
     InputError: the configuration has no value that it could have; what all runs need is missing.
     Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
   """
   check_values(config.to_dict(), default_config())
+  if jobs < 1:
+    raise InputError('jobs', jobs, 'it must be positive', 'give a whole number from 1')
   folder = checked_path(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise refusal('workdir', folder, 'it cannot be written', error) from error
-  done, number = Done([], {}, []), itertools.count(1)
-  shelf, said = Shelf(), Progress(show=show)
-  base = config.to_dict()
+  given = folder, config.to_dict(), [*cells], overwrite, for_tensorboard
+  order = _order(cells, config.to_dict())
+  outcomes: list[Outcome] = []
+  with signals.keeping(lambda: KEPT), Progress(show=show) as said:
+    if min(jobs, len(cells)) == 1:
+      runs = _Runs(*given)
+      ended: Iterable[Outcome] = (runs.done(cell, said.now) for cell in order)
+    else:
+      ended = done_by(min(jobs, len(cells)), order, _begun, (prepare, *given), said.now, partial(_lost, folder, config))
+    for number, one in enumerate(ended, start=1):
+      said.say(f'{number} of {len(cells)}: {one.name}: {one.sentence}')
+      outcomes.append(one)
+  return outcomes
 
-  def group(cell: Cell) -> tuple:
-    return tuple(cell.settings.get(key, base[key]) for key in OF_FEATURES)
 
-  def concerns_all(error: InputError) -> bool:
+def _group(cell: Cell, base: Mapping[str, Any]) -> tuple:
+  """What runs that share features have in common."""
+  return tuple(cell.settings.get(key, base[key]) for key in OF_FEATURES)
+
+
+def _order(cells: Sequence[Cell], base: Mapping[str, Any]) -> list[Cell]:
+  """The runs, those that share features next to each other."""
+  order = {key: place for place, key in enumerate(dict.fromkeys(_group(cell, base) for cell in cells))}
+  return sorted(cells, key=lambda cell: order[_group(cell, base)])
+
+
+def _begun(prepare: Callable[[], None] | None, *given: Any) -> Callable[[Cell, Callable[[str], None]], Outcome]:
+  """What a process of several begins with."""
+  if prepare is not None:
+    prepare()
+  return _Runs(*given).done
+
+
+def _lost(folder: Path, config: ml_collections.ConfigDict, cell: Cell, sentence: str) -> Outcome:
+  """Of a run whose process died."""
+  _record(folder / cell.name, cell.config(config), sentence)
+  return Outcome(cell.name, 'failed', f'failed: {sentence}')
+
+
+class _Runs:
+  """Does runs in this process, keeping what those that follow each other share."""
+
+  def __init__(self, folder: Path, base: dict[str, Any], cells: list[Cell], overwrite: bool, for_tensorboard: bool):
+    self._folder, self._base, self._cells = folder, base, cells
+    self._how = {'overwrite': overwrite, 'for_tensorboard': for_tensorboard}
+    self._shelf, self._at = Shelf(), None
+
+  def done(self, cell: Cell, now: Callable[[str], None]) -> Outcome:
+    """Does one run.
+
+    Raises:
+      InputError: what all runs need is missing.
+      Interrupted: as of `sweep_into`.
+    """
+    overwrite = self._how['overwrite']
+    group = _group(cell, self._base)
+    if group != self._at:
+      if self._at is not None:
+        forget_programs()  # of other sizes: those of hundreds would fill the memory
+      these = [other for other in self._cells if _group(other, self._base) == group]
+      left = [other for other in these if overwrite or not (self._folder / other.name / SUMMARY).is_file()]
+      self._shelf.begin(self._base | other.settings for other in left)
+      self._at = group
+    workdir, config = self._folder / cell.name, cell.config(ml_collections.ConfigDict(self._base))
+    there = (workdir / SUMMARY).is_file() and not overwrite
+    clock, watch = Clock(), Watch(cell.name, now)
+    try:
+      summary = fit_into(workdir, config, clock=clock, progress=watch, shelf=self._shelf, **self._how)
+      (workdir / FAILURE).unlink(missing_ok=True)
+    except InUse as error:
+      return Outcome(cell.name, 'busy', error.problem)
+    except Exception as error:  # whatever it is, the other runs are none the worse for it
+      if isinstance(error, InputError) and self._concerns_all(error):
+        raise
+      sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
+      _record(workdir, config, sentence)
+      return Outcome(cell.name, 'failed', f'failed: {sentence}')
+    took = 'finished before' if there else f'{clock.summary()["total"]:.1f} s'
+    return Outcome(cell.name, 'finished', f'{outcome(summary)}, {took}')
+
+  def _concerns_all(self, error: InputError) -> bool:
     """Whether no run can be done: what is missing, or names no features, is the same in all."""
     key = error.argument
     wrong = error.missing or (key in OF_ALL and not isinstance(error, NonFiniteError))
-    return wrong and key in KEYS and len({str(cell.settings.get(key, base[key])) for cell in cells}) == 1
-
-  order = {key: place for place, key in enumerate(dict.fromkeys(map(group, cells)))}
-  with signals.keeping(lambda: KEPT):
-    for key, some in itertools.groupby(sorted(cells, key=lambda cell: order[group(cell)]), group):
-      these = [*some]
-      left = [cell for cell in these if overwrite or not (folder / cell.name / SUMMARY).is_file()]
-      shelf.begin(base | cell.settings for cell in left)
-      if order[key]:
-        forget_programs()  # of other sizes: those of hundreds would fill the memory
-      for cell in these:
-        how = {'overwrite': overwrite, 'for_tensorboard': for_tensorboard, 'shelf': shelf}
-        how['progress'] = Watch(cell.name, show)
-        sentence = _run(folder / cell.name, cell.config(config), how, done, concerns_all)
-        said.say(f'{next(number)} of {len(cells)}: {cell.name}: {sentence}')
-  return done
-
-
-def _run(
-  workdir: Path,
-  config: ml_collections.ConfigDict,
-  how: dict[str, Any],
-  done: Done,
-  concerns_all: Callable[[InputError], bool],
-) -> str:
-  """Does one run, with keywords of `fit_into`, and says what became of it; raises what concerns all runs."""
-  there = (workdir / SUMMARY).is_file() and not how['overwrite']
-  clock = Clock()
-  try:
-    summary = fit_into(workdir, config, clock=clock, **how)
-    (workdir / FAILURE).unlink(missing_ok=True)
-  except InUse as error:
-    done.busy.append(workdir.name)
-    return error.problem
-  except Exception as error:  # whatever it is, the other runs are none the worse for it
-    if isinstance(error, InputError) and concerns_all(error):
-      raise
-    sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
-    done.failed[workdir.name] = sentence
-    _record(workdir, config, sentence)
-    return f'failed: {sentence}'
-  done.finished.append(workdir.name)
-  return f'{outcome(summary)}, ' + ('finished before' if there else f'{clock.summary()["total"]:.1f} s')
+    return wrong and key in KEYS and len({str(cell.settings.get(key, self._base[key])) for cell in self._cells}) == 1
 
 
 def _record(workdir: Path, config: ml_collections.ConfigDict, sentence: str) -> None:

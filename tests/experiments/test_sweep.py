@@ -1,6 +1,7 @@
 """A sweep as somebody types it: its runs are those of single fits, a failed one is recorded, a stopped one goes on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -52,6 +53,20 @@ def test_a_run_alone_is_the_same_bits(swept, tmp_path):
   assert one == two
 
 
+def test_two_jobs_give_the_same_bits(swept, tmp_path):
+  folder, arguments, alone = swept
+  done = run('sweep', *arguments, '--jobs=2', f'--workdir={tmp_path}')
+  assert done.returncode == 2
+  assert done.stdout.replace(str(tmp_path), str(folder)) == alone.stdout
+  # The order in which they end is any.
+  assert re.search(r'error: sweep=2 of 4 runs: failed, parts=17,seed=[01] since parts=17: there are 16', done.stderr)
+  assert all(f'of 4: {name}: ' in done.stderr for name in NAMES)
+  for name in NAMES[:2]:
+    one, two = (panda_jax.Factors.load(place / name / 'factors.npz') for place in (folder, tmp_path))
+    assert one == two
+  assert all((tmp_path / name / 'failure.json').exists() for name in NAMES[2:])
+
+
 def test_held_out_samples_are_not_fitted_and_tell_their_error(swept):
   folder, _, _ = swept
   features = np.load(folder.parent / 'z.npy')
@@ -99,6 +114,8 @@ def test_a_run_that_another_process_is_at_is_left_to_it(swept, tmp_path):
     (['--features=FILE', '--parts=2,3', '--workdir=FILE'], 'it cannot be written'),
     (['--features=FILE', '--parts=2,3', '--config=demo:huge'], 'unknown size'),
     (['--features=FILE', '--parts=2,3', '--workdir='], '--workdir=: not given'),
+    (['--features=FILE', '--parts=2,3', '--jobs=0'], 'jobs=0: it must be positive'),
+    (['--features=none.npy', '--parts=2,3', '--jobs=2'], 'none.npy: there is no such file'),
   ],
 )
 def test_what_no_run_can_do_without_is_said_once(swept, words, said, tmp_path):
