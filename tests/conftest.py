@@ -1,9 +1,9 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
 Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
-Most of a test's time is compilation. So all compile quickly rather than well, and what was compiled is kept while the
-tests run, in one folder for all workers and for the commands that tests start. Fits with fewer instructions compile as
-their users' do.
+Most of a test's time is compilation. So all compile quickly rather than well, and what was compiled is in one folder
+for all workers and for the commands that tests start; later runs have it too, see programs.py. Fits with fewer
+instructions compile as their users' do.
 """
 
 import gc
@@ -11,6 +11,7 @@ import os
 import signal
 import tempfile
 import threading
+from pathlib import Path
 
 # Matrices here are small, and threads that wait for each other spin: a decomposition cost eight times one thread's.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
@@ -18,22 +19,34 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 import jax
 import pytest
 
+from panda_jax.commands.compilation import OF_XLA
+from tests import programs
 from tests.memory import STATUS, resident
 from tests.simulated import QUICK, ROOT
 
 # Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
 if threading.current_thread() is threading.main_thread():
   signal.signal(signal.SIGINT, signal.default_int_handler)
+_CACHE = None
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
+  programs.take(Path(_CACHE.name))
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
   os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # thousands of small ones, met by many files
+  os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'  # their folder would be part of every key
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])  # pytest may have imported jax
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+if hasattr(jax.config, OF_XLA):
+  jax.config.update(OF_XLA, 'none')
 jax.devices()  # reads the flags
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 gc.set_threshold(50_000, 20, 100)  # a trace makes many objects that stay, which were looked through over and over
+
+
+def pytest_unconfigure():
+  if _CACHE is not None:
+    programs.keep(Path(_CACHE.name))
 
 
 # Files that take longest, one of which alone would otherwise be left for the end.

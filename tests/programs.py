@@ -1,0 +1,56 @@
+"""What was compiled while tests ran, kept for later runs on this machine, of any checkout.
+
+JAX's keys hold the program, the flags and the versions, so what a change of the code compiles is compiled. Processes
+that tests kill may leave half an entry in the folder of a run; only whole ones go from there to what is kept.
+"""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from jax._src import compilation_cache
+
+from panda_jax.commands.compilation import machine
+
+LARGEST = 1 << 30  # bytes, ten times those of one run; beyond them all is compiled anew
+ENTRIES = '*-cache'
+
+
+def kept() -> Path:
+  """The folder for this machine, and for this way to pack entries, which hangs on what is installed."""
+  packing = compilation_cache.compress_executable(b'')[:2].hex()
+  home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+  return home / 'panda-jax' / 'tests' / f'{machine()}-{packing}'
+
+
+def take(folder: Path) -> None:
+  """Puts what is kept into the folder of this run. Nothing writes into an entry that is there, so links will do."""
+  for path in kept().glob(ENTRIES):
+    with contextlib.suppress(FileNotFoundError):  # where another run empties it
+      try:
+        os.link(path, folder / path.name)
+      except OSError:  # to another file system
+        shutil.copyfile(path, folder / path.name)
+
+
+def keep(folder: Path) -> None:
+  """Keeps what is new in the folder of this run."""
+  target = kept()
+  with contextlib.suppress(OSError):  # of a full disk, or where nothing may be written
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if sum(path.stat().st_size for path in target.glob(ENTRIES)) > LARGEST:
+      shutil.rmtree(target)
+      target.mkdir(mode=0o700)
+    for path in folder.glob(ENTRIES):
+      if not (target / path.name).exists() and whole(path):
+        copy = target / f'{path.name}.{os.getpid()}.tmp'
+        shutil.copyfile(path, copy)
+        copy.replace(target / path.name)
+
+
+def whole(path: Path) -> bool:
+  try:
+    return bool(compilation_cache.decompress_executable(path.read_bytes()))
+  except Exception:  # zlib's error or zstandard's
+    return False
