@@ -1,11 +1,11 @@
 """What a sweep saves over single commands, that its runs are theirs bit for bit, and kill -9 in the middle of one.
 
-python -m benchmarks.sweeps --out=benchmarks/results/sweep-cats64.json      an hour on two quiet cores
+python -m benchmarks.sweeps --out=benchmarks/results/sweep-cats64.json      half an hour on two quiet cores
 
-The sweep is of 4 numbers of parts, 3 layers and 3 seeds on cats64. The yardstick: single commands, each in a process of
-its own, of which a few are run and compared; all 36 are taken to cost as much each. Costs are processor time, which
-other programs on the machine disturb less than seconds. Then a small sweep is killed at random moments and started
-again; its table must be that of one that nobody killed.
+The sweep is of 4 numbers of parts, 3 layers and 3 seeds on cats64, by one process and by two. The yardstick: single
+commands, each in a process of its own, of which a few are run and compared; all 36 are taken to cost as much each. Both
+are measured without a cache of compiled programs, and with one that has them all. Then a small sweep is killed at
+random moments and started again; its table must be that of one that nobody killed.
 """
 
 import contextlib
@@ -47,20 +47,34 @@ def listed(values) -> str:
 
 
 def saved(folder: Path, singles: int, rng: np.random.Generator) -> dict:
-  """The sweep against single commands."""
+  """Sweeps against single commands."""
   axes = f'--parts={listed(PARTS)}', f'--layer={listed(LAYERS)}', f'--seed={listed(SEEDS)}'
-  record = {'sweep': done('sweep', *CATS, *axes, f'--workdir={folder / "sweep"}'), 'singles': []}
-  runs = found([folder / 'sweep'])
-  for run in (runs[i] for i in rng.choice(len(runs), singles, replace=False)):
-    settings = {key: run.config[key] for key in ('layer', 'parts', 'seed')}
-    words = [f'--{key}={value}' for key, value in settings.items()]
-    cost = done('fit', *CATS, *words, f'--workdir={folder / run.name}')
-    one, two = (panda_jax.Factors.load(place / 'factors.npz') for place in (folder / run.name, run.folder))
-    record['singles'].append(settings | cost | {'the_same_bits': one == two})
-    print(json.dumps(record['singles'][-1]), flush=True)
-  one = float(np.mean([single['processor_seconds'] for single in record['singles']]))
-  record['share'] = round(record['sweep']['processor_seconds'] / (one * len(runs)), 3)
-  print(f'{len(runs)} runs: {record["sweep"]}, {record["share"]:.2f} of single commands', flush=True)
+  caches = {'none': '--compilation_cache=off', 'filled': f'--compilation_cache={folder / "programs"}'}
+  done('sweep', *CATS, *axes, caches['filled'], '--jobs=2', f'--workdir={folder / "filling"}')
+  runs = found([folder / 'filling'])
+  chosen = [runs[i] for i in rng.choice(len(runs), singles, replace=False)]
+  record: dict = {}
+  for name, cache in caches.items():
+    record[name] = part = {'singles': []}
+    for jobs in (1, 2):
+      workdir = folder / f'{name}{jobs}'
+      part[f'sweep of {jobs}'] = done('sweep', *CATS, *axes, cache, f'--jobs={jobs}', f'--workdir={workdir}')
+    for run in chosen:
+      settings = {key: run.config[key] for key in ('layer', 'parts', 'seed')}
+      words = [f'--{key}={value}' for key, value in settings.items()]
+      alone = folder / f'{name}-alone' / run.name
+      cost = done('fit', *CATS, *words, cache, f'--workdir={alone}')
+      one, *others = (
+        panda_jax.Factors.load(place / 'factors.npz')
+        for place in (alone, run.folder, *(folder / f'{name}{jobs}' / run.name for jobs in (1, 2)))
+      )
+      part['singles'].append(settings | cost | {'the_same_bits': all(one == two for two in others)})
+    for jobs in (1, 2):
+      sweep = part[f'sweep of {jobs}']
+      for cost in ('seconds', 'processor_seconds'):
+        one = float(np.mean([single[cost] for single in part['singles']]))
+        sweep[f'share of {cost}'] = round(sweep[cost] / (one * len(runs)), 3)
+    print(json.dumps({name: part}), flush=True)
   return record
 
 
@@ -79,7 +93,8 @@ def kills(folder: Path, moments: int, rng: np.random.Generator) -> list[float]:
   expected, shares = table(folder / 'whole'), rng.uniform(0.1, 1, moments)
   for k, share in enumerate(shares):
     workdir = f'--workdir={folder / str(k)}'
-    process = subprocess.Popen([sys.executable, '-m', 'panda_jax', *words, workdir], start_new_session=True)
+    command = [sys.executable, '-m', 'panda_jax', *words, workdir, f'--jobs={1 + k % 2}']
+    process = subprocess.Popen(command, start_new_session=True)
     time.sleep(share * whole)
     with contextlib.suppress(ProcessLookupError):  # it was quicker this time
       os.killpg(process.pid, signal.SIGKILL)
@@ -104,7 +119,7 @@ def main(argv) -> None:
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('singles', 6, 'Runs that are done alone too.')
+  flags.DEFINE_integer('singles', 4, 'Runs that are done alone too.')
   flags.DEFINE_integer('moments', 10, 'Kills.')
   flags.DEFINE_integer('seed', 0, 'Of what is drawn.')
   flags.DEFINE_string('out', None, 'Where to write the record.')
