@@ -35,7 +35,7 @@ FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
 WHOLE = 'photograph.png'  # of a photograph, the whole of it with the edit in it
-LONGEST_NAME = 60
+LONGEST_NAME, SHORT_NAME = 60, 40
 _NAME = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?')
 _DEVICE = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)  # no names of files on Windows
 MOST_SAVED = 1000  # folders in WORKDIR/app
@@ -90,20 +90,22 @@ def checked_name(name: str) -> str:
   return name
 
 
-def name_of(words: Sequence[str]) -> str:
-  """A name for a folder that can be read, such as seed-3-eyes-darker-nose-softer.
+def name_of(shown: str, words: Sequence[str]) -> str:
+  """A name for a folder that can be read, such as seed-3-eyes-darker.
 
   Args:
-    words: of what is in it. Those that do not fit are counted: seed-3-eyes-darker-and-2-more.
+    shown: what the sample is called.
+    words: what its edits are called. Those that make it long are counted: seed-3-eyes-darker-and-2-more.
   """
-  plain = [unicodedata.normalize('NFKD', word.lower()).encode('ascii', 'ignore').decode() for word in words]
+  plain = [unicodedata.normalize('NFKD', word.lower()).encode('ascii', 'ignore').decode() for word in (shown, *words)]
   pieces = [found for word in plain if (found := re.sub(r'[^a-z0-9]+', '-', word).strip('-'))]
-  for count in range(len(pieces), 0, -1):
+  for count in range(len(pieces), 1, -1):
     left = len(pieces) - count
-    name = '-'.join(pieces[:count]) + f'-and-{left}-more' * (left > 0)
-    if len(name) <= LONGEST_NAME:
-      return name
-  return '-'.join(pieces[:1])[:LONGEST_NAME].strip('-') or 'edit'
+    more = f'-and-{left}-more' if left else ''
+    name = '-'.join(pieces[:count])
+    if len(name + more) <= SHORT_NAME or count == 2:
+      return name[: LONGEST_NAME - len(more)].strip('-') + more
+  return '-'.join(pieces)[:LONGEST_NAME].strip('-') or 'edit'
 
 
 def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = (), note: str = '') -> Saved:
@@ -127,7 +129,7 @@ def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = 
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')
   last = choice.terms[-1]
   shown, files = engine.chosen(choice.keys), FILES
-  given = name or name_of([*(Path(one).stem for one in engine.names(choice.keys)[:1]), *words])
+  given = name or name_of(Path(engine.names(choice.keys)[0]).stem, words)
   folder = _claimed(folder_of(engine.opened.folder), checked_name(given))
   try:
     original, edited = engine.originals(choice.keys), engine.edited(choice)

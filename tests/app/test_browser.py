@@ -538,6 +538,12 @@ def test_on_a_phone(browser, server):
   try:
     browser.open(server.url)
     assert browser.fits_its_width()
+    browser.click('#help')
+    assert browser.one('#help-close').is_displayed()
+    table = browser.script("const one = document.querySelector('#words'); return [one.scrollWidth, one.clientHeight]")
+    assert table[0] <= PHONE[0]
+    assert table[1] < 2 * PHONE[1]  # words stand beside each other
+    browser.click('#help-close')
     picture = browser.one('#stage').rect
     assert picture['y'] < 120
     assert picture['width'] > 350

@@ -41,10 +41,13 @@ def test_a_name_is_not_taken_twice(engine):
 def test_names_that_are_made_up(engine):
   assert save(engine, CHOICE, words=['Augen · größer']).name == 'seed-3-augen-groer'
   assert save(engine, Choice((3,), (Spec((1,), 2, -3.0),))).name == 'seed-3'
-  three = ['seed 12', 'bridge of the nose · less contrast', 'eyes · larger dark area', 'chin · removed']
-  assert name_of(three) == 'seed-12-bridge-of-the-nose-less-contrast-and-2-more'
-  for words in (three, ['é'], ['☃', '…'], ['x' * 500], ['x' * 500, 'y'], [], ['-']):
-    assert checked_name(name_of(words)) == name_of(words)
+  three = ['bridge of the nose · less contrast', 'eyes · larger dark area', 'chin · removed']
+  assert name_of('seed 12', three) == 'seed-12-bridge-of-the-nose-less-contrast-and-2-more'
+  assert name_of('seed 12', three[:0:-1]) == 'seed-12-chin-removed-and-1-more'
+  assert name_of('seed 12', ['eyes · darker', *three[2:]]) == 'seed-12-eyes-darker-chin-removed'
+  long = 'x' * 500
+  for shown, words in (('é', []), ('☃', ['…']), (long, []), (long, [long, 'y']), ('seed 1', [long] * 8), ('-', [])):
+    assert checked_name(name_of(shown, words)) == name_of(shown, words)
 
 
 @pytest.mark.parametrize(

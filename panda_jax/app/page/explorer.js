@@ -51,6 +51,7 @@ const open = (name) => tried(async () => {
   mount();
   turn({});
   hint();
+  for (const id of ['tools', 'choose', 'panel']) find(id).inert = false;
   document.body.classList.add('ready');
   if (fit.warning) say(fit.warning, 'error');
 });

@@ -26,7 +26,7 @@ async function tried(work, where = told) {
 }
 
 export const given = (files) => tried(async () => {
-  if (!files.length) return;
+  if (!files.length || !session.fit) return;
   const sent = await packed(files[0], LARGEST, files.length);
   const found = await ask('photograph', {fit: session.fit.fit, ...sent}, 'Reading the photograph …');
   held = found;

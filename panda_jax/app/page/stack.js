@@ -10,7 +10,7 @@ const BEYOND = 1.5; // times the strength that an edit begins with: where its sl
 
 const written = (x) => String(Number(x.toPrecision(3)));
 
-// An edit that is taken. With the sign that it then has it is what it is called: on the page that is a strength above 0.
+// An edit that is taken. With the sign of alpha that it then has it is what it is called; on the page that is above 0.
 export function taken(id, name, term) {
   return {id, name, term, sign: Math.sign(term.alpha) || 1, end: endOf(term), on: true};
 }
