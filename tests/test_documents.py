@@ -29,8 +29,10 @@ from tests.commands.calls import call
 from tests.documents import ROOT, documents, pieces
 
 DATA = ROOT / 'tests' / 'data'
+# One shape for the fits of files and of the demo, and one for those of cats64, so that each solver is compiled once.
 SHORT = ('--config.restarts=2', '--config.max_iterations=4')
 FEW = ('--samples=16', *SHORT)
+DEMO_SHAPE = 16, 16, 16, 48
 LONG, READ, OUTSIDE = 'slow', 'read', 'looked at'
 
 
@@ -78,7 +80,7 @@ FORMS = {
   f'{DEMO} --workdir=runs/demo': Form(LONG, {}, FEW),
   f'{DEMO}:smoke --workdir=runs/smoke': Form(LONG, {'runs/smoke': 'runs/smoke_demo'}),
   f'{CATS} --workdir=runs/cats64': Form('', {}, FEW),
-  f'{FIT} --config=configs/cats64.py:smoke --workdir=runs/smoke': Form(LONG),
+  f'{FIT} --config=configs/cats64.py:smoke --workdir=runs/smoke': Form(LONG, {}, (*FEW, '--parts=12')),
   f'{CATS} --parts=16 --workdir=runs/cats16': Form(READ),
   f'{FIT} --generator=generators/ffhq --layer=5 --samples=1000 --parts=8 --workdir=runs/ffhq': Form(
     LONG, {'1000': '16', '--parts=8': '--parts=12'}, SHORT
@@ -142,11 +144,11 @@ def place(tmp_path_factory):
   for name in ('configs', 'tests', 'examples', 'docs'):
     (place / name).symlink_to(ROOT / name)
   rng = np.random.default_rng(0)
-  features = rng.standard_normal((16, 16, 16, 6)).astype(np.float32)
+  features = rng.standard_normal(DEMO_SHAPE).astype(np.float32)
   for name, array in {
     'FILE.npy': features,
-    'features.npy': features[:, :4, :4],
-    'flat.npy': features.reshape(16, 256, 6),
+    'features.npy': features[:, :4, :4, :6],
+    'flat.npy': features.reshape(16, 256, -1),
     'NCHW.npy': features.transpose(0, 3, 1, 2),
     'cats.npy': rng.standard_normal((2, 16, 16, 96)).astype(np.float32),
     'Uc-name_….npy': rng.standard_normal((6, 6)).astype(np.float32),
