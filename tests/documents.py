@@ -24,9 +24,9 @@ class Piece(NamedTuple):
 
 
 def pages() -> list[Path]:
-  """The Markdown of the site."""
-  built = ROOT / 'docs' / '_build'
-  return sorted(path for path in (ROOT / 'docs').rglob('*.md') if built not in path.parents)
+  """The Markdown of the site, which may be built meanwhile."""
+  given = [path for path in (ROOT / 'docs').iterdir() if path.name != '_build']
+  return sorted(path for top in given for path in (top, *top.rglob('*.md')) if path.suffix == '.md')
 
 
 def documents() -> list[Path]:
