@@ -36,7 +36,7 @@ class Programs:
     self._cache.put(f'{key}-{machine()}', value)
 
 
-def keep(where: str | None, alone: bool = True) -> None:
+def keep(where: str | None, alone: bool = True, computes: bool = True) -> None:
   """Keeps what this process compiles from now on, and takes from there what was compiled before.
 
   Args:
@@ -44,6 +44,7 @@ def keep(where: str | None, alone: bool = True) -> None:
       then uses it in its own way.
     alone: False for one of several processes that compute together, which may have no folder in common. On GPUs they
       tune programs together: where one finds what another has to compile, that one waits. So a folder must be given.
+    computes: False for a command that compiles nothing: the folder is only checked, since importing JAX takes long.
 
   Raises:
     InputError: it is no folder.
@@ -51,6 +52,8 @@ def keep(where: str | None, alone: bool = True) -> None:
   if where is None and OF_JAX in os.environ:
     return
   folder = _folder(where, alone)
+  if not computes:
+    return
   import jax
   from jax.experimental.compilation_cache.compilation_cache import reset_cache
 

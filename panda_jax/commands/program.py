@@ -159,7 +159,11 @@ def main(argv: list[str], started: float | None = None) -> int:
       with signals.keeping(lambda: 'nothing was written'), signals.raising():
         module, given, call = parse(argv, started)
         with parser.naming(given, getattr(module, 'ARGUMENTS', '')):
-          compilation.keep(given.compilation_cache, alone='distributed' not in given or not given.distributed)
+          compilation.keep(
+            given.compilation_cache,
+            alone='distributed' not in given or not given.distributed,
+            computes=getattr(module, 'COMPUTES', True),
+          )
           module.run(given, call)
     sys.stdout.flush()
   except BrokenPipeError:  # whoever reads has seen enough, and the work is done

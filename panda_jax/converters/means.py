@@ -63,16 +63,17 @@ def with_mean(conversion: Conversion, generator, count: int | None) -> Conversio
   )
 
 
-def mean_of(generator, mean: object) -> str | None:
+def mean_of(has_w: bool, has_mean: bool, mean: object) -> str | None:
   """Where the mean of w of a generator comes from, in words; None where there is no w.
 
   Args:
-    generator: of any family.
+    has_w: whether there is a mapping network.
+    has_mean: whether the mean of what it gives is known.
     mean: how it was estimated, as of `Conversion`; None where it was not.
   """
-  if not hasattr(generator, 'mapping'):
+  if not has_w:
     return None
-  if not hasattr(generator, 'w_avg'):
+  if not has_mean:
     return 'none, so nothing can be truncated: convert --mean_w=10000 estimates it'
   if not isinstance(mean, Mapping):
     return 'from the file'

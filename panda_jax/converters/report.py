@@ -35,7 +35,7 @@ def description(checkpoint: Checkpoint, conversion: Conversion, weights: str) ->
 
 def lines(checkpoint: Checkpoint, conversion: Conversion, generator, destination: object, weights: str) -> list[str]:
   """The report that the command prints."""
-  mean = mean_of(generator, conversion.mean)
+  mean = mean_of(hasattr(generator, 'mapping'), hasattr(generator, 'w_avg'), conversion.mean)
   shown = [
     ('source', f'{checkpoint.path} ({checkpoint.container}, {checkpoint.size} bytes)'),
     ('sha256', checkpoint.sha256),

@@ -8,7 +8,19 @@ names of older flax. What drives a generator: seeds.py, labels.py, spaces.py (z,
 makes feature maps for a fit. Generators know nothing of checkpoints.
 """
 
+from typing import TYPE_CHECKING
+
 from panda_jax.generators.disk import load_generator, save_generator
-from panda_jax.generators.protocol import Generator, State
+
+if TYPE_CHECKING:
+  from panda_jax.generators.protocol import Generator, State
 
 __all__ = ['Generator', 'State', 'load_generator', 'save_generator']
+
+
+def __getattr__(name: str):
+  if name not in ('Generator', 'State'):
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  from panda_jax.generators import protocol  # it imports JAX, and what a folder says can be read without
+
+  return getattr(protocol, name)

@@ -1,6 +1,6 @@
 """Generators on disk: a folder with generator.json, which says what it is, and the weights in Orbax's format.
 
-Flax and Orbax are imported at the first use; they take most of a second.
+JAX, Flax and Orbax are imported at the first use; they take a second.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy as np
 from panda_jax.errors import InputError, brief, described, refusal
 from panda_jax.files import stores
 from panda_jax.files.access import read_bytes
-from panda_jax.files.records import parsed_json
+from panda_jax.files.records import misfit, parsed_json
 from panda_jax.files.swaps import appearing
 from panda_jax.generators import bounds
 
@@ -22,6 +22,13 @@ FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
 LARGEST_DESCRIPTION = 4 << 20  # bytes; of the largest published networks it has 100 kB
 MOST_TOLD = 8  # leaves that an error names
+SIZES = {  # what generator.json has for those who only look at it
+  **dict.fromkeys(('z_dim', 'w_dim', 'num_classes', 'image_channels', 'parameters'), int),
+  'family': str,
+  'options': dict,
+  'image_size?': [int],
+  'layers': {str: [int]},
+}
 
 
 def save_generator(
@@ -56,6 +63,7 @@ def save_generator(
     'family': generator.family,
     'options': registry.options_to_json(generator.options),
     **{name: getattr(generator, name) for name in ('z_dim', 'w_dim', 'num_classes', 'resolution', 'image_channels')},
+    'image_size': list(getattr(generator, 'image_size', (generator.resolution, generator.resolution))),
     'layers': {str(layer): list(size) for layer, size in generator.layers.items()},
     'parameters': count_parameters(generator),
     'versions': versions(),
@@ -154,17 +162,44 @@ def abstract_generator(folder: str | os.PathLike):
     InputError: as `load_generator`, but for damage inside arrays.
   """
   folder = folder_of(folder)
-  description = read_description(folder)
-  if not (folder / WEIGHTS).is_dir():
-    raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
-  try:
-    stored = stores.stored(folder / WEIGHTS)
-  except ValueError as error:
-    raise _unreadable(folder, error) from error
+  description, stored = read_description(folder), stored_arrays(folder)
   generator = _abstract(folder, description, len(stored))
   kinds = {name: stores.Kind(tuple(kind.shape), np.dtype(kind.dtype)) for name, kind in leaves(generator).items()}
   _compare(folder, kinds, stored)
   return generator
+
+
+def read_sizes(folder: str | os.PathLike) -> dict:
+  """What generator.json says, with the keys of `SIZES` for sure; without the second that JAX and the network take.
+
+  Raises:
+    InputError: as `read_description`, or one of these keys is not as `save_generator` writes it.
+  """
+  description = read_description(folder)
+  wrong = misfit(description, SIZES, DESCRIPTION)
+  layers = description['layers'].items() if not wrong else ()
+  if any(not name.isdecimal() or len(size) != 3 for name, size in layers):
+    wrong = 'layers is not channels, height and width by number'
+  elif len(description.get('image_size', (0, 0))) != 2:
+    wrong = 'image_size is not height and width'
+  if wrong:
+    raise _damaged(folder_of(folder), f'{DESCRIPTION}: {wrong}')
+  return description | {'image_size': description.get('image_size') or abstract_generator(folder).image_size}
+
+
+def stored_arrays(folder: str | os.PathLike) -> dict[str, stores.Kind]:
+  """{dotted path: shape and type} of the weights in a generator's folder.
+
+  Raises:
+    InputError: there are none, or they are not as `save_generator` writes them.
+  """
+  folder = folder_of(folder)
+  if not (folder / WEIGHTS).is_dir():
+    raise _damaged(folder, f'there is no folder {WEIGHTS} in it')
+  try:
+    return stores.stored(folder / WEIGHTS)
+  except ValueError as error:
+    raise _unreadable(folder, error) from error
 
 
 def _abstract(folder: Path, description: dict, arrays: int):
@@ -291,5 +326,7 @@ __all__ = [
   'leaves',
   'load_generator',
   'read_description',
+  'read_sizes',
   'save_generator',
+  'stored_arrays',
 ]

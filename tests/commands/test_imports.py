@@ -20,7 +20,7 @@ CALLS = {  # by name: what is typed, how it ends, and what it does not import
   'unknown flag': (['discover', '--foo=3'], 2, DRAWING | READING | COMPUTING),
   'missing flag': (['edit', '--part=3'], 2, DRAWING | {'orbax'}),
   'fit of arrays': (['fit', '--features=z.npy', '--parts=2', '--workdir=w'], 0, {'flax', 'optax'}),
-  'info': (['info', '--generator=cats64'], 0, DRAWING | READING),
+  'info': (['info', '--generator=cats64'], 0, DRAWING | READING | {'jax', 'flax', 'optax'}),
 }
 SCRIPT = """
 import json, sys
