@@ -54,7 +54,7 @@ def pieces() -> Iterator[Piece]:
 
 
 def commands(body: str) -> list[str]:
-  """The commands of a fence, without what is said of them; none of a block that is no commands."""
+  """The commands of a fence, without what is said of them; none of a block that is not of commands."""
   lines = [plain(line) for line in body.replace('\\\n', ' ').splitlines()]
   return [line for line in lines if TYPED.match(line)]
 

@@ -87,7 +87,7 @@ def of_bytes(raw: bytes, rng: random.Random) -> bytes:
 
 # Of formats whose content would not be reached if bytes alone were changed.
 
-RAW = '"RAW"'  # stands where a text that is no JSON value is put
+RAW = '"RAW"'  # stands where a text that is not a JSON value is put
 
 
 HOSTILE_TEXTS = (

@@ -79,7 +79,7 @@ def _names(path: Path) -> list[str]:
       with zipfile.ZipFile(path) as archive:
         found = [info.filename for info in archive.infolist() if not info.is_dir()]
     except (OSError, zipfile.BadZipFile) as error:
-      raise refusal('data', path, 'it is no zip file', error, 'give a zip file or a folder') from error
+      raise refusal('data', path, 'it is not a zip file', error, 'give a zip file or a folder') from error
   return sorted(name for name in found if name.lower().endswith(ENDINGS) and not Path(name).name.startswith('.'))
 
 

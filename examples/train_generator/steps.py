@@ -102,7 +102,7 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
     problem = f'{devices} devices take {GROUP} images, or a multiple, each'
     raise InputError('batch', config.batch, problem, f'give a multiple of {devices * GROUP}')
   if config.precision not in ('float32', 'bfloat16'):
-    raise InputError('precision', config.precision, 'there is no such one', 'give float32 or bfloat16')
+    raise InputError('precision', config.precision, 'there is none of this name', 'give float32 or bfloat16')
   if config.discriminator_images < 0:
     raise InputError('discriminator_images', config.discriminator_images, 'it is negative', 'give 0 or more')
   for name in ('r1_every', 'path_every', 'images', 'log_images', 'sample_images', 'snapshot_images'):

@@ -37,7 +37,7 @@ from panda_jax.pictures import colours
 LARGEST_MASK = 8 << 20  # bytes of its file
 THUMBNAIL = 128  # pixels of a sample's longer side
 MOST_LETTERS = 200  # of what an edit is called
-UNKNOWN = "What is in the frame looks like none of the generator's samples; is it where it should be?"
+UNKNOWN = 'The picture in the frame looks unlike all samples of the generator; is the frame in the right place?'
 
 Answer = dict[str, Any]
 
@@ -141,7 +141,7 @@ def pictures(fits: Fits, values: Mapping) -> Answer:
   choice, views = choice_of(engine, values), values.get('views')
   most = THUMBNAIL if values.get('small') else images.LARGEST
   if not isinstance(views, list) or not 1 <= len(views) <= 3:
-    raise InputError('views', None, 'they are no list', REMEDY)
+    raise InputError('views', None, 'they are not a list', REMEDY)
   found: Answer = {}
   for view in views:
     if view == 'original':
@@ -151,7 +151,7 @@ def pictures(fits: Fits, values: Mapping) -> Answer:
     elif view == 'difference':
       found[view], found['brightest'] = images.differences(engine.originals(choice.keys), engine.edited(choice))
     else:
-      raise InputError('view', str(view)[:40], 'there is no such one', REMEDY)
+      raise InputError('view', str(view)[:40], 'there is none of this name', REMEDY)
   return found
 
 
@@ -225,7 +225,7 @@ def point_of(pair: Any) -> tuple[float, float]:
   """
   numbers = list(pair) if isinstance(pair, list | tuple) else []
   if len(numbers) != 2 or not all(is_number(n) and 0 <= n <= 1 for n in numbers):
-    raise InputError('click', '(from the page)', 'it is no place on the picture', 'click again')
+    raise InputError('click', '(from the page)', 'it is not a place on the picture', 'click again')
   return float(numbers[0]), float(numbers[1])
 
 
@@ -243,7 +243,7 @@ def marks(fits: Fits, values: Mapping) -> Answer:
   if values.get('dragged') is not None:
     ends = values['dragged'] if isinstance(values['dragged'], list) else []
     if len(ends) != 2:
-      raise InputError('box', '(dragged)', 'it is no box', 'drag again')
+      raise InputError('box', '(dragged)', 'it is not a box', 'drag again')
     points, box = '', photographs.box(upload, [point_of(end) for end in ends])
   known, said, wrong, corners = marks_of(points), photographs.hint(points, box), False, None
   try:

@@ -68,12 +68,10 @@ class Choice:
     """
     names = {field.name for field in dataclasses.fields(cls)}
     if not isinstance(values, dict) or set(values) - names:
-      raise InputError(
-        'choice', type(values).__name__, f'it holds other things than {", ".join(sorted(names))}', REMEDY
-      )
+      raise InputError('choice', type(values).__name__, f'its keys are not {", ".join(sorted(names))}', REMEDY)
     choice = cls(**values)
     if not isinstance(choice.seeds, list | tuple) or not isinstance(choice.terms, list | tuple):
-      raise InputError('choice', 'seeds and terms', 'they are no lists', REMEDY)
+      raise InputError('choice', 'seeds and terms', 'they are not lists', REMEDY)
     if len(choice.terms) > MOST_TERMS:
       raise InputError('edits', f'{len(choice.terms)} of them', f'{MOST_TERMS} are added up at most', 'take fewer')
     if not isinstance(choice.refined, bool):
@@ -150,7 +148,7 @@ def checked_index(argument: str, index: Any, offered: Sequence[int]) -> int:
   """
   if not isinstance(index, int) or isinstance(index, bool) or index not in offered:
     listed = ', '.join(map(str, offered[:20])) + (', …' if len(offered) > 20 else '')
-    raise InputError(argument, str(index)[:40], 'there is no such one that is alive', f'give one of {listed}')
+    raise InputError(argument, str(index)[:40], f'there is no such {argument}, or it is dead', f'give one of {listed}')
   return index
 
 
@@ -174,7 +172,7 @@ def checked_key(value: Any) -> str:
     InputError: it cannot be one.
   """
   if not isinstance(value, str) or not re.fullmatch(r'[\w-]{1,64}', value, re.ASCII):
-    raise InputError('photograph', type(value).__name__, 'it is no key of a photograph', REMEDY)
+    raise InputError('photograph', type(value).__name__, 'it is not the key of a photograph', REMEDY)
   return value
 
 
@@ -182,10 +180,10 @@ def checked_truncation(value: Any) -> float:
   """A truncation.
 
   Raises:
-    InputError: it is no number from 0 to `MOST_TRUNCATION`.
+    InputError: it is not a number from 0 to `MOST_TRUNCATION`.
   """
   if not is_number(value) or not 0 <= value <= MOST_TRUNCATION:
-    raise InputError('truncation', str(value)[:40], f'it is no number from 0 to {MOST_TRUNCATION:g}', 'give one')
+    raise InputError('truncation', str(value)[:40], f'it is not a number from 0 to {MOST_TRUNCATION:g}', 'give one')
   return float(value)
 
 

@@ -124,7 +124,7 @@ class Engine:
     if truncation is None:
       return found
     if self.truncation is None:
-      raise InputError('truncation', truncation, 'these samples have none to choose', 'load the page again')
+      raise InputError('truncation', truncation, 'these samples have no truncation', 'load the page again')
     # w+ is linear in the truncation, and each value of it would be compiled anew.
     none, full = (np.asarray(self.opened.latents(seeds, found.labels, end).wplus, np.float32) for end in (0.0, 1.0))
     return Samples(given=Latents(none + np.float32(truncation) * (full - none), 'wplus'))
@@ -364,7 +364,7 @@ class Engine:
 
 def _finite(picture: np.ndarray) -> np.ndarray:
   if not np.isfinite(picture).all():
-    raise InputError('alpha', None, 'so strong an edit leaves no picture (not finite)', 'move the slider towards 0')
+    raise InputError('alpha', None, 'an edit this strong gives no finite picture', 'move the slider towards 0')
   return picture
 
 

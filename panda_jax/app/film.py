@@ -54,7 +54,7 @@ def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
     InputError: there are `MOST_TERMS` edits already; else as of `Engine.variants`.
   """
   if len(choice.terms) >= MOST_TERMS:
-    raise InputError('edits', f'{len(choice.terms)} of them', 'there cannot be more', 'delete one first')
+    raise InputError('edits', f'{len(choice.terms)} of them', 'there is no room for more', 'delete one first')
   inside = on_image(engine.regions(Choice(terms=(place,))), engine.size, engine.margin)[0] >= OUTLINE
   listed = _of_catalog(engine, place)
   if listed:

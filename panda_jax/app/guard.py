@@ -36,7 +36,7 @@ HEADERS = {
   'x-content-type-options': 'nosniff',
 }
 SAID = {
-  400: 'This is no request of the page, or under a name that the server does not go by (--name gives it another).',
+  400: 'This is not a request of the page, or under a name that the server does not go by (--name gives it another).',
   403: 'Pages of other sites may not ask for this.',
   404: 'There is nothing here.',
   408: 'The request did not arrive in time.',
@@ -163,7 +163,7 @@ async def _message(scope, receive, hold: Callable[[int], None]):
   """What a request says.
 
   Raises:
-    Refused: it is too large, breaks off, takes too long, or is no message.
+    Refused: it is too large, breaks off, takes too long, or is not a message.
   """
   body, more = bytearray(), True
   try:

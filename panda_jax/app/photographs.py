@@ -147,7 +147,7 @@ def marks_of(points: Any) -> list[tuple[float, float]]:
 
 
 def _gone() -> InputError:
-  return InputError('photograph', None, 'it is not held here, or no longer', 'give the file again')
+  return InputError('photograph', None, 'the server does not hold it, or no longer', 'give the file again')
 
 
 def _file_name(name: str) -> str:

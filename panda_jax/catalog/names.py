@@ -76,20 +76,20 @@ def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[
   """{name: box} in shares of the picture (h, w), where generator.json says so; {} where it says none.
 
   Raises:
-    InputError: they are no boxes inside the picture.
+    InputError: they are not boxes inside the picture.
   """
   wrong, known, (h, w) = misfit(description, PLACES), {}, size
   if wrong is None:
     for name, box in description.get('places', {}).items():
       if not 0 < len(name) <= LONGEST or not name.isprintable() or len(known) == MOST:
-        wrong = f'there are more than {MOST}, or {name[:LONGEST]!r} is no name'
+        wrong = f'there are more than {MOST}, or {name[:LONGEST]!r} is not a name'
       elif len(box) != 4 or not (0 <= box[0] < box[2] <= w and 0 <= box[1] < box[3] <= h):
         wrong = f'{name!r} is no left, top, right, bottom within {w}x{h} pixels'
       else:
         known[name] = (box[0] / w, box[1] / h, box[2] / w, box[3] / h)
   if wrong is not None:
     problem = f'the places that it names cannot be used ({wrong})'
-    raise InputError('generator', description.get('family'), problem, 'mend generator.json')
+    raise InputError('generator', description.get('family'), problem, 'correct generator.json')
   return known
 
 

@@ -46,7 +46,7 @@ SCORES = {  # key: heading, what it means
   'realism': (
     'unreality',
     'Squared Fréchet distance of edited to unedited images of the same samples in the space of realism.py, whose '
-    'total variance is 1. Lower is more real. No person was asked.',
+    'total variance is 1. Lower is more real. What people think was not measured.',
   ),
   'alpha': (
     f'largest useful {ALPHA}',
@@ -57,8 +57,8 @@ SCORES = {  # key: heading, what it means
 
 
 MEASURED = (
-  "On pictures clipped to black and white, at the edit's full strength, on held-out samples. catalog.json also has the "
-  'scores of the samples that the edit was chosen on; compare them.'
+  "Measured on held-out samples at the edit's full strength, on clipped pictures. catalog.json also has the scores on "
+  'the samples from which the edit was chosen, for comparison.'
 )
 SCREENED = (
   f'Strength per {ALPHA}, locality and consistency of the first derivative, estimated with random probes, and the '
@@ -66,16 +66,18 @@ SCREENED = (
   'in catalog.json and, of all pairs, in screened.npz.'
 )
 NAMED = (
-  "Where the part is: the place of the generator's own, or of the picture, that holds at least half of its core, the "
-  'pixels with half of its largest entry or more, and fits it best; left is the left of the picture. What the edit '
-  'does: for each of several measures of the pixels in the region (lightness, warmth, tint, saturation, contrast, '
-  'sharpness, share of dark area; CIELAB) the mean change over samples, in standard deviations of the measure over '
-  f'unedited samples. The largest gives the word if it is {LEAST:g} or more and {ALIKE:.0%} of the samples change that '
-  f'way; a second is said from {SECOND:.0%} of it. Otherwise it is an "{OTHER}". catalog.json has the numbers.'
+  "The first words say where the part is: the generator's place (or else the area of the picture) that fits it best "
+  'and holds at least half of its core, the pixels with at least half of its largest entry. Left is the left of the '
+  'picture. The other words say what the edit does. Several measures of the pixels in the region (lightness, warmth, '
+  'tint, saturation, contrast, sharpness, share of dark area; CIELAB) change; each mean change is divided by the '
+  'standard deviation of the measure over unedited samples. The largest one is named if it is '
+  f'{LEAST:g} or more and {ALIKE:.0%} of the samples change that way, and a second one if it is at least {SECOND:.0%} '
+  'of that. Otherwise the name is '
+  f'"{OTHER}". catalog.json has the numbers.'
 )
 RANDOM = (
-  'An appearance, of those that change anything, and a sign drawn at random for the part; its strength set and its '
-  'scores measured like those of all others.'
+  'A random appearance, of those that change anything, with a random sign. Its strength and its scores were found like '
+  'those of all other edits.'
 )
 
 
@@ -101,7 +103,7 @@ def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], names: Ma
     for part in parts
   }
   made = opened.config.get('generator')
-  title = 'Edits that find themselves' + (f': {Path(str(made)).name}, layer {opened.layer}' if made else '')
+  title = 'Catalog of edits' + (f': {Path(str(made)).name}, layer {opened.layer}' if made else '')
   about = {
     'frames': FRAMES,
     'factors': opened.digest_factors,

@@ -34,7 +34,7 @@ def draw_sheet(path: str | os.PathLike, found: Found, opened: FinishedFit) -> No
   randoms = left + (across + 1) * pitch + 2 * GAP
   width, row = randoms + size[1] + BORDER, size[0] + CAPTION + GAP
   titles = [
-    f'Edits of {len(parts)} parts, each at its largest useful strength, on a sample that none was chosen on',
+    f'Edits of {len(parts)} parts, each at its largest useful strength, on a sample that was not used to choose them',
     'First the part; then its edits, the best held-out score first (a: appearance, with its sign); last a random pair',
   ]
   lines = [line for words in titles for line in wrapped(words, TEXT, width - 2 * BORDER)]

@@ -55,7 +55,7 @@ def samples_of(given: flags.FlagValues, opened):
     read = requests.read_latents(given.latents, opened.needed_generator(), given.space, given.labels)
     return Samples(given=read, labels=labels)
   if given.space is not None:
-    raise InputError('space', given.space, 'there is no file that it could be of', 'give --latents=FILE too')
+    raise InputError('space', given.space, 'given without --latents', 'give --latents=FILE too')
   return Samples(labels=each(labels, 1))
 
 
@@ -72,7 +72,7 @@ def run(options: flags.FlagValues, call) -> None:
       raise InputError(name, options[name].value, 'given for several fits', 'give one --workdir')
   try:
     opened = [open_workdir(folder, options.generator) for folder in workdirs]
-    with signals.keeping(lambda: 'what was saved is whole'):
+    with signals.keeping(lambda: 'what was saved is complete'):
       serve(Fits(opened, samples_of(options, opened[0])), options.host, options.port, options.name)
   except Interrupted as stopped:
     if stopped.number != signal.SIGINT:  # which is how it is ended

@@ -1,4 +1,4 @@
-"""`catalog`: all pairs of a part and an appearance looked through, the best laid out on a page."""
+"""`catalog`: searches all pairs of a part and an appearance for edits, and shows the best on a page."""
 
 from pathlib import Path
 

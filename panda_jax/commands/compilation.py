@@ -47,7 +47,7 @@ def keep(where: str | None, alone: bool = True, computes: bool = True) -> None:
     computes: False for a command that compiles nothing: the folder is only checked, since importing JAX takes long.
 
   Raises:
-    InputError: it is no folder.
+    InputError: it is not a folder.
   """
   if where is None and OF_JAX in os.environ:
     return
@@ -88,7 +88,7 @@ def _folder(where: str | None, alone: bool) -> Path | None:
   if where is None:
     return _private(_default()) if alone else None
   if not where or (os.path.lexists(where) and not os.path.isdir(where)):
-    raise InputError('compilation_cache', where, 'it is no folder', f'give a folder, or {OFF}')
+    raise InputError('compilation_cache', where, 'it is not a folder', f'give a folder, or {OFF}')
   return Path(where).absolute()
 
 

@@ -20,7 +20,7 @@ EXAMPLES = (
 
 def define(values: flags.FlagValues) -> None:
   given = {'flag_values': values, 'module_name': 'checkpoint'}
-  flags.DEFINE_enum('family', 'auto', ('auto', *FAMILIES), 'Family of the generator; auto: told by the file.', **given)
+  flags.DEFINE_enum('family', 'auto', ('auto', *FAMILIES), 'Family of the generator; auto recognises it.', **given)
   flags.DEFINE_enum(
     'weights',
     'ema',
@@ -29,18 +29,18 @@ def define(values: flags.FlagValues) -> None:
     **given,
   )
   flags.DEFINE_multi_string(
-    'option', [], 'KEY=VALUE that the file does not tell; --list names them. May be repeated.', **given
+    'option', [], 'Setting KEY=VALUE that the file does not contain; --list names them. May be repeated.', **given
   )
   flags.DEFINE_string(
     'key',
     None,
-    'Where in the file the generator lies, as state_dict.decoder, if there are several.',
+    'Place of the generator in the file, such as state_dict.decoder; needed if there are several.',
     **given,
   )
   flags.DEFINE_integer(
     'mean_w',
     None,
-    'Estimate the mean of w, which truncation needs, from so many seeds where the file has none: 10000, for example.',
+    'Number of seeds, such as 10000, from which the mean of w is estimated if the file has none. Truncation needs it.',
     **given,
   )
   flags.DEFINE_bool('list', False, 'Only list what can be converted, and what it was checked against.', **given)
@@ -62,7 +62,7 @@ def run(options: flags.FlagValues, call) -> None:
   from panda_jax.converters.conversion import convert
   from panda_jax.runtime.progress import Progress
 
-  with signals.keeping(lambda: 'whatever is at the destination is whole'), Progress() as progress:
+  with signals.keeping(lambda: 'the destination is complete or unchanged'), Progress() as progress:
     progress.now('converting')
     said = convert(*call.words, options.family, options.weights, keys, options.overwrite, options.key, options.mean_w)
   print('\n'.join(map(printable, said)), flush=True)

@@ -1,4 +1,4 @@
-"""`discover`: directions of one of the rivals, with a strip that shows what they do."""
+"""`discover`: directions of another method, with a strip that shows what they do."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`export`: the weights of a generator in a file that the code they came from loads. PyTorch is not needed."""
+"""`export`: writes the weights of a generator as the code they came from loads them. PyTorch is not needed."""
 
 from absl import flags
 
@@ -20,10 +20,10 @@ def define(values: flags.FlagValues) -> None:
     'format',
     'safetensors',
     FORMATS,
-    'Whose names of arrays: those of other code, in a file of torch.save or, if its name ends in .safetensors, in that '
-    "container; or our own (safetensors), which every generator has. In PyTorch the network's load_state_dict takes "
-    "torch.load(DESTINATION)['g_ema'] of rosinality, torch.load(DESTINATION) of nvlabs, "
-    "torch.load(DESTINATION)['generator_smooth'] of genforce.",
+    'Code whose names of arrays are used: rosinality, nvlabs or genforce, in a file of torch.save, or of safetensors '
+    'if its name ends in .safetensors; safetensors has our own names, for every generator. In PyTorch, '
+    "load_state_dict of the network takes torch.load(DESTINATION)['g_ema'] of rosinality, "
+    "torch.load(DESTINATION) of nvlabs, torch.load(DESTINATION)['generator_smooth'] of genforce.",
     flag_values=values,
     module_name='file',
   )
@@ -36,6 +36,6 @@ def run(options: flags.FlagValues, call) -> None:
     raise InputError('arguments', ' '.join(call.words) or 'none', problem, 'give GENERATOR and DESTINATION')
   from panda_jax.converters.export import export
 
-  with signals.keeping(lambda: 'whatever is at the destination is whole'):
+  with signals.keeping(lambda: 'the destination is complete or unchanged'):
     said = export(*call.words, options.format, options.overwrite)
   print('\n'.join(map(printable, said)), flush=True)

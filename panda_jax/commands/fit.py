@@ -45,8 +45,8 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'coordinator', None, 'HOST:PORT of process 0. Detected under Slurm, Open MPI, Kubernetes and on TPUs.', **joining
   )
-  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0. Detected likewise.', **joining)
-  flags.DEFINE_integer('processes', None, 'Number of processes. Detected likewise.', **joining)
+  flags.DEFINE_integer('process_id', None, 'Number of this process, from 0. Detected like --coordinator.', **joining)
+  flags.DEFINE_integer('processes', None, 'Number of processes. Detected like --coordinator.', **joining)
 
 
 def run(options: flags.FlagValues, call) -> None:
@@ -76,5 +76,5 @@ def in_processes(options: flags.FlagValues) -> contextlib.AbstractContextManager
     return joined(options.coordinator, options.process_id, options.processes)
   for name in JOINING:
     if options[name].present:
-      raise InputError(name, options[name].value, 'without --distributed this is one process', 'give --distributed too')
+      raise InputError(name, options[name].value, 'it needs --distributed', 'give --distributed too')
   return contextlib.nullcontext()

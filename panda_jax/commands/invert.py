@@ -25,8 +25,8 @@ def define(values: flags.FlagValues) -> None:
     'points',
     None,
     'Where points of the upright photograph lie, x,y,x,y in pixels, in the order of --own_points (cats64: the eye on '
-    'the left of the picture, that on the right, the nose), or a JSON file {name: [x,y,x,y]}. It is turned and scaled '
-    'so that they lie where the generator has them.',
+    'the left of the picture, the eye on the right, the nose), or a JSON file {name: [x,y,x,y]}. The photograph is '
+    'turned and scaled until they lie at --own_points.',
     **given,
   )
   flags.DEFINE_string(
@@ -38,8 +38,8 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'recognition',
     None,
-    "What tells crops that are nothing like the generator's samples, which are left out: a file, or off to take any; "
-    "if left out, the generator's.",
+    "Classifier that leaves out crops unlike the generator's samples: a file, or off to take all crops; if left out, "
+    "the generator's.",
     **given,
   )
   search = given | {'module_name': SEARCH}
@@ -47,18 +47,22 @@ def define(values: flags.FlagValues) -> None:
     'space',
     None,
     ['z', 'w', 'wplus', 'features'],
-    'What is searched; if left out, features at the layer of the fit, else w+ (z without a mapping network).',
+    'Space that is searched; if left out, features at the layer of the fit, else w+ (z without a mapping network).',
     **search,
   )
-  flags.DEFINE_integer('layer', None, 'Where features are free; if left out, that of --workdir.', **search)
+  flags.DEFINE_integer('layer', None, 'Layer whose features are searched; if left out, that of --workdir.', **search)
   flags.DEFINE_float(
     'regulariser',
     None,
-    'Weight of staying like samples; larger: a worse copy, better edits; if left out, 0.001.',
+    'Weight that keeps the result like the samples. A larger one gives worse copies and better edits; if left out, '
+    '0.001.',
     **search,
   )
   flags.DEFINE_integer(
-    'evaluations', None, 'Pictures and gradients, at most; 1: the start; if left out, 500.', **search
+    'evaluations',
+    None,
+    'Largest number of pictures with their gradients; 1 gives the start; if left out, 500.',
+    **search,
   )
   flags.DEFINE_float(
     'tolerance',
@@ -71,7 +75,9 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     'noise', 'none', ['none', 'const'], 'Noise inputs of the layers.', flag_values=values, module_name=shared.IMAGES
   )
-  shared.workdir(values, 'Folder of the fit whose edits the photographs shall get: its generator and its layer.')
+  shared.workdir(
+    values, 'Folder of a fit: its generator and its layer are used, so that its edits apply to the photographs.'
+  )
   shared.generator(values)
   shared.out(values)
   shared.overwrite(values)
@@ -88,7 +94,7 @@ def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
   from panda_jax.inversion import placement
 
   if options.box is not None and options.points is not None:
-    raise InputError('box', options.box, 'given together with --points', 'give either of them')
+    raise InputError('box', options.box, 'given together with --points', 'give one of them')
   if options.own_points is not None and options.points is None:
     raise InputError('own_points', options.own_points, 'given without --points', 'give --points=x,y,x,y too')
   if options.box is not None:
@@ -110,7 +116,7 @@ def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
 
   def place(name, photograph):
     if name not in table:
-      raise InputError('points', options.points, f'it has none of {brief(name, 60)}', 'add them')
+      raise InputError('points', options.points, f'it has no points for {brief(name, 60)}', 'add them')
     return placement.pointed(table[name], own, photograph, size)
 
   return place

@@ -124,7 +124,7 @@ def latents(values: flags.FlagValues) -> None:
     'space',
     None,
     ['z', 'w', 'wplus'],
-    'What --latents holds; needed only if neither the file nor its shape tells.',
+    'Space of --latents; needed only if neither the file nor its shape tells it.',
     **given,
   )
 
@@ -155,7 +155,7 @@ def compose(values: flags.FlagValues) -> None:
     'compose',
     'difference',
     ['difference', 'generated'],
-    "Of photographs that were inverted: add what the edit changes to the photograph, or show the generator's picture.",
+    "How photographs are edited: the change of the generator's picture is added, or that picture is taken as it is.",
     flag_values=values,
     module_name=IMAGES,
   )

@@ -299,7 +299,9 @@ def called(module: ModuleType, name: str, named: str, *arguments: str) -> Any:
 
 def _raised(named: str, error: BaseException) -> InputError:
   """What a configuration raised, as a sentence."""
-  return InputError('--config', named, f'it raises {type(error).__name__}: {error}', 'mend the file, or give another')
+  return InputError(
+    '--config', named, f'it raises {type(error).__name__}: {error}', 'correct the file, or give another'
+  )
 
 
 def folder() -> Path:

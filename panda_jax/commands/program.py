@@ -102,7 +102,9 @@ def check_keys(name: str, config: Mapping[str, Any], keys: Collection[str]) -> N
   """Raises InputError if a configuration has a key that its command has not, as one of another command does."""
   strange = sorted(set(config.keys()) - set(keys))
   if strange:
-    raise InputError(f'config.{strange[0]}', config[strange[0]], f'no key of {name}', f'give a configuration of {name}')
+    raise InputError(
+      f'config.{strange[0]}', config[strange[0]], f'{name} has no such key', f'give a configuration of {name}'
+    )
 
 
 def commands_with(flag: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`refine`: parts of single samples, begun at those of the fit."""
+"""`refine`: parts of each sample, starting from those of the fit."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`remove`: samples of a fit with a part made background."""
+"""`remove`: samples of a fit with background in place of a part."""
 
 from absl import flags
 

@@ -106,7 +106,9 @@ def _alpha(piece: str, text: str) -> float | tuple[float, ...]:
   try:
     found = tuple(float(one) for one in piece.split(','))
   except ValueError:
-    problem = 'not a number, nor a list of them' if piece == text else f'{brief(piece, 40) or "nothing"} is no number'
+    problem = (
+      'not a number, nor a list of them' if piece == text else f'{brief(piece, 40) or "nothing"} is not a number'
+    )
     raise InputError('alpha', text, problem, STRENGTHS) from None
   if not all(math.isfinite(x) for x in found):
     raise InputError('alpha', text, 'it is not finite', 'give a finite number')
@@ -149,10 +151,10 @@ def given_latents(options: Any, generator) -> Latents | Inverted | None:
   """What --latents holds, in the --space that it is in, or photographs that were inverted; None without it."""
   if options.latents is not None:
     if options.seeds is not None:
-      raise InputError('seeds', options.seeds, 'given together with --latents', 'give either of them')
+      raise InputError('seeds', options.seeds, 'given together with --latents', 'give one of them')
     return read_latents(options.latents, generator, options.space, options.labels)
   if options.space is not None:
-    raise InputError('space', options.space, 'there is no file that it could be of', 'give --latents=FILE too')
+    raise InputError('space', options.space, 'given without --latents', 'give --latents=FILE too')
   return None
 
 
@@ -162,7 +164,7 @@ def read_latents(path: str, generator, space: str | None, labels: object = None)
     return latent_files.read(path, generator, space)
   for name, value in (('space', space), ('labels', labels)):
     if value is not None:
-      raise InputError(name, value, 'an inversion says it itself', 'leave it out')
+      raise InputError(name, value, 'the folder of an inversion says it', 'leave it out')
   return load_inverted(path, generator)
 
 
@@ -181,7 +183,7 @@ def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None
     samples = Samples(given=given_latents(options, opened.needed_generator()), labels=labels)
   if samples.photographs is None and 'compose' in options and options['compose'].present:
     remedy = 'leave it out, or give --latents=DIR of `invert`'
-    raise InputError('compose', options.compose, 'these samples are no photographs', remedy)
+    raise InputError('compose', options.compose, 'these samples are not photographs', remedy)
   if samples.noise is not None and 'noise' in options and options['noise'].present and options.noise != samples.noise:
     problem = f'the photographs were inverted with noise {samples.noise}'
     raise InputError('noise', options.noise, problem, 'leave it out, or invert again')
@@ -253,7 +255,7 @@ def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, di
       'give --generator and --out instead',
     )
   if not options.generator:
-    raise InputError('generator', None, 'not given', 'give --generator=DIR, the one the directions were annotated on')
+    raise InputError('generator', None, 'not given', 'give --generator=DIR, the generator they were annotated on')
   found = annotations.read_annotated(options.zoo)
   chosen = {name: zoo.chosen(found, name, options.zoo) for name in names}
   factors = annotations.shared_factors(chosen, Path(options.zoo).parent)

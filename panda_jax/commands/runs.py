@@ -16,7 +16,7 @@ def define(values: flags.FlagValues) -> None:
   from panda_jax.experiments import FORMATS
 
   given = {'flag_values': values, 'module_name': 'table'}
-  flags.DEFINE_enum('format', 'table', FORMATS, 'How runs are written to stdout.', **given)
+  flags.DEFINE_enum('format', 'table', FORMATS, 'Format of the table on stdout.', **given)
   flags.DEFINE_string(
     'sort', None, 'Column to sort by, such as held_out or parts; -COLUMN for the largest first.', **given
   )

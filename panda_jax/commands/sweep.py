@@ -30,7 +30,7 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'shard',
     None,
-    'Do a part of the runs only: i/n, i from 0 to n - 1. Each in a process of its own.',
+    'Do share i of n of the runs, given as i/n with i from 0 to n - 1. Each share is a process of its own.',
     **given,
     module_name='sweep',
   )
@@ -41,7 +41,7 @@ def define(values: flags.FlagValues) -> None:
     **given,
     module_name='sweep',
   )
-  flags.DEFINE_bool('yes', False, f'Do all runs where there are more than {MANY}.', **given, module_name='sweep')
+  flags.DEFINE_bool('yes', False, f'Start even if there are more than {MANY} runs.', **given, module_name='sweep')
   shared.workdir(values, 'Folder for the runs, one folder each below it.')
   shared.overwrite(values)
   shared.tensorboard(values)

@@ -40,14 +40,16 @@ def cases_of(config: dict) -> dict[str, dict]:
   """The configuration of each case, checked; {} where none are listed.
 
   Raises:
-    InputError: a case is no folder's name, changes a key that there is not, or to a value that it cannot have.
+    InputError: a case is not a folder's name, changes a key that there is not, or to a value that it cannot have.
   """
   base, found = {key: value for key, value in config.items() if key != CASES}, {}
   for name, changes in config[CASES].items():
     if not NAME.fullmatch(name):
-      raise InputError(f'config.{CASES}', name, 'it is no name of a folder', 'give letters, digits, spaces and -_.+=,')
+      raise InputError(
+        f'config.{CASES}', name, 'it cannot be the name of a folder', 'give letters, digits, spaces and -_.+=,'
+      )
     if not isinstance(changes, Mapping):
-      raise InputError(f'config.{CASES}', name, 'it is no dict of keys', "give {'layer': 3}, for example")
+      raise InputError(f'config.{CASES}', name, 'it is not a dict of keys', "give {'layer': 3}, for example")
     for key in changes:
       if key not in base:
         raise InputError(f'config.{CASES}', f'{name}: {key}', 'there is no such key', nearest(str(key), base))
@@ -91,7 +93,7 @@ def compare_cases(
     there = sorted({*os.listdir(workdir)} - {LOCK, *cases})
     own = os.path.lexists(workdir / RECORD) and not {*OURS} & {*there}
     if not overwrite and there and not own:
-      problem = f'{there[0]} is there, from no comparison of several cases'
+      problem = f'{there[0]} is there, and is not of a comparison of several cases'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
     write_json(workdir / RECORD, {**config, CASES: {name: dict(changes) for name, changes in config[CASES].items()}})
   except OSError as error:

@@ -147,7 +147,7 @@ def _outside(table: dict, regions: list[str], by_place: dict, bold: set) -> list
     'strength as above, with the pixels inside the region put back: what is left is what an edit does elsewhere. Means '
     'over the test samples; PSNR and SSIM are higher, the distance is lower for less change. '
     + BOLD
-    + ' The distance is one number for all samples, of which no interval is taken.',
+    + ' The distance is one number for all samples, without an interval.',
     '',
   ]
 
@@ -169,13 +169,13 @@ def _outside(table: dict, regions: list[str], by_place: dict, bold: set) -> list
 
 def _realism(table: dict, regions: list[str], by_place: dict) -> list[str]:
   if all(cell['realism'] is None for cell in table['cells']):
-    return ['', 'No realism guard: the images are too small, or too few.']
+    return ['', 'No realism distance: the images are too small, or too few.']
   lines = [
     '',
     '## Realism',
     '',
     'panda_jax/regions/realism.py (random convolutions, principal components of unedited images, total variance 1); '
-    '0 is no change. It grows with any change that all samples share, and more where they leave what the generator '
+    '0 means no change. It grows with any change that all samples share, and more where they leave what the generator '
     'makes.',
     '',
   ]
@@ -193,9 +193,9 @@ def _costs(table: dict) -> list[str]:
     '',
     '## Cost',
     '',
-    'Discovery for all regions together: seconds of wall time, of which compilation, and peak memory above that after '
-    'loading; + PandA: on its factors, whose cost comes on top. An edit: milliseconds per image, one at a time and in '
-    'batches; features before the layer are at hand for edits of features.',
+    'Discovery is for all regions together: seconds of wall time, how many of them were compilation, and peak memory '
+    'above that after loading. "+ PandA" needs the factors of PandA, whose cost is added to its own. An edit is given '
+    'in milliseconds per image, one at a time and in batches; for edits of features, the features are given.',
     '',
     f'| method | discovery, s | of it compiling, s | peak memory, MB | edit, ms | in {batch}s, ms |',
     '|---|---|---|---|---|---|',

@@ -62,7 +62,7 @@ def checked(config: dict) -> dict:
   try:
     config = json.loads(json.dumps(config))
   except (TypeError, ValueError, RecursionError) as error:
-    problem = f'its values cannot be recorded ({error})'
+    problem = f'its values cannot be written as JSON ({error})'
     raise InputError('config', type(config).__name__, problem, 'give numbers, texts and lists of them') from error
   check_values(config, default_config())
   remedy = 'see configs/compare_cats64.py'
@@ -84,10 +84,10 @@ def checked(config: dict) -> dict:
     raise InputError('config.curve', config['curve'], 'multiples of the matched strength', 'give some above 0, and 1')
   low, high = config['seed'], config['seed'] + config['heldout'] + config['test']
   if low < config['samples'] or any(low <= t < high for t in config['reference_seeds']):
-    problem = 'seeds that are looked at in discovery would be measured on'
+    problem = 'the test would use seeds that discovery uses'
     raise InputError('config.seed', low, problem, f'give one of at least {config["samples"]}, clear of reference_seeds')
   if high > REALISM_SEED:
-    raise InputError('config.seed', low, f'test seeds reach past {REALISM_SEED}', 'give a smaller one')
+    raise InputError('config.seed', low, f'test seeds would reach {REALISM_SEED}', 'give a smaller one')
   return config
 
 
@@ -99,7 +99,7 @@ def check_fits(config: dict, generator=None) -> None:
     generator: an object in place of config.generator.
 
   Raises:
-    InputError: there is no generator, it has no such layer, or a region is no part of its images.
+    InputError: there is no generator, it has no such layer, or a region is not a part of its images.
   """
   if generator is None and config['generator'] is None:
     raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
@@ -138,7 +138,7 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
     record = workdir / RECORD
     there = sorted({*os.listdir(workdir)} - {LOCK})
     if not overwrite and not os.path.lexists(record) and there:
-      problem = f'{there[0]} is there, from no comparison that is on record'
+      problem = f'{there[0]} is there, without a record of its comparison'
       raise InputError('workdir', workdir, problem, 'choose another folder or use --overwrite')
     if not overwrite and there and read_json(record, 'workdir', {'cases?': dict}).get('cases'):
       problem = 'a comparison of several cases is there'
@@ -151,7 +151,7 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
 def kept(workdir: Path) -> str:
   """What becomes of a comparison that stops."""
   if (workdir / TABLE).exists():
-    return 'the table is whole'
+    return 'the table is complete'
   cells, discoveries = (len([*workdir.glob(pattern)]) for pattern in ('cells/*.json', 'discovered/*/cost.json'))
   if not cells + discoveries:
     return 'nothing is done yet: the same command starts from the beginning'
@@ -181,7 +181,7 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
   check_fits(config, generator)
   with (
     locked(workdir),
-    signals.keeping(partial(kept, workdir), 'the comparison is whole'),
+    signals.keeping(partial(kept, workdir), 'the comparison is complete'),
     signals.caught() as caught,
     Progress() as progress,
   ):

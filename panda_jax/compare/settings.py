@@ -37,7 +37,7 @@ KEYS = {
   ),
   'cases': Key(
     ml_collections.ConfigDict({}, convert_dict=False),
-    'Several comparisons {name: {key: value}}: what each changes of the other keys, such as generator, layer and '
+    'Several comparisons {name: {key: value}}, each with its own values of other keys, such as generator, layer and '
     'regions; can be given in a configuration file only.',
   ),
   'target': Key(
@@ -49,13 +49,13 @@ KEYS = {
   'seed': Key(1_000_000, 'Seed of the first held-out sample; the test samples follow.'),
   'curve': Key((0.5, 1.0, 1.5, 2.0), 'Strengths on the curves, as multiples of the matched strength.'),
   'size': Key(256, 'Largest side of the images that are compared, in pixels; larger ones are averaged down.'),
-  'rows': Key((4, 5, 6, 7), 'Rows of w+ that are moved by the methods which work there.'),
+  'rows': Key((4, 5, 6, 7), 'Rows of w+ that are moved by the methods that edit w+.'),
   'layer': Key(5, 'Layer at which PandA edits features.'),
   'parts': Key(12, 'Number of parts that PandA fits, R_S.'),
   'samples': Key(1000, 'Number of samples that PandA is fitted on, with seeds from 0.'),
-  'region_samples': Key(64, 'Number of these samples from which our own method chooses an appearance for a region.'),
+  'region_samples': Key(64, 'Number of samples from which our own method chooses an appearance for a region.'),
   'reference_seeds': Key(tuple(range(4, 20)), 'Seeds of the images whose Jacobians LowRankGAN and ReSeFa use.'),
-  'published': Key(False, 'Run the other methods as published, with their quirks.'),
+  'published': Key(False, 'Run the other methods as published, with their mistakes.'),
   'batch': Key(32, 'Images computed at a time.'),
   'bootstrap': Key(1000, 'Number of resamplings behind each interval.'),
   'realism_samples': Key(2000, 'Number of unedited images that define the space of the realism score.'),

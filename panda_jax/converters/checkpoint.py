@@ -199,7 +199,7 @@ def _config(path: Path) -> dict | None:
       config = None
     if isinstance(config, dict):
       return config
-  raise InputError('source', path, 'this file beside the checkpoint is no JSON object', 'mend it or take it away')
+  raise InputError('source', path, 'this file beside the checkpoint is not a JSON object', 'correct or remove it')
 
 
 __all__ = ['Checkpoint', 'Module', 'TensorFlowNetwork', 'read']

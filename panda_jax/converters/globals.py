@@ -180,7 +180,7 @@ def parameter(data: object, *_: object) -> Tensor | Instance:
   if type(data) is Instance:
     return data
   if type(data) is not Tensor:
-    raise damaged('a parameter that is no tensor')
+    raise damaged('a parameter that is not a tensor')
   return data
 
 

@@ -17,7 +17,7 @@ from panda_jax.errors import InputError
 
 DEEPEST = 4  # dicts inside of dicts
 BEFORE = r'(?:[^.]+\.){0,6}?'  # words that precede a key; bounded, for the sake of time
-MOST_FOUND = 16  # networks; a file with more is no checkpoint of a generator
+MOST_FOUND = 16  # networks; a file with more is not a checkpoint of a generator
 
 # Words of a name that tell which weights it holds. Any other says nothing: 'state_dict', 'module', 'decoder'.
 AVERAGED = re.compile(r'ema|gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+', re.IGNORECASE)

@@ -54,12 +54,12 @@ def read_safetensors(data: memoryview, budget: Budget) -> tuple[dict[str, np.nda
   try:
     header = json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_unlike, parse_constant=_no_number)
   except (ValueError, RecursionError):
-    raise damaged('its header is no JSON') from None
+    raise damaged('its header is not JSON') from None
   if type(header) is not dict:
-    raise damaged('its header is no JSON object')
+    raise damaged('its header is not a JSON object')
   metadata = header.pop(METADATA, {})
   if type(metadata) is not dict or not all(type(text) is str for text in metadata.values()):
-    raise damaged('its metadata are no texts')
+    raise damaged('its metadata are not texts')
   arrays, places = {}, []
   for name, entry in header.items():
     budget.spend(600)

@@ -89,7 +89,7 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
     raise Refused('it was written by a big-endian machine', 'save it anew on a little-endian machine')
   root, keys = machine.load(), machine.load()
   if type(keys) is not list or not all(type(key) is str for key in keys):
-    raise damaged('the list of storages is no list of keys')
+    raise damaged('the list of storages is not a list of keys')
   if len(set(keys)) != len(keys) or set(keys) != set(storages):
     raise damaged('the list of storages is not that of its tensors')
   position = machine.position

@@ -210,7 +210,7 @@ class _Finisher:
         kept = module.attributes if name in buffers and name in transient else module.state_dict
         kept[name] = array
       elif array is not None:
-        raise damaged(f'{name} of {class_name} is no tensor')
+        raise damaged(f'{name} of {class_name} is not a tensor')
     for name, item in state.items():
       if not name.startswith('_') and _is_plain(item):
         module.attributes[name] = item
@@ -230,7 +230,7 @@ class _Finisher:
       elif isinstance(child, Unknown):
         module.state_dict[name] = child
       elif child is not None:
-        raise damaged(f'{name} of {class_name} is no module')
+        raise damaged(f'{name} of {class_name} is not a module')
     return module, nodes
 
   def _adopt(self, into: dict, prefix: str, entries: dict) -> None:
@@ -264,12 +264,12 @@ def _part(state: dict, name: str) -> dict:
 
 def _check_names(part: object, name: str) -> None:
   if type(part) is not dict or not all(type(key) is str for key in part):
-    raise damaged(f'{name} of a module is no dict of names')
+    raise damaged(f'{name} of a module is not a dict of names')
 
 
 def _names(names: object) -> list[str]:
   if type(names) is not list or not all(type(name) is str for name in names):
-    raise damaged('the names of buffers are no names')
+    raise damaged('the names of buffers are not names')
   return names
 
 

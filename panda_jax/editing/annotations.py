@@ -71,7 +71,7 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
         literals.append(ast.literal_eval(node))
       except ValueError as error:
         if len(nodes) == 1:
-          raise InputError('zoo', path, 'its dict is no literal', remedy) from error
+          raise InputError('zoo', path, 'its dict is not a literal', remedy) from error
   except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
     if isinstance(error, InputError):
       raise

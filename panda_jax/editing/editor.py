@@ -100,9 +100,11 @@ class Editor:
     channels, height, width = layers[self.layer]
     self._channels, self._positions = channels, height * width
     if noise not in ('const', 'none'):
-      raise InputError('noise', noise, 'both pictures must have the same', "give 'const' or 'none'")
+      raise InputError(
+        'noise', noise, 'the originals and the edited pictures need the same one', "give 'const' or 'none'"
+      )
     if batch is not None and (not isinstance(batch, int | np.integer) or batch < 1):
-      raise InputError('batch', batch, 'it is no number of images', 'give one from 1')
+      raise InputError('batch', batch, 'it is not a number of images', 'give one from 1')
     self._batch = batch
     self._noise, options = noise, {'noise': noise}
 
@@ -260,7 +262,9 @@ class Editor:
         raise InputError('mask', f'{len(term.mask)} of them', f'there are {N} samples', 'give one mask, or one each')
     lengths = {K for edit in edits if (K := sweep_length(edit)) is not None}
     if len(lengths) > 1:
-      raise InputError('alpha', sorted(lengths), 'sweeps of different lengths', 'give as many strengths to every edit')
+      raise InputError(
+        'alpha', sorted(lengths), 'sweeps of different lengths', 'give every edit the same number of strengths'
+      )
     return lengths.pop() if lengths else None
 
 

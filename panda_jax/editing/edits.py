@@ -169,7 +169,9 @@ def sweep_length(edit: AnyEdit) -> int | None:
   """
   lengths = {np.shape(term.alpha)[0] for term in edit.terms if np.ndim(term.alpha)}
   if len(lengths) > 1:
-    raise InputError('alpha', sorted(lengths), 'sweeps of different lengths', 'give as many strengths to every edit')
+    raise InputError(
+      'alpha', sorted(lengths), 'sweeps of different lengths', 'give every edit the same number of strengths'
+    )
   return lengths.pop() if lengths else None
 
 
@@ -196,7 +198,7 @@ def checked_alpha(alpha: ArrayLike | Sequence[float]) -> np.ndarray:
   try:
     array = np.asarray(alpha, np.float64)
   except (TypeError, ValueError) as error:
-    raise InputError('alpha', alpha, 'it is no number', remedy) from error
+    raise InputError('alpha', alpha, 'it is not a number', remedy) from error
   if array.ndim > 1 or array.size == 0:
     raise InputError('alpha', f'shape {array.shape}', 'it is neither a number nor a list of them', remedy)
   fits = np.abs(array).max() < np.finfo(np.float32).max
@@ -267,7 +269,7 @@ def make_edit(
   """
   if not isinstance(factors, Factors):
     raise InputError(
-      'factors', type(factors).__name__, 'these are no Factors', 'give result.factors, or Factors.load(path)'
+      'factors', type(factors).__name__, 'these are not Factors', 'give result.factors, or Factors.load(path)'
     )
   if part is None and mask is None:
     raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')

@@ -115,7 +115,7 @@ def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndar
   the border.
 
   Raises:
-    InputError: the radius is no number from 0 to the size of the grid.
+    InputError: the radius is not a number from 0 to the size of the grid.
   """
   if not _is_number(radius) or not 0 <= radius <= max(grid):
     raise InputError('feather', radius, 'it is a radius in cells of the feature map', f'give one from 0 to {max(grid)}')

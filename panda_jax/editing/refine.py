@@ -325,5 +325,5 @@ def _as_fibres(features, factors: Factors) -> np.ndarray:
   S, C = H * W, factors.appearances.shape[0]
   if shape[1:] not in ((H, W, C), (S, C)) or not shape[0]:
     text = 'x'.join(map(str, shape))
-    raise InputError('features', f'shape {text}', 'they are not of the factors', f'give shape (N, {H}, {W}, {C})')
+    raise InputError('features', f'shape {text}', 'they do not fit the factors', f'give shape (N, {H}, {W}, {C})')
   return np.asarray(features).reshape(-1, S, C)

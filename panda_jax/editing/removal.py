@@ -139,7 +139,7 @@ def remove(
     raise InputError('separate', separate, 'unknown', f'give one of {", ".join(METHODS)}')
   times = checked_alpha(strength)
   if times.ndim:
-    raise InputError('strength', times, 'it is one number', 'give one such as 1')
+    raise InputError('strength', times, 'it is not a single number', 'give one such as 1')
   mask = masks.shaped(
     masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn
   ).astype(np.float64)

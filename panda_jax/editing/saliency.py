@@ -91,7 +91,7 @@ def coordinates(features: ArrayLike, factors: Factors, appearances: int | Sequen
   shape = np.shape(features)
   if shape[1:] not in ((H, W, C), (H * W, C)) or not shape[0]:
     text = 'x'.join(map(str, shape))
-    raise InputError('features', f'shape {text}', 'they are not of the factors', f'give shape (N, {H}, {W}, {C})')
+    raise InputError('features', f'shape {text}', 'they do not fit the factors', f'give shape (N, {H}, {W}, {C})')
   Z = jnp.asarray(features, jnp.float32).reshape(-1, H * W, C)
   mean = np.zeros((1, 1, C), np.float32) if factors.mean is None else factors.mean[None]
   values = np.asarray(_products(Z, factors.appearances[:, chosen], mean))

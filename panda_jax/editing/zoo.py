@@ -102,7 +102,7 @@ class Spec:
       raise InputError('zoo', unknown, 'no part of an edit', f'an edit has {", ".join(sorted(names))}')
     for name in ('convention', 'alpha_unit', 'combine'):
       if not isinstance(values.get(name, ''), str | None):
-        raise InputError(name, str(values[name])[:20], 'it is no text', 'write it with --annotate')
+        raise InputError(name, str(values[name])[:20], 'it is not a text', 'write it with --annotate')
     values = dict(values)
     for name in ('mask', 'direction'):
       if name in values:
@@ -113,11 +113,11 @@ class Spec:
       values['appearance'] = whole_numbers([values.get('appearance')], 'appearance')[0]
     alpha = values.get('alpha', 1.0)
     if not all(is_number(x) for x in (alpha if isinstance(alpha, list) else [alpha])):
-      raise InputError('alpha', alpha, 'it is no number', 'give a number, or a list of them')
+      raise InputError('alpha', alpha, 'it is not a number', 'give a number, or a list of them')
     values['alpha'] = tuple(alpha) if isinstance(alpha, list) else alpha
     for name in ('rms', 'threshold', 'feather'):
       if values.get(name) is not None and not is_number(values[name]):
-        raise InputError(name, values[name], 'it is no number', 'give a number')
+        raise InputError(name, values[name], 'it is not a number', 'give a number')
     return cls(**values)
 
 
@@ -172,11 +172,11 @@ def _entries(path: str | os.PathLike) -> dict[str, NamedEdit]:
   content = read_json(path, 'zoo', object, remedy)
   wrong = misfit(content, ZOO) or (content['format'] != FORMAT and f'its format is not {FORMAT}')
   if wrong:
-    raise InputError('zoo', path, f'it is no zoo of edits ({wrong})', remedy)
+    raise InputError('zoo', path, f'it is not a zoo of edits ({wrong})', remedy)
   zoo = {}
   for name, entry in content['edits'].items():
     if not entry['terms']:
-      raise InputError('zoo', path, f'{name[:60]!r} is no edit', 'write it with --annotate')
+      raise InputError('zoo', path, f'{name[:60]!r} is not an edit', 'write it with --annotate')
     try:
       terms = tuple(Spec.from_json(term) for term in entry['terms'])
     except InputError as error:
@@ -208,7 +208,7 @@ def read_names(path: str | os.PathLike) -> dict[str, str]:
   Raises:
     InputError: it cannot be read, or says no names.
   """
-  remedy = 'mend it, or delete it for the names that the catalog gives'
+  remedy = 'correct it, or delete it for the names that the catalog gives'
   if not os.path.lexists(path):
     return {}
   names = read_json(path, 'names', {'format': int, 'names': {str: str}}, remedy)['names']
@@ -319,13 +319,15 @@ def save_edit(
 ) -> None:
   """Adds an edit to a zoo; see `Edit.save`, which calls this."""
   if not isinstance(name, str) or not name:
-    raise InputError('name', name, 'it is no name', "give a text such as 'eyes'")
+    raise InputError('name', name, 'it is not a name', "give a text such as 'eyes'")
   if factors is not None:
     made_of = [factors]
   else:
     made_of = [term.recipe.factors for term in edit.terms if term.recipe is not None]
     if len(made_of) < len(edit.terms):
-      raise InputError('factors', None, 'the edit does not know which it is for', 'give factors=, those of the fit')
+      raise InputError(
+        'factors', None, 'the edit does not say which factors it is for', 'give factors=, those of the fit'
+      )
   digests = {digest_of(one) for one in made_of}
   if len(digests) > 1:
     raise InputError('factors', f'{len(digests)} of them', 'the edits are of different factors', 'save them one by one')
@@ -366,7 +368,7 @@ def load_edit(path: str | os.PathLike, name: str | None = None, factors: Factors
   edits = [edit for spec in named.terms if (edit := _by_itself(spec)) is not None]
   if len(edits) < len(named.terms):
     remedy = f'give factors=, those of hash {named.factors[:12]}…'
-    raise InputError('factors', None, f'{name!r} tells parts and appearances by their numbers', remedy)
+    raise InputError('factors', None, f'{name!r} names parts and appearances by number', remedy)
   return edits[0] if len(edits) == 1 else compose(edits)
 
 
@@ -401,7 +403,7 @@ def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '
   if len(called) == 1:
     return zoo[called[0]]
   if called:
-    raise InputError('name', name, 'several edits are called so', f'give one of {", ".join(called[:12])}')
+    raise InputError('name', name, 'several edits have this title', f'give one of {", ".join(called[:12])}')
   near = difflib.get_close_matches(str(name), [*titles.values(), *zoo], n=1, cutoff=0.4)
   names = ', '.join(list(zoo)[:12]) + (', …' if len(zoo) > 12 else '')
   remedy = f'did you mean {near[0]}?' if near else f'give one of {names}' if zoo else 'annotate one first'

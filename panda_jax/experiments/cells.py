@@ -74,7 +74,7 @@ def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Se
   if kind is int:
     found = NUMBERS.fullmatch(piece)
     if found is None:
-      raise InputError(argument, text, f'{said} is no whole number and no range of them', remedy)
+      raise InputError(argument, text, f'{said} is neither a whole number nor a range of them', remedy)
     first, last, step = int(found[1]), found[2], int(found[3] or 1)
     if last is None:
       return [first]
@@ -86,7 +86,7 @@ def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Se
   except (KeyError, ValueError):
     raise InputError(argument, text, f'{said} is no {"number" if kind is float else "truth value"}', remedy) from None
   if kind is float and not math.isfinite(value):
-    raise InputError(argument, text, f'{said} is no number', remedy)
+    raise InputError(argument, text, f'{said} is not a number', remedy)
   return [value]
 
 
@@ -148,7 +148,7 @@ def cells_of(blocks: Iterable[Axes], yes: bool = False) -> list[Cell]:
   blocks = [{key: block[key] for key in KEYS if key in block} for block in blocks]
   count = sum(math.prod(map(len, block.values())) for block in blocks)
   if count > MANY and not yes:
-    raise InputError('sweep', f'{count:,} runs', 'that is many', 'give --yes if it is meant, or fewer values')
+    raise InputError('sweep', f'{count:,} runs', 'these are many', 'give --yes to start them all, or fewer values')
   if count > MOST:
     raise InputError('sweep', f'{count:,} runs', f'more than {MOST:,}', 'give fewer values')
   settings = [
@@ -157,7 +157,7 @@ def cells_of(blocks: Iterable[Axes], yes: bool = False) -> list[Cell]:
   differing = [key for key in KEYS if len({_text(one.get(key, ...)) for one in settings}) > 1]
   if not differing:
     remedy = 'give a list such as --parts=4,8 or --seed=0-4; `fit` does one run'
-    raise InputError('sweep', None, 'not given, what differs between runs', remedy)
+    raise InputError('sweep', None, 'not given: no setting has several values', remedy)
   names = _names(settings, differing)
   if len(set(names)) < len(names):
     raise InputError('sweep', next(n for n in names if names.count(n) > 1), 'two runs are the same', 'give it once')

@@ -81,7 +81,7 @@ def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
   if chosen:
     few = dict([*chosen.items()][:MOST_SERIES])
     caption = 'Of each number of parts the run with the least error. '
-    caption += 'Held-out errors fall with every part, also where only noise is left: what counts is by how much.'
+    caption += 'Held-out errors fall with every part, even where only noise is left. What matters is how much.'
     more = '' if len(few) == len(chosen) else f' The first {len(few)} of {len(chosen)} series are shown.'
     pieces.append(pages.picture(curves_of_parts(few), 'Errors and agreement by number of parts', caption + more))
   held_out = any(run.held_out is not None for run in runs)
@@ -92,7 +92,7 @@ def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
       by_layer = errors.setdefault(run.parts.shape[1], {})
       by_layer[layer] = min(value, by_layer.get(layer, np.inf))
   if len({layer for by_layer in errors.values() for layer in by_layer}) > 1:
-    caption = 'Layers have different features: their errors tell how much parts explain, not which layer edits best.'
+    caption = 'Layers have different features: their errors say how much parts explain, not which layer edits best.'
     pieces.append(pages.picture(curves_of_layers(errors, held_out), 'Errors by layer', caption, PANEL))
   return ''.join(pieces)
 

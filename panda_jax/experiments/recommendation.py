@@ -93,16 +93,16 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
   if place == len(measured) - 1:
     before, most = numbers[-2:]
     further = min(2 * most - before, positions)
-    paid = f'from {before} to {most} they take {beyond[place - 1][0]:.1f} times what they would take of noise'
+    paid = f'from {before} to {most} they explain {beyond[place - 1][0]:.1f} times what they would explain of noise'
     reason = f'{UNKNOWN} up to {most}: parts still pay, {paid}'
     return Recommendation(None, f'{reason}. {_where_they_hold(measured)}{USUAL}; or sweep --parts={further} too.')
   if place == 0 and numbers[0] > 1:
-    said = f'no number beyond {numbers[0]}, the fewest that were tried, takes more than it would of noise'
+    said = f'no number beyond {numbers[0]}, the fewest that were tried, explains more than it would of noise'
     return Recommendation(None, f'{UNKNOWN}: {said}; try fewer.')
   last = beyond[place - 1][0] if place else None
   if last is not None and last < CLEAR:
     fades = f'{last:.1f} times from {numbers[place - 1]} to {chosen.parts}, {max(beyond[place]):.1f} at most beyond'
-    reason = f'what parts take falls slowly to what they would take of noise ({fades}), as it does where parts overlap'
+    reason = f'what parts explain falls slowly to what they would explain of noise ({fades}), as for parts that overlap'
     return Recommendation(None, f'{UNKNOWN}: {reason}. {_where_they_hold(measured)}{USUAL}.')
   held = {'with other seeds': chosen.seeds, 'in both halves of the samples': chosen.halves}
   told = {f'{where} (agreement {value:.2f})': value for where, value in held.items() if value is not None}
@@ -112,10 +112,14 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
     between = f', or are fewer: try those between {numbers[place - 1]} and {numbers[place]}' if gap else ''
     reason = f'beyond {chosen.parts} parts only noise is left, but they do not come back {" and ".join(weak)}'
     return Recommendation(None, f'{UNKNOWN}: {reason}: they overlap{between}.')
-  reason = f'Beyond, parts take {max(beyond[place]):.1f} times at most what they would take of noise'
+  reason = f'Further parts explain at most {max(beyond[place]):.1f} times what they would explain of noise'
   if last is not None:
-    reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they take {last:.1f} times as much'
-  holds = f'The same parts come back {" and ".join(told)}.' if told else 'One seed does not tell whether they hold.'
+    reason = f'{reason}; from {numbers[place - 1]} to {chosen.parts} they explain {last:.1f} times as much'
+  holds = (
+    f'The same parts come back {" and ".join(told)}.'
+    if told
+    else 'With one seed it is not known whether they are stable.'
+  )
   return Recommendation(chosen.parts, f'{reason}. {holds}')
 
 

@@ -80,9 +80,7 @@ def checked_shape(
       argument, f'shape {text}', f'features have {len(shape)} dimensions', f'give {whole}, or {flat} with a grid{one}'
     )
   if 0 in shape:
-    raise InputError(
-      argument, f'shape {text}', 'there is nothing in it', 'give at least one sample, position and channel'
-    )
+    raise InputError(argument, f'shape {text}', 'it is empty', 'give at least one sample, position and channel')
   # Where the other layout would fit a given grid, that is what is wrong.
   other = "'NHWC'" if first else "'NCHW'"
   if len(shape) == 4:

@@ -284,7 +284,7 @@ class NpySource(FeatureSource):
       check()
     except OSError as error:
       remedy = 'start again once it is back'
-      raise refusal('features', self.path, 'it cannot be read any more', error, remedy) from error
+      raise refusal('features', self.path, 'it can no longer be read', error, remedy) from error
 
   def _read(self, file, count: int) -> np.ndarray:
     sizes = (self.channels, self.positions) if self.layout == 'NCHW' else (self.positions, self.channels)

@@ -24,7 +24,7 @@ def open_regular(path: str | os.PathLike, argument: str, remedy: str, largest: i
     largest: bytes that the file may have.
 
   Raises:
-    InputError: there is no such file, or it is no regular one, or too large.
+    InputError: there is no such file, or it is not a regular one, or too large.
   """
   try:
     _check_regular(os.stat(path), path, argument, remedy, largest)

@@ -25,7 +25,7 @@ def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: 
     form: see `misfit`.
 
   Raises:
-    InputError: it cannot be read, is no JSON, or of another form.
+    InputError: it cannot be read, is not JSON, or of another form.
   """
   content = read_bytes(path, argument, remedy, LARGEST_JSON)
   try:
@@ -35,7 +35,7 @@ def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: 
 
 
 def parsed_json(content: bytes | str, form: Any = dict) -> Any:
-  """The value in a JSON text. Depth, size and numbers are bounded; NaN and infinity are no JSON.
+  """The value in a JSON text. Depth, size and numbers are bounded; NaN and infinity are not JSON.
 
   Raises:
     ValueError: with a text that says what is wrong.
@@ -82,7 +82,7 @@ def _finite(text: str) -> float:
 
 
 def _no_number(text: str) -> float:
-  raise ValueError(f'{text} is no number')
+  raise ValueError(f'{text} is not a number')
 
 
 def misfit(value: Any, form: Any, name: str = 'it') -> str | None:

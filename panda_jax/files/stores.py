@@ -219,7 +219,7 @@ def _files(folder: Path) -> dict[str, int]:
       if stat.S_ISDIR(found.st_mode) and depth < DEEPEST:
         waiting.append((path, depth + 1))
       elif not stat.S_ISREG(found.st_mode):
-        raise ValueError(f'{name} in it is no regular file')
+        raise ValueError(f'{name} in it is not a regular file')
       else:
         sizes[name] = found.st_size
       if len(sizes) + len(waiting) > MOST_FILES:

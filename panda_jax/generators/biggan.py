@@ -123,7 +123,7 @@ class BigGANOptions:
       ('conditioning', self.conditioning, CONDITIONING),
     ):
       if value not in known:
-        raise InputError(name, value, 'there is no such one', f'give one of {", ".join(known)}')
+        raise InputError(name, value, 'there is none of this name', f'give one of {", ".join(known)}')
     width = self.blocks[0][1]
     for up, inputs, outputs in self.blocks:
       if inputs != width or (self.block == 'deep' and outputs not in (inputs, inputs // 2)):
@@ -141,7 +141,7 @@ class BigGANOptions:
       )
     places = self.attention_position
     if isinstance(places, tuple) and (sorted(set(places)) != list(places) or max(places, default=0) > len(self.blocks)):
-      raise InputError('attention_position', places, 'they are no places among the blocks', 'give them in order')
+      raise InputError('attention_position', places, 'they are not places among the blocks', 'give them in order')
     if self.conditioning == 'split' and self.z_dim % (len(self.blocks) + 1):
       pieces = len(self.blocks) + 1
       raise InputError(

@@ -56,7 +56,7 @@ def save_generator(
 
   check_free(folder, overwrite)
   if storage not in ('float32', 'float16'):
-    raise InputError('storage', storage, 'there is no such one', 'give float32 or float16')
+    raise InputError('storage', storage, 'there is none of this name', 'give float32 or float16')
   arrays = {name: _storable(name, value, storage) for name, value in leaves(generator).items()}
   entries = {
     'format': FORMAT,
@@ -92,7 +92,7 @@ def check_free(folder: str | os.PathLike, overwrite: bool) -> None:
   if not overwrite:
     raise InputError('destination', folder, 'it is there already', 'choose another folder or use --overwrite')
   if not folder.is_dir():
-    raise InputError('destination', folder, 'it is no folder', 'choose another name')
+    raise InputError('destination', folder, 'it is not a folder', 'choose another name')
   names = sorted(os.listdir(folder))
   if names and DESCRIPTION not in names:
     raise InputError('destination', folder, 'it is a folder without generator.json', 'choose another folder')

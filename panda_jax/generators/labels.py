@@ -83,7 +83,7 @@ def parsed_labels(text: str | None) -> np.ndarray | None:
   """Labels from '207,208', or from a .npy file of class indices (N,) or rows (N, classes); None for None.
 
   Raises:
-    InputError: they are no labels, of whatever generator.
+    InputError: they are not labels, of whatever generator.
   """
   if text is None:
     return None

@@ -73,7 +73,7 @@ def read(path: str | os.PathLike, generator, space: str | None = None) -> Latent
   array, recorded = (_of_npz if str(path).endswith('.npz') else _of_npy)(path, space)
   if array.dtype.kind not in 'fiu' or array.ndim not in (2, 3) or not array.size:
     text = f'{"x".join(map(str, array.shape)) or "scalar"} of {array.dtype}'
-    raise InputError('latents', path, f'it holds {text}, which are no latents', REMEDY)
+    raise InputError('latents', path, f'it holds {text}, which are not latents', REMEDY)
   return Latents(array.astype(np.float32), space_of(generator, array.shape, space, recorded, path))
 
 

@@ -41,7 +41,7 @@ def as_one(*static: str) -> Callable:
   Operation by operation, each would be compiled for each shape.
 
   Args:
-    static: names of the arguments that are no arrays.
+    static: names of the arguments that are not arrays.
   """
   return functools.partial(jax.jit, static_argnames=static, inline=True)
 

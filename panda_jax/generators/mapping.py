@@ -79,9 +79,9 @@ class MappingOptions:
     """Raises InputError where the options do not fit together."""
     if self.outputs not in (self.w_dim, rows * self.w_dim):
       problem = f'the mapping network ends with {self.outputs} numbers'
-      raise InputError('mapping_widths', self.widths, problem, f'let it end with {self.w_dim}')
+      raise InputError('mapping_widths', self.widths, problem, f'its last width must be {self.w_dim}')
     if self.label_input not in LABEL_INPUTS:
-      raise InputError('label_input', self.label_input, 'no such way', f'give one of {", ".join(LABEL_INPUTS)}')
+      raise InputError('label_input', self.label_input, 'unknown', f'give one of {", ".join(LABEL_INPUTS)}')
     if (self.label_input == 'none') != (self.num_classes == 0) or (self.num_classes == 0) != (self.embed_dim == 0):
       raise InputError(
         'label_input',
@@ -226,7 +226,7 @@ class Mapped:
     """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
 
     Raises:
-      InputError: w of another shape; a truncation that is no number, or one where the mean is not known.
+      InputError: w of another shape; a truncation that is not a number, or one where the mean is not known.
     """
     truncation, count = checked_truncation(truncation, truncation_layers, self.rows)
     w = checked_w(w, self.mapping_network.options.outputs, self.dtype)

@@ -85,7 +85,7 @@ class R3GANOptions:
           'groups', groups, f'{inner} channels cannot be divided into them', f'give a divisor of {inner}'
         )
     if self.kernel % 2 == 0:
-      raise InputError('kernel', self.kernel, 'an even one has no middle', 'give an odd number')
+      raise InputError('kernel', self.kernel, 'an even kernel has no middle', 'give an odd number')
     if bool(self.num_classes) != bool(self.embed_dim):
       raise InputError('embed_dim', self.embed_dim, f'there are {self.num_classes} classes', 'give both, or neither')
 

@@ -43,8 +43,8 @@ class GeneratorSource(FeatureSource):
   """The feature maps of seeds seed .. seed + samples - 1 at a layer.
 
   Its hash is that of weights, layer, seeds, labels and truncation, not of the features: made again, or in batches of
-  another size, these may differ in their last digits. A generator that is no NNX module has no weights that could be
-  seen; there the features are hashed.
+  another size, these may differ in their last digits. Where the generator is not an NNX module, its weights cannot be
+  seen, and the features are hashed.
 
   Args:
     generator: of one of our families, or any object with the methods of the protocol.
@@ -87,7 +87,7 @@ class GeneratorSource(FeatureSource):
     name: str = 'generator',
   ):
     if not samples or samples < 1:
-      raise InputError('samples', samples, 'it must be positive', 'give how many samples to make, e.g. 1000')
+      raise InputError('samples', samples, 'it must be positive', 'give a number, such as 1000')
     self.layer = checked_layer(layer, generator.layers)
     self.generator = Compiled(generator) if isinstance(generator, nnx.Module) else generator
     self.defined = isinstance(generator, nnx.Module)

@@ -55,17 +55,18 @@ def space_of(
   said = given or recorded
   if said is not None:
     if said not in known:
-      problem = 'this generator has z alone, no mapping network' if said in SPACES else 'there is no such space'
+      problem = 'this generator has no mapping network, only z' if said in SPACES else 'there is no such space'
       where = ('space', said) if given else ('latents', f'{name} ({said})')
       raise InputError(*where, problem, f'give {_wanted(known, "z") if len(known) == 1 else ", ".join(known)}')
     if tuple(shape[1:]) != known[said]:
-      problem = f'it has shape {_text(shape)}, which {said} of this generator has not'
+      problem = f'it has shape {_text(shape)}, and {said} of this generator has another'
       raise InputError('latents', name, problem, f'give {_wanted(known, said)}')
     return said
   possible = [space for space in known if tuple(shape[1:]) == known[space]]
   if not possible:
     wanted = ', '.join(_wanted(known, space) for space in known)
-    raise InputError('latents', name, f'it has shape {_text(shape)}, and no sample here has', f'give {wanted}')
+    problem = f'it has shape {_text(shape)}, which no latents of this generator have'
+    raise InputError('latents', name, problem, f'give {wanted}')
   if len(possible) > 1:
     problem = f'{" and ".join(possible)} of this generator have its shape, and the file does not say which it holds'
     raise InputError('latents', name, problem, f'give {" or ".join(f"--space={space}" for space in possible)}')
@@ -107,7 +108,7 @@ def latents_of(
     return generator.wplus(array, truncation=truncation, truncation_layers=truncation_layers)
   for argument, value, none in (('truncation', truncation, 1), ('truncation_layers', truncation_layers, None)):
     if value != none:
-      raise InputError(argument, value, 'w+ is used as it is, after truncation', 'leave it out, or give z or w')
+      raise InputError(argument, value, 'w+ is truncated already', 'leave it out, or give z or w')
   return WPlus(jnp.asarray(array))
 
 

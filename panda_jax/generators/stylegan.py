@@ -50,7 +50,7 @@ class StyleGANOptions(GrownOptions):
     """Raises InputError where the options do not fit together."""
     super().check()
     if self.noise not in ('spatial', 'channel'):
-      raise InputError('noise', self.noise, 'there is no such one', 'give spatial or channel')
+      raise InputError('noise', self.noise, 'there is none of this name', 'give spatial or channel')
 
 
 class StyledLayer(nnx.Module):

@@ -66,7 +66,7 @@ class StyleGAN2Options(GrownOptions):
     super().check()
     for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
       if getattr(self, name) not in known:
-        raise InputError(name, getattr(self, name), 'there is no such one', f'give one of {", ".join(known)}')
+        raise InputError(name, getattr(self, name), 'there is none of this name', f'give one of {", ".join(known)}')
 
 
 @jax.tree_util.register_dataclass

@@ -225,7 +225,7 @@ class StyleGAN3(Mapped, nnx.Module):
     """
     remedy = 'give a finite matrix of shape (3, 3), inverse with respect to the image'
     if np.shape(matrix) != (3, 3):
-      raise InputError('transform', f'shape {"x".join(map(str, np.shape(matrix)))}', 'it is no 3x3 matrix', remedy)
+      raise InputError('transform', f'shape {"x".join(map(str, np.shape(matrix)))}', 'it is not a 3x3 matrix', remedy)
     if is_concrete(matrix) and not np.all(np.isfinite(np.asarray(matrix))):
       raise InputError('transform', 'NaN or infinity', 'it cannot be applied', remedy)
     other = nnx.merge(*nnx.split(self))

@@ -158,11 +158,11 @@ class StyleGANXL(StyleGAN3):
     """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
 
     Raises:
-      InputError: w of another shape; a truncation that is no number, or other than 1 where each class has a mean.
+      InputError: w of another shape; a truncation that is not a number, or other than 1 where each class has a mean.
     """
     number, count = checked_truncation(truncation, truncation_layers, self.rows)
     if self.class_means and number != 1 and count:
-      problem = 'each class of this generator has a mean of w of its own, and w does not tell the class'
+      problem = 'each class of this generator has a mean of w of its own, and w does not say which class'
       raise InputError('truncation', truncation, problem, 'give z and labels, or leave it out')
     return super().wplus(w, truncation, truncation_layers)
 

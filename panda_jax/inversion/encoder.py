@@ -143,7 +143,7 @@ def _check(options: EncoderOptions, arrays: dict[str, np.ndarray]) -> None:
   numbers = (*options.size, options.channels, *options.widths, options.hidden, *options.output)
   blocks, least = len(options.widths), min(options.size, default=0)
   if len(options.size) != 2 or not 1 <= len(options.output) <= 2 or not 1 <= blocks <= 12 or least >> blocks < 1:
-    raise ValueError("its sizes are no encoder's")
+    raise ValueError('its sizes are not those of an encoder')
   if min(numbers) < 1 or max(numbers) > LARGEST_WIDTH * 8 or sum(x.size for x in arrays.values()) > MOST_NUMBERS:
     raise ValueError('its sizes are out of bounds')
 

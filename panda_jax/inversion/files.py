@@ -207,7 +207,7 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
   if len(said['reasons']) != N or {*said['reasons']} - {*REASONS}:
     raise ValueError('its reasons are not one for each photograph')
   if any(name != os.path.basename(name) or name in ('', '.', '..') for name in names) or len({*names}) < N:
-    raise ValueError('its names are no names of files')
+    raise ValueError('its names are not names of files')
   found = Inversion(
     space=said['space'],
     array=data['latents'],

@@ -58,7 +58,7 @@ def as_photographs(images: np.ndarray, picture: tuple[int, int, int]) -> np.ndar
   wanted = f'(N, {h}, {w}, {channels}), uint8 or from -1 to 1'
   if array.ndim != 4 or array.shape[1:] != picture or not len(array):
     text = 'x'.join(map(str, array.shape)) or 'scalar'
-    raise InputError('images', f'shape {text}', 'they are no photographs of this size', f'give {wanted}')
+    raise InputError('images', f'shape {text}', 'they are not photographs of this size', f'give {wanted}')
   if array.dtype == np.uint8:
     return array.astype(np.float32) / 127.5 - 1
   if array.dtype.kind not in 'fiu' or not np.isfinite(array).all() or np.abs(array).max() > 1 + HARMLESS:
@@ -112,7 +112,7 @@ class Inverter:
   ):
     self.generator = module = plain(generator)
     if not isinstance(module, Generator):
-      raise InputError('generator', type(module).__name__, 'it is no generator', 'see panda_jax.generators.protocol')
+      raise InputError('generator', type(module).__name__, 'it is not a generator', 'see panda_jax.generators.protocol')
     self.picture = image_shape(module)
     self.mapped = is_mapped(module)
     self.space = _checked_space(space, layer, self.mapped)
@@ -130,7 +130,7 @@ class Inverter:
     self.encoder = encoder
     if encoder is not None:
       if not isinstance(encoder, Encoder):
-        raise InputError('encoder', type(encoder).__name__, 'it is no encoder', 'give what load_encoder returns')
+        raise InputError('encoder', type(encoder).__name__, 'it is not an encoder', 'give what load_encoder returns')
       wanted = (self.where.rows, self.where.mean.shape[0]) if self.mapped else (module.z_dim,)
       if (encoder.options.output, encoder.options.channels) != (wanted, self.picture[-1]):
         raise InputError('encoder', 'given', 'it is of another generator', 'train one for this generator')
@@ -372,7 +372,7 @@ def _checked_space(space: str | None, layer: int | None, mapped: bool) -> str:
   if space not in SPACES:
     raise InputError('space', space, 'there is no such space', f'give one of {", ".join(SPACES)}')
   if space in ('w', 'wplus') and not mapped:
-    raise InputError('space', space, 'this generator has z alone, no mapping network', 'give z or features')
+    raise InputError('space', space, 'this generator has no mapping network, only z', 'give z or features')
   if space == 'z' and mapped:
     raise InputError('space', space, 'w is searched where there is a mapping network', 'give w')
   if space == 'features' and layer is None:

@@ -28,7 +28,7 @@ def read_photograph(path: str | os.PathLike) -> np.ndarray:
   """(H, W, 3) uint8 of a file.
 
   Raises:
-    InputError: it cannot be read, is no photograph, holds several pictures, or has more than some 134 megapixels.
+    InputError: it cannot be read, is not a photograph, holds several pictures, or has more than some 134 megapixels.
   """
   return decoded(read_bytes(path, 'images', REMEDY, LARGEST_FILE), Path(path).name)
 
@@ -59,7 +59,7 @@ def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.nda
     raise InputError('images', name, problem, 'make it smaller') from error
   except Exception as error:  # Pillow raises what its decoders raise
     said = ' '.join(str(error).split())[:80]
-    problem = 'it is no photograph by its content' if 'cannot identify' in said else f'it is damaged ({said})'
+    problem = 'it is not a photograph' if 'cannot identify' in said else f'it is damaged ({said})'
     raise InputError('images', name, problem, REMEDY) from error
 
 
@@ -182,12 +182,12 @@ def checked_name(path: Path) -> str:
   """The name of a file, by which its photograph is told from others.
 
   Raises:
-    InputError: it is no text, or too long for what is made of the photograph.
+    InputError: it is not text, or too long for what is made of the photograph.
   """
   try:
     size = len(path.name.encode())
   except UnicodeEncodeError as error:
-    raise InputError('images', path.name, 'its name is no text in UTF-8', 'rename it') from error
+    raise InputError('images', path.name, 'its name is not UTF-8 text', 'rename it') from error
   if size > LONGEST_NAME:
     raise InputError('images', path.name, f'its name has {size} bytes', f'give it one of {LONGEST_NAME} at most')
   return path.name

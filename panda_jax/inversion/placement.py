@@ -135,7 +135,7 @@ def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, in
   """
   values = _numbers(box)
   if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
-    raise InputError('box', _text(box), 'it is no box', 'give x,y,width,height in pixels')
+    raise InputError('box', _text(box), 'it is not a box', 'give x,y,width,height in pixels')
   x, y, width, height = values
   if abs(width / height * size[0] / size[1] - 1) > STRAIGHT:
     fit = height * size[1] / size[0]
@@ -194,7 +194,7 @@ def numbers_of(text: str, argument: str) -> list[float]:
   except ValueError:
     found = [math.nan]
   if not all(map(math.isfinite, found)):
-    raise InputError(argument, text, 'these are no numbers', f'give --{argument}=x,y,...')
+    raise InputError(argument, text, 'these are not numbers', f'give --{argument}=x,y,...')
   return found
 
 
@@ -209,7 +209,7 @@ def known_points(folder: str | os.PathLike | None, size: tuple[int, int]) -> dic
     return {}
   places = checked_own([*known.values()], size)
   if len(places) != len(known):
-    raise InputError('own_points', str(known)[:60], 'they are not x,y each', 'mend generator.json')
+    raise InputError('own_points', str(known)[:60], 'they are not x,y each', 'correct generator.json')
   return {str(name): (float(x), float(y)) for name, (x, y) in zip(known, places, strict=True)}
 
 
@@ -242,13 +242,13 @@ def checked_placement(matrix: np.ndarray, size: tuple[int, int]) -> Placement:
   """The placement of a matrix (2, 3) that somebody may have written.
 
   Raises:
-    ValueError: it is no similarity, or leads beyond all photographs.
+    ValueError: it is not a similarity, or leads beyond all photographs.
   """
   (a, b, c), (d, e, f) = matrix
   placement = Placement(matrix, size)
   near = max(abs(c), abs(f)) <= FURTHEST and 1 / FURTHEST <= placement.scale <= FURTHEST
   if a != e or b != -d or not near:
-    raise ValueError('its matrices are no placements of a crop')
+    raise ValueError('its matrices are not placements of a crop')
   return placement
 
 
@@ -268,7 +268,7 @@ def _checked(placement: Placement, photograph: tuple[int, int], argument: str, v
 
 
 def _numbers(values: Sequence[float]) -> np.ndarray:
-  """Numbers as an array; none where they are no numbers."""
+  """Numbers as an array; none where they are not numbers."""
   try:
     return np.asarray(values, np.float64)
   except (TypeError, ValueError):

@@ -56,7 +56,7 @@ def _images(argument: str, images, dimensions: Sequence[int]) -> np.ndarray:
   images = np.asarray(images, np.float32)
   if images.ndim not in dimensions or 0 in images.shape:
     shape = 'x'.join(map(str, images.shape))
-    raise InputError(argument, f'shape {shape}', 'these are no such images', 'the last axes are h, w, channels')
+    raise InputError(argument, f'shape {shape}', 'these are not such images', 'the last axes are h, w, channels')
   return images
 
 

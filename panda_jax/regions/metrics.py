@@ -40,7 +40,7 @@ def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
   r0, r1, c0, c1 = (int(x) for x in values)
   text = f'{r0},{r1},{c0},{c1}'
   if not (0 <= r0 < r1 <= h and 0 <= c0 < c1 <= w):
-    raise InputError('region', text, f'it is no box in an image of {h} x {w} pixels', remedy)
+    raise InputError('region', text, f'it is not a box in an image of {h} x {w} pixels', remedy)
   mask = np.zeros((h, w), bool)
   mask[r0:r1, c0:c1] = True
   return _with_outside(mask, text)
@@ -101,7 +101,7 @@ def compared_mask(mask: np.ndarray, size: int | None) -> np.ndarray:
   """A mask (h, w) averaged over areas to the compared size; float32, between 0 and 1 where a region cuts a pixel."""
   mask = np.asarray(mask, np.float32)
   if mask.ndim != 2:
-    raise InputError('region', f'shape {mask.shape}', 'it is no mask of the image', 'give shape (h, w)')
+    raise InputError('region', f'shape {mask.shape}', 'it is not a mask of the image', 'give shape (h, w)')
   rows, columns = (area_weights(n, m) for n, m in zip(mask.shape, compared_size(mask.shape, size), strict=True))
   return rows @ mask @ columns.T
 

@@ -377,13 +377,13 @@ def _checked_masks(mask: ArrayLike, grid: tuple[int, int]) -> np.ndarray:
   if array.ndim != 2 or array.shape[1] != S:
     raise InputError('mask', f'shape {np.shape(mask)}', f'the layer has {grid[0]} x {grid[1]} positions', 'give (S,)')
   if not np.isfinite(array).all() or array.min() < 0 or not (array.max(axis=1) > 0).all():
-    raise InputError('mask', 'its entries', 'a mask is finite, not negative and somewhere positive', 'give such a one')
+    raise InputError('mask', 'its entries', 'a mask is finite, not negative and somewhere positive', 'give such a mask')
   return array / array.max(axis=1, keepdims=True)
 
 
 def _check_numbers(target: float, weight: float | None, components: int) -> None:
   if not (np.isfinite(target) and target > 0):
-    raise InputError('target', target, 'it is no change', 'give a positive number, such as 0.1')
+    raise InputError('target', target, 'it is not a change', 'give a positive number, such as 0.1')
   if weight is not None and not (np.isfinite(weight) and weight >= 0):
     raise InputError('weight', weight, 'it cannot be negative', 'give 0 for no shrinkage, or more')
   if components < 1:

@@ -49,9 +49,9 @@ class Blocks:
 
   def __init__(self, generator, samples: int, seed: int, labels: Sequence[int] | None = None, size: int = 1024):
     if samples < 1:
-      raise InputError('samples', samples, 'there must be some', 'give how many to draw')
+      raise InputError('samples', samples, 'it must be positive', 'give the number of samples to draw')
     if not 0 <= seed < 2**32:
-      raise InputError('seed', seed, 'a seed is a number from 0 to 2**32 - 1', 'give another one')
+      raise InputError('seed', seed, 'a seed is a number from 0 to 2**32 - 1', 'give another')
     self.generator, self.samples, self.seed = plain(generator), int(samples), int(seed)
     self.size = min(self.samples, size)
     self._labels = None if labels is None else checked(labels)

@@ -81,7 +81,7 @@ def discover(
   generator = plain(generator)
   estimator = estimator or ('incremental' if published else 'exact')
   if estimator not in ESTIMATORS:
-    raise InputError('estimator', estimator, 'there is no such one', f'give one of {", ".join(ESTIMATORS)}')
+    raise InputError('estimator', estimator, 'there is none of this name', f'give one of {", ".join(ESTIMATORS)}')
   space, d = latent_space(generator)
   source = _Source(generator, labels, float(truncation), batch)
   moved = None
@@ -89,7 +89,7 @@ def discover(
     rows = source.rows_of_w()
     moved = checked_rows(layers, rows)
   elif layers is not None:
-    raise InputError('layers', tuple(layers), 'its latents are no w+, all layers share them', 'leave it out')
+    raise InputError('layers', tuple(layers), 'its latents are not w+, all layers share them', 'leave it out')
   inside_w = space == 'w' and layer is None
   if not inside_w:
     source.layer = _checked_first(generator, layer)
@@ -153,7 +153,7 @@ class _Source:
     self.layer: int | None = None
     self._batch = batch
     if batch is not None and batch < 1:
-      raise InputError('batch', batch, 'there must be some', 'give 1 or more')
+      raise InputError('batch', batch, 'it must be positive', 'give 1 or more')
 
   def size(self, samples: int) -> int:
     default = ROWS['w'] if self.layer is None else int(np.clip(BLOCK_BYTES // (4 * self.length), 1, ROWS['w']))

@@ -79,7 +79,7 @@ class CellGrams:
       region: box (r0, r1, c0, c1) or mask (H, W), in pixels of the image.
 
     Raises:
-      InputError: it is no region, is lost between the pixels, or cuts through cells while no Jacobians are kept.
+      InputError: it is not a region, is lost between the pixels, or cuts through cells while no Jacobians are kept.
     """
     mask = reduced_mask(region_mask(region, self.image), self.size, self.resize)
     if not mask.any() or (mask == 1).all():

@@ -139,7 +139,7 @@ class Jacobian:
         raise InputError(name, value, 'there is no such rule', f'give one of {", ".join(known)}')
     for name, value in (('resolution', resolution), ('chunk', chunk)):
       if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1):
-        raise InputError(name, value, 'it is no number of pixels or columns', 'give one from 1')
+        raise InputError(name, value, 'it is not a number of pixels or columns', 'give one from 1')
     self.layers = None if layers is None else tuple(layers)
     self.resize, self.joined = resize, channels
     self._rule = _Rule(self.space, self.layers, resize, channels, noise, float(truncation), truncation_layers)

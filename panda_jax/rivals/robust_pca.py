@@ -96,7 +96,7 @@ def robust_pca(
   """
   M = np.asarray(M, np.float64)
   if M.ndim != 2 or M.shape[0] != M.shape[1]:
-    raise InputError('M', f'shape {M.shape}', 'it is no square matrix', 'give a Gram matrix (d, d)')
+    raise InputError('M', f'shape {M.shape}', 'it is not a square matrix', 'give a Gram matrix (d, d)')
   if not np.isfinite(M).all():
     where = tuple(int(i) for i in np.argwhere(~np.isfinite(M))[0])
     raise NonFiniteError('M', f'entry {where}', 'it is not finite', 'check the Jacobian')
@@ -106,7 +106,7 @@ def robust_pca(
   d = len(M)
   lam = default_weight(d) if lam is None else lam
   if not np.isfinite(lam) or lam <= 0:
-    raise InputError('lam', lam, 'it is no positive number', f'give one such as {default_weight(d):.3g}')
+    raise InputError('lam', lam, 'it is not a positive number', f'give one such as {default_weight(d):.3g}')
   if not scale:
     return Split(M.copy(), M.copy(), 0, 0, True, 0.0, 0.0)
   most = (PUBLISHED_ITERATIONS if published else ITERATIONS) if iterations is None else int(iterations)

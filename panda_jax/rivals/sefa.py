@@ -194,7 +194,7 @@ def first_layer(generator) -> tuple[np.ndarray, int]:
   It is affine where its Jacobian is the same everywhere; at two points will do.
 
   Raises:
-    InputError: it is not, or the latents are no arrays (N, d).
+    InputError: it is not, or the latents are not arrays (N, d).
   """
   structure, arrays = split(generator)
   layer = min(generator.layers)
@@ -208,7 +208,9 @@ def first_layer(generator) -> tuple[np.ndarray, int]:
     raise InputError('generator', name, 'it has no weights that latents go through first', remedy)
   here, there = np.asarray(_first_jacobians(structure, arrays, latents, layer))
   if np.abs(here - there).max() > AFFINE * np.abs(here).max():
-    raise InputError('generator', name, f'features of its first layer, {layer}, are no affine map of latents', remedy)
+    raise InputError(
+      'generator', name, f'features of its first layer, {layer}, are not an affine map of latents', remedy
+    )
   return here.T, layer
 
 

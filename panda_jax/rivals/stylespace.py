@@ -94,7 +94,7 @@ def discover(
   samples = SAMPLES[published] if samples is None else samples
   population = max(samples, POPULATION[published] if population is None else population)
   if samples < 1:
-    raise InputError('samples', samples, 'there must be some', 'give how many to draw')
+    raise InputError('samples', samples, 'it must be positive', 'give the number of samples to draw')
   if probes < 2:
     raise InputError('probes', probes, 'too few to tell energies from noise', 'give 16 or so')
   masks = region_masks([region, *others], image_shape(generator)[:2], samples)
@@ -187,7 +187,7 @@ def attribute(
   z = np.asarray(positives, np.float32)
   if z.ndim != 2 or len(z) < 2:
     text = 'x'.join(map(str, z.shape))
-    raise InputError('positives', f'shape {text}', 'two samples are the least', 'give z (P, z_dim) of 10 to 30')
+    raise InputError('positives', f'shape {text}', 'at least two samples are needed', 'give z (P, z_dim) of 10 to 30')
   mapping = {'truncation': truncation, 'truncation_layers': truncation_layers}
   means, deviations, _ = statistics(style_rows(generator, population, seed, labels=labels, **mapping))
   own = in_turn(labels, range(len(z)))

@@ -10,7 +10,7 @@ PEAK_OF_NOW = '5'  # what resets the peak that Linux keeps of a process
 
 
 class Peak:
-  """The most memory in use since this was made. Devices, and systems that are no Linux, know only since the start."""
+  """The most memory in use since this was made. Devices, and systems that are not Linux, know only since the start."""
 
   def __init__(self) -> None:
     with contextlib.suppress(OSError):

@@ -69,7 +69,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
   if coordinator is not None:
     host, colon, port = coordinator.rpartition(':')
     if not host or not colon or not port.isdigit() or not 0 < int(port) < 2**16:
-      raise InputError('coordinator', coordinator, 'it is no address', 'give HOST:PORT of process 0')
+      raise InputError('coordinator', coordinator, 'it is not an address', 'give HOST:PORT of process 0')
     if process_id == 0:  # JAX's service would crash
       try:
         socket.create_server(('', int(port))).close()
@@ -78,7 +78,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
           'coordinator', coordinator, f'its port cannot be opened ({error.strerror})', 'choose another port'
         ) from error
   if processes is not None and processes < 1:
-    raise InputError('processes', processes, 'it must be positive', 'give how many processes there are')
+    raise InputError('processes', processes, 'it must be positive', 'give the number of processes')
   if process_id is not None and not 0 <= process_id < (processes or 2**31):
     raise InputError('process_id', process_id, 'there is no such process', 'count them from 0 to --processes less 1')
   jax.config.update('jax_enable_preemption_service', False)  # SIGTERM is ours

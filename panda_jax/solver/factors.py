@@ -292,7 +292,7 @@ class Factors:
     shape = np.shape(features)
     if shape[1:] not in ((H, W, C), (S, C)) or not shape[0]:
       text = 'x'.join(map(str, shape)) or 'scalar'
-      problem, remedy = 'they are not of the factors', f'give shape (N, {H}, {W}, {C})'
+      problem, remedy = 'they do not fit the factors', f'give shape (N, {H}, {W}, {C})'
       if shape in ((H, W, C), (S, C)):
         problem, remedy = 'there is no axis of samples', 'give features[None]'
       elif shape[1:] in ((C, H, W), (C, S)):
@@ -365,7 +365,7 @@ class Factors:
     if grid is None:
       side = round(np.sqrt(len(P)))
       if side * side != len(P):
-        raise InputError('us_path', us_path, f'{len(P)} positions are no square', 'give grid=(H, W)')
+        raise InputError('us_path', us_path, f'{len(P)} positions are not a square', 'give grid=(H, W)')
       grid = (side, side)
     provenance: dict[str, Any] = {'source': 'published', 'uc': Path(uc_path).name, 'us': Path(us_path).name}
     found = re.search(r'name_(.+)-layer_(\d+)-rank_', Path(uc_path).name)
@@ -399,13 +399,13 @@ def checked_provenance(provenance: dict) -> str:
   """The provenance as JSON that `Factors.load` takes.
 
   Raises:
-    InputError: it is no dict, or holds what is no JSON value.
+    InputError: it is not a dict, or holds what is not a JSON value.
   """
   try:
     text = json.dumps(provenance, allow_nan=False)
     parsed_json(text, PROVENANCE)
   except (TypeError, ValueError, RecursionError) as error:
-    raise InputError('provenance', 'given', f'it is no record of JSON values ({error})', 'give others') from error
+    raise InputError('provenance', 'given', f'it is not made of JSON values ({error})', 'give others') from error
   return text
 
 

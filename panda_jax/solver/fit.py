@@ -96,7 +96,7 @@ def _checked_choice(argument: str, value, choices) -> None:
 def check_record(seed, joint, orthonormal, provenance) -> None:
   """Checks what needs no source: the seed, the switches, and that the provenance can be saved at the end."""
   if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**63:
-    raise InputError('seed', seed, 'it is no whole number of 64 bits', 'give one such as 0')
+    raise InputError('seed', seed, 'it is not a whole number of 64 bits', 'give one such as 0')
   for name, value in (('joint', joint), ('orthonormal', orthonormal)):
     if not isinstance(value, bool | np.bool_):
       raise InputError(name, value, 'it is neither true nor false', 'give True or False')
@@ -318,7 +318,9 @@ def fit(
   if reason == 'max_iterations':
     warnings.append(f'not converged after {max_iterations} iterations; raise max_iterations for more digits')
   elif reason == 'stalled' and gap > WORTH_SAYING * final['error']:
-    warnings.append(f'the error still falls, ever slower, by about {gap:.1g} in all; parts and W change as it does')
+    warnings.append(
+      f'the error would still fall, ever more slowly, by about {gap:.1g} in all; parts and W would change with it'
+    )
   record = {
     'versions': versions(),
     'source': source.name(),

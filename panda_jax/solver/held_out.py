@@ -41,6 +41,6 @@ def relative_error(
       sums = solver.total(moments.residual_sums, solver.passes('held out', Z), factors.appearances, factors.parts)
       residual, energy = (float(sums[name]) for name in ('residual', 'energy'))
   if not np.isfinite(residual) or not 0 < energy < np.inf:
-    problem = 'less the mean of the fit they are zero' if energy == 0 else 'the sums over them are not finite'
+    problem = 'without the mean of the fit they are zero' if energy == 0 else 'the sums over them are not finite'
     raise NonFiniteError('held_out', held_out.source.name(), problem, 'check for extreme values')
   return residual / energy

@@ -416,7 +416,7 @@ class Solver:
     if state is None:
       state, Z = self.start()
     elif not state.belongs(self.S, self.C, self.settings, self.mode, len(self.sizes)):
-      problem = 'what was saved is no state of this fit'
+      problem = 'the saved state is not of this fit'
       raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
     while state.phase not in ('gram', 'valley'):
       whole = state.level == last and everything

@@ -147,7 +147,7 @@ class Checkpoints:
     try:
       manager = self._open()
       step = manager.latest_step()
-    except Exception as error:  # of names that are no steps
+    except Exception as error:  # of names that are not steps
       raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
     if step is None:
       return None

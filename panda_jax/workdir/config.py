@@ -39,7 +39,7 @@ class Key(NamedTuple):
 KEYS = {
   'features': Key(placeholder(str), 'Feature maps: a .npy file (N, H, W, C), or (N, S, C) with a grid.'),
   'generator': Key(
-    placeholder(str), 'In place of features: the folder of a generator, or cats64. Needs layer and samples.'
+    placeholder(str), 'Folder of a generator, or cats64, in place of features. Needs layer and samples.'
   ),
   'truncation': Key(1.0, 'Factor by which latents are truncated; 1 for no truncation.'),
   'truncation_layers': Key(placeholder(int), 'Number of w+ rows that are truncated, from the first; all if left out.'),
@@ -53,12 +53,12 @@ KEYS = {
     placeholder(int), 'Number of samples: to generate, or from the start of a file (all of it if left out).'
   ),
   'held_out': Key(
-    0, 'Samples beside those, on which the error is measured too: the next ones of a generator, or in the file.'
+    0, 'Number of further samples, not fitted, on which the error is measured: the next seeds, or the next in the file.'
   ),
   'held_out_features': Key(
-    placeholder(str), 'In place of held_out: a .npy file of feature maps on which the error is measured too.'
+    placeholder(str), 'Feature maps, not fitted, on which the error is measured: a .npy file, in place of held_out.'
   ),
-  'half': Key('none', 'Fit one half of the samples only: none, first or second. Parts that hold are in both.'),
+  'half': Key('none', 'Half of the samples to fit: first or second, or none for all. Stable parts come back in both.'),
   'batch': Key(
     placeholder(int), 'Samples computed at a time; chosen by their size if left out. It changes speed only.'
   ),

@@ -152,7 +152,9 @@ class FinishedFit:
     if self.generator is None:
       made = self.config.get('features') or self.factors.provenance.get('source')
       where = f'the fit was made on {Path(str(made)).name}' if made else 'the fit has none on record'
-      raise InputError('generator', None, f'not given, and {where}', 'give --generator=DIR, the one of these features')
+      raise InputError(
+        'generator', None, f'not given, and {where}', 'give --generator=DIR, the generator of these features'
+      )
     return self.generator
 
   @property
@@ -264,5 +266,5 @@ def open_workdir(workdir: str | os.PathLike, generator: Any = None) -> FinishedF
     found = {'sha256': factors.provenance.get('sha256'), 'parts': factors.parts.shape[1]}
     if any(None not in (config.get(key), value) and config[key] != value for key, value in found.items()):
       problem = f'its {FACTORS} is not of the fit in its {CONFIG}'
-      raise InputError('workdir', workdir, problem, 'put back what belongs together, or fit again with --overwrite')
+      raise InputError('workdir', workdir, problem, 'put back the file of the same fit, or fit again with --overwrite')
   return FinishedFit(factors, generator, config=config, folder=workdir)

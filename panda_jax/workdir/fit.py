@@ -73,7 +73,7 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
       if (workdir / 'checkpoints').exists():
         shutil.rmtree(workdir / 'checkpoints')
     except OSError as error:
-      raise refusal('workdir', workdir, 'what an earlier fit left cannot be removed', error) from error
+      raise refusal('workdir', workdir, 'files of an earlier fit cannot be removed', error) from error
   record = workdir / 'config.json'
   if os.path.lexists(record):
     agree(workdir, read_config(workdir), config)
@@ -83,7 +83,7 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
       raise InputError(
         'workdir',
         workdir,
-        f'{there[0]} is there, from no fit that is on record',
+        f'{there[0]} is there, without a record of its fit',
         'choose another folder or use --overwrite',
       )
 
@@ -112,7 +112,7 @@ def checked_path(workdir: str | os.PathLike) -> Path:
   except UnicodeEncodeError:
     text = b'\0'
   if b'\0' in text:
-    raise InputError('workdir', workdir, 'its name holds bytes that are no text', 'choose another name')
+    raise InputError('workdir', workdir, 'its name holds bytes that are not text', 'choose another name')
   return Path(workdir)
 
 
@@ -164,7 +164,7 @@ def fit_into(
   if config.parts is None:
     raise InputError('parts', None, 'not given', 'give --parts=R_S, e.g. --parts=8')
   if not config.checkpoint_seconds >= 0:
-    raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give seconds from 0 on')
+    raise InputError('checkpoint_seconds', config.checkpoint_seconds, 'negative', 'give 0 or more seconds')
   if processes.several():
     processes.agree({'features' if source.kind == 'file' else 'generator': source.digest().hexdigest()})
 

@@ -86,7 +86,7 @@ def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
     if config[key] is not None:
       raise InputError(key, config[key], f"the generator's features have a {key} of their own", 'leave it out')
   if config.samples is None:
-    raise InputError('samples', None, 'not given', 'give how many samples to generate, e.g. --samples=1000')
+    raise InputError('samples', None, 'not given', 'give the number of samples to generate, such as --samples=1000')
   generator = load_generator(config.generator)
   if config.layer is None:
     raise InputError(
@@ -120,7 +120,7 @@ def divided(source: FeatureSource, config: Mapping[str, Any]) -> Features:
   if half not in HALVES:
     raise InputError('half', half, 'unknown', f'give one of {", ".join(HALVES)}')
   if count < 0:
-    raise InputError('held_out', count, 'negative', 'give how many samples are not fitted, from 0 on')
+    raise InputError('held_out', count, 'negative', 'give 0 or more')
   held_out, N = None, source.samples
   if file is not None:
     with held_out_named(file):

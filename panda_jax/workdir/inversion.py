@@ -84,7 +84,7 @@ def read_photographs(
       placement = place(name, pixels.shape[:2])
       crop = np.round((in_channels(placement.crop(pixels), channels) + 1) * 127.5).astype(np.uint8)
       if recognition is not None and not recognition.knows(crop[None])[0]:
-        problem = "what is in the crop looks like none of the generator's samples"
+        problem = 'the crop looks unlike all samples of the generator'
         remedy = 'give --points or --box, or --recognition=off to take it as it is'
         raise InputError('images', name, problem, remedy)
       found.append(Photograph(name, path, hashlib.sha256(content).hexdigest(), crop, placement))

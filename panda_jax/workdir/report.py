@@ -131,7 +131,7 @@ def error_curve(workdir: Path, summary: dict) -> str:
   return pages.figure(
     workdir / 'convergence.png',
     f'Relative error against seconds, ending at {error}',
-    'Relative error against seconds, compilation not counted. Errors of subsets, which fits begin on, stand apart.',
+    'Relative error against seconds, without compilation. Errors on subsets, with which fits begin, are drawn apart.',
     PLOT,
   )
 

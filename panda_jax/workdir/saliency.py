@@ -66,7 +66,7 @@ def saliency_into(
   threshold = saliency.checked_threshold(threshold)
   out, given = Path(out), Given(opened, samples, features, layout)
   if not isinstance(statistics, int | np.integer) or statistics < 1:
-    raise InputError('samples', statistics, 'it must be positive', 'give how many samples to take statistics from')
+    raise InputError('samples', statistics, 'it must be positive', 'give a number, such as 500')
   size, N = given.size or opened.factors.grid, len(given.names)
   if given_masks is not None:
     saliency.check_same_size(given_masks, (N, *size), 'images' if given.size else 'maps')

@@ -85,9 +85,9 @@ def sample_into(
   out, N = Path(out), len(array)
   labels = each(labels, N)
   if features is not None and layer is None:
-    raise InputError('features', 'given', 'the layer they belong to is not', 'give --layer')
+    raise InputError('features', 'given', 'given without their layer', 'give --layer')
   if drop_rgb and layer is None:
-    raise InputError('drop_rgb', True, 'there is no layer to resume from', 'give --layer')
+    raise InputError('drop_rgb', True, 'given without a layer to resume from', 'give --layer')
   if transform is not None:
     if not hasattr(generator, 'with_transform'):
       raise InputError('transform', 'given', 'only StyleGAN3 has a transform', 'leave it out')

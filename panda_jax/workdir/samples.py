@@ -218,7 +218,7 @@ def _source(opened: FinishedFit, features, layout: str | None):
     problem = error.problem
   if problem:
     name = features if isinstance(features, str | os.PathLike) else type(features).__name__
-    raise InputError('features', name, f'they are not of the factors: {problem}', f'give (N, {H}, {W}, {C})')
+    raise InputError('features', name, f'they do not fit the factors: {problem}', f'give (N, {H}, {W}, {C})')
   return source
 
 

@@ -65,9 +65,9 @@ def test_parts_are_called_by_their_place_or_as_all_entries_of_the_catalog_call_t
   assert asked('fit')['warning'] == ''
   assert asked('fit')['names'] == places | {'1': 'nose', '0': 'mouth'}
   path.write_text('{}')
-  damaged = asked('fit')  # which is no reason not to open the page
+  damaged = asked('fit')  # which is not a reason not to open the page
   assert damaged['names'] == places
-  assert 'it is no zoo' in damaged['warning']
+  assert 'it is not a zoo' in damaged['warning']
   assert asked('frames', choice={'seeds': [3]}, place={'part': [1], 'appearance': 0})['frames']
 
 
@@ -116,7 +116,7 @@ def test_frames_of_a_part_and_of_a_mask(asked):
       }
       picture = pixels(frame['picture'])
       assert picture.shape[0] == picture.shape[1] <= 16
-  with pytest.raises(InputError, match='there cannot be more'):
+  with pytest.raises(InputError, match='there is no room for more'):
     asked('frames', choice={'seeds': [3], 'terms': [EDIT.to_json()] * 8}, place={'part': [1], 'appearance': 0})
 
 
@@ -181,22 +181,22 @@ def test_a_picture_that_claims_to_be_large_is_not_unpacked(asked):
 SEED = {'seeds': [3]}
 WRONG = [  # actions, what is sent, and what is said of it
   ('pictures', {}, 'load the page again'),
-  ('pictures', {'choice': SEED}, 'they are no list'),
-  ('pictures', {'choice': SEED, 'views': []}, 'they are no list'),
-  ('pictures', {'choice': SEED, 'views': ['edited'] * 9}, 'they are no list'),
-  ('pictures', {'choice': SEED, 'views': ['/etc/passwd']}, 'there is no such one'),
-  ('pictures', {'choice': SEED, 'views': [['edited']]}, 'there is no such one'),
+  ('pictures', {'choice': SEED}, 'they are not a list'),
+  ('pictures', {'choice': SEED, 'views': []}, 'they are not a list'),
+  ('pictures', {'choice': SEED, 'views': ['edited'] * 9}, 'they are not a list'),
+  ('pictures', {'choice': SEED, 'views': ['/etc/passwd']}, 'there is none of this name'),
+  ('pictures', {'choice': SEED, 'views': [['edited']]}, 'there is none of this name'),
   ('pictures', {'choice': SEED | {'terms': [{'part': [4], 'appearance': 1}]}, 'views': ['edited']}, 'give one of 0, 1'),
   ('pictures', {'choice': SEED | {'photograph': 'gone'}, 'views': ['edited']}, 'give the file again'),
-  ('removal', {}, 'there is no such one'),
-  ('removal', {'part': 4}, 'there is no such one'),
-  ('removal', {'part': True}, 'there is no such one'),
-  ('removal', {'part': [1]}, 'there is no such one'),
-  ('removal', {'part': 'x' * 10**6}, 'there is no such one'),
+  ('removal', {}, 'there is no such'),
+  ('removal', {'part': 4}, 'there is no such'),
+  ('removal', {'part': True}, 'there is no such'),
+  ('removal', {'part': [1]}, 'there is no such'),
+  ('removal', {'part': 'x' * 10**6}, 'there is no such'),
   ('refined', {'choice': 3}, 'load the page again'),
   ('frames', {'choice': SEED}, 'zoo='),
   ('frames', {'choice': SEED, 'place': {'appearance': 1}}, 'click on the picture first'),
-  ('frames', {'choice': SEED, 'place': {'part': [9], 'appearance': 1}}, 'there is no such one'),
+  ('frames', {'choice': SEED, 'place': {'part': [9], 'appearance': 1}}, 'there is no such'),
   ('frames', {'choice': SEED, 'place': {'mask': 'AAAAAA==', 'appearance': 1}}, 'does not hold 64'),
   ('marks', {'key': 'gone'}, 'give the file again'),
   ('marks', {'key': ['x']}, 'give the file again'),
@@ -207,7 +207,7 @@ WRONG = [  # actions, what is sent, and what is said of it
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': '../x'}, 'cannot be the name'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': 'x'}, 'no names of edits'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': [[1]]}, 'no names of edits'),
-  ('photograph', {'name': 'x', 'content': 'eHg='}, 'it is no photograph'),
+  ('photograph', {'name': 'x', 'content': 'eHg='}, 'it is not a photograph'),
 ]
 
 

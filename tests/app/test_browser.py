@@ -415,7 +415,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   pixels = np.asarray(Image.fromarray(small).resize((200, 160), Image.Resampling.BICUBIC))
   Image.fromarray(pixels).save(tmp_path / 'mine.png')
   browser.drop(b'%PDF-1.7', 'paper.pdf')
-  browser.says('photograph: it is no photograph')
+  browser.says('photograph: it is not a photograph')
   assert not browser.one('#photograph').is_displayed()
   browser.drop((tmp_path / 'mine.png').read_bytes(), 'mine.png')
   until(lambda: 'Click the left eye, as you see it, then the right eye' in browser.text('#photo-said'))

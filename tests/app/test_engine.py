@@ -51,7 +51,7 @@ def test_nothing_is_exactly_the_original(engine):
 def test_an_edit_that_leaves_no_picture_is_a_sentence(engine):
   wild = Spec((1,), 2, 1e30, mask=(3e38,) * 64)
   for alphas in (None, [0.0, 1e30]):
-    with pytest.raises(InputError, match='so strong an edit leaves no picture'):
+    with pytest.raises(InputError, match='an edit this strong gives no finite picture'):
       engine.edited(Choice((0,), (wild,)), alphas)
 
 

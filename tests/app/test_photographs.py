@@ -271,7 +271,7 @@ def test_a_box_is_dragged_from_any_corner_and_has_the_shape_of_the_picture(asked
     ('9,9,19,9', '0,0,9,9', 'clear one of them'),
     ('', '0,0,20,9', 'nothing is squeezed'),
     ('', '300,0,9,9', 'outside'),
-    ('', '0,0,0,0', 'no box'),
+    ('', '0,0,0,0', 'not a box'),
     ('', '1e300,0,9,9', 'outside'),
     ({'x': 1}, '', 'no numbers'),
     (['1'] * 9999, '', 'no numbers'),
@@ -307,10 +307,10 @@ def test_nobody_has_the_photograph_of_another_fit_or_of_nobody(asked, fitted):
   other = Engine(open_workdir(fitted), shelf=mine.photographs.shelf)
   assert other.photographs.upload(upload).name == 'mine.png'  # a file serves all fits
   for engine, wrong in ((other, key), (mine, upload), (mine, 'none'), (other, '')):
-    with pytest.raises(InputError, match='not held here'):
+    with pytest.raises(InputError, match='does not hold it'):
       engine.photographs.held(wrong)
   for wrong in (key, 'none', None, 3, ['x'], 'x' * 10**6):
-    with pytest.raises(InputError, match='not held here'):
+    with pytest.raises(InputError, match='does not hold it'):
       mine.photographs.upload(wrong)
 
 

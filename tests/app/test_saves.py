@@ -107,7 +107,7 @@ def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch
 
 def test_of_a_save_that_fails_nothing_is_left(engine, monkeypatch):
   wild = Choice((3,), (Spec((1,), 2, 1.0, mask=(3e38,) * 64),))
-  with pytest.raises(InputError, match='leaves no picture'):
+  with pytest.raises(InputError, match='gives no finite picture'):
     save(engine, Choice((3,), (*wild.terms, Spec((1,), 2, 1e30, mask=(3e38,) * 64))), 'mine')
 
   def full(*_, **__):

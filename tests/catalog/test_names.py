@@ -275,7 +275,7 @@ def test_an_edit_is_found_by_its_title(tmp_path):
   assert zoo.read_zoo(tmp_path / 'zoo.json') == found
   for name in ('nose · darker', 'nose darker', 'Nose  Darker', 'part 0'):
     assert zoo.chosen(found, name) is found['part 0']
-  with pytest.raises(InputError, match=r'several edits are called so.*part 1, part 2'):
+  with pytest.raises(InputError, match=r'several edits have this title.*part 1, part 2'):
     zoo.chosen(found, 'nose lighter')
   with pytest.raises(InputError, match='did you mean nose · darker'):
     zoo.chosen(found, 'nose · darkr')

@@ -178,7 +178,7 @@ def test_what_is_no_folder_is_refused(tmp_path, folder):
   folder = folder.replace('FILE', str(file))
   said = run('info', '--generator=cats64', f'--compilation_cache={folder}')
   assert (said.returncode, said.stdout) == (2, '')
-  assert said.stderr == f'error: --compilation_cache={folder}: it is no folder; give a folder, or off\n'
+  assert said.stderr == f'error: --compilation_cache={folder}: it is not a folder; give a folder, or off\n'
 
 
 def test_a_fit_with_kept_programs_is_the_same_fit(found, tmp_path):

@@ -78,7 +78,7 @@ MISTAKES = [
   (('--method=resefa', '--generator=G', '--out=O'), 'region: not given, and resefa needs it'),
   (('--method=resefa', '--generator=G', '--out=O', '--region=1,2,3'), 'region=1,2,3: a box is four whole numbers'),
   (('--method=resefa', '--generator=G', '--out=O', '--region=1,2,-3,4'), 'region=1,2,-3,4: a box is four'),
-  (('--method=resefa', '--generator=G', '--out=O', '--region=1,9,3,4'), 'region=1,9,3,4: it is no box in an image of'),
+  (('--method=resefa', '--generator=G', '--out=O', '--region=1,9,3,4'), 'region=1,9,3,4: it is not a box in an image'),
   (('--method=sefa', '--generator=G', '--out=O', REGION), 'region=1,5,2,7: sefa takes none; leave it out'),
   (('--method=sefa', '--generator=G', '--out=O', '--references=4'), 'references=4: sefa takes none'),
   (('--method=sefa', '--generator=G', '--out=O', '--rows=2-9'), 'rows=4: there are 4 rows of w+'),

@@ -256,7 +256,7 @@ MISTAKES = [
   (('edit', 'W', '--part=0', '--appearance=1', '--alpha=much'), 'alpha=much: not a number'),
   (('edit', 'W', *EDIT, '--seeds=0,x'), 'seeds=0,x: not a list of whole numbers'),
   (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=1/2/3'), 'part=0/1: there are 2 of them for 3 edits'),
-  (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=3/x'), 'alpha=3/x: x is no number; give --alpha=3'),
+  (('edit', 'W', '--part=0/1', '--appearance=1', '--alpha=3/x'), 'alpha=3/x: x is not a number; give --alpha=3'),
   (('edit', 'W', '--part=0', '--appearance=0,1,2', '--alpha=3'), 'give --appearance=0/1/2 for 3 edits'),
   (('edit', 'W', '--part=0', '--appearance=0,x', '--alpha=3'), 'appearance=0,x: not a whole number'),
   (('edit', 'W', '--part=0/', '--appearance=1', '--alpha=3'), 'part=0/: nothing is not a whole number'),

@@ -145,7 +145,7 @@ def test_commands_on_a_file_of_features(on_features):
 def test_other_settings_do_not_overwrite(dcgan, tmp_path):
   refine_into(tmp_path, dcgan, Samples((0,)), steps=3)
   before = (tmp_path / 'parts.npy').read_bytes()
-  refine_into(tmp_path, dcgan, Samples((0,)), steps=3)  # the same again is no conflict
+  refine_into(tmp_path, dcgan, Samples((0,)), steps=3)  # the same again is not a conflict
   with pytest.raises(InputError, match='--overwrite'):
     refine_into(tmp_path, dcgan, Samples((1,)), steps=3)
   assert (tmp_path / 'parts.npy').read_bytes() == before
@@ -166,7 +166,7 @@ def test_other_settings_do_not_overwrite(dcgan, tmp_path):
     (('saliency', '--appearance=0', '--seeds=3'), 'generator: not given'),
     (('refine', '--proximal=-1'), 'proximal=-1'),
     (('refine', '--seeds=x'), 'seeds=x'),
-    (('refine', '--features=tests/data/features.npy'), 'they are not of the factors'),
+    (('refine', '--features=tests/data/features.npy'), 'they do not fit the factors'),
     (('refine', '--features=nowhere.npy'), 'nowhere.npy'),
   ],
 )

@@ -142,12 +142,12 @@ def test_what_cannot_be_joined_says_so(tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'expected'),
   [
-    (['--distributed', '--coordinator=here'], 'coordinator=here: it is no address'),
+    (['--distributed', '--coordinator=here'], 'coordinator=here: it is not an address'),
     (
       ['--distributed', '--coordinator=a:1', '--processes=2', '--process_id=2'],
       'process_id=2: there is no such process',
     ),
-    (['--processes=2'], 'processes=2: without --distributed this is one process'),
+    (['--processes=2'], 'processes=2: it needs --distributed'),
   ],
 )
 def test_flags_that_do_not_join_are_named(flags, expected, tmp_path):

@@ -53,7 +53,7 @@ def photographs(folder):
     noise = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
     noise.resize(size, Image.Resampling.BICUBIC).save(path / name, icc_profile=PROFILE if name == 'b.jpg' else None)
   (path / 'broken.jpg').write_bytes(b'%PDF-1.4')
-  shutil.copy(path / 'a.png', path / '\udcff.png')  # a name that is no text
+  shutil.copy(path / 'a.png', path / '\udcff.png')  # a name that is not text
   return path
 
 
@@ -72,7 +72,7 @@ def test_it_writes_latents_pictures_and_errors(inverted, workdir, photographs):
   assert found.names == ('a.png', 'b.jpg', 'c.png')
   assert (found.inversion.space, found.inversion.layer) == ('features', LAYER)
   record = json.loads((inverted / 'errors.json').read_text())
-  assert record['failed']['broken.jpg'].startswith('it is no photograph by its content; give')
+  assert record['failed']['broken.jpg'].startswith('it is not a photograph; give')
   assert [*record['failed']] == ['broken.jpg', '\\udcff.png']
   for name, psnr in zip(found.names, found.inversion.psnr, strict=True):
     assert record['errors'][name]['psnr_db'] == pytest.approx(psnr, abs=0.01)
@@ -234,14 +234,17 @@ def test_other_results_and_other_noise_are_refused(inverted, edited, workdir, ph
   assert 'another inversion is there' in run('invert', *given).stderr
   noisy = run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, '--noise=const', f'--out={edited}-2')
   assert 'inverted with noise none' in noisy.stderr
-  assert 'says it itself' in run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, '--space=w').stderr
+  assert (
+    'the folder of an inversion says it'
+    in run('edit', f'--workdir={workdir}', f'--latents={inverted}', *EDIT, '--space=w').stderr
+  )
 
 
 @pytest.mark.parametrize(
   ('change', 'problem'),
   [
     (lambda path: path.unlink(), 'it cannot be read'),
-    (lambda path: path.write_bytes(b'%PDF'), 'it is no photograph'),
+    (lambda path: path.write_bytes(b'%PDF'), 'it is not a photograph'),
     (lambda path: Image.new('RGB', (9, 9)).save(path), 'it is not the photograph that was inverted'),
   ],
 )
@@ -260,7 +263,7 @@ def test_composition_is_of_photographs(workdir, tmp_path):
   for command, flags in (('edit', EDIT), ('remove', ('--part=1',))):
     said = run(command, f'--workdir={workdir}', '--seeds=0', *flags, '--compose=generated', f'--out={tmp_path / "out"}')
     assert said.returncode == 2
-    assert 'compose=generated: these samples are no photographs' in said.stderr
+    assert 'compose=generated: these samples are not photographs' in said.stderr
   assert not (tmp_path / 'out').exists()
 
 

@@ -184,7 +184,7 @@ def test_configurations_are_found_by_name():
     'error: --config=cats46: there is no such file; give a file, or a name: did you mean cats64?\n'
   )
   said = run('fit', '--config=compare_cats64', '--workdir=w')
-  assert said.stderr.startswith('error: config.bootstrap=1000: no key of fit')
+  assert said.stderr.startswith('error: config.bootstrap=1000: fit has no such key')
 
 
 def test_configurations_share_nothing():

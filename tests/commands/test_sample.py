@@ -238,7 +238,7 @@ def test_discover_takes_labels_in_turn(network, tmp_path, capsys):
 
 MISTAKES = [
   (('edit', 'W', '--latents=L', '--seeds=0'), 'seeds=0: given together with --latents'),
-  (('edit', 'W', '--space=w'), 'space=w: there is no file that it could be of'),
+  (('edit', 'W', '--space=w'), 'space=w: given without --latents'),
   (('edit', 'W', '--latents=L', '--space=x'), 'space'),
   (('edit', 'W', '--latents=L', '--truncation=0.5'), '--truncation=0.5: edit has no such flag'),
   (('edit', 'W', '--latents=L', '--labels=0'), 'labels=given: w holds the class of a sample already'),

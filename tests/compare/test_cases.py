@@ -67,7 +67,7 @@ def test_one_comparison_and_several_do_not_share_a_folder(finished, generator):
   folder, _, generators = finished
   with pytest.raises(InputError, match='a comparison of several cases is there'):
     compare_into(folder, config(), generator=generator)
-  with pytest.raises(InputError, match='cells is there, from no comparison of several cases'):
+  with pytest.raises(InputError, match='cells is there, and is not of a comparison of several cases'):
     compare_cases(folder / 'both', config(cases=CASES), generators=generators)
 
 
@@ -86,9 +86,9 @@ def test_methods_in_another_order_are_told():
 @pytest.mark.parametrize(
   ('cases', 'said'),
   [
-    ({'a/b': {}}, 'it is no name of a folder'),
-    ({'..': {}}, 'it is no name of a folder'),
-    ({'a': 3}, 'it is no dict of keys'),
+    ({'a/b': {}}, 'it cannot be the name of a folder'),
+    ({'..': {}}, 'it cannot be the name of a folder'),
+    ({'a': 3}, 'it is not a dict of keys'),
     ({'a': {'layr': 3}}, 'did you mean layer'),
     ({'a': {'layer': 'three'}}, r'config\.layer'),
     ({'a': {'regions': {}}}, 'nothing to compare on'),

@@ -63,7 +63,7 @@ def test_what_the_held_out_strength_gave_is_not_hidden():
 
 def test_without_a_guard_nothing_is_said_of_realism():
   said = written_table(table([cell('a', 'eyes', realism=None)]))
-  assert 'No realism guard' in said
+  assert 'No realism distance' in said
 
 
 def test_bold_is_what_cannot_be_told_from_the_best():

@@ -142,7 +142,7 @@ def fuzz(count: int, seed: int, folder: Path, originals: list[bytes]) -> Figures
   """Damages and reads `count` files in `folder`, which must be the working directory for the marker to be seen.
 
   Raises:
-    Exception: whatever reading raised that is no InputError, with the case in a note.
+    Exception: whatever reading raised that is not an InputError, with the case in a note.
     AssertionError: something was run.
   """
   rng = random.Random(seed)

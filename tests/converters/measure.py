@@ -33,7 +33,7 @@ def measured(path: str) -> dict:
     said = None
   except InputError as error:
     said = str(error)
-  seconds = time.process_time() - started  # of the processor: a loaded machine is no fault of the reader
+  seconds = time.process_time() - started  # of the processor: a loaded machine is not a fault of the reader
   return {'path': path, 'error': said, 'seconds': seconds, 'growth': resident('VmHWM') - before}
 
 

@@ -214,7 +214,7 @@ def test_folder_and_config(reads, tmp_path):
   assert read(tmp_path).config == {'z_dim': 4}
   for wrong in ('[1]', '{"a": ', '[' * 100_000, '"' + 'a' * (1 << 20) + '"'):
     (tmp_path / 'config.json').write_text(wrong)
-    with pytest.raises(InputError, match=r'config\.json: this file beside the checkpoint is no JSON object'):
+    with pytest.raises(InputError, match=r'config\.json: this file beside the checkpoint is not a JSON object'):
       read(tmp_path)
 
 

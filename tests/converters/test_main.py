@@ -166,7 +166,7 @@ def test_only_a_generator_is_overwritten(said, tmp_path):
   file.write_text('mine')
   other.mkdir()
   (other / 'mine.txt').write_text('mine')
-  assert 'it is no folder' in said(SOURCE, file, '--overwrite')
+  assert 'it is not a folder' in said(SOURCE, file, '--overwrite')
   assert 'it is a folder without generator.json' in said(SOURCE, other, '--overwrite')
   (other / 'generator.json').write_text('{}')
   assert 'besides a generator it holds mine.txt' in said(SOURCE, other, '--overwrite')
@@ -203,7 +203,7 @@ def test_stopped_before_the_end_it_leaves_what_was_there(old, step, monkeypatch)
 
   monkeypatch.setattr(conversion, step, stopped)
   done = run('convert', SOURCE, old, '--overwrite')
-  assert (done.returncode, done.stderr) == (143, 'stopped by SIGTERM; whatever is at the destination is whole\n')
+  assert (done.returncode, done.stderr) == (143, 'stopped by SIGTERM; the destination is complete or unchanged\n')
   assert contents(old.parent) == {'old/generator.json': b'the old one'}
 
 

@@ -109,9 +109,9 @@ STRANGERS = {
   'items': Call('timm.models', 'Features', items={'a': 1, 'b': [2]}, state={'x': 1}),
   'entries': Raw(emit(Call('timm.models', 'Stages')) + b'(K\x01K\x02e'),
   'members': Raw(emit(Call('timm.models', 'Names')) + b'(K\x01\x90'),
-  'a state that is no dict': Call('timm.models', 'Block', state=[1, 2], new=True),
+  'a state that is not a dict': Call('timm.models', 'Block', state=[1, 2], new=True),
   'a state of slots': Call('timm.models', 'Block', state=(None, {'a': 1}), new=True),
-  'parts that are no dicts': Call(
+  'parts that are not dicts': Call(
     'timm.models', 'Block', state={'_parameters': [], '_buffers': {}, '_modules': {}}, new=True
   ),
   'the state of a class': Raw(emit(Global('timm.models', 'Block')) + emit({'a': 1}) + b'b'),
@@ -198,8 +198,8 @@ LIES = {
     plain_module('torch.nn.Linear', parameters={'weight': 3}),
     'weight of torch.nn.Linear is no',
   ),
-  'a child of numbers': (plain_module('torch.nn.Linear', modules={'0': 3}), '0 of torch.nn.Linear is no module'),
-  'names of parameters': (plain_module('torch.nn.Linear', parameters={3: ONES}), 'is no dict of names'),
+  'a child of numbers': (plain_module('torch.nn.Linear', modules={'0': 3}), '0 of torch.nn.Linear is not a module'),
+  'names of parameters': (plain_module('torch.nn.Linear', parameters={3: ONES}), 'is not a dict of names'),
   'a storage of nothing': (Call('torch.storage', '_load_from_bytes', (b'',)), 'truncated or corrupt'),
   'a storage that calls': (Call('torch.storage', '_load_from_bytes', (pickled(Call('a', 'b')),)), 'a.b is not allowed'),
   'the root': (Call('posix', 'system', ('touch PWNED',)), 'the global posix.system is not allowed'),
@@ -224,7 +224,7 @@ def test_where_there_is_no_generator_the_global_is_named(tmp_path, value):
 
 @pytest.mark.parametrize('family', ['stylegan2', 'stylegan3'])
 def test_numbers_that_nobody_knows_are_refused_by_name_in_other_families(tmp_path, family):
-  """What a conversion needs, and a global that is not allowed makes, is no number, whoever reads it."""
+  """What a conversion needs, and a global that is not allowed makes, is not a number, whoever reads it."""
   from tests.converters.test_claims import stylegan2, stylegan3
 
   made = {'stylegan2': stylegan2, 'stylegan3': stylegan3}[family]

@@ -164,7 +164,7 @@ def test_every_sample_may_have_its_own_mask(small, factors, editor):
 
 
 class Plain:
-  """A user's generator that is no NNX module; `traceable` or of NumPy's functions, which JAX cannot trace."""
+  """A user's generator that is not an NNX module; `traceable` or of NumPy's functions, which JAX cannot trace."""
 
   z_dim, num_classes = 3, 0
   layers = {1: (2, 3, 4)}  # noqa: RUF012, not square
@@ -249,7 +249,7 @@ MISTAKES = [
   ({'alpha': float('nan')}, 'alpha=nan: it is not finite'),
   ({'alpha': [1, float('inf')]}, 'it is not finite'),
   ({'alpha': 1e300}, 'it is not finite'),
-  ({'alpha': 'strong'}, 'alpha=strong: it is no number'),
+  ({'alpha': 'strong'}, 'alpha=strong: it is not a number'),
   ({'alpha': [[1.0]]}, 'neither a number nor a list'),
   ({'alpha': []}, 'neither a number nor a list'),
   ({'convention': 'own'}, 'convention=own'),

@@ -151,7 +151,7 @@ def test_mistakes():
     (lambda: remove(Z, factors, 1, appearance=12), 'appearance=12: there are 12 appearances; give one from 0 to 11'),
     (lambda: remove(Z[..., :3], factors, 1), 'features=shape 40x16x16x3'),
     (lambda: remove(Z, factors, 1, strength=float('nan')), 'it is not finite'),
-    (lambda: remove(Z, factors, 1, strength=[1, 2]), 'it is one number'),
+    (lambda: remove(Z, factors, 1, strength=[1, 2]), 'it is not a single number'),
     (lambda: remove(Z, factors, 1, separate='halves'), 'separate=halves'),
     (lambda: remove(Z, factors, 1, drawn=empty), 'nothing of the part is left'),
     (lambda: find_background(Z[:, :1, :1], Factors(factors.appearances, np.ones((1, 1)), (1, 1))), 'too small'),

@@ -98,10 +98,10 @@ def term(**changes):
 DAMAGED = [
   ('{', 'it is not JSON'),
   ('[' * 100_000, 'it is not JSON'),
-  ('[]', 'it is no zoo'),
-  ('{"format": 2, "edits": {}}', 'it is no zoo'),
+  ('[]', 'it is not a zoo'),
+  ('{"format": 2, "edits": {}}', 'it is not a zoo'),
   ('{"format": 1, "edits": {"x": 3}}', 'x of edits is not an object'),
-  ('{"format": 1, "edits": {"x": {"terms": []}}}', "'x' is no edit"),
+  ('{"format": 1, "edits": {"x": {"terms": []}}}', "'x' is not an edit"),
   (term(part=['0']), 'part='),
   (term(part=[True]), 'part='),
   (term(appearance=1.5), 'appearance='),
@@ -109,7 +109,7 @@ DAMAGED = [
   (term(alpha='strong'), 'alpha=strong'),
   (term(alpha=[1, None]), 'alpha='),
   (term(alpha=10**400), 'too large a number'),
-  ('{"format": 1, "edits": {"x": {"terms": [{"part": 0, "appearance": 0, "alpha": NaN}]}}}', 'NaN is no number'),
+  ('{"format": 1, "edits": {"x": {"terms": [{"part": 0, "appearance": 0, "alpha": NaN}]}}}', 'NaN is not a number'),
   (term(rms='1'), 'rms='),
   (term(mask='!'), 'packed float32'),
   (term(mask=[1.0]), 'packed float32'),
@@ -214,7 +214,7 @@ NONE = [
   ('directions = [', 'it cannot be parsed (SyntaxError)'),
   ('(' * 5000 + ')' * 5000, 'it cannot be parsed'),
   ('x = {"a": ' + '-' * 100_000 + '1}', 'it cannot be parsed'),
-  ('x = {"a": __import__("os")}', 'its dict is no literal'),
+  ('x = {"a": __import__("os")}', 'its dict is not a literal'),
   ('x = {[]: 1}', 'it cannot be parsed'),
   ('x = 3', 'there are no annotated directions'),
   ('', 'there are no annotated directions'),
@@ -273,7 +273,7 @@ def test_an_edit_that_was_changed_is_saved_as_it_is(tmp_path, factors):
   np.testing.assert_array_equal(offset(panda_jax.load_edit(path, 'x')), offset(moved))
   bare = jax.tree.map(lambda x: x, edit)
   assert bare.recipe is None
-  with pytest.raises(InputError, match='factors=None: the edit does not know which it is for; give factors='):
+  with pytest.raises(InputError, match='factors=None: the edit does not say which factors it is for; give factors='):
     bare.save(path, 'bare')
   bare.save(path, 'bare', factors=factors, note='by hand')
   np.testing.assert_array_equal(offset(panda_jax.load_edit(path, 'bare', factors)), offset(edit))
@@ -291,14 +291,14 @@ def test_saved_edits_keep_to_their_names_and_factors(tmp_path, factors):
   with pytest.raises(InputError, match=r'name=eyes: another edit of .* has this name; give another, or overwrite=True'):
     make_edit(factors, 0, 3).save(path, name='eyes')
   np.testing.assert_array_equal(offset(panda_jax.load_edit(path, factors=factors)), offset(make_edit(factors, 1, 3)))
-  with pytest.raises(InputError, match=r'factors=None: .eyes. tells parts and appearances by their numbers'):
+  with pytest.raises(InputError, match=r'factors=None: .eyes. names parts and appearances by number'):
     panda_jax.load_edit(path)
   other = Factors(factors.appearances, factors.parts[:, ::-1], factors.grid, factors.provenance)
   with pytest.raises(InputError, match='it was annotated on other factors'):
     panda_jax.load_edit(path, 'eyes', other)
   with pytest.raises(InputError, match='of different factors'):
     (make_edit(factors, 1, 3) + make_edit(other, 1, 3)).save(path, 'both')
-  with pytest.raises(InputError, match='name=: it is no name'):
+  with pytest.raises(InputError, match='name=: it is not a name'):
     make_edit(factors, 1, 3).save(path, '')
   make_edit(factors, 0, 3).save(path, 'nose')
   with pytest.raises(InputError, match='name=None'):

@@ -32,13 +32,13 @@ def test_lists_and_ranges(key, text, values):
   [
     ('parts', '', 'missing'),
     ('parts', '4,,8', 'missing'),
-    ('parts', '4,x', 'x is no whole number'),
+    ('parts', '4,x', 'x is not a whole number'),
     ('parts', '8-4', 'it has no numbers in it'),
     ('parts', '4-8:0', 'no numbers in it'),
     ('parts', '4,4', '4 is given twice'),
     ('seed', '0-9999999999', 'more than'),
     ('joint', 'true,perhaps', 'perhaps'),
-    ('truncation', '1,nan', 'nan is no number'),
+    ('truncation', '1,nan', 'nan is not a number'),
   ],
 )
 def test_what_is_no_list(key, text, said):
@@ -96,13 +96,13 @@ def test_names_of_very_many_values_take_no_long_time():
 
 @pytest.mark.parametrize('block', [{}, {'parts': [4]}, {'parts': [4], 'seed': [0]}])
 def test_an_empty_sweep_is_refused(block):
-  with pytest.raises(InputError, match='what differs between runs'):
+  with pytest.raises(InputError, match='no setting has several values'):
     cells_of([block])
 
 
 def test_many_runs_are_asked_for_without_making_them():
   block = {'parts': range(1000), 'seed': range(1000)}
-  with pytest.raises(InputError, match='1,000,000 runs: that is many; give --yes'):
+  with pytest.raises(InputError, match='1,000,000 runs: these are many; give --yes'):
     cells_of([block])
   some = {'parts': range(1, MANY + 2)}
   assert len(cells_of([some], yes=True)) == MANY + 1

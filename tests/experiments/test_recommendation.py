@@ -61,7 +61,7 @@ def test_what_cannot_be_known_is_said(found, said):
 def test_one_seed_and_one_part():
   said = recommended(levels(noise(1, 0.1, 4), None), S)
   assert said.parts == 1
-  assert 'One seed does not tell' in said.reason
+  assert 'With one seed it is not known' in said.reason
 
 
 def test_all_explained_is_no_division_by_zero():

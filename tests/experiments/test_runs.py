@@ -1,4 +1,4 @@
-"""`panda-jax runs`: the table in all its forms, the page, and what is no run."""
+"""`panda-jax runs`: the table in all its forms, the page, and what is not a run."""
 
 import csv
 import io

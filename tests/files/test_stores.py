@@ -91,7 +91,7 @@ def test_what_is_written_is_stored(written):
 
 
 REASONS = {
-  **dict.fromkeys(('device', 'pipe', 'socket'), 'no regular file'),
+  **dict.fromkeys(('device', 'pipe', 'socket'), 'not a regular file'),
   'folder': r'Is a directory|No such file|there is no|a file that is not in it',
   'nothing': 'No such file',
   'itself': 'Too many levels',
@@ -104,7 +104,7 @@ def test_only_regular_files(folder, kind):
     kept = path.read_bytes()
     replaced(path, kind)
     with pytest.raises(
-      ValueError, match=r'no regular file|No such file|Too many levels|no manifest|Is a directory|refers'
+      ValueError, match=r'not a regular file|No such file|Too many levels|no manifest|Is a directory|refers'
     ):
       stores.stored(folder)
     shutil.rmtree(path) if kind == 'folder' else path.unlink()

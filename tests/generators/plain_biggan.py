@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def random_checkpoint(rng: np.random.Generator, config: dict) -> dict[str, np.ndarray]:
-  """A state dict with random numbers everywhere; the stored vectors of the spectral norms are no singular vectors."""
+  """A state dict with random numbers everywhere; the stored vectors of the spectral norms are not singular vectors."""
   state, ch, z = {}, config['channel_width'], config['z_dim']
 
   def put(name, *shape, scale=1.0):

@@ -11,7 +11,7 @@ MOST = 256  # pixels; blocks of smaller maps are in every file
 
 
 class Arrays(Maker):
-  """Random arrays; the stored vectors of the spectral norms are no singular vectors."""
+  """Random arrays; the stored vectors of the spectral norms are not singular vectors."""
 
   def normed(self, key, *shape, axis=0, scale=1.0):
     rows, columns = shape[axis], math.prod(shape) // shape[axis]

@@ -1,4 +1,4 @@
-"""Files of latents say what they hold, wherever they go; what is no file of latents is a sentence."""
+"""Files of latents say what they hold, wherever they go; what is not a file of latents is a sentence."""
 
 import shutil
 
@@ -90,11 +90,11 @@ def test_npz_files(tmp_path, arrays, given, expected):
   ('array', 'said'),
   [
     (np.zeros(8, np.float32), 'latents='),
-    (np.zeros((0, 8), np.float32), 'it holds 0x8 of float32, which are no latents'),
+    (np.zeros((0, 8), np.float32), 'it holds 0x8 of float32, which are not latents'),
     (np.full((2, 8), np.nan), r'entry \(0, 0\) is not finite'),
     (np.full((2, 8), 1e300), r'entry \(0, 0\) is not finite in float32'),
     (np.zeros((2, 8), np.complex64), 'latents='),
-    (np.zeros((2, 8), bool), 'which are no latents'),
+    (np.zeros((2, 8), bool), 'which are not latents'),
     (np.zeros((2, 9)), 'it has shape 2x9'),
   ],
 )

@@ -67,7 +67,7 @@ def test_without_a_mapping_network_there_is_z_alone(family):
   assert shapes(generator) == {'z': (generator.z_dim,)}
   assert space_of(generator, (4, generator.z_dim)) == 'z'
   for space, shape in (('w', (2, 6)), ('wplus', (2, 3, 6))):
-    with pytest.raises(InputError, match=f'space={space}: this generator has z alone, no mapping network; give z as'):
+    with pytest.raises(InputError, match=f'space={space}: this generator has no mapping network, only z; give z as'):
       latents_of(generator, np.zeros(shape, np.float32), space)
   with pytest.raises(InputError, match=r'give z as \(N, \d\)'):
     space_of(generator, (2, 3, 6))
@@ -107,5 +107,5 @@ def test_what_w_holds_already():
     with pytest.raises(InputError, match=r'labels=given: .* holds the class'):
       latents_of(generator, array, space, np.array([0, 1]))
   for options in ({'truncation': 0.5}, {'truncation_layers': 2}):
-    with pytest.raises(InputError, match='used as it is, after truncation'):
+    with pytest.raises(InputError, match='truncated already'):
       latents_of(generator, wplus, 'wplus', **options)

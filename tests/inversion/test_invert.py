@@ -277,7 +277,7 @@ def test_an_encoder_that_lies_is_refused(small, tmp_path, change):
     ({'regulariser': 1e39}, 'regulariser'),
     ({'tolerance': 'x'}, 'tolerance'),
     ({'batch': 1.5}, 'whole number'),
-    ({'encoder': 'encoder.npz'}, 'no encoder'),
+    ({'encoder': 'encoder.npz'}, 'not an encoder'),
     ({'loss': lambda images, photographs: (images - photographs).mean()}, 'loss=<lambda>: of 2 pictures'),
     ({'loss': lambda images, photographs: (images - photographs)[:, 0, 0]}, 'loss'),
     ({'loss': lambda images, photographs: 'near'}, 'loss'),
@@ -368,7 +368,7 @@ def test_a_generator_of_a_user_is_inverted(layer):
 
 
 def test_what_is_no_generator_is_said():
-  with pytest.raises(InputError, match='generator=dict: it is no generator'):
+  with pytest.raises(InputError, match='generator=dict: it is not a generator'):
     invert({}, np.zeros((1, 4, 4, 3)))
 
 

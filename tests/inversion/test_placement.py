@@ -98,8 +98,8 @@ def test_a_change_goes_back_to_where_it_was_seen():
   ('call', 'said'),
   [
     (lambda: boxed((0, 0, 100, 50), (150, 200), SIZE), 'give --box=0,0,37.5,50'),
-    (lambda: boxed((0, 0, 0, 0), (150, 200), SIZE), 'no box'),
-    (lambda: boxed((0, 0, float('nan'), 4), (150, 200), SIZE), 'no box'),
+    (lambda: boxed((0, 0, 0, 0), (150, 200), SIZE), 'not a box'),
+    (lambda: boxed((0, 0, float('nan'), 4), (150, 200), SIZE), 'not a box'),
     (lambda: boxed((190, 140, 48, 64), (150, 200), SIZE), 'outside the photograph'),
     (lambda: boxed((1e9, 0, 48, 64), (150, 200), SIZE), 'outside the photograph'),
     (lambda: pointed([1, 1, 1, 1], OWN, (150, 200), SIZE), 'apart'),

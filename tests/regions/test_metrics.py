@@ -22,9 +22,9 @@ def test_box_is_rows_then_columns():
 @pytest.mark.parametrize(
   ('region', 'what'),
   [
-    ((0, 6, 0, 2), 'no box'),
-    ((2, 2, 0, 2), 'no box'),
-    ((-1, 2, 0, 2), 'no box'),
+    ((0, 6, 0, 2), 'not a box'),
+    ((2, 2, 0, 2), 'not a box'),
+    ((-1, 2, 0, 2), 'not a box'),
     ((0, 5, 0, 6), 'nothing is outside'),
     ((0, 2, 0), 'four whole numbers'),
     ((0.0, 2.0, 0.0, 2.0), 'four whole numbers'),

@@ -410,7 +410,7 @@ class Broken(PartsGenerator):
   [
     ({'layer': 2}, 'layer=2'),
     ({'region': (0, 16, 0, 16)}, 'nothing is outside'),
-    ({'region': (0, 20, 0, 16)}, 'no box'),
+    ({'region': (0, 20, 0, 16)}, 'not a box'),
     ({'mask': np.ones(63)}, 'mask'),
     ({'mask': np.zeros(64)}, 'somewhere positive'),
     ({'mask': -np.ones(64)}, 'not negative'),

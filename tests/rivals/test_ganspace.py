@@ -218,7 +218,7 @@ def test_wrong_arguments(stylegan2):
   ):
     with pytest.raises(InputError, match=match):
       ganspace.discover(stylegan2, **{'samples': 20} | arguments)
-  with pytest.raises(InputError, match='its latents are no w'):
+  with pytest.raises(InputError, match='its latents are not w'):
     ganspace.discover(references.generator('pggan'), layers=(1,), samples=20)
   with pytest.raises(InputError, match='labels: not given'):
     ganspace.discover(references.biggan(), samples=20)

@@ -197,7 +197,7 @@ class Untraceable(LinearGenerator):
 def test_mistakes():
   flat, rows = LinearGenerator(random_jacobian()), LinearGenerator(random_jacobian(rows=6))
   for options, said in [
-    ({'region': (0, 9, 0, 3)}, 'region=0,9,0,3: it is no box in an image of 8 x 8'),
+    ({'region': (0, 9, 0, 3)}, 'region=0,9,0,3: it is not a box in an image of 8 x 8'),
     ({'region': (0, 8, 0, 8)}, 'region=0,8,0,8: nothing is outside'),
     ({'region': BOX, 'tau': 0.0}, 'tau=0.0: it must be positive'),
     ({'region': BOX, 'layers': (0,)}, r'layers=\(0,\): the latents of this generator have no rows'),

@@ -107,11 +107,11 @@ def test_compiled_once_and_float64_stays_inside():
 
 
 def test_mistakes():
-  with pytest.raises(InputError, match=r'^M=shape \(2, 3\): it is no square matrix'):
+  with pytest.raises(InputError, match=r'^M=shape \(2, 3\): it is not a square matrix'):
     robust_pca(np.ones((2, 3)))
   with pytest.raises(InputError, match='it is not symmetric'):
     robust_pca(np.array([[1.0, 2.0], [0.0, 1.0]]))
   with pytest.raises(NonFiniteError, match=r'^M=entry \(0, 1\)'):
     robust_pca(np.array([[1.0, np.nan], [np.nan, 1.0]]))
-  with pytest.raises(InputError, match=r'^lam=0: it is no positive number'):
+  with pytest.raises(InputError, match=r'^lam=0: it is not a positive number'):
     robust_pca(np.eye(3), 0)

@@ -168,7 +168,7 @@ def test_where_it_is_not_defined():
   for generator, match in (
     (
       nonlinear,
-      r'features of its first layer, 1, are no affine map of latents; give its class a method affine_weights',
+      r'features of its first layer, 1, are not an affine map of latents; give its class a method affine_weights',
     ),
     (planted_generators.LinearGenerator(np.ones((2, 4, 4, 3, 5))), r'no weights that latents go through first'),
   ):

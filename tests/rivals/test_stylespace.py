@@ -281,7 +281,7 @@ def test_wrong_arguments(planted, stylegan2):
     with pytest.raises(InputError, match=f'{name} has no style space; use a StyleGAN2'):
       stylespace.discover(generator, region=BOX)
   for arguments, match in (
-    ({'region': (0, 9, 0, 4)}, 'it is no box in an image of 8 x 8 pixels'),
+    ({'region': (0, 9, 0, 4)}, 'it is not a box in an image of 8 x 8 pixels'),
     ({'region': np.zeros((4, 4))}, 'mask of shape 4x4'),
     ({'region': np.zeros((3, 8, 8))}, 'masks of shape 3x8x8: there are 5 samples of 8 x 8 pixels'),
     ({'region': np.zeros((5, 8, 8))}, 'no sample shows it'),

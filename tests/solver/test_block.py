@@ -53,7 +53,7 @@ def test_best_step_is_the_least_of_a_fine_grid(float64, seed):
   grid = np.linspace(0, 1, 200_001)
   assert 0 <= t <= 1
   lowest = np.polyval([*c[::-1], 0], grid).min()
-  assert np.polyval([*c[::-1], 0], t) <= lowest + 1e-9 * abs(lowest) + 1e-13  # the grid itself is no finer
+  assert np.polyval([*c[::-1], 0], t) <= lowest + 1e-9 * abs(lowest) + 1e-13  # the grid itself is not finer
 
 
 def test_no_step_where_every_step_is_up(float64):

@@ -46,7 +46,7 @@ def test_published_pair_both_ways(tmp_path):
   np.testing.assert_array_equal(back.parts, FACTORS.parts)  # as stored: no gauge
   np.testing.assert_array_equal(back.appearances, FACTORS.appearances)
   assert back.provenance['layer'] == 5
-  with pytest.raises(panda_jax.InputError, match='no square'):
+  with pytest.raises(panda_jax.InputError, match='not a square'):
     panda_jax.Factors.load_published(uc, us)
 
 
@@ -230,7 +230,7 @@ def test_coefficients_and_reconstruction_by_their_definition():
 MISTAKES = {
   'one map': (np.zeros((3, 4, 5)), r'there is no axis of samples; give features\[None\]'),
   'channels first': (np.zeros((2, 5, 3, 4)), r'channels come first; give features.transpose\(0, 2, 3, 1\)'),
-  'other grid': (np.zeros((2, 4, 3, 5)), r'features=shape 2x4x3x5: they are not of the factors'),
+  'other grid': (np.zeros((2, 4, 3, 5)), r'features=shape 2x4x3x5: they do not fit the factors'),
   'other channels': (np.zeros((2, 12, 6)), r'give shape \(N, 3, 4, 5\)'),
   'no samples': (np.zeros((0, 12, 5)), 'shape 0x12x5'),
   'a number': (3.0, 'shape scalar'),

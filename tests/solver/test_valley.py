@@ -135,7 +135,7 @@ def test_an_end_that_is_not_reached_is_named(monkeypatch):
   assert fitted.reason == 'stalled'
   # An estimate of a fall that slows down: its order of magnitude, either way.
   assert (fitted.relative_error - least) / 20 < fitted.gap < 20 * (fitted.relative_error - least)
-  assert any('the error still falls' in warning for warning in fitted.warnings)
+  assert any('the error would still fall' in warning for warning in fitted.warnings)
 
 
 def test_the_gap_is_the_rest_of_a_geometric_series():

@@ -61,13 +61,13 @@ export function change(changes, slide = null) {
   moved();
 }
 
-// What is looked at changes, which is no step: undoing goes on from here.
+// What is looked at changes, which is not a step: undoing goes on from here.
 export function turn(changes) {
   Object.assign(session, {now: {...session.now, ...changes}, sliding: null});
   moved();
 }
 
-// A step as it was, but looked at where one looks now: what is looked at is no step.
+// A step as it was, but looked at where one looks now: what is looked at is not a step.
 function seen(step) {
   const {seed, place, photograph} = session.now;
   const same = photograph && step.photograph?.key === photograph.key;

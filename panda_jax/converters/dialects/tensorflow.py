@@ -277,7 +277,7 @@ def _variables(network: TensorFlowNetwork, place: str, problems: list[str]) -> d
   for pair in _part(network, 'variables', list, place, problems):
     name, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
     if not isinstance(name, str) or len(name) > LONGEST_KEY or not name.isprintable():
-      problems.append(f'{place or "the network"}: {shown(name)} is no name of a variable')
+      problems.append(f'{place or "the network"}: {shown(name)} is not a name of a variable')
       continue
     if type(value) in (int, float):
       value = np.asarray(value, np.float64)
@@ -295,10 +295,10 @@ def _given(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[
   given = {}
   for name, value in _part(network, 'static_kwargs', dict, place, problems).items():
     if not isinstance(name, str):
-      problems.append(f'{place or "the network"}: {shown(name)} is no name of an argument')
+      problems.append(f'{place or "the network"}: {shown(name)} is not a name of an argument')
     elif isinstance(value, np.ndarray):
       if value.size > LARGEST_ARGUMENT:
-        problems.append(f'{name}: an array {value.shape} is no argument')
+        problems.append(f'{name}: an array {value.shape} is not an argument')
       given[name] = value.tolist() if value.size <= LARGEST_ARGUMENT else None
     else:
       given[name] = value
@@ -310,7 +310,7 @@ def _components(network: TensorFlowNetwork, problems: list[str]) -> dict[str, Te
   components = {}
   for name, component in _part(network, 'components', dict, '', problems).items():
     if not isinstance(name, str) or not isinstance(component, TensorFlowNetwork):
-      problems.append(f'components: {shown(name)} is no network')
+      problems.append(f'components: {shown(name)} is not a network')
     elif _part(component, 'components', dict, name, problems):
       problems.append(f'the component {name}: it has components itself')
     else:
