@@ -109,11 +109,11 @@ OTHERS = [
   (('edit', '--method=sefa'), '--method=sefa: edit has no such flag'),
   (('compare', '--workdir=W'), '--config: not given; give --config=compare_cats64'),
   (('compare', '--config=configs/compare_cats64.py'), 'workdir: not given'),
-  (('compare', '--config=configs/cats64.py', '--workdir=W'), 'config.appearances=None: no key of compare'),
+  (('compare', '--config=configs/cats64.py', '--workdir=W'), 'config.appearances=None: compare has no such key'),
   (('compare', '--config=configs/compare_cats64.py', '--config.hedlout=3'), 'did you mean heldout?'),
   (('compare', '--config=configs/compare_cats64.py', '--workdir=W', '--grid=3,3'), '--grid=3,3: compare has no such'),
   (('compare', '--config=configs/compare_cats64.py', '--workdir=W', '--alpha=3'), '--alpha=3: compare has no such'),
-  (('fit', '--config=configs/compare_cats64.py', '--workdir=W'), 'config.bootstrap=1000: no key of fit'),
+  (('fit', '--config=configs/compare_cats64.py', '--workdir=W'), 'config.bootstrap=1000: fit has no such key'),
   (('fit', '--config.heldout=3'), 'config.heldout=3: there is no such key'),
 ]
 
