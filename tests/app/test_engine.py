@@ -147,7 +147,7 @@ def test_catalog(engine):
   assert list(found) == ['eyes']  # what was made on other factors is not offered
   assert engine.terms_of(found['eyes']) == (Spec((1,), 2, -6.0), FIRST)
   path.write_text('{}')
-  with pytest.raises(InputError, match='no zoo'):
+  with pytest.raises(InputError, match='not a zoo'):
     engine.catalog()
 
 
@@ -189,7 +189,7 @@ def test_what_the_command_line_says_of_samples(fitted, tmp_path):
   for arguments, said in (
     (['--labels=0'], 'this generator is unconditional'),
     (['--labels=0,1'], '2 of them: there is one sample'),
-    (['--space=w'], 'space=w: there is no file'),
+    (['--space=w'], 'space=w: given without --latents'),
     ([f'--latents={tmp_path / "w.npy"}', '--space=z'], r'give z as \(N, 7\)'),
   ):
     with pytest.raises(InputError, match=said):

@@ -198,9 +198,9 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
   [
     (('--images=gone.jpg',), 'images=gone.jpg: there is no such file'),
     ((), 'images'),
-    (('--images={photographs}/broken.jpg',), 'no photograph'),
+    (('--images={photographs}/broken.jpg',), 'not a photograph'),
     (('--images={photographs}/a.png', '--points=1,1,1,1'), 'apart'),
-    (('--images={photographs}/a.png', '--points=1,x'), 'no numbers'),
+    (('--images={photographs}/a.png', '--points=1,x'), 'not numbers'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=1'), 'own_points'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--box=1,1,8,8'), 'either'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=2,2,2,2'), 'own_points=2,2,2,2'),

@@ -93,7 +93,7 @@ def test_methods_in_another_order_are_told():
     ({'a': {'layer': 'three'}}, r'config\.layer'),
     ({'a': {'regions': {}}}, 'nothing to compare on'),
     ({'a': {}, 'b': {'generator': 'nowhere'}}, 'there is no such folder'),
-    ({'a': {}, 'b': {'regions': {'far': (0, 99, 0, 9)}}}, 'no box in an image of 64 x 64'),
+    ({'a': {}, 'b': {'regions': {'far': (0, 99, 0, 9)}}}, 'not a box in an image of 64 x 64'),
     ({'a': {}, 'b': {'layer': 99, 'methods': ('panda',)}}, r'config\.layer=99: .*; give one of 1, 2'),
     ({'a': {}, 'b': {'generator': None}}, r'config\.generator: not given'),
     ({}, 'there is nothing to compare'),

@@ -45,7 +45,7 @@ def test_no_images(tmp_path, kind):
 def test_missing_and_no_zip(tmp_path):
   assert 'no such file or folder' in refusal(tmp_path / 'none')
   (tmp_path / 'x.zip').write_bytes(b'PK but no archive')
-  assert 'no zip file' in refusal(tmp_path / 'x.zip')
+  assert 'not a zip file' in refusal(tmp_path / 'x.zip')
 
 
 def test_mixed_sizes_name_the_first_odd_one(tmp_path):

@@ -109,8 +109,8 @@ def huge():
 @pytest.mark.parametrize(
   ('data', 'said'),
   [
-    (b'%PDF-1.4', 'no photograph'),
-    (b'', 'no photograph'),
+    (b'%PDF-1.4', 'not a photograph'),
+    (b'', 'not a photograph'),
     (lambda: content(Image.fromarray(pixels(200, 200)), 'JPEG')[:900], 'damaged'),
     (lambda: content(Image.new('1', (15000, 9000))), 'million pixels'),
     (moving, 'holds 2 pictures'),
