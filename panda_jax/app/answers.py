@@ -120,7 +120,7 @@ def checked_words(values: Any) -> list[str]:
     InputError: they are no list of at most `MOST_TERMS` short texts.
   """
   if not isinstance(values, list) or len(values) > MOST_TERMS or not all(isinstance(x, str) for x in values):
-    raise InputError('words', type(values).__name__, 'they are no names of edits', REMEDY)
+    raise InputError('words', type(values).__name__, 'they are not names of edits', REMEDY)
   return [word[:MOST_LETTERS] for word in values]
 
 

@@ -60,7 +60,7 @@ class Archive:
     method, flags, checksum, start, size = self._members[name]
     if method or flags & ENCRYPTED:
       raise Refused(
-        f'its member {shown(name)} is compressed or encrypted, which torch.save never does', 'save it anew with torch'
+        f'its member {shown(name)} is compressed or encrypted, which torch.save never does', 'save it again with torch'
       )
     contents = self._data[start : start + size]
     if name not in self._checked:

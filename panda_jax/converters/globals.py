@@ -355,5 +355,5 @@ def storage_id(pid: object) -> tuple[StorageType, str, int]:
   if type(kind) is not StorageType or type(key) is not str or not is_count(count):
     raise damaged('it refers to a storage without type, key or size')
   if pid[5:] not in ((), (None,)):
-    raise Refused('its storages are views of others, as torch before 0.4 wrote them', 'save it anew with torch.save')
+    raise Refused('its storages are views of others, as torch before 0.4 wrote them', 'save it again with torch.save')
   return kind, key, count

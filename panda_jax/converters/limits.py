@@ -107,7 +107,7 @@ class Budget:
     self._elements -= nbytes
     if self._elements < 0:
       raise Refused(
-        'its tensors claim to be larger than the file', 'save it anew with tensors that do not share or repeat storage'
+        'its tensors claim to be larger than the file', 'save it again with tensors that do not share or repeat storage'
       )
 
   def copy(self, nbytes: int) -> None:

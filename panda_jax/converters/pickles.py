@@ -99,7 +99,7 @@ class Machine:
           break
         raise Refused(
           f'its pickle has the opcode {shown(chr(code))} that no torch or NVlabs checkpoint has',
-          'save it anew with torch.save, pickle protocol 2 or later',
+          'save it again with torch.save, pickle protocol 2 or later',
         )
       operation(self)
     if self._marks or len(self._stack) != 1:
@@ -150,7 +150,7 @@ class Machine:
   def protocol(self):
     version = self._take(1)[0]
     if not 2 <= version <= 5:
-      raise Refused(f'it is a pickle of protocol {version}', 'save it anew with pickle protocol 2 to 5')
+      raise Refused(f'it is a pickle of protocol {version}', 'save it again with pickle protocol 2 to 5')
 
   def frame(self):
     if self._number(_U8) > len(self._data) - self.position:

@@ -84,9 +84,9 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
   """
   protocol, system = machine.load(), machine.load()
   if type(protocol) is not int or protocol != PROTOCOL:
-    raise Refused(f'it has torch protocol {shown(protocol)}', 'save it anew with torch 1.0 or later')
+    raise Refused(f'it has torch protocol {shown(protocol)}', 'save it again with torch 1.0 or later')
   if type(system) is not dict or system.get('little_endian') is not True:
-    raise Refused('it was written by a big-endian machine', 'save it anew on a little-endian machine')
+    raise Refused('it was written by a big-endian machine', 'save it again on a little-endian machine')
   root, keys = machine.load(), machine.load()
   if type(keys) is not list or not all(type(key) is str for key in keys):
     raise damaged('the list of storages is not a list of keys')

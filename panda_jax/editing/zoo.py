@@ -146,7 +146,7 @@ class NamedEdit:
     if digest != self.factors:
       found = f'{self.factors[:12]}…' if self.factors else 'unknown'
       problem = f'it was annotated on other factors (hash {found}, these have {digest[:12]}…)'
-      raise InputError('name', name, problem, 'give the workdir of the fit it was annotated on, or annotate it anew')
+      raise InputError('name', name, problem, 'give the workdir of the fit it was annotated on, or annotate it again')
 
   def edit(self, factors: Factors, digest: str, name: str = '') -> AnyEdit:
     """The edit, if `digest` is that of its factors."""

@@ -84,7 +84,9 @@ def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Se
   try:
     value = BOOLS[piece.lower()] if kind is bool else kind(piece)
   except (KeyError, ValueError):
-    raise InputError(argument, text, f'{said} is no {"number" if kind is float else "truth value"}', remedy) from None
+    raise InputError(
+      argument, text, f'{said} is not {"a number" if kind is float else "true or false"}', remedy
+    ) from None
   if kind is float and not math.isfinite(value):
     raise InputError(argument, text, f'{said} is not a number', remedy)
   return [value]

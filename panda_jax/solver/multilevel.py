@@ -417,7 +417,7 @@ class Solver:
       state, Z = self.start()
     elif not state.belongs(self.S, self.C, self.settings, self.mode, len(self.sizes)):
       problem = 'the saved state is not of this fit'
-      raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start anew')
+      raise InputError('checkpoint', state.phase, problem, 'use --overwrite to start again')
     while state.phase not in ('gram', 'valley'):
       whole = state.level == last and everything
       if Z is None:

@@ -19,7 +19,7 @@ from panda_jax.solver import joint, secant
 from panda_jax.solver.state import MEMORY, SolverState
 
 COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
-ANEW = 'use --overwrite to start anew'
+ANEW = 'use --overwrite to start again'
 INFO = {  # the form of what is saved beside the arrays
   'level': int,
   'phase': str,

@@ -61,7 +61,7 @@ class FinishedFit:
     layer: where the generator is split, or None for factors of arrays that name none.
     seed: of the first sample of the fit; 0 where not on record.
     noise: of the generator's layers.
-    digest_factors: see `digest_of`.
+    digest_factors: SHA-256 (hex) of the factors, by which named edits recognise them.
     mean: what centring subtracted, (H, W, C), or None.
 
   Example:

@@ -52,7 +52,7 @@ OUTPUTS = (
 FINISHED = 'the fit is finished'
 # Keys that may differ between processes.
 OF_ONE_PROCESS = ('features', 'generator', 'held_out_features', 'checkpoint_seconds')
-ANEW = 'use --overwrite to start anew'
+ANEW = 'use --overwrite to start again'
 # Keys that change how fast a fit is, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
 

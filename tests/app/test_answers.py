@@ -205,8 +205,8 @@ WRONG = [  # actions, what is sent, and what is said of it
   ('saved', {'choice': SEED, 'name': 'mine'}, 'nothing is edited yet'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': 3}, 'cannot be the name'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': '../x'}, 'cannot be the name'),
-  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': 'x'}, 'no names of edits'),
-  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': [[1]]}, 'no names of edits'),
+  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': 'x'}, 'not names of edits'),
+  ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'words': [[1]]}, 'not names of edits'),
   ('photograph', {'name': 'x', 'content': 'eHg='}, 'it is not a photograph'),
 ]
 

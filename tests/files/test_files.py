@@ -334,7 +334,7 @@ def test_what_is_saved_beside_a_checkpoint_is_of_its_form(name, unfinished):
     os.mkfifo(path)
   else:
     path.write_text(change if isinstance(change, str) else json.dumps(json.loads(path.read_text()) | change))
-  with pytest.raises(InputError, match=r'checkpoint.*; use --overwrite to start anew'):
+  with pytest.raises(InputError, match=r'checkpoint.*; use --overwrite to start again'):
     fit_into(step.parents[1], config)
 
 
@@ -352,7 +352,7 @@ def test_the_arrays_of_a_checkpoint_are_those_of_the_fit(damage, unfinished):
     arrays.unlink()
     if damage == 'pipe':
       os.mkfifo(arrays)
-  with pytest.raises(InputError, match='use --overwrite to start anew'):
+  with pytest.raises(InputError, match='use --overwrite to start again'):
     fit_into(step.parents[1], config)
 
 
