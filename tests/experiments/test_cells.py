@@ -32,7 +32,7 @@ def test_lists_and_ranges(key, text, values):
   [
     ('parts', '', 'missing'),
     ('parts', '4,,8', 'missing'),
-    ('parts', '4,x', 'x is not a whole number'),
+    ('parts', '4,x', 'x is neither a whole number nor a range'),
     ('parts', '8-4', 'it has no numbers in it'),
     ('parts', '4-8:0', 'no numbers in it'),
     ('parts', '4,4', '4 is given twice'),

@@ -28,7 +28,7 @@ def test_the_number_beyond_which_parts_take_noise_only():
   said = recommended(levels({3: 0.4, 4: 0.2} | noise(5, 0.1, 10)), S)
   assert said.parts == 5
   assert 'from 4 to 5' in said.reason
-  assert '1.0 times at most' in said.reason
+  assert 'at most 1.0 times' in said.reason
   assert 'with other seeds (agreement 1.00)' in said.reason
 
 

@@ -174,10 +174,10 @@ def test_a_file_that_changes_is_refused(tmp_path, change):
   else:
     path.unlink()
   texts = {'cut': 'became shorter|from .* bytes', 'grown': 'from .* bytes', 'written': 'its size is the same'}
-  text = texts.get(change, 'cannot be read any more')
+  text = texts.get(change, 'can no longer be read')
   with pytest.raises(panda_jax.InputError, match=text):
     list(blocks)
-  with pytest.raises(panda_jax.InputError, match=texts.get(change, 'cannot be read any more')):
+  with pytest.raises(panda_jax.InputError, match=texts.get(change, 'can no longer be read')):
     source.take(np.array([0]))
 
 
@@ -218,7 +218,7 @@ BAD = [
   ({'features': np.zeros((3, 4), np.float32)}, 'features=shape 3x4: features have 2 dimensions'),
   ({'features': np.zeros((3, 12, 5), np.float32)}, 'grid of flattened positions is not known'),
   ({'features': Z.reshape(23, 12, 5), 'grid': (5, 5)}, 'grid=5,5'),
-  ({'features': np.zeros((0, 3, 4, 5), np.float32)}, 'nothing in it'),
+  ({'features': np.zeros((0, 3, 4, 5), np.float32)}, 'it is empty'),
   ({'features': np.zeros_like(Z)}, 'all features are zero'),
   ({'features': np.ones_like(Z), 'center': 'position'}, 'center=position nothing is left'),
   ({'features': (x for x in [Z])}, 'passed over only once'),
@@ -243,7 +243,7 @@ BAD = [
   ({'features': Z, 'seed': 10**30}, 'not a whole number of 64 bits'),
   ({'features': Z, 'joint': 'none'}, 'joint=none: it is neither true nor false'),
   ({'features': Z, 'orthonormal': []}, 'orthonormal=[]'),
-  ({'features': Z, 'provenance': 5}, 'it is not a record'),
+  ({'features': Z, 'provenance': 5}, 'it is not made of JSON'),
   ({'features': Z, 'provenance': {'a': object()}}, 'it is not made of JSON values'),
   ({'features': Z, 'provenance': {'a': np.nan}}, 'it is not made of JSON values (Out'),
   ({'features': Z.reshape(23, 12, 5), 'grid': '3,4'}, 'grid=3,4: it is not two positive whole numbers'),
