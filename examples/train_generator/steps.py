@@ -57,7 +57,8 @@ class Training(NamedTuple):
 
   Attributes:
     begin: () -> TrainState, from the seed, and the generator from `config.initial` if that names one.
-    adversarial: (state, uint8 images (N, H, W, channels)) -> (state, metrics).
+    adversarial: (state, uint8 images (N, H, W, channels), learns=True) -> (state, metrics); without `learns`, the
+      generator stays as it is.
     discriminator_penalty: likewise, R1.
     path_penalty: (state) -> (state, metrics).
     show: (state, z (M, z_dim)) -> float images (M, H, W, channels) of the averaged generator.
@@ -196,7 +197,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     generator, average = (jax.device_put(jax.tree.map(jnp.copy, initial), replicated) for _ in range(2))
     return dataclasses.replace(state, generator=generator, average=average)
 
-  def adversarial(state: TrainState, images):
+  def adversarial(state: TrainState, images, learns: bool = True):
     N = images.shape[0]
     z_key, noise_key, flip_key, real_key, fake_key = keys(state, 0, 5)
     z = spread(jax.random.normal(z_key, (N, config.z_dim), dtype))
@@ -219,18 +220,17 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     judged_both = jax.value_and_grad(loss_d, has_aux=True)
     (discriminator_loss, (fake_logits, real_logits)), gradient_d = judged_both(state.discriminator, fake)
     discriminator, moments_d = updated(adam_d, gradient_d, state.discriminator_moments, state.discriminator)
-
-    def learnt():
-      loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
-      (gradient,) = pull(by_images)
-      return *updated(adam_g, gradient, state.generator_moments, state.generator), loss, optax.tree.norm(gradient)
-
-    def waiting():
-      return state.generator, state.generator_moments, loss_g(fake, discriminator), jnp.zeros(())
-
-    # A generator that has learnt already waits for a discriminator that has not.
-    waits = state.images < config.discriminator_images
-    params, moments_g, generator_loss, gradient_norm = jax.lax.cond(waits, waiting, learnt)
+    if learns:
+      generator_loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
+      (gradient_g,) = pull(by_images)
+      params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
+      if config.discriminator_images:
+        # At its full rate at once, it would leave the discriminator behind, which then says the same of every image.
+        share = jnp.clip(state.images / config.discriminator_images - 1, 0, 1)
+        params = jax.tree.map(lambda old, new: old + share * (new - old), state.generator, params)
+    else:
+      generator_loss, gradient_g = loss_g(fake, discriminator), ()
+      params, moments_g = state.generator, state.generator_moments
     # Half of the average is of the last `average_images`, or of a share of all while there are few.
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))
@@ -254,7 +254,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       'fake_logits': fake_logits.mean(),
       'real_logits': real_logits.mean(),
       'real_signs': jnp.sign(real_logits).mean(),
-      'generator_gradient': gradient_norm,
+      'generator_gradient': optax.tree.norm(gradient_g),
       'discriminator_gradient': optax.tree.norm(gradient_d),
       'augment': probability,
     }
@@ -320,7 +320,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
 
   return Training(
     begin=begun,
-    adversarial=compiled(adversarial),
+    adversarial=compiled(adversarial, static_argnames='learns'),
     discriminator_penalty=compiled(discriminator_penalty),
     path_penalty=compiled(path_penalty),
     show=jax.jit(show),

@@ -139,7 +139,7 @@ class _Run:
       while images < config.images and not caught:
         step = images // config.batch
         reals = jax.device_put(self.batches[step], training.batches)
-        state, metrics = training.adversarial(state, reals)
+        state, metrics = training.adversarial(state, reals, learns=images >= config.discriminator_images)
         if step % config.r1_every == 0:
           state, more = training.discriminator_penalty(state, reals)
           metrics |= more

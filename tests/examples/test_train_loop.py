@@ -174,7 +174,7 @@ def test_divergence_stops_and_keeps_the_last_checkpoint(images, config, tmp_path
   config.update({'checkpoint_seconds': 0.0, 'log_images': 8})
   losses = iter([0.7, np.nan])
 
-  def adversarial(state, reals):
+  def adversarial(state, reals, learns):
     loss = next(losses)
     return dataclasses.replace(state, images=state.images + 8), {'generator_loss': loss, 'discriminator_loss': loss}
 
