@@ -11,23 +11,25 @@ of A that do what is wanted. Here the region of the image is given, and what the
    (for images and latents: ReSeFa, ICML 2022; here in appearance space, at a part). Its answer is that of the samples
    with most contrast. What is reported everywhere is the mean of sqrt(a'O_i a / a'M_i a), ROIR, where all samples count
    alike. It is smooth and has r numbers to find, so a quasi-Newton search from the leading eigenvectors minimises
-   it exactly as it is, on stored matrices: no generator call.
+   it exactly as it is, on stored matrices of a few samples: no generator call.
 3. Which appearances occur: a = B b, where the columns of B are the principal components of the features' own fibres
    under the mask, each one standard deviation long. Directions in which features hardly vary are left out, and s |b|^2
    is added to the energy outside, s = weight tr(B'OB) / r: a shrinkage towards the leak of an average natural
    direction. It keeps edits within what the following layers have been trained on, and the answer from fitting the
-   samples it was found on: the weight is the largest that costs little on samples left out. |b| / sqrt(r) at the
-   edit's strength, the `size`, is 1 for a change as large as features differ from their mean.
-4. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
+   samples it was found on: the weight is the largest that costs little on samples left out, times sqrt(n / N) where
+   n of N samples choose it, since the more samples there are the less of it they ask for. |b| / sqrt(r) at the edit's
+   strength, the `size`, is 1 for a change as large as features differ from their mean.
+4. All samples correct what the few say. One reverse-mode derivative gives the slope of the mean ratio in true images,
+   at a finite strength, and a step minimises the model of the few with that slope in place of its own. It is taken
+   where true images are better, else damped, and the slope is taken anew.
+5. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
    appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
    and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
-   features are. A few samples give these forms. All samples correct them: one reverse-mode derivative says the slope of
-   the mean ratio in true images, and a step minimises the model with that slope in place of its own. It is taken where
-   true images are better, else damped, and the slope is taken anew. Edits are finite: after a round of such steps the
-   strength is matched, and the forms are made again around the edit that is there.
+   features are. Steps are corrected as in 4. Edits are finite: after a round of such steps the strength is matched, and
+   the forms are made again around the edit that is there.
    Without a bound the best mask is a dot in the middle of the region, whose change reaches no border: low ROIR, and no
    edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts a position.
-5. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
+6. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
    gain per change of what should stay. Where samples are alike this is O^-1 g.
 
 Letters: N samples, H, W grid, S positions, C channels, (h, w) pixels, R_S parts, r dimensions of an appearance.
@@ -45,15 +47,15 @@ from panda_jax.errors import InputError
 from panda_jax.regions import metrics, search
 from panda_jax.regions.responses import Grams, Responses
 from panda_jax.regions.search import Natural
+from panda_jax.runtime.environment import one_blas_thread
 from panda_jax.runtime.progress import narrated
 
 TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
 COVERAGE = 0.5
 COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
 ROUNDS = 1
-FEW = 16  # samples that tell masks apart
-MODELLED = 12  # samples that a model of appearance and mask is of
-STEPS = 8  # of a round
+MODELLED, MODELLED_JOINTLY = 16, 8  # samples that a model of the appearance is of, and one of appearance and mask
+FEWER_STEPS, STEPS = 4, 8  # of a round, without and with the mask
 LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
 
 
@@ -65,11 +67,11 @@ class RegionEdit:
     edit: direction (C,) of unit length, mask (S,) with maximum 1, and the strength alpha that reaches the target on the
       samples it was found on (on their median; `edit.replace(alpha=...)` for another).
     reached: whether it does; else alpha is that of the largest change seen.
-    scores: 'roir' (mean over those samples at that strength; NaN without a region), 'first_order' (the same to first
-      order; for an attribute the mean gain per norm of the change outside), 'change' (median; for an attribute its
-      gain), 'size' (1 for a change as large as features differ from their mean), 'kept' (share of the features'
-      variance that the appearances searched have).
-    history: mean ROIR, shrunk, after each round of the joint search, the first without it.
+    scores: 'roir' (mean over those samples at that strength; NaN without a region), 'first_order' (of a few samples,
+      to first order, before all corrected it; for an attribute the mean gain per norm of the change outside), 'change'
+      (median; for an attribute its gain), 'size' (1 for a change as large as features differ from their mean), 'kept'
+      (share of the features' variance that the appearances searched have).
+    history: mean ROIR, shrunk: of what few samples say, then each time that all samples made it better.
 
   Example:
     >>> found = panda_jax.region_edit(quarters, latents, 1, region=(0, 4, 0, 4), mask=factors.parts.T)
@@ -138,8 +140,8 @@ def region_edit(
 
   Args:
     generator: of one of our families, or any object with the methods of the protocol that JAX can differentiate.
-    latents: of N samples, as of `generator.map`: 64 or more, or the answer fits these samples only. The appearance
-      takes derivatives of all of them, r per sample.
+    latents: of N samples, as of `generator.map`: 64 or more, or the answer fits these samples only. The first 16
+      take r derivatives each, the others few.
     layer: where features are edited.
     region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1).
     mask: (S,) or (H, W), where the edit acts, such as a part; or several, (m, S), of which the best is taken.
@@ -169,7 +171,7 @@ def region_edit(
     (True, 0.08)
     >>> edited = panda_jax.Editor(quarters, layer=1).images(latents[:2], found.edit).edited
   """
-  with narrated(progress, on_progress) as tell:
+  with narrated(progress, on_progress) as tell, one_blas_thread():
     responses = Responses(generator, latents, layer, region, size=size, noise=noise)
     masks = _checked_masks(mask, responses.grid)
     _check_numbers(target, weight, components)
@@ -180,31 +182,29 @@ def region_edit(
       whole = whole / whole.max()
       masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
 
-    def searched(number: int, most: int | None, known: Grams | None = None) -> _Search:
-      """From derivatives of the first `most` samples, or of all; `known` are those of the first ones."""
-      tell(f'derivatives at mask {number + 1} of {len(masks)}')
+    def searched(number: int) -> _Search:
+      """From derivatives of the first few samples; the strength is that of all."""
+      which = f'mask {number + 1} of {len(masks)}'
+      tell(f'derivatives at {which}')
       natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
-      first = 0 if known is None else len(known.inside)
-      made = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, first=first, most=most)
-      made = made if known is None else search.joined(known, made)
+      made = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=MODELLED)
       grams = search.answering(made)
-      chosen = search.cross_validated(grams) if weight is None else weight
+      chosen = weight
+      if chosen is None:  # the more samples, the less shrinkage: all of them correct what these few choose
+        chosen = search.cross_validated(grams) * np.sqrt(len(made.inside) / responses.samples)
       b, first_order = search.best_appearance(grams, chosen)
-      tell(f'strength at mask {number + 1} of {len(masks)}')
+      tell(f'strength at {which}')
       shrink = search.shrinkage(grams, len(b), chosen)
-      edit = _matched(responses, natural, b, masks[number], target, shrink, grams)
-      return _Search(natural, made, edit, shrink, first_order)
+      b = _signed(responses, natural, b, masks[number], target, shrink, made)
+      edit = _matched(responses, natural, b, masks[number], target, shrink)
+      found = _Search(natural, edit, shrink, first_order, (edit.shrunk,))
+      around = search.around(made, edit.b)
+      return _corrected(responses, found, around, search.fixed_mask(edit.mask), target, f'appearance at {which}', tell)
 
-    number, known = 0, None
-    if len(masks) > 1:  # which mask is best, fewer samples tell
-      tried = [searched(number, FEW) for number in range(len(masks))]
-      number = min(range(len(masks)), key=lambda i: tried[i].edit.rank)
-      known = tried[number].grams
-    best = searched(number, None, known) if known is None or responses.samples > len(known.inside) else tried[number]
-    history = [best.edit.shrunk]
+    best = min((searched(number) for number in range(len(masks))), key=lambda one: one.edit.rank)
     if joint and best.edit.match.reached:
-      best, history = _joint(responses, best, target, coverage * whole, rounds, tell)
-    return _result(best, history)
+      best = _joint(responses, best, target, coverage * whole, rounds, tell)
+    return _result(best)
 
 
 def attribute_edit(
@@ -251,7 +251,8 @@ def attribute_edit(
   _check_numbers(target, weight, components)
   natural = search.natural_appearances(responses.features, one, components, SHARE)
   grams = responses.grams(one, np.zeros(responses.channels), natural.basis)
-  b, gain = search.best_for_attribute(grams, weight)
+  with one_blas_thread():
+    b, gain = search.best_for_attribute(grams, weight)
 
   def gain_at(alpha: float) -> np.ndarray:
     gained = responses.energies(one, alpha * (natural.basis @ b)).gained
@@ -260,7 +261,7 @@ def attribute_edit(
 
   match = metrics.match_strength(gain_at, target)
   edit = _judged(responses, natural, match.alpha * b, one, match, 0.0)
-  return _result(_Search(natural, grams, edit, 0.0, gain), [])
+  return _result(_Search(natural, edit, 0.0, gain, ()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,15 +284,17 @@ class _Judged:
 @dataclasses.dataclass(frozen=True)
 class _Search:
   natural: Natural
-  grams: Grams
   edit: _Judged
   shrink: float
   first_order: float
+  history: tuple[float, ...]
 
 
-def _judged(responses: Responses, natural: Natural, b, mask, match: metrics.Match, shrink: float) -> _Judged:
+def _judged(
+  responses: Responses, natural: Natural, b, mask, match: metrics.Match, shrink: float, most: int | None = None
+) -> _Judged:
   """`shrink` times |b|^2 counts as energy outside."""
-  energies = responses.energies(mask, natural.basis @ b)
+  energies = responses.energies(mask, natural.basis @ b, most)
   inside = np.sqrt(energies.inside)
   roir = metrics.ratio(inside, np.sqrt(energies.outside), responses.entries)
   shrunk = metrics.ratio(inside, np.sqrt(energies.outside + shrink * (b @ b)), responses.entries)
@@ -301,60 +304,82 @@ def _judged(responses: Responses, natural: Natural, b, mask, match: metrics.Matc
 
 
 def _matched(
-  responses: Responses, natural: Natural, b, mask, target: float, shrink: float, grams: Grams | None = None
+  responses: Responses,
+  natural: Natural,
+  b,
+  mask,
+  target: float,
+  shrink: float,
+  start: float = 1.0,
+  most: int | None = None,
 ) -> _Judged:
-  """The edit at the strength that reaches the target.
+  """The edit at the strength that reaches the target, of all samples or those before `most`."""
 
-  With `grams`, of this mask, b has no strength yet and both signs are tried, since finite edits are not linear.
+  def change_at(alpha: float) -> np.ndarray:
+    return np.sqrt(responses.energies(mask, alpha * (natural.basis @ b), most).inside / responses.entries)
+
+  match = metrics.match_strength(change_at, target, start=start)
+  return _judged(responses, natural, match.alpha * b, mask, match, shrink, most)
+
+
+def _signed(responses: Responses, natural: Natural, b, mask, target: float, shrink: float, grams: Grams) -> np.ndarray:
+  """The better of b and -b with a strength, on the samples of the Grams: finite edits are not linear."""
+  energy = np.median(np.einsum('a,nab,b->n', b, grams.inside[:, :-1, :-1], b))
+  start = 1.05 * target / float(np.sqrt(max(energy, 1e-30) / responses.entries))  # a little above, to bracket it
+  tried = [_matched(responses, natural, x, mask, target, shrink, start, len(grams.inside)) for x in (b, -b)]
+  return min(tried, key=lambda edit: edit.rank).b
+
+
+def _corrected(
+  responses: Responses, begun: _Search, grams: Grams, masks: search.Masks, target: float, what: str, on_progress
+) -> _Search:
+  """The edit after steps of a model of few samples, corrected by the slopes of all; the same where true images at the
+  matched strength are not better.
+
+  Args:
+    grams: of the few, around the edit.
+    masks: that may be chosen.
+    what: is looked for, in the words of `on_progress`.
   """
-  found, start = [], 1.0
-  if grams is not None:
-    energy = np.median(np.einsum('a,nab,b->n', b, grams.inside[:, :-1, :-1], b))
-    start = 1.05 * target / float(np.sqrt(max(energy, 1e-30) / responses.entries))  # a little above, to bracket it
-  for sign in (1, -1) if grams is not None else (1,):
-
-    def change_at(alpha: float, sign=sign) -> np.ndarray:
-      return np.sqrt(responses.energies(mask, sign * alpha * (natural.basis @ b)).inside / responses.entries)
-
-    match = metrics.match_strength(change_at, target, start=start)
-    found.append(_judged(responses, natural, sign * match.alpha * b, mask, match, shrink))
-  return min(found, key=lambda edit: edit.rank)
-
-
-def _joint(responses: Responses, begun: _Search, target: float, least: np.ndarray, rounds: int, on_progress):
-  """Rounds of appearance and mask together, each taken only where true images at the matched strength are better."""
   natural, shrink, best = begun.natural, begun.shrink, begun.edit
-  masks = search.masks_near(responses.features, natural, best.mask, least, responses.grid)
-  history = [best.shrunk]
+  if not best.match.reached:
+    return begun
   inside = responses.energies(best.mask, natural.basis @ best.b).inside
   answering, calls = inside > search.SILENT * inside.max(), 0
+  most = STEPS if masks.tiles.shape[1] else FEWER_STEPS
 
   def slopes(b, q, extra):
     nonlocal calls
     mean, by_extra, by_added = responses.slopes(q, natural.basis @ b, extra, answering)
     calls += 1
-    on_progress(f'appearance and mask, step {calls} of at most {rounds * (STEPS + 1)}: ROIR {mean:.3f}')
+    on_progress(f'{what}, step {calls} of at most {most + 1}: ROIR {mean:.3f}')
     return mean, by_extra, natural.basis.T @ (q @ by_added), by_added @ (natural.basis @ b)
 
-  for _ in range(rounds):
-    grams = responses.grams(best.mask, natural.basis @ best.b, natural.basis, masks.tiles, most=MODELLED)
-    model = search.Model(search.answering(grams), best.b, best.mask, masks, shrink)
-    b, mask = search.descended(model, slopes, STEPS)
-    mask = np.clip(mask, least, 1)
-    peak = mask.max()
-    rough = peak**-2 * (mask @ masks.roughness @ mask)
-    tried = _matched(responses, natural, b * peak, mask / peak, target, shrink * rough)
-    if not (tried.match.reached and tried.shrunk < best.shrunk):
-      break
-    gain = 1 - tried.shrunk / best.shrunk
-    best = tried
-    history.append(best.shrunk)
-    if gain < LEAST_GAIN:
-      break
-  return dataclasses.replace(begun, edit=best), history
+  model = search.Model(search.answering(grams), best.b, best.mask, masks, shrink)
+  b, mask = search.descended(model, slopes, most)
+  mask = np.clip(mask, masks.least, 1)
+  peak = mask.max()
+  rough = peak**-2 * (mask @ masks.roughness @ mask)
+  tried = _matched(responses, natural, b * peak, mask / peak, target, shrink * rough)
+  if not (tried.match.reached and tried.shrunk < best.shrunk):
+    return begun
+  return dataclasses.replace(begun, edit=tried, history=(*begun.history, tried.shrunk))
 
 
-def _result(ended: _Search, history: list[float]) -> RegionEdit:
+def _joint(responses: Responses, best: _Search, target: float, least: np.ndarray, rounds: int, on_progress) -> _Search:
+  """Rounds of appearance and mask together, each on a model made anew."""
+  masks = search.masks_near(responses.features, best.natural, best.edit.mask, least, responses.grid)
+  for number in range(rounds):
+    edit, basis = best.edit, best.natural.basis
+    grams = responses.grams(edit.mask, basis @ edit.b, basis, masks.tiles, most=MODELLED_JOINTLY)
+    what = f'appearance and mask, round {number + 1} of at most {rounds}'
+    begun, best = best, _corrected(responses, best, grams, masks, target, what, on_progress)
+    if best is begun or 1 - best.edit.shrunk / begun.edit.shrunk < LEAST_GAIN:
+      break
+  return best
+
+
+def _result(ended: _Search) -> RegionEdit:
   found = ended.edit
   direction = ended.natural.basis @ found.b
   length = np.linalg.norm(direction)
@@ -367,7 +392,7 @@ def _result(ended: _Search, history: list[float]) -> RegionEdit:
   }
   unit = direction / length if length > 0 else direction
   edit = Edit(unit.astype(np.float32), found.mask.astype(np.float32), np.float32(length))
-  return RegionEdit(edit, found.match.reached, scores, tuple(history))
+  return RegionEdit(edit, found.match.reached, scores, ended.history)
 
 
 def _checked_masks(mask: ArrayLike, grid: tuple[int, int]) -> np.ndarray:

@@ -29,6 +29,7 @@ from panda_jax.regions import metrics
 JACOBIAN_BYTES = 128 << 20  # of the columns of a batch of samples, all of which its Grams need at once
 BATCH, COLUMNS = 16, 128  # samples at a time; and samples times directions differentiated along at a time
 FEW, FEW_COLUMNS = 4, 16  # on a CPU, where more does not fit the caches
+CHUNK = 16  # directions of a call
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
@@ -64,25 +65,36 @@ class _Split:
   attribute: Callable | None
   at_once: int  # samples times directions that are differentiated along
 
-  def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
-    """Change of the images at the compared size by adding (S, C), or (n, S, C), and that of the attribute."""
-    latents, state, original = batch
+  def images(self, arrays, latents, state, added) -> jax.Array:
+    """Images with (S, C), or (n, S, C), added to the features."""
     features = state.features + added.reshape(-1, *state.features.shape[1:]).astype(state.features.dtype)
     generator = self.structure.generator(arrays)
-    images = generator.run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
+    return generator.run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
+
+  def compared(self, images, original) -> tuple[jax.Array, jax.Array]:
+    """Change of images at the compared size, and that of the attribute."""
     gained = jnp.zeros(len(images)) if self.attribute is None else self.attribute(images) - self.attribute(original)
     return metrics.downsampled(images.astype(jnp.float32) - original.astype(jnp.float32), self.size), gained
+
+  def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
+    """What adding (S, C), or (n, S, C), changes: see `compared`."""
+    latents, state, original = batch
+    return self.compared(self.images(arrays, latents, state, added), original)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(split: _Split, arrays, latents):
-  state = split.structure.generator(arrays).run_to(latents, split.layer, noise=split.noise)
-  return state, split.structure.generator(arrays).run_from(latents, state, split.layer, noise=split.noise)
+  return split.structure.generator(arrays).run_to(latents, split.layer, noise=split.noise)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _energies(split: _Split, arrays, batch, mask, direction, inside):
-  change, gained = split.changed(arrays, batch, mask[:, None] * direction[None])
+def _images(split: _Split, arrays, latents, state, mask, direction):
+  return split.images(arrays, latents, state, mask[:, None] * direction[None])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _energies(split: _Split, images, original, inside):
+  change, gained = split.compared(images, original)
   squares = jnp.square(change).sum(axis=-1)
   weights = jnp.square(inside), jnp.square(1 - inside)
   return *((squares * weight[None]).sum(axis=(1, 2)) for weight in weights), gained
@@ -108,25 +120,32 @@ def _slopes(split: _Split, arrays, batch, mask, direction, extra, weights, insid
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _grams(split: _Split, arrays, batch, mask, direction, tiles, basis, inside):
-  """tiles (S, G) and basis (C, r): the parameters are the entries of (mask + tiles u) (direction + basis b)'."""
-  r, G = basis.shape[1], tiles.shape[1]
+def _columns(split: _Split, arrays, batch, mask, direction, wheres, whats):
+  """wheres (c, S) and whats (c, C): changes by mask direction', and its derivatives along each where direction' + mask
+  what'. Of images (c + 1, n, h, w, channels), what is there already last, and of the attribute (c + 1, n).
+  """
+  added = mask[:, None] * direction[None]
+  now, along = jax.linearize(lambda added: split.changed(arrays, batch, added), added)
+  n = len(now[1])
 
-  def change(t):
-    where = mask + jnp.matmul(tiles, t[r:], precision=HIGHEST)
-    what = direction + jnp.matmul(basis, t[:r], precision=HIGHEST)
-    return split.changed(arrays, batch, where[:, None] * what[None])
+  def derivative(parameter):
+    where, what = parameter
+    return along(where[:, None] * direction[None] + mask[:, None] * what[None])
 
-  (now, gained), along = jax.linearize(change, jnp.zeros(r + G))
-  columns, slopes = jax.lax.map(along, jnp.eye(r + G), batch_size=max(1, split.at_once // len(gained)))
-  columns = jnp.concatenate([columns, now[None]])
-  slopes = jnp.concatenate([slopes, gained[None]]).T
+  found = jax.lax.map(derivative, (wheres, whats), batch_size=max(1, split.at_once // n))
+  return tuple(jnp.concatenate([columns, last[None]]) for columns, last in zip(found, now, strict=True))
+
+
+@jax.jit
+def _gram(columns, inside):
+  """Gram matrices (n, k + 1, k + 1), inside and outside, of chunks of k columns, each with the same one at its end."""
+  joined = jnp.concatenate([*(chunk[:-1] for chunk in columns), columns[0][-1:]])
 
   def gram(weight):
-    rows = (columns * weight[None, None, :, :, None]).reshape(r + G + 1, len(gained), -1)
+    rows = (joined * weight[None, None, :, :, None]).reshape(*joined.shape[:2], -1)
     return jnp.einsum('anx,bnx->nab', rows, rows, precision=HIGHEST)
 
-  return gram(inside), gram(1 - inside), slopes
+  return gram(inside), gram(1 - inside)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -211,14 +230,21 @@ class Responses:
   def _prepared(self, latents) -> list[tuple]:
     """[(latents, state, original images)] of batches of one size, the last one filled up; and their features."""
     one = jax.tree.map(lambda leaf: leaf[:1], latents)
-    pixels = jax.eval_shape(functools.partial(_start, self._split), self._arrays, one)[1].size
+    S = self.grid[0] * self.grid[1]
+    nothing = np.zeros(S, np.float32), np.zeros(self.channels, np.float32)
+
+    def originals(latents):
+      state = _start(self._split, self._arrays, latents)
+      return state, _images(self._split, self._arrays, latents, state, *nothing)
+
+    pixels = jax.eval_shape(originals, one)[1].size
     most = FEW if self._split.at_once == FEW_COLUMNS else BATCH
     n = max(1, min(most, self.samples, JACOBIAN_BYTES // (4 * COLUMNS * pixels)))
     batches, features = [], []
     for first in range(0, self.samples, n):
       index = np.minimum(first + np.arange(n), self.samples - 1)
       chosen = samples_of(latents, index)
-      state, images = _start(self._split, self._arrays, chosen)
+      state, images = originals(chosen)
       batches.append((chosen, state, images))
       features.append(np.asarray(state.features, np.float32))
       for name, array in (('features', features[-1]), ('images', images)):
@@ -229,19 +255,22 @@ class Responses:
     self.features = np.concatenate(features)[: self.samples].reshape(self.samples, -1, self.channels)
     return batches
 
-  def _over_batches(self, program, *args, first: int = 0, most: int | None = None) -> list[np.ndarray]:
-    """The program's results of the samples before `most`, or of all, without the `first` so many."""
+  def _over_batches(self, results: Callable, *args, most: int | None = None) -> list[np.ndarray]:
+    """What `results` gives of a batch and the `args`, as float32: of the samples before `most`, or of all."""
     count, n = self.samples if most is None else min(most, self.samples), len(self._batches[0][2])
-    skipped = first // n
-    batches = self._batches[skipped : -(-count // n)]
-    args = [np.asarray(x, np.float32) for x in args]
-    found = [program(self._split, self._arrays, batch, *args, self._inside) for batch in batches]
-    kept = slice(first - skipped * n, count - skipped * n)
-    return [np.concatenate([np.asarray(x, np.float64) for x in xs])[kept] for xs in zip(*found, strict=True)]
+    args = tuple(np.asarray(x, np.float32) for x in args)
+    found = [results(batch, *args) for batch in self._batches[: -(-count // n)]]
+    return [np.concatenate([np.asarray(x, np.float64) for x in xs])[:count] for xs in zip(*found, strict=True)]
 
-  def energies(self, mask: np.ndarray, direction: np.ndarray) -> Energies:
-    """What adding mask (S,) times direction (C,), strength included, does to each sample."""
-    inside, outside, gained = self._over_batches(_energies, mask, direction)
+  def energies(self, mask: np.ndarray, direction: np.ndarray, most: int | None = None) -> Energies:
+    """What adding mask (S,) times direction (C,), strength included, does to each sample, or to those before `most`."""
+
+    def of_batch(batch, mask, direction):
+      latents, state, original = batch
+      edited = _images(self._split, self._arrays, latents, state, mask, direction)
+      return _energies(self._split, edited, original, self._inside)
+
+    inside, outside, gained = self._over_batches(of_batch, mask, direction, most=most)
     return Energies(inside, outside, None if self._attribute is None else gained)
 
   def slopes(
@@ -275,7 +304,6 @@ class Responses:
     basis: np.ndarray,
     tiles: np.ndarray | None = None,
     *,
-    first: int = 0,
     most: int | None = None,
   ) -> Grams:
     """First-order changes around the edit (mask + tiles u) (direction + basis b)' at u = 0, b = 0.
@@ -284,7 +312,7 @@ class Responses:
       mask, direction: (S,) and (C,), strength included; zeros in the direction for changes from nothing.
       basis: (C, r).
       tiles: (S, G); G = 0 if left out.
-      first, most: of the samples from `first` on only, and before `most`.
+      most: of the samples before this only.
 
     Returns:
       Grams of k = r + G parameters, those of the appearance first.
@@ -293,11 +321,27 @@ class Responses:
       NonFiniteError: a derivative is not finite.
     """
     tiles = np.zeros((len(mask), 0)) if tiles is None else tiles
-    inside, outside, gained = self._over_batches(_grams, mask, direction, tiles, basis, first=first, most=most)
+    r, k = basis.shape[1], basis.shape[1] + tiles.shape[1]
+    # Filled up to whole chunks, so that one program serves all numbers of parameters.
+    parameters = np.zeros((-(-k // CHUNK) * CHUNK, len(mask) + len(direction)))
+    parameters[:r, len(mask) :], parameters[r:k, : len(mask)] = basis.T, tiles.T
+    kept = np.append(np.arange(k), len(parameters))
+
+    def of_batch(batch, mask, direction, parameters):
+      found = [
+        _columns(self._split, self._arrays, batch, mask, direction, chunk[:, : len(mask)], chunk[:, len(mask) :])
+        for chunk in parameters.reshape(-1, CHUNK, parameters.shape[1])
+      ]
+      columns, gained = zip(*found, strict=True)
+      slopes = np.concatenate([*(x[:-1] for x in gained), gained[0][-1:]]).T
+      grams = (np.asarray(gram)[:, kept[:, None], kept] for gram in _gram(columns, self._inside))
+      return *grams, slopes[:, kept]
+
+    inside, outside, gained = self._over_batches(of_batch, mask, direction, parameters, most=most)
     for name, array in (('inside', inside), ('outside', outside), ('attribute', gained)):
       finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
       if not finite.all():
-        where = f'sample {first + int(np.argmin(finite))}'
+        where = f'sample {int(np.argmin(finite))}'
         raise NonFiniteError('derivatives', where, f'the change of the {name} is not finite', 'leave the sample out')
     return Grams(inside, outside, None if self._attribute is None else gained)
 
@@ -335,4 +379,4 @@ class Responses:
 
 def compilations() -> int:
   """How often this process has compiled what is above: other samples, regions, masks and directions add nothing."""
-  return sum(program._cache_size() for program in (_start, _energies, _slopes, _grams, _probed))
+  return sum(program._cache_size() for program in (_start, _images, _energies, _slopes, _columns, _probed))

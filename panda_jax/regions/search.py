@@ -16,7 +16,7 @@ WEIGHTS = 0.003, 0.01, 0.03, 0.1, 0.3, 1.0  # of the shrinkage, among which samp
 FOLDS = 4
 TOLERATED = 1.05
 STARTS = 4  # leading eigenvectors that the search starts from
-ITERATIONS = 500
+ITERATIONS, FLAT = 500, 1e-10  # a step that gains less than this share is the last
 STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
 DAMPING = 0.02  # of a first joint step
 LEAST_GAIN = 0.003  # relative; steps that gain less are the last
@@ -59,8 +59,7 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
   if not total > 0:  # one sample, or features that never vary there: every appearance is as natural as another
     return Natural(np.eye(len(values))[:, :most], 1.0)
   shares = np.cumsum(values) / total
-  r = -(-(int(np.searchsorted(shares, share)) + 1) // 8) * 8  # few different numbers, so that masks share programs
-  r = min(most, r, int(np.sum(values > 1e-9 * values[0])))
+  r = min(most, int(np.searchsorted(shares, share)) + 1, int(np.sum(values > 1e-9 * values[0])))
   return Natural(vectors[:, :r] * np.sqrt(values[:r])[None], float(shares[r - 1]))
 
 
@@ -77,9 +76,13 @@ def answering(grams: Grams) -> Grams:
   return Grams(*(None if x is None else x[kept] for x in grams))
 
 
-def joined(first: Grams, others: Grams) -> Grams:
-  """Those of more samples."""
-  return Grams(*(None if x is None else np.concatenate([x, y]) for x, y in zip(first, others, strict=True)))
+def around(grams: Grams, b: np.ndarray) -> Grams:
+  """Those of changes from nothing, to first order as if taken around an edit b (r,)."""
+  r = len(b)
+  to = np.eye(r + 1)
+  to[:, -1] = np.append(b, 0)
+  inside, outside = (to.T @ x @ to for x in grams[:2])
+  return Grams(inside, outside, None if grams.gained is None else grams.gained @ to)
 
 
 def shrinkage(grams: Grams, r: int, weight: float) -> float:
@@ -116,33 +119,34 @@ def eigenvectors(inside: np.ndarray, outside: np.ndarray) -> tuple[np.ndarray, n
     inside, outside: M and O (k, k), O positive definite.
 
   Returns:
-    Ratios (k,), largest first, and unit vectors as columns (k, k).
+    Ratios (k,), largest first, and vectors X as columns (k, k), with X'OX = I.
   """
   L = np.linalg.cholesky(outside)
   half = linalg.solve_triangular(L, inside, lower=True)
   white = linalg.solve_triangular(L, half.T, lower=True)
   values, vectors = np.linalg.eigh((white + white.T) / 2)
-  vectors = linalg.solve_triangular(L.T, vectors[:, ::-1], lower=False)
-  return values[::-1], vectors / np.linalg.norm(vectors, axis=0, keepdims=True)
+  return values[::-1], linalg.solve_triangular(L.T, vectors[:, ::-1], lower=False)
 
 
 def _summed(matrices: np.ndarray, scales: np.ndarray) -> np.ndarray:
-  return np.einsum('nab,n->ab', matrices, scales)
+  return np.tensordot(scales, matrices, 1)
 
 
 def best_appearance(grams: Grams, weight: float, starts: int = STARTS) -> tuple[np.ndarray, float]:
   """The b (r,) of least mean ROIR to first order, each sample's energy outside shrunk; and that ROIR, not shrunk.
 
   The leading solutions of the generalised eigenproblem of the summed energies start a quasi-Newton search for the mean
-  of the ratios, which no eigenproblem gives: every sample counts alike, whatever its contrast.
+  of the ratios, which no eigenproblem gives: every sample counts alike, whatever its contrast. All solutions together
+  are its coordinates, in which the sums are diagonal.
   """
   r = grams.inside.shape[1] - 1
   inside, outside = grams.inside[:, :r, :r], grams.outside[:, :r, :r]
   shrunk = outside + (shrinkage(grams, r, weight) + 1e-30) * np.eye(r)[None]
   scales = 1 / np.maximum(np.trace(inside, axis1=1, axis2=2), 1e-30)
   _, vectors = eigenvectors(_summed(inside, scales), _summed(shrunk, scales))
-  found = [_minimised(mean_ratio, x, inside, shrunk) for x in vectors.T[:starts]]
-  b = min(found, key=lambda x: mean_ratio(x, inside, shrunk)[0])
+  within, without = (vectors.T @ x @ vectors for x in (inside, shrunk))
+  found = [_minimised(mean_ratio, y, within, without) for y in np.eye(r)[:starts]]
+  b = vectors @ min(found, key=lambda y: mean_ratio(y, within, without)[0])
   return b / np.linalg.norm(b), mean_ratio(b, inside, outside)[0]
 
 
@@ -194,7 +198,8 @@ def _minimised(function, x: np.ndarray, *args) -> np.ndarray:
     excess = x @ x - 1
     return value + scale * excess**2, slope + 4 * scale * excess * x
 
-  found = optimize.minimize(held, x, jac=True, method='BFGS', options={'maxiter': ITERATIONS, 'gtol': 1e-7 * scale})
+  options = {'maxiter': ITERATIONS, 'ftol': FLAT, 'gtol': 1e-7 * scale}
+  found = optimize.minimize(held, x, jac=True, method='L-BFGS-B', options=options)
   return found.x if np.isfinite(found.x).all() and found.fun <= function(x, *args)[0] else x
 
 
@@ -235,10 +240,14 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
     if tile.max() < MOST_TILES:
       break
     side += 1
-  # Filled up to a multiple of 16 by tiles that move nothing, so that most masks share a program.
-  tiles = np.zeros((len(mask), -(-(tile.max() + 1) // 16) * 16))
+  tiles = np.zeros((len(mask), tile.max() + 1))
   tiles[where, tile] = 1
   return Masks(least, tiles, K / (mask @ K @ mask))
+
+
+def fixed_mask(mask: np.ndarray) -> Masks:
+  """Only this one (S,)."""
+  return Masks(mask, np.zeros((len(mask), 0)), np.outer(mask, mask) / np.square(mask @ mask))
 
 
 class Model:
