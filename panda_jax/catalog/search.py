@@ -19,6 +19,7 @@ from panda_jax.editing.editor import BATCH_PIXELS, Editor
 from panda_jax.editing.edits import Edit, make_edit
 from panda_jax.errors import InputError
 from panda_jax.regions.metrics import LEAST_CHANGE, area_weights
+from panda_jax.runtime.environment import one_blas_thread
 from panda_jax.runtime.progress import narrated
 from panda_jax.workdir.finished_fit import FinishedFit
 
@@ -382,7 +383,7 @@ def find(
     >>> sorted(edit.title.split(' · ')[0] for edit in found.edits)  # one of each part
     ['bottom left', 'bottom right', 'top left', 'top right']
   """
-  with narrated(progress, on_progress) as tell:
+  with narrated(progress, on_progress) as tell, one_blas_thread():
     return _found(opened, settings, tell)
 
 

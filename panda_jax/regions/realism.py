@@ -25,7 +25,7 @@ CELLS = 4
 SMALLEST = CELLS * 2 ** len(WIDTHS)
 MANY = 2 * CELLS**2 * sum(WIDTHS)  # activations of a picture
 SEED = 20231122
-BATCH = 64
+BATCH = 16  # images at a time: what more of them take on a CPU does not fit its caches
 
 
 def _kernels(channels: int) -> list[np.ndarray]:
