@@ -20,6 +20,7 @@ ITERATIONS, FLAT = 500, 1e-10  # a step that gains less than this share is the l
 STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
 DAMPING = 0.02  # of a first joint step
 LEAST_GAIN = 0.003  # relative; steps that gain less are the last
+FARTHEST = 4  # a step of the appearance, in lengths of it: what is beyond, a model of first derivatives does not know
 MOST_TILES = 96  # parameters of a mask
 ROUNDING = 1e-7
 SILENT = 1e-12  # share of the largest energy below which a sample does not answer
@@ -270,7 +271,8 @@ class Model:
     self._grams, self._b, self._mask, self._masks, self._shrink = grams, b, mask, masks, shrink
     self._present = np.maximum(grams.inside[:, -1, -1], 1e-300)
     self.start = np.zeros(len(b) + masks.tiles.shape[1])
-    self._bounds: list[tuple] = [(None, None)] * len(b)
+    farthest = FARTHEST * float(np.linalg.norm(b))
+    self._bounds: list[tuple] = [(-farthest, farthest)] * len(b)
     for tile in (column > 0 for column in masks.tiles.T):
       low, high = np.max((masks.least - mask)[tile], initial=-1), np.min(1 - mask[tile], initial=1)
       self._bounds.append((min(0, low), max(0, high)))
@@ -297,7 +299,7 @@ class Model:
     x = np.append(t, 1)
     Mx, Ox = self._grams.inside @ x, self._grams.outside @ x
     m = np.maximum(Mx @ x, 1e-300)
-    o = np.maximum(Ox @ x, 0) + self.extra(t) + 1e-300
+    o = np.maximum(Ox @ x, 0) + self.extra(t) + ROUNDING**2 * m  # where nothing leaks, the slope has an end
     ratios = np.sqrt(o / m)
     slope = (Ox / np.sqrt(o * m)[:, None] - Mx * (ratios / m)[:, None]).mean(axis=0)[:-1]
     r = len(self._b)

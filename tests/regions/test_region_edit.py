@@ -315,6 +315,19 @@ def test_few_samples_take_derivatives_and_all_correct_them(uneven, monkeypatch):
   assert found.history[1] < found.history[0]
 
 
+def test_steps_end_where_the_model_does():
+  """Where next to nothing leaks the slopes of the ratio have no bound, and steps along them would have none."""
+  inside, outside, _ = noisy_grams(5, 0)
+  b, mask = np.random.default_rng(1).normal(size=16), np.ones(4)
+  model = search.Model(
+    search.around(Grams(inside, 1e-40 * outside, None), b), b, mask, search.fixed_mask(mask), shrink=0.0
+  )
+  _, slope = model(model.start)
+  assert np.abs(slope).max() < 1  # of a ratio of 1e-20
+  step = model.step(model.start, np.full(16, 1e30), search.DAMPING)
+  assert np.abs(step).max() <= search.FARTHEST * np.linalg.norm(b)
+
+
 def test_what_is_known_from_nothing_tells_of_changes_around_an_edit():
   """The energy of b + t, as a form of (t, 1)."""
   grams, rng = noisy_grams(5, 0), np.random.default_rng(1)
