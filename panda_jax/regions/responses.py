@@ -120,19 +120,21 @@ def _slopes(split: _Split, arrays, batch, mask, direction, extra, weights, insid
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _columns(split: _Split, arrays, batch, mask, direction, wheres, whats):
-  """wheres (c, S) and whats (c, C): changes by mask direction', and its derivatives along each where direction' + mask
-  what'. Of images (c + 1, n, h, w, channels), what is there already last, and of the attribute (c + 1, n).
+def _columns(split: _Split, arrays, batch, mask, direction, masks, directions):
+  """Changes by mask direction', and their derivatives along masks[k] direction' + mask directions[k]'.
+
+  masks (c, S) and directions (c, C) give images (c + 1, n, h, w, channels), the changes themselves last, and the
+  attribute (c + 1, n).
   """
   added = mask[:, None] * direction[None]
   now, along = jax.linearize(lambda added: split.changed(arrays, batch, added), added)
   n = len(now[1])
 
   def derivative(parameter):
-    where, what = parameter
-    return along(where[:, None] * direction[None] + mask[:, None] * what[None])
+    by_mask, by_direction = parameter
+    return along(by_mask[:, None] * direction[None] + mask[:, None] * by_direction[None])
 
-  found = jax.lax.map(derivative, (wheres, whats), batch_size=max(1, split.at_once // n))
+  found = jax.lax.map(derivative, (masks, directions), batch_size=max(1, split.at_once // n))
   return tuple(jnp.concatenate([columns, last[None]]) for columns, last in zip(found, now, strict=True))
 
 
