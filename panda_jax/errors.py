@@ -71,7 +71,8 @@ class InputError(ValueError):
       return brief(self.problem, room)
     items = [brief(item, LONGEST_ITEM) for item in self._items[:MOST_LISTED]]
     for told in range(len(items), 0, -1):
-      text = brief(f'{self._lead}: {", ".join(items[:told])} and {len(self._items) - told} more', room + 1)
+      more = len(self._items) - told
+      text = brief(f'{self._lead}: {", ".join(items[:told])}{f" and {more} more" if more else ""}', room + 1)
       if len(text) <= room:
         return text
     return brief(f'{self._lead}: {len(self._items)} problems', room)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from panda_jax.errors import MISPLACED, REMEDIES, refusal
+from panda_jax.errors import MISPLACED, REMEDIES, InputError, refusal
 
 
 @pytest.mark.parametrize('code', [*REMEDIES, *MISPLACED], ids=lambda code: errno.errorcode[code])
@@ -35,3 +35,11 @@ def test_a_wrong_path_and_an_unknown_reason_leave_the_remedy_to_the_caller():
     assert (said.problem, said.remedy) == (f'it cannot be read ({reason})', 'draw a PNG')
   gone = refusal('workdir', 'w', 'no checkpoint', ValueError('Checkpoint directory does not exist: /w/2.'))
   assert 'removes' in gone.remedy
+
+
+@pytest.mark.parametrize('length', range(20, 400, 7))
+def test_no_item_more_is_not_told(length):
+  """One long item is shortened itself; the text does not count none."""
+  said = str(InputError('source', 'file.safetensors', 'it is wrong', 'give another', items=['x' * length]))
+  assert ' 0 more' not in said
+  assert 'xxx' in said

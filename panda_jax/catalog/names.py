@@ -84,7 +84,7 @@ def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[
       if not 0 < len(name) <= LONGEST or not name.isprintable() or len(known) == MOST:
         wrong = f'there are more than {MOST}, or {name[:LONGEST]!r} is not a name'
       elif len(box) != 4 or not (0 <= box[0] < box[2] <= w and 0 <= box[1] < box[3] <= h):
-        wrong = f'{name!r} is no left, top, right, bottom within {w}x{h} pixels'
+        wrong = f'{name!r} is not left, top, right, bottom within {w}x{h} pixels'
       else:
         known[name] = (box[0] / w, box[1] / h, box[2] / w, box[3] / h)
   if wrong is not None:

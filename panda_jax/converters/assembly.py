@@ -87,7 +87,7 @@ def _unfit(conversion: Conversion, source: object, problems: list[str]) -> Input
   return InputError(
     'source',
     source,
-    f'it is not a complete {conversion.family} of the {conversion.dialect} layout',
+    f'not a complete {conversion.family} of the {conversion.dialect} layout',
     'give an unaltered checkpoint of a supported network',
     problems,
   )

@@ -198,7 +198,7 @@ def test_places_that_a_generator_names():
   ],
 )
 def test_places_that_are_none_are_refused(places):
-  with pytest.raises(InputError, match=r'places that it names cannot be used .*mend generator\.json'):
+  with pytest.raises(InputError, match=r'places that it names cannot be used .*correct generator\.json'):
     names.known_places({'places': places}, (64, 64))
 
 

@@ -202,7 +202,7 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
     (('--images={photographs}/a.png', '--points=1,1,1,1'), 'apart'),
     (('--images={photographs}/a.png', '--points=1,x'), 'not numbers'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=1'), 'own_points'),
-    (('--images={photographs}/a.png', '--points=1,1,9,9', '--box=1,1,8,8'), 'either'),
+    (('--images={photographs}/a.png', '--points=1,1,9,9', '--box=1,1,8,8'), 'give one of them'),
     (('--images={photographs}/a.png', '--points=1,1,9,9', '--own_points=2,2,2,2'), 'own_points=2,2,2,2'),
     (('--images={photographs}/a.png', '--own_points=2,3,6,3'), 'given without --points'),
     (('--images={photographs}/a.png', '--points=50,9,9,9,30,30'), 'same order'),

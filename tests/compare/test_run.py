@@ -105,7 +105,7 @@ def test_samples_that_choose_and_samples_that_are_measured_are_apart():
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'seed': 10}, r'config\.seed=10.*looked at in discovery'),
+    ({'seed': 10}, r'config\.seed=10.*seeds that discovery uses'),
     ({'methods': ('sefo',)}, r'config\.methods=sefo'),
     ({'regions': {}}, r'config\.regions'),
     ({'curve': (0.5,)}, r'config\.curve'),
