@@ -1,12 +1,13 @@
 """The filmstrip of a place: edits of a part, or of a painted mask, that are worth trying, each as it would look there.
 
-They are those of the catalog. Where it has none they are both signs of the appearances that change most of what is
-there and least of what is not, of those whose coordinate varies most there. These are called as a catalog would, by
-what they change of the picture that is looked at and of a few others, and the largest effect comes first. Letters: N
-samples, E edits, S positions, C channels, (h, w) pixels.
+They are those of the catalog, in its order. Where it has none they are both signs of the appearances that change most
+of what is there and least of what is not, of those whose coordinate varies most there; the largest effect comes first.
+Edits that the catalog does not name in words are called as a new one would, by what they change of the picture that is
+looked at and of a few others. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
 import dataclasses
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from panda_jax.pictures.overlays import OUTLINE, on_image
 FRAMES = 16  # made in one call
 LONGEST = 10  # shown
 TRIED = 2 * FRAMES  # appearances, where there is no catalog
-SAMPLES = 4  # by which an edit is called then; each takes the time of a film
+SAMPLES = 4  # by which an edit without words is called; each takes the time of a film
 UNEDITED = 8  # by which the size of its effect is measured; the page begins with as many
 SHARE = 0.75  # of where their strengths end
 PIXELS = 160  # of a frame's side
@@ -57,13 +58,17 @@ def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
     raise InputError('edits', f'{len(choice.terms)} of them', 'there is no room for more', 'delete one first')
   inside = on_image(engine.regions(Choice(terms=(place,))), engine.size, engine.margin)[0] >= OUTLINE
   listed = _of_catalog(engine, place)
-  if listed:
-    pictures = engine.variants(choice, [term for _, term in listed], FRAMES)
-    frames = [Frame(*edit, picture) for edit, picture in zip(listed, pictures, strict=True)]
+  terms = [term for _, term in listed] or _of_coordinates(engine, choice, place, inside)
+  called, order = [name for name, _ in listed], list(range(len(terms)))
+  if called and all(called):
+    pictures = engine.variants(choice, terms, FRAMES)
   else:
-    frames = _measured(engine, choice, place, inside)
+    pictures, effects = _measured(engine, choice, terms, inside)
+    if not called:
+      order.sort(key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
+    called = _called([effects[k] for k in order], called)
   rows, columns = _around(inside)
-  return [frame._replace(picture=frame.picture[rows, columns]) for frame in frames]
+  return [Frame(name, terms[k], pictures[k][rows, columns]) for name, k in zip(called, order, strict=True)]
 
 
 def prepare(engine: Engine) -> None:
@@ -72,8 +77,8 @@ def prepare(engine: Engine) -> None:
   film(engine, Choice((engine.first_seed,)), Spec((engine.parts[0],), engine.appearances[0]))
 
 
-def _measured(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Frame]:
-  """Frames, of whole pictures, with edits that change most of what is inside (h, w), called by what they do there."""
+def _measured(engine: Engine, choice: Choice, terms: list[Spec], inside: np.ndarray) -> tuple[np.ndarray, list[dict]]:
+  """Pictures (E, h, w, channels) of E edits, and what they change of what is inside (h, w)."""
   looked = dataclasses.replace(choice, seeds=choice.seeds[:1])
   others = [
     dataclasses.replace(choice, seeds=(seed,), photograph=None, refined=False)
@@ -82,15 +87,18 @@ def _measured(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -
   ]
   each = [looked, *others[: SAMPLES - 1]]
   before = np.stack([engine.edited(one)[0] for one in each])
-  terms = _of_coordinates(engine, choice, place, inside, before[0])
   after = np.stack([engine.variants(one, terms, FRAMES) for one in each], axis=1)
-  effects = _effects(before, after, engine.originals([Seed(seed) for seed in engine.first(UNEDITED)]), inside)
-  order = sorted(range(len(terms)), key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
+  unedited = engine.originals([Seed(seed) for seed in engine.first(UNEDITED)])
+  return after[:, 0], _effects(before, after, unedited, inside)
+
+
+def _called(effects: list[dict], given: list[str]) -> list[str]:
+  """What edits are called: by the name that was given, where there is one, or else by their effects."""
   called: list[str] = []
-  for k in order:
-    words = names.what(effects[k])
-    called.append(names.what(effects[k], 0.0) if words in called else words)  # sharper; sharper and redder
-  return [Frame(name, terms[k], after[k, 0]) for name, k in zip(names.distinct(called), order, strict=True)]
+  for effect, name in zip_longest(effects, given):
+    words = names.what(effect)
+    called.append(name or (names.what(effect, 0.0) if words in called else words))  # sharper; sharper and redder
+  return names.distinct(called)
 
 
 def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
@@ -113,17 +121,28 @@ def _around(inside: np.ndarray) -> tuple[slice, slice]:
 
 
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
-  """(name, edit) of entries of the catalog with one edit, of this part and nothing else, in their order."""
+  """(words, edit) of entries of the catalog with one edit, of this part and nothing else, in their order.
+
+  A catalog that was made before edits had titles numbers them; then there are no words.
+  """
   try:
     named = [(entry.title or name, engine.terms_of(entry)) for name, entry in engine.catalog().items()]
   except InputError:  # it is damaged, which the page has said
     return []
   found = [(name, terms[0]) for name, terms in named if len(terms) == 1]
-  return [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
+  listed = [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
+  return [('' if _is_numbered(name, term) else name, term) for name, term in listed]
 
 
-def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray, before: np.ndarray) -> list[Spec]:
-  """Both signs of the appearances that change most of what is inside (h, w) of a picture (h, w, channels)."""
+def _is_numbered(name: str, term: Spec) -> bool:
+  if len(term.part) != 1 or term.appearance is None:
+    return False
+  return name == names.numbered(term.part[0], term.appearance, np.sign(term.alpha))
+
+
+def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Spec]:
+  """Both signs of the appearances that change most of what is inside (h, w) of the picture that is looked at."""
+  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
   features, A = engine.features(), engine.factors.appearances[:, engine.appearances]
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
   fibres = np.einsum('nsc,s->nc', features.reshape(len(features), len(mask), -1), mask / max(float(mask.sum()), 1e-30))

@@ -58,11 +58,11 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-  'lightness': Measure('lighter', 'darker', 2.0, 'mean lightness L*'),
-  'warmth': Measure('warmer', 'colder', 2.0, 'mean of b*: more yellow, or more blue'),
-  'tint': Measure('redder', 'greener', 2.0, 'mean of a*: more red, or more green'),
+  'lightness': Measure('lighter', 'darker', 2.0, 'mean lightness (L* of CIELAB)'),
+  'warmth': Measure('warmer', 'colder', 2.0, 'more yellow, or more blue (mean of b*)'),
+  'tint': Measure('redder', 'greener', 2.0, 'more red, or more green (mean of a*)'),
   'saturation': Measure('more saturated', 'less saturated', 2.0, 'mean distance of colours from grey'),
-  'contrast': Measure('more contrast', 'less contrast', 1.0, 'deviation of lightness'),
+  'contrast': Measure('more contrast', 'less contrast', 1.0, 'how much lightness varies (standard deviation of L*)'),
   'sharpness': Measure(
     'sharper', 'softer', 0.02, 'steps of lightness between pixels, over those at twice the distance'
   ),
@@ -235,6 +235,11 @@ def what(found: Mapping[str, float], second: float = SECOND) -> str:
     return OTHER
   said = [(name, effect) for name, effect in found.items() if abs(effect) >= max(LEAST, second * largest)]
   return ' and '.join(MEASURES[name].more if effect > 0 else MEASURES[name].less for name, effect in said[:2])
+
+
+def numbered(part: int, appearance: int, alpha: float) -> str:
+  """What an edit is called before it has words."""
+  return f'part {part} · appearance {appearance} · {"+" if alpha > 0 else "-"}'
 
 
 def distinct(titles: Iterable[str]) -> list[str]:

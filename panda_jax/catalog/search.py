@@ -112,7 +112,7 @@ class Candidate:
 
   @property
   def name(self) -> str:
-    return f'part {self.part} · appearance {self.appearance} · {"+" if self.sign > 0 else "-"}'
+    return names.numbered(self.part, self.appearance, self.sign)
 
 
 @dataclasses.dataclass(frozen=True)

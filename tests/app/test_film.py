@@ -46,6 +46,23 @@ def test_the_catalog_comes_first(engine):
   assert 'nose · 0' not in [frame.name for frame in film(engine, Choice((7,)), Spec((3,), 0))]
 
 
+def test_edits_that_a_catalog_only_numbers_are_called_by_what_they_do(engine):
+  path = engine.opened.folder / 'catalog' / CATALOG
+  path.parent.mkdir()
+  here = engine.opened.digest_factors
+  terms = [Spec((1,), j, sign * 2.0) for j in (3, 0) for sign in (1, -1)]
+  entries = {names.numbered(1, term.appearance, term.alpha): NamedEdit(here, 3, (term,)) for term in terms}
+  entries['mine'] = NamedEdit(here, 3, (Spec((1,), 4, 1.0),))
+  write_zoo(path, entries)
+  assert next(iter(entries)) == 'part 1 · appearance 3 · +'  # as older catalogs have it
+  frames = film(engine, Choice((7,), (EDIT,)), PLACE)
+  assert [frame.term for frame in frames] == [*terms, Spec((1,), 4, 1.0)]  # the catalog's order and strengths
+  assert frames[-1].name == 'mine'
+  assert len({frame.name for frame in frames}) == len(frames)
+  for frame in frames[:-1]:
+    assert frame.name.startswith(names.what(_changed(engine, frame)))
+
+
 def test_where_there_is_no_catalog_the_strongest_local_changes_are_there(engine, monkeypatch):
   monkeypatch.setattr('panda_jax.app.film.LONGEST', 4)
   frames = film(engine, Choice((7,)), PLACE)
@@ -65,17 +82,22 @@ def test_where_there_is_no_catalog_the_strongest_local_changes_are_there(engine,
   assert min(worths[j] for j in alphas) > 0.8 * max(worths[j] for j in engine.appearances if j not in alphas)
 
 
+def _changed(engine, frame):
+  """What an edit changes of seed 7 and three others, with another edit there already."""
+  region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
+  unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
+  before = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT,))), region)
+  after = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT, frame.term))), region)
+  return names.standardised(before, after, unedited)
+
+
 def test_where_there_is_no_catalog_frames_say_what_they_do(engine):
   frames = film(engine, Choice((7,), (EDIT,)), PLACE)
   called = [frame.name for frame in frames]
   assert len(set(called)) == len(called)
-  region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
-  unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
-  before = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT,))), region)
   largest = []
   for frame in frames:
-    after = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT, frame.term))), region)
-    effects = names.standardised(before, after, unedited)
+    effects = _changed(engine, frame)
     assert frame.name.startswith(names.what(effects))
     largest.append(max(map(abs, effects.values())))
   assert largest == pytest.approx(sorted(largest, reverse=True), rel=1e-2)  # float32 in other batches rounds otherwise
