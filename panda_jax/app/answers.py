@@ -37,15 +37,16 @@ from panda_jax.pictures import colours
 LARGEST_MASK = 8 << 20  # bytes of its file
 THUMBNAIL = 128  # pixels of a sample's longer side
 MOST_LETTERS = 200  # of what an edit is called
+FILES = 'photograph', 'mask'
 UNKNOWN = 'The picture in the frame looks unlike all samples of the generator; is the frame in the right place?'
 
 Answer = dict[str, Any]
 
 
 def sentence(error: InputError) -> str:
-  """What went wrong and what to do, for a reader of the page."""
+  """What went wrong and what to do, for a reader of the page, who knows files by their names."""
   text = ' '.join(f'{error.problem}; {error.remedy}.'.split())
-  return f'{error.argument}: {text}'
+  return f'{error.value if error.argument in FILES and error.value else error.argument}: {text}'
 
 
 def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
@@ -262,10 +263,9 @@ def inversion(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
   made = yield from progress(lambda said: photographs.inverted(key, points, box, said))
   held = photographs.held(made)
   inverted = held.inversion
-  near = f'PSNR {float(inverted.psnr[0]):.1f} dB, {held.seconds:.1f} s'
+  near = f'As the generator makes it: PSNR {float(inverted.psnr[0]):.1f} dB, in {held.seconds:.1f} s'
   pair = images.shown(np.concatenate([inverted.photographs[:1], inverted.images[:1]]))
-  doubt = '' if held.known else f' {UNKNOWN}'
-  said = f'Inverted: {near}.{doubt}'
+  said = 'The photograph is ready.' if held.known else UNKNOWN
   return {'photograph': made, 'name': held.names[0], 'near': near, 'said': said, 'pictures': pair} | {
     'command': held.command
   }

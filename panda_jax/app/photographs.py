@@ -34,6 +34,7 @@ EVALUATIONS = 120  # the edited picture has to be there within 5 s
 NOISE = 'none'  # as the command's
 SHOWN = 640  # pixels of the larger side of what is marked
 LONGEST_NAME, LONGEST_NUMBERS = 60, 200  # characters
+USE = '“Use this photo”'  # the button
 
 
 Result = TypeVar('Result')
@@ -205,13 +206,13 @@ class Photographs:
   def hint(self, points: Any = '', box: Any = '') -> str:
     """What to do next with a photograph."""
     if typed_numbers(box) or len(self.points) < 2:
-      return 'Drag a box, or leave it out for the largest crop in the middle; then invert.'
+      return f'Drag a box, or leave it out for the largest crop in the middle; then press {USE}.'
     names, done = [brief(name, LONGEST_NAME) for name in self.points], len(marks_of(points))
     if done == 0:
       return f'Click the {names[0]}, as you see it, then the {names[1]}; or drag a box.'
     if done == 1:
       return f'Now the {names[1]}.'
-    return f'Invert what is in the frame{f", or click the {names[done]} too" if done < len(names) else ""}.'
+    return f'Press {USE}{f", or click the {names[done]} too" if done < len(names) else ""}.'
 
   def marked(self, upload: Upload, points: Any, x: float, y: float) -> str:
     """The points with one more, at (x, y) in [0, 1]; begun anew where all are there, or what was typed is none.
@@ -297,13 +298,17 @@ class Photographs:
     points, box = typed_numbers(points), typed_numbers(box)
     if points and box:
       raise InputError('box', box, 'given together with points', 'clear one of them')
-    if box:
-      return boxed(numbers_of(box, 'box'), size, self.size)
-    if not points:
+    if not box and not points:
       return whole(size, self.size)
-    if len(self.points) < 2:
+    if points and len(self.points) < 2:
       raise InputError('points', points, 'this generator does not say where it has such points', 'give a box')
-    return pointed(numbers_of(points, 'points'), np.asarray([*self.points.values()]), size, self.size)
+    try:
+      if box:
+        return boxed(numbers_of(box, 'box'), size, self.size)
+      return pointed(numbers_of(points, 'points'), np.asarray([*self.points.values()]), size, self.size)
+    except InputError as error:  # whose remedy is of the command
+      again = 'drag another box' if box else 'click again'
+      raise InputError('marks', box or points, error.problem, f'press “Clear the marks” and {again}') from error
 
   def inverted(self, key: Any, points: Any, box: Any, said: Callable[[str], None] = lambda text: None) -> str:
     """The key of the inversion of an upload.
@@ -320,11 +325,11 @@ class Photographs:
     placement = self.placement(upload.size, points, box)
     crop = in_channels(placement.crop(_pixels(upload.content, upload.name)), self.channels)
     crop = np.round((crop + 1) * 127.5).astype(np.uint8)  # as the command takes it
-    said('Waiting …' if self._ready else 'Preparing; the first photograph waits for half a minute or more …')
+    said('Waiting' if self._ready else 'Compiling what photographs need: half a minute or more, and only once')
     with self._lock:
       inverter, begun = self._inverter, time.perf_counter()
       found = inverter(
-        crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Inverting: {stage}, evaluation {n} …')
+        crop[None], self._labels, on_evaluations=lambda stage, n: said(f'Matching the photograph: {stage}, step {n}')
       )
       known = self._known(crop)
       seconds = time.perf_counter() - begun

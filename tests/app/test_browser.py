@@ -228,6 +228,7 @@ def test_before_and_after(browser):
 
   browser.take(1)
   clip = "return getComputedStyle(document.querySelector('#before')).clipPath"
+  divider = "return Number(document.querySelector('#divider').value)"
   assert browser.source('before') != browser.source()
   hidden = browser.script(clip)
   ActionChains(browser.driver).click_and_hold(browser.one('#hold')).perform()
@@ -239,6 +240,11 @@ def test_before_and_after(browser):
   assert half != hidden
   browser.one('#divider').send_keys(Keys.ARROW_LEFT * 10)
   assert browser.script(clip) not in (half, hidden)
+  browser.move_to(browser.one('#stage'), 0.2, 0.8).click().perform()  # nowhere near it
+  assert browser.script(divider) == pytest.approx(17, abs=2)  # of a hundred, less what is a thumb's width
+  browser.move_to(browser.one('#stage'), 0.2, 0.8).click_and_hold().move_by_offset(150, 0).release().perform()
+  assert browser.script(divider) > 30
+  assert browser.text('#film-title') == f'Try on {PARTS[1]}'  # it chooses nothing
   browser.move_to(browser.one('#stage'), 0.2, 0.2).perform()
   outlines = "return getComputedStyle(document.querySelector('#parts')).opacity"
   until(lambda: browser.script(outlines) == '0')
@@ -250,10 +256,50 @@ def test_before_and_after(browser):
   assert browser.source() == after
 
 
+def test_a_strength_stops_at_0_and_says_when_it_is_reversed(browser):
+  def state():
+    return browser.text('#edits .state')
+
+  def at(x):
+    browser.move_to(browser.one('#edits input[type=range]'), x, 0.5).click().perform()
+    return browser.edits()[0][1]
+
+  browser.take(1)
+  assert state() == ''
+  strengths = [browser.edits()[0][1]]
+  while strengths[-1] > 0:
+    browser.keys('-')
+    strengths.append(browser.edits()[0][1])
+    assert strengths[-1] < strengths[-2]
+  assert strengths[-1] == 0
+  assert state() == 'no effect at 0'
+  assert not browser.one('#save').is_enabled()
+  assert 'off or at 0' in browser.text('#save-said')
+  browser.keys('-')
+  assert browser.edits()[0][1] < 0
+  assert state() == 'reversed'
+  until(lambda: browser.one('#after').get_attribute('alt').endswith(', reversed'))
+  assert browser.one('#save').is_enabled()
+  assert at(0.8) == 0  # it was below
+  assert at(0.8) > 0
+  assert state() == ''
+  assert at(0.52) == 0
+  browser.slide(1)
+  assert browser.edits()[0][1] > 0  # keys go on in small steps
+  browser.slide(-3)
+  assert browser.edits()[0][1] < 0
+  browser.type_over(browser.all('#edits input[type=text]')[0], 'much\t')
+  browser.says('“much” is not a strength')
+
+
 def test_paint_remove_and_refine(browser, tmp_path):
   from selenium.webdriver import ActionChains
 
+  browser.click('#views label:nth-of-type(2)')
   browser.click('#paint')
+  assert not browser.one('#divider').is_displayed()  # a stroke would move it
+  assert browser.text('#tag') == 'Draw where to edit'
+  assert 'Draw on the picture' in browser.text('#film-said')
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
@@ -263,7 +309,12 @@ def test_paint_remove_and_refine(browser, tmp_path):
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
   browser.changed(lambda: browser.film()[0].click())
   assert browser.edits()[0][0].startswith('painted mask · ')
-  browser.changed(lambda: browser.move_to(browser.one('#stage'), 0.9, 0.9).click().perform())  # the edit follows
+  browser.changed(lambda: browser.move_to(browser.one('#stage'), 0.9, 0.9).click().perform())
+  browser.says('acts on the new mask now.')
+  tiles = {f'painted mask · {one.get_attribute("title")}' for one in browser.film()}
+  called, taken = browser.edits()[0][0], browser.all('#film button[aria-pressed=true]')
+  until(lambda: not taken or browser.edits()[0][0] in tiles)
+  assert taken or browser.edits()[0][0] == called
   assert not browser.one('#remove').is_enabled()
   wrong = {'no picture': 'it is not a PNG', bytes(9 << 20): 'larger than 8 MB'}
   for content, said in wrong.items():
@@ -279,8 +330,20 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.changed(lambda: browser.click('#remove'))
   browser.says('of bottom right looks like background now')
   assert browser.edits()[1][0] == 'bottom right · removed'
+  assert browser.all('#edits .state')[1].text == ''
+  browser.slide(-2, 1)
+  assert browser.all('#edits .state')[1].text == 'only partly'
   browser.changed(lambda: browser.click('#refine'))
+  until(lambda: browser.all('#stage.hinted'))  # where the parts are now
   browser.changed(lambda: browser.click('#refine'))
+  browser.click('#paint')
+  browser.move_to(browser.one('#stage'), 0.5, 0.5).click().perform()
+  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  browser.click('#views label:nth-of-type(2)')
+  assert browser.one('#paint').get_attribute('aria-pressed') == 'false'
+  browser.click('#views label:nth-of-type(1)')
+  browser.changed(lambda: browser.click('#do-reset'))
+  assert browser.text('#film-title') == 'Try'
 
 
 def test_masks_are_of_the_whole_grid_and_drawn_where_the_picture_is(browser):
@@ -317,15 +380,26 @@ def test_samples(browser):
   until(lambda: 'seed 4' in browser.one('#after').get_attribute('alt'))
   shown = browser.source()
   until(lambda: all(browser.script("return [...document.querySelectorAll('#samples img')].map((i) => i.src)")))
-  browser.type_over(browser.one('#seeds'), 'many\n')
-  assert 'such as 3 or 0-7' in browser.says('Seeds are whole numbers')
-  assert browser.one('#seeds').get_attribute('aria-invalid') == 'true'
+  for typed, said in {
+    'many': '“many” is not a seed. Type whole numbers, such as 3 or 0-7.',
+    '4, -1': '“-1” is not a seed. Type whole numbers, such as 3 or 0-7.',
+    '7-3': '“7-3” goes backwards. Type 3-7.',
+    '5000000000': '“5000000000” is too large: 4294967295 is the last.',
+    '9' * 25: f'“{"9" * 25}” is too large: 4294967295 is the last.',
+    '0-99999999999': 'Too many: 9 samples are shown at most.',
+    ','.join(map(str, range(30))): 'Too many: 9 samples are shown at most.',
+  }.items():
+    browser.type_over(browser.one('#seeds'), f'{typed}\n')
+    until(lambda said=said: browser.text('#seeds-wrong') == said)
+    assert browser.one('#seeds').get_attribute('aria-invalid') == 'true'
   browser.changed(lambda: browser.one('#truncation').send_keys(Keys.ARROW_LEFT * 10))
   until(lambda: browser.text('#psi') == '0.50')
   browser.changed(lambda: browser.click('#do-undo'))
   until(lambda: browser.source() == shown)
   browser.changed(lambda: browser.click('#random'))
   assert len(browser.all('#samples button')) == 8
+  assert re.fullmatch(r'\d+-\d+', browser.one('#seeds').get_attribute('value'))  # all are in sight
+  assert browser.text('#seeds-wrong') == ''
 
 
 def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
@@ -350,7 +424,7 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
   assert [link.text for link in browser.all('#saved a')] == ['strip.png', 'edited.png', 'sweep.gif', 'edit.json']
   browser.type_over(browser.one('#name'), '../x')
   browser.click('#save')
-  browser.says('cannot be the name of a folder')
+  until(lambda: 'cannot be the name of a folder' in browser.text('#name-wrong'))
 
 
 def test_everything_by_keys_alone(browser, server):
@@ -362,7 +436,11 @@ def test_everything_by_keys_alone(browser, server):
   browser.keys(']')
   until(lambda: PARTS[1] in browser.text('#film-title'))
   browser.film()
+  browser.move_to(browser.one('#help'), 0.5, 0.5).perform()
+  outline = "return getComputedStyle(document.querySelector('#parts')).opacity"
+  until(lambda: browser.script(outline) == '1')  # as long as nothing is edited, it is seen what is chosen
   browser.changed(lambda: browser.keys('1'))
+  until(lambda: browser.script(outline) == '0')
   ((name, strength),) = browser.edits()
   taken = browser.source()
   browser.changed(lambda: browser.keys('-'))
@@ -374,6 +452,8 @@ def test_everything_by_keys_alone(browser, server):
   until(lambda: browser.source() == taken)
   browser.keys('c')
   assert browser.one('#divider').is_displayed()
+  browser.keys(Keys.ARROW_LEFT)
+  assert browser.one('#divider').get_attribute('value') == '49'
   browser.keys('c')
   browser.changed(lambda: browser.keys('.'))
   assert 'seed 1' in browser.one('#after').get_attribute('alt')
@@ -415,10 +495,11 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   pixels = np.asarray(Image.fromarray(small).resize((200, 160), Image.Resampling.BICUBIC))
   Image.fromarray(pixels).save(tmp_path / 'mine.png')
   browser.drop(b'%PDF-1.7', 'paper.pdf')
-  browser.says('photograph: it is not a photograph')
+  browser.says('paper.pdf: it is not a photograph')
   assert not browser.one('#photograph').is_displayed()
   browser.drop((tmp_path / 'mine.png').read_bytes(), 'mine.png')
   until(lambda: 'Click the left eye, as you see it, then the right eye' in browser.text('#photo-said'))
+  still = browser.one('#photo').rect
   on_photograph(0.3, 0.25).click_and_hold().move_by_offset(90, 110).release().perform()
   until(lambda: value('box'))
   x, y, width, height = map(float, value('box').split(','))
@@ -438,9 +519,12 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
     new MutationObserver(() => window.heard.push(said.textContent)).observe(
       said, {subtree: true, childList: true, characterData: true});
   """)
+  assert browser.one('#photo').rect == still  # whatever was said
+  assert browser.one('#invert').text == 'Use this photo'
   browser.changed(lambda: browser.click('#invert'), SECONDS)  # it is compiled meanwhile
-  until(lambda: 'Inverted: PSNR' in browser.text('#photo-said'))
-  assert 'Inverting: features' in ' | '.join(browser.script('return window.heard'))
+  until(lambda: 'The photograph is ready' in browser.text('#photo-said'))
+  assert 'Matching the photograph: features' in ' | '.join(browser.script('return window.heard'))
+  assert 'PSNR' in browser.text('#near')
   assert f'--points={points}' in browser.text('#photo-command')
   browser.click('#photo-close')
   assert 'mine.png' in browser.one('#after').get_attribute('alt')
@@ -457,8 +541,11 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   other = browsers[1]
   other.open(server.url)
   assert 'mine.png' not in other.text('#samples')
+  for _ in range(2):
+    assert browser.all('#samples button')[0].text == 'mine.png'
+    browser.changed(lambda: browser.click('#do-undo' if browser.edits() else '#random'))
   browser.changed(lambda: browser.all('#samples button')[0].click())
-  assert 'seed 0' in browser.one('#after').get_attribute('alt')
+  assert 'mine.png' in browser.one('#after').get_attribute('alt')  # neither undoing nor other seeds lose it
 
 
 def test_two_users_do_not_meet(browser, browsers, server):
@@ -547,6 +634,10 @@ def test_on_a_phone(browser, server):
     picture = browser.one('#stage').rect
     assert picture['y'] < 120
     assert picture['width'] > 350
+    browser.choose_part(3)
+    frame = browser.one('#film button').rect
+    assert browser.script('return scrollY') == 0
+    assert frame['y'] + frame['width'] < PHONE[1]  # they are in sight
     browser.take(3)
     browser.changed(lambda: browser.slide(5))
     for selector in (
@@ -564,12 +655,24 @@ def test_on_a_phone(browser, server):
       assert box['x'] >= 0, selector
       assert box['x'] + box['width'] <= PHONE[0], selector
       assert box['height'] >= 26, selector
-    browser.script("document.querySelector('#edits').scrollIntoView({block: 'nearest'})")
+    browser.script("document.querySelector('#edits').scrollIntoView({block: 'center'})")
     until(lambda: browser.one('#shown').rect['height'] < 0.45 * PHONE[1])  # the picture is smaller, its tools beside it
     tops = browser.script(
       "return ['#shown', '#edits .eye', '#edits .bin', '#edits input', '#do-undo', '#hold'].map((one) => {"
       'const box = document.querySelector(one).getBoundingClientRect(); return [box.top, box.bottom]})'
     )
+    scrolled = browser.script('return scrollY')
+    assert scrolled > 100
+    for selector in (
+      '#views label:nth-of-type(2)',
+      '#views label:nth-of-type(1)',
+      '#do-undo',
+      '#do-redo',
+      '#edits .eye',
+    ):
+      browser.one(selector).click()
+      assert browser.script('return scrollY') == scrolled, selector
+    browser.one('#edits .eye').click()
     (top, bottom), *tools = tops
     assert top == 0
     assert all(bottom <= first < last <= PHONE[1] for first, last in tools[:3])  # a strength is set in sight of both

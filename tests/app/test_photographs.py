@@ -128,10 +128,10 @@ def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
 def test_an_inversion_says_how_near_it_is_and_the_command(asked):
   found = asked('inversion', key=taken(asked), points=EYES, box='')
   held_one = asked.engine.photographs.held(found['photograph'])
-  assert f'{held_one.inversion.psnr[0]:.1f} dB' in found['said']
+  assert f'{held_one.inversion.psnr[0]:.1f} dB' in found['near']
   assert f'--images=mine.png --points={EYES} --evaluations=4 --out=DIR' in found['command']
   assert (found['name'], len(found['pictures'])) == ('mine.png', 2)
-  assert 'features, evaluation' in asked.said[-1]
+  assert 'features, step' in asked.said[-1]
   assert UNKNOWN not in found['said']  # where the generator's folder holds no recognition
 
 
@@ -229,7 +229,7 @@ def test_clicks_are_the_points_of_the_generator_in_turn(asked):
   for place, now, said in (
     ((0.25, 0.5), '10,15', 'Now the right eye'),
     ((0.75, 0.5), '10,15,30,15', 'or click the nose too'),
-    ((0.5, 0.75), '10,15,30,15,20,22.5', 'Invert what is in the frame.'),
+    ((0.5, 0.75), '10,15,30,15,20,22.5', 'Press “Use this photo”.'),
     ((0.1, 0.1), '4,3', 'Now the right eye'),  # all were there: the next one begins anew
   ):
     found = asked('marks', key=key, points=points, box='1,1,9,9', click=place)  # a click is in place of the box
@@ -282,6 +282,15 @@ def test_marks_that_lead_nowhere_are_sentences(asked, points, box, said):
   with pytest.raises(InputError, match=said):
     asked('inversion', key=key, points=points, box=box)
   assert asked('marks', key=key, points=points, box=box)['wrong'] is (points != '10,15')  # one is still to come
+
+
+@pytest.mark.parametrize(
+  ('points', 'box', 'again'), [('10,15,11,15', '', 'click again'), ('', '300,0,9,9', 'drag another box')]
+)
+def test_wrong_marks_are_put_right_by_a_click(asked, points, box, again):
+  said = asked('marks', key=taken(asked), points=points, box=box)['said']
+  assert said.startswith('marks: ')
+  assert said.endswith(f'press “Clear the marks” and {again}.')
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ export function make(tag, properties = {}, ...children) {
 
 export const button = (properties, ...children) => make('button', {type: 'button', ...properties}, ...children);
 
+// A command as nodes: its lines break between words, not inside of them.
+export const commandWords = (command) =>
+  command.split(' ').flatMap((word, i) => [i ? ' ' : '', make('i', {textContent: word})]);
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 // One of the page's symbols.

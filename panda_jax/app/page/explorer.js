@@ -8,10 +8,10 @@ import {firstSeeds, next, random} from './samples.js';
 import './scrolling.js';
 import {ask, packed, Refusal} from './server.js';
 import {
-  begin, called, change, chosenEdit, deleted, follow, fresh, kept, redo, session, turn, undo,
+  begin, called, change, deleted, follow, fresh, kept, redo, session, turn, undo,
 } from './session.js';
-import {choosePart, emptied, filled, hint, hold, mount, setMask, setView} from './stage.js';
-import {strengthen, strengthOf, taken, toggle} from './stack.js';
+import {choosePart, emptied, filled, hint, hold, mount, paint, painting, setMask, setView} from './stage.js';
+import {removing, stronger, toggle} from './stack.js';
 import {say} from './status.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
@@ -43,8 +43,9 @@ const open = (name) => tried(async () => {
   find('part').replaceChildren(new Option('choose …', ''), ...parts);
   find('fits').hidden = fit.fits.length < 2;
   find('fit').replaceChildren(...fit.fits.map((one) => new Option(one, one, false, one === fit.fit)));
-  find('about').textContent = `${fit.fits.length < 2 ? `${fit.fit}: ` : ''}${fit.parts.length} parts, ` +
-    `${fit.appearances.length} appearances, layer ${fit.layer}`;
+  find('about').textContent = `${fit.fits.length < 2 ? `${fit.fit}: ` : ''}${fit.parts.length} parts`;
+  find('appearances').textContent = fit.appearances.length;
+  find('layer').textContent = fit.layer;
   find('words').replaceChildren(...fit.words.map(([words, meaning]) =>
     make('tr', {}, make('th', {scope: 'row', textContent: words}), make('td', {textContent: meaning}))));
   find('least').textContent = fit.least;
@@ -62,29 +63,21 @@ find('fit').addEventListener('change', (event) => open(event.target.value));
 
 find('part').addEventListener('change', (event) => {
   const {value} = event.target; // before the page shows what is chosen now
-  painting(false);
+  paint(false);
   choosePart(value === '' ? null : Number(value));
 });
 find('remove').addEventListener('click', () => tried(async () => {
   const [part] = session.now.place.part, name = called(session.now.place);
   const {term, before, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
-  const edit = taken(fresh(), `${name} · removed`, term);
+  const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
   const share = (x) => `${Math.round(100 * x)}%`;
+  const more = after < ENOUGH ? 'right to remove more' : 'left to bring some of it back';
   say(`${share(after)} of ${name} looks like background now, ${share(before)} before. ` +
-    (after < ENOUGH ? 'Its strength removes more.' : 'Its strength brings some back.'));
+    `Slide “${edit.name}” under Edits to the ${more}.`);
 }));
 
-function painting(on) {
-  find('paint').setAttribute('aria-pressed', String(on));
-  find('painting').hidden = !on;
-  find('stage').classList.toggle('painting', on);
-  if (on && !session.now.place?.mask) turn({place: null});
-  else turn({});
-}
-
-const paints = () => find('paint').getAttribute('aria-pressed') === 'true';
-find('paint').addEventListener('click', () => painting(!paints()));
+find('paint').addEventListener('click', () => paint(!painting()));
 find('clear-mask').addEventListener('click', () => setMask(null));
 find('mask-file').addEventListener('change', (event) => tried(async () => {
   const [file] = event.target.files;
@@ -99,12 +92,15 @@ find('refine').addEventListener('change', (event) => change({refined: event.targ
 
 find('do-undo').addEventListener('click', undo);
 find('do-redo').addEventListener('click', redo);
-find('do-reset').addEventListener('click', () => change({edits: [], chosen: null, refined: false}));
+find('do-reset').addEventListener('click', () => {
+  const {place} = session.now;
+  change({edits: [], chosen: null, refined: false, place: place?.mask ? null : place});
+});
 
 follow((now) => {
   find('do-undo').disabled = !session.past.length;
   find('do-redo').disabled = !session.future.length;
-  find('do-reset').disabled = !now.edits.length && !now.refined;
+  find('do-reset').disabled = !now.edits.length && !now.refined && !now.place?.mask;
   find('part').value = now.place?.part?.[0] ?? '';
   find('remove').disabled = !now.place?.part || now.edits.length >= session.fit.most_terms;
   find('refine').checked = now.refined;
@@ -119,20 +115,17 @@ find('help-close').addEventListener('click', () => help.close());
 
 function otherPart(by) {
   const {parts} = session.fit, at = parts.indexOf(session.now.place?.part?.[0]);
-  painting(false);
+  paint(false);
   choosePart(at < 0 ? parts[by > 0 ? 0 : parts.length - 1] : parts[(at + by + parts.length) % parts.length]);
-}
-
-function stronger(by) {
-  const edit = chosenEdit();
-  if (edit) strengthen(edit.id, Math.max(-edit.end, Math.min(edit.end, strengthOf(edit) + by * edit.end / 20)));
 }
 
 const KEYS = {
   '[': () => otherPart(-1), ']': () => otherPart(1), ',': () => next(-1), '.': () => next(1),
-  '-': () => stronger(-1), '+': () => stronger(1), '=': () => stronger(1),
+  '-': ({repeat}) => stronger(-1, repeat), '+': ({repeat}) => stronger(1, repeat),
+  '=': ({repeat}) => stronger(1, repeat),
   b: () => hold(true), c: () => setView('compare'), d: () => setView('difference'), r: random, s: save,
-  h: () => toggle(session.now.chosen), p: () => painting(!paints()), '?': openHelp,
+  h: () => toggle(session.now.chosen), p: () => paint(!painting()), '?': openHelp,
+  t: () => find('film').querySelector('button')?.focus(),
   Delete: () => deleted(session.now.chosen), Backspace: () => deleted(session.now.chosen),
 };
 
@@ -147,8 +140,8 @@ document.addEventListener('keydown', (event) => {
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
-  if (/^[1-9]$/.test(event.key)) take(Number(event.key) - 1);
-  else if (act && !(event.repeat && !'-+=[].,'.includes(event.key))) act();
+  if (/^[0-9]$/.test(event.key)) take((Number(event.key) + 9) % 10);
+  else if (act && !(event.repeat && !'-+=[].,'.includes(event.key))) act(event);
   else return;
   event.preventDefault();
 });

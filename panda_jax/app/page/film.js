@@ -2,16 +2,17 @@
 
 import {button, find, make} from './dom.js';
 import {ask, Refusal} from './server.js';
-import {called, change, choiceOf, chosenEdit, deleted, follow, fresh, samePlace, session} from './session.js';
+import {
+  called, change, choiceOf, chosenEdit, deleted, editOf, follow, fresh, samePlace, session, turn,
+} from './session.js';
 import {taken} from './stack.js';
-import {preview, whenSettled} from './stage.js';
+import {painting, preview, whenSettled} from './stage.js';
 import {say} from './status.js';
 
 const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
-const HOW = matchMedia('(hover: hover)').matches
-  ? 'Point at one to see it. Click to take or drop it. '
-  : 'Tap one to take it, and again to drop it. ';
+const POINT = matchMedia('(hover: hover)').matches ? 'Point at one to see it. ' : '';
+const HOW = `${POINT}Choose one to take it, and again to drop it. `;
 const MOST = 40; // films that are kept
 let shown = '', shownOf = '', frames = []; // what was asked for; of which place; what came
 
@@ -21,11 +22,12 @@ const replaces = () => {
   return edit && session.now.place && samePlace(edit.term, session.now.place) ? edit : null;
 };
 
+// What an edit is called beside those of other places.
+const named = ({name}) => (name.includes(' · ') ? name : `${called(session.now.place)} · ${name}`);
+
 function withFrame(frame) {
-  const old = replaces(), whole = frame.name.includes(' · ');
-  const name = whole ? frame.name : `${called(session.now.place)} · ${frame.name}`;
-  const id = old?.id ?? fresh();
-  const added = taken(id, name, frame.term);
+  const old = replaces(), id = old?.id ?? fresh();
+  const added = taken(id, named(frame), frame.term);
   const edits = old ? session.now.edits.map((edit) => (edit === old ? added : edit)) : [...session.now.edits, added];
   return {edits, chosen: id};
 }
@@ -39,7 +41,7 @@ export function take(i) {
 }
 
 // What a name says of the edit, without its part.
-const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ').replace(/(^| )-$/, '$1−');
+const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ');
 
 const about = () => button({textContent: 'What do the words mean?', className: 'link', onclick: explained});
 
@@ -52,7 +54,8 @@ function drawn() {
   strip.replaceChildren(...frames.map((frame, i) => {
     const picture = make('img', {src: frame.picture, alt: '', draggable: false});
     const words = make('span', {textContent: brief(frame.name)});
-    const one = button({title: frame.name, onclick: () => take(i)}, picture, words);
+    const key = make('kbd', {textContent: (i + 1) % 10, ariaHidden: 'true'});
+    const one = button({title: frame.name, onclick: () => take(i)}, picture, key, words);
     const look = () => preview(withFrame(frame));
     one.addEventListener('pointerenter', (event) => { if (event.pointerType === 'mouse') look(); });
     one.addEventListener('focus', () => { if (one.matches(':focus-visible')) look(); });
@@ -70,16 +73,26 @@ function marked() {
   [...strip.children].forEach((one, i) => one.setAttribute('aria-pressed', String(isTaken(frames[i], old))));
 }
 
-const NOWHERE = 'Choose a part of the picture, or paint where to edit.';
+// An edit that followed the mask is called as there, if it is one of those to try.
+function renamed({id}) {
+  const edit = editOf(id);
+  if (!edit?.moved) return;
+  const frame = frames.find((one) => isTaken(one, edit)), name = frame ? named(frame) : edit.name;
+  turn({edits: session.now.edits.map((one) => (one === edit ? {...one, name, moved: false} : one))});
+  say(`“${name}” acts on the new mask now.`);
+}
+
+const DRAW = 'Draw on the picture where to edit.', NOWHERE = 'Choose a part of the picture, or paint where to edit.';
 
 // Of another place the frames are others: until they are there, there are none.
 function placed({place}) {
   const of = JSON.stringify([session.fit.fit, place]);
   title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';
+  if (!place) said.textContent = painting() ? DRAW : NOWHERE;
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
   strip.replaceChildren();
-  said.textContent = place ? 'Looking for edits …' : NOWHERE;
+  if (place) said.textContent = 'Looking for edits …';
 }
 
 async function look(now) {
@@ -100,6 +113,7 @@ async function look(now) {
     frames = known.get(key);
     said.replaceChildren(...(frames.length ? [HOW, about()] : ['Nothing changes there.']));
     drawn();
+    if (old) renamed(old);
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     if (shown === key) shown = '';

@@ -1,9 +1,11 @@
 // Saving: the picture comes to this computer, and the edit with its command stays in the folder of the fit.
 
-import {button, find, make} from './dom.js';
+import {button, commandWords, find, make} from './dom.js';
+import {phone} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {choiceOf, follow, session} from './session.js';
-import {say} from './status.js';
+import {acts, wordsOf} from './stack.js';
+import {say, wrong} from './status.js';
 
 const link = (address, name, words) => make('a', {href: address, download: name, textContent: words});
 const download = (address, name) => link(address, name, name).click();
@@ -13,7 +15,8 @@ async function tried(work) {
     await work();
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
-    say(error.message, 'error');
+    if (error.message.startsWith('name: ')) wrong(find('name'), error.message);
+    else say(error.message, 'error');
   }
 }
 
@@ -26,16 +29,17 @@ function savedOf(now) {
 }
 
 export const save = () => tried(async () => {
-  if (find('save').disabled) return say('There is nothing to save yet. Take an edit first.');
-  const now = session.now, words = now.edits.filter((edit) => edit.on).map((edit) => edit.name);
-  const values = {fit: session.fit.fit, choice: choiceOf(now), name: find('name').value, words};
+  if (find('save').disabled) return say(hint(session.now));
+  const now = session.now;
+  const values = {fit: session.fit.fit, choice: choiceOf(now), name: find('name').value, words: wordsOf(now)};
   const done = await ask('saved', values, 'Saving …');
+  wrong(find('name'), '');
   const whole = done.files.find((file) => file.name === 'photograph.png');
   const picture = whole ?? done.files.find((file) => file.name === 'edited.png');
   download(picture.address, `${done.name}.png`);
   const said = `Saved as ${done.folder}. The picture is in your downloads. The command that makes it again:`;
   const links = done.files.flatMap((file) => [', ', link(file.address, `${done.name}-${file.name}`, file.name)]);
-  const code = make('code', {textContent: done.command}), box = find('saved');
+  const code = make('code', {}, ...commandWords(done.command)), box = find('saved');
   box.replaceChildren(
     make('p', {textContent: said}),
     make('pre', {}, code),
@@ -44,7 +48,7 @@ export const save = () => tried(async () => {
   );
   kept = savedOf(now);
   follows(session.now);
-  box.scrollIntoView({block: 'nearest'});
+  if (!phone.matches) box.scrollIntoView({block: 'nearest'});
   say(`Saved as ${done.name}.`);
 });
 
@@ -59,6 +63,7 @@ async function copied(text, code) {
 }
 
 find('save').addEventListener('click', save);
+find('name').addEventListener('input', () => wrong(find('name'), ''));
 find('name').addEventListener('keydown', (event) => { if (event.key === 'Enter' && !find('save').disabled) save(); });
 find('whole').addEventListener('click', () => tried(async () => {
   const values = {fit: session.fit.fit, choice: choiceOf(session.now)};
@@ -66,10 +71,20 @@ find('whole').addEventListener('click', () => tried(async () => {
   download(done.address, done.name);
   say(`${done.name} is in your downloads.`);
 }));
+
+// Why there is nothing to save, or which button saves what.
+function hint(now) {
+  if (!now.edits.length) return 'Take an edit, then save the picture.';
+  if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
+  if (!now.photograph?.shown) return '';
+  return '“Save picture” saves what you see, “Save whole photograph” all of your photograph with the edits in it.';
+}
+
 // What is said of the last save is there as long as what is shown is what was saved.
 function follows(now) {
   find('saved').hidden = !kept || savedOf(now) !== kept;
-  find('save').disabled = !now.edits.some((edit) => edit.on);
+  find('save').disabled = !now.edits.some(acts);
+  find('save-said').textContent = hint(now);
   find('whole').hidden = !now.photograph?.shown;
 }
 

@@ -1,17 +1,17 @@
 // A photograph of one's own: dropped or chosen, marked by its eyes or a box, inverted, and then a sample like others.
 
-import {find} from './dom.js';
+import {commandWords, find} from './dom.js';
 import {ask, packed, Refusal} from './server.js';
-import {change, session} from './session.js';
-import {say} from './status.js';
+import {change, session, turn} from './session.js';
+import {counted, say} from './status.js';
 
 const dialog = find('photograph'), picture = find('photo'), canvas = find('marks'), said = find('photo-said');
 const LARGEST = 14 * 2 ** 20; // bytes of a file
 const FAR = 6; // pixels that a pointer moves before it drags
 let held = null; // {key, name, aspect}
 
-const told = (words, wrong = false) => {
-  said.textContent = words;
+const told = (sentence, wrong = false) => {
+  said.textContent = sentence;
   said.className = wrong ? 'error' : '';
 };
 
@@ -40,7 +40,7 @@ export const given = (files) => tried(async () => {
   if (!dialog.open) dialog.showModal();
   await mark({});
   tried(() => ask('ready', {fit: session.fit.fit}));
-}, (words) => say(words, 'error'));
+}, (sentence) => say(sentence, 'error'));
 
 // What is marked, or what came of it.
 function show(inverted) {
@@ -119,18 +119,20 @@ function inverting(on) {
 
 find('invert').addEventListener('click', () => tried(async () => {
   inverting(true);
-  told('Inverting …');
+  const counting = counted(find('photo-waited'));
   try {
     const values = {fit: session.fit.fit, key: held.key, points: find('points').value, box: find('box').value};
-    const found = await ask('inversion', values, '', (words) => told(words));
+    const found = await ask('inversion', values, '', (sentence) => told(`${sentence} …`));
     for (const [id, i] of [['crop', 0], ['made', 1]]) find(id).src = found.pictures[i];
     find('near').textContent = found.near;
-    find('photo-command').textContent = found.command;
+    find('photo-command').replaceChildren(...commandWords(found.command));
     show(true);
     told(found.said);
-    change({photograph: {key: found.photograph, name: found.name, picture: found.pictures[0], shown: true}});
+    const photograph = {key: found.photograph, name: found.name, picture: found.pictures[0], shown: true};
+    (session.now.photograph ? change : turn)({photograph}); // that there is one is no step: undoing edits keeps it
     find('photo-close').focus();
   } finally {
+    counting();
     inverting(false);
   }
 }));

@@ -5,22 +5,26 @@ import {pictures} from './pictures.js';
 import {Refusal} from './server.js';
 import {change, choiceOf, follow, session, turn} from './session.js';
 import {whenSettled} from './stage.js';
-import {say} from './status.js';
+import {wrong} from './status.js';
 
 const strip = find('samples'), seeds = find('seeds'), truncation = find('truncation');
 const COUNT = 8; // samples at a time
-const MOST_RANDOM = 100_000;
+const MOST_RANDOM = 10_000; // their names fit below the pictures
 
-// Numbers such as 3, 7 and 0-4; null where they are none.
+// Numbers such as 3, 7 and 0-4, and what is wrong with them.
 function numbers(text) {
-  const found = [];
-  for (const piece of text.split(/[\s,]+/).filter(Boolean)) {
-    const range = /^(\d+)(?:-(\d+))?$/.exec(piece);
-    if (!range) return null;
+  const {most_seed: greatest, most_seeds: most} = session.fit, found = new Set();
+  const such = 'Type whole numbers, such as 3 or 0-7.';
+  for (const piece of text.split(/[\s,;]+/).filter(Boolean)) {
+    const range = /^(\d+)(?:-(\d+))?$/.exec(piece), shown = piece.length > 30 ? `${piece.slice(0, 30)}…` : piece;
+    if (!range) return {problem: `“${shown}” is not a seed. ${such}`};
     const [first, last] = [Number(range[1]), Number(range[2] ?? range[1])];
-    for (let n = first; n <= last && found.length <= session.fit.most_seeds; n++) if (!found.includes(n)) found.push(n);
+    if (last < first) return {problem: `“${shown}” goes backwards. Type ${last}-${first}.`};
+    for (let n = first; n <= Math.min(last, first + most, greatest); n++) found.add(n);
+    if (last - first >= most || found.size > most) return {problem: `Too many: ${most} samples are shown at most.`};
+    if (last > greatest) return {problem: `“${shown}” is too large: ${greatest} is the last.`};
   }
-  return found.length ? found : null;
+  return found.size ? {found: [...found]} : {problem: such};
 }
 
 const text = (list) => {
@@ -37,10 +41,10 @@ export const firstSeeds = (fit) => {
   return some(fit.first_seed);
 };
 
+// Seeds that follow each other: their samples are as unlike as any, and the field for seeds has room for them.
 export function random() {
-  const most = Math.min(MOST_RANDOM, session.fit.most_seed + 1), found = new Set();
-  while (found.size < Math.min(COUNT, most)) found.add(Math.floor(Math.random() * most));
-  look([...found]);
+  const most = Math.min(MOST_RANDOM, session.fit.most_seed + 2 - COUNT);
+  look(some(Math.floor(Math.random() * Math.max(1, most))));
 }
 
 function look(list) {
@@ -49,7 +53,7 @@ function look(list) {
 
 // The sample after or before the one that is looked at.
 export function next(by) {
-  const {seeds: all, seed, photograph} = session.now, keys = [...all, ...(photograph ? [photograph.key] : [])];
+  const {seeds: all, seed, photograph} = session.now, keys = [...(photograph ? [photograph.key] : []), ...all];
   const at = keys.indexOf(photograph?.shown ? photograph.key : seed);
   choose(keys[(at + by + keys.length) % keys.length]);
 }
@@ -62,13 +66,9 @@ function choose(key) {
 
 find('random').addEventListener('click', random);
 seeds.addEventListener('change', () => {
-  const found = numbers(seeds.value), most = session.fit.most_seeds, last = session.fit.most_seed;
-  if (!found || found.length > most || found.some((n) => n > last)) {
-    say(`Seeds are whole numbers up to ${last}, such as 3 or 0-7; no more than ${most} of them.`, 'error');
-    seeds.setAttribute('aria-invalid', 'true');
-  } else {
-    look(found);
-  }
+  const {found, problem} = numbers(seeds.value);
+  wrong(seeds, problem ?? '');
+  if (found) look(found);
 });
 truncation.addEventListener('input', () => {
   const value = Number(truncation.value);
@@ -78,26 +78,35 @@ truncation.addEventListener('input', () => {
 const buttons = new Map();
 
 const made = (key, name) => button(
-  {onclick: () => choose(key)}, make('img', {alt: '', draggable: false}), make('span', {textContent: name}),
+  {title: name, onclick: () => choose(key)},
+  make('img', {alt: '', draggable: false}),
+  make('span', {textContent: name}),
 );
 
 function shown(now) {
-  const names = new Map(now.seeds.map((seed) => [seed, `${session.fit.seeds_are} ${seed}`]));
-  if (now.photograph) names.set(now.photograph.key, now.photograph.name);
+  const {photograph} = now, names = new Map(photograph ? [[photograph.key, photograph.name]] : []);
+  for (const seed of now.seeds) names.set(seed, `${session.fit.seeds_are} ${seed}`);
   for (const [key, one] of buttons) if (!names.has(key)) { one.remove(); buttons.delete(key); }
   [...names].forEach(([key, name], i) => {
     if (!buttons.has(key)) buttons.set(key, made(key, name));
-    const one = buttons.get(key), current = now.photograph?.shown ? key === now.photograph.key : key === now.seed;
+    const one = buttons.get(key), current = photograph?.shown ? key === photograph.key : key === now.seed;
     if (strip.children[i] !== one) strip.insertBefore(one, strip.children[i] ?? null);
-    one.setAttribute('aria-pressed', String(current));
+    if (current && one.ariaPressed !== 'true') inSight(one);
+    one.ariaPressed = String(current);
   });
-  if (document.activeElement !== seeds || seeds.getAttribute('aria-invalid') !== 'true') seeds.value = text(now.seeds);
-  seeds.removeAttribute('aria-invalid');
+  if (document.activeElement !== seeds || seeds.ariaInvalid !== 'true') seeds.value = text(now.seeds);
+  wrong(seeds, '');
   find('truncating').hidden = session.fit.truncation === null;
   const psi = now.truncation ?? session.fit.truncation ?? 1;
   truncation.max = Math.max(1, session.fit.truncation ?? 1);
   if (Number(truncation.value) !== psi) truncation.value = psi;
   find('psi').textContent = psi.toFixed(2);
+}
+
+// Scrolls the list, and not the page.
+function inSight(one) {
+  const {left, right} = strip.getBoundingClientRect(), box = one.getBoundingClientRect();
+  strip.scrollLeft += Math.min(0, box.left - left) + Math.max(0, box.right - right);
 }
 
 let asked = '';

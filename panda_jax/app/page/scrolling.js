@@ -2,7 +2,7 @@
 
 import {find} from './dom.js';
 
-const phone = matchMedia('(max-width: 800px)');
+export const phone = matchMedia('(max-width: 800px)');
 const look = find('look'), main = document.querySelector('main');
 const [AWAY, BACK] = [90, 50]; // pixels below the page's head from which on the picture is small, and is not again
 
@@ -20,11 +20,6 @@ function sized() {
 
 addEventListener('scroll', sized, {passive: true});
 phone.addEventListener('change', sized);
-
-// On a phone, what a tap on the picture leads to may be out of sight.
-export function reveal(element) {
-  if (phone.matches) element.scrollIntoView({block: 'nearest', behavior: 'smooth'});
-}
 
 // The side on which a list goes on fades.
 function faded(list) {

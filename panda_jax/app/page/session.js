@@ -70,7 +70,7 @@ export function turn(changes) {
 // A step as it was, but looked at where one looks now: what is looked at is not a step.
 function seen(step) {
   const {seed, place, photograph} = session.now;
-  const same = photograph && step.photograph?.key === photograph.key;
+  const same = !step.photograph || step.photograph.key === photograph?.key; // what there is to look at stays
   return {
     ...step,
     seed: step.seeds.includes(seed) ? seed : step.seed,
@@ -112,7 +112,8 @@ export function begin(fit, seeds) {
 
 // Edits.
 
-export const chosenEdit = () => session.now.edits.find((edit) => edit.id === session.now.chosen) ?? null;
+export const editOf = (id) => session.now.edits.find((edit) => edit.id === id) ?? null;
+export const chosenEdit = () => editOf(session.now.chosen);
 export const samePlace = (one, two) => JSON.stringify(placeOf(one)) === JSON.stringify(placeOf(two));
 export const placeOf = (term) => term && (term.mask ? {mask: term.mask} : {part: term.part});
 export const fresh = () => Math.random().toString(36).slice(2, 10);

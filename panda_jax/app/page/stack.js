@@ -1,11 +1,14 @@
 // The stack of edits: strength, on or off, order, deletion.
 
 import {button, find, icon, make} from './dom.js';
-import {change, deleted, follow, placeOf, replaced, session, turn} from './session.js';
+import {change, chosenEdit, deleted, editOf, follow, placeOf, replaced, session, turn} from './session.js';
+import {say} from './status.js';
 
 const list = find('edits'), said = find('stack-said');
 const LARGEST = 1e6; // strength that can be typed
 const STEPS = 100; // of a slider, from 0 to its end
+const NOTCH = 0.06; // of a slider's end: so near to 0 a drag stays at 0
+const WHOLE = 0.99; // of the strength that removes a part: less is less
 const BEYOND = 1.5; // times the strength that an edit begins with: where its slider ends
 
 const written = (x) => String(Number(x.toPrecision(3)));
@@ -15,7 +18,27 @@ export function taken(id, name, term) {
   return {id, name, term, sign: Math.sign(term.alpha) || 1, end: endOf(term), on: true};
 }
 
-export const strengthOf = ({sign, term}) => sign * term.alpha;
+// An edit that removes a part, which with less strength than it begins with it does only partly.
+export function removing(id, name, term) {
+  return {...taken(id, `${name} · removed`, term), whole: Math.abs(term.alpha)};
+}
+
+const strengthOf = ({sign, term}) => sign * term.alpha;
+
+// Whether an edit changes anything.
+export const acts = (edit) => edit.on && edit.term.alpha !== 0;
+
+// How an edit differs from what it is called.
+function stateOf(edit) {
+  const strength = strengthOf(edit);
+  if (strength === 0) return 'no effect at 0';
+  if (strength < 0) return 'reversed';
+  return strength < WHOLE * edit.whole ? 'only partly' : '';
+}
+
+// What the edits that act are called, and how they differ from that.
+export const wordsOf = (now) =>
+  now.edits.filter(acts).map((edit) => [edit.name, stateOf(edit)].filter(Boolean).join(', '));
 
 // Where the slider of an edit ends that begins at a strength.
 function endOf(term) {
@@ -23,13 +46,25 @@ function endOf(term) {
   return Math.max(found, Number((BEYOND * Math.abs(term.alpha)).toPrecision(2)));
 }
 
-export function strengthen(id, strength) {
-  const edit = session.now.edits.find((one) => one.id === id);
-  if (edit) replaced(id, {term: {...edit.term, alpha: edit.sign * Number(strength.toPrecision(4))}}, `strength ${id}`);
+function strengthen(id, strength) {
+  const edit = editOf(id);
+  const alpha = edit && edit.sign * Number(strength.toPrecision(4)) || 0; // and not -0
+  if (edit) replaced(id, {term: {...edit.term, alpha}}, `strength ${id}`);
+}
+
+// Where a strength comes to that is moved: it stops at 0 on its way to the other side, and nearer to it than `near`.
+const stopped = (from, to, near) => (from * to < 0 || Math.abs(to) < near ? 0 : to);
+
+// The chosen edit by a step stronger or weaker; a key that is held stops at 0.
+export function stronger(by, held) {
+  const edit = chosenEdit(), strength = edit && strengthOf(edit);
+  if (!edit || (held && strength === 0)) return;
+  const to = Math.max(-edit.end, Math.min(edit.end, strength + by * edit.end / 20));
+  strengthen(edit.id, stopped(strength, to, edit.end / STEPS));
 }
 
 export function toggle(id) {
-  const edit = session.now.edits.find((one) => one.id === id);
+  const edit = editOf(id);
   if (edit) replaced(id, {on: !edit.on});
 }
 
@@ -42,9 +77,12 @@ function move(id, by) {
 }
 
 function choose(id) {
-  const edit = session.now.edits.find((one) => one.id === id);
+  const edit = editOf(id);
   if (edit && session.now.chosen !== id) turn({chosen: id, place: placeOf(edit.term)});
 }
+
+let dragging = false; // a slider, with a pointer
+for (const kind of ['pointerup', 'pointercancel']) addEventListener(kind, () => { dragging = false; });
 
 const cards = new Map(); // by edit, so that a slider is not replaced while it is dragged
 
@@ -54,16 +92,26 @@ function made(id) {
     one.setAttribute('aria-label', label);
     return one;
   };
-  const slider = make('input', {type: 'range', oninput: () => strengthen(id, Number(slider.value))});
+  const slider = make('input', {type: 'range', oninput: () => {
+    const edit = editOf(id), near = edit.end * (dragging ? NOTCH : 0.5 / STEPS);
+    strengthen(id, stopped(strengthOf(edit), Number(slider.value), near));
+  }});
+  slider.addEventListener('pointerdown', () => { dragging = true; });
+  slider.addEventListener('keydown', (event) => { // a key that is held stops at 0
+    const edit = editOf(id);
+    if (event.repeat && event.key.startsWith('Arrow') && strengthOf(edit) === 0) event.preventDefault();
+  });
   const number = make('input', {type: 'text', inputMode: 'decimal', onchange: () => {
     const value = Number(number.value.replace('−', '-').replace(',', '.'));
     if (number.value.trim() && Math.abs(value) <= LARGEST) strengthen(id, value);
+    else say(`“${number.value}” is not a strength. Type a number, such as 2.5.`, 'error');
     shown(session.now);
   }});
   for (const field of [slider, number]) field.addEventListener('focus', () => choose(id));
   const tools = [
     tool('eye', 'On', () => toggle(id)),
     button({className: 'bare name', onclick: () => choose(id)}),
+    make('span', {className: 'state'}),
     tool('up', 'Move up', () => move(id, -1)),
     tool('down', 'Move down', () => move(id, 1)),
     tool('bin', 'Delete', () => deleted(id)),
@@ -97,11 +145,13 @@ function shown(now) {
       `alpha ${written(term.alpha)}`,
     ].join(', ');
     name.setAttribute('aria-pressed', String(edit.id === now.chosen));
+    card.querySelector('.state').textContent = stateOf(edit);
     eye.setAttribute('aria-pressed', String(edit.on));
     eye.querySelector('use').setAttribute('href', edit.on ? '#icon-eye' : '#icon-shut');
     Object.assign(slider, {min: -end, max: end, step: end / STEPS});
     const moved = Math.abs(slider.value - strength) > end / STEPS; // else it is being dragged
     if (moved || document.activeElement !== slider) slider.value = strength;
+    slider.style.setProperty('--at', Math.max(0, Math.min(1, (1 + strength / end) / 2)));
     slider.setAttribute('aria-label', `Strength of ${edit.name}`);
     number.setAttribute('aria-label', `Strength of ${edit.name}, as a number`);
     number.value = written(strength);

@@ -3,15 +3,15 @@
 import {find} from './dom.js';
 import {drawn, mapsOfMask, outlines, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
 import {pictures} from './pictures.js';
-import {reveal} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
-import {say} from './status.js';
+import {wordsOf} from './stack.js';
+import {counted, say} from './status.js';
 
 const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
 const SIDE = 512; // pixels of the drawing of parts
 const PAINT = [255, 150, 40];
-const HIDDEN = 1500; // milliseconds that the outline of a part stays when nothing points at it
+const HINTED = 1500; // milliseconds that all parts are shown
 const SETTLED = 150; // milliseconds without a change, after which other pictures follow
 
 // What is chosen, the last choice first; those in between are left out.
@@ -60,16 +60,12 @@ let counting = null;
 
 export function emptied(words) {
   find('waiting-for').textContent = `${words} …`;
-  if (counting) return;
-  const began = performance.now();
-  const count = () => { find('waited').textContent = `${Math.round((performance.now() - began) / 1000)} s`; };
-  count();
-  counting = setInterval(count, 1000);
+  counting ??= counted(find('waited'));
   stage.classList.add('empty');
 }
 
 export function filled() {
-  clearInterval(counting);
+  counting?.();
   counting = null;
   stage.classList.remove('empty');
 }
@@ -78,7 +74,7 @@ function draw(edited, original) {
   filled();
   if (after.src !== edited) after.src = edited;
   if (before.src !== original) before.src = original;
-  const words = session.now.edits.filter((edit) => edit.on).map((edit) => edit.name).join(', ') || 'no edits';
+  const words = wordsOf(session.now).join(', ') || 'no edits';
   const {photograph, seed} = session.now;
   const what = photograph?.shown ? photograph.name : `${session.fit.seeds_are} ${seed}`;
   after.alt = `${what}: ${words}`;
@@ -113,8 +109,9 @@ async function refine(now) {
   if (!of) return;
   try {
     const found = await ask('refined', {fit: session.fit.fit, choice}, 'Refining the parts for this picture …');
-    if (refinedOf === of) refinedMaps = unpacked(found.maps);
-    outline();
+    if (refinedOf !== of) return;
+    refinedMaps = unpacked(found.maps);
+    hint();
   } catch (error) {
     refused(error);
   }
@@ -128,8 +125,6 @@ function picture(of, what, make) {
   if (!all.has(what)) all.set(what, make());
   return all.get(what);
 }
-
-const painting = () => find('paint').getAttribute('aria-pressed') === 'true';
 
 function outline() {
   const {width, height} = canvas, pen = canvas.getContext('2d'), place = session.now.place, of = maps();
@@ -155,12 +150,10 @@ function outline() {
     }
   }
   if (view() !== 'difference') {
-    tag.hidden = pointed === null || painting() || view() === 'compare';
-    if (pointed !== null) tag.textContent = called({part: [pointed]});
+    tag.textContent = painting() ? 'Draw where to edit' : called(pointed === null ? place : {part: [pointed]});
+    tag.hidden = !tag.textContent || view() === 'compare';
   }
 }
-
-let flash = null;
 
 // Shows all parts for a moment, so that it is seen that there are some.
 export function hint() {
@@ -169,19 +162,20 @@ export function hint() {
   setTimeout(() => {
     stage.classList.remove('hinted');
     outline();
-  }, HIDDEN);
+  }, HINTED);
 }
 
-// Shows the outline for a moment, where no pointer does.
-function flashed() {
-  clearTimeout(flash);
+let outlined = null; // the edits for which the place is outlined, though nothing points at it
+
+// Outlines the place until the edits change: then the outline would hide what they do.
+function outlining() {
+  outlined = session.now.edits;
   canvas.classList.add('shown');
-  flash = setTimeout(() => canvas.classList.remove('shown'), HIDDEN);
 }
 
 export function choosePart(part) {
   turn({place: part === null ? null : {part: [part]}});
-  flashed();
+  outlining();
 }
 
 const within = (x) => Math.min(1, Math.max(0, x));
@@ -192,7 +186,7 @@ function placeIn(event) {
 }
 
 stage.addEventListener('pointermove', (event) => {
-  if (event.pointerType === 'touch' || stroke || painting()) return;
+  if (event.pointerType === 'touch' || stroke || painting() || view() === 'compare') return;
   const found = partAt(maps(), ...placeIn(event));
   if (found === pointed && stage.classList.contains('pointed')) return;
   pointed = found;
@@ -206,16 +200,28 @@ stage.addEventListener('pointerleave', () => {
   outline();
 });
 stage.addEventListener('click', (event) => {
-  if (painting() || event.target.id === 'divider') return;
+  if (painting() || view() === 'compare') return;
   const part = partAt(maps(), ...placeIn(event));
-  if (part === null) say('No part is there. Click elsewhere.');
-  else {
-    choosePart(part);
-    reveal(find('try'));
-  }
+  if (part === null) say('No part is there. Choose another place.');
+  else choosePart(part);
 });
 
-// The brush: cells of the grid whose middle is as near to the pointer's way as the brush is wide.
+// The brush.
+
+export const painting = () => find('paint').getAttribute('aria-pressed') === 'true';
+
+// Takes the brush up, or puts it away. It does not go with the divider: a stroke would move that.
+export function paint(on) {
+  if (on === painting()) return;
+  find('paint').setAttribute('aria-pressed', String(on));
+  find('painting').hidden = !on;
+  stage.classList.toggle('painting', on);
+  if (on && view() === 'compare') setView('after');
+  turn(on && !session.now.place?.mask ? {place: null} : {});
+  if (!on) outlining();
+}
+
+// It paints cells of the grid whose middle is as near to the pointer's way as the brush is wide.
 
 function dab(mask, [x, y], value) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
@@ -241,7 +247,7 @@ function painted(to) {
 }
 
 stage.addEventListener('pointerdown', (event) => {
-  if (!painting() || event.button || event.target.id === 'divider') return;
+  if (!painting() || event.button) return;
   event.preventDefault();
   stage.setPointerCapture(event.pointerId);
   const [H, W] = session.fit.grid, place = session.now.place;
@@ -258,12 +264,12 @@ for (const kind of ['pointerup', 'pointercancel']) {
   });
 }
 
-// A mask in place of the part; the chosen edit follows if it was of the mask before.
+// A mask in place of the part; the chosen edit follows if it was of the mask before, and may need another name there.
 export function setMask(mask) {
   const edit = chosenEdit(), was = session.now.place;
   if (mask && was?.mask && edit?.term.mask === was.mask) {
-    const term = {...edit.term, mask};
-    change({place: {mask}, edits: session.now.edits.map((one) => (one === edit ? {...one, term} : one))});
+    const moved = {...edit, term: {...edit.term, mask}, moved: true};
+    change({place: {mask}, edits: session.now.edits.map((one) => (one === edit ? moved : one))});
   } else {
     change({place: mask ? {mask} : null});
   }
@@ -290,9 +296,14 @@ export function setView(name) {
   const to = view() === name ? 'after' : name;
   document.querySelector(`input[name=view][value=${to}]`).checked = true;
   viewed();
+  if (!divider.hidden) divider.focus({preventScroll: true});
 }
 
 function viewed() {
+  if (view() === 'compare') {
+    paint(false);
+    pointed = null;
+  }
   divided();
   outline();
   show();
@@ -311,7 +322,7 @@ holder.addEventListener('contextmenu', (event) => event.preventDefault());
 // Of another fit.
 export function mount() {
   const [h, w] = session.fit.size;
-  stage.style.setProperty('--aspect', w / h);
+  document.documentElement.style.setProperty('--aspect', w / h);
   canvas.width = Math.round(SIDE * Math.min(1, w / h));
   canvas.height = Math.round(SIDE * Math.min(1, h / w));
   session.maps = unpacked(session.fit.maps);
@@ -321,6 +332,7 @@ export function mount() {
 
 follow((now) => {
   if (!session.maps) return;
+  if (now.edits !== outlined) canvas.classList.remove('shown');
   refine(now);
   outline();
   divided();

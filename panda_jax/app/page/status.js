@@ -15,6 +15,24 @@ export function say(words, kind = 'note') {
   if (kind === 'note') timer = setTimeout(() => { line.textContent = ''; line.className = ''; }, SHORT);
 }
 
+// Says below a field what is wrong with it; nothing if the words are empty.
+export function wrong(field, words) {
+  document.getElementById(`${field.id}-wrong`).textContent = words;
+  field.setAttribute('aria-invalid', String(Boolean(words)));
+}
+
+// Counts seconds in an element until the function returned is called.
+export function counted(element) {
+  const began = performance.now();
+  const count = () => { element.textContent = `${Math.round((performance.now() - began) / 1000)} s`; };
+  count();
+  const counting = setInterval(count, 1000);
+  return () => {
+    clearInterval(counting);
+    element.textContent = '';
+  };
+}
+
 // What was wrong is passed when something is done.
 follow(() => { if (line.className === 'error') say(''); });
 
