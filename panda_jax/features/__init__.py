@@ -1,7 +1,7 @@
-"""Feature maps: where they come from and where they live.
+"""Feature maps: where they come from and where a fit keeps them.
 
-sources.py has the kinds of sources, checks.py what they may be, scan.py the first pass over one (finite values,
-energies, its hash), throughput.py how fast it gives samples, store.py the choice of where they live and the passes that
-follow, sharding.py how they lie on devices. intake.py goes this way for a fit. A generator as a source is in
-generators/source.py.
+sources.py has the kinds of sources, checks.py the checks of what users pass, scan.py the first pass over a source
+(finite values, energies, hash), throughput.py measures how fast a source is, store.py chooses where features are kept
+and makes the later passes, sharding.py distributes them over devices. intake.py does these steps for a fit. A generator
+as a source is in generators/source.py.
 """

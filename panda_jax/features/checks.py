@@ -1,4 +1,4 @@
-"""What features may be: shapes, types, grids and layouts, checked where they are given."""
+"""Checks of features that a user passes: shapes, types, grids and layouts."""
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +10,7 @@ LAYOUTS = ('NHWC', 'NCHW')
 
 
 def readable_dtype(dtype: np.dtype, argument: str) -> np.dtype:
-  """The dtype to read as. numpy stores bfloat16 as two opaque bytes, so those are read as bfloat16."""
+  """The dtype to read with. numpy stores bfloat16 as two opaque bytes, so those are read as bfloat16."""
   dtype = np.dtype(dtype)
   if dtype.kind == 'V' and dtype.itemsize == 2 and dtype.names is None:
     return np.dtype(ml_dtypes.bfloat16)
@@ -21,7 +21,7 @@ def readable_dtype(dtype: np.dtype, argument: str) -> np.dtype:
 
 
 def widened(dtype: np.dtype) -> np.dtype:
-  """The dtype of samples: whole numbers become the floating point that holds them exactly (up to 2^53)."""
+  """The dtype of samples: whole numbers become the floating-point type that holds them exactly (up to 2^53)."""
   if dtype.kind not in 'iu':
     return dtype
   return np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
@@ -54,12 +54,12 @@ def checked_layout(layout: str | None) -> bool:
 
 
 def looks_channels_first(shape: tuple[int, ...]) -> bool:
-  """Whether (N, d1, d2, d3) is rather (N, C, H, W): the last two axes are equal, and the one before them differs."""
+  """Whether (N, d1, d2, d3) is probably (N, C, H, W): the last two axes are equal, and the one before them differs."""
   return len(shape) == 4 and shape[2] == shape[3] != shape[1]
 
 
 def notes(shape: tuple[int, ...], grid: tuple[int, int] | None, layout: str | None) -> tuple[str, ...]:
-  """What a person should look at; nothing where the layout or the grid was given."""
+  """What the user should check; empty if the layout or the grid was given."""
   if layout is not None or grid is not None or not looks_channels_first(shape):
     return ()
   return (
@@ -71,7 +71,7 @@ def notes(shape: tuple[int, ...], grid: tuple[int, int] | None, layout: str | No
 def checked_shape(
   shape: tuple[int, ...], grid: tuple[int, int] | None, argument: str, first: bool = False
 ) -> tuple[int, int, int, int]:
-  """(N, H, W, C) from a shape and the grid that an (N, S, C) shape needs; channels `first`: (N, C, H, W), (N, C, S)."""
+  """(N, H, W, C) from a shape; (N, S, C) needs the grid. `first`: channels come first, (N, C, H, W) or (N, C, S)."""
   text = 'x'.join(map(str, shape))
   whole, flat = ('(N, C, H, W), channels first', '(N, C, S)') if first else ('(N, H, W, C), channels last', '(N, S, C)')
   if len(shape) not in (3, 4):
@@ -81,7 +81,7 @@ def checked_shape(
     )
   if 0 in shape:
     raise InputError(argument, f'shape {text}', 'it is empty', 'give at least one sample, position and channel')
-  # Where the other layout would fit a given grid, that is what is wrong.
+  # If the other layout fits the given grid, the layout is the error, not the grid.
   other = "'NHWC'" if first else "'NCHW'"
   if len(shape) == 4:
     N, H, W, C = (shape[0], *shape[2:], shape[1]) if first else shape
@@ -104,7 +104,7 @@ def as_array(features, argument: str = 'features') -> np.ndarray:
   """A numpy array of anything that numpy can view, such as an array of JAX or PyTorch.
 
   Raises:
-    InputError: it cannot.
+    InputError: numpy cannot.
   """
   if np.ma.is_masked(features):
     raise InputError(argument, 'masked array', 'entries that are masked have no value', 'fill them, or leave them out')
@@ -128,7 +128,7 @@ def checked_samples(samples, available):
 
 
 def stacked(maps: list | tuple, grid: tuple[int, int] | None) -> np.ndarray | None:
-  """A list of single maps, (H, W, C) each or (S, C) with a grid, as one array; None for a list of batches.
+  """A list of single maps of one shape, (H, W, C) or (S, C) with a grid, as one array; None for a list of batches.
 
   Raises:
     InputError: maps of different shapes.

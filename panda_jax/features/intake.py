@@ -1,4 +1,4 @@
-"""From a source to the store of a fit: this process's share, the plan, the first scan with its hash, the store."""
+"""From a source to the store of a fit: the share of this process, the plan, the first scan with its hash, the store."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ class Intake:
 
   Attributes:
     source: all samples.
-    own: those of this process; held in memory if they came from a generator and there is room.
-    scan, plan: what was found and chosen, the same in every process.
+    own: the samples of this process; held in memory if they came from a generator and there is room.
+    scan, plan: results of the scan and the choice of store; the same in every process.
   """
 
   source: FeatureSource
@@ -31,15 +31,15 @@ class Intake:
 
   @property
   def sha256(self) -> str | None:
-    """The hash of all samples, if it is known by now."""
+    """The hash of all samples, if it is already known."""
     return sha256_of(self.source) if self.source.defined else self.scan.sha256
 
   def digest(self) -> str:
-    """The hash of all samples, by one more pass if it is not known yet."""
+    """The hash of all samples; takes one more pass if it is not yet known."""
     return self.sha256 or sha256_of(self.source)
 
   def store(self, batch: int | None, before: str | None = None, budget: int | None = None) -> Store:
-    """The samples of this process where the plan has them; or in the store of `before`, with its budget."""
+    """This process's samples, kept where the plan says, or in the store `before` with its budget."""
     chosen = dataclasses.replace(self.plan, store=before, budget=budget) if before in STORES else self.plan
     return Store(self.own, self.scan, chosen, data_mesh(), batch)
 
@@ -64,10 +64,10 @@ def taken(
     source: all samples.
     center, batch, like: see `scan.scan`.
     store, storage, budget: see `store.plan`.
-    hashed: whether the hash is needed now; an array is hashed at leisure otherwise.
-    on_plan: told of the plan as soon as it is made.
-    on_samples: told of passes, and how many samples of all processes are through.
-    hold: brings what a generator makes into host memory, where there is room.
+    hashed: whether the hash is needed now; the hash of an array can be computed later.
+    on_plan: called with the plan as soon as it is made.
+    on_samples: called with the name of a pass and how many samples of all processes are done.
+    hold: copies the samples of a generator into host memory, if there is room.
 
   Raises:
     InputError, NonFiniteError: see `scan.scan`, `store.plan` and `processes.own_share`.
@@ -75,7 +75,7 @@ def taken(
   several, most = jax.process_count(), source.samples or math.inf
 
   def told(name: str) -> Callable[[int], None]:
-    """Each process counts the samples of its own share."""
+    """Progress of all processes, estimated from the samples of this one."""
     return lambda n: on_samples(name, min(n * several, most))
 
   own, chosen = processes.own_share(source), None

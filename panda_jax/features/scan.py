@@ -1,6 +1,6 @@
-"""The first pass over a source: every value is finite, every sample is weighed, the source is hashed.
+"""The first pass over a source: checks that every value is finite, computes the energies and hashes the source.
 
-Of several processes each scans its own share, and all end with the same result.
+With several processes each scans its own share, and all end with the same result.
 """
 
 import dataclasses
@@ -17,15 +17,15 @@ from panda_jax.runtime import processes
 from panda_jax.runtime.processes import GRAINS, Shares
 
 CENTERS = ('none', 'position', 'channel')
-BLOCK_BYTES = 64 << 20  # of stored features read at a time
-GRAINED = 'grains-'  # how a hash begins that is one of hashes
-IN_RANGE = 60  # exponents of the largest entry up to which squares, and sums of them, are float32 numbers
+BLOCK_BYTES = 64 << 20  # bytes of stored features read at a time
+GRAINED = 'grains-'  # prefix of a hash that is made of hashes
+IN_RANGE = 60  # largest exponent of an entry for which squares, and sums of them, stay in float32's range
 NOTHING = -5000  # exponent of samples that are all zero: below that of any number
 
 
 @dataclasses.dataclass(frozen=True)
 class Scan:
-  """What one pass over a source tells.
+  """The results of one pass over a source.
 
   Attributes:
     samples: N.
@@ -50,13 +50,13 @@ def _bytes(samples: np.ndarray) -> memoryview:
 
 
 class WholeHash:
-  """SHA-256 of what the source says of itself and of all samples one behind the other; of a whole file, the file's."""
+  """SHA-256 of the source's description and all samples in order; for a whole file, the hash of the file."""
 
   def __init__(self, source: FeatureSource):
     self._digest, self._source = source.digest(), source
 
   def add(self, block: np.ndarray, first: int) -> None:
-    """Samples (n, S, C) from number `first` on; they come in order."""
+    """Adds samples (n, S, C) that begin at number `first`; calls come in order."""
     self._digest.update(_bytes(self._source.hashed(block)))
 
   def hexdigest(self) -> str:
@@ -64,22 +64,22 @@ class WholeHash:
 
 
 class GrainHash:
-  """A hash that processes can share out: SHA-256 of what the source says of itself and of the SHA-256s of its grains.
+  """A hash that processes can share: SHA-256 of the source's description and of the SHA-256s of its grains.
 
-  Grain k has the samples from N k / GRAINS on. The result is the same for any number of processes, and another one than
-  `WholeHash`, for which one process would have to read everything; `GRAINED` in front tells them apart.
+  Grain k begins at sample N k / GRAINS. The result does not depend on the number of processes. It differs from that of
+  `WholeHash`, for which one process would have to read everything; the prefix `GRAINED` distinguishes the two.
   """
 
   def __init__(self, source: FeatureSource, alone: bool = False):
-    """`source`: all samples. `alone`: this process adds all of them, and does not ask the others."""
+    """`source`: all samples. `alone`: this process adds all of them and does not ask the others for theirs."""
     self._digest, self._source, self._samples, self._alone = source.digest(), source, source.samples, alone
     self._done, self._grain, self._open = [], -1, None
 
   def add(self, block: np.ndarray, first: int) -> None:
-    """Samples (n, S, C) from number `first` on; they come in order, and begin at a grain."""
+    """Adds samples (n, S, C) that begin at number `first`; calls come in order, and the first begins a grain."""
     at = 0
     while at < len(block):
-      # The last grain that begins at this sample or before; where N < GRAINS, there are empty ones before it.
+      # The last grain that begins at or before this sample; if N < GRAINS, some grains before it are empty.
       grain = ((first + at + 1) * GRAINS - 1) // self._samples
       if grain != self._grain:
         self._close()
@@ -94,7 +94,7 @@ class GrainHash:
       self._open = None
 
   def hexdigest(self) -> str:
-    """Every process must ask, unless this one is alone."""
+    """Every process must call this, unless this one is alone."""
     self._close()
     own = b''.join(self._done)
     self._digest.update(own if self._alone else b''.join(processes.gathered(own)))
@@ -139,7 +139,7 @@ def _energies(block: np.ndarray, first: int) -> tuple[np.ndarray, int]:
 
 
 def prefetched(iterator: Iterator) -> Iterator:
-  """The same items, the next one being fetched by a thread while the last is used."""
+  """The same items; a thread fetches the next one while the caller uses the last."""
   with ThreadPoolExecutor(1) as pool:
     following = pool.submit(next, iterator, None)
     while (item := following.result()) is not None:
@@ -148,14 +148,14 @@ def prefetched(iterator: Iterator) -> Iterator:
 
 
 def block_size(source: FeatureSource, batch: int | None = None) -> int:
-  """Samples to read at a time: `batch`, or what fills a block, in stored and in device form."""
+  """Samples to read at a time: `batch`, or as many as fill a block, both as stored and as float32."""
   return batch or max(1, BLOCK_BYTES // max(source.sample_bytes, 4 * source.positions * source.channels))
 
 
 def sha256_of(source: FeatureSource, like: str | None = None) -> str:
-  """The hash that `scan` finds, by this process alone, in a pass over all samples if it takes one.
+  """The hash that `scan` computes, computed by this process alone, in a pass over all samples if that is needed.
 
-  `like`: a hash to compare with, whose kind is taken.
+  `like`: a hash to compare with; the result is of the same kind.
   """
   if source.defined:
     return source.digest().hexdigest()
@@ -180,16 +180,16 @@ def scan(
   hashed: bool = True,
   like: str | None = None,
 ) -> Scan:
-  """One pass: values are finite, energies, mean, hash (unless not `hashed`: an array can be hashed at leisure).
+  """One pass: checks that values are finite and computes energies, mean and, if `hashed`, the hash.
 
   Args:
     source: all samples.
     center: see CENTERS.
-    on_samples: told how many samples of this process are through.
-    own: those of this process, if they are held already.
+    on_samples: called with how many samples of this process are done.
+    own: the samples of this process, if they are in memory already.
     batch: samples at a time.
-    hashed: whether the hash is needed.
-    like: the hash of an earlier scan, whose kind is taken; otherwise several processes share the hash out.
+    hashed: whether the hash is needed now; the hash of an array can be computed later.
+    like: the hash of an earlier scan; the result is of the same kind. If left out, several processes share the hashing.
 
   Raises:
     NonFiniteError: with the sample, position and channel.
@@ -228,7 +228,7 @@ def scan(
     raise InputError('features', source.name(), 'it yields no sample', 'give at least one')
   if digest is not None:
     sha256 = digest.hexdigest()
-  else:  # one process reads everything, since an earlier one did
+  else:  # one process reads everything, since one process made the earlier hash
     sha256 = processes.from_first(processes.on_first(lambda: sha256_of(source).encode())).decode() if hashed else None
   size = source.positions * source.channels
   uncentred = total = float(energies.sum())

@@ -1,7 +1,7 @@
-"""How samples lie on the devices, and how they get there.
+"""How samples are laid out on the devices, and how they are moved there.
 
-One mesh axis, `data`, runs over the devices of all processes; each process places the samples of its own share on its
-own devices. All devices are filled in step, by one program, so that a source is read once and in order.
+One mesh axis, `data`, runs over the devices of all processes; each process places its own samples on its own devices.
+One program fills all devices in step, so that a source is read once and in order.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ from panda_jax.runtime.compatibility import shard_map
 from panda_jax.runtime.processes import replicated
 
 AXIS = 'data'
-# A group's plain matrix products have this many columns, and it takes at most this many bytes: wide enough for full
-# speed, small enough for temporaries of a group's size not to matter.
+# Columns of a group's plain matrix products, and the most bytes of a group: wide enough for full speed, small enough
+# that temporaries of a group's size do not matter.
 GROUP_COLUMNS, GROUP_BYTES = 32_768, 64 << 20
 CHUNK_BYTES = 64 << 20  # of float32 features that a process places at a time
-ON_DEVICES = 60  # binary orders of magnitude up to which devices scale: an entry they lose is 2^-60 of the rms or less
+ON_DEVICES = 60  # largest binary exponent by which devices scale: an entry they lose is 2^-60 of the rms or less
 
 
 def data_mesh() -> jax.sharding.Mesh:
@@ -35,7 +35,7 @@ def data_mesh() -> jax.sharding.Mesh:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How `samples` samples lie in an array (G, S, m, C): G groups of m, G a multiple of the devices.
+  """How `samples` samples are stored as an array (G, S, m, C): G groups of m samples, G a multiple of the devices.
 
   `dtype`: 'float32', or 'bfloat16' for half the memory; features are rounded to it after scaling and centring.
   """
@@ -77,7 +77,7 @@ def _nothing(*, layout, mesh):
 
 
 def _grouped(rows, live, mean, scale, m: int):
-  """(n, S, C) stored samples as (n / m, S, m, C) float32 groups, scaled and centred; those past `live` become zero."""
+  """Stored samples (n, S, C) as float32 groups (n / m, S, m, C), scaled and centred; zero after the first `live`."""
   n, S, C = rows.shape
   x = (rows.astype(jnp.float32) * scale - mean[None]) * (jnp.arange(n) < live)[:, None, None]
   return x.reshape(-1, m, S, C).transpose(0, 2, 1, 3)
@@ -85,7 +85,7 @@ def _grouped(rows, live, mean, scale, m: int):
 
 @partial(jax.jit, static_argnames='mesh', donate_argnums=0)
 def _place(buffer, chunk, live, mean, scale, first, *, mesh):
-  """Writes stored samples as groups into the buffer; of each device's, those past `live` become zero.
+  """Writes stored samples as groups into the buffer; on each device, all after the first `live` become zero.
 
   buffer: (G, S, m, C); chunk: (devices * k * m, S, C); live: (devices,); mean: (S or 1, C); first: group of a device.
   """
@@ -99,19 +99,19 @@ def _place(buffer, chunk, live, mean, scale, first, *, mesh):
 
 
 def sharded(shards: list[jax.Array], mesh: jax.sharding.Mesh) -> jax.Array:
-  """One array from those of this process's devices; sharded over the first axis, of all processes together."""
+  """One array, sharded over its first axis, from the shards on this process's devices and those of other processes."""
   shape = (len(shards[0]) * mesh.size, *shards[0].shape[1:])
   return jax.make_array_from_single_device_arrays(shape, NamedSharding(mesh, Spec(AXIS)), shards)
 
 
 def own_devices(mesh: jax.sharding.Mesh) -> list[jax.Device]:
-  """Those of this process, in the order of the mesh."""
+  """The devices of this process, in the order of the mesh."""
   return [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
 
 
 @partial(jax.jit, static_argnames=('groups', 'places', 'dtype', 'mesh'))
 def _arrange(batches, live, mean, scale, *, groups, places, dtype, mesh):
-  """Batches (devices * b, S, C) that lie on the devices already, as groups there: `groups` of `places` samples each."""
+  """Batches (devices * b, S, C) on the devices, rearranged there as `groups` groups of `places` samples each."""
 
   def one(batches, live, mean, scale):
     rows = jnp.concatenate(batches)[: groups * places]
@@ -131,20 +131,20 @@ def made_on_devices(
   scale: float,
   mean: np.ndarray | None,
 ) -> jax.Array:
-  """Like `to_devices` for samples that devices make: they stay where they are made.
+  """Like `to_devices`, for samples that the devices compute: they stay on the device that made them.
 
   Args:
-    make: `make(indices)` gives `step` samples, (step, S, C) float32, an equal run of them on each own device.
-    step: see there.
+    make: `make(indices)` gives `step` samples, (step, S, C) float32, the same number on each own device, in order.
+    step: see `make`.
     indices: of the samples of this process.
     layout, mesh, scale, mean: as of `to_devices`.
   """
   devices = own_devices(mesh)
   G, _, m, C = layout.shape
   room, batch = G // mesh.size * m, step // len(devices)
-  runs = [indices[k * room : (k + 1) * room] for k in range(len(devices))]  # what each device makes
+  runs = [indices[k * room : (k + 1) * room] for k in range(len(devices))]  # the samples that each device makes
   filled = -(-max(map(len, runs)) // batch) * batch
-  # Runs that are shorter are filled up with any samples, which are masked.
+  # Shorter runs are filled up with any samples, which are masked.
   wanted = np.stack([np.resize(run if len(run) else [0], max(batch, filled)) for run in runs])
   made = [make(wanted[:, k : k + batch].reshape(-1)) for k in range(0, max(batch, filled), batch)]
   batches = [sharded([shard.data for shard in _in_order(x)], mesh) for x in made]
@@ -158,15 +158,15 @@ def made_on_devices(
 
 
 def _in_order(x: jax.Array) -> list:
-  """The shards of an array that is split over its rows, by row."""
+  """The shards of an array that is split over its rows, in the order of the rows."""
   return sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
 
 
 def _device_scale(dtype: np.dtype, scale: float) -> tuple[float, float]:
-  """Split of the scale into a factor for the host and one for the devices.
+  """The scale as a factor for the host and one for the devices; their product is the scale.
 
-  The host scales what devices cannot hold: float64, and values so far from 1 that they or the scale are near the ends
-  of float32's range, where devices take denormal numbers for zero.
+  The host scales what devices cannot: float64, and values so far from 1 that they or the scale are near the ends of
+  float32's range, where devices treat denormal numbers as zero.
   """
   return (scale, 1.0) if dtype == np.float64 or abs(math.log2(scale)) > ON_DEVICES else (1.0, scale)
 
@@ -180,17 +180,17 @@ def to_devices(
   scale: float,
   mean: np.ndarray | None,
 ) -> jax.Array:
-  """Samples of this process on its devices, as its shards of an array (G, S, m, C), scaled and centred.
+  """Places the samples of this process on its devices, scaled and centred: its shards of an array (G, S, m, C).
 
   Args:
-    read: `read(first, last)` gives stored samples (last - first, S, C) of this process; it is asked for one piece after
-      the other, in order, so no second copy of everything is made.
-    samples: how many this process has; places that are left over hold zero samples.
-    layout: of the samples of all processes, with room for as many in each as the one with most has.
+      read: `read(first, last)` gives stored samples (last - first, S, C) of this process; it is called for one piece
+        after the other, in order, so no second copy of the whole is made.
+      samples: how many samples this process has; the remaining places hold zero samples.
+      layout: of all processes; each process has as many places as the one with the most samples needs.
     mesh: all devices.
     dtype: stored.
-    scale: by which features are multiplied.
-    mean: that is subtracted before, (S, C) or (1, C), or None.
+      scale: factor of the features.
+      mean: subtracted before scaling, (S, C) or (1, C), or None.
   """
   devices = own_devices(mesh)
   G, S, m, C = layout.shape

@@ -1,7 +1,7 @@
-"""Where feature maps come from: arrays, .npy files of any size, and anything that can be passed over repeatedly.
+"""Where feature maps come from: arrays, .npy files of any size, and any object that can be iterated over repeatedly.
 
-A source yields samples in order, as host arrays (n, S, C), channels last whatever the layout of what it was given, in
-their stored dtype; whole numbers become floating point. Nothing here looks at values.
+A source yields samples in order, as host arrays (n, S, C) in their stored dtype, always channels last; whole numbers
+become floating point. Nothing here looks at values.
 """
 
 import contextlib
@@ -175,7 +175,7 @@ class ArraySource(FeatureSource):
     return limited(self, last - first, _array=self._array[first:last])
 
   def _given(self, samples: np.ndarray) -> np.ndarray:
-    """Samples (n, S, C) as they are passed on: where they were channels first or whole numbers, a copy."""
+    """Samples (n, S, C) with channels last and in floating point: copied only if they were not."""
     samples = samples.astype(self.dtype, copy=False)
     return np.ascontiguousarray(samples) if self.layout == 'NCHW' else samples
 
@@ -241,7 +241,7 @@ class NpySource(FeatureSource):
 
   @property
   def _stored_bytes(self) -> int:
-    """Of one sample in the file."""
+    """Bytes of one sample in the file."""
     return self.positions * self.channels * self._stored.itemsize
 
   def hashed(self, block):
@@ -258,13 +258,13 @@ class NpySource(FeatureSource):
     return hashlib.sha256(self._header)  # with all samples read, the result is the SHA-256 of the file
 
   def _found(self) -> tuple[int, int]:
-    """Size and time of the last change."""
+    """Size and time of the last change of the file."""
     found = self.path.stat()
     return found.st_size, found.st_mtime_ns
 
   @contextlib.contextmanager
   def _opened(self):
-    """The open file, which must be the same at every pass, and at its end, as it was at first."""
+    """The open file. It must stay as it was at first: this is checked at the beginning and the end of every pass."""
 
     def check():
       now = self._found()
@@ -290,7 +290,7 @@ class NpySource(FeatureSource):
     sizes = (self.channels, self.positions) if self.layout == 'NCHW' else (self.positions, self.channels)
     block = np.empty((count, *sizes), self._stored)
     memory, done = block.view(np.uint8).reshape(-1), 0
-    while done < block.nbytes:  # one read takes 2 GB at most, and some file systems give less
+    while done < block.nbytes:  # one read takes 2 GB at most, and some file systems give fewer
       read = file.readinto(memory[done:])
       if not read:
         raise InputError('features', self.path, 'it became shorter while it was read', 'do not change it during a fit')
@@ -367,7 +367,7 @@ class IterableSource(FeatureSource):
     """A batch as (n, S, C).
 
     Raises:
-      InputError: it is not like the first.
+      InputError: it differs from the first in shape or type.
     """
     batch = as_array(batch)
     S, C, grid = self.positions, self.channels, self.grid
@@ -400,9 +400,9 @@ class IterableSource(FeatureSource):
 
 
 def _is_whole_file(mapped: np.memmap) -> bool:
-  """Whether a mapped array is all of a .npy file, and as it is there.
+  """Whether a mapped array is the whole of a .npy file, unchanged.
 
-  Such a file is read instead: were it cut while it is mapped, the process would be killed at the next access.
+  Such a file is read, not mapped: if it were cut while mapped, the next access would kill the process.
   """
   if mapped.filename is None or mapped.mode == 'c' or not mapped.flags.c_contiguous:
     return False

@@ -1,7 +1,7 @@
-"""Where the features live during a fit, and how they get onto the devices.
+"""Where the features are kept during a fit, and how they are moved to the devices.
 
-After the scan of a source (`scan`), features are held on the devices, in host memory, or read again for each pass,
-whichever fits and, of the last two, is done sooner by measured rates.
+After the scan of a source (`scan`), features are held on the devices, in host memory, or read again for each pass.
+The devices are preferred; if features do not fit there, measured rates decide between the other two.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ IN_FLIGHT = 4  # pieces that are read and moved ahead of the sums over them
 
 
 def strata(energies: np.ndarray, count: int) -> np.ndarray:
-  """Sorted indices of `count` samples spread evenly over the order of their energies.
+  """Sorted indices of `count` samples, evenly spaced in the order of their energies.
 
-  A subset chosen by content, not by place, so it is the same whatever the order of the samples.
+  The subset depends on content, not on position, so it is the same for any order of the samples.
   """
   order = np.argsort(energies, kind='stable')
   places = ((np.arange(count) + 0.5) * (len(energies) / count)).astype(np.int64)
@@ -45,7 +45,7 @@ def free_bytes() -> int:
 
 
 def free_host_bytes() -> int:
-  """Bytes of the machine's memory that this process could still take."""
+  """Bytes of host memory that this process could still take."""
   free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   meminfo = Path('/proc/meminfo')
   if meminfo.exists():
@@ -63,14 +63,14 @@ def on_accelerator() -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """The choice of store and what each would take.
+  """The choice of store, and what each store would take.
 
   Attributes:
     store: 'device', 'host' or 'source'.
-    needs: bytes of memory that each way would hold, in all processes together.
+    needs: bytes of memory of each store, in all processes together.
     budget: bytes that 'auto' lets features take on the devices of all processes.
-    dtype: in which devices hold features, 'float32' or 'bfloat16'.
-    seconds: what streaming them would take, by store, if that decided.
+    dtype: of the features on the devices, 'float32' or 'bfloat16'.
+    seconds: of streaming, by store, if that decided.
   """
 
   store: str
@@ -80,11 +80,11 @@ class Plan:
   seconds: dict[str, float] | None = None
 
   def brief(self) -> str:
-    """What was chosen."""
+    """What was chosen, in one line."""
     return f'features held {WAYS[self.store]}, {self.needs[self.store] / 1e6:,.0f} MB'
 
   def __str__(self) -> str:
-    """What was chosen, and all that was weighed."""
+    """What was chosen, and the alternatives."""
     sizes = ', '.join(f'{WAYS[k]} {v / 1e6:,.0f} MB' for k, v in self.needs.items())
     text = f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {WAYS[self.store]}'
     if self.seconds:
@@ -100,13 +100,13 @@ def plan(
   dtype: str = 'float32',
   own: FeatureSource | None = None,
 ) -> Plan:
-  """Chooses where features live.
+  """Chooses where features are kept.
 
   'auto': on the devices if they fit the budget there. If not, and host memory has room, `throughput.measured` decides
-  whether it is taken, or features are read or made again for each pass.
+  between host memory and reading (or making) them again for each pass.
 
-  The budget is an eighth of the free memory of a CPU machine, which the user shares, and half of an accelerator's and
-  of its host's. A subset of the samples, within the budget too, is always held on the devices.
+  The budget is an eighth of the free memory of a CPU machine, since the user works on it too, and half of an
+  accelerator's and of its host's. A subset of the samples, within the budget too, is always held on the devices.
 
   Args:
     source: all samples.
@@ -114,8 +114,8 @@ def plan(
     store: see STORES.
     budget: bytes on the devices; measured if left out.
     dtype: see STORAGES.
-    own: the samples of this process, from which a block may be taken. Without it, and of an iterable, no rate is known;
-      an array is in host memory already: the source is chosen.
+    own: the samples of this process, of which a block is timed. Without it, and for an iterable, no rate is known; an
+      array is in host memory already, so 'source' is chosen.
 
   Raises:
     InputError: there is no such store or dtype.
@@ -126,7 +126,7 @@ def plan(
   count = jax.process_count()
   share = 2 if on_accelerator() else 8
   given = budget is not None
-  if not given:  # the same everywhere, so what the tightest process has
+  if not given:  # the same in every process: the least free memory of all
     budget = count * processes.least(free_bytes() // share)
   layout = Layout.of(samples, source.positions, source.channels, jax.device_count(), dtype=dtype)
   needs = {
@@ -150,18 +150,18 @@ def held_in_memory(source: FeatureSource, on_samples: Callable[[int], None] = la
     blocks.append(block)
     seen += len(block)
     on_samples(seen)
-  if not blocks:  # of several processes, one may have no sample
+  if not blocks:  # with several processes, one may have no sample
     blocks.append(np.zeros((0, source.positions, source.channels), source.dtype))
   return ArraySource.of_samples(np.concatenate(blocks), source.grid)
 
 
 class Store:
-  """The features of one fit: subsets and the whole on the devices, or a stream of pieces.
+  """The features of one fit: subsets and all samples on the devices, or a stream of pieces.
 
   Attributes:
-    scan, plan: what was found and chosen, the same in every process.
+    scan, plan: results of the scan and the choice of store; the same in every process.
     source: the samples of this process.
-    shares: who has which samples.
+    shares: which process has which samples.
     mesh: all devices.
   """
 
@@ -177,7 +177,7 @@ class Store:
     return self.plan.store != 'device'
 
   def _layout(self, most: int) -> Layout:
-    """For `most` samples in every process."""
+    """The layout if no process has more than `most` samples."""
     s = self.source
     return Layout.of(most * jax.process_count(), s.positions, s.channels, self.mesh.size, self._batch, self.plan.dtype)
 
@@ -190,11 +190,11 @@ class Store:
 
   @property
   def _on_devices(self) -> bool:
-    """Whether the devices make the samples, each its own."""
+    """Whether each device makes its own samples."""
     return self.source.kind == 'generator' and self.source.defined
 
   def subset(self, count: int) -> jax.Array:
-    """`count` samples spread over the order of energies, on the devices; each process contributes those it has."""
+    """`count` samples spread over the order of energies, on the devices; each process contributes its own."""
     indices, most = self.shares.own(strata(self.scan.energies, count))
     if self._on_devices:
       return self._make(indices, self._layout(most))
@@ -225,7 +225,7 @@ class Store:
     return self._load(read, own, layout)
 
   def pieces(self, on_samples: Callable[[int], None] = lambda n: None) -> Iterator[jax.Array]:
-    """All samples, one piece of fixed shape after the other, on the devices; as many pieces in every process."""
+    """All samples on the devices, in pieces of one fixed shape; every process has the same number of pieces."""
     s, own, most = self.source, self.shares.last - self.shares.first, self.shares.most
     size = min(block_size(s, self._batch), most)
     if self._on_devices:
@@ -234,7 +234,7 @@ class Store:
     layout, nothing = self._layout(size), np.zeros((0, s.positions, s.channels), s.dtype)
     blocks, seen = prefetched(s.blocks(size)), 0
     for first in range(0, most, size):
-      block = next(blocks, nothing)  # shares may differ by a few samples
+      block = next(blocks, nothing)  # the shares of processes may differ by a few samples
       yield self._load(lambda first, last, block=block: block[first:last], len(block), layout)
       seen += len(block)
       on_samples(min(self.scan.samples, (first + size) * jax.process_count()))

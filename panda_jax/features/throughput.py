@@ -1,4 +1,4 @@
-"""How fast features can be had: from their source, and from host memory onto a device; measured on a block of each."""
+"""How fast features arrive from their source, and from host memory on a device; measured on a block of each."""
 
 import dataclasses
 import time
@@ -11,7 +11,7 @@ from panda_jax.features.sources import FeatureSource
 from panda_jax.runtime import processes
 
 PASSES = 20  # over streamed features: two for each outer iteration, and some at the start and the end
-WORTH = 1.2  # how many times sooner it must be done for host memory to be taken
+WORTH = 1.2  # host memory is taken if it is at least this many times faster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Rates:
   """Bytes of stored features per second, of the slowest process.
 
   Attributes:
-    source: read from the file, or made by the generator.
+    source: reading the file, or running the generator.
     transfer: from host memory to a device.
-    made_there: the devices make the samples themselves, so that nothing is transferred.
+    made_there: the devices make the samples themselves, and nothing is transferred.
   """
 
   source: float
@@ -29,7 +29,7 @@ class Rates:
   made_there: bool = False
 
   def seconds(self, nbytes: int) -> dict[str, float]:
-    """Of the source's first pass and PASSES more of `nbytes`, by store. Reading, transfer and computing overlap."""
+    """Seconds of the first pass and PASSES more over `nbytes`, by store. Reading, transfer and computing overlap."""
     read = nbytes / self.source
     moved = nbytes / self.transfer
     again = read if self.made_there else max(read, moved)
@@ -41,10 +41,10 @@ class Rates:
 
 
 def measured(own: FeatureSource) -> Rates:
-  """Takes a block from the middle of this process's samples, and moves as much to a device.
+  """Times reading a block from the middle of this process's samples, and moving as many bytes to a device.
 
   Args:
-    own: samples of this process, of a kind that can be taken from the middle: not 'iterable'.
+    own: samples of this process, of any kind but 'iterable', which cannot be read from the middle.
   """
   made_there = own.kind == 'generator' and own.defined
   count = own.step if own.kind == 'generator' else min(own.samples, block_size(own))
@@ -57,7 +57,7 @@ def measured(own: FeatureSource) -> Rates:
     jax.block_until_ready(take(indices))  # compiles
   began = time.perf_counter()
   jax.block_until_ready(take(indices))
-  # Of several processes, one that has no sample limits nobody.
+  # With several processes, one that has no sample must not be the slowest.
   source = count * own.sample_bytes / max(1e-9, time.perf_counter() - began) if count else 1e15
   block, seconds = np.ones(BLOCK_BYTES // 4, np.float32), []
   for _ in range(2):
