@@ -6,7 +6,7 @@ With the other factor fixed, the PandA objective is, up to a constant (our deriv
 
 with B, D symmetric positive semi-definite: X = P >= 0 with B = K1, D = K2 (S x S), or X = A with B = M, D = N (C x C).
 Along X + tV it is a quartic in t whose coefficients are traces of small products, so the best step is found
-exactly and no step increases h.
+exactly and h does not increase at any step.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ STEEPEST_ANGLE = 1e-5  # least cosine between a direction and the negative gradi
 def spectral_step(dX: jax.Array, dg: jax.Array, previous: jax.Array, i: jax.Array) -> jax.Array:
   """Barzilai-Borwein step length, its two forms in turn (Barzilai and Borwein 1988; Birgin, Martinez and Raydan 2000).
 
-  Where the last step saw no positive curvature, or did not move, the previous length is kept or cut to a quarter.
+  If the last step saw no positive curvature, or did not move, the previous length is kept or cut to a quarter.
   """
   tiny = jnp.finfo(dX.dtype).tiny
   xx, xg, gg = vdot(dX, dX), vdot(dX, dg), vdot(dg, dg)
@@ -35,7 +35,7 @@ def spectral_step(dX: jax.Array, dg: jax.Array, previous: jax.Array, i: jax.Arra
 
 
 def descent(X: jax.Array, gradient: jax.Array, length: jax.Array, nonnegative: bool) -> jax.Array:
-  """The feasible direction max(X - length * gradient, 0) - X (no projection unless `nonnegative`)."""
+  """The feasible direction max(X - length * gradient, 0) - X; if not `nonnegative`, without projection."""
   if not nonnegative:
     return -length * gradient
   return jnp.maximum(X - length * gradient, 0) - X
@@ -49,7 +49,7 @@ def stationarity(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Ar
 
 
 class BlockState(NamedTuple):
-  """Where the block solver stands; with a leading axis of starts if it was given one."""
+  """The state of the block solver; with a leading axis of starts if there are several."""
 
   X: jax.Array  # (n, R)
   BX: jax.Array  # (n, R)
@@ -72,14 +72,14 @@ def first_length(X: jax.Array, gradient: jax.Array) -> jax.Array:
 
 
 def held(X: jax.Array, gradient: jax.Array, nonnegative: bool) -> jax.Array:
-  """Entries at their bound whose gradient pushes them out of it: (n, R) bool."""
+  """Entries at their bound whose gradient pushes them across it: (n, R) bool."""
   return (X <= 0) & (gradient > 0) if nonnegative else jnp.zeros(X.shape, bool)
 
 
 def feasible_direction(
   X: jax.Array, gradient: jax.Array, memory: secant.Memory, k: jax.Array, length: jax.Array, nonnegative: bool
 ) -> tuple[jax.Array, jax.Array]:
-  """The quasi-Newton direction, or where it does not descend the gradient's; V (n, R), and whether it was the first."""
+  """The quasi-Newton direction V (n, R), or the gradient's if that does not descend; and whether it is quasi-Newton."""
   free = jnp.where(held(X, gradient, nonnegative), 0, gradient)
   newton, known = secant.direction(memory, k, free)
   newton = jnp.where(held(X, gradient, nonnegative), 0, newton)
@@ -100,20 +100,20 @@ def minimise_block(
 ) -> BlockState:
   """Minimises h(X; B, D) from X by projected quasi-Newton directions with the exact line search.
 
-  Directions are those of `secant`, and where they do not descend the spectral projected gradient's (Birgin, Martinez
-  and Raydan 2000). Starts given together advance in lockstep, sharing every product with B and D; a start that has
-  stopped stays where it is.
+  Directions are those of `secant`; one that does not descend is replaced by the spectral projected gradient's (Birgin,
+  Martinez and Raydan 2000). Several starts advance in lockstep and share every product with B and D; a stopped start
+  does not change any more.
 
   Args:
     B: (n, n), symmetric positive semi-definite.
-    D: (n, n) likewise, or None for D = B (W is a projector): one matrix product a step instead of two.
+    D: (n, n) likewise, or None for D = B (W is a projector): one matrix product per step instead of two.
     X: (n, R), the start, or (L, n, R), several; non-negative if `nonnegative`.
-    steps: at most so many.
+    steps: the most steps.
     tolerance: stop when `stationarity` falls to it.
     nonnegative: keep X >= 0.
 
   Returns:
-    The last state. `value` is h(X) / tr(B), non-increasing over the steps to rounding. Runs under jit and vmap.
+    The last state. `value` is h(X) / tr(B); it does not increase, up to rounding. Runs under jit and vmap.
   """
   if X.ndim == 2:
     state = minimise_block(B, D, X[None], steps=steps, tolerance=tolerance, nonnegative=nonnegative)
@@ -166,7 +166,7 @@ def minimise_block(
     inner = s.inner + t * (forms.d01 + forms.d01.T) + t * t * forms.d11
     gradient = gradient_of(X, BX, DX, gram, inner)
     change = gradient - s.gradient
-    # A direction that had to be replaced came from pairs that no longer fit: start the memory anew.
+    # If the direction had to be replaced, it came from pairs that no longer fit: empty the memory.
     memory = s.memory._replace(usable=s.memory.usable & newton)
     return BlockState(
       X=X,
@@ -187,6 +187,6 @@ def minimise_block(
     k, s = carry
     return k + 1, jax.vmap(step, in_axes=(0, None))(s, k)
 
-  # One counter for all starts: their memories are then written at one slot, in place.
+  # One counter for all starts: their memories are then written at the same slot, in place.
   start = (jnp.zeros((), jnp.int32), jax.vmap(begin)(X))
   return jax.lax.while_loop(lambda carry: jnp.any(goes_on(carry[1])), body, start)[1]

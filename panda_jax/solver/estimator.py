@@ -1,6 +1,6 @@
-"""`PandA`, a fit as an estimator in the manner of scikit-learn, which it does not import.
+"""`PandA`: a fit as an estimator in the style of scikit-learn, which it does not import.
 
-It is above the solver and below everything else: its settings are the arguments of `fit`, its result is that of `fit`.
+It imports the solver. Its settings are the arguments of `fit`, its result is that of `fit`.
 """
 
 import html
@@ -92,7 +92,7 @@ class PandA:
 
   @classmethod
   def _names(cls) -> list[str]:
-    """Of the settings."""
+    """Names of the settings."""
     return [name for name in inspect.signature(cls.__init__).parameters if name != 'self']
 
   def get_params(self, deep: bool = True) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from panda_jax.files.records import parsed_json
 from panda_jax.runtime import notebook
 
 REMEDY = 'give a file written by a fit'
-MOST_TILES, LONGEST_SOURCE = 64, 60  # of the pictures and the text that a notebook shows
-BLOCK_BYTES = 64 << 20  # of samples in float64 that are looked at together
-LONGEST_NAME = 100  # bytes, of factors in the names of published files
+MOST_TILES, LONGEST_SOURCE = 64, 60  # largest number of part pictures, and longest text, in a notebook
+BLOCK_BYTES = 64 << 20  # bytes of float64 samples that are processed together
+LONGEST_NAME = 100  # bytes of a name of factors in the names of published files
 
-# What a factors.npz says of where its factors came from. Other entries are kept as they are.
+# Entries of the provenance in a factors.npz that are checked. Other entries are kept as they are.
 PROVENANCE = {
   'layer?': (int, str, None),
   'sha256?': (str, None),
@@ -47,7 +47,7 @@ PROVENANCE = {
 
 
 class _Record:
-  """A provenance as JAX needs what is not an array: compared by content, and hashable."""
+  """A provenance as static data for JAX: compared by content, and hashable."""
 
   def __init__(self, provenance: dict):
     self.provenance = provenance
@@ -141,8 +141,8 @@ class Factors:
         raise InputError('mean', 'NaN or infinity', 'it has entries that are not finite', 'give finite numbers')
       object.__setattr__(self, 'mean', _kept_mean(mean))
 
-  __hash__ = None  # type: ignore[assignment]  # as Python tells that there is none
-  __array_ufunc__ = None  # `array == factors` is not for numpy to answer
+  __hash__ = None  # Python's sign that there is no hash
+  __array_ufunc__ = None  # numpy must not answer `array == factors`
 
   def __eq__(self, other) -> bool:
     if not isinstance(other, Factors):
@@ -185,14 +185,14 @@ class Factors:
     return [(f'part {k}{more[k] if k < len(more) else ""}', notebook.heat(one)) for k, one in enumerate(maps)]
 
   def tree_flatten_with_keys(self):
-    """For JAX: the arrays with their names; grid and provenance."""
+    """For JAX: the arrays with their names; grid and provenance as static data."""
     names = ('appearances', 'parts', 'mean')
     leaves = tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names)
     return leaves, (self.grid, _Record(self.provenance))
 
   @classmethod
   def tree_unflatten(cls, static, leaves) -> 'Factors':
-    """For JAX, whose leaves may be anything: nothing is checked."""
+    """For JAX. The leaves may be anything, so nothing is checked."""
     factors, (grid, record) = object.__new__(cls), static
     appearances, parts, mean = leaves
     fields = {'appearances': appearances, 'parts': parts, 'grid': grid, 'provenance': record.provenance, 'mean': mean}
@@ -264,13 +264,13 @@ class Factors:
     scale = max((float(np.max(np.abs(z))) for z in self._fibres(features)), default=0.0)
     residual = total = 0.0
     for z in self._fibres(features):
-      z = z / (scale or 1.0)  # squares stay in range, whatever the unit
+      z = z / (scale or 1.0)  # squares stay in range, for any unit
       residual += float(np.sum((z - self._explained(z, A, P)) ** 2))
       total += float(np.sum(z * z))
     return residual / total if total else float('nan')
 
   def _mean(self) -> np.ndarray:
-    """(1, S or 1, C) float64, zeros where nothing was subtracted."""
+    """(1, S or 1, C) float64; zeros if nothing was subtracted."""
     mean = np.zeros((1, len(self.appearances))) if self.mean is None else self.mean
     return np.asarray(mean, np.float64)[None]
 
@@ -283,7 +283,7 @@ class Factors:
     return np.matmul(P, np.matmul(np.matmul(P.T, Z), A) @ A.T)
 
   def _fibres(self, features) -> Iterator[np.ndarray]:
-    """Features as blocks (n, S, C) float64, less the mean.
+    """Features as blocks (n, S, C) float64, minus the mean.
 
     Raises:
       InputError, NonFiniteError: as of `coefficients`.
@@ -375,7 +375,7 @@ class Factors:
 
 
 def digest_of(factors: Factors) -> str:
-  """SHA-256 (hex) of A, P, grid, layer and the hash of what was fitted: the name of these factors in a zoo of edits."""
+  """SHA-256 (hex) of A, P, grid, layer and the hash of the features: identifies these factors in a zoo of edits."""
   origin = [list(factors.grid), factors.provenance.get('layer'), factors.provenance.get('sha256')]
   digest = hashlib.sha256(json.dumps(origin).encode())
   for matrix in (factors.appearances, factors.parts):
@@ -384,10 +384,10 @@ def digest_of(factors: Factors) -> str:
 
 
 def checked_name(name: str) -> str:
-  """A name for factors that can be part of the names of the authors' files.
+  """A name for factors that is valid in the names of the authors' files.
 
   Raises:
-    InputError: it is none.
+    InputError: it is not valid.
   """
   if not name or '/' in name or '\0' in name or len(os.fsencode(name)) > LONGEST_NAME:
     remedy = f'give letters and digits, {LONGEST_NAME} at most'
@@ -396,10 +396,10 @@ def checked_name(name: str) -> str:
 
 
 def checked_provenance(provenance: dict) -> str:
-  """The provenance as JSON that `Factors.load` takes.
+  """The provenance as JSON that `Factors.load` accepts.
 
   Raises:
-    InputError: it is not a dict, or holds what is not a JSON value.
+    InputError: it is not a dict, or has a value that is not JSON.
   """
   try:
     text = json.dumps(provenance, allow_nan=False)
@@ -413,7 +413,7 @@ def _as_float32(array, argument: str = 'mean') -> np.ndarray:
   array = np.asarray(array)
   if array.dtype.kind not in 'fiu' and array.dtype.name != 'bfloat16':
     raise InputError(argument, f'type {array.dtype}', 'a factor holds real numbers', 'give an array of them')
-  with np.errstate(over='ignore'):  # what is too large becomes infinity, which is refused
+  with np.errstate(over='ignore'):  # a value that is too large becomes infinity, which is refused
     return np.asarray(array, np.float32)
 
 
@@ -424,7 +424,7 @@ def _kept_mean(mean: np.ndarray) -> np.ndarray:
 
 
 def _grid_of(grid, positions: int) -> tuple[int, int]:
-  """(H, W) of so many positions."""
+  """(H, W), which must have this number of positions."""
   found = checked_grid(grid)
   if found is None or math.prod(found) != positions:
     raise InputError('grid', grid, f'the parts have {positions} positions', 'give (H, W) of that size')

@@ -24,9 +24,9 @@ from panda_jax.solver.state import Settings, SolverState
 
 ROTATIONS = ('none', 'varimax')
 PRECISIONS = ('highest', 'high', 'default')
-WORTH_SAYING = 1e-5  # of the error: a gap that is left
-LONGEST_NOTE, MOST_NOTES = 200, 4  # of a result's text
-ROTATION_FIBRES = 20_000  # coordinates that a rotation is computed from
+WORTH_SAYING = 1e-5  # least remaining gap, as a fraction of the error, that a warning mentions
+LONGEST_NOTE, MOST_NOTES = 200, 4  # characters of a note, and notes, in a result's text
+ROTATION_FIBRES = 20_000  # coordinates from which a rotation is computed
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +94,7 @@ def _checked_choice(argument: str, value, choices) -> None:
 
 
 def check_record(seed, joint, orthonormal, provenance) -> None:
-  """Checks what needs no source: the seed, the switches, and that the provenance can be saved at the end."""
+  """Checks the arguments that need no source: seed, switches, and that the provenance can be saved at the end."""
   if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not -(2**63) <= seed < 2**63:
     raise InputError('seed', seed, 'it is not a whole number of 64 bits', 'give one such as 0')
   for name, value in (('joint', joint), ('orthonormal', orthonormal)):
@@ -122,7 +122,7 @@ def check_settings(
 
 
 def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation: str) -> dict:
-  """Two passes over the data turn the solver's last state into canonical factors and their exact error.
+  """Two or three passes over the data turn the solver's last state into canonical factors and their exact error.
 
   Returns a dict with A (C, R_C), P (S, R_S) float32, error, energies, eigenvalues and findings.
   """
@@ -131,13 +131,13 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
   with solver.clock.phase('moments'):
     T = np.asarray(solver.total(moments.channel_scatter, solver.passes('scatter', Z)), np.float64)
   W = np.asarray(state.W, np.float64)
-  if mode == 'full' and solver.settings.joint and state.phase != 'valley':  # there W depends on the parts alone already
+  if mode == 'full' and solver.settings.joint and state.phase != 'valley':  # there W depends on P alone already
     with solver.clock.phase('moments'):
       M, N = solver.total(moments.channel_moments, solver.passes('channels', Z), P.astype(small_dtype()))
       M, N = np.asarray(M, np.float64), np.asarray(N, np.float64)
     with solver.clock.phase('solve'):
       settled = appearance_block.settled(M, N)
-      # The settled W differs from the last only where the data has no energy; should that ever cost, keep the last.
+      # The settled W differs from the last only where the data has no energy; if that costs too much, keep the last.
       values = [np.sum(N * (w @ w)) - 2 * np.sum(w * M) for w in (settled, W)]
       W = settled if values[0] <= values[1] + 1e-7 * np.trace(M) else W
   with solver.clock.phase('solve'):
@@ -169,7 +169,7 @@ def canonical(solver: Solver, state: SolverState, Z: jax.Array | None, rotation:
 
 
 def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """A after varimax on the coordinates of a subset, its columns again in decreasing order of energy."""
+  """A after varimax on the coordinates of a subset, its columns sorted again by decreasing energy."""
   count = min(solver.N, max(1, -(-ROTATION_FIBRES // solver.S)))
   Z = processes.whole_array(solver.store.subset(count)).astype(np.float64)
   x = Z.reshape(-1, Z.shape[-1]) @ A
@@ -181,7 +181,7 @@ def _rotated(solver: Solver, A: np.ndarray, T: np.ndarray) -> tuple[np.ndarray, 
 
 @contextlib.contextmanager
 def _compilations_told(clock: Clock, bar: Progress) -> Iterator[None]:
-  """The bar says what is compiled, besides whoever the clock tells already."""
+  """The bar also shows what is compiled; the clock's earlier callback stays."""
   before = clock.on_compile
 
   def told(name: str) -> None:
@@ -277,7 +277,7 @@ def fit(
   """
   clock = clock or Clock()
   check_record(seed, joint, orthonormal, provenance)
-  # Sizes known before a pass are checked before it: a typing mistake should not cost a read of a large file.
+  # Sizes that are known before a pass are checked now: a typing mistake must not cost a read of a large file.
   source = as_source(features, grid, samples, layout)
   R_S, R_C = check_settings(source, parts, appearances, restarts, batch, rotation, precision, max_iterations)
   settings = Settings(R_S, R_C, seed, restarts, joint, orthonormal, precision, max_iterations)
@@ -301,13 +301,13 @@ def fit(
         storage,
         budget,
         batch,
-        hashed=resume is not None,  # nothing else waits for the hash of an array
+        hashed=resume is not None,  # the hash of an array is needed now only to resume
         like=like,
         on_plan=on_plan,
         on_samples=seen,
       )
     state = resume(found.digest()) if resume else None
-    # Sums over features that live elsewhere round otherwise.
+    # Sums depend, in their rounding, on where features are kept: a resumed fit keeps them where they were.
     before = (state.store, state.budget) if state is not None and store == 'auto' else ()
     with clock.phase('features'):
       held = found.store(batch, *before)

@@ -1,21 +1,21 @@
-"""The canonical form: the factors of an objective that depends on A A' and P P' only, made definite.
+"""The canonical form: one choice among the factors of equal error, since the objective depends on A A' and P P' only.
 
 L does not change under A -> A R for orthogonal R, nor under A c, P / c, nor under the order and sign of columns. One
-representative is chosen (our choice), and what stays undetermined is said.
+representative is chosen (our choice), and `Findings` lists what remains undetermined.
 """
 
 import dataclasses
 
 import numpy as np
 
-TIED = 0.01  # energies closer than this, relatively, leave the two appearances free to mix
-DEAD = 1e-12  # of the total energy: less than this explains nothing
-UNSIGNED = 1e-3  # of the sum of absolute cubes: less than this does not fix a sign
+TIED = 0.01  # two appearances whose energies differ by less than this fraction can mix freely
+DEAD = 1e-12  # fraction of the total energy: an appearance with less explains nothing
+UNSIGNED = 1e-3  # fraction of the sum of absolute cubes: a smaller third moment does not determine a sign
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What the canonical form could not fix, or found missing. Indices are 0-based columns of the exported factors.
+  """Factors that are missing or that the canonical form does not determine. Indices are 0-based exported columns.
 
   Attributes:
     dead_parts: all zero.
@@ -77,7 +77,7 @@ def appearances_of(W: np.ndarray, T: np.ndarray, rank: int) -> tuple[np.ndarray,
 
 
 def signs(A: np.ndarray, cubes: np.ndarray, absolute_cubes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Sign of each column (R_C,) and which of them the third moment of the coordinates does not fix (R_C,) bool."""
+  """The sign of each column (R_C,), and which columns' third moment is too small to determine it (R_C,) bool."""
   unsure = np.abs(cubes) <= UNSIGNED * absolute_cubes
   largest = A[np.argmax(np.abs(A), axis=0), np.arange(A.shape[1])]
   sign = np.where(unsure, np.sign(largest), np.sign(cubes))
@@ -98,7 +98,7 @@ def varimax(x: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> np.ndar
   """The orthogonal rotation (R, R) of coordinates x (n, R) that makes their squares vary most (Kaiser 1958).
 
   Each step takes the orthogonal polar factor of the gradient of sum_j var(x_j^2), an ascent step for this criterion.
-  Free in the objective, since A -> A R is.
+  The objective does not change, since it does not under A -> A R.
   """
   R = np.eye(x.shape[1])
   last = 0.0
@@ -114,7 +114,7 @@ def varimax(x: np.ndarray, steps: int = 200, tolerance: float = 1e-7) -> np.ndar
 
 
 def findings(P, A, energies, unsure, total, rotated: bool) -> Findings:
-  """Collects what is dead, tied, unsigned or nested. `energies` are those of the appearances."""
+  """Collects the dead, tied, unsigned and nested factors. `energies` are those of the appearances."""
   dead = energies <= DEAD * total
   gaps = np.abs(np.diff(energies)) <= TIED * np.maximum(energies[:-1], energies[1:])
   ties = [] if rotated else [(i, i + 1) for i in np.flatnonzero(gaps & ~dead[1:]).tolist()]

@@ -1,4 +1,4 @@
-"""How far factors hold: their error on samples that were not fitted, in one pass over them."""
+"""How well factors generalise: their error on samples that were not fitted, in one pass over them."""
 
 import dataclasses
 
@@ -17,15 +17,15 @@ from panda_jax.solver.state import Settings
 def relative_error(
   held_out: Intake, factors: Factors, clock: Clock, precision: str = 'highest', batch: int | None = None
 ) -> float:
-  """sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 over samples, of which a centred fit's mean is subtracted.
+  """sum ||Z - A A' Z P P'||^2 / sum ||Z||^2 over samples; the mean of a centred fit is subtracted first.
 
-  Each sample is explained by what the factors see of it, as the samples of the fit are; so a further part lowers this
-  error even where it fits nothing but noise: by 1 / (S - R_S) of what is left, see `experiments.recommendation`.
+  Each sample is projected onto the factors, as the samples of the fit are. So one more part lowers this error even if
+  it fits only noise: by 1 / (S - R_S) of the rest, see `experiments.recommendation`.
 
   Args:
     held_out: the samples, after their first scan.
     factors: A (C, R_C) and P (S, R_S), as they are exported.
-    clock: to charge wall time to.
+    clock: adds the wall time to its phases.
     precision, batch: as of `fit`.
 
   Raises:

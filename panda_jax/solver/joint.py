@@ -1,9 +1,9 @@
-"""The joint phase: parts and appearances together, by two thin products with the data a step.
+"""The joint phase: parts and appearances together, by two thin products with the data per step.
 
 For given parts the best W is known in closed form, so the joint problem is one in P alone, f(P) = min_W L(W, P), whose
 gradient is that of L at the best W (envelope theorem). Each step moves P along a projected quasi-Newton direction of f
-(`secant`), by the exact line search on L(W, .) at the current W, which bounds f from above and touches it, so f cannot
-increase; then W is solved anew. No step forms an S x S matrix: with Y = P'Z, everything is thin in R_S.
+(`secant`), by the exact line search on L(W, .) at the current W, which bounds f from above and touches it, so f does
+not increase; then W is solved again. No step forms an S x S matrix: with Y = P'Z, everything is thin in R_S.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ CHUNK = 32  # the most steps that one call takes
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class JointState:
-  """All that a further step depends on besides the data."""
+  """Everything that a further step depends on, except the data."""
 
   P: jax.Array  # (S, R_S)
   X: jax.Array  # (C, C) W, or (C, R_C) A
@@ -41,8 +41,8 @@ class JointState:
 
 
 def begin(P: jax.Array, X: jax.Array) -> JointState:
-  """A fresh state at P and X: no step taken, no memory of earlier gradients."""
-  # numpy scalars: outside jit nothing is compiled for them, inside they are constants
+  """A new state at P and X: no step taken, no memory of earlier gradients."""
+  # numpy scalars: outside jit they need no compilation, inside jit they are constants
   number = np.dtype(P.dtype).type
   return JointState(
     P=P,
@@ -92,7 +92,7 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
   length = jnp.where(
     state.i == 0, block.first_length(P, gradient), block.spectral_step(moved, change, state.length, state.i)
   )
-  # The pair of the step before. The very first gradient was that of L at a W that had not met these parts.
+  # The pair of the previous step. The very first gradient was that of L at a W that was not solved for these parts.
   memory = secant.remember(state.memory, state.i, moved, change, ~block.held(P, gradient, True))
   memory = memory._replace(usable=memory.usable & (state.i > 1))
   direction, newton = block.feasible_direction(P, gradient, memory, state.i + 1, length, nonnegative=True)
@@ -115,7 +115,7 @@ def _step(Z, state, Y, total, mode, precision, axis_name):
       memory=memory,
       length=length,
       error=error,
-      # At the first step W has not met these parts yet, so that a small gradient in P alone says nothing.
+      # At the first step W is not yet solved for these parts, so a small gradient in P alone means nothing.
       stationarity=jnp.where(state.i == 0, jnp.inf, block.stationarity(P, gradient, nonnegative=True)),
       stuck=jnp.where(t == 0, state.stuck + 1, 0),
       i=state.i + 1,
@@ -136,7 +136,7 @@ def advance(
   precision: str,
   axis_name: str | None = None,
 ) -> tuple[JointState, jax.Array]:
-  """Up to `limit` (at most CHUNK) steps, fewer if the stationarity falls to `tolerance` or nothing moves any more.
+  """Up to `limit` (at most CHUNK) steps; stops early if the stationarity falls to `tolerance` or nothing moves.
 
   Args:
     Z: (G, S, m, C) float32 or bfloat16, sharded over groups or not.

@@ -1,7 +1,7 @@
 """The exact line search of both blocks.
 
 Along X + tV the objective h of block.py is a quartic in t. Its coefficients are traces of small products, so the best
-step in [0, 1] is found exactly, and no step increases h.
+step in [0, 1] is found exactly, and h does not increase at any step.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 
 from panda_jax.solver.precision import dot
 
-# Starting points of Newton's method for the line search: even ones, and short ones for steps that are much too long.
+# Starting points of Newton's method for the line search: evenly spaced, and small ones for a V that is much too long.
 _TRIALS = tuple(sorted({i / 16 for i in range(17)} | {2.0**-k for k in range(5, 31)}))
 
 
 class Forms(NamedTuple):
-  """Quadratic forms X'BX, X'BV, V'BV and the same for D, each (R, R), that fix h along X + tV."""
+  """Quadratic forms X'BX, X'BV, V'BV and the same for D, each (R, R), that determine h along X + tV."""
 
   b00: jax.Array
   b01: jax.Array
@@ -46,7 +46,7 @@ def quartic_of(g0: jax.Array, g1: jax.Array, g2: jax.Array, forms: Forms) -> jax
 
 
 def best_step(c: jax.Array) -> jax.Array:
-  """The t in [0, 1] with the least c1 t + c2 t^2 + c3 t^3 + c4 t^4; 0 where nothing in [0, 1] lies below 0."""
+  """The t in [0, 1] with the least c1 t + c2 t^2 + c3 t^3 + c4 t^4; 0 if that is nowhere below 0 in [0, 1]."""
 
   def value(t):
     return (((c[3] * t + c[2]) * t + c[1]) * t + c[0]) * t
@@ -60,5 +60,5 @@ def best_step(c: jax.Array) -> jax.Array:
     return jnp.where(value(moved) < value(t), moved, t)
 
   # From a grid point next to the minimum, Newton is exact to rounding after four steps. They are a loop, whose result
-  # is stored: else the compiler writes all of them into every function that reads t.
+  # is stored: otherwise the compiler repeats all of them in every function that reads t.
   return jax.lax.fori_loop(0, 4, newton, trials[jnp.argmin(value(trials))])

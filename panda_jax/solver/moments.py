@@ -1,10 +1,10 @@
-"""The sums over samples that the solver needs, each one pure function of one shard.
+"""The sums over samples that the solver needs, each a pure function of one shard.
 
 Features lie on the devices in blocks, (G, S, m, C): G groups of m samples, positions before samples, so that both thin
 products of a step, P'Z and ZU', and the Gram matrices over positions are plain matrix products without a transposition.
 The groups are the sharded axis. Each group is summed in float32 and the groups in the small dtype (float64 where
 enabled), so that rounding does not grow with N. Unused places hold zero samples, which add nothing to any sum.
-Features may be stored as bfloat16; products and sums are those of float32 all the same.
+Features may be stored as bfloat16; products and sums have the accuracy of float32 all the same.
 
 Every function takes an optional `axis_name`, over which it adds up the shards: the same code runs under jit,
 jax.shard_map and jax.pmap.
@@ -20,7 +20,7 @@ from panda_jax.solver.precision import small_dtype
 
 
 def over_shards(sums, axis_name: str | None):
-  """Adds a tree of per-shard sums over a mapped axis, if there is one: in one all-reduce, whatever the tree."""
+  """Adds a tree of per-shard sums over a mapped axis, if there is one: a single all-reduce for the whole tree."""
   if axis_name is None:
     return sums
   leaves, tree = jax.tree.flatten(sums)
@@ -32,7 +32,7 @@ def over_shards(sums, axis_name: str | None):
 def over_groups(function: Callable, Z: jax.Array, axis_name: str | None):
   """The sum of function(group) over the groups of Z (G, S, m, C), one at a time, and over shards.
 
-  `function` maps (S, m, C) to a tree of arrays. One group at a time keeps temporaries at the size of a group.
+  `function` maps (S, m, C) to a tree of arrays. With one group at a time temporaries are no larger than a group.
   """
   each = jax.lax.map(lambda group: function(group.astype(jnp.float32)), Z)
   return over_shards(jax.tree.map(lambda x: jnp.sum(x.astype(small_dtype()), axis=0), each), axis_name)
@@ -41,15 +41,15 @@ def over_groups(function: Callable, Z: jax.Array, axis_name: str | None):
 def stored_product(Z: jax.Array, x: jax.Array, product: Callable, *, precision: str) -> jax.Array:
   """product(Z, x, precision) of stored features and a float32 array, without a float32 copy of bfloat16 features.
 
-  A float32 number is a sum of three of bfloat16, whose products with others of bfloat16 are exact in float32: three
-  products of bfloat16 that are added up in float32.
+  A float32 number is the sum of three bfloat16 numbers, and a product of two bfloat16 numbers is exact in float32. So
+  three products of bfloat16 are added up in float32.
   """
   x = x.astype(jnp.float32)
   if Z.dtype != jnp.bfloat16:
     return product(Z, x, precision)
   total = 0.0
   for _ in range(3):
-    piece = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)  # a cast alone may be optimised away
+    piece = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)  # the compiler may remove a cast alone
     total = total + product(Z, piece.astype(jnp.bfloat16), None)
     x = x - piece
   return total
@@ -58,11 +58,11 @@ def stored_product(Z: jax.Array, x: jax.Array, product: Callable, *, precision: 
 def position_moments(
   Z: jax.Array, W: jax.Array | None = None, *, precision: str = 'highest', axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-  """K1 = sum_i Z_i' W Z_i and K2 = sum_i Z_i' W^2 Z_i (paper's orientation), all that the P block sees.
+  """K1 = sum_i Z_i' W Z_i and K2 = sum_i Z_i' W^2 Z_i (paper's orientation), all that the P block needs of the data.
 
   Args:
     Z: (G, S, m, C) float32 or bfloat16.
-    W: (C, C), or None for the identity, when K1 = K2 at half the cost.
+    W: (C, C), or None for the identity: then K1 = K2, at half the cost.
 
   Returns:
     K1, K2: (S, S).
@@ -95,11 +95,11 @@ def channel_scatter(Z: jax.Array, *, precision: str = 'highest', axis_name: str 
 
 
 def part_products(Z: jax.Array, P: jax.Array, *, precision: str = 'highest') -> jax.Array:
-  """Y = P'Z, (G, R_S, m, C), from Z (G, S, m, C) and P (S, R_S): all that the A block sees of the data."""
+  """Y = P'Z, (G, R_S, m, C), from Z (G, S, m, C) and P (S, R_S): all that the A block needs of the data."""
   G, S, m, C = Z.shape
 
   def product(Z, Pt, precision):
-    # Written with an explicit batch of P': contracting Z from the left is several times slower on CPU.
+    # Written with an explicit batch of P': contracting Z from the left is several times slower on a CPU.
     Pt = jnp.broadcast_to(Pt, (G, *Pt.shape))
     return jnp.matmul(Pt, Z.reshape(G, S, m * C), precision=precision, preferred_element_type=jnp.float32)
 
@@ -134,9 +134,9 @@ def product_moments(
 def channel_moments(
   Z: jax.Array, P: jax.Array, *, precision: str = 'highest', axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
-  """M = sum_i Z_i Q Z_i' and N = sum_i Z_i Q^2 Z_i' with Q = PP', (C, C), all that the A block sees.
+  """M = sum_i Z_i Q Z_i' and N = sum_i Z_i Q^2 Z_i' with Q = PP', (C, C), all that the A block needs of the data.
 
-  Z: (G, S, m, C); P: (S, R_S). Thin: costs about 2 S C R_S + 4 C^2 R_S operations a sample.
+  Z: (G, S, m, C); P: (S, R_S). Thin: costs about 2 S C R_S + 4 C^2 R_S operations per sample.
   """
   gram = jnp.matmul(P.T, P, precision='highest')
   Y = part_products(Z, P, precision=precision)
@@ -146,13 +146,13 @@ def channel_moments(
 def final_sums(
   Z: jax.Array, A: jax.Array, P: jax.Array, *, precision: str = 'highest', axis_name: str | None = None
 ) -> dict[str, jax.Array]:
-  """What the canonical form and the reported error need of the data, for the float32 factors as exported.
+  """The sums over the data for the canonical form and the reported error, of the float32 factors as exported.
 
   Args:
     Z: (G, S, m, C); A: (C, R_C); P: (S, R_S).
 
   Returns:
-    `residual`: sum_i ||Z_i - A A' Z_i P P'||^2, summed from the residual itself, so never a small difference of large
+    `residual`: sum_i ||Z_i - A A' Z_i P P'||^2, summed from the residual itself and so not a small difference of large
     numbers; `energy`: sum_i ||Z_i||^2; `part_energy` (R_S,): p_k' K1 p_k; `cubes` and `absolute_cubes` (R_C,): sums
     over samples and positions of the coordinates A'Z to the third power, with and without their sign.
   """
@@ -179,10 +179,10 @@ def final_sums(
 def residual_sums(
   Z: jax.Array, A: jax.Array, P: jax.Array, *, precision: str = 'highest', axis_name: str | None = None
 ) -> dict[str, jax.Array]:
-  """`residual` and `energy` of `final_sums` alone: all that the error of given factors needs.
+  """`residual` and `energy` of `final_sums` alone: enough for the error of given factors.
 
-  The residual itself is summed. By moments the error would be (sum ||Z||^2 - 2 tr(WM) + tr(W^2 N)) / sum ||Z||^2, half
-  the operations, but a small difference of large float32 sums where the factors fit well (our derivation).
+  The residual itself is summed. From moments the error would be (sum ||Z||^2 - 2 tr(WM) + tr(W^2 N)) / sum ||Z||^2 at
+  half the operations, but it is a small difference of large float32 sums if the factors fit well (our derivation).
   """
 
   def one(group):

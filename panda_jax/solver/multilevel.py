@@ -1,8 +1,8 @@
 """The solver: restarts on a small subset, joint steps on growing subsets, then on all samples, and a reason to stop.
 
-Every level starts from the last one's factors, so most steps cost a fraction of a pass over the data, and the full data
-is only asked for the last few digits. Subsets are chosen by content (`store.strata`), so the order of samples does not
-matter.
+Every level starts from the factors of the last one, so most steps cost a fraction of a pass over the data, and all
+samples are needed only for the last few digits. Subsets are chosen by content (`store.strata`), so the order of samples
+does not matter.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,22 +24,22 @@ from panda_jax.solver.precision import small_dtype
 from panda_jax.solver.starts import EARLY_SCHEDULE, SCHEDULE, SWEEPS, search_parts
 from panda_jax.solver.state import MEMORY, Settings, SolverState
 
-TOLERANCE = 1e-5  # projected gradient relative to the parts, at which the last level has converged
-SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a subset's optimum is worth no more: it moves with the subset
-STALL_STEPS, STALL = 30, 1e-7  # so many steps without this relative gain: below the rounding of float32 sums
-KEEP = 1  # new candidates that meet on the first level, with the early one if there is one, before one goes on
+TOLERANCE = 1e-5  # projected gradient relative to the parts: below it the last level has converged
+SUBSET_TOLERANCE, SUBSET_STEPS = 1e-4, 40  # a better optimum of a subset is useless: it moves with the subset
+STALL_STEPS, STALL = 30, 1e-7  # stop if so many steps gain less than this fraction: float32 sums round more
+KEEP = 1  # candidates of the restarts that are compared on the first level, with the early one if there is one
 CONTEST_STEPS = 16  # the sum of FIRST_STEPS
-# Where even the first level takes a while, a few starts on a few samples give factors that are nearly as good at once;
-# they meet the better candidates on the first level. Below so many numbers it is not worth the compilation.
+# If even the first level takes long, a few starts on a few samples soon give factors that are nearly as good; they are
+# compared with the better candidates on the first level. Smaller features are not worth the compilation.
 EARLY_SAMPLES, EARLY_RESTARTS, EARLY_STEPS, EARLY_SIZE = 64, 16, 20, 10_000_000
-FIRST_STEPS = (4, 6, 6)  # of those factors on the first level, told of after each, before the restarts there
-GROWTH = 8  # of the subsets from level to level
+FIRST_STEPS = (4, 6, 6)  # steps of the early factors on the first level, before the restarts there; reported after each
+GROWTH = 8  # ratio of the sizes of successive subsets
 LEAST_SAMPLES = 64
-SUBSET_BYTES = 128 << 20  # of the largest subset when features are streamed
+SUBSET_BYTES = 128 << 20  # bytes of the largest subset if features are streamed
 
 # Cost model of the joint phase, constants measured on two CPU cores (benchmarks/results): large square products run at
-# about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains what about four thin
-# steps do. Near it, extrapolated, one gains what tens of thin steps do, so it finishes unless it costs more than 20.
+# about twice the rate of thin ones. Far from the optimum an outer iteration on Gram matrices gains as much as about
+# four thin steps. Near it, extrapolated, it gains as much as tens: it is used there if it costs at most 20.
 SQUARE_RATE, FAR_GAIN, NEAR_GAIN = 2.0, 4.0, 20.0
 Samples = jax.Array | Iterable[jax.Array]  # all of them on the devices, or one piece after the other
 GRAM_STEPS, GRAM_STALL, GRAM_TOLERANCE = 100, 1e-7, 2e-5
@@ -65,8 +65,8 @@ def _leading(T, *, rank):
 def extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarray:
   """Anderson's next point for the fixed point of a map known at some points (Anderson 1965; Walker and Ni 2011).
 
-  tried, mapped: points P_k (S, R_S) and their images, oldest first. The combination whose residual is least, kept
-  non-negative and zero where the last image is.
+  tried, mapped: points P_k (S, R_S) and their images, oldest first. The result is the combination with the least
+  residual, kept non-negative and zero where the last image is zero.
   """
   points, images = (np.stack([x.ravel() for x in xs]) for xs in (tried, mapped))
   residuals = images - points
@@ -78,10 +78,10 @@ def extrapolated(tried: list[np.ndarray], mapped: list[np.ndarray]) -> np.ndarra
 
 
 def level_sizes(samples: int, positions: int, channels: int, settings: Settings, most: int) -> list[int]:
-  """Sizes of the subsets, the last being min(samples, most).
+  """Sizes of the subsets; the last is min(samples, most).
 
-  The first is the one on which forming K costs about as much as the restarts that use it (2 n C S^2 operations against
-  restarts x steps x 4 S^2 R_S), at least so large that K has full rank four times over, and at least LEAST_SAMPLES.
+  On the first, forming K costs about as much as the restarts that use it (2 n C S^2 operations against
+  restarts x steps x 4 S^2 R_S). It is large enough for K to have full rank four times over, and at least LEAST_SAMPLES.
   """
   work = 2 * settings.restarts * (SCHEDULE[0] + SWEEPS) * settings.parts
   first = max(LEAST_SAMPLES, -(-4 * positions // channels), -(-work // channels))
@@ -94,7 +94,7 @@ def level_sizes(samples: int, positions: int, channels: int, settings: Settings,
 
 
 def steps_per_outer(positions: int, channels: int, parts: int) -> float:
-  """What an outer iteration on Gram matrices costs, in thin steps: operations per sample at their measured rates."""
+  """The cost of an outer iteration on Gram matrices, in thin steps: operations per sample at their measured rates."""
   S, C, R = positions, channels, parts
   thin = 4 * C * S * R + 12 * C * C * R
   gram = (2 * C * C * S + 4 * S * S * C) / SQUARE_RATE
@@ -102,7 +102,7 @@ def steps_per_outer(positions: int, channels: int, parts: int) -> float:
 
 
 class Solver:
-  """Runs one fit. `solve` is a plain top-down script; the methods are its steps."""
+  """Runs one fit. `solve` calls the steps in order; the other methods are the steps."""
 
   def __init__(
     self,
@@ -133,7 +133,7 @@ class Solver:
     return self.run(over_mesh, Z, *small, **static)
 
   def total(self, function: Callable, pieces: Samples, *small):
-    """Sum over all samples: of one array, or of pieces, which each device adds up for itself first."""
+    """Sum over all samples: of one array, or of pieces; each device adds up its own pieces first."""
     if isinstance(pieces, jax.Array):
       return self.sums(function, pieces, *small)
     static = {'function': function, 'mesh': self.store.mesh, 'precision': self.settings.precision}
@@ -142,12 +142,12 @@ class Solver:
       if sums is None:
         sums = self.run(nothing_yet, Z, *small, **static)
       sums = self.run(add_on_shards, sums, Z, *small, **static)
-      if k % IN_FLIGHT == IN_FLIGHT - 1:  # or a fast source would fill the devices ahead of the sums
+      if k % IN_FLIGHT == IN_FLIGHT - 1:  # otherwise a fast source fills the devices ahead of the sums
         jax.block_until_ready(sums)
     return self.run(reduce_over_mesh, sums, mesh=self.store.mesh)
 
   def passes(self, name: str, Z: jax.Array | None) -> Samples:
-    """One pass over all samples: what the devices hold, or a stream."""
+    """One pass over all samples: the array on the devices, or a stream of pieces."""
     return Z if Z is not None else self.store.pieces(partial(self._on_samples, name))
 
   def load(self, level: int) -> jax.Array:
@@ -192,7 +192,7 @@ class Solver:
     return self.advance(Z, start, self.sums(energy, Z), EARLY_STEPS, 0.0)[0]
 
   def start(self) -> tuple[SolverState, jax.Array]:
-    """Restarts on the first level, and the candidate that is best after a few joint steps; also that level's data."""
+    """Restarts on the first level: the candidate that is best after a few joint steps, and the data of that level."""
     s = self.settings
     size = self.N * self.S * self.C
     state = SolverState(0, 'early', self.sizes[0], None, self.mode, 0.0, [])
@@ -210,7 +210,7 @@ class Solver:
         self.check([error], state, 0)
         self.report(state, [self.entry(state, int(state.inner.i), self.clock.elapsed, error)])
     P, X, _ = self.search(lambda name: Z, s.restarts)
-    # The early factors have had their steps on this level; the new ones meet them after as many.
+    # The early factors have had their steps on this level; the new candidates are compared after the same number.
     best, ladder = state.inner, (CONTEST_STEPS,) if state.inner is None else FIRST_STEPS
     for P_k in np.asarray(P):
       inner = joint.begin(P_k, np.asarray(X))
@@ -227,14 +227,14 @@ class Solver:
     return state, Z
 
   def steps_per_call(self) -> int:
-    """Steps per dispatch: about a second's worth on a slow machine, so that progress and signals are seen."""
+    """Steps per call: about a second of work on a slow machine, so that progress is shown and signals are handled."""
     size = self.S * self.C * self.sizes[-1]
     return int(np.clip(2e9 // size, 1, 16))
 
   def advance(
     self, Z: jax.Array, inner: joint.JointState, total: jax.Array, steps: int, tolerance: float
   ) -> tuple[joint.JointState, np.ndarray]:
-    """Up to so many thin steps: the new iterate and the error after each."""
+    """At most this many thin steps: the new iterate and the error after each."""
     with self.clock.phase('solve'):
       inner = jax.tree.map(partial(processes.replicated, sharding=self._replicated), inner)
       done = int(inner.i)
@@ -257,7 +257,7 @@ class Solver:
     most = self.settings.max_iterations if last else SUBSET_STEPS
     state.phase, state.samples = 'joint', self.sizes[state.level]
     while True:
-      # Before a call, so that a run that is resumed at its end stops there too.
+      # Checked before a call, so that a run that is resumed at its end stops there too.
       done, errors = int(state.inner.i), state.errors()
       if errors and float(state.inner.stationarity) <= tolerance:
         return 'converged'
@@ -270,7 +270,7 @@ class Solver:
       before = self.clock.elapsed
       inner, new = self.advance(Z, state.inner, total, min(self.steps_per_call(), most - done), tolerance)
       self.check(new, state, done)
-      if not len(new):  # it stood at a stationary point, or moved no more, before its first step here
+      if not len(new):  # no step was taken: the start was stationary, or nothing moved
         return 'converged' if float(inner.stationarity) <= tolerance else 'stalled'
       state.inner = inner
       after = self.clock.elapsed
@@ -283,9 +283,9 @@ class Solver:
   def gram(self, state: SolverState, Z: jax.Array | None) -> str:
     """Outer iterations on all samples by Gram matrices: two passes and many inner steps each, extrapolated.
 
-    An iteration is a map of P: the best W for P (one pass), then the best P for that W (another). Its fixed point is
-    approached by Anderson's extrapolation; an extrapolated P that raises the error is dropped for the map's own result,
-    which cannot.
+    An iteration is a map of P: the best W for P (one pass), then the best P for that W (another). Anderson's
+    extrapolation approaches its fixed point. If an extrapolated P raises the error, the map's own result is used
+    instead, which cannot raise it.
     """
     resumed = state.phase == 'gram'
     if not resumed:
@@ -296,7 +296,7 @@ class Solver:
     P, X = np.asarray(state.inner.P), state.inner.X
     while True:
       i = int(state.inner.i)
-      if not resumed:  # a saved state has its W already
+      if not resumed:  # a saved state already has its W
         if i >= self.settings.max_iterations:
           return 'max_iterations'
         with self.clock.phase('moments'):
@@ -313,7 +313,7 @@ class Solver:
         state.inner = fresh.replace(i=np.int32(i + 1), error=np.asarray(error, P.dtype))
         self.report(state, [self.entry(state, i + 1, self.clock.elapsed, error)])
       resumed, errors = False, state.errors()
-      # Extrapolation gains in jumps, so the gain of as many iterations counts as it looks back.
+      # Extrapolation gains in jumps, so the gain is taken over as many iterations as the extrapolation uses.
       before = errors[-MEMORY - 2] if len(errors) > MEMORY + 1 else np.inf
       stalled = before - errors[-1] <= GRAM_STALL * max(errors[-1], 1e-6)
       with self.clock.phase('moments'):
@@ -332,13 +332,13 @@ class Solver:
       P = extrapolated([*state.tried], [*state.mapped])
 
   def valley(self, state: SolverState, Z: jax.Array | None, reason: str) -> str:
-    """Steps in float64 where they are worth it, see `valley`; returns the reason, the one given if they are not."""
+    """Steps in float64 if they are worth it, see module `valley`; returns the new reason, or the given one."""
     worth = valley.evaluations(self.N, self.S, self.C, self.settings.parts, self.mode)
     if not worth or reason == 'max_iterations':
       return reason
     Z = self.store.whole() if Z is None else Z
     samples = processes.whole_array(Z).astype(np.float64).transpose(1, 0, 2, 3).reshape(self.S, -1, self.C)
-    samples = samples[:, np.any(samples, axis=(0, 2))]  # without places that are left over
+    samples = samples[:, np.any(samples, axis=(0, 2))]  # without the unused places
     problem = valley.Problem(
       samples / np.linalg.norm(samples), self.mode, self.settings.parts, self.settings.appearances
     )
@@ -356,7 +356,7 @@ class Solver:
       with self.clock.phase('solve'):
         P, X = (np.asarray(x, np.float64) for x in (state.inner.P, state.inner.X))
         error, P, X = problem.round(P, X, min(valley.ROUND, worth))
-        # Processes on other kinds of machine round otherwise: all go on with what process 0 found.
+        # Other kinds of machine round differently: all processes continue with the result of process 0.
         P, X, error = (processes.array_of_first(np.asarray(x)) for x in (P, X, error))
       self.check([error], state, done)
       P, X, error = (x.astype(small_dtype()) for x in (P, X, error))
@@ -383,7 +383,7 @@ class Solver:
     }
 
   def parts_only(self) -> tuple[SolverState, str, jax.Array | None]:
-    """Without the joint phase: restarts and block steps on the K of all samples, A at its start."""
+    """Without the joint phase: restarts and block steps on the K of all samples; A stays at its start."""
     Z = None if self.store.streamed else self.load(len(self.sizes) - 1)
     P, X, K = self.search(lambda name: self.passes(name, Z), self.settings.restarts)
     with self.clock.phase('solve'):
@@ -400,7 +400,7 @@ class Solver:
     return state, 'max_iterations' if int(result.i) >= steps else 'stalled', Z
 
   def solve(self, state: SolverState | None = None) -> tuple[SolverState, str, jax.Array | None]:
-    """From a given state or from the start. Returns the last state, the reason, and all features if held."""
+    """Continues a given state, or starts. Returns the last state, the reason, and all features if they are held."""
     if not self.settings.joint:
       return self.parts_only()
     state, reason, Z = self.descend(state)

@@ -1,6 +1,6 @@
 """Passes over sharded features: a function of `moments` on every shard, and one all-reduce.
 
-Features that are held take one program. Of a stream, each device adds up its own sums, and only the last step sends.
+Features on the devices take one program. Of a stream, each device adds up its own sums, and only the last step sends.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def over_mesh(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sha
 
 @partial(jax.jit, static_argnames=('function', 'mesh', 'precision'), donate_argnums=0)
 def add_on_shards(sums, Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """Adds a function of `moments` of each shard to that shard's own sums: nothing is sent."""
+  """Adds a function of `moments` of each shard to that shard's own sums; the devices exchange nothing."""
 
   def one(sums, Z, *small):
     return jax.tree.map(lambda old, new: old + new[None], sums, function(Z, *small, precision=precision))
@@ -49,7 +49,7 @@ def reduce_over_mesh(sums, *, mesh: jax.sharding.Mesh):
 
 @partial(jax.jit, static_argnames=('function', 'mesh', 'precision'))
 def nothing_yet(Z: jax.Array, *small: jax.Array, function: Callable, mesh: jax.sharding.Mesh, precision: str):
-  """Sums of each shard to begin with: zeros."""
+  """Zeros with which the sums of each shard begin."""
 
   def one(Z, *small):
     shapes = jax.eval_shape(partial(function, precision=precision), Z, *small)

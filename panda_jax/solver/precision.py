@@ -12,10 +12,10 @@ def small_dtype() -> jnp.dtype:
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Matrix product at full precision: small matrices are never worth rounding."""
+  """Matrix product at full precision: rounding small matrices would save too little."""
   return jnp.matmul(a, b, precision=HIGHEST)
 
 
 def vdot(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Inner product of arrays of one shape; of a sum of products the compiler would make four kernels."""
+  """Inner product of arrays of one shape; the compiler would make four kernels of a sum of products."""
   return jnp.vdot(a, b, precision=HIGHEST)

@@ -1,12 +1,12 @@
 """Projected limited-memory quasi-Newton directions, shared by the block solver and the joint phase.
 
-Two-metric projection (Bertsekas 1982): entries at their bound with a gradient that pushes them out are held, and on the
-others an L-BFGS matrix (Nocedal 1980) takes the gradient's place of the identity. Any such direction, followed to the
-feasible set, descends for short steps, since a principal submatrix of a positive definite matrix is one itself.
+Two-metric projection (Bertsekas 1982): entries at their bound whose gradient pushes them across it are held. On the
+other entries the gradient is multiplied by an L-BFGS matrix (Nocedal 1980). Any such direction, projected onto the
+feasible set, descends for short steps, since a principal submatrix of a positive definite matrix is positive definite.
 
-The pairs are kept as they were on the entries free at the time, so that once the active set has settled they describe
-the free entries alone. They are kept in float32 whatever the iterate's dtype: they only shape the direction, and
-reading them is most of its cost. Products between pairs are kept too, so that a direction reads the pairs twice and not
+A pair is stored on the entries that were free at its step, so once the active set has settled the pairs describe the
+free entries alone. They are stored in float32 whatever the iterate's dtype: they only shape the direction, and reading
+them is most of its cost. Products between pairs are stored too, so that a direction reads the pairs twice and not
 2 x MEMORY times (the compact form of the matrix: Byrd, Nocedal and Schnabel 1994, theorem 2.2).
 """
 
@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
-MEMORY = 5  # pairs: with three the restarts on real layers need a tenth more steps, eight need no fewer than five
-FLATTEST = 1e-10  # least cosine between a step and its change of gradient for the pair to be used
+MEMORY = 5  # pairs: with three the restarts on real layers need a tenth more steps, with eight no fewer than with five
+FLATTEST = 1e-10  # least cosine between a step and its change of gradient; a pair below it is not used
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 
 class Memory(NamedTuple):
-  """The last pairs. The large arrays are rings, slot k % MEMORY for step k; the small ones go from oldest to newest."""
+  """The last pairs. The large arrays are ring buffers, slot k % MEMORY for step k; the small ones are oldest first."""
 
   pairs: jax.Array  # (2, MEMORY, n, R) float32: steps, and changes of the gradient
   step_change: jax.Array  # (MEMORY, MEMORY): inner products step_i . change_j
@@ -37,7 +37,7 @@ def empty(shape: tuple[int, int]) -> Memory:
 
 
 def _turned(x: jax.Array, by: jax.Array) -> jax.Array:
-  """x (2, MEMORY, ...), its columns rotated so that column `by` comes first; 0 <= by <= MEMORY."""
+  """x (2, MEMORY, ...) with its columns rotated so that column `by` comes first; 0 <= by <= MEMORY."""
   return jax.lax.dynamic_slice_in_dim(jnp.concatenate([x, x], axis=1), by, MEMORY, axis=1)
 
 
@@ -48,12 +48,12 @@ def _products(pairs: jax.Array, x: jax.Array, oldest: jax.Array) -> jax.Array:
 
 
 def _grown(products: jax.Array, row: jax.Array, column: jax.Array) -> jax.Array:
-  """Drops the oldest row and column of (MEMORY, MEMORY) and appends new ones, which agree in their last entry."""
+  """Drops the oldest row and column of (MEMORY, MEMORY) and appends new ones, which share their last entry."""
   return jnp.concatenate([jnp.concatenate([products[1:, 1:], column[:-1, None]], axis=1), row[None, :]], axis=0)
 
 
 def remember(memory: Memory, k: jax.Array, step: jax.Array, change: jax.Array, free: jax.Array) -> Memory:
-  """Replaces the oldest pair. step, change, free: (n, R); k: the step's number, from which its slot follows."""
+  """Replaces the oldest pair. step, change, free: (n, R); k: number of the step, which gives the slot."""
   slot = k % MEMORY
   pair = jnp.where(free, jnp.stack([step, change]), 0).astype(jnp.float32)
   rows = pair.reshape(2, -1)
@@ -70,13 +70,13 @@ def remember(memory: Memory, k: jax.Array, step: jax.Array, change: jax.Array, f
 
 
 def direction(memory: Memory, k: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The L-BFGS matrix times a gradient (n, R), zero on held entries, and whether there is any pair to form it.
+  """The L-BFGS matrix times a gradient (n, R), zero on held entries, and whether there is any usable pair.
 
   k: how many pairs have been remembered in all.
   """
   usable, slot = memory.usable, k % MEMORY
   both = usable[:, None] & usable[None, :]
-  # Pairs that are not used become rows of the identity, and their products with the gradient zero.
+  # Unused pairs become rows of the identity, and their products with the gradient become zero.
   sy, yy = jnp.where(both, memory.step_change, jnp.eye(MEMORY)), jnp.where(both, memory.change_change, 0)
   gradients = gradient.astype(jnp.float32).reshape(1, -1)
   sg, yg = jnp.where(usable, _products(memory.pairs, gradients, slot)[..., 0], 0)

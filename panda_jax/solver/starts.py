@@ -1,7 +1,7 @@
 """Starting parts: many seeded clusterings of the positions, refined together on the small matrices.
 
-Random entries start every column near the same leading eigenvector, and most steps go into telling the columns apart.
-Clusters of positions whose fibres point the same way are apart from the first step on, and all they need is K.
+From random entries every column starts near the same leading eigenvector, and most steps only separate the columns.
+Clusters of positions whose fibres point the same way are separate from the first step, and they need only K.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ from panda_jax.solver.block import minimise_block
 from panda_jax.solver.precision import dot
 
 ROUNDS = 8  # the starts are refined an eighth at a time
-# Steps that all starts take, and at most that the better eighth takes.
+# Steps that all starts take, and the most steps of the better eighth.
 SCHEDULE = (15, 150)
 EARLY_SCHEDULE = (10, 20)
 SWEEPS = 10
@@ -25,7 +25,7 @@ def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
 
   Position s has the fibre (Z_1[:, s], ..., Z_N[:, s]), of squared length K[s, s] and inner products K[s, t]. Seeds are
   drawn by k-means++ (Arthur and Vassilvitskii 2007) with distance 1 - cosine, weighted by energy; a sweep assigns each
-  position to the cluster whose summed fibre it is closest to in angle. A part is a cluster's positions, weighted by
+  position to the cluster whose summed fibre is closest in angle. A part is the positions of a cluster, weighted by
   their projection on its sum.
 
   Args:
@@ -34,7 +34,7 @@ def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
     parts: R_S.
 
   Returns:
-    P (S, R_S) >= 0 with unit columns; a cluster left empty becomes its seed position.
+    P (S, R_S) >= 0 with unit columns; an empty cluster becomes its seed position.
   """
   S, dtype = K.shape[0], K.dtype
   tiny = jnp.finfo(dtype).tiny
@@ -69,7 +69,7 @@ def seed_parts(key: jax.Array, K: jax.Array, parts: int) -> jax.Array:
 
 
 def _distinct_best(value: jax.Array, keep: int) -> jax.Array:
-  """Indices of the `keep` lowest values, those that repeat a lower one (to 1e-5) last: (keep,)."""
+  """Indices of the `keep` lowest values; values that repeat a lower one (to 1e-5) come last: (keep,)."""
   order = jnp.argsort(value)
   ranked = value[order]
   repeat = jnp.concatenate([jnp.zeros(1, bool), jnp.diff(ranked) < 1e-5 * jnp.abs(ranked[1:])])
@@ -82,26 +82,26 @@ def search_parts(
 ) -> tuple[jax.Array, jax.Array]:
   """The best of many starts of the P block.
 
-  All starts take a few steps, the better eighth of `room` goes on to convergence.
+  All starts take a few steps, then the better eighth of `room` continues to convergence.
 
   Args:
     B: (S, S), as for `minimise_block` with D = B: A A' is a projector before the joint phase.
-    seed: a whole number; the starts depend on it and on B only.
-    restarts: how many starts, at most `room`: one program for few and for many.
-    schedule: (2,), steps that all starts take, and at most that the better eighth takes.
+    seed: a whole number; the starts depend only on it and on B.
+    restarts: how many starts, at most `room`: one program serves any number.
+    schedule: (2,), the steps of all starts, and the most steps of the better eighth.
     parts, keep: R_S, how many starts to return.
-    room: for how many starts.
+    room: the most starts of the program.
 
   Returns:
     P (keep, S, R_S), best first, and h(P) / tr(B) of each, (keep,).
   """
 
-  # Telling starts apart needs no more than float32, which halves the time; what is kept is refined in the joint phase.
+  # float32 is enough to rank starts and halves the time; the starts that are kept are refined in the joint phase.
   result_dtype = B.dtype
   scale = jnp.maximum(jnp.trace(B), jnp.finfo(B.dtype).tiny)
   B = (B / scale).astype(jnp.float32)
-  # `width` starts a round, and a last round for the best of them: one loop, compiled once. Starts that only fill up a
-  # round are never chosen.
+  # Each round runs `width` starts, and a last round runs the best of them: one loop, compiled once. Starts that only
+  # fill up a round are never chosen.
   width = max(keep, -(-room // ROUNDS))
   rounds = (restarts + width - 1) // width
   keys = jax.random.split(jax.random.key(seed), -(-room // width) * width)

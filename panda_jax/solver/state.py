@@ -1,4 +1,4 @@
-"""What a fit is asked for, and where it stands: enough to go on from, to the last bit."""
+"""The settings of a fit and the state of its solver, from which a fit can be resumed to the last bit."""
 
 import dataclasses
 import itertools
@@ -8,13 +8,13 @@ import numpy as np
 
 from panda_jax.solver import joint
 
-PHASES = 'search', 'joint', 'gram', 'valley'  # in which a fit is saved
+PHASES = 'search', 'joint', 'gram', 'valley'  # phases in which a fit is saved
 MEMORY = 5  # points from which the gram phase extrapolates
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What a user may choose.
+  """The settings that a user may choose.
 
   Attributes:
     parts: R_S.
@@ -24,7 +24,7 @@ class Settings:
     joint: refine parts and appearances together; without it A stays at its start and only parts are fitted.
     orthonormal: keep A'A = I.
     precision: of products with the data, 'highest', 'high' or 'default' (jax.lax.Precision).
-    max_iterations: at most so many steps on all samples.
+    max_iterations: the most steps on all samples.
   """
 
   parts: int
@@ -39,18 +39,18 @@ class Settings:
 
 @dataclasses.dataclass
 class SolverState:
-  """Where the solver stands: enough to go on from, together with the data and the settings.
+  """The state of the solver: with the data and the settings, enough to go on.
 
   Attributes:
     level: index into the levels.
-    phase: 'early' (before the restarts: nothing to go on from), 'search', 'joint', 'gram' or 'valley'.
-    samples: of this level.
+    phase: 'early' (before the restarts: not resumable), 'search', 'joint', 'gram' or 'valley'.
+    samples: number of samples of this level.
     inner: the iterate.
     mode: of the appearances.
     seconds: since the start of the fit, without compilation and watching.
-    history: one dict per outer iteration.
+    history: one dict per iteration.
     tried, mapped: points P (k, S, R_S) of the gram phase and their images, from which it extrapolates.
-    store, budget: of the plan of where features live: sums that are streamed round otherwise.
+    store, budget: where features are kept, from the plan: streamed sums round differently.
   """
 
   level: int
@@ -75,14 +75,14 @@ class SolverState:
     return X if self.mode in ('full', 'identity') else X @ X.T
 
   def errors(self) -> list[float]:
-    """Relative errors of this phase on this level, oldest first: what decides whether it goes on, also when resumed."""
+    """Relative errors of this phase on this level, oldest first; they decide when it stops, also after a resume."""
     own = itertools.takewhile(
       lambda entry: (entry['phase'], entry['samples']) == (self.phase, self.samples), reversed(self.history)
     )
     return [entry['relative_error'] for entry in own][::-1]
 
   def belongs(self, positions: int, channels: int, settings: Settings, mode: str, levels: int) -> bool:
-    """Whether it is one of a fit of these sizes, with all that going on from it needs; a saved one may be damaged."""
+    """Whether it is a complete state of a fit of these sizes; a saved state may be damaged."""
     X = (channels, channels if mode in ('full', 'identity') else settings.appearances)
     fresh = joint.begin(np.zeros((positions, settings.parts)), np.zeros(X))
     same = jax.tree.map(np.shape, self.inner) == jax.tree.map(np.shape, fresh)

@@ -1,17 +1,17 @@
 """The last steps of a small or flat problem: quasi-Newton steps in float64 on an error that always has a minimum.
 
-Where the parts see few fibres, as those of a single sample, the error has no minimum: it falls for ever, ever slower,
-while some parts shrink and W grows to make up for it. Steps of alternation then gain less than the rounding of float32
-long before the valley ends. Here W is eliminated, f(P) = min_W L(W, P), and the valley is closed by a small ridge:
+If the parts see few fibres, as those of a single sample, the error has no minimum: it falls for ever, ever more slowly,
+while some parts shrink and W grows to compensate. Alternating steps then gain less than the rounding of float32 long
+before the valley ends. Here W is eliminated, f(P) = min_W L(W, P), and a small ridge term gives f a minimum:
 
     f(P) = min_W L(W, P) / sum ||Z||^2 + RIDGE ||s W - I||^2,   s = ||P||^2 / R_S,
 
-which does not depend on the common scale of P either, and leaves W = I / s where the data has no energy. Its gradient
-is that of L at the best W plus that of the ridge (envelope theorem). SciPy's L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995)
-minimises it over P >= 0. Each round begins with the columns of P scaled to one length, since the valley is narrow where
-they differ (our derivation).
+This does not depend on the common scale of P either, and gives W = I / s where the data has no energy. Its gradient is
+that of L at the best W plus that of the ridge (envelope theorem). SciPy's L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995)
+minimises it over P >= 0. Each round first scales the columns of P to one length, since the valley is narrow if their
+lengths differ (our derivation).
 
-Everything is numpy, on the host of process 0: what is worth it is small.
+Everything is numpy, on the host of process 0: only small problems come here.
 """
 
 import dataclasses
@@ -19,15 +19,15 @@ from functools import cached_property
 
 import numpy as np
 
-# Of directions of W with less than this share of the energy nothing is believed: float32 features round to 4e-15 of it.
-# Eigenvalues of W reach some hundreds, sums with which float32 factors still express.
+# Directions of W with less than this fraction of the energy are not trusted: float32 features round to 4e-15 of it.
+# Eigenvalues of W reach some hundreds, which float32 factors can still represent.
 RIDGE = 1e-13
 ROUND = 200  # steps between two scalings of the columns
 PAIRS = 10
-SETTLED = 3e-8  # relative gain of a round at which the descent has converged
-OPERATIONS = 2e10  # that may be spent: a few seconds of one core
-OVERHEAD = 5e5  # of an evaluation, in operations: that of some thirty calls of numpy
-CHEAP, WORTHWHILE = 500, 30  # evaluations that must be affordable: for any problem, and for a flat one
+SETTLED = 3e-8  # the descent has converged if a round gains less than this fraction
+OPERATIONS = 2e10  # budget of operations: a few seconds of one core
+OVERHEAD = 5e5  # operations that the overhead of an evaluation corresponds to: about thirty calls of numpy
+CHEAP, WORTHWHILE = 500, 30  # evaluations that the budget must allow: for any problem, and for a flat one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Problem:
 
   @cached_property
   def closed(self) -> bool:
-    """Whether the best W for given parts is known in closed form: it has at most the rank of what the parts see."""
+    """Whether the best W for given parts has a closed form: its rank is at most that of Y."""
     _, N, C = self.Z.shape
     return self.mode != 'low' or N * self.parts <= self.appearances < C
 
@@ -64,7 +64,7 @@ class Problem:
     return Y @ basis, basis
 
   def best(self, M: np.ndarray, D: np.ndarray, s: float) -> np.ndarray:
-    """The W that minimises -2 tr(WM) + tr(W^2 D), with the ridge where it is free, in this mode."""
+    """The W of this mode that minimises -2 tr(WM) + tr(W^2 D), with the ridge in modes 'full' and 'low'."""
     if self.mode == 'identity':
       return np.eye(len(M))
     if self.mode == 'orthonormal':
@@ -76,9 +76,9 @@ class Problem:
     return V @ (2 * right / (values[:, None] + values[None, :])) @ V.T
 
   def weighed(self, P: np.ndarray, A: np.ndarray | None = None) -> tuple[float, np.ndarray, np.ndarray, tuple]:
-    """The error with the ridge, its gradient in P (S, R_S), that in W, and W with its basis.
+    """The error with the ridge, its gradients in P (S, R_S) and in W, and W with its basis.
 
-    `A`: (C, R_C), whose W = AA' is taken in place of the best one.
+    `A`: (C, R_C); if given, W = AA' is used in place of the best W.
     """
     Y, basis = self.seen(P)
     gram = P.T @ P
@@ -98,9 +98,9 @@ class Problem:
     return error + RIDGE * np.sum(off * off), in_P, in_W, (W, basis)
 
   def round(self, P: np.ndarray, A: np.ndarray, steps: int = ROUND) -> tuple[float, np.ndarray, np.ndarray]:
-    """At most so many steps from P and A: the error with the ridge, P, and W (C, C) or A (C, R_C); see `carried`.
+    """At most this many steps from P and A: the error with the ridge, P, and W (C, C) or A (C, R_C); see `carried`.
 
-    `A`: what the solver carries; only where W has no closed form the steps begin at it.
+    `A`: the solver's; it is a starting point only if W has no closed form.
     """
     P = P * np.sqrt(self.parts / np.sum(P * P)) if self.closed else P
     lengths = np.linalg.norm(P, axis=0)
@@ -126,7 +126,7 @@ class Problem:
     return value, P, self.carried(W, basis, np.sum(P * P) / self.parts) if A is None else A
 
   def carried(self, W: np.ndarray, basis: np.ndarray | None, s: float) -> np.ndarray:
-    """What the solver carries in this mode: W (C, C), that is I / s where no part looks, or A (C, R_C)."""
+    """The solver's X in this mode: W (C, C), equal to I / s on directions that no part sees, or A (C, R_C)."""
     C = self.Z.shape[2]
     if self.mode in ('full', 'identity'):
       return W if basis is None else basis @ W @ basis.T + (np.eye(C) - basis @ basis.T) / s
@@ -134,14 +134,14 @@ class Problem:
     A = (V * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, : self.appearances]
     if basis is None:
       return A
-    # What is left of the rank goes to the directions of most energy that no part sees; they do not change the error.
+    # The remaining rank goes to the directions of most energy that no part sees; they do not change the error.
     beside = self.Z.reshape(-1, C) @ (np.eye(C) - basis @ basis.T)
     rest = np.linalg.eigh(beside.T @ beside)[1][:, ::-1][:, : self.appearances - A.shape[1]]
     return np.concatenate([basis @ A, rest], axis=1)
 
 
 def evaluations(samples: int, positions: int, channels: int, parts: int, mode: str) -> int:
-  """How many evaluations of f are worth it: none for a problem that is neither small nor flat."""
+  """How many evaluations of f are worth it; 0 if the problem is neither small nor flat."""
   N, S, C, R = samples, positions, channels, parts
   width = C if mode in ('identity', 'orthonormal') else min(C, N * R)
   cost = OVERHEAD + 8 * N * S * C * R + 6 * N * R * C * width + 30 * width**3
@@ -151,9 +151,9 @@ def evaluations(samples: int, positions: int, channels: int, parts: int, mode: s
 
 
 def gap(errors: list[float]) -> float:
-  """About how far errors that fall ever slower would still fall: the rest of a geometric series (Aitken 1926).
+  """An estimate of how much slowing errors will still fall: the rest of a geometric series (Aitken 1926).
 
-  errors: in equal intervals. A ratio of gains close to 1 says little, so at most 20 more of the last gain are expected.
+  errors: at equal intervals. A ratio of gains close to 1 says little, so at most 19 times the last gain is expected.
   """
   if len(errors) < 3:
     return 0.0
