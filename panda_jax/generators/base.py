@@ -1,4 +1,4 @@
-"""What the families share: stored arrays that are not learnt, w+ latents, and the checks of a user's arguments.
+"""Shared by the families: stored arrays that are not learnt, w+ latents, and the checks of a user's arguments.
 
 Letters as in protocol.py; L is the number of w+ rows.
 """
@@ -40,7 +40,7 @@ class WPlus:
 
 
 def is_concrete(array) -> bool:
-  """Whether the values of an array can be looked at (not so while JAX traces a function)."""
+  """Whether the values of an array are known (not while JAX traces a function)."""
   return not isinstance(array, jax.core.Tracer)
 
 
@@ -58,7 +58,7 @@ def checked_z(z: ArrayLike, z_dim: int, dtype) -> jax.Array:
 
 
 def checked_w(w: ArrayLike, width: int, dtype) -> jax.Array:
-  """w (N, width), as the mapping network gives it, in the generator's dtype.
+  """w (N, width), as the mapping network returns it, in the generator's dtype.
 
   Raises:
     InputError: w has another shape.
@@ -105,10 +105,10 @@ def _brief(value) -> str:
 
 
 def checked_layer(layer: int, layers: dict[int, tuple[int, int, int]]) -> int:
-  """The split point, if there is one of this number.
+  """The layer, if the generator can be split there.
 
   Raises:
-    InputError: it is not among `layers`, whose range the text gives.
+    InputError: it is not among `layers`; the text gives their range.
   """
   if isinstance(layer, numbers.Integral) and not isinstance(layer, bool) and int(layer) in layers:
     return int(layer)
@@ -119,7 +119,7 @@ def checked_layer(layer: int, layers: dict[int, tuple[int, int, int]]) -> int:
 
 
 def checked_features(features: ArrayLike, samples: int, size: tuple[int, int, int], layer: int, dtype) -> jax.Array:
-  """Feature maps (N, H, W, C) handed back at a layer, in the generator's dtype; `size` is its (C, H, W).
+  """Feature maps (N, H, W, C) that a caller passes in at a layer, in the generator's dtype; `size` is its (C, H, W).
 
   Raises:
     InputError: they have another shape.
@@ -141,7 +141,7 @@ def checked_wplus(latents: WPlus, rows: int, w_dim: int, dtype) -> jax.Array:
   """The rows of w+ (N, L, w_dim) in the generator's dtype.
 
   Raises:
-    InputError: they are none, or of another shape.
+    InputError: they are not `WPlus`, or of another shape.
   """
   if not isinstance(latents, WPlus):
     raise InputError('latents', type(latents).__name__, 'they are not w+ latents', 'give what `map` returns, or WPlus')
@@ -153,10 +153,10 @@ def checked_wplus(latents: WPlus, rows: int, w_dim: int, dtype) -> jax.Array:
 
 
 def checked_resolution(resolution: int) -> int:
-  """A power of two from 8.
+  """The resolution, a power of two of at least 8.
 
   Raises:
-    InputError: it is none.
+    InputError: it is not.
   """
   if not isinstance(resolution, numbers.Integral) or resolution < 8 or resolution & (resolution - 1):
     raise InputError('resolution', resolution, 'it must be a power of two from 8', 'give one such as 256')
@@ -164,7 +164,7 @@ def checked_resolution(resolution: int) -> int:
 
 
 def check_widths(resolution: int, widths: Sequence[int], count: int) -> None:
-  """Raises InputError unless a resolution is a power of two from 8 and there are `count` widths."""
+  """Raises InputError unless a resolution is a power of two of at least 8 and there are `count` widths."""
   checked_resolution(resolution)
   if len(widths) != count:
     raise InputError('widths', widths, f'a resolution of {resolution} needs {count} of them', 'give that many')
@@ -187,7 +187,7 @@ def checked_noise(noise: str | jax.Array) -> str | jax.Array:
 
 
 def checked_truncation(truncation: float, truncation_layers: int | None, rows: int) -> tuple[float, int]:
-  """The factor, and how many of the first w+ rows it acts on (at most all of them).
+  """The factor, and the number of first w+ rows that it acts on (at most all of them).
 
   Raises:
     InputError: the factor is not a finite number, or the count is negative.
@@ -208,10 +208,10 @@ def checked_truncation(truncation: float, truncation_layers: int | None, rows: i
 
 
 def truncated(wplus: jax.Array, w_avg: jax.Array, truncation: float, count: int) -> jax.Array:
-  """Rows of w+ (N, L, w_dim) drawn towards the mean: w_avg + truncation (w - w_avg) for the first `count` rows.
+  """Rows of w+ (N, L, w_dim), the first `count` moved towards the mean: w_avg + truncation (w - w_avg).
 
-  The mean is (w_dim,) or (L, w_dim), or (N, 1, w_dim) where each sample has its own. With truncation 1 nothing is
-  computed, so that w+ is exactly the mapping's output.
+  The mean is (w_dim,) or (L, w_dim), or (N, 1, w_dim) if each sample has its own. With truncation 1 nothing is
+  computed, so that w+ is exactly the output of the mapping.
   """
   if truncation == 1 or count == 0:
     return wplus
@@ -223,16 +223,16 @@ def truncated(wplus: jax.Array, w_avg: jax.Array, truncation: float, count: int)
 
 
 def sample_normal(key: jax.Array, n: int, z_dim: int, num_classes: int) -> tuple[jax.Array, jax.Array | None]:
-  """n draws of z (n, z_dim), standard normal, and class indices (n,), uniform, where there are classes."""
+  """n draws of z (n, z_dim), standard normal, and of class indices (n,), uniform; None without classes."""
   z_key, label_key = jax.random.split(key)
   z = jax.random.normal(z_key, (n, z_dim), jnp.float32)
   return z, jax.random.randint(label_key, (n,), 0, num_classes, jnp.int32) if num_classes else None
 
 
 class DrivenByZ:
-  """Methods of a generator that z drives by itself, and a class where there are classes: no mapping network, no w.
+  """Methods of a generator without mapping network and w: its input is z, and a class if it has classes.
 
-  It has `dtype`, and `_latents` from checked z (N, z_dim) and label rows (N, num_classes), or None, to its latents.
+  The generator has `dtype`, and `_latents`: checked z (N, z_dim) and label rows (N, num_classes) or None to latents.
   """
 
   family: str
@@ -241,7 +241,7 @@ class DrivenByZ:
   w_dim = 0
 
   def _begin(self, options) -> None:
-    """Takes the sizes from the options, once these are checked."""
+    """Checks the options and takes the sizes from them."""
     options.check()
     self.options = options
     self.z_dim, self.num_classes = options.z_dim, options.num_classes
@@ -259,10 +259,10 @@ class DrivenByZ:
     truncation: float = 1.0,
     truncation_layers: int | None = None,
   ) -> jax.Array:
-    """z (N, z_dim) and labels to the latents that the class describes.
+    """z (N, z_dim) and labels to the latents that the class docstring describes.
 
     Raises:
-      InputError: a truncation other than 1, as there is no mean to draw towards; wrong shapes and labels.
+      InputError: a truncation other than 1, as there is no mean to truncate towards; wrong shapes and labels.
     """
     truncation, _ = checked_truncation(truncation, truncation_layers, 1)
     if truncation != 1:

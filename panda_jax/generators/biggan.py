@@ -1,8 +1,8 @@
 """BigGAN and BigGAN-deep, with their spectral norms folded into the weights.
 
 Source: Brock, Donahue and Simonyan 2019, Large Scale GAN Training for High Fidelity Natural Image Synthesis, appendix B
-(both architectures), and the published weights' own ways where the paper leaves them open: the deep ones of TFHub,
-whose batch norms have statistics for each truncation; those of BigGAN-PyTorch and PyTorch-StudioGAN, which have one.
+(both architectures). Where the paper leaves details open, the published weights decide: the deep ones of TFHub, with
+batch-norm statistics for each truncation; those of BigGAN-PyTorch and PyTorch-StudioGAN, with one set of statistics.
 Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, one per truncation.
 """
 
@@ -40,7 +40,7 @@ CONDITIONING = 'joint', 'split', 'class'
 
 
 class Part(NamedTuple):
-  """A residual block, or a self-attention, whose `block` is None and whose channels stay."""
+  """A residual block, or a self-attention, which has `block` None and keeps its channels."""
 
   block: int | None
   up: bool
@@ -50,24 +50,24 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BigGANOptions:
-  """What fixes a BigGAN.
+  """Everything that fixes a BigGAN.
 
   Attributes:
     z_dim: numbers in z.
     num_classes: 0 for an unconditional one.
     channel_width: the unit of widths.
     blocks: (up, in, out) of each block, widths in units of channel_width; `up` doubles the grid.
-    attention_position: a self-attention comes before this block, none if there is no such block; or before each of
-      these blocks, where the count of blocks stands for the end.
+    attention_position: a self-attention comes before this block, none if the number is beyond the blocks; or a tuple,
+      with one before each of these blocks, where the number of blocks stands for the end.
     n_stats: T, the truncations from 0 to 1 for which batch-norm statistics are stored; with 1 they do not depend on it.
-    eps: of the batch norms in blocks.
-    image_channels: kept of the last convolution.
-    block: 'deep', of four convolutions, the short cut keeps the first channels; 'deep_convolved', the short cut is a
-      convolution; 'plain', of two convolutions and a convolution as the short cut.
-    conditioning: 'joint', the first linear map and each block see z and the class; 'split', each sees a piece of z of
-      its own, and blocks the class too; 'class', the first linear map sees z, and blocks the class.
-    embedding_dim: numbers that a class is embedded in, None for z_dim; with 0 it is the row of the label itself.
-    last_eps: of the last batch norm, None for `eps`.
+    eps: epsilon of the batch norms in blocks.
+    image_channels: the number of channels of the last convolution that are kept.
+    block: 'deep': four convolutions, the short cut keeps the first channels; 'deep_convolved': the same, but the short
+      cut is a convolution; 'plain': two convolutions, and a convolution as the short cut.
+    conditioning: 'joint': the first linear map and each block see z and the class; 'split': each sees a piece of z of
+      its own, and blocks see the class too; 'class': the first linear map sees z, and blocks see the class.
+    embedding_dim: numbers in the embedding of a class; None for z_dim; 0 for the row of the label itself.
+    last_eps: epsilon of the last batch norm; None for `eps`.
   """
 
   z_dim: Size
@@ -90,13 +90,13 @@ class BigGANOptions:
 
   @property
   def label_width(self) -> int:
-    """Numbers by which a class enters: of its embedding, or of the label itself."""
+    """Numbers of the class input: those of its embedding, or of the label itself."""
     width = self.z_dim if self.embedding_dim is None else self.embedding_dim
     return width or self.num_classes
 
   @property
   def pieces(self) -> list[slice]:
-    """Which numbers of z the first linear map sees, and then each block."""
+    """The numbers of z that the first linear map sees, then those that each block sees."""
     d, count = self.z_dim, len(self.blocks)
     if self.conditioning == 'split':
       width = d // (count + 1)
@@ -190,7 +190,7 @@ class ClassLatents:
   Attributes:
     z: (N, z_dim), after truncation.
     embedding: (N, label_width), of the class.
-    statistics: (N, T), how the rows of batch-norm statistics are mixed for the truncation of each sample.
+    statistics: (N, T), weights of the rows of batch-norm statistics, from the truncation of each sample.
   """
 
   z: jax.Array
@@ -199,7 +199,7 @@ class ClassLatents:
 
   @property
   def condition(self) -> jax.Array:
-    """(N, z_dim + label_width), all that a block can see."""
+    """(N, z_dim + label_width), everything that a block can see."""
     return jnp.concatenate([self.z, self.embedding], axis=1)
 
   def replace(self, **changes) -> 'ClassLatents':
@@ -208,11 +208,11 @@ class ClassLatents:
 
 
 def statistics_mixture(truncation: float, n_stats: int) -> np.ndarray:
-  """(n_stats,): how much of each row of batch-norm statistics is used at a truncation.
+  """(n_stats,): the weight of each row of batch-norm statistics at a truncation.
 
-  Between two rows the published code weights them the other way round than a linear interpolation would: with f the
-  fraction of truncation over step, row i by f and row i + 1 by 1 - f. The division is in double precision there and
-  here, and its rounding matters: 0.14 / 0.02 leaves a fraction of 1e-15, so that row 8 is used in place of row 7.
+  Between two rows the published code swaps the weights of a linear interpolation: with f the fraction of truncation
+  over step, row i has f and row i + 1 has 1 - f. The division is in double precision there and here, and its rounding
+  matters: 0.14 / 0.02 leaves a fraction of 1e-15, so that row 8 is used in place of row 7.
   """
   fraction, row = math.modf(truncation / (1.0 / (n_stats - 1)))
   mixture, row = np.zeros(n_stats), int(row)
@@ -270,7 +270,7 @@ class BigGAN(nnx.Module):
 
   @property
   def prior(self) -> str:
-    """Of z: 'truncated_normal', on [-2, 2], or 'normal'."""
+    """The distribution of z: 'truncated_normal', on [-2, 2], or 'normal'."""
     return 'truncated_normal' if self.options.n_stats > 1 else 'normal'
 
   @property
@@ -334,7 +334,7 @@ class BigGAN(nnx.Module):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(self.gen_z.dtype), latents)
 
   def first_maps(self, latents: ClassLatents) -> jax.Array:
-    """(N, 4, 4, C), what the first linear map makes of latents."""
+    """(N, 4, 4, C), the output of the first linear map."""
     sees_class = self.options.conditioning == 'joint'
     x = matmul(
       latents.condition if sees_class else latents.z[:, self.options.pieces[0]],
@@ -343,7 +343,7 @@ class BigGAN(nnx.Module):
     return (x + self.gen_z_bias[...].reshape(1, -1)).reshape(x.shape[0], 4, 4, -1)
 
   def _run(self, latents: ClassLatents, x: jax.Array, first: int, last: int | None) -> jax.Array:
-    """Through the entries from `first` to before `last`."""
+    """Runs the entries from `first` up to, not including, `last`."""
     pieces = self.options.pieces[1:]
     for entry, part in list(zip(self.entries, self.options.parts(), strict=True))[first:last]:
       if part.block is None:

@@ -1,6 +1,6 @@
 """The parts of BigGAN and BigGAN-deep, with their spectral norms folded into the weights.
 
-Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, K numbers of the condition of a block.
+Letters: N samples, H, W grid, C channels, T rows of batch-norm statistics, K numbers in the condition of a block.
 """
 
 import math
@@ -36,7 +36,7 @@ class Convolution(nnx.Module):
     return _convolved(x, self.weight[...], self.bias[...])
 
   def of_doubled(self, x: jax.Array) -> jax.Array:
-    """The same of the doubled pixels of x, for 3 x 3."""
+    """The same for 3 x 3, of x with every pixel doubled."""
     return conv_nearest(x, self.weight[...][::-1, ::-1]) + per_channel(self.bias[...])
 
 
@@ -47,10 +47,10 @@ def _convolved(x, weight, bias):
 
 
 class BatchNorm(nnx.Module):
-  """Batch norm with stored statistics for each truncation, and scale and offset learnt (C,) or made from the condition.
+  """Batch norm with stored statistics for each truncation; scale and offset are learnt, or linear in the condition.
 
-  means, variances: (T, C); scale, offset: (K, C), where the factor is 1 + condition @ scale, or (C,). It is called with
-  x (N, H, W, C), the mixture of the statistics (N, T), and the condition (N, K).
+  means, variances: (T, C); scale, offset: (C,), or (K, C) with the factor 1 + condition @ scale. Arguments of a call:
+  x (N, H, W, C), the weights of the rows of statistics (N, T), and the condition (N, K).
   """
 
   def __init__(self, channels: int, condition: int | None, n_stats: int, eps: float, rngs: nnx.Rngs):
@@ -83,7 +83,7 @@ def _normalised(x, statistics, condition, means, variances, scale, offset, eps):
 class DeepBlock(nnx.Module):
   """A residual block of four convolutions, the middle ones a quarter as wide.
 
-  Its short cut keeps the first channels, or is a convolution of a pixel where `convolved`.
+  Its short cut keeps the first channels, or is a 1x1 convolution if `convolved`.
   """
 
   def __init__(
@@ -108,13 +108,13 @@ class DeepBlock(nnx.Module):
     y = self.conv_1(doubled(y) if self.up else y)
     y = self.conv_2(jax.nn.relu(self.bn_2(y, statistics, condition)))
     y = self.conv_3(jax.nn.relu(self.bn_3(y, statistics, condition)))
-    # A convolution of a pixel and the doubling of pixels may change places; this one costs a quarter.
+    # A 1x1 convolution and the doubling of pixels commute; in this order it costs a quarter.
     short = self.conv_short(x) if self.convolved else x[..., : self.outputs]
     return y + (doubled(short) if self.up else short)
 
 
 class PlainBlock(nnx.Module):
-  """A residual block of two convolutions 3 x 3, with a convolution of a pixel as its short cut."""
+  """A residual block of two convolutions 3 x 3, with a 1x1 convolution as its short cut."""
 
   def __init__(self, up: bool, inputs: int, outputs: int, condition: int, n_stats: int, eps: float, rngs: nnx.Rngs):
     self.up = up

@@ -1,7 +1,7 @@
-"""What the options of a generator may be: the types of their fields, with room around every published network.
+"""Types and ranges of the options of a generator; every published network lies well inside them.
 
-Options come from files that nobody vouches for, and each may drive a loop, an allocation or the design of a filter. So
-the type of a field says how large it may be, and `check` compares before anything is made of it.
+Options come from files that may be malicious, and each may set a loop, an allocation or the design of a filter. So
+the type of a field limits its size, and `check` compares before anything is computed.
 """
 
 import dataclasses
@@ -15,18 +15,18 @@ from typing import Annotated, Any, NamedTuple
 from panda_jax.errors import InputError
 
 LARGEST_RESOLUTION = 4096  # pixels; the largest published have 1024
-MOST_TAPS = 256  # of a filter along an axis; published have up to 24
+MOST_TAPS = 256  # taps of a filter along an axis; published ones have up to 24
 
 
 class Within(NamedTuple):
-  """A number from `least` to `most`, or a tuple of so many entries."""
+  """A number from `least` to `most`, or a tuple with `least` to `most` entries."""
 
   least: float
   most: float
 
 
 class Repeated(NamedTuple):
-  """The same for parts of the network, each of which stores arrays: their count, or a tuple with an entry for each."""
+  """The same for parts of the network that store arrays: their number, or a tuple with an entry for each part."""
 
   least: int
   most: int
@@ -37,13 +37,13 @@ Sizes = Annotated[tuple[Size, ...], Repeated(0, 128)]
 SizeOrZero = Annotated[int, Within(0, 1 << 16)]  # a size that may be 0
 Classes = Annotated[int, Within(0, 1 << 20)]
 Resolution = Annotated[int, Within(4, LARGEST_RESOLUTION)]
-Side = Annotated[int, Within(1, 64)]  # of the constant that a generator grows from; square ones have 4
+Side = Annotated[int, Within(1, 64)]  # height or width of the constant that a generator grows from; square ones have 4
 Count = Annotated[int, Repeated(0, 128)]
 Scale = Annotated[float, Within(1e-30, 1e30)]
 Row = Annotated[tuple[Annotated[float, Within(-1e6, 1e6)], ...], Within(1, 32)]
 Taps = Row | Annotated[tuple[Row, ...], Within(1, 32)]
 
-# Of a field that came after the first files were written: it may be missing there, and means its default.
+# Metadata of a field that is newer than the first files: it may be missing in a file, and then has its default.
 LATER = types.MappingProxyType({'later': True})
 
 KINDS = {
@@ -56,7 +56,7 @@ KINDS = {
       and not isinstance(value, bool)
       and abs(value) <= (2**31 - 1 if isinstance(value, numbers.Integral) else sys.float_info.max)
     ),
-    'a finite number, and a whole one below 2^31',  # devices take larger ones for overflows
+    'a finite number, and a whole one below 2^31',  # on devices larger ones overflow
   ),
   types.NoneType: (lambda value: value is None, 'null'),
 }
@@ -71,7 +71,7 @@ def check(options: Any) -> None:
 
 
 def check_stored(options: Any, arrays: int) -> None:
-  """Raises InputError where options that `check` has passed tell of more parts than there are arrays stored for."""
+  """Raises InputError if options that `check` accepted describe more parts than there are stored arrays."""
   for name, hint in _hints(type(options)).items():
     value = getattr(options, name)
     if any(isinstance(rule, Repeated) for rule in getattr(hint, '__metadata__', ())):
@@ -81,7 +81,7 @@ def check_stored(options: Any, arrays: int) -> None:
 
 
 def written(options: Any) -> str:
-  """The options as text, for digests: fields that came later are left out where they mean what there was before."""
+  """The options as text, for digests: newer fields are left out if they have their default."""
   if not dataclasses.is_dataclass(options):
     return str(options)
   fields = [(field, getattr(options, field.name)) for field in dataclasses.fields(options)]
@@ -95,7 +95,7 @@ def _hints(options: type) -> dict[str, Any]:
 
 
 def _problem(value: object, hint: Any) -> str | None:
-  """What keeps a value from being of a type, None if nothing does. Lengths are looked at before entries."""
+  """The reason why a value is not of a type, or None. Lengths are checked before entries."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin is Annotated:
     kind, (least, most) = arguments

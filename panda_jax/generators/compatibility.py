@@ -1,4 +1,4 @@
-"""What flax calls otherwise in older versions, as runtime/compatibility.py has it for jax."""
+"""Names that differ in older versions of flax; runtime/compatibility.py has those of jax."""
 
 import jax
 from flax import nnx

@@ -1,6 +1,6 @@
-"""Generators on disk: a folder with generator.json, which says what it is, and the weights in Orbax's format.
+"""Generators on disk: a folder with generator.json, which describes the generator, and the weights in Orbax's format.
 
-JAX, Flax and Orbax are imported at the first use; they take a second.
+JAX, Flax and Orbax are imported at the first use, since that takes a second.
 """
 
 import json
@@ -20,9 +20,9 @@ from panda_jax.generators import bounds
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
-LARGEST_DESCRIPTION = 4 << 20  # bytes; of the largest published networks it has 100 kB
-MOST_TOLD = 8  # leaves that an error names
-SIZES = {  # what generator.json has for those who only look at it
+LARGEST_DESCRIPTION = 4 << 20  # bytes; the largest published networks have 100 kB
+MOST_TOLD = 8  # leaves that an error lists
+SIZES = {  # keys of generator.json for callers that do not load the generator
   **dict.fromkeys(('z_dim', 'w_dim', 'num_classes', 'image_channels', 'parameters'), int),
   'family': str,
   'options': dict,
@@ -110,13 +110,13 @@ def embedded() -> dict[str, Path]:
 
 
 def file_beside(generator: str | os.PathLike, name: str) -> Path | None:
-  """The file of that name in a generator's folder, or None where there is none."""
+  """The file of that name in a generator's folder, or None if there is none."""
   path = folder_of(generator) / name
   return path if path.is_file() else None
 
 
 def folder_of(generator: str | os.PathLike) -> Path:
-  """The folder that is meant by a path, or by the name of an embedded generator where there is no such path."""
+  """The folder at a path; if there is none, the folder of the embedded generator of that name."""
   path = Path(generator)
   return path if os.path.exists(path) else embedded().get(str(generator), path)
 
@@ -156,10 +156,10 @@ def load_generator(folder: str | os.PathLike):
 
 
 def abstract_generator(folder: str | os.PathLike):
-  """The generator in a folder with shapes in place of arrays: what it is, without the second that reading takes.
+  """The generator in a folder with shapes in place of arrays, without the second that reading the arrays takes.
 
   Raises:
-    InputError: as `load_generator`, but for damage inside arrays.
+    InputError: as `load_generator`, except for damage inside arrays.
   """
   folder = folder_of(folder)
   description, stored = read_description(folder), stored_arrays(folder)
@@ -170,7 +170,7 @@ def abstract_generator(folder: str | os.PathLike):
 
 
 def read_sizes(folder: str | os.PathLike) -> dict:
-  """What generator.json says, with the keys of `SIZES` for sure; without the second that JAX and the network take.
+  """The content of generator.json, which has all keys of `SIZES`; does not import JAX or the network (a second).
 
   Raises:
     InputError: as `read_description`, or one of these keys is not as `save_generator` writes it.
@@ -203,12 +203,12 @@ def stored_arrays(folder: str | os.PathLike) -> dict[str, stores.Kind]:
 
 
 def _abstract(folder: Path, description: dict, arrays: int):
-  """The generator that a description promises, with shapes in place of arrays.
+  """The generator of a description, with shapes in place of arrays.
 
   Args:
-    folder: named by errors.
-    description: of `read_description`.
-    arrays: how many are stored, which bounds how many parts there can be.
+    folder: for errors.
+    description: from `read_description`.
+    arrays: how many are stored; limits how many parts there can be.
   """
   from panda_jax.generators import registry
 
@@ -221,12 +221,12 @@ def _abstract(folder: Path, description: dict, arrays: int):
       raise _damaged(folder, f'{error.argument} in {DESCRIPTION}: {error.problem}') from error
     field = f'{error.argument}={brief(described(error.value), 60)}'
     raise _damaged(folder, f'options in {DESCRIPTION}: {field}: {error.problem}') from error
-  except Exception as error:  # options that were altered may fail anywhere
+  except Exception as error:  # altered options may raise any error
     raise _damaged(folder, f'options in {DESCRIPTION}: {error}') from error
 
 
 def read_description(folder: str | os.PathLike) -> dict:
-  """What generator.json in a folder says.
+  """The content of generator.json in a folder.
 
   Raises:
     InputError: there is no such folder or file, or it is damaged or of a later version.
@@ -234,7 +234,7 @@ def read_description(folder: str | os.PathLike) -> dict:
   folder = folder_of(folder)
   path = folder / DESCRIPTION
   remedy = f'give a folder that `panda-jax convert` wrote, or one of {", ".join(embedded())}'
-  if not os.path.exists(folder):  # of a name that no folder can have it is False, too
+  if not os.path.exists(folder):  # also False for a name that no folder can have
     raise InputError('generator', folder, 'there is no such folder', remedy)
   if not os.path.lexists(path):
     raise InputError('generator', folder, f'there is no {DESCRIPTION} in it', remedy)
@@ -264,7 +264,7 @@ def leaves(generator) -> dict[str, Any]:
 
 
 def count_parameters(generator) -> int:
-  """How many learnt numbers there are; constants, statistics and filters are not counted."""
+  """The number of learnt parameters; constants, statistics and filters are not counted."""
   from flax import nnx
 
   from panda_jax.generators.compatibility import value_of
@@ -313,7 +313,7 @@ def _compare(folder: Path, expected: dict, stored: dict) -> None:
 
 
 def _halved(kind: stores.Kind) -> stores.Kind:
-  """What `storage='float16'` makes of a leaf."""
+  """The kind of a leaf that is stored with `storage='float16'`."""
   return kind._replace(dtype=np.dtype(np.float16)) if kind.dtype == np.float32 else kind
 
 

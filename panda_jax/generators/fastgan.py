@@ -1,8 +1,8 @@
-"""FastGAN (Liu et al. 2021) as Projected GANs have it, with its spectral norms folded into the weights.
+"""FastGAN (Liu et al. 2021) as Projected GANs use it, with its spectral norms folded into the weights.
 
 Layer l is the state after the l-th grid: 4x4 is 1, and each later one has twice the size. The maps from 64x64 to
-512x512 are gated, each by the map that is 16 times smaller, so the state carries the earlier maps that are still to be
-read. A map that is edited is read as edited by its gate, too.
+512x512 are gated, each by the map that is 16 times smaller, so the state also holds the earlier maps that later gates
+read. If a map is edited, its gate reads the edited map.
 
 Sources: Liu, Zhu, Song and Elgammal 2021, Towards faster and stabilized GAN training; Sauer, Chitta, Müller and Geiger
 2021, Projected GANs converge faster, appendix B.
@@ -34,8 +34,8 @@ from panda_jax.generators.compatibility import List
 from panda_jax.generators.layers import as_one, conv, conv_nearest, matmul, per_channel, second_moment_norm
 from panda_jax.generators.protocol import State
 
-GATED = range(4, 8)  # of the maps counted from 0, those of 64, 128, 256 and 512 pixels
-BACK = 4  # maps before it, the one that gates
+GATED = range(4, 8)  # indices of the gated maps, counted from 0: those of 64, 128, 256 and 512 pixels
+BACK = 4  # distance from a gated map back to the map that gates it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +44,12 @@ class FastGANOptions:
 
   Attributes:
     resolution: of the image, a power of two from 8.
-    widths: channels of the map of each size, from 4x4 on.
-    convolutions: of each map from 8x8 on: 2 with noise behind each, or 1 without noise.
+    widths: channels of the map of each size, from 4x4 up.
+    convolutions: of each map from 8x8 up: 2 with noise after each, or 1 without noise.
     z_dim: numbers in z.
-    num_classes: of the embedding; 0 where there are no classes.
-    embed_dim: numbers in the embedding of a class, which the batch norms see; 0 where there are no classes.
-    eps: of all batch norms.
+    num_classes: 0 if there are no classes.
+    embed_dim: numbers in the embedding of a class, which the batch norms see; 0 if there are no classes.
+    eps: epsilon of all batch norms.
     image_channels: 3 for RGB.
   """
 
@@ -85,7 +85,7 @@ def glu(x: jax.Array) -> jax.Array:
 
 
 def noise_map(noise: str | jax.Array, i: int, samples: int, size: tuple[int, int], dtype) -> jax.Array | None:
-  """The i-th map of noise (N, H, W, 1), drawn from a key; None where there is none."""
+  """The i-th map of noise (N, H, W, 1), drawn from a key; None if there is no noise."""
   if isinstance(noise, str):
     return None
   return jax.random.normal(jax.random.fold_in(noise, i), (samples, *size, 1), dtype)
@@ -94,8 +94,8 @@ def noise_map(noise: str | jax.Array, i: int, samples: int, size: tuple[int, int
 class BatchNorm(nnx.Module):
   """Batch norm with stored statistics; scale and offset learnt, or linear in the embedding of a class.
 
-  mean, variance: (C,); scale, offset: (C,), where the factor is the scale, or, with an embedding, the parts of
-  1 + embedding @ class_scale + scale and embedding @ class_offset + offset, the matrices (E, C).
+  mean, variance, scale, offset: (C,). With an embedding, class_scale and class_offset are (E, C), the factor is
+  1 + embedding @ class_scale + scale, and the offset is embedding @ class_offset + offset.
   """
 
   def __init__(self, channels: int, embed_dim: int, eps: float, rngs: nnx.Rngs):
@@ -140,7 +140,7 @@ class Start(nnx.Module):
 class Up(nnx.Module):
   """A map to one of twice the size: doubled pixels, then one or two convolutions (3, 3, in, 2 out) with their norms.
 
-  strengths: () of the noise behind each convolution; none where there is one convolution.
+  strengths: () of the noise after each convolution; empty if there is one convolution.
   """
 
   def __init__(self, inputs: int, outputs: int, convolutions: int, options: FastGANOptions, rngs: nnx.Rngs):
@@ -150,7 +150,7 @@ class Up(nnx.Module):
     self.strengths = List([nnx.Param(jnp.zeros(())) for _ in widths if convolutions > 1])
 
   def __call__(self, x: jax.Array, embedding: jax.Array | None, noise: str | jax.Array, first: int) -> jax.Array:
-    """Args: x, (N, H, W, in); embedding, (N, E) or None; noise, as of the protocol; first, the number of its map."""
+    """Args: x, (N, H, W, in); embedding, (N, E) or None; noise, as in the protocol; first, index of its first noise."""
     for i, (kernel, norm) in enumerate(zip(self.kernels, self.norms, strict=True)):
       x = conv(x, kernel[...]) if i else conv_nearest(x, kernel[...])  # the latter is a true convolution
       if len(self.strengths):
@@ -182,10 +182,10 @@ def _gate(x, first, second):
 class FastGAN(DrivenByZ, nnx.Module):
   """A FastGAN generator under the protocol of protocol.py.
 
-  Its latents are z, and the embedding of the class behind it where there are classes: (N, z_dim + embed_dim). z is
-  normalised on its way to the first map.
+  Its latents are z, followed by the embedding of the class if there are classes: (N, z_dim + embed_dim). z is
+  normalised before the first map.
 
-  The original draws noise anew for every image, and stores none: 'const' is as 'none', no noise.
+  The original draws new noise for every image and stores none, so 'const' is the same as 'none'.
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
 
@@ -219,7 +219,7 @@ class FastGAN(DrivenByZ, nnx.Module):
     return self.rgb[...].dtype
 
   def _latents(self, z: jax.Array, labels: jax.Array | None) -> jax.Array:
-    # Of a row of labels its largest entry counts.
+    # In a row of labels only the largest entry counts.
     return z if labels is None else jnp.concatenate([z, self.embedding[...][jnp.argmax(labels, axis=1)]], axis=1)
 
   def affine_weights(self) -> dict[str, jax.Array]:
@@ -240,7 +240,7 @@ class FastGAN(DrivenByZ, nnx.Module):
     noise: str | jax.Array = 'const',
     drop_rgb: bool = False,
   ) -> jax.Array:
-    """The image (N, H, W, channels) from a state, and the class where there are classes; see protocol.py."""
+    """The image (N, H, W, channels) from a state, and from the class if there are classes; see protocol.py."""
     layer, latents = checked_layer(layer, self.layers), self._checked(latents)
     noise = checked_noise(noise)
     maps = {layer - 1: checked_features(state.features, len(latents), self.layers[layer], layer, self.dtype)}
@@ -256,7 +256,7 @@ class FastGAN(DrivenByZ, nnx.Module):
     return checked_z(latents, self.z_dim + self.options.embed_dim, self.dtype)
 
   def _kept(self, layer: int) -> list[int]:
-    """The maps, counted from 0, before that of a layer, which gates behind it still read."""
+    """The earlier maps, counted from 0, that gates after this layer still read."""
     read = (i - BACK for i in GATED if layer <= i < len(self.options.widths))
     return [i for i in read if i < layer - 1]
 
@@ -273,7 +273,7 @@ class FastGAN(DrivenByZ, nnx.Module):
     return {0: self.start(second_moment_norm(self._checked(latents)[:, : self.z_dim]))}
 
   def _run(self, latents: jax.Array, maps: dict[int, jax.Array], wanted: int, noise) -> dict[int, jax.Array]:
-    """The maps by number, counted from 0, until there are `wanted` of them."""
+    """Adds maps, by number counted from 0, until there are `wanted` of them."""
     embedding = self._checked(latents)[:, self.z_dim :] if self.num_classes else None
     for i in range(max(maps) + 1, wanted):
       drawn = sum(len(up.strengths) for up in self.ups[: i - 1])

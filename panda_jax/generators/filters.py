@@ -1,9 +1,9 @@
 """The filtered leaky ReLU of StyleGAN3: up-sample, leaky ReLU, down-sample, with little aliasing, in plain XLA ops.
 
-Up-sampling never multiplies by the inserted zeros and never interleaves where it need not: the samples of phase p
+Up-sampling does not multiply by the inserted zeros, and interleaves samples only where needed: the samples of phase p
 (positions p, p + up, ...) stay an array of their own, so that the strided reads of the down-sampling filter are
 contiguous slices of these. Each pass is a sum of shifted slices, which XLA fuses into one vectorised loop; the barriers
-keep it from fusing two passes, which would compute the first anew for every tap of the second.
+keep it from fusing two passes, which would compute the first again for every tap of the second.
 
 Measured on two CPU cores, up 2 and down 2 with 12 taps, (1, 36, 36, 512), (1, 148, 148, 512) and (1, 532, 532, 64) in
 ms: this 13, 320, 300; interleaved phases 13, 340, 345 (and twice the time and memory of a gradient); one fusion of all
@@ -34,7 +34,7 @@ def _kaiser(taps: int, width: float, rate: float) -> np.ndarray:
 def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = False) -> np.ndarray | None:
   """A low-pass filter of sum 1: windowed sinc (taps,), or windowed jinc (taps, taps) if radial; None for one tap.
 
-  Only networks with random weights design their filters; files bring theirs.
+  Only networks with random weights compute their filters; files contain theirs.
 
   Args:
     taps: length.
@@ -62,23 +62,23 @@ def lowpass(taps: int, cutoff: float, width: float, rate: float, radial: bool = 
 
 
 def _along(taps: jax.Array, axis: int) -> jax.Array:
-  """One-dimensional taps as a filter along the rows' axis (1) or the columns' (2)."""
+  """One-dimensional taps as a two-dimensional filter along axis 1 (height) or 2 (width)."""
   return taps.reshape((-1, 1) if axis == 1 else (1, -1))
 
 
 def _up_phases(x: jax.Array, taps: jax.Array | None, up: int, padding: tuple[int, int], axis: int) -> list[jax.Array]:
   """The `up` phases of x up-sampled along an axis; sample o = up m + p of the result is phase p at m.
 
-  The result is the correlation of x with `up` - 1 zeros after each sample, and `padding` zeros before and after
-  (negative numbers crop), with the taps; None where up is 1 and nothing is filtered. The phases are equally long, so
-  that the last ones may go beyond the last sample by one.
+  The result is the correlation with the taps of x with `up` - 1 zeros inserted after each sample and `padding` zeros
+  before and after (negative numbers crop); if `taps` is None, `up` is 1 and nothing is filtered. The phases are equally
+  long, so the last ones may have one sample too many.
   """
   n, before = x.shape[axis], padding[0]
   T = 1 if taps is None else taps.shape[0]
   M = -(-(n * up + sum(padding) - T + 1) // up)
   phases = []
   for p in range(up):
-    # Sample o is the sum over t of taps[t] x[(o + t - before) / up], for those t where the division leaves no rest.
+    # Sample o is the sum of taps[t] x[(o + t - before) / up] over those t for which the division is exact.
     first = (before - p) % up
     shift, count = (p + first - before) // up, len(range(first, T, up))
     config = [(0, 0, 0)] * x.ndim
@@ -92,7 +92,7 @@ def _up_phases(x: jax.Array, taps: jax.Array | None, up: int, padding: tuple[int
 
 
 def _regrouped(phases: list[jax.Array], count: int, axis: int) -> list[jax.Array]:
-  """The same samples in another number of phases."""
+  """The same samples, rearranged into another number of phases."""
   have = len(phases)
   if have == count:
     return phases
@@ -107,7 +107,7 @@ def _regrouped(phases: list[jax.Array], count: int, axis: int) -> list[jax.Array
 
 
 def _down(phases: list[jax.Array], taps: jax.Array, length: int, axis: int) -> jax.Array:
-  """Every len(phases)-th sample of the correlation with the taps along an axis, `length` of them."""
+  """`length` samples of the correlation with the taps along an axis: every len(phases)-th one."""
   step, total = len(phases), None
   for r in range(min(step, taps.shape[0])):
     size = (length, phases[r].shape[2]) if axis == 1 else (phases[r].shape[1], length)
@@ -122,7 +122,7 @@ def _down_radial(phases: list[list[jax.Array]], taps: jax.Array, size: tuple[int
   for r in range(min(step, taps.shape[0])):
     for s in range(min(step, taps.shape[1])):
       term = slide(phases[r][s], taps[r::step, s::step], size)
-      # One loop per pair of phases: in a single one over all taps too many streams compete.
+      # One loop per pair of phases: a single loop over all taps would read too many arrays at once.
       total = term if total is None else lax.optimization_barrier(total + term)
   return total
 
@@ -167,7 +167,7 @@ def filtered_lrelu(
       y = y * gain
     return y if clamp is None else jnp.clip(y, -clamp, clamp)
 
-  # Reversed, a filter is slid over the samples.
+  # After the flip, correlation with the taps is the true convolution.
   up_taps = None if up_filter is None else jnp.flip(up_filter) * up
   down_taps = None if down_filter is None else jnp.flip(down_filter)
   lost = sum(taps.shape[0] - 1 for taps in (up_taps, down_taps) if taps is not None)
@@ -197,7 +197,7 @@ def filtered_lrelu(
 def centred_padding(
   n: int, up: int, down: int, taps: tuple[int, int], conv_kernel: int, wanted: int
 ) -> tuple[int, int]:
-  """The padding before and behind with which a layer of n samples gives `wanted` ones, centred on the same point.
+  """The padding before and after with which a layer of n samples gives `wanted` ones, centred on the same point.
 
   The convolution before the filters has padding conv_kernel - 1. The division rounds down, also for negative totals.
   """

@@ -1,7 +1,7 @@
-"""Classes of samples as users give them: one, as many as samples, or a list that samples take in turn.
+"""Classes of samples as users give them: one class, one per sample, or a list that samples use in turn.
 
-Labels are class indices (N,), or rows (N, classes) such as one-hot ones. What a generator makes of them, and whether
-such classes exist, is `generators.base.label_rows`'s to say.
+Labels are class indices (N,), or rows (N, classes) such as one-hot ones. `generators.base.label_rows` checks whether
+the generator has such classes.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ def checked(labels: ArrayLike, remedy: str = REMEDY) -> np.ndarray:
 
 
 def each(labels: ArrayLike | None, samples: int, of: str = 'samples') -> np.ndarray | None:
-  """Labels of so many samples, or whatever they are called: one is that of all; None for None.
+  """One label per sample: a single label is repeated; None for None. `of`: the word for samples in errors.
 
   Raises:
-    InputError: there are neither one nor as many as samples.
+    InputError: there is neither one label nor one per sample.
   """
   if labels is None:
     return None
@@ -57,7 +57,7 @@ def each(labels: ArrayLike | None, samples: int, of: str = 'samples') -> np.ndar
 
 
 def in_turn(labels: ArrayLike | None, numbers: Sequence[int] | np.ndarray) -> np.ndarray | None:
-  """Labels of samples by number, from a list that they take in turn: sample i has labels[i mod len(labels)]."""
+  """Labels of samples by number, from a list that they use in turn: sample i has labels[i mod len(labels)]."""
   if labels is None:
     return None
   labels = np.asarray(labels)
@@ -65,10 +65,10 @@ def in_turn(labels: ArrayLike | None, numbers: Sequence[int] | np.ndarray) -> np
 
 
 def listed(labels: ArrayLike | None, samples: int) -> np.ndarray | None:
-  """Labels that so many samples take in turn; None for None.
+  """Labels that this number of samples use in turn; None for None.
 
   Raises:
-    InputError: there are more of them than samples, so that some would not be used.
+    InputError: there are more labels than samples, so some would not be used.
   """
   if labels is None:
     return None
@@ -83,7 +83,7 @@ def parsed_labels(text: str | None) -> np.ndarray | None:
   """Labels from '207,208', or from a .npy file of class indices (N,) or rows (N, classes); None for None.
 
   Raises:
-    InputError: they are not labels, of whatever generator.
+    InputError: they are not labels of any generator.
   """
   if text is None:
     return None

@@ -1,8 +1,8 @@
-"""Files of latents: z, w or w+ as `.npy`, and what NVlabs' projector writes.
+"""Files of latents: z, w or w+ as `.npy`, and the files of NVlabs' projector.
 
-What we write says which of them it holds: numpy's header, a Python literal, ends with a comment such as `# space: w`.
-It goes wherever the file goes, and whatever reads `.npy` files as numpy does reads past it. We never write z.npy:
-whoever names a file so says that it holds z.
+Our files record their space: numpy's header, a Python literal, ends with a comment such as `# space: w`. It stays with
+the file, and numpy and other readers of `.npy` files ignore it. We never write a z.npy: a user who gives a file this
+name says that it holds z.
 """
 
 import os
@@ -22,7 +22,7 @@ from panda_jax.generators.spaces import SPACES, space_of
 REMEDY = 'give a .npy file of z, w or w+, the projected_w.npz of a projector, or a folder that invert wrote'
 _RECORD = re.compile(r' space: (\w+)\s*')
 _MAGIC = np.lib.format.magic(1, 0)
-_ALIGNED = 64  # bytes of a header are a multiple of this, as numpy's are
+_ALIGNED = 64  # the length of a header in bytes is a multiple of this, as numpy's is
 
 
 class Latents(NamedTuple):
@@ -38,7 +38,7 @@ class Latents(NamedTuple):
 
 
 def header(shape: Sequence[int], space: str) -> bytes:
-  """What a `.npy` file of float32 latents begins with."""
+  """The start of a `.npy` file of float32 latents, up to the numbers."""
   content = {'descr': '<f4', 'fortran_order': False, 'shape': tuple(shape)}
   text = f'{content}  # space: {space}'.encode()
   text += b' ' * (-(len(_MAGIC) + 2 + len(text) + 1) % _ALIGNED) + b'\n'
@@ -46,12 +46,12 @@ def header(shape: Sequence[int], space: str) -> bytes:
 
 
 def npy_bytes(latents: Latents) -> bytes:
-  """A `.npy` file of latents that says what it holds."""
+  """A `.npy` file of latents that records its space."""
   return header(latents.array.shape, latents.space) + np.ascontiguousarray(latents.array, '<f4').tobytes()
 
 
 def recorded_space(path: str | os.PathLike) -> str | None:
-  """What a whole `.npy` file says it holds, or None."""
+  """The space that a `.npy` file records, or None."""
   with open_regular(path, 'latents', REMEDY) as file:
     found = _RECORD.fullmatch(read_header(file, os.fstat(file.fileno()).st_size).comment)
   return found[1] if found else None
@@ -61,14 +61,14 @@ def read(path: str | os.PathLike, generator, space: str | None = None) -> Latent
   """Latents of a generator from a file.
 
   Args:
-    path: a `.npy` file, or a `.npz` file with one array, with one that is named as the space is, or with one named w,
-      as NVlabs' projector writes.
+    path: a `.npy` file, or a `.npz` file with one array, with one named like the space, or with one named w, as NVlabs'
+      projector writes.
     generator: see the protocol.
-    space: what they are; else what the file says, else what their shape says. A name in a `.npz` file says it too, but
-      that an array of three dimensions is w+ whatever its name.
+    space: that of the array. If left out, the space that the file records, else the one with this shape. A name in a
+      `.npz` file records it too, but an array of three dimensions is always w+.
 
   Raises:
-    InputError: it cannot be read, holds no finite numbers, or what it holds is not clear or not of this generator.
+    InputError: it cannot be read, has a number that is not finite, has an unclear space, or is not of this generator.
   """
   array, recorded = (_of_npz if str(path).endswith('.npz') else _of_npy)(path, space)
   if array.dtype.kind not in 'fiu' or array.ndim not in (2, 3) or not array.size:

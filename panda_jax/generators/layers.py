@@ -1,6 +1,6 @@
 """Convolutions, filters and dense layers shared by ProGAN, StyleGAN and StyleGAN2; channels last.
 
-How they are written was chosen by measurement on two CPU cores (float32; N x H x W, channels in to out):
+The way each is written was chosen by measurement on two CPU cores (float32; N x H x W, channels in to out):
 
 * Up-sampling convolution, 1x64x64, 256 to 128: transposed convolution then FIR 12 + 3 ms; the four phases apart
   26 ms; the phases as one 2x2 convolution 16 + 3 ms; the FIR folded into a 6x6 kernel, polyphase, 41 ms. With
@@ -27,18 +27,18 @@ from jax import lax
 
 from panda_jax.generators.bounds import Taps
 
-# One place for all products, so that TF32 never replaces float32 on a GPU. Of no effect on a CPU.
+# The precision of all products, so that TF32 never replaces float32 on a GPU. No effect on a CPU.
 PRECISION = lax.Precision.HIGHEST
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 
-# From this size and these channels on a 4x4 transposed convolution is the faster way to double pixels and convolve.
+# From this size and number of channels up, a 4x4 transposed convolution is faster than doubling and convolving.
 SMEAR_SIZE, SMEAR_CHANNELS = 16, 64
 
 
 def as_one(*static: str) -> Callable:
-  """Decorates a function of arrays: by itself it is compiled as one program, inside of what is compiled it is as ever.
+  """Decorates a function of arrays: called alone it is compiled as one program; inside another jit it is inlined.
 
-  Operation by operation, each would be compiled for each shape.
+  Without this, each of its operations would be compiled for each shape.
 
   Args:
     static: names of the arguments that are not arrays.
@@ -72,7 +72,7 @@ def matmul(x: jax.Array, y: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Correlation of (N, H, W, I) with an odd kernel (k, k, I, O), the size kept by zeros around."""
+  """Correlation of (N, H, W, I) with an odd kernel (k, k, I, O); zero padding keeps the size."""
   pad = kernel.shape[0] // 2
   return lax.conv_general_dilated(
     x, kernel, (1, 1), ((pad, pad), (pad, pad)), dimension_numbers=LAYOUT, precision=PRECISION
@@ -86,7 +86,7 @@ def _conv_jvp(primals, tangents):
 
 
 def _shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """The same as one matrix product per kernel element, whose transpose by the kernel is such products too."""
+  """The same as one matrix product per kernel element; its transpose by the kernel consists of such products too."""
   k = kernel.shape[0]
   zero, pad = jnp.zeros((), x.dtype), k // 2
   result = 0
@@ -98,13 +98,13 @@ def _shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _by_position(x: jax.Array, matrix: jax.Array) -> jax.Array:
-  # Flattened first: XLA's products over several contracted axes copy a transposed operand each.
+  # Flattened first: a product of XLA over several contracted axes copies each transposed operand.
   return matmul(x.reshape(-1, x.shape[-1]), matrix).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def conv_transpose(x: jax.Array, kernel: jax.Array, crop: int = 0) -> jax.Array:
-  """Zeros between the pixels of (N, H, W, I), then true convolution with (k, k, I, O), all of it but a cropped border.
+  """Zeros between the pixels of (N, H, W, I), then full true convolution with (k, k, I, O), minus a cropped border.
 
   Returns:
     (N, 2 H + k - 2 - 2 crop, 2 W + k - 2 - 2 crop, O).
@@ -128,7 +128,7 @@ def _conv_transpose_jvp(crop, primals, tangents):
 
 
 def _scattered(x: jax.Array, kernel: jax.Array, crop: int) -> jax.Array:
-  """The same as one matrix product per kernel element, whose transpose by the kernel is such products too."""
+  """The same as one matrix product per kernel element; its transpose by the kernel consists of such products too."""
   k = kernel.shape[0]
   zero = jnp.zeros((), x.dtype)
   result = 0
@@ -152,7 +152,7 @@ def _correlate(x: jax.Array, taps: tuple[float, ...], axis: int, edges: tuple[in
 @_correlate.defjvp
 def _correlate_jvp(taps, axis, edges, primals, tangents):
   (x,), (dx,) = primals, tangents
-  # The same linear map written so that its transpose is shifts of a padded array, as above, instead of sums of pads.
+  # The same linear map, written so that its transpose is shifts of a padded array, as above, and not sums of pads.
   last = len(taps) - 1
   zero = jnp.zeros((), dx.dtype)
   spread = 0
@@ -171,7 +171,7 @@ def fir(x: jax.Array, taps: Taps, edges: tuple[int, int], gain: float = 1.0) -> 
 
   Args:
     x: (N, H, W, C).
-    taps: of a separable filter, applied along both axes; or the rows of a filter that is not.
+    taps: of a separable filter, applied along both axes; or the rows of a filter that is not separable.
     edges: zeros before and after each axis; negative ones crop.
     gain: factor of the whole filter.
   """
@@ -185,7 +185,7 @@ def _fir_rows(x, rows, edges, gain):
   turned = [tuple(gain * tap for tap in reversed(row)) for row in reversed(rows)]
   filtered = [_correlate(x, row, 2, edges) for row in turned]
   last = len(rows) - 1
-  # Row k of the filter reads k rows further down.
+  # Row k of the filter reads the map k rows further down.
   return sum(_correlate(y, tuple(float(k == at) for at in range(last + 1)), 1, edges) for k, y in enumerate(filtered))
 
 
@@ -193,7 +193,7 @@ def _fir_rows(x, rows, edges, gain):
 def upsample_fir(x: jax.Array, taps: Taps) -> jax.Array:
   """(N, H, W, C) to (N, 2 H, 2 W, C): zeros between the pixels, then the filter with gain 4."""
   count = len(taps)
-  # A zero is inserted after every pixel, the last one too; hence one more at the end of an axis.
+  # A zero is inserted after every pixel, also after the last; hence one more at the end of an axis.
   edges = (count + 1) // 2, (count - 2) // 2
   x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (0, 1, 1), (0, 1, 1), (0, 0, 0)))
   return fir(x, taps, edges, gain=4.0)
@@ -211,8 +211,8 @@ def conv_nearest(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """(N, H, W, I) to (N, 2 H, 2 W, O): every pixel doubled, then true convolution with a 3x3 kernel."""
   N, H, W, I = x.shape  # noqa: E741
   if H >= SMEAR_SIZE and min(kernel.shape[2:]) >= SMEAR_CHANNELS:
-    # Doubling is convolution of the zero-interleaved map with a 2x2 kernel of ones. Both kernels together are 4x4,
-    # and a transposed convolution with that one spends 16 products per pixel and pair of channels instead of 36.
+    # Doubling is a convolution of the zero-interleaved map with a 2x2 kernel of ones. Both kernels combined are 4x4,
+    # and a transposed convolution with it takes 16 products per pixel and pair of channels instead of 36.
     smeared = sum(jnp.pad(kernel, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0))) for a in (0, 1) for b in (0, 1))
     return conv_transpose(x, smeared, 1)
   x = jnp.broadcast_to(x[:, :, None, :, None], (N, H, 2, W, 2, I)).reshape(N, 2 * H, 2 * W, I)
@@ -241,8 +241,8 @@ class Dense(nnx.Module):
 
   Args:
     inputs, outputs: sizes.
-    lr: multiplier of the learning rate; the stored weights are that much larger than those in effect.
-    bias: initial value in effect.
+    lr: multiplier of the learning rate; the stored weights are larger than the effective ones by 1 / lr.
+    bias: initial effective value.
     gain: factor of the weights.
   """
 

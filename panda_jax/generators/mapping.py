@@ -1,6 +1,6 @@
-"""What the families with a mapping network share: z, and a label where there are classes, to w, and w to w+.
+"""Shared by the families with a mapping network: from z, and a label if there are classes, to w, and from w to w+.
 
-StyleGAN and StyleGAN2, which grow from a constant by doublings, share their sizes and their options too.
+StyleGAN and StyleGAN2, which grow from a constant by doublings, also share their sizes and options.
 """
 
 import dataclasses
@@ -43,19 +43,19 @@ LABEL_INPUTS = ('none', 'joint', 'separate')
 
 @dataclasses.dataclass(frozen=True)
 class MappingOptions:
-  """What fixes a mapping network.
+  """Everything that fixes a mapping network.
 
   Attributes:
     z_dim: numbers in z.
     w_dim: numbers in one row of w+.
-    widths: outputs of each layer; the last is w_dim, or rows * w_dim if there is a w of its own for each row.
-    num_classes: 0 where there are none.
-    embed_dim: numbers that a label becomes.
-    label_input: how it joins z: 'none'; 'joint', concatenated and then normalised together (genforce); 'separate',
-      each normalised and then concatenated (NVlabs).
+    widths: outputs of each layer; the last is w_dim, or rows * w_dim if each row has a w of its own.
+    num_classes: 0 if there are no classes.
+    embed_dim: numbers in the embedding of a label.
+    label_input: how the label joins z: 'none'; 'joint', concatenated, then normalised together (genforce); 'separate',
+      each normalised, then concatenated (NVlabs).
     lr_multiplier: of the layers.
     activation: of the layers, a key of layers.ACTIVATIONS.
-    embed_activation: of the numbers that a label becomes, where it is 'separate'.
+    embed_activation: of the embedding of a label, if `label_input` is 'separate'.
     gain_first: whether the activation's gain is in the weights (StyleGAN) and not on the output (StyleGAN2).
   """
 
@@ -118,7 +118,7 @@ class Mapping(nnx.Module):
       activation, gain = ACTIVATIONS[self.options.embed_activation]
       label = activation(self.embed(labels))
       label = second_moment_norm(label if gain == 1 else label * gain)
-      # A generator may draw on the label alone.
+      # The label may be the only input of a generator.
       x = jnp.concatenate([second_moment_norm(z), label], axis=1) if self.options.z_dim else label
     else:
       x = second_moment_norm(z)
@@ -131,11 +131,11 @@ class Mapping(nnx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class GrownOptions:
-  """What the options of StyleGAN and StyleGAN2 begin with.
+  """The first options of StyleGAN and StyleGAN2.
 
   Attributes:
     resolution: of the image if it is square, a power of two from 8.
-    widths: channels, 2 log2(resolution) - 2 numbers; which, the family says.
+    widths: channels, 2 log2(resolution) - 2 numbers; each family says of which maps.
     z_dim, w_dim: sizes of the latents.
     mapping_widths: outputs of each layer of the mapping network; the last is w_dim, or (2 log2(resolution) - 2) w_dim
       if each row of w+ has a w of its own.
@@ -163,7 +163,7 @@ class GrownOptions:
     return self.size(self.rows - 1)
 
   def size(self, layer: int) -> tuple[int, int]:
-    """(h, w) of what a synthesis layer of StyleGAN puts out, and of what a convolution of StyleGAN2 takes in."""
+    """(h, w) of the output of a StyleGAN's synthesis layer, and of the input of a StyleGAN2's convolution."""
     h, w = self.start
     return h * 2 ** (layer // 2), w * 2 ** (layer // 2)
 
@@ -173,7 +173,7 @@ class GrownOptions:
     return 2 * int(math.log2(self.resolution)) - 2
 
   def mapping(self) -> MappingOptions:
-    """Those of the mapping network."""
+    """The options of the mapping network."""
     return MappingOptions(
       z_dim=self.z_dim,
       w_dim=self.w_dim,
@@ -194,7 +194,7 @@ class GrownOptions:
     self.mapping().check(self.rows)
 
   def room_for_mean(self) -> Buffer:
-    """Room for the mean of w: (w_dim,), or (L, w_dim) if each row has its own."""
+    """An empty array for the mean of w: (w_dim,), or (L, w_dim) if each row has its own."""
     own = self.mapping_widths and self.mapping_widths[-1] != self.w_dim
     return Buffer(jnp.zeros((self.rows, self.w_dim) if own else (self.w_dim,)))
 
@@ -202,11 +202,11 @@ class GrownOptions:
 class Mapped:
   """Methods of a generator with a mapping network.
 
-  It has `dtype`, `rows` (L, of w+), `mapping_network` and, where the mean of w is known, `w_avg`.
+  The generator has `dtype`, `rows` (L, of w+), `mapping_network` and, if the mean of w is known, `w_avg`.
   """
 
   def _begin(self, options) -> None:
-    """Takes the sizes from the options, once these are checked."""
+    """Checks the options and takes the sizes from them."""
     options.check()
     self.options = options
     self.z_dim, self.w_dim, self.num_classes = options.z_dim, options.w_dim, options.num_classes
@@ -223,16 +223,16 @@ class Mapped:
     return self.mapping_network(z, label_rows(labels, self.num_classes, z.shape[0], self.dtype))
 
   def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> WPlus:
-    """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
+    """w, as `mapping` returns it, to w+ (N, L, w_dim), the first `truncation_layers` rows moved towards the mean of w.
 
     Raises:
-      InputError: w of another shape; a truncation that is not a number, or one where the mean is not known.
+      InputError: w of another shape; a truncation that is not a number, or other than 1 if the mean is not known.
     """
     truncation, count = checked_truncation(truncation, truncation_layers, self.rows)
     w = checked_w(w, self.mapping_network.options.outputs, self.dtype)
     rows = w.reshape(w.shape[0], w.shape[1] // self.w_dim, self.w_dim)
     rows = jnp.broadcast_to(rows, (w.shape[0], self.rows, self.w_dim))
-    if truncation == 1 or count == 0:  # exactly the mapping's output
+    if truncation == 1 or count == 0:  # exactly the output of the mapping
       return WPlus(rows)
     if not hasattr(self, 'w_avg'):
       problem = 'the mean of w is not known for this generator'
@@ -251,7 +251,7 @@ class Mapped:
 
 
 class Grown(Mapped):
-  """Methods of a generator that grows from a learnt constant, `const` (4, 4, C) in square ones, by doublings."""
+  """Methods of a generator that grows from a learnt constant, `const` (4, 4, C) if images are square, by doublings."""
 
   @property
   def rows(self) -> int:

@@ -1,11 +1,11 @@
-"""The two layers of StyleGAN2: the modulated convolution with its noise, and the one that makes the RGB.
+"""The two layers of StyleGAN2: the modulated convolution with its noise, and the layer that makes the RGB.
 
 A sample's style scales the input channels of its kernel, and demodulation scales the output channels so that the
 outputs keep unit variance (Karras et al. 2020, section 2.2). Scaling the activations before and after one convolution
-with shared weights is the same map. On two CPU cores, float32, against a grouped convolution with a kernel per sample
-and a convolution for each sample: 8x16x16, 96 to 96 channels: 2.7, 24 and 4.1 ms; 1x16x16, 512 to 512: 12, 15 and
-14 ms. The sum of squares over kernel positions is written as a sum of nine slices: as a reduction it takes XLA 20 ms
-with 512 to 512 channels, so 0.3 ms.
+with shared weights is the same map. Times on two CPU cores, float32, of this, a grouped convolution with a kernel per
+sample, and one convolution per sample: 8x16x16, 96 to 96 channels: 2.7, 24 and 4.1 ms; 1x16x16, 512 to 512: 12, 15 and
+14 ms. The sum of squares over kernel positions is written as a sum of nine slices: with 512 to 512 channels it takes
+0.3 ms, as a reduction of XLA 20 ms.
 """
 
 import math
@@ -57,8 +57,8 @@ class ModulatedConv(nnx.Module):
     activation: a key of layers.ACTIVATIONS.
     clamp: bound of the output, or None.
     demodulate: whether the styled kernel is normalised.
-    scaled_epsilon: the small number of that normalisation joins the kernel with its gain (genforce, rosinality)
-      instead of the stored one (NVlabs).
+    scaled_epsilon: the epsilon of that normalisation is added to the kernel with its gain (genforce, rosinality), not
+      to the stored one (NVlabs).
   """
 
   def __init__(
@@ -140,7 +140,7 @@ class ToRGB(nnx.Module):
 
 @as_one('gain', 'clamp')
 def _rgb(x, style, weight, bias, gain, clamp):
-  # A kernel per sample here: it is tiny, and the activations need no copy.
+  # Here a kernel per sample: it is tiny, and the activations need no copy.
   kernel = (style * gain)[:, :, None] * weight[None]
   x = jnp.einsum('nhwi,nio->nhwo', x, kernel, precision=PRECISION)
   return clamped(x + per_channel(bias), clamp)

@@ -1,6 +1,6 @@
 """ProGAN (Karras et al. 2018), grown to its full size.
 
-Layer l is the state after the block at resolution 2^(l - 1), l from 3; the published numbering counts blocks from 2.
+Layer l is the state after the block at resolution 2^(l - 1), l from 3; the published numbering of blocks begins at 2.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class ProGANOptions:
     widths: channels of the output of each of the 2 log2(resolution) - 2 layers.
     z_dim: numbers in z.
     image_channels: 3 for RGB.
-    num_classes: numbers of the label that is appended to z; 0 where there are no classes.
+    num_classes: numbers of the label that is appended to z; 0 if there are no classes.
     final_tanh: whether the image goes through tanh.
-    joint_norm: whether z and the label are normalised together only (the original), or z by itself before (genforce).
+    joint_norm: True: z and the label are normalised together (the original); False: z is also normalised alone before.
   """
 
   resolution: Resolution
@@ -49,7 +49,7 @@ class ProGANOptions:
 
   @property
   def count(self) -> int:
-    """Layers without the one that makes the RGB."""
+    """The number of layers without the one that makes the RGB."""
     return 2 * int(math.log2(self.resolution)) - 2
 
   def check(self) -> None:
@@ -79,7 +79,7 @@ def _convolved(x, weight, bias, gain, up):
 class ProGAN(DrivenByZ, nnx.Module):
   """A ProGAN generator under the protocol of protocol.py.
 
-  Its latents are z, and the label behind it where there are classes, normalised: (N, z_dim + num_classes).
+  Its latents are z, followed by the label if there are classes, normalised: (N, z_dim + num_classes).
 
   It computes in the dtype of its arrays: cast them to bfloat16 (or, with x64 on, to float64) to compute in that.
 
@@ -119,11 +119,11 @@ class ProGAN(DrivenByZ, nnx.Module):
       return second_moment_norm(z)
     if self.options.joint_norm:
       return second_moment_norm(jnp.concatenate([z, labels], axis=1))
-    # With a label the length of z counts: genforce makes it that of z_dim independent numbers of variance z_dim.
+    # With a label the length of z matters: genforce makes it that of z_dim independent numbers of variance z_dim.
     return jnp.concatenate([second_moment_norm(z) * math.sqrt(self.z_dim), labels], axis=1)
 
   def affine_weights(self) -> dict[str, jax.Array]:
-    """{'layer0': (z_dim, 16 C)}: the matrix from latents to the first features, which plays the part of a style's."""
+    """{'layer0': (z_dim, 16 C)}: the matrix from latents to the first features, in the role of a style's matrix."""
     kernel = self.first.effective()
     return {'layer0': kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1)}
 

@@ -1,7 +1,7 @@
-"""What a generator is to the rest of the package: a handful of methods, and the state between two layers.
+"""What the rest of the package needs of a generator: a few methods, and the state between two layers.
 
-Any class with the methods of `Generator` is one (examples/custom_generator.py shows it on a DCGAN). One that also has
-those of `Mapped` takes w and w+ in place of z. Letters: N samples, H, W grid, C channels of a layer, L rows of w+.
+Any class with the methods of `Generator` is one (examples/custom_generator.py shows it for a DCGAN). One that also has
+those of `Mapped` accepts w and w+ in place of z. Letters: N samples, H, W grid, C channels of a layer, L rows of w+.
 """
 
 import dataclasses
@@ -42,13 +42,13 @@ class State:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Held:
-  """Latents with a state that stands in for what the layers before it make of them: inverted features.
+  """Latents with a state that replaces the output of the layers before it: inverted features.
 
   Attributes:
-    latents: of N samples, which drive the layers from there on.
+    latents: of N samples, which drive the layers after the state.
     state: at the layer.
     layer: the split point of the state.
-    noise: 'const' or 'none', with which the state leads to the inverted picture.
+    noise: 'const' or 'none', the noise with which the state gives the inverted picture.
   """
 
   latents: Latents
@@ -58,7 +58,7 @@ class Held:
 
 
 def driving(latents: Latents) -> Latents:
-  """What drives the layers after a state: the latents themselves, without the state that they may hold."""
+  """The input of the layers after a state: the latents themselves, without the state that they may hold."""
   return latents.latents if isinstance(latents, Held) else latents
 
 

@@ -13,7 +13,7 @@ from panda_jax.runtime.compatibility import enable_x64
 
 
 class Family(NamedTuple):
-  """Where a family lives: its module, its generator class, and the dataclass of its hyper-parameters."""
+  """Where the code of a family is: its module, its generator class, and the dataclass of its options."""
 
   module: str
   generator: str
@@ -45,12 +45,12 @@ def generator_class(family: str) -> type:
 
 
 def options_class(family: str) -> type:
-  """The dataclass of a family's hyper-parameters; raises InputError for an unknown one."""
+  """The options dataclass of a family; raises InputError for an unknown one."""
   return _imported(family, 'options')
 
 
 def options_to_json(options: Any) -> dict[str, Any]:
-  """The hyper-parameters as a dict for json.dumps; tuples become lists."""
+  """The options as a dict for json.dumps; tuples become lists."""
 
   def plain(value):
     return [plain(item) for item in value] if isinstance(value, tuple) else value
@@ -59,11 +59,11 @@ def options_to_json(options: Any) -> dict[str, Any]:
 
 
 def options_from_json(family: str, values: dict[str, Any]) -> Any:
-  """The hyper-parameters from what `options_to_json` gave; lists become tuples.
+  """The options from the result of `options_to_json`; lists become tuples.
 
   Raises:
-    InputError: unknown family, or keys that are not exactly the family's: nothing is filled in by default but what came
-      later (bounds.LATER); a value that is not of its type, or beyond what any network has.
+    InputError: unknown family; keys that are not exactly the family's (only newer ones have defaults, bounds.LATER); a
+      value of another type, or outside the range of published networks.
   """
   cls = options_class(family)
   if not isinstance(values, dict):
@@ -77,7 +77,7 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
     problems += [f'{", ".join(map(str, unknown))} unknown'] * bool(unknown)
     raise InputError('options', family, ' and '.join(problems), f'{cls.__name__} has {", ".join(names)}')
 
-  def frozen(value, depth=2):  # no deeper than options are; what is deeper stays a list, which the check refuses
+  def frozen(value, depth=2):  # options are no deeper; deeper values stay lists, which the check refuses
     return tuple(frozen(item, depth - 1) for item in value) if depth and isinstance(value, list | tuple) else value
 
   options = cls(**{name: frozen(value) for name, value in values.items()})
@@ -88,7 +88,7 @@ def options_from_json(family: str, values: dict[str, Any]) -> Any:
 def _made(family: str, options: Any, rngs: nnx.Rngs) -> Any:
   if isinstance(options, dict):
     options = options_from_json(family, options)
-  with enable_x64(False):  # arrays are float32, and draws the same, also in a program that has switched x64 on
+  with enable_x64(False):  # weights and draws are those of float32, also in a program that has switched x64 on
     return generator_class(family)(options, rngs=rngs)
 
 
@@ -107,12 +107,12 @@ def create(family: str, options: Any, rngs: nnx.Rngs | None = None) -> Any:
 
 
 class _Keys:
-  """Stands for nnx.Rngs where no number is drawn: counting draws takes time that grows with their square."""
+  """Stands for nnx.Rngs where no number is drawn: counting draws takes time quadratic in their number."""
 
   def params(self) -> jax.Array:
     return jax.random.key(0)
 
 
 def abstract(family: str, options: Any) -> Any:
-  """The generator with shapes in place of arrays, at no cost: what `nnx.eval_shape` makes of `create`."""
+  """The generator with shapes in place of arrays, at no cost: `nnx.eval_shape` of `create`."""
   return nnx.eval_shape(lambda: _made(family, options, _Keys()))

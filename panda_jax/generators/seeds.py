@@ -1,4 +1,4 @@
-"""Latent draws that are named by a number, as the published figures name theirs, and lists of such numbers."""
+"""Latents drawn from numbered seeds, with the numbers of the published figures, and lists of such numbers."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ def draws(generator, seeds: Iterable[int]) -> np.ndarray:
   """z (n, z_dim) float32 of seeds: seed t is `numpy.random.RandomState(t).randn(1, z_dim)`.
 
   A generator whose attribute `prior` is 'truncated_normal' (BigGAN) draws from the normal distribution on [-2, 2] with
-  the same generator of random numbers, before truncation scales it; one whose `prior` is 'uniform' from [-1, 1].
+  the same random state, before truncation scales z; one whose `prior` is 'uniform' draws from [-1, 1].
 
   Raises:
     InputError: a seed that numpy cannot take.
@@ -36,10 +36,10 @@ def draws(generator, seeds: Iterable[int]) -> np.ndarray:
 
 
 def parsed_numbers(text: str, argument: str, most: int = MOST_NUMBERS) -> list[int]:
-  """Whole numbers from '0,1,2', ranges as '0-99' among them.
+  """Whole numbers from '0,1,2'; ranges such as '0-99' may be among them.
 
   Raises:
-    InputError: it is no such list, or there are more than `most`.
+    InputError: it is not such a list, or there are more than `most`.
   """
   numbers: list[int] = []
   try:

@@ -1,4 +1,4 @@
-"""Feature maps made by a generator from seeds, each time they are asked for."""
+"""Feature maps that a generator makes from seeds, again at each pass."""
 
 import hashlib
 import json
@@ -23,14 +23,14 @@ BATCH_BYTES = 32 << 20  # of feature maps at the layer; the layers before it hol
 
 
 class Draws(NamedTuple):
-  """What drives the generator for a batch: z (n, z_dim), and labels (n,) or None."""
+  """The inputs of a generator for a batch: z (n, z_dim), and labels (n,) or None."""
 
   z: np.ndarray
   labels: np.ndarray | None
 
 
 def weights_digest(generator):
-  """A hash object that has seen the options and every array of an NNX generator; of another one only its type."""
+  """A hash object updated with the options and every array of an NNX generator; of another one only with its type."""
   digest = hashlib.sha256(f'{type(generator).__name__} {written(getattr(generator, "options", None))}'.encode())
   if isinstance(generator, nnx.Module):
     for path, variable in nnx.to_flat_state(nnx.state(generator)):
@@ -94,16 +94,16 @@ class GeneratorSource(FeatureSource):
     self.samples, self.seed = samples, seed
     self.labels = None if labels is None else checked(labels)
     if self.labels is not None:
-      label_rows(self.labels, generator.num_classes, len(self.labels))  # all of them, before anything is run
+      label_rows(self.labels, generator.num_classes, len(self.labels))  # all labels are checked before anything is run
     self._options = {'truncation': truncation, 'truncation_layers': truncation_layers}
     self._name, self._first = name, 0
     channels, height, width = generator.layers[self.layer]
     self.grid, self.channels, self.dtype = (height, width), channels, np.dtype(np.float32)
-    # Samples that a device makes at a time, and the program by which all devices of this process make theirs.
+    # How many samples a device makes at a time, and the program with which all devices of this process make theirs.
     count = jax.local_device_count() if self.defined else 1
     wanted = int(np.clip(BATCH_BYTES // self.sample_bytes, 1, 64)) if batch is None else -(-batch // count)
     self._batch, self._make = min(wanted, -(-samples // count)), None
-    self.latents(np.arange(1))  # what does not fit is said before anything is run
+    self.latents(np.arange(1))  # finds arguments that do not fit before anything is run
 
   def name(self) -> str:
     return self._name
@@ -128,13 +128,13 @@ class GeneratorSource(FeatureSource):
     return limited(self, last - first, seed=self.seed + first, labels=labels)
 
   def draws(self, indices: np.ndarray) -> Draws:
-    """z and labels of samples by their number."""
+    """z and labels of samples by number."""
     indices = self._first + indices
     z = seeds.draws(self.generator, (self.seed + int(i) for i in indices))
     return Draws(z, in_turn(self.labels, indices))
 
   def latents(self, indices: np.ndarray):
-    """The generator's latents of samples by their number."""
+    """The generator's latents of samples by number."""
     z, labels = self.draws(indices)
     return self.generator.map(z, labels, **self._options)
 
@@ -144,8 +144,8 @@ class GeneratorSource(FeatureSource):
     return self._batch * (jax.local_device_count() if self.defined else 1)
 
   def made(self, indices: np.ndarray) -> jax.Array:
-    """The samples at `indices`, `step` of them, (step, S, C) float32: each device makes, and keeps, its own run."""
-    if not self.defined:  # whatever the user's generator does
+    """The `step` samples at `indices`, (step, S, C) float32: each device makes, and keeps, an equal part in order."""
+    if not self.defined:  # a user's generator may do anything
       features = self.generator.run_to(self.latents(indices), self.layer).features
       return jnp.asarray(features, jnp.float32).reshape(len(indices), self.positions, self.channels)
     if self._make is None:
@@ -160,8 +160,8 @@ class GeneratorSource(FeatureSource):
     return state.features.astype(jnp.float32).reshape(len(z), self.positions, self.channels)
 
   def _in_order(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-    # The next batch is under way on the devices while the last one is copied to the host. Short batches are filled up,
-    # so that one program serves all.
+    # The devices make the next batch while the last one is copied to the host. Short batches are filled up, so that one
+    # program serves all.
     waiting, count = None, 0
     for first in range(0, len(indices), self.step):
       wanted = indices[first : first + self.step]

@@ -1,10 +1,10 @@
-"""The spaces that a sample can be given in, and what drives a generator from a point in each.
+"""The spaces in which a sample can be given, and the generator's latents from a point in each.
 
     z      the draw; `map` makes latents of it
-    w      what the mapping network makes of z, before truncation; `wplus` makes w+ of it, truncated
+    w      the output of the mapping network, before truncation; `wplus` makes w+ of it, truncated
     wplus  w+, a row for each style input, after truncation: used as it is
 
-A generator with `mapping` and `wplus` has all three (see protocol.py), any other z alone. Letters as in protocol.py.
+A generator with `mapping` and `wplus` has all three (see protocol.py), any other has only z. Letters as in protocol.py.
 """
 
 from collections.abc import Sequence
@@ -37,18 +37,18 @@ def shapes(generator) -> dict[str, tuple[int, ...]]:
 def space_of(
   generator, shape: Sequence[int], given: str | None = None, recorded: str | None = None, name: object = None
 ) -> str:
-  """The space of an array of latents: the one given, else the one on record, else the only one that has its shape.
+  """The space of an array of latents: the given one, else the recorded one, else the only one with its shape.
 
   Args:
     generator: see the protocol.
     shape: of the array, (N, z_dim), (N, w_dim) or (N, L, w_dim).
-    given: what the user says it is.
-    recorded: what its file says it is.
+    given: the user's choice.
+    recorded: the space that its file records.
     name: of the array, for errors.
 
   Raises:
     InputError: the generator has no such space, or latents of another shape in it; no space has this shape; or two have
-      it and nothing says which is meant.
+      this shape and no space is given or recorded.
   """
   known = shapes(generator)
   name = f'shape {_text(shape)}' if name is None else name

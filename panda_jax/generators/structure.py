@@ -1,8 +1,8 @@
-"""A generator as arguments of compiled functions: its structure is fixed, its arrays are not.
+"""A generator as an argument of compiled functions: its structure is static, its arrays are not.
 
-Functions that take a structure as a static argument are compiled once for all NNX generators of that structure,
-whichever object holds them, and not again at the next call. Of a generator of another kind nothing tells whether its
-weights changed since; it is compiled anew unless it is said to be the same.
+Functions with a structure as a static argument are compiled once for all NNX generators of that structure, whichever
+object holds them, and not again at the next call. For other generators nothing shows whether their weights have
+changed; they are compiled again unless the caller says that they are the same.
 """
 
 import contextlib
@@ -30,10 +30,10 @@ class _ModuleStructure:
 
 @dataclasses.dataclass(frozen=True)
 class _ObjectStructure:
-  """Any other generator: its weights are constants of what is compiled.
+  """A generator that is not an NNX module: its weights are constants of the compiled functions.
 
   Attributes:
-    token: another one for each `split`, unless these share what is compiled.
+    token: differs for each `split`, unless these share what is compiled.
   """
 
   object: Any
@@ -47,14 +47,14 @@ Structure = _ModuleStructure | _ObjectStructure
 
 
 def plain(generator):
-  """The generator itself, if it is wrapped in `Compiled`."""
+  """The generator inside a `Compiled`, or the generator itself."""
   return generator.generator if isinstance(generator, Compiled) else generator
 
 
 def split(generator, shared: bool = False) -> tuple[Structure, list[jax.Array]]:
   """(structure, arrays): `structure` can be hashed, and `structure.generator(arrays)` is the generator.
 
-  `shared`: what is compiled for a generator of another kind serves the same object again, with the weights it had.
+  `shared`: compiled functions of a generator that is not an NNX module are used again, with the weights it had.
   """
   generator = plain(generator)
   if not isinstance(generator, nnx.Module):
@@ -64,7 +64,7 @@ def split(generator, shared: bool = False) -> tuple[Structure, list[jax.Array]]:
   return _ModuleStructure(graphdef, tree), arrays
 
 
-STATIC = {  # arguments of a method for each value of which it is compiled
+STATIC = {  # the arguments of a method that are static
   'map': ('truncation', 'truncation_layers'),
   'mapping': (),
   'wplus': ('truncation', 'truncation_layers'),
@@ -76,7 +76,7 @@ STATIC = {  # arguments of a method for each value of which it is compiled
 
 
 def methods(structure: Structure) -> dict[str, Any]:
-  """The methods of a generator, compiled: functions of its arrays first; the same for all modules of one structure."""
+  """The compiled methods of a generator, with its arrays as first argument; the same for modules of one structure."""
   if isinstance(structure, _ModuleStructure):
     with contextlib.suppress(TypeError):  # a user's module with an attribute that cannot be hashed
       return _shared_methods(structure)
@@ -97,7 +97,7 @@ def _new_methods(structure: Structure) -> dict[str, Any]:
   return {name: method(name) for name in STATIC}
 
 
-# Those of the last few: a program that goes from generator to generator does not keep what it compiled for all.
+# Only the last few: a program that uses many generators does not keep the compiled functions of all.
 _shared_methods = functools.lru_cache(maxsize=8)(_new_methods)
 
 
@@ -124,20 +124,20 @@ class Compiled:
   """
 
   def __init__(self, generator: nnx.Module):
-    self.generator: Any = generator  # a module and a `Generator`: there is no type of both
+    self.generator: Any = generator  # both a module and a `Generator`: there is no type for that
     structure, self._arrays = split(generator)
     self._whole = structure.generator
     self._methods = methods(structure)
 
   def __getattr__(self, name):
-    if name == 'generator':  # not there yet while a copy is being made
+    if name == 'generator':  # not set yet while a copy is being made
       raise AttributeError(name)
     return getattr(self.generator, name)  # sizes, layers, sample, affine_weights
 
   def over(self, mesh: jax.sharding.Mesh, call: Callable) -> Callable:
     """A compiled function of arrays whose rows are split over the devices of a mesh with one axis.
 
-    Each device has the weights, and runs `call(generator, *rows)` on the rows that are its own; nothing is sent.
+    Each device has the weights, and runs `call(generator, *rows)` on its own rows; nothing is sent.
     """
     rows, everywhere = jax.sharding.PartitionSpec(mesh.axis_names[0]), jax.sharding.PartitionSpec()
 
@@ -146,18 +146,18 @@ class Compiled:
 
     def on_all(arrays, *args):
       specs = everywhere, *(rows for _ in args)
-      # Loops of generators begin with constants, which the check of what differs between devices refuses.
+      # Loops in generators begin with constants, which JAX's check of values that vary over devices refuses.
       return shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(arrays, *args)
 
     arrays = jax.device_put(self._arrays, jax.sharding.NamedSharding(mesh, everywhere))
     return functools.partial(jax.jit(on_all), arrays)
 
   def compilations(self) -> int:
-    """How often something was compiled so far, for this generator and others of its structure."""
+    """How many compilations there were so far, for this generator and others of its structure."""
     return sum(method._cache_size() for method in self._methods.values())
 
   def _labels(self, z, labels):
-    # Indices become rows here, where their values can still be checked.
+    # Indices become rows here, where their values are still known and can be checked.
     return None if labels is None else label_rows(labels, self.generator.num_classes, np.shape(z)[0])
 
   def map(self, z, labels=None, truncation=1.0, truncation_layers=None):

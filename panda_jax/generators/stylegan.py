@@ -1,7 +1,7 @@
 """StyleGAN (Karras et al. 2019), grown to its full size.
 
 Layer l is the state after the block at resolution 2^(l - 1), l from 3, as in progan.py. Synthesis layer i reads row i
-of w+; layers 2b and 2b + 1 work at 2^b times the size of the constant, which is 4x4 where images are square.
+of w+; layers 2b and 2b + 1 work at 2^b times the size of the constant, which is 4x4 if images are square.
 """
 
 import dataclasses
@@ -34,8 +34,8 @@ class StyleGANOptions(GrownOptions):
   """Everything that fixes a StyleGAN; `widths` are the channels of the output of each layer.
 
   Attributes:
-    blur_filter: after each up-sampling; the taps of a separable filter, or the rows of another.
-    noise: 'spatial', one map per layer with a strength per channel; or 'channel', the other way round.
+    blur_filter: after each up-sampling; the taps of a separable filter, or the rows of one that is not separable.
+    noise: 'spatial', a map with a strength per channel; or 'channel', a number per channel with a map of strengths.
     final_tanh: whether the image goes through tanh.
   """
 
@@ -54,7 +54,7 @@ class StyleGANOptions(GrownOptions):
 
 
 class StyledLayer(nnx.Module):
-  """Convolution (doubling the resolution or not, or none), noise, bias, leaky ReLU, instance norm, style.
+  """Convolution (with or without doubling, or none), noise, bias, leaky ReLU, instance norm, style.
 
   Args:
     inputs: channels, None for the layer that follows the constant and has no convolution.
@@ -181,7 +181,7 @@ class StyleGAN(Grown, nnx.Module):
     noise: str | jax.Array = 'const',
     drop_rgb: bool = False,
   ) -> jax.Array:
-    """The image (N, H, W, channels) from a state; no RGB is accumulated, so `drop_rgb` is of no effect."""
+    """The image (N, H, W, channels) from a state; no RGB is accumulated, so `drop_rgb` has no effect."""
     layer = checked_layer(layer, self.layers)
     wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)
     features = checked_features(state.features, wplus.shape[0], self._size(layer), layer, self.dtype)

@@ -1,9 +1,8 @@
 """StyleGAN2 (Karras et al. 2020) with skip, residual or plain synthesis, conditional or not.
 
 Layers count convolutions: layer l is the state after convolutions 0 to l - 1, the input of convolution l. Convolution
-0 works at the size of the constant, 4x4 where images are square; convolutions 2k - 1 (which up-samples) and 2k at 2^k
-times that. Convolution i reads row i of w+, the ToRGB of
-block k reads row 2k + 1.
+0 works at the size of the constant, 4x4 if images are square; convolutions 2k - 1 (which up-samples) and 2k at 2^k
+times that. Convolution i reads row i of w+, the ToRGB of block k reads row 2k + 1.
 """
 
 import dataclasses
@@ -37,7 +36,7 @@ class StyleGAN2Options(GrownOptions):
 
   Attributes:
     mapping_activation: see mapping.MappingOptions.
-    mean_w: whether the mean of w is known, without which nothing can be truncated.
+    mean_w: whether the mean of w is known; without it nothing can be truncated.
     architecture: 'skip' (RGB of all blocks summed), 'resnet' (residual blocks) or 'orig' (neither).
     resample_filter: of all up-sampling; the taps of a separable filter, or the rows of another; they sum to 1.
     noise: see modulation.ModulatedConv.
@@ -142,12 +141,12 @@ class StyleGAN2(Grown, nnx.Module):
 
   @property
   def layers(self) -> dict[int, tuple[int, int, int]]:
-    """{layer: (channels, height, width)}; residual blocks cannot be split inside, so there only odd layers are left."""
+    """{layer: (channels, height, width)}; residual blocks cannot be split inside, so 'resnet' has only odd layers."""
     step = 2 if self.options.architecture == 'resnet' else 1
     return {layer: self._size(layer) for layer in range(1, self.options.rows - 1, step)}
 
   def styles(self, latents: WPlus | Styles) -> Styles:
-    """The style vectors that w+ amounts to."""
+    """The style vectors of w+."""
     if isinstance(latents, Styles):
       return latents
     wplus = checked_wplus(latents, self.options.rows, self.w_dim, self.dtype)

@@ -1,4 +1,4 @@
-"""StyleGAN3, -T and -R and what lies between them.
+"""StyleGAN3: -T, -R and mixtures of the two.
 
 Source: Karras et al. 2021, Alias-Free Generative Adversarial Networks. All buffers of a file are used as stored: the
 random frequencies and phases of the input, the filters, the magnitudes.
@@ -37,10 +37,10 @@ SQRT2 = math.sqrt(2)
 
 
 class FourierInput(nnx.Module):
-  """The input: sinusoids of fixed random frequencies, moved and turned by w, then mixed; (N, H, W, C).
+  """The input: sinusoids of fixed random frequencies, translated and rotated by w, then mixed; (N, H, W, C).
 
-  freqs: (C, 2), x first; phases: (C,); weight: (C, C), in by out. `transform` (3, 3) is the user's, inverse with
-  respect to the image, in homogeneous coordinates of which the image spans (-0.5, 0.5).
+  freqs: (C, 2), x first; phases: (C,); weight: (C, C), in by out. `transform` (3, 3) is the user's, the inverse of the
+  image's transform, in homogeneous coordinates in which the image spans (-0.5, 0.5).
   """
 
   def __init__(self, first: LayerGeometry, w_dim: int, rngs: nnx.Rngs):
@@ -54,7 +54,7 @@ class FourierInput(nnx.Module):
     self.weight = nnx.Param(jax.random.normal(rngs.params(), (C, C)))
     self.affine = Dense(w_dim, 4, rngs)
     self.affine.weight = nnx.Param(jnp.zeros((w_dim, 4)))
-    self.affine.bias = nnx.Param(jnp.asarray([1.0, 0.0, 0.0, 0.0]))  # neither turned nor moved
+    self.affine.bias = nnx.Param(jnp.asarray([1.0, 0.0, 0.0, 0.0]))  # neither rotated nor translated
 
   def __call__(self, w: jax.Array) -> jax.Array:
     arrays = self.freqs[...], self.phases[...], self.transform[...], self.weight[...]
@@ -76,7 +76,7 @@ def _sinusoids(affine, freqs, phases, transform, weight, size, rate, bandwidth):
   phases = matmul(freqs, matrix[:, :2, 2].T).T + phases.astype(wide).reshape(1, -1)  # (N, C)
   freqs = jnp.einsum('ck,nkj->njc', freqs, matrix[:, :2, :2], precision=PRECISION)  # (N, 2, C)
   beyond = (jnp.linalg.norm(freqs, axis=1) - bandwidth) / (rate / 2 - bandwidth)
-  amplitude = jnp.clip(1 - beyond, 0, 1)[:, None, None, :]  # fades out what the transform made too fine
+  amplitude = jnp.clip(1 - beyond, 0, 1)[:, None, None, :]  # fades out frequencies that the transform made too high
 
   at = (((2 * np.arange(n) + 1) / n - 1) * (0.5 * n / rate) for n in size)
   y, x = (jnp.asarray(places, wide) for places in at)
@@ -87,7 +87,7 @@ def _sinusoids(affine, freqs, phases, transform, weight, size, rate, bandwidth):
 
 
 def _full_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Correlation of (N, H, W, I) with (k, k, I, O), over every position where the two meet."""
+  """Correlation of (N, H, W, I) with (k, k, I, O), over every position where the two overlap."""
   k = kernel.shape[0]
   if k == 1:
     return matmul(x, kernel[0, 0])
@@ -131,14 +131,14 @@ class Layer(nnx.Module):
 def _modulated_conv(x, style, weight, magnitude, bias, demodulate):
   scale = jax.lax.rsqrt(magnitude).reshape(1, 1)
   if demodulate:
-    # The published code scales the style by its mean square over the whole batch. It cancels in the demodulation,
-    # so that of the sample does as well, and no image depends on its neighbours.
+    # The published code scales the style by its mean square over the whole batch. The scale cancels in the
+    # demodulation, so the mean square of the sample serves as well, and no image depends on its neighbours.
     weight = weight * jax.lax.rsqrt(jnp.mean(weight**2, axis=(0, 1, 2), keepdims=True))
     style = style * jax.lax.rsqrt(jnp.mean(style**2, axis=1, keepdims=True))
     scale = scale * jax.lax.rsqrt(matmul(style**2, jnp.sum(weight**2, axis=(0, 1))) + 1e-8)
   else:
     style = style / math.sqrt(math.prod(weight.shape[:3]))
-  # Scaling the samples before and after lets all of a batch share one convolution.
+  # Scaling the samples before and after the convolution lets the whole batch share one convolution.
   x = _full_conv(x * style[:, None, None, :], weight)
   return x * scale[:, None, None, :] + per_channel(bias)
 
@@ -206,7 +206,7 @@ class StyleGAN3(Mapped, nnx.Module):
 
   @property
   def margins(self) -> dict[int, tuple[int, int]]:
-    """{layer: cells of its feature maps beyond the image, (above and below, at the left and right)}."""
+    """{layer: cells of its feature maps beyond the image, (above and below, left and right)}."""
     geometry = [layer.geometry for layer in self.convs]
     first = geometry[0]
     sizes = [(first.in_size, first.in_rate), *((g.out_size, g.out_rate) for g in geometry[:-1])]

@@ -1,4 +1,4 @@
-"""What fixes a StyleGAN3, and the sampling rates, sizes, filters and paddings of its layers that follow from that.
+"""The options of a StyleGAN3, and the sampling rates, sizes, filters and paddings of its layers that follow from them.
 
 Source: Karras et al. 2021, Alias-Free Generative Adversarial Networks, section 3.2 and appendices C and F; frequencies
 are in cycles per image, rates in samples per image.
@@ -32,28 +32,28 @@ Frequency = Annotated[float, Within(1e-3, 1e4)]
 
 @dataclasses.dataclass(frozen=True)
 class StyleGAN3Options:
-  """What fixes a StyleGAN3.
+  """Everything that fixes a StyleGAN3.
 
   Attributes:
     z_dim: numbers in z.
-    w_dim: of the intermediate latent.
+    w_dim: numbers in w.
     num_classes: 0 if unconditional.
     resolution: of the image, its height.
     image_channels: of the image.
-    widths: channels after each layer but the last, which makes the image; the input has those of the first.
+    widths: channels after each layer except the last, which makes the image; the input has those of the first.
     mapping_layers: fully connected layers from z to w.
     mapping_rate: learning-rate multiplier by which they scale their weights.
-    num_critical: layers at the end, that to the image apart, which are critically sampled.
+    num_critical: number of critically sampled layers at the end, not counting the one that makes the image.
     first_cutoff: frequency where the pass band of the first layer ends.
     first_stopband: frequency where its stop band begins.
-    last_stopband_rel: the same for the last layer, relative to its cutoff, which is half the resolution.
-    margin_size: samples beyond each edge of the image; where it is not square, half as many at the left and right.
-    output_scale: of the image.
+    last_stopband_rel: stop band of the last layer, relative to its cutoff, which is half the resolution.
+    margin_size: samples beyond each edge of the image; if it is not square, half as many at the left and right.
+    output_scale: factor of the image.
     conv_kernel: side of the convolutions (3 in -T, 1 in -R).
     filter_size: taps of a filter per factor of its resampling.
     lrelu_upsampling: factor by which the leaky ReLU runs above the rate of its layer.
-    use_radial_filters: rotationally symmetric down-sampling filters where not critically sampled (-R).
-    conv_clamp: largest magnitude behind each leaky ReLU, or None.
+    use_radial_filters: rotationally symmetric down-sampling filters in layers that are not critically sampled (-R).
+    conv_clamp: largest magnitude after each leaky ReLU, or None.
     square: False for images and feature maps half as wide as high (StyleGAN-Human).
   """
 
@@ -84,11 +84,11 @@ class StyleGAN3Options:
     return self.size(self.resolution)
 
   def size(self, height: int) -> tuple[int, int]:
-    """(H, W) of maps so high."""
+    """(H, W) of maps of this height."""
     return height, height if self.square else height // 2
 
   def check(self) -> None:
-    """Raises InputError where an option is not of its type or range; `layer_geometry` does where they do not fit."""
+    """Raises InputError if an option has a wrong type or range; `layer_geometry` raises if they do not fit together."""
     bounds.check(self)
     most = min(self.first_stopband, self.resolution / 2)
     if self.first_cutoff > most:
@@ -97,12 +97,12 @@ class StyleGAN3Options:
 
 
 class Sampling(NamedTuple):
-  """What a layer writes, and how.
+  """The output of a layer, and its filters.
 
   Attributes:
-    channels, size: of its feature maps, the latter their height.
+    channels, size: of its feature maps; the size is their height.
     rate: samples per image.
-    cutoff, half_width: where the pass band ends, and half the transition band.
+    cutoff, half_width: where the pass band ends, and half the width of the transition band.
     kernel: side of its convolution.
     radial: whether a filter that down-samples is rotationally symmetric.
   """
@@ -118,20 +118,20 @@ class Sampling(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LayerGeometry:
-  """One layer: what it reads and writes, and how it resamples.
+  """One layer: its input and output, and how it resamples.
 
   Attributes:
     name: L{index}_{width}_{out_channels}, as the published code calls it.
     to_image: whether it is the last one, a linear 1x1 convolution.
     in_channels, out_channels: of its feature maps.
     in_size, out_size: (H, W) of these.
-    in_rate, out_rate, inner_rate: samples per image before, behind and at the leaky ReLU.
-    in_cutoff, in_width, out_cutoff, out_width: pass band and transition band of what it reads and writes.
+    in_rate, out_rate, inner_rate: samples per image before, after and at the leaky ReLU.
+    in_cutoff, in_width, out_cutoff, out_width: pass band and transition band of its input and output.
     kernel: side of its convolution.
-    up, down: factors.
-    up_taps, down_taps: lengths of the filters, 1 where nothing is filtered.
+    up, down: factors of its resampling.
+    up_taps, down_taps: lengths of the filters, 1 if nothing is filtered.
     radial: whether the down-sampling filter is two-dimensional.
-    padding: zeros before and behind the zero-filled rows, and the same for columns; negative numbers crop.
+    padding: zeros before and after the zero-filled rows, and the same for columns; negative numbers crop.
   """
 
   name: str
@@ -160,7 +160,7 @@ def cutoffs(resolution: int, num_layers: int, num_critical: int, first_cutoff: f
   """(num_layers + 1,): the cutoff of each layer, a geometric progression that ends at half the resolution.
 
   Raises:
-    InputError: no layer is left that is not critically sampled.
+    InputError: all layers would be critically sampled.
   """
   if not 0 <= num_critical < num_layers:
     raise InputError(
@@ -184,7 +184,7 @@ def published_widths(
 
 
 def published_options(resolution: int = 1024, variant: str = 't') -> StyleGAN3Options:
-  """The published -T and -R networks of 1024 and 512 pixels; those of 256 have half the channels."""
+  """The published -T and -R networks of 1024 and 512 pixels; published ones of 256 have half the channels."""
   if variant not in ('t', 'r'):
     raise InputError('variant', variant, 'there are StyleGAN3-T and -R', "give 't' or 'r'")
   radial = variant == 'r'
@@ -214,7 +214,7 @@ def published_options(resolution: int = 1024, variant: str = 't') -> StyleGAN3Op
 
 
 def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
-  """Every layer in order, the last one making the image. The input has what the first layer reads.
+  """Every layer in order; the last one makes the image. The input has the sampling of the first layer.
 
   Raises:
     InputError: options that fit no network.
@@ -244,10 +244,10 @@ def layer_geometry(options: StyleGAN3Options) -> tuple[LayerGeometry, ...]:
 def chained(
   outputs: Sequence[Sampling], size: Callable[[int], tuple[int, int]], filter_size: int, upsampling: int
 ) -> tuple[LayerGeometry, ...]:
-  """Layers one behind the other, from what each of them writes; the last one makes the image.
+  """Layers in a chain, from the output of each; the last one makes the image.
 
   Args:
-    outputs: of each layer. The first one reads what it writes.
+    outputs: of each layer. The input of the first has the same sampling as its output.
     size: (H, W) of maps of a height.
     filter_size, upsampling: `filter_size` and `lrelu_upsampling` of `StyleGAN3Options`.
 

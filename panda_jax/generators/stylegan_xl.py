@@ -1,8 +1,8 @@
-"""StyleGAN-XL: StyleGAN3 layers, of a stem or of super-resolution heads grown on one, driven by a class.
+"""StyleGAN-XL: StyleGAN3 layers, of a stem or of super-resolution heads on a stem, driven by a class.
 
-A head takes the last layers of what it grows on away and puts its own behind. So each layer's sampling is told by
-itself, where a StyleGAN3's follows from a few numbers. A class is an embedding that was learnt elsewhere, and each
-class has a mean of w of its own.
+A head replaces the last layers of the network that it extends. So the options list the sampling of each layer, while
+that of a StyleGAN3 follows from a few numbers. The embedding of a class was learnt by another network, and each class
+has its own mean of w.
 
 Source: Sauer, Schwarz and Geiger 2022, StyleGAN-XL: Scaling StyleGAN to large diverse datasets.
 """
@@ -38,14 +38,14 @@ Entry = tuple[
 
 @dataclasses.dataclass(frozen=True)
 class StyleGANXLOptions:
-  """What fixes a StyleGAN-XL.
+  """Everything that fixes a StyleGAN-XL.
 
   Attributes:
     z_dim: numbers in z.
-    w_dim: of the intermediate latent.
+    w_dim: numbers in w.
     num_classes: 0 if unconditional.
     embed_dim: numbers in the embedding of a class; 0 if unconditional.
-    layers: of each layer, that to the image the last: the numbers of a `Sampling`, and the largest magnitude behind the
+    layers: of each layer, the last makes the image: the numbers of a `Sampling`, and the largest magnitude after the
       leaky ReLU, or None.
     mapping_layers, mapping_rate, output_scale, filter_size, lrelu_upsampling: see StyleGAN3Options.
   """
@@ -77,7 +77,7 @@ class StyleGANXLOptions:
     return self.layers[-1][0]
 
   def size(self, height: int) -> tuple[int, int]:
-    """(H, W) of maps so high."""
+    """(H, W) of maps of this height."""
     return height, height
 
   def geometry(self) -> tuple[LayerGeometry, ...]:
@@ -89,7 +89,7 @@ class StyleGANXLOptions:
     """Raises InputError where the options do not fit together."""
     bounds.check(self)
     outputs = [Sampling(*entry[:-1]) for entry in self.layers]
-    *inner, _, _ = outputs  # the last two are as large as the image, the others have one margin
+    *inner, _, _ = outputs  # the last two are as large as the image, the others share one margin
     margin = inner[0].size - inner[0].rate if inner else 0
     if not 0 <= margin <= 2 * LARGEST_MARGIN:
       problem = f'layer 0 has {inner[0].rate} samples, and a margin is from 0 to {LARGEST_MARGIN}'
@@ -112,7 +112,7 @@ class StyleGANXL(StyleGAN3):
 
   Layers are those of a StyleGAN3: layer l is the output of the first l layers, l = 0 the Fourier input.
 
-  Truncation draws towards the mean of the sample's own class. w alone does not tell the class, so a conditional
+  Truncation moves w towards the mean of the sample's own class. w alone does not show the class, so a conditional
   generator truncates only from z and labels.
 
   Args:
@@ -132,7 +132,7 @@ class StyleGANXL(StyleGAN3):
       z_dim=options.z_dim,
       w_dim=options.w_dim,
       widths=(options.w_dim,) * options.mapping_layers,
-      num_classes=options.embed_dim,  # what it takes for a label here is the embedding
+      num_classes=options.embed_dim,  # the label of this mapping network is the embedding
       embed_dim=options.z_dim if conditional else 0,
       label_input='separate' if conditional else 'none',
       lr_multiplier=options.mapping_rate,
@@ -145,20 +145,20 @@ class StyleGANXL(StyleGAN3):
 
   @property
   def class_means(self) -> bool:
-    """Whether each class has a mean of w of its own, so that w alone cannot be truncated."""
+    """Whether each class has its own mean of w, so that w alone cannot be truncated."""
     return self.num_classes > 0
 
   def mapping(self, z: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
-    """z (N, z_dim) and labels to w (N, w_dim) before truncation. Of a row of labels its largest entry counts."""
+    """z (N, z_dim) and labels to w (N, w_dim) before truncation. In a row of labels only the largest entry counts."""
     z = checked_z(z, self.z_dim, self.dtype)
     classes = self._classes(labels, len(z))
     return self.mapping_network(z, None if classes is None else self.embedding[...][classes])
 
   def wplus(self, w: ArrayLike, truncation: float = 1.0, truncation_layers: int | None = None) -> WPlus:
-    """w, as `mapping` gives it, to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w.
+    """w, as `mapping` returns it, to w+ (N, L, w_dim), the first `truncation_layers` rows moved towards the mean of w.
 
     Raises:
-      InputError: w of another shape; a truncation that is not a number, or other than 1 where each class has a mean.
+      InputError: w of another shape; a truncation that is not a number, or other than 1 if each class has a mean.
     """
     number, count = checked_truncation(truncation, truncation_layers, self.rows)
     if self.class_means and number != 1 and count:
@@ -173,7 +173,7 @@ class StyleGANXL(StyleGAN3):
     truncation: float = 1.0,
     truncation_layers: int | None = None,
   ) -> WPlus:
-    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows drawn towards the mean of w."""
+    """z (N, z_dim) and labels to w+ (N, L, w_dim), the first `truncation_layers` rows moved towards the mean of w."""
     w = self.mapping(z, labels)
     number, count = checked_truncation(truncation, truncation_layers, self.rows)
     classes = self._classes(labels, len(w))
