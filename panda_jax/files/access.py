@@ -1,6 +1,6 @@
-"""Regular files: read within bounds, and written whole or not at all.
+"""Regular files: read with limits on size, and written completely or not at all.
 
-Nothing that is read is trusted: only regular files are opened, and sizes are bounded before anything is allocated.
+Files are not trusted: only regular files are opened, and sizes are checked before anything is allocated.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from panda_jax.files.links import check_no_link
 
 
 def open_regular(path: str | os.PathLike, argument: str, remedy: str, largest: int | None = None) -> BinaryIO:
-  """Opens a file to be read: never a folder, a pipe or a device, on which reading would fail, wait or not end.
+  """Opens a file for reading. A folder, a pipe or a device is refused: reading it could fail, block or never end.
 
   Args:
-    path: a link that is given to a regular file is as good as the file.
+    path: may be a link to a regular file.
     argument, remedy: of the InputError.
-    largest: bytes that the file may have.
+    largest: the most bytes that the file may have.
 
   Raises:
     InputError: there is no such file, or it is not a regular one, or too large.
@@ -31,7 +31,7 @@ def open_regular(path: str | os.PathLike, argument: str, remedy: str, largest: i
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, 'O_NONBLOCK', 0)), 'rb')
   except InputError:
     raise
-  except (OSError, ValueError) as error:  # a ValueError: a zero byte in the path
+  except (OSError, ValueError) as error:  # a ValueError comes from a zero byte in the path
     raise refusal(argument, path, 'it cannot be read', error, remedy) from error
   try:
     _check_regular(os.fstat(file.fileno()), path, argument, remedy, largest)  # it may have changed since
@@ -51,7 +51,7 @@ def _check_regular(found: os.stat_result, path, argument: str, remedy: str, larg
 
 
 def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int) -> bytes:
-  """What a regular file of at most `largest` bytes holds.
+  """The content of a regular file of at most `largest` bytes.
 
   Raises:
     InputError: as of `open_regular`.
@@ -67,7 +67,7 @@ def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int
 
 
 def check_writable(path: str | os.PathLike, argument: str = 'workdir') -> None:
-  """Raises InputError where no file can be written, before work that ends with writing it."""
+  """Raises InputError if the file cannot be written, before work that ends with writing it."""
   path = Path(path)
   try:
     if path.is_dir():
@@ -79,11 +79,11 @@ def check_writable(path: str | os.PathLike, argument: str = 'workdir') -> None:
 
 
 def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'workdir') -> None:
-  """Writes a file so that it is either whole or not there, and an old one survives a failure.
+  """Writes a file completely or not at all; if writing fails, an old file stays.
 
   Args:
     path: of the file.
-    data: all that it holds.
+    data: the whole content.
     argument: of the InputError.
 
   Raises:
@@ -94,9 +94,9 @@ def write_atomically(path: str | os.PathLike, data: bytes, argument: str = 'work
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     check_no_link(path.parent, temporary.name, argument)
-    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
+    temporary.unlink(missing_ok=True)  # left by a killed process with the same number
     try:
-      with open(temporary, 'xb') as file:  # never through what is there
+      with open(temporary, 'xb') as file:  # never through an existing link
         file.write(data)
       os.replace(temporary, path)
     except BaseException:

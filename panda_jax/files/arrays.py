@@ -1,8 +1,8 @@
-"""Arrays in files that anybody may have written: `.npy` and `.npz`, read without trust.
+"""Arrays in files that may be malicious: `.npy` and `.npz`, read without trust.
 
-A header is matched against what numpy writes, and nothing of it is evaluated. What it says of sizes must be what the
-file holds before memory is taken. Members of an `.npz` are stored, or packed where a reader takes that, with the sizes
-that its directory names; both formats are numpy's own, the second one a zip file.
+A header is matched against the form that numpy writes, and no part of it is evaluated. Its sizes must agree with the
+size of the file before memory is allocated. Members of an `.npz` are stored, or compressed if the caller allows it,
+with the sizes in its directory; both formats are numpy's own, the second one is a zip file.
 """
 
 import io
@@ -21,19 +21,19 @@ import numpy as np
 from panda_jax.errors import InputError, refusal
 from panda_jax.files.access import open_regular
 
-NUMBERS = 'fiub'  # kinds of dtypes: floating point, whole numbers, and true or false
+NUMBERS = 'fiub'  # kinds of dtypes: floating point, whole numbers, and booleans
 TEXT = 'U'
-LARGEST = 2 << 30  # bytes of a file that is read whole
-LARGEST_PACKED = 256 << 20  # bytes of compressed members, all together: a bomb has a thousand times its own size
-LONGEST_HEADER = 10_000  # bytes, as numpy has it
+LARGEST = 2 << 30  # bytes of a file that is read at once
+LARGEST_PACKED = 256 << 20  # bytes of compressed members together: a zip bomb unpacks to a thousand times its size
+LONGEST_HEADER = 10_000  # bytes, the limit of numpy
 MOST_DIMENSIONS = 32
 MOST_MEMBERS = 256
 LONGEST_NAME = 200  # characters of a member's name
 LARGEST_TEXT = 16 << 20  # characters of a text
-FLOAT32 = float(np.finfo(np.float32).max)  # what is read becomes float32 somewhere
+FLOAT32 = float(np.finfo(np.float32).max)  # values that are read become float32 later
 SAVED = 'write it with numpy.save'
 
-# No text can be matched in two ways, so that what matches nothing is told from its length alone.
+# No text can be matched in two ways, so the time to reject one depends only on its length.
 _WHOLE = r'-?\d{1,30}L?\s*'
 _VALUE = rf"'[^'\\]{{0,40}}'|True|False|\(\s*(?:{_WHOLE}(?:,\s*{_WHOLE}){{0,63}}(?:,\s*)?)?\)|\[[^\]]*\]"
 _ENTRY = rf"\s*'(descr|fortran_order|shape)'\s*:\s*({_VALUE})\s*"
@@ -43,17 +43,17 @@ _KINDS = {'c': 'complex numbers', 'O': 'Python objects', 'M': 'dates', 'm': 'tim
 _SIZES = {'f': (2, 4, 8), 'i': (1, 2, 4, 8), 'u': (1, 2, 4, 8), 'b': (1,)}
 DAMAGES = zipfile.BadZipFile, zlib.error, struct.error, OverflowError, NotImplementedError, RuntimeError  # of zipfile
 _END = struct.Struct('<4s4H2IH')  # of a zip file: disks, entries, the directory's size and place, a comment's length
-_LOCATOR = 20  # bytes before it, where a 64-bit directory is announced
+_LOCATOR = 20  # bytes before that, where a 64-bit directory is announced
 
 
 class Header(NamedTuple):
-  """What stands before the numbers of a `.npy` file.
+  """The header of a `.npy` file, which comes before the numbers.
 
   Attributes:
-    shape, dtype: as stored; bfloat16 for two opaque bytes, which is how numpy writes it.
+    shape, dtype: as stored; two opaque bytes, as which numpy writes bfloat16, are read as bfloat16.
     fortran: the first index varies fastest.
     offset: bytes before the numbers.
-    comment: after the header's dict, which is a Python literal; numpy writes none, and reads past it.
+    comment: text after the header's dict, which is a Python literal; numpy writes none, and ignores it.
   """
 
   shape: tuple[int, ...]
@@ -68,12 +68,12 @@ class Header(NamedTuple):
 
 
 def read_header(file: IO[bytes], size: int, kinds: str = NUMBERS) -> Header:
-  """The header of a `.npy` file of `size` bytes, which leaves the file at its numbers.
+  """The header of a `.npy` file of `size` bytes; the file is then positioned at its numbers.
 
   Args:
     file: at its beginning.
-    size: of all of it, which must be that of the header and the numbers it announces.
-    kinds: of dtypes that are taken; with 'V', two opaque bytes as bfloat16.
+    size: of the whole file, which must be that of the header and the numbers that it describes.
+    kinds: the kinds of dtypes that are accepted; with 'V', two opaque bytes as bfloat16.
 
   Raises:
     ValueError: with a text that says what is wrong.
@@ -149,12 +149,12 @@ def read_npy(
   Args:
     path: of a regular file.
     argument, remedy: of the InputError.
-    dimensions: numbers of dimensions that it may have.
+    dimensions: the numbers of dimensions that it may have.
     kinds: of dtypes, see `read_header`.
-    largest: bytes.
+    largest: the most bytes of the file.
 
   Raises:
-    InputError: it is missing, no such array, or holds NaN or infinity.
+    InputError: it is missing, is not such an array, or holds NaN or infinity.
   """
   with open_regular(path, argument, remedy, largest) as file:
     try:
@@ -182,7 +182,7 @@ def _refused(argument: str, path, error: Exception, remedy: str) -> InputError:
 
 
 def checked_array(array: np.ndarray, argument: str, name, dimensions: Sequence[int] | None = None) -> np.ndarray:
-  """The same array.
+  """The same array, checked.
 
   Raises:
     InputError: it has another number of dimensions, or an entry that is NaN, or infinite in float32.
@@ -193,11 +193,11 @@ def checked_array(array: np.ndarray, argument: str, name, dimensions: Sequence[i
       argument, name, f'it has {array.ndim} dimensions, not {wanted}', f'give an array of {wanted} dimensions'
     )
   if array.dtype.kind in 'fV':
-    step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))  # rows at a time, since a mask of all takes memory
+    step = max(1, (1 << 22) // max(1, math.prod(array.shape[1:])))  # rows at a time: a mask of all takes memory
     rows = np.atleast_1d(array)
     for first in range(0, len(rows), step):
       some = rows[first : first + step]
-      wrong = ~np.isfinite(some) if some.itemsize < 8 else ~(np.abs(some) <= FLOAT32)  # nor is NaN
+      wrong = ~np.isfinite(some) if some.itemsize < 8 else ~(np.abs(some) <= FLOAT32)  # this finds NaN too
       if wrong.any():
         where = np.argwhere(wrong)[0]
         where[0] += first
@@ -217,18 +217,18 @@ def read_npz(
   packed: bool = True,
   remedy: str = 'write it with numpy.savez',
 ) -> dict[str, np.ndarray]:
-  """Arrays of an `.npz` file by name: numbers, not looked at, or single texts.
+  """Arrays of an `.npz` file by name: numbers, whose values are not checked, or single texts.
 
   Args:
     path: of a regular file.
     argument, remedy: of the InputError.
-    names: of arrays that must be there and are read; all that are there if left out.
-    optional: of arrays that are read where they are there.
+    names: of arrays that must exist and are read; if left out, all arrays are read.
+    optional: of arrays that are read if they exist.
     texts: of arrays that are one text each.
-    packed: compressed members are taken, up to `LARGEST_PACKED` bytes of them.
+    packed: whether compressed members are accepted, up to `LARGEST_PACKED` bytes.
 
   Raises:
-    InputError: it is missing, none that numpy writes, or lacks an array.
+    InputError: it is missing, is not a file of numpy, or lacks an array.
   """
   with open_regular(path, argument, remedy, LARGEST) as file:
     try:
@@ -245,7 +245,7 @@ def read_npz(
 
 
 def _check_directory(file: IO[bytes]) -> None:
-  """Raises ValueError unless a zip file ends as numpy's do, with a directory that is small; zipfile reads all of it."""
+  """Raises ValueError unless a zip file ends as numpy's do, with a small directory, since zipfile reads all of it."""
   size = file.seek(0, os.SEEK_END)
   file.seek(max(0, size - _END.size - _LOCATOR))
   tail = file.read()
@@ -260,7 +260,7 @@ def _check_directory(file: IO[bytes]) -> None:
 
 
 def _members(archive: zipfile.ZipFile, packed: bool) -> dict[str, zipfile.ZipInfo]:
-  """Members by the name of their array."""
+  """Members by the names of their arrays."""
   found: dict[str, zipfile.ZipInfo] = {}
   methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) if packed else (zipfile.ZIP_STORED,)
   for member in archive.infolist():
@@ -295,15 +295,15 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> np
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-  """What numpy.save writes of an array."""
+  """The bytes that numpy.save writes for an array."""
   buffer = io.BytesIO()
   np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
   return buffer.getvalue()
 
 
 def npz_bytes(packed: bool = False, **arrays: np.ndarray) -> bytes:
-  """What numpy.savez writes of arrays: members that are stored, or `packed` ones."""
+  """The bytes that numpy.savez writes for arrays; with `packed`, members are compressed."""
   buffer = io.BytesIO()
   save = np.savez_compressed if packed else np.savez
-  save(buffer, **arrays)  # type: ignore[arg-type]  # mypy takes one for the flag allow_pickle
+  save(buffer, **arrays)  # type: ignore[arg-type]  # mypy mistakes an array for the flag allow_pickle
   return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""A folder of results that can be made again: each is whole or not there, and the oldest make room for new ones.
+"""A folder of results that can be computed again: each is complete or absent, and new ones replace the oldest.
 
-Processes on several machines may share the folder, and be killed at any time. What cannot be read, and what is not the
-bytes that were written, is as if it were not there; what cannot be written is not kept. Nothing is ever raised.
+Several machines may share the folder, and processes may be killed at any time. An entry that cannot be read, or that
+differs from the bytes that were written, counts as absent; one that cannot be written is not kept. No error is raised.
 """
 
 import contextlib
@@ -18,26 +18,26 @@ LARGEST = 512 << 20  # bytes of all entries
 OLDEST = 30 * 24 * 3600.0  # seconds since an entry was last read
 UNFINISHED = 3600.0  # seconds that a file may take to be written
 SUFFIX = '.kept'
-OWN = re.compile(r'[\w.-]+' + re.escape(SUFFIX))  # the names of entries; nothing else in the folder is looked at
-PARTIAL = re.compile(r'\.' + OWN.pattern + r'\.\d+\.tmp')  # what `write_atomically` leaves if it is killed
-SHARE = 8  # the folder is looked through again after this part of `LARGEST` was written
+OWN = re.compile(r'[\w.-]+' + re.escape(SUFFIX))  # names of entries; all other files in the folder are ignored
+PARTIAL = re.compile(r'\.' + OWN.pattern + r'\.\d+\.tmp')  # left by `write_atomically` if it is killed
+SHARE = 8  # the folder is checked again after this fraction of `LARGEST` was written
 
 
 class Cache:
   """Bytes by name.
 
   Args:
-    folder: made at the first `put`, for its owner alone.
-    largest: bytes of all entries. Processes that write at once may go beyond it by an eighth each.
-    oldest: seconds after which an entry that nobody reads is dropped.
+    folder: created by the first `put`, readable only by its owner.
+    largest: bytes of all entries. Each process that writes at the same time may exceed it by an eighth.
+    oldest: seconds after its last use when an entry is deleted.
   """
 
   def __init__(self, folder: str | os.PathLike, largest: int = LARGEST, oldest: float = OLDEST):
     self._folder, self._largest, self._oldest = Path(folder), largest, oldest
-    self._room = 0  # bytes that may be written before the folder is looked through
+    self._room = 0  # bytes that may be written before the folder is checked
 
   def get(self, name: str) -> bytes | None:
-    """What was put under a name of letters, digits, dots, dashes and underscores; None where it is not there."""
+    """The bytes under a name of letters, digits, dots, dashes and underscores; None if there are none."""
     path = self._folder / (name + SUFFIX)
     try:
       content = read_bytes(path, 'cache', '', self._largest // SHARE)
@@ -46,12 +46,12 @@ class Cache:
     digest, value = content[: hashlib.sha256().digest_size], content[hashlib.sha256().digest_size :]
     if digest != _digest(name, value):
       return None
-    with contextlib.suppress(OSError):  # of a folder that can only be read
+    with contextlib.suppress(OSError):  # the folder may be read-only
       os.utime(path)
     return value
 
   def put(self, name: str, value: bytes) -> None:
-    """Keeps bytes under a name, in place of what is there."""
+    """Keeps bytes under a name and replaces what is there."""
     content = _digest(name, value) + value
     if len(content) > self._largest // SHARE:
       return
@@ -66,11 +66,11 @@ class Cache:
     self._room -= size
 
   def _trimmed(self) -> int:
-    """Bytes of all entries, once those are dropped that are too old or too many."""
+    """Bytes of all entries, after entries that are too old or too many are deleted."""
     now, entries = time.time(), []
     with os.scandir(self._folder) as found:
       for entry in found:
-        with contextlib.suppress(OSError):  # another process has just dropped it
+        with contextlib.suppress(OSError):  # another process may have just deleted it
           if OWN.fullmatch(entry.name):
             status = entry.stat(follow_symlinks=False)
             entries.append((status.st_mtime, status.st_size, entry.path))

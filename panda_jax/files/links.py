@@ -9,9 +9,9 @@ from panda_jax.errors import InputError
 
 
 def check_no_link(folder: str | os.PathLike, name: str | os.PathLike = '', argument: str = 'workdir') -> None:
-  """Raises InputError where `name`, or a folder between, is a symbolic link inside `folder`, which may itself be one.
+  """Raises InputError if `name`, or a folder on the way to it, is a symbolic link inside `folder`; `folder` may be one.
 
-  A link could lead what is written or deleted to any place, and who made the folder may be somebody else.
+  A link could redirect writing or deleting to any place, and somebody else may have made the folder.
   """
   path = Path(folder)
   for piece in Path(name).parts:
@@ -39,7 +39,7 @@ def check_no_links(folder: str | os.PathLike, names: Iterable[str], argument: st
 
 
 def check_no_links_below(folder: str | os.PathLike, name: str, argument: str = 'workdir') -> None:
-  """Raises InputError where a folder inside `folder` is a symbolic link or has one in it, at any depth."""
+  """Raises InputError if a folder inside `folder` is a symbolic link or contains one at any depth."""
   check_no_link(folder, name, argument)
   for place, folders, files in os.walk(Path(folder) / name):
     for inner in (*folders, *files):

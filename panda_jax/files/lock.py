@@ -1,8 +1,8 @@
-"""A lock on a folder that is written for long: one process at a time, and the next one is told whose it is.
+"""A lock on a folder for long writes: one process at a time; the others get an error that names its owner.
 
-The operating system holds the lock (flock), so that it ends with its process, however that ends. A file says who holds
-it. A server of network files tells all its hosts of such a lock only where its lock service runs; so what a process of
-another host has left is believed there until somebody removes it. On a disk of this machine the system knows better.
+The operating system holds the lock (flock), so it ends with its process in every case. A file records the owner. A
+network file server shares such locks between its hosts only if its lock service runs; so a lock file of another host
+counts as held until somebody removes it. On a local disk the system's lock decides.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from panda_jax.errors import InputError, refusal
 
 try:
   import fcntl
-except ImportError:  # not on Windows, where the file alone must do
+except ImportError:  # Windows has no flock; the file alone is the lock
   fcntl = None  # type: ignore[assignment]  # a module everywhere else
 
 LOCK = '.panda-jax.lock'
-LARGEST = 1000  # bytes of it that are read
+LARGEST = 1000  # bytes of the lock file that are read
 PATIENCE = 20.0  # seconds
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
-DISKS = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'tmpfs', 'overlay')  # systems of files of one machine
+DISKS = ('ext2', 'ext3', 'ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'tmpfs', 'overlay')  # file systems of one machine
 _FLAGS = ('O_CLOEXEC', 'O_NOFOLLOW', 'O_NONBLOCK')
 
 
@@ -36,12 +36,12 @@ class InUse(InputError):
 
 
 class Owner(NamedTuple):
-  """Who holds a lock.
+  """The owner of a lock.
 
   Attributes:
     process: its number.
-    host: its machine's name.
-    kernel: of that machine since it was started, the same in all its containers; '' where the system does not tell.
+    host: name of its machine.
+    kernel: identifies the boot of that machine, in all its containers; '' if the system does not give it.
     since: date and time.
   """
 
@@ -56,10 +56,10 @@ class Owner(NamedTuple):
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[None]:
-  """Makes a folder, if need be, and keeps other processes from doing the same until the block ends.
+  """Creates a folder if needed and holds its lock until the block ends.
 
   Raises:
-    InUse: named `argument`: another process has it, which the text names.
+    InUse: for `argument`: another process has the lock; the text names it.
     InputError: the system refuses to write to it, now or in the block.
   """
   folder = Path(folder)
@@ -70,7 +70,7 @@ def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[Non
       yield
     finally:
       with contextlib.suppress(OSError):
-        if _is_at(file, folder / LOCK):  # not one that came there after ours was removed
+        if _is_at(file, folder / LOCK):  # not a file that was created after ours was removed
           os.unlink(folder / LOCK)
       os.close(file)
   except OSError as error:
@@ -79,7 +79,7 @@ def locked(folder: str | os.PathLike, argument: str = 'workdir') -> Iterator[Non
 
 @contextlib.contextmanager
 def awaited(folder: str | os.PathLike, argument: str = 'workdir', seconds: float = PATIENCE) -> Iterator[None]:
-  """`locked`, for what takes a moment only: whoever has the folder is waited for, up to so many seconds."""
+  """`locked`, for short work: waits for the present owner, at most so many seconds."""
   until = time.monotonic() + seconds
   with contextlib.ExitStack() as held:
     while True:
@@ -94,7 +94,7 @@ def awaited(folder: str | os.PathLike, argument: str = 'workdir', seconds: float
 
 
 def _taken(folder: Path, argument: str) -> int:
-  """The descriptor that holds the lock."""
+  """The file descriptor that holds the lock."""
   flags = os.O_RDWR | os.O_CREAT | sum(getattr(os, name, 0) for name in _FLAGS)
   while True:
     file = os.open(folder / LOCK, flags, 0o666)
@@ -111,11 +111,11 @@ def _taken(folder: Path, argument: str) -> int:
     except BaseException:
       os.close(file)
       raise
-    os.close(file)  # its owner has ended and removed it between two of our steps
+    os.close(file)  # its owner removed it and ended between two of our steps
 
 
 def _flocked(file: int) -> bool | None:
-  """Whether the lock is ours now; None where the system has no locks."""
+  """Whether the lock is ours now; None if the system has no locks."""
   if fcntl is None:
     return None
   try:
@@ -138,7 +138,7 @@ def _check_free(folder: Path, argument: str, file: int, free: bool | None) -> No
     return
   me = _me()
   here = me.host == owner.host or (me.kernel and me.kernel == owner.kernel)
-  # Where locks work, ours tells that an owner on this machine has ended.
+  # If locks work, holding ours proves that an owner on this machine has ended.
   ended = free if here or _on_disk(folder) else False
   if not ended and not (here and not _runs(owner.process)):
     remedy = f'choose another folder, or remove {LOCK} there if that process has ended'
@@ -146,7 +146,7 @@ def _check_free(folder: Path, argument: str, file: int, free: bool | None) -> No
 
 
 def _owner(file: int) -> Owner | None:
-  """What the file says; None where it says nothing, as the locks of other programs do."""
+  """The owner that the file records; None if it records none, as with locks of other programs."""
   try:
     owner = Owner(**json.loads(os.pread(file, LARGEST, 0)))
     return owner if isinstance(owner.process, int) and all(isinstance(x, str) for x in owner[1:]) else None
@@ -163,7 +163,7 @@ def _me() -> Owner:
 
 
 def _runs(process: int) -> bool:
-  """Whether this machine has a process of this number, which may be a later one."""
+  """Whether this machine has a process of this number; it may be a later process."""
   try:
     os.kill(process, 0)
   except (ProcessLookupError, OverflowError):
@@ -174,7 +174,7 @@ def _runs(process: int) -> bool:
 
 
 def _on_disk(folder: Path) -> bool:
-  """Whether a folder is on a disk of this machine, not on one that several machines write to."""
+  """Whether a folder is on a local disk, not on one that several machines share."""
   try:
     device = os.stat(folder).st_dev
     wanted = f'{os.major(device)}:{os.minor(device)}'
@@ -188,7 +188,7 @@ def _on_disk(folder: Path) -> bool:
 
 
 def _is_at(file: int, path: Path) -> bool:
-  """Whether the open file is the one that has this name now."""
+  """Whether the open file is still the one of this name."""
   try:
     return os.path.samestat(os.fstat(file), os.stat(path, follow_symlinks=False))
   except FileNotFoundError:

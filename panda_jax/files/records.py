@@ -1,4 +1,4 @@
-"""JSON that others may have written: bounded in size and depth, and of the form that is wanted, or refused."""
+"""JSON from files that may be malicious: it has limits on size and depth, and must have the wanted form."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes, write_atomically
 
 LARGEST_JSON = 16 << 20  # bytes of a JSON file
-MOST_CONTAINERS = 1_000_000  # lists and objects in it, of 64 bytes at least; a fit of 2000 iterations has 2000
-DEEPEST = 32  # of lists and objects inside each other
-LARGEST_NUMBER = 1 << 63  # of whole ones, which arrays can hold
+MOST_CONTAINERS = 1_000_000  # lists and objects, each of 64 bytes or more; a fit of 2000 iterations has 2000
+DEEPEST = 32  # nested lists and objects
+LARGEST_NUMBER = 1 << 63  # of whole numbers: arrays can hold up to this
 _SURROGATE = re.compile(rb'\\u[dD][89a-fA-F]')
 
 
 def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: str = 'write it again') -> Any:
-  """The value in a JSON file, of the form that is wanted.
+  """The value in a JSON file, checked against a form.
 
   Args:
     path: of a regular file.
@@ -25,7 +25,7 @@ def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: 
     form: see `misfit`.
 
   Raises:
-    InputError: it cannot be read, is not JSON, or of another form.
+    InputError: it cannot be read, is not JSON, or has another form.
   """
   content = read_bytes(path, argument, remedy, LARGEST_JSON)
   try:
@@ -35,7 +35,7 @@ def read_json(path: str | os.PathLike, argument: str, form: Any = dict, remedy: 
 
 
 def parsed_json(content: bytes | str, form: Any = dict) -> Any:
-  """The value in a JSON text. Depth, size and numbers are bounded; NaN and infinity are not JSON.
+  """The value in a JSON text. Depth, size and numbers are limited; NaN and infinity are not JSON.
 
   Raises:
     ValueError: with a text that says what is wrong.
@@ -47,7 +47,7 @@ def parsed_json(content: bytes | str, form: Any = dict) -> Any:
     text = content.decode()
     value = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     if _SURROGATE.search(content):
-      json.dumps(value, ensure_ascii=False).encode()  # raises for half a character, which nobody could print
+      json.dumps(value, ensure_ascii=False).encode()  # raises for half a surrogate pair, which cannot be printed
   except (ValueError, RecursionError) as error:
     said = 'too many lists inside each other' if isinstance(error, RecursionError) else str(error)
     raise ValueError(f'it is not JSON ({said[:120]})') from error
@@ -68,7 +68,7 @@ def _inside(value: list | dict):
 
 
 def _whole(text: str) -> int:
-  number = int(text)  # Python itself refuses thousands of digits
+  number = int(text)  # Python itself refuses numbers of thousands of digits
   if abs(number) > LARGEST_NUMBER:
     raise ValueError(f'{text[:20]}... is too large a number')
   return number
@@ -86,13 +86,13 @@ def _no_number(text: str) -> float:
 
 
 def misfit(value: Any, form: Any, name: str = 'it') -> str | None:
-  """What in a JSON value is not of a form, as a sentence; None where all is.
+  """The first part of a JSON value that does not fit a form, as a sentence; None if all fits.
 
   Args:
-    value: of `json.loads`.
+    value: from `json.loads`.
     form: a type (`float` is any number, `object` anything); None; a tuple of forms, one of which must fit; `[form]` for
-      a list of such; or a dict of forms by key, where a key with a question mark may be missing and others may be
-      there, or by `str`, for a dict of values that are all of one form.
+      a list of such values; or a dict of forms by key (a key with a question mark may be missing, and other keys may be
+      present), or by `str` for a dict whose values all have one form.
     name: of the value, in the sentence.
   """
   if isinstance(form, tuple):
@@ -140,5 +140,5 @@ def _words(form: Any) -> str:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-  """JSON, indented; whole or not at all."""
+  """Writes indented JSON, completely or not at all."""
   write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + '\n').encode())

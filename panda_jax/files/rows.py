@@ -1,4 +1,4 @@
-"""Arrays that are written a batch at a time, several together, all of them or none."""
+"""Arrays that are written a batch at a time; several files together appear all or not at all."""
 
 import contextlib
 import os
@@ -10,10 +10,10 @@ import numpy as np
 
 
 class Rows:
-  """A .npy file (N, ...) float32 that is written a batch at a time and appears when it is whole.
+  """A .npy file (N, ...) float32 that is written a batch at a time and appears when it is complete.
 
-  `header` takes the place of numpy's plain one. The file is not mapped into memory: there a disk that fills up ends the
-  process without a word.
+  `header` replaces numpy's plain one. The file is not mapped into memory: with a mapped file, a full disk kills the
+  process without a message.
   """
 
   def __init__(self, path: Path, shape: tuple[int, ...], header: bytes | None = None):
@@ -34,12 +34,12 @@ class Rows:
     file.write(np.ascontiguousarray(batch, '<f4').tobytes())
 
   def finish(self) -> None:
-    assert self._file is not None  # something was added
+    assert self._file is not None  # `add` was called
     self._file.close()
     os.replace(self._partial, self._path)
 
   def discard(self) -> None:
-    with contextlib.suppress(OSError):  # of what the disk has not taken before
+    with contextlib.suppress(OSError):  # from data that the disk refused before
       if self._file is not None:
         self._file.close()
     self._partial.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ class Rows:
 
 @contextlib.contextmanager
 def writing(out: Path) -> Iterator[Callable[..., Rows]]:
-  """Files under `out`, all of them or none."""
+  """Creates files under `out`; all of them appear, or none."""
   files: list[Rows] = []
 
   def create(name: str, shape: tuple[int, ...], header: bytes | None = None) -> Rows:

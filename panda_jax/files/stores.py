@@ -1,10 +1,10 @@
-"""Arrays in a folder, in Orbax's format: written, and looked through before any of them is read.
+"""Arrays in a folder, in Orbax's format: written, and checked before any of them is read.
 
 Orbax keeps all arrays in one key-value store (OCDBT): a manifest names a node, the node lists the keys, and each array
-has a description (.zarray) and one chunk of bytes, compressed by zstd. A few bytes can claim any size in each of these
-places, so `stored` follows them with nothing but bounded reads, and refuses what `write` does not make.
+has a description (.zarray) and one chunk of bytes, compressed by zstd. In each of these places a few bytes can claim
+any size, so `stored` follows them with bounded reads only, and refuses anything that `write` does not write.
 
-Orbax and TensorStore are imported at the first use; they take most of a second.
+Orbax and TensorStore are imported at the first use, since that takes most of a second.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ LARGEST_RECORD = 4 << 20  # bytes of each file that describes the others
 LARGEST_NODE = 4 << 20  # bytes of the list of keys, decompressed
 LARGEST_ENTRY = 4096  # bytes of an array's description
 MOST_AXES = 8
-# The bytes that arrays claim together: each number takes up its own in a file of learnt weights. Some are constant.
+# Limit on the bytes that arrays claim together: learnt weights hardly compress; a few arrays are constant.
 CLAIMED, CLAIMED_MORE = 4, 64 << 20
-# A compressor may begin a block before the last one is full, and only blocks can be counted.
+# A compressor may begin a block before the last one is full, and only the number of blocks is known.
 EXPANDED, EXPANDED_MORE = 4, 1 << 20
 HEADER, TRAILER = 14, 4  # bytes of a manifest or node around its contents
 LOCATION = re.compile(r'(?:btreenode|value):((?:[\w.-]+/)*):([\w.-]+(?:/[\w.-]+)*):(\d{1,15}):(\d{1,15})')
@@ -73,21 +73,21 @@ def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
   try:
     with quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
       checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
-    # It holds this machine's path, and nothing reads it.
+    # It contains a path of this machine, and no reader needs it.
     (folder / 'commit_success.txt').unlink(missing_ok=True)
-  except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+  except Exception as error:  # Orbax and TensorStore pass on any error of their file layer
     raise OSError(told(error)) from error
 
 
 def stored(folder: Path, most: int | None = None) -> dict[str, Kind]:
-  """{dotted name: kind} of the arrays in a folder, after looking at every file and claim in it.
+  """{dotted name: kind} of the arrays in a folder, after a check of every file and every claimed size.
 
   Args:
-    folder: that `write`, or a checkpointer of Orbax, made.
-    most: bytes that the arrays may have together; if left out, what its files can hold of learnt weights.
+    folder: written by `write`, or by a checkpointer of Orbax.
+    most: the most bytes of all arrays; if left out, a limit for learnt weights in files of these sizes.
 
   Raises:
-    ValueError: something in it is not as `write` makes it, with what that is.
+    ValueError: something in it differs from what `write` writes; the text says what.
   """
   try:
     return _stored(folder, most)
@@ -96,7 +96,7 @@ def stored(folder: Path, most: int | None = None) -> dict[str, Kind]:
 
 
 def read(folder: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-  """The arrays of a folder that `stored` has looked through.
+  """The arrays of a folder that `stored` has checked.
 
   Raises:
     ValueError: they are damaged, with the reason.
@@ -118,7 +118,7 @@ def _ignored(_: object) -> None:
 
 @contextlib.contextmanager
 def silent_threads() -> Iterator[None]:
-  """Keeps the threads of a library from printing the tracebacks of errors that it raises to us anyway."""
+  """Keeps the threads of a library from printing tracebacks of errors that it also raises."""
   hooks = threading.excepthook, sys.unraisablehook
 
   def only_signals(ignored):
@@ -138,7 +138,7 @@ def silent_threads() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Keeps Orbax and TensorStore from printing the errors that they raise to us anyway."""
+  """Keeps Orbax and TensorStore from printing errors that they also raise."""
   logger = logging.getLogger('absl')
   level, hook = logger.level, sys.excepthook
   logger.setLevel(logging.CRITICAL)
@@ -152,7 +152,7 @@ def quiet() -> Iterator[None]:
 
 
 def told(error: Exception) -> str:
-  """What an error of Orbax or TensorStore comes down to: the system's reason if it gives one, else its first line."""
+  """The cause of an error of Orbax or TensorStore: the system's reason if it has one, else its first line."""
   reason = re.search(r'([^:\n]+) \[os_error_code', str(error))
   lines = [reason.group(1)] if reason else str(error).strip().splitlines() or [type(error).__name__]
   return lines[0].strip()[:160]
@@ -210,7 +210,7 @@ def _stored(folder: Path, most: int | None) -> dict[str, Kind]:
 
 
 def _files(folder: Path) -> dict[str, int]:
-  """{path in the folder: bytes} of its files, which are regular ones, or links to such."""
+  """{path in the folder: bytes} of its files, which are regular ones, or links to regular ones."""
   sizes, waiting = {}, [(folder, 0)]
   while waiting:
     place, depth = waiting.pop()
@@ -235,7 +235,7 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _node(folder: Path, files: dict[str, int]) -> list[dict]:
-  """The entries of the one node of the store."""
+  """The entries of the only node of the store."""
   import tensorstore as ts
 
   def dumped(*node: str) -> dict:
@@ -243,7 +243,7 @@ def _node(folder: Path, files: dict[str, int]) -> list[dict]:
       with quiet():
         store = ts.KvStore.open({'driver': 'file', 'path': f'{folder.absolute()}/'}).result()
         return ts.ocdbt.dump(store, *node).result()
-    except Exception as error:  # TensorStore raises what its file layer raised
+    except Exception as error:  # TensorStore passes on any error of its file layer
       raise ValueError(told(error)) from error
 
   if MANIFEST not in files:
@@ -259,21 +259,21 @@ def _node(folder: Path, files: dict[str, int]) -> list[dict]:
 
 
 def _check_expanded(raw: bytes) -> None:
-  """Raises ValueError where a manifest or node may unfold to too much."""
+  """Raises ValueError if a manifest or node may decompress to too many bytes."""
   compressed = raw[HEADER - 1 : HEADER] != b'\0'
   if compressed and zstd.most(raw[HEADER:-TRAILER]) > LARGEST_NODE:
     raise ValueError('its list of keys unfolds to too many')
 
 
 def _value(folder: Path, files: dict[str, int], entry: dict, largest: int) -> bytes:
-  """The bytes under a key."""
+  """The bytes stored under a key."""
   if 'inline_value' in entry:
     return bytes(entry['inline_value'])
   return _slice(folder, files, str(entry.get('indirect_value')), largest)
 
 
 def _slice(folder: Path, files: dict[str, int], location: str, largest: int) -> bytes:
-  """The bytes of a file of this folder to which the store refers."""
+  """The bytes at a location that the store names, in a file of this folder."""
   found = LOCATION.fullmatch(location)
   name = f'{found[1]}{found[2]}' if found else ''
   if found is None or name not in files:
@@ -287,7 +287,7 @@ def _slice(folder: Path, files: dict[str, int], location: str, largest: int) -> 
 
 
 def _kind(name: str, description: bytes) -> tuple[Kind, bool]:
-  """What an array's description says, and whether its chunk is compressed."""
+  """The kind in an array's description, and whether its chunk is compressed."""
   found = parsed_json(description, ZARRAY)
   shape, compressor = found['shape'], found['compressor']
   fits = (
@@ -306,7 +306,7 @@ def _kind(name: str, description: bytes) -> tuple[Kind, bool]:
 
 
 def _check_tree(path: Path, names: set[str]) -> None:
-  """Raises ValueError unless Orbax's own record is of the same arrays."""
+  """Raises ValueError unless Orbax's own metadata lists the same arrays."""
   tree = parsed_json(path.read_bytes(), {'tree_metadata': dict, 'use_zarr3?': (bool, None)})
   leaves = list(tree['tree_metadata'].values())
   wrong = misfit(leaves, [{'key_metadata': [{'key': str}]}], TREE)

@@ -1,7 +1,7 @@
-"""Folders that are there whole or not at all, whenever the process that writes them is killed.
+"""Folders that are complete or absent, even if the process that writes them is killed.
 
-A folder is made under another name beside its place, flushed to the disk and then renamed. The other name is locked
-while its process lives, so that the next run can tell what a killed one left and clear it away.
+A folder is written under another name beside its place, flushed to the disk and then renamed. The other name is locked
+while its process lives, so that a later run can recognise what a killed one left, and delete it.
 """
 
 import contextlib
@@ -17,27 +17,27 @@ from pathlib import Path
 
 try:
   import fcntl
-except ImportError:  # not on Windows, where leftovers then stay
+except ImportError:  # Windows has no flock, so leftovers stay there
   fcntl = None  # type: ignore[assignment]  # a module everywhere else
 
 PARTIAL, REPLACED = 'partial', 'replaced'
 PAUSE = 0.05  # seconds between two looks at an unfinished folder
-QUIET, LONGEST = 10, 100  # looks in a row that find nothing there, and looks at most
+QUIET, LONGEST = 10, 100  # checks in a row that must find it absent, and the most checks
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 @contextlib.contextmanager
 def appearing(folder: Path, replace: bool) -> Iterator[Path]:
-  """An empty folder to write to, which takes the place of `folder` when the block ends without an exception.
+  """Yields an empty folder to write to, which replaces `folder` when the block ends without an exception.
 
-  With an exception nothing changes.
+  After an exception nothing has changed.
 
   Args:
-    folder: its parent is made if need be.
-    replace: whether a folder may be there; it stays until the new one takes its place, and is then dropped.
+    folder: its parent is created if needed.
+    replace: whether `folder` may exist; it stays until the new one replaces it, and is then deleted.
 
   Raises:
-    OSError: no rights, no space, or a folder is there that must not be.
+    OSError: no rights, no space, or the folder exists and must not.
   """
   folder = Path(os.path.realpath(folder))
   folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def appearing(folder: Path, replace: bool) -> Iterator[Path]:
     _flush(partial)
     _put(partial, folder, replace)
     _flush_one(folder.parent)
-    shutil.rmtree(partial, ignore_errors=True)  # by now this is nothing, or the folder that was replaced
+    shutil.rmtree(partial, ignore_errors=True)  # now absent, or the folder that was replaced
   except BaseException:
     _clear(partial)
     raise
@@ -57,7 +57,7 @@ def appearing(folder: Path, replace: bool) -> Iterator[Path]:
 
 
 def _clear(partial: Path) -> None:
-  """Removes an unfinished folder for good: threads of its writer may still add files to it, and make it again."""
+  """Removes an unfinished folder; repeats this, since threads of its writer may still add files and create it again."""
   quiet = 0
   for _ in range(LONGEST):
     quiet = 0 if partial.exists() else quiet + 1
@@ -68,7 +68,7 @@ def _clear(partial: Path) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-  """Removes what killed runs left beside `folder`, and puts back a folder whose replacement was cut short."""
+  """Removes what killed runs left beside `folder`, and restores a folder whose replacement was interrupted."""
   for old in _others(folder, REPLACED):
     with contextlib.suppress(OSError):
       if not folder.exists():
@@ -80,7 +80,7 @@ def clear_leftovers(folder: Path) -> None:
       lock = os.open(partial, os.O_RDONLY)
       try:
         if fcntl:
-          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where the run is alive
+          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises if the run is alive
           shutil.rmtree(partial, ignore_errors=True)
       finally:
         os.close(lock)
@@ -92,7 +92,7 @@ def _others(folder: Path, kind: str) -> list[Path]:
 
 
 def _made(folder: Path) -> tuple[Path, int]:
-  """A new folder, and the descriptor that holds its lock."""
+  """A new folder, and the file descriptor that holds its lock."""
   while True:
     partial = folder.with_name(f'.{folder.name}.{secrets.token_hex(6)}.{PARTIAL}')
     partial.mkdir()
@@ -100,14 +100,14 @@ def _made(folder: Path) -> tuple[Path, int]:
     with contextlib.suppress(OSError):  # some network file systems have no locks
       if fcntl:
         fcntl.flock(lock, fcntl.LOCK_EX)
-    # Another run may have taken it for a leftover before it was locked.
+    # Another run may have deleted it as a leftover before it was locked.
     if partial.exists():
       return partial, lock
     os.close(lock)
 
 
 def _put(partial: Path, folder: Path, replace: bool) -> None:
-  """Renames; where there is a folder already the two change places, in one step if the system can."""
+  """Renames; if the folder exists the two are exchanged, in one step if the system can."""
   if not replace or not folder.exists():
     os.rename(partial, folder)
   elif not _exchange(partial, folder):
@@ -118,7 +118,7 @@ def _put(partial: Path, folder: Path, replace: bool) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-  """Lets two folders change names in one step; False where the system cannot."""
+  """Exchanges the names of two folders in one step; False if the system cannot."""
   if sys.platform != 'linux':
     return False
   rename = getattr(ctypes.CDLL(None, use_errno=True), 'renameat2', None)
@@ -132,7 +132,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _flush(folder: Path) -> None:
-  """Everything in a folder onto the disk."""
+  """Flushes everything in a folder to the disk."""
   for path, _, names in os.walk(folder):
     for name in names:
       _flush_one(Path(path) / name)

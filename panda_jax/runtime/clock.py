@@ -1,4 +1,4 @@
-"""Where the seconds went: wall time by phase, with compilation apart."""
+"""Wall time by phase, with compilation separate."""
 
 import contextlib
 import gc
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-# Compiled programs, by function, static arguments and the types of the arrays: a second fit of the same shape compiles
-# nothing.
+# Compiled programs, by function, static arguments and the types of the arrays: a second fit of the same shape does not
+# compile again.
 _programs: dict = {}
 
 
@@ -19,7 +19,7 @@ def _type(x) -> tuple:
 
 @contextlib.contextmanager
 def _without_collection() -> Iterator[None]:
-  """Garbage is not looked for: tracing makes many objects, nearly all of which live until its end."""
+  """Switches garbage collection off: tracing makes many objects, and nearly all of them live until its end."""
   enabled = gc.isenabled()
   gc.disable()
   try:
@@ -30,15 +30,15 @@ def _without_collection() -> Iterator[None]:
 
 
 class Clock:
-  """Charges wall time to the innermost open phase; compilation to `compile`, whatever phase it happens in.
+  """Adds wall time to the innermost open phase; compilation always goes to `compile`.
 
   Attributes:
     seconds: by phase.
-    on_compile: told the name of each function that is about to be compiled.
+    on_compile: called with the name of each function before it is compiled.
   """
 
   def __init__(self, started: float | None = None):
-    """`started`: perf_counter at the start of the process; the time since then is charged to `import`."""
+    """`started`: perf_counter at the start of the process; the time since then goes to `import`."""
     self.seconds: dict[str, float] = defaultdict(float)
     self.on_compile: Callable[[str], None] = lambda name: None
     self._stack = ['other']
@@ -64,14 +64,14 @@ class Clock:
   def call(
     self, program: jax.stages.Wrapped, /, *args, compiler_options: dict[str, str | bool] | None = None, **static
   ):
-    """program(*args, **static) for a jitted function, compiled ahead of time so that the time is known."""
+    """program(*args, **static) for a jitted function, compiled ahead of time so that compilation can be timed."""
     key = (
       program,
       jax.tree.structure(args),
       tuple(map(_type, jax.tree.leaves(args))),
       tuple(sorted(static.items(), key=lambda item: item[0])),
       tuple((compiler_options or {}).items()),
-      jax.config.jax_enable_x64,  # type: ignore[attr-defined]  # jax adds it as it is imported
+      jax.config.jax_enable_x64,  # type: ignore[attr-defined]  # jax adds it when it is imported
     )
     if key not in _programs:
       self.on_compile(_name(program, static))
@@ -80,26 +80,26 @@ class Clock:
     return _programs[key](*args)
 
   def summary(self) -> dict[str, float]:
-    """Seconds by phase, every phase of a fit named, and their total."""
+    """Seconds of every phase of a fit, by name, and their total."""
     self._charge()
     names = ('import', 'compile', 'features', 'moments', 'solve', 'checkpoint', 'draw')
     return {name: self.seconds[name] for name in names} | {'total': sum(self.seconds.values())}
 
   @property
   def elapsed(self) -> float:
-    """Seconds since the start, less those of compilation and of what only watches (`checkpoint`, `callback`)."""
+    """Seconds since the start, without compilation and without callbacks (`checkpoint`, `callback`)."""
     self._charge()
     watching = sum(self.seconds[k] for k in ('compile', 'checkpoint', 'callback'))
     return self._mark - self._start - watching
 
 
 def programs_compiled() -> int:
-  """How many programs this process has compiled for fits: unchanged by a second fit of the same shapes."""
+  """How many programs this process has compiled for fits; a second fit of the same shapes adds none."""
   return len(_programs)
 
 
 def compiled_programs() -> list[tuple[str, jax.stages.Compiled]]:
-  """What was compiled for fits: the name of the function, or of the `function` that it was given to apply, and it."""
+  """The programs compiled for fits, each with the name of its function, or of the `function` that it applies."""
   found = []
   for (program, _, _, static, *_), compiled in _programs.items():
     found.append((_name(program, dict(static)), compiled))
@@ -111,6 +111,6 @@ def _name(program: Callable, static: dict) -> str:
 
 
 def forget_programs() -> None:
-  """The next fit compiles anew, for those who replace what programs are made of."""
+  """Makes the next fit compile again, for callers that replace parts of programs."""
   _programs.clear()
   jax.clear_caches()

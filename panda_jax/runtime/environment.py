@@ -1,4 +1,4 @@
-"""What a computation runs on: versions, the precision of small matrices and the threads of LAPACK."""
+"""The environment of a computation: versions, the precision of small matrices and the threads of LAPACK."""
 
 import contextlib
 import importlib.metadata
@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator
 
 import jax
-import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on CPU, for `one_blas_thread` to find
+import scipy.linalg  # noqa: F401  loads the LAPACK that JAX calls on a CPU, so that `one_blas_thread` finds it
 from threadpoolctl import threadpool_limits
 
 from panda_jax.runtime.compatibility import enable_x64
@@ -23,16 +23,16 @@ def small_matrices_in_float64() -> Iterator[None]:
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager:
-  """Keeps LAPACK, which serves JAX's eigendecompositions on CPU, to one thread.
+  """Keeps LAPACK, which computes JAX's eigendecompositions on a CPU, to one thread.
 
-  Its own threads spin against those of XLA: on two cores a 96 x 96 eigendecomposition inside a compiled loop takes 80
-  ms with them and 1 ms without.
+  Its own threads compete with those of XLA by spinning: on two cores a 96 x 96 eigendecomposition inside a compiled
+  loop takes 80 ms with them and 1 ms without.
   """
   return threadpool_limits(1, user_api='blas')
 
 
 def versions() -> dict[str, str]:
-  """Versions that a result depends on."""
+  """Versions on which a result depends."""
   names = ('panda-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'orbax-checkpoint')
   found = {'python': platform.python_version()}
   for name in names:

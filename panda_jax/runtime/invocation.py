@@ -1,13 +1,13 @@
-"""How the program was called, for the commands that it tells people to type."""
+"""How the program was called, for commands that messages suggest to users."""
 
 import os
 import sys
 
-MODULES = 'panda_jax', 'converters', 'app'  # that are run by `python -m`
+MODULES = 'panda_jax', 'converters', 'app'  # modules that `python -m` runs
 
 
 def program_name() -> str:
-  """How to call the program as it was called: by run.py of a clone, as a module, or as it is installed."""
+  """The command with which the program was called: run.py of a clone, a module, or the installed command."""
   folder, name = os.path.split(sys.argv[0] if sys.argv else '')
   if name == 'run.py':
     return 'python run.py'

@@ -1,4 +1,4 @@
-"""How much memory a computation took at most: of this process, and of its devices where they tell."""
+"""Peak memory of a computation: of this process, and of its devices if they report it."""
 
 import contextlib
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import jax
 
 STATUS, RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
-PEAK_OF_NOW = '5'  # what resets the peak that Linux keeps of a process
+PEAK_OF_NOW = '5'  # value that resets the peak that Linux keeps for a process
 
 
 class Peak:
-  """The most memory in use since this was made. Devices, and systems that are not Linux, know only since the start."""
+  """The peak memory since this was made; on devices, and on systems other than Linux, since the process began."""
 
   def __init__(self) -> None:
     with contextlib.suppress(OSError):
       RESET.write_text(PEAK_OF_NOW)
 
   def bytes(self) -> dict[str, int]:
-    """{'process': ..., 'devices': ...}, bytes, as far as the system tells; of this process's devices together."""
+    """{'process': ..., 'devices': ...} in bytes, if the system reports them; devices of this process together."""
     found = {}
     with contextlib.suppress(OSError, ValueError, KeyError):
       lines = dict(line.split(':', 1) for line in STATUS.read_text().splitlines())

@@ -1,6 +1,6 @@
-"""What a Jupyter notebook shows: text that changes in place, and HTML of text and small pictures.
+"""Output in a Jupyter notebook: text that changes in place, and HTML of text and small pictures.
 
-IPython is not needed elsewhere: where it runs it has been imported.
+IPython is not a dependency: in a notebook it is imported already.
 """
 
 import base64
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SIDE = 128  # pixels of a picture's longer side, about
-PALETTE = 'magma_r'  # of parts: pale to black, its lightness falling evenly; exact zeros are white
+SIDE = 128  # pixels of a picture's longer side, approximately
+PALETTE = 'magma_r'  # of parts: pale to black with evenly falling lightness; exact zeros are white
 
 
 def running() -> bool:
-  """Whether this is a notebook's process: IPython with a kernel."""
+  """Whether this process runs a notebook: IPython with a kernel."""
   ipython = sys.modules.get('IPython')
   shell = ipython.get_ipython() if ipython is not None else None
   return getattr(shell, 'kernel', None) is not None
@@ -48,7 +48,7 @@ def png(pixels: np.ndarray) -> bytes:
 def heat(values: np.ndarray, side: int = SIDE) -> np.ndarray:
   """Non-negative values (H, W), divided by their maximum, as uint8 pixels (h, w, 3): whole squares, zeros white.
 
-  `side`: pixels of the longer side, about.
+  `side`: pixels of the longer side, approximately.
   """
   from matplotlib import colormaps
 

@@ -1,10 +1,10 @@
-"""Several processes and one fit: joining, agreeing, who has which samples, and one end for all.
+"""Several processes and one fit: joining, agreeing, distributing samples, and ending together.
 
-JAX's own runtime finds the processes, connects their devices and notices those that die. Here is what a fit needs on
-top: every process reads or makes the samples of its own share only, decisions that depend on a clock, a signal or a
-disk are taken together, and an error in one process is raised in all of them.
+JAX's own runtime finds the processes, connects their devices and notices those that die. This module adds the rest:
+every process reads or makes only its own share of the samples; decisions that depend on a clock, a signal or a disk are
+made together; and an error in one process is raised in all of them.
 
-With one process every function here is the obvious thing and costs nothing.
+With one process every function here is trivial and costs nothing.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from jax.experimental import multihost_utils
 from panda_jax.errors import InputError, Lost
 from panda_jax.runtime.supervision import GIST, tell_joined
 
-JOIN_SECONDS = 40  # for all processes to have found the first one
-HEARTBEAT_SECONDS = 25  # after which a process that says nothing counts as dead, and ends all others
-SHUTDOWN_SECONDS = 300  # that a process which is done waits for the others
+JOIN_SECONDS = 40  # within which all processes must reach the first one
+HEARTBEAT_SECONDS = 25  # after which a silent process counts as dead, and all others end
+SHUTDOWN_SECONDS = 300  # for which a finished process waits for the others
 LINGER_SECONDS = 3
-TRANSPORTS = 'Gloo', 'NCCL', 'gRPC', 'coordination service', 'UNAVAILABLE'  # named by errors of a sum that broke off
-GRAINS = 4096  # shares of samples begin at multiples of N / GRAINS, so that hashes of grains do not depend on them
+TRANSPORTS = 'Gloo', 'NCCL', 'gRPC', 'coordination service', 'UNAVAILABLE'  # in errors of a sum that broke off
+GRAINS = 4096  # shares begin at multiples of N / GRAINS, so that hashes of grains do not depend on the shares
 
 
 def several() -> bool:
@@ -37,12 +37,12 @@ def several() -> bool:
 
 
 def first() -> bool:
-  """Whether this is the process that writes, prints and draws."""
+  """Whether this process writes, prints and draws."""
   return jax.process_index() == 0
 
 
 def _give_up(coordinator: str | None) -> None:
-  """Ends a process that waits in vain: nothing can interrupt the call that it waits in."""
+  """Ends a process that waits in vain, since the call in which it waits cannot be interrupted."""
   where = 'the coordinator' if coordinator is None else f'--coordinator={coordinator}'
   print(
     f'error: {where}: not all processes met there within {JOIN_SECONDS} s; check that process 0 runs at this address '
@@ -57,8 +57,8 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
   """Makes this process one of several, before JAX is used for anything.
 
   Args:
-    coordinator: HOST:PORT at which process 0 can be reached by all. What is left out is detected by
-      `jax.distributed.initialize`: in Slurm, Open MPI, Kubernetes and on TPUs all three may be.
+    coordinator: HOST:PORT at which all can reach process 0. What is left out is detected by
+      `jax.distributed.initialize`: in Slurm, Open MPI, Kubernetes and on TPUs that works for all three arguments.
     process_id: 0 to processes - 1.
     processes: how many.
 
@@ -70,7 +70,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
     host, colon, port = coordinator.rpartition(':')
     if not host or not colon or not port.isdigit() or not 0 < int(port) < 2**16:
       raise InputError('coordinator', coordinator, 'it is not an address', 'give HOST:PORT of process 0')
-    if process_id == 0:  # JAX's service would crash
+    if process_id == 0:  # otherwise JAX's service would crash
       try:
         socket.create_server(('', int(port))).close()
       except OSError as error:
@@ -81,7 +81,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
     raise InputError('processes', processes, 'it must be positive', 'give the number of processes')
   if process_id is not None and not 0 <= process_id < (processes or 2**31):
     raise InputError('process_id', process_id, 'there is no such process', 'count them from 0 to --processes less 1')
-  jax.config.update('jax_enable_preemption_service', False)  # SIGTERM is ours
+  jax.config.update('jax_enable_preemption_service', False)  # SIGTERM is handled by this package
   clock = threading.Timer(JOIN_SECONDS, _give_up, (coordinator,))
   clock.daemon = True
   clock.start()
@@ -94,7 +94,7 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
-    jax.devices()  # the processes tell each other of their devices
+    jax.devices()  # here the processes exchange their lists of devices
   except Exception as error:  # detection may raise anything
     said = str(error).strip().splitlines()
     raise InputError(
@@ -119,10 +119,10 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
 def joined(
   coordinator: str | None = None, process_id: int | None = None, processes: int | None = None
 ) -> Iterator[None]:
-  """`join`, and at the end a wait for the others, unless this process fails alone: then they must notice at once.
+  """`join`, and at the end a wait for the others; if this process fails alone it does not wait, so that they notice.
 
   Raises:
-    Lost: a sum over the processes broke off.
+    Lost: a sum over the processes was interrupted.
     InputError: as `join`.
   """
   join(coordinator, process_id, processes)
@@ -136,7 +136,7 @@ def joined(
     if getattr(error, 'shared', False):
       jax.distributed.shutdown()
     elif first():
-      time.sleep(LINGER_SECONDS)  # an error that all find by themselves: the end of process 0 ends the others too
+      time.sleep(LINGER_SECONDS)  # all raise the same error: process 0 must not end the others first
     raise
   jax.distributed.shutdown()
 
@@ -148,7 +148,7 @@ def _broke_off(error: BaseException) -> bool:
 
 
 def gathered(data: bytes) -> list[bytes]:
-  """What each process gave, in all of them. Bytes, since float64 would be rounded where JAX has none."""
+  """The data of every process, in all of them. Bytes, since JAX without x64 would round float64."""
   if not several():
     return [data]
   lengths = multihost_utils.process_allgather(np.frombuffer(np.int64(len(data)).tobytes(), np.uint8))
@@ -160,33 +160,33 @@ def gathered(data: bytes) -> list[bytes]:
 
 
 def gathered_array(array: np.ndarray) -> np.ndarray:
-  """Arrays (n, ...) of all processes one behind the other; n may differ."""
+  """The arrays (n, ...) of all processes, concatenated; n may differ."""
   parts = gathered(np.ascontiguousarray(array).tobytes())
   return np.frombuffer(b''.join(parts), array.dtype).reshape(-1, *array.shape[1:])
 
 
 def from_first(data: bytes | None) -> bytes:
-  """What process 0 gave, in all of them."""
+  """The data of process 0, in all of them."""
   return gathered((data or b'') if first() else b'')[0]
 
 
 def array_of_first(array: np.ndarray) -> np.ndarray:
-  """The array of process 0, in all of them; theirs has the same shape."""
+  """The array of process 0, in all of them; all arrays must have the same shape."""
   return np.frombuffer(from_first(array.tobytes()), array.dtype).reshape(array.shape) if several() else array
 
 
 def any_of(*flags: bool) -> tuple[bool, ...]:
-  """For each flag, whether it is set in any process. Every process must ask at the same point."""
+  """For each flag, whether it is set in any process. Every process must call this at the same point."""
   if not several():
     return flags
   return tuple(multihost_utils.process_allgather(np.asarray(flags, np.uint8)).any(axis=0).tolist())
 
 
 def together(work: Callable):
-  """work(), after which every process knows whether it went well in all.
+  """work(); afterwards every process knows whether it succeeded in all.
 
   Raises:
-    InputError: that of the lowest process in which work() raised one, here in every process.
+    InputError: that of the process with the lowest number in which work() raised one, here in every process.
   """
   if not several():
     return work()
@@ -207,12 +207,12 @@ def together(work: Callable):
 
 
 def on_first(work: Callable):
-  """work() in process 0 alone; its InputError is raised in all. None elsewhere."""
+  """work() in process 0 alone; its InputError is raised in all. None in the others."""
   return together(lambda: work() if first() else None)
 
 
 def agree(record: dict) -> None:
-  """Raises in every process unless all gave the same; names the first key that differs.
+  """Raises in every process unless all passed the same record; names the first key that differs.
 
   Args:
     record: JSON values by name.
@@ -233,13 +233,13 @@ def agree(record: dict) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Shares:
-  """Which samples belong to which process: process p has those from bounds[p] to bounds[p + 1]."""
+  """Which samples belong to which process: process p has those from bounds[p] up to bounds[p + 1]."""
 
   bounds: tuple[int, ...]
 
   @classmethod
   def of(cls, samples: int) -> 'Shares':
-    """Shares that are equal but for a grain or so."""
+    """Shares of nearly equal size, up to about a grain."""
     count = jax.process_count()
     grains = [round(p * GRAINS / count) for p in range(count + 1)]
     return cls(tuple(samples * grain // GRAINS for grain in grains))
@@ -251,26 +251,26 @@ class Shares:
 
   @property
   def last(self) -> int:
-    """The first sample behind those of this process."""
+    """The first sample after those of this process."""
     return self.bounds[jax.process_index() + 1]
 
   @property
   def most(self) -> int:
-    """Samples in the largest share: what every process makes room for."""
+    """Samples in the largest share: every process allocates memory for this number."""
     return max(np.diff(self.bounds).tolist())
 
   def own(self, indices: np.ndarray) -> tuple[np.ndarray, int]:
-    """Of sorted indices, those of this process, counted from its first sample; and the most that any process has."""
+    """The `indices` (sorted) of this process, counted from its first sample; and the largest number in any process."""
     cuts = np.searchsorted(indices, self.bounds)
     p = jax.process_index()
     return indices[cuts[p] : cuts[p + 1]] - self.first, int(np.diff(cuts).max())
 
 
 def own_share(source):
-  """The samples of a `FeatureSource` that are this process's; all of them if it is the only one.
+  """The samples of a `FeatureSource` that belong to this process; all of them if it is the only one.
 
   Raises:
-    InputError: how many there are is not known before a pass, or the source cannot be read from the middle.
+    InputError: their number is not known before a pass, or the source cannot be read from the middle.
   """
   if not several():
     return source
@@ -281,7 +281,7 @@ def own_share(source):
 
 
 def replicated(array: np.ndarray | jax.Array, sharding: jax.sharding.Sharding) -> jax.Array:
-  """An array that every process has, on all devices; `device_put` would compare the copies first."""
+  """An array that every process has, placed on all devices; `device_put` would compare the copies first."""
   if not several():
     return jax.device_put(array, sharding)
   if isinstance(array, jax.Array) and array.sharding == sharding:
@@ -291,7 +291,7 @@ def replicated(array: np.ndarray | jax.Array, sharding: jax.sharding.Sharding) -
 
 
 def whole_array(Z: jax.Array) -> np.ndarray:
-  """A sharded array in the memory of every process."""
+  """A sharded array, copied into the memory of every process."""
   return np.asarray(Z) if Z.is_fully_addressable else multihost_utils.process_allgather(Z, tiled=True)
 
 

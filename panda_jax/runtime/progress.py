@@ -1,5 +1,5 @@
-"""What a person sees of a computation, on process 0: a line that changes in a notebook or on a terminal, a line now and
-then elsewhere, so that nobody takes a command for dead.
+"""Progress messages on process 0: a line that changes in a notebook or on a terminal; otherwise a line from time to
+time, so that a user does not think that a command hangs.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ import jax
 from panda_jax.errors import InputError
 from panda_jax.runtime import notebook
 
-PLAIN_SECONDS = 10.0  # between two lines that say how far something is
-SILENT_SECONDS = 30.0  # after which a line says that it goes on, if nothing else has been said
-NOTEBOOK_SECONDS = 0.1  # between two changes of the line: each is sent to the browser
+PLAIN_SECONDS = 10.0  # between two lines of progress
+SILENT_SECONDS = 30.0  # without other output, after which a line says that the work goes on
+NOTEBOOK_SECONDS = 0.1  # between two changes of the line, since each is sent to the browser
 
 
 def wanted(progress: bool | None) -> bool:
-  """Whether to show progress: as asked for, or, where nothing was asked for, in notebooks.
+  """Whether to show progress: as requested; if not specified, only in notebooks.
 
   Raises:
     InputError: `progress` is neither true, false nor None.
@@ -35,7 +35,7 @@ class Progress:
   """Shows passes over the samples with a rate and the time left, and the error as it falls.
 
   Args:
-    samples: of a pass, where that is known.
+    samples: of a pass, if known.
     show: False for nothing at all.
   """
 
@@ -69,7 +69,7 @@ class Progress:
       self._status.stop()
 
   def _break_silence(self) -> None:
-    """Says that the work goes on, where it says nothing itself: while a program is compiled, for one."""
+    """Says that the work goes on while it gives no output itself, for example during a compilation."""
     began = time.monotonic()
     while not self._ended.wait(max(0.0, self._said + SILENT_SECONDS - time.monotonic())):
       if time.monotonic() - self._said >= SILENT_SECONDS:
@@ -77,7 +77,7 @@ class Progress:
         self._print(f'still at work after {time.monotonic() - began:.0f} s{what}')
 
   def say(self, text: str) -> None:
-    """A line that stays."""
+    """Prints a line that stays."""
     if self._line is not None:
       self._line.update(text)
       self._line = notebook.Line()
@@ -91,7 +91,7 @@ class Progress:
       self._console.print(text, markup=False, soft_wrap=True)
 
   def now(self, text: str) -> None:
-    """What is going on: the line that changes, or one now and then."""
+    """Shows the current activity: in the line that changes, or in a new line from time to time."""
     if self._status:
       self._status.update(text)
     elif self._line is not None:
@@ -105,7 +105,7 @@ class Progress:
       self._doing = text
 
   def compiling(self, name: str) -> None:
-    """A program is about to be compiled, which nothing else is told of meanwhile."""
+    """Shows that a program is about to be compiled; nothing else is shown until that is done."""
     if self._status:
       self._status.update(f'compiling {name}')
     elif self._line is not None:
@@ -114,7 +114,7 @@ class Progress:
       self.now(f'compiling {name}')
 
   def samples_done(self, name: str, done: int) -> None:
-    """`done` samples of the pass called `name` are through."""
+    """`done` samples of the pass called `name` are done."""
     now = time.monotonic()
     if self._pass[0] != name or done <= self._pass[2]:
       self._pass = (name, now, done)
@@ -132,7 +132,7 @@ class Progress:
       self._pass = ('', 0.0, 0)
 
   def state(self, state) -> None:
-    """The solver reports: `SolverState`."""
+    """Shows a `SolverState` that the solver reports."""
     if state.history:
       last = state.history[-1]
       self.now(
@@ -145,10 +145,10 @@ class Progress:
 def narrated(
   progress: bool | None, on_progress: Callable[[str], None] | None = None
 ) -> Iterator[Callable[[str], None]]:
-  """A function to tell what is being done: it shows it and passes it on.
+  """Yields a function that shows a message and passes it on.
 
   Args:
-    progress: see `wanted`; where the caller listens, it is only shown when asked for.
+    progress: see `wanted`; if the caller has a listener, messages are only shown on request.
     on_progress: the caller's own listener.
   """
   show = wanted(progress) if progress is not None or on_progress is None else False

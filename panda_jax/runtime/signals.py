@@ -1,9 +1,9 @@
-"""Ctrl-C (SIGINT) and SIGTERM: save what is worth keeping, say what was saved, and stop.
+"""Ctrl-C (SIGINT) and SIGTERM: save what is useful, say what was saved, and stop.
 
-Work that saves as it goes looks into what it has `caught`; in other work, `raising` raises `Interrupted`, which clears
-away what is half done. `keeping` has the sentence that tells what is kept. A command `listen`s first of all: then its
-imports can be stopped too, and a second Ctrl-C ends it at once. Python itself would hear of that only between two of
-its own instructions, which may be a minute apart while XLA compiles; so a thread listens.
+Work that saves regularly checks the list from `caught`; in other work, `raising` raises `Interrupted`, and unfinished
+files are removed. `keeping` adds a sentence about what is kept. A command calls `listen` first: then a signal can stop
+its imports too, and a second Ctrl-C ends it at once. Python itself handles a signal only between two of its own
+instructions, which may be a minute apart while XLA compiles; so a thread waits for signals.
 """
 
 import _thread
@@ -20,23 +20,23 @@ from typing import Any, cast
 from panda_jax.errors import Interrupted
 
 NAMES: dict[int, str] = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
-AGAIN = 0.02  # seconds until a signal comes again that was raised where Python ignores what is raised
-ONE_PRESS = 0.3  # seconds in which two count as one: some programs send theirs to a process and to its group
+AGAIN = 0.02  # seconds until a signal is repeated that was raised where Python ignores exceptions
+ONE_PRESS = 0.3  # seconds within which two count as one: some programs signal a process and its group
 STOPPING = 'stopping at the next step; Ctrl-C again stops at once'
 
-_keeping: list[Callable[[], str | None]] = []  # the sentences of the blocks that are open, the innermost last
-_patient: list[list[int]] = []  # what the open blocks of `caught` have caught
+_keeping: list[Callable[[], str | None]] = []  # sentences of the open blocks, the innermost last
+_patient: list[list[int]] = []  # what each open block of `caught` has caught
 _listening = threading.Event()
 
 
 def sentence(number: int | None, kept: str | None) -> str:
-  """What a command says at its end; `number` is None where another process got the signal."""
+  """The last message of a command; `number` is None if another process got the signal."""
   by = f'stopped by {NAMES[number]}' if number in NAMES else 'stopped'
   return f'{by}; {kept}' if kept else by
 
 
 def exit_code(number: int | None) -> int:
-  """As a shell tells a signal."""
+  """The exit status that shells use for a signal."""
   return 128 + (number or signal.SIGINT)
 
 
@@ -54,7 +54,7 @@ def listen() -> None:
 
 
 def ignore() -> None:
-  """For a command that has done its work and only ends."""
+  """For a command that has finished its work and only has to exit."""
   for number in NAMES:
     signal.signal(number, signal.SIG_IGN)
 
@@ -65,7 +65,7 @@ def _leave(number: int, kept: str | None) -> None:
 
 
 def _hear(read: int) -> None:
-  """Ends the process at a second Ctrl-C, whatever it is doing. SIGTERM is sent twice without impatience."""
+  """Ends the process at a second Ctrl-C, whatever it does. A second SIGTERM does not: programs repeat it routinely."""
   first: float | None = None
   while received := os.read(read, 1):
     number, now = received[0], time.monotonic()
@@ -79,7 +79,7 @@ def _hear(read: int) -> None:
 
 @contextlib.contextmanager
 def withheld() -> Iterator[None]:
-  """Ctrl-C waits until the end of the block, and does not reach processes that are started in it."""
+  """Delays Ctrl-C until the end of the block; processes that are started in the block do not get it."""
   if not hasattr(signal, 'pthread_sigmask'):
     yield
     return
@@ -92,7 +92,7 @@ def withheld() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled(handler: Callable) -> Iterator[None]:
-  """Signals go to a handler, in the main thread; outside of it they are somebody else's."""
+  """Sends signals to a handler, in the main thread; in other threads it does nothing."""
   if threading.current_thread() is not threading.main_thread():
     yield
     return
@@ -106,10 +106,10 @@ def _handled(handler: Callable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def caught() -> Iterator[list[int]]:
-  """A list that signals add themselves to, for work that looks into it.
+  """A list to which the numbers of caught signals are added; the work must check it.
 
   Raises:
-    Interrupted: at the second Ctrl-C, where nobody listens.
+    Interrupted: at the second Ctrl-C, if no thread listens.
   """
   numbers: list[int] = []
   times: list[float] = []
@@ -131,9 +131,9 @@ def caught() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-  """A signal raises `Interrupted` in the block, once; whatever error that leads to is the signal's, too.
+  """A signal raises `Interrupted` in the block, once; any other error that follows from it becomes `Interrupted` too.
 
-  A command that still imports, and has begun nothing, it ends at once: some libraries print what is raised in them.
+  A command that is still importing ends at once, since some libraries print an exception that is raised in them.
   """
   numbers: list[int] = []
 
@@ -141,13 +141,13 @@ def raising() -> Iterator[None]:
     numbers.append(number)
     if _listening.is_set() and len(_keeping) < 2 and _imports(frame):
       _leave(number, _keeping[-1]() if _keeping else None)
-    if len(numbers) == 1:  # a second one would leave half of what is being cleared away
+    if len(numbers) == 1:  # a second one would interrupt the removal of unfinished files
       raise Interrupted(number)
 
   with _handled(handler), _not_ignored(numbers):
     try:
       yield
-    except Exception as error:  # an import that was cut short fails with anything
+    except Exception as error:  # an interrupted import fails with any error
       if not numbers:
         raise
       stopped = Interrupted(numbers[0])
@@ -157,9 +157,9 @@ def raising() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _not_ignored(numbers: list[int]) -> Iterator[None]:
-  """A signal that met a callback of the garbage collector or a `__del__`, where Python ignores it, comes again.
+  """Repeats a signal that was raised in a callback of the garbage collector or in `__del__`, where Python ignores it.
 
-  `numbers`: what was raised in the block, which is then forgotten.
+  `numbers`: the signals raised in the block; an ignored one is removed from it.
   """
   before = sys.unraisablehook
 
@@ -180,7 +180,7 @@ def _not_ignored(numbers: list[int]) -> Iterator[None]:
 
 
 def _imports(frame: FrameType | None) -> bool:
-  """Whether an import is going on."""
+  """Whether an import is running."""
   while frame:
     if frame.f_code.co_filename.startswith('<frozen importlib'):
       return True
@@ -190,11 +190,11 @@ def _imports(frame: FrameType | None) -> bool:
 
 @contextlib.contextmanager
 def keeping(kept: Callable[[], str | None], done: str | None = None) -> Iterator[None]:
-  """Tells what is kept of a block that ends early: whatever is raised in it has `kept`, unless it has one already.
+  """Adds a sentence to any exception of the block, in its attribute `kept` unless it has one: what is kept.
 
   Args:
-    kept: says it when asked, in any thread.
-    done: is said of what comes after the block.
+    kept: returns the sentence; may be called in any thread.
+    done: the sentence for signals after the block.
   """
   depth = len(_keeping)
   _keeping.append(kept)

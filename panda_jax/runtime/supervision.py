@@ -1,8 +1,8 @@
-"""A small parent of each of several processes, which puts into a sentence what ended its child.
+"""A small parent process for each of several processes, which says in a sentence why its child ended.
 
-When a process dies, JAX's runtime ends the others from a thread of its own, with a dump of its stack that no handler in
-Python can prevent. The parent holds that dump back and says what happened and what to do. It passes signals on, and the
-child ends with it. It is forked before anything large is imported.
+When a process dies, JAX's runtime ends the others from a thread of its own, with a stack dump that no handler in
+Python can prevent. The parent withholds that dump and says what happened and what to do. It passes signals on, and the
+child ends if the parent does. It forks before anything large is imported.
 """
 
 import os
@@ -11,20 +11,20 @@ import signal
 import sys
 import threading
 
-DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # how the dump of a fatal error begins
-CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # of libraries; the sentence says it
-GIST = 200  # characters of a dump, or of another error that is not ours, that are shown
-JOINED = b'\x1fjoined '  # begins the line with which the child tells its number
-KEPT = b'\x1fkept '  # and the one with which it tells what becomes of the work if it ends
+DUMP = re.compile(rb'F\d{4} [\d:.]+ ')  # the beginning of the dump of a fatal error
+CHATTER = re.compile(rb'\[Gloo\] Rank |E\d{4} [\d:.]+ +\d+ coordination_service')  # replaced by the parent's sentence
+GIST = 200  # characters that are shown of a dump, or of an error that is not ours
+JOINED = b'\x1fjoined '  # prefix of the line in which the child sends its name
+KEPT = b'\x1fkept '  # prefix of the line that says what is kept if the child ends
 
 
 def tell_joined(text: str) -> None:
-  """Tells the parent, if there is one, which process this is: 'process 1 of 2'."""
+  """Sends the parent, if there is one, the name of this process: 'process 1 of 2'."""
   _tell(JOINED, text)
 
 
 def tell_kept(text: str) -> None:
-  """Tells the parent, if there is one, what there is to go on from."""
+  """Sends the parent, if there is one, a sentence about what is kept."""
   _tell(KEPT, text)
 
 
@@ -34,10 +34,10 @@ def _tell(what: bytes, text: str) -> None:
 
 
 def supervise() -> None:
-  """Returns in a child, which goes on as the program; the parent stays here and ends as the child does.
+  """Returns in a child, which continues as the program; the parent stays in this function and ends with the child.
 
-  The child is in a process group of its own, so that each signal reaches it once, through the parent: a terminal sends
-  Ctrl-C to a whole group. They wait until it listens, see `signals.listen`.
+  The child has its own process group, so that each signal reaches it once, through the parent: a terminal sends
+  Ctrl-C to a whole group. Signals wait until the child listens, see `signals.listen`.
   """
   numbers = signal.SIGINT, signal.SIGTERM
   signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
@@ -50,7 +50,7 @@ def supervise() -> None:
     os.close(beat)
     os.close(said)
     os.environ['PANDA_JAX_PARENT'] = str(parent)
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # of a failure, the parent says what is of use
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # the parent reports a failure itself
     for stream in (1, 2):
       os.dup2(say, stream)
     os.close(say)
@@ -72,16 +72,16 @@ def supervise() -> None:
 
 
 def _end_with_parent(alive: int) -> None:
-  os.read(alive, 1)  # nothing is ever written: it returns when the parent has gone
+  os.read(alive, 1)  # nothing is ever written: this returns when the parent has ended
   os._exit(1)
 
 
 def _pass_on(said: int) -> tuple[str, str, bytes, bool]:
-  """Copies lines to stderr until the child has closed its end.
+  """Copies lines to stderr until the child closes its end.
 
   Returns:
-    The child's name, what there is to go on from, the dump that was held back, and whether a sentence of the child said
-    what went wrong.
+    The child's name, the sentence about what is kept, the withheld dump, and whether a message of the child already
+    said what went wrong.
   """
   name, kept, dump, explained = 'this process', '', b'', False
   with os.fdopen(said, 'rb') as lines:
@@ -93,7 +93,7 @@ def _pass_on(said: int) -> tuple[str, str, bytes, bool]:
       elif line.startswith(KEPT):
         kept = line[len(KEPT) :].decode().strip()
       elif line.startswith(b'error: '):
-        if line.endswith(b'\n'):  # the runtime may have ended the child in the middle of it
+        if line.endswith(b'\n'):  # otherwise the runtime may have ended the child in the middle of the line
           explained = True
           os.write(2, line)
       elif not CHATTER.match(line):

@@ -141,7 +141,7 @@ class Factors:
         raise InputError('mean', 'NaN or infinity', 'it has entries that are not finite', 'give finite numbers')
       object.__setattr__(self, 'mean', _kept_mean(mean))
 
-  __hash__ = None  # Python's sign that there is no hash
+  __hash__ = None  # type: ignore[assignment]  # Python's sign that there is no hash
   __array_ufunc__ = None  # numpy must not answer `array == factors`
 
   def __eq__(self, other) -> bool:
