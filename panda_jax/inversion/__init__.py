@@ -1,5 +1,5 @@
-"""Photographs in: their place in a generator's frame, the latents and features that make them, and the way back.
+"""Inversion: a photograph's placement, the latents and features that reproduce it, and pasting edits back.
 
-`invert` is the door. It imports the generators, what is below them, and the space of `regions.realism`; it knows
-nothing of fits, nor of pictures.
+`invert` is the main function. This package imports generators, what they import, and the space of `regions.realism`;
+it imports neither fits nor pictures.
 """

@@ -1,11 +1,11 @@
 """Latents as coordinates in which a generator's own samples are standard normal.
 
-Mapping networks end with a leaky ReLU. Undone, w is close to normal; less its mean and divided by a root of its
-covariance, it is standard normal nearly (Wulff and Torralba 2020, who divide by principal components; a Cholesky factor
-is ours, as it hardly depends on rounding). An optimiser sees a round space, and how unusual a point is can be told from
-its length. Of a generator that z drives by itself the coordinates are z.
+Mapping networks end with a leaky ReLU. When it is inverted, w is nearly normal; minus its mean and divided by a root of
+its covariance, it is nearly standard normal (Wulff and Torralba 2020, who divide by principal components; we use a
+Cholesky factor, since it hardly depends on rounding). So the space of an optimiser is round, and the length of a point
+shows how unusual it is. For a generator without a mapping network the coordinates are z.
 
-Letters: N samples, L rows of w+, D numbers of a row of w+ or of z.
+Letters: N samples, L rows of w+, D numbers in a row of w+ or in z.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ from panda_jax.generators.seeds import draws
 from panda_jax.generators.spaces import shapes
 from panda_jax.generators.structure import Compiled, plain
 
-DRAWS = 4096  # of w, from which mean and covariance are estimated
+DRAWS = 4096  # samples of w from which mean and covariance are estimated
 BATCH = 512
 SLOPE = 0.2  # of the leaky ReLU of every family's mapping network
-LEAST = 1e-6  # of the largest variance, below which a direction counts as one that samples do not take
+LEAST = 1e-6  # fraction of the largest variance: samples do not vary in directions with less
 
 
 @jax.tree_util.register_dataclass
@@ -34,7 +34,7 @@ class Coordinates:
   """Coordinates (N, L, D) of w+, or (N, 1, D) of one w for all rows.
 
   Attributes:
-    mean: (D,) of the rows of w+, bent back.
+    mean: (D,) of the rows of w+, before the leaky ReLU.
     basis: (D, D), lower triangular: a root of their covariance.
     rows: L.
   """
@@ -58,7 +58,7 @@ class Coordinates:
     return flat.T.reshape(v.shape).astype(np.float32)
 
   def latents(self, generator: Any, x: jax.Array, labels: jax.Array | None) -> Latents:
-    """What drives the generator."""
+    """The generator's latents."""
     del generator, labels  # w+ holds the class
     return WPlus(self.wplus(x))
 
@@ -69,11 +69,11 @@ class Draws:
   """Coordinates (N, D) of z: z itself."""
 
   def of(self, z: np.ndarray) -> np.ndarray:
-    """z to coordinates."""
+    """z as coordinates."""
     return np.asarray(z, np.float32)
 
   def latents(self, generator: Any, x: jax.Array, labels: jax.Array | None) -> Latents:
-    """What drives the generator, of class rows (N, num_classes) where it has classes."""
+    """The generator's latents, from class rows (N, num_classes) if it has classes."""
     return generator.map(x, labels)
 
 
@@ -88,7 +88,7 @@ def is_mapped(generator: Any) -> bool:
 
 
 def class_rows(generator: Any, labels, count: int) -> np.ndarray | None:
-  """Rows (N, num_classes) of the labels of photographs: one for all, or one each; None where there are no classes.
+  """Rows (N, num_classes) of the labels of photographs, one for all or one each; None if there are no classes.
 
   Raises:
     InputError: as of `labels.each` and `base.label_rows`.
@@ -99,7 +99,7 @@ def class_rows(generator: Any, labels, count: int) -> np.ndarray | None:
 
 
 def coordinates(generator: Any) -> Coordinates | Draws:
-  """The coordinates of a generator, from the w of seeds 0 to 4095, of all classes in turn where there are classes."""
+  """The coordinates of a generator, from the w of seeds 0 to 4095, with all classes in turn if it has classes."""
   if not is_mapped(generator):
     return Draws()
   run = generator if isinstance(generator, Compiled) else Compiled(generator)

@@ -1,7 +1,7 @@
-"""A small network from pictures to latents: the start of an inversion, and alone one in milliseconds.
+"""A small network from pictures to latents: it gives the start of an inversion, or an inversion in milliseconds.
 
-It is trained on a generator's own samples (examples/train_encoder). A file holds it: encoder.npz beside the
-generator.json of the generator that it belongs to. Letters as in coordinates.py; pictures are (N, h, w, channels).
+It is trained on a generator's own samples (examples/train_encoder) and stored as encoder.npz beside the generator.json
+of its generator. Letters as in coordinates.py; pictures are (N, h, w, channels).
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ class Encoder(nnx.Module):
 
 
 def reduced(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """(N, h, w, c) to (N, *size, c) by means over cells; interpolated where the sides do not divide."""
+  """(N, h, w, c) to (N, *size, c) by means over cells; interpolated if the sides are not multiples."""
   N, h, w, c = x.shape
   if (h, w) == size:
     return x
@@ -95,7 +95,7 @@ def reduced(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def save_encoder(encoder: Encoder, path: str | os.PathLike, sha256: str) -> None:
-  """Writes an encoder of the generator of that hash, its weights as float16.
+  """Writes an encoder for the generator with that hash, with weights as float16.
 
   Raises:
     InputError: it cannot be written.
@@ -110,7 +110,7 @@ def load_encoder(path: str | os.PathLike, sha256: str | None = None) -> Encoder:
 
   Args:
     path: of the file.
-    sha256: of the generator that it must belong to; any for None.
+    sha256: of the generator that it must belong to; None for any.
 
   Raises:
     InputError: it is missing or damaged, or belongs to another generator.
@@ -139,7 +139,7 @@ def load_encoder(path: str | os.PathLike, sha256: str | None = None) -> Encoder:
 
 
 def _check(options: EncoderOptions, arrays: dict[str, np.ndarray]) -> None:
-  """Raises ValueError unless sizes are sensible ones, so that nothing large is made of a small file."""
+  """Raises ValueError unless the sizes are plausible, so that a small file cannot create large arrays."""
   numbers = (*options.size, options.channels, *options.widths, options.hidden, *options.output)
   blocks, least = len(options.widths), min(options.size, default=0)
   if len(options.size) != 2 or not 1 <= len(options.output) <= 2 or not 1 <= blocks <= 12 or least >> blocks < 1:
@@ -149,7 +149,7 @@ def _check(options: EncoderOptions, arrays: dict[str, np.ndarray]) -> None:
 
 
 def encoder_of(generator: str | os.PathLike) -> Path | None:
-  """The file of the encoder in a generator's folder, or None."""
+  """The encoder file in a generator's folder, or None."""
   return file_beside(generator, FILE)
 
 

@@ -1,9 +1,9 @@
-"""How feature maps of a generator's own samples vary at a layer, and changes of them in that unit.
+"""How feature maps of a generator's own samples vary at a layer, and changes of features in that unit.
 
-The features of samples less their mean, (S, C), are taken as matrix-normal: covariance between positions times
-covariance between channels, U (S, S) and V (C, C), from the two moments that a fit of parts and appearances rests on.
-A change is `root(U) X root(V)'`; under the model X is standard normal, so the mean square of X says how far from the
-range of samples a change leads. Letters: N samples, H, W grid, S = H W positions, C channels.
+The features of samples minus their mean, (S, C), are taken as matrix-normal: covariance between positions times
+covariance between channels, U (S, S) and V (C, C), from the two moments that a fit of parts and appearances uses too.
+A change is `root(U) X root(V)'`; under the model X is standard normal, so the mean square of X measures how far a
+change goes beyond the range of samples. Letters: N samples, H, W grid, S = H W positions, C channels.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from panda_jax.inversion.kronecker import Kronecker, moments, root
 
 SAMPLES = 256
 BATCH = 16
-RIDGE = 1e-3  # of the mean variance, added to each: directions in which the few samples do not vary
+RIDGE = 1e-3  # fraction of the mean variance, added to each variance, since few samples do not vary in every direction
 
 
 @jax.tree_util.register_dataclass
@@ -29,8 +29,8 @@ class FeatureRange:
   """Roots of the covariances at a layer.
 
   Attributes:
-    root: X (N, S, C) to root(U) X root(V)'.
-    rgb: standard deviation of the image accumulated before the layer, or None where there is none.
+    root: maps X (N, S, C) to root(U) X root(V)'.
+    rgb: standard deviation of the image accumulated before the layer, or None if there is none.
   """
 
   root: Kronecker
@@ -43,11 +43,11 @@ class FeatureRange:
 
 
 def feature_range(generator: Any, layer: int, noise: str) -> FeatureRange:
-  """That of seeds 0 to 255, of all classes in turn where there are classes.
+  """The range of seeds 0 to 255, with all classes in turn if there are classes.
 
   Args:
     generator: see the protocol.
-    layer: of it.
+    layer: the split point.
     noise: 'const' or 'none'.
   """
   run = generator if isinstance(generator, Compiled) else Compiled(generator)

@@ -1,4 +1,4 @@
-"""Inversions on disk: a folder with latents.npz and the photographs that were inverted, as they were given.
+"""Inversions on disk: a folder with latents.npz and the original files of the photographs.
 
 Letters: N photographs, (h, w) pixels of the generator's pictures.
 """
@@ -41,18 +41,18 @@ FORM = {
 FORMAT = 1
 OPTIONAL = 'labels', 'features', 'rgb', 'matrices', 'seconds', 'values'
 MOST_SKIPS = 16
-ALIKE = 8 / 255  # mean difference of two crops of one photograph: decoders of JPEG round in their own ways
+ALIKE = 8 / 255  # mean difference of two crops of one photograph: JPEG decoders round differently
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Inverted:
-  """An inversion with the photographs that it is of.
+  """An inversion with its photographs.
 
   Attributes:
     inversion: see there.
     names: (N) of the photographs, their files' names.
-    placements: where the crops lie in the photographs, or None for arrays.
-    folder: with the photographs, or None.
+    placements: of the crops in the photographs, or None for arrays.
+    folder: of the photographs, or None.
   """
 
   inversion: Inversion
@@ -81,10 +81,10 @@ class Inverted:
     )
 
   def photograph(self, i: int) -> np.ndarray | None:
-    """The whole photograph (H, W, 3) uint8; None where there is no file of it.
+    """The whole photograph (H, W, 3) uint8; None if there is no file of it.
 
     Raises:
-      InputError: its file cannot be read any more, or holds another photograph.
+      InputError: its file can no longer be read, or holds another photograph.
     """
     path = self._path(i)
     if path is None or self.placements is None:
@@ -100,7 +100,7 @@ class Inverted:
     return pixels
 
   def profile(self, i: int) -> bytes | None:
-    """The colour profile of the whole photograph; None where there is none, or no file of it."""
+    """The colour profile of the whole photograph; None if there is no profile or no file."""
     path = self._path(i)
     return None if path is None else read_profile(path)
 
@@ -111,7 +111,7 @@ class Inverted:
 def save_inverted(path: str | os.PathLike, inverted: Inverted, curve: bool = False) -> None:
   """Writes the latents, features and crops of an inversion as one .npz; no pickle inside.
 
-  With its curve, whose seconds are others each time, the same inversion is not the same file.
+  With `curve` the file also holds seconds, so that two runs of the same inversion give different files.
   """
   found = inverted.inversion
   description = {
@@ -135,18 +135,18 @@ def save_inverted(path: str | os.PathLike, inverted: Inverted, curve: bool = Fal
 
 
 def is_inverted(path: str | os.PathLike) -> bool:
-  """Whether a path may be of an inversion: a folder, or a file latents.npz that says what it holds."""
+  """Whether a path may be an inversion: a folder, or a file latents.npz that is marked as one."""
   if os.path.isdir(path) or os.path.basename(path) != LATENTS:
     return os.path.isdir(path)
   return bool(read_npz(path, 'latents', (), optional=['description'], texts=['description'], remedy=REMEDY))
 
 
 def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:
-  """Reads what `save_inverted` wrote, from the file or its folder.
+  """Reads what `save_inverted` wrote.
 
   Args:
-    path: of either.
-    generator: that it must be of.
+    path: of the file or its folder.
+    generator: the one with which it must have been made.
 
   Raises:
     InputError: it is missing or damaged, or was made with another generator.
@@ -179,7 +179,7 @@ def load_inverted(path: str | os.PathLike, generator: Any) -> Inverted:
 
 
 def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray], module: Any, path: Path) -> Inverted:
-  """The inversion, its arrays checked against the generator.
+  """The inversion; its arrays are checked against the generator.
 
   Raises:
     ValueError: something does not fit.
@@ -235,7 +235,7 @@ def _assembled(said: dict, data: dict[str, np.ndarray], skips: list[np.ndarray],
 
 
 def _check_state(found: Inversion, module: Any) -> None:
-  """Raises ValueError unless what is held at the layer has the shapes that the generator has there."""
+  """Raises ValueError unless the state at the layer has the generator's shapes there."""
   held: Any = found.latents(module)
   wanted = jax.eval_shape(lambda: module.run_to(driving(held), found.layer, noise=found.noise))
   if jax.tree.structure(wanted) != jax.tree.structure(held.state):

@@ -1,6 +1,6 @@
-"""What an inversion found, and how it went on.
+"""The result of an inversion, and its progress.
 
-Letters: N photographs, (h, w) pixels, L rows of w+, K looks at the errors.
+Letters: N photographs, (h, w) pixels, L rows of w+, K times at which the errors were read.
 """
 
 import dataclasses
@@ -18,18 +18,18 @@ SPACES = 'z', 'w', 'wplus', 'features'
 
 
 class Curve(NamedTuple):
-  """How an inversion went on.
+  """The progress of an inversion.
 
   Attributes:
     seconds: (K,) since it began, without compilation.
-    values: (K, N), the error of each photograph with what holds it to samples.
+    values: (K, N), the error of each photograph plus its prior.
   """
 
   seconds: np.ndarray
   values: np.ndarray
 
   def then(self, more: 'Curve') -> 'Curve':
-    """This one, and what came after it."""
+    """This curve, followed by `more`."""
     return Curve(
       np.concatenate([self.seconds, self.seconds[-1] + more.seconds]), np.concatenate([self.values, more.values])
     )
@@ -93,11 +93,11 @@ class Inversion:
 
   @property
   def array_space(self) -> str:
-    """'z', 'w' or 'wplus', whichever `array` is in."""
+    """'z', 'w' or 'wplus', the space of `array`."""
     return self.space if self.space != 'features' else ('z', 'wplus')[self.array.ndim - 2]
 
   def latents(self, generator: Any):
-    """What drives the generator to make `images`: latents, or features held at the layer."""
+    """The generator's input that gives `images`: latents, or features held at the layer."""
     labels = None if self.labels is None else jnp.asarray(self.labels)
     found = latents_of(generator, jnp.asarray(self.array), self.array_space, labels)
     if self.features is None or self.layer is None:
@@ -125,7 +125,7 @@ def psnr(images: np.ndarray, photographs: np.ndarray) -> np.ndarray:
 
 
 def joined(curves: Sequence[Curve]) -> Curve:
-  """Of batches one after the other: as many points as the longest has, each as if it had waited at its end."""
+  """The curve of batches one after the other: as many points as the longest has; shorter ones keep their last value."""
   most = max(len(curve.seconds) for curve in curves)
   values = [np.pad(c.values, ((0, most - len(c.values)), (0, 0)), 'edge') for c in curves]
   longest = max(curves, key=lambda c: len(c.seconds)).seconds

@@ -1,8 +1,8 @@
 """Photographs as latents, or as features at a layer, of a generator.
 
-The start is what an encoder says, or else the nearest of some samples. `minimiser` goes on from there in the space that
-is asked for; features begin at the latents that came before. Letters: N photographs, (h, w) pixels, L rows of w+, and
-as in coordinates.py.
+An inversion starts at the encoder's output, or else at the nearest of some samples. `minimiser` continues from there in
+the requested space; features begin at those of the latents that were found first. Letters: N photographs, (h, w)
+pixels, L rows of w+, and as in coordinates.py.
 """
 
 import dataclasses
@@ -32,23 +32,23 @@ from panda_jax.inversion.inversion import SPACES, Curve, Inversion, joined
 from panda_jax.inversion.losses import distances
 from panda_jax.inversion.preconditioner import PROBES, estimated
 
-EVALUATIONS = 500  # in all
-BEFORE = 1 / 3  # share of each stage that leads to another
-TOLERANCE = 0.002  # fall of the error over ten steps, as a share of it, below which a photograph is done
-REGULARISER = 1e-3  # the nearest copies that edits act on as on samples: benchmarks/results/inversion-cats64.json
-BINDING = 100  # times more weight of what holds the latents, where features are free; see benchmarks/inversion.py
-STARTS = 128  # samples among which the start is looked for where there is no encoder
-BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # of pictures that are inverted side by side
-LOOK = 5  # evaluations between two looks at what is done
+EVALUATIONS = 500  # of all stages together
+BEFORE = 1 / 3  # share of the evaluations for each stage that comes before another
+TOLERANCE = 0.002  # a photograph is done if ten steps lower its error by less than this fraction
+REGULARISER = 1e-3  # the most exact copies on which edits act as on samples: benchmarks/results/inversion-cats64.json
+BINDING = 100  # factor of the latents' prior if features are free; see benchmarks/inversion.py
+STARTS = 128  # samples of which the nearest is the start if there is no encoder
+BATCH_PIXELS, MOST_AT_ONCE = 1 << 16, 16  # pixels, and number, of pictures that are inverted side by side
+LOOK = 5  # evaluations between two checks of what is done
 HARMLESS = 1e-6
-LARGEST = 1e30  # of a setting: products with it are float32 still
+LARGEST = 1e30  # of a setting: products with it are still float32 numbers
 
 
 def as_photographs(images: np.ndarray, picture: tuple[int, int, int]) -> np.ndarray:
-  """Photographs (N, h, w, channels) float32 from -1 to 1, from uint8 or such numbers.
+  """Photographs (N, h, w, channels) float32 from -1 to 1, from uint8 or numbers from -1 to 1.
 
   Raises:
-    InputError: another shape than the generator's pictures have, or numbers outside.
+    InputError: another shape than that of the generator's pictures, or numbers outside of the range.
   """
   try:
     array = np.asarray(images)
@@ -211,7 +211,7 @@ class Inverter:
     curves = []
     if self.space == 'w':
       given = given._replace(start=x.mean(axis=1, keepdims=True))
-    elif self.mapped and x.shape[1] == 1:  # no encoder: one w first, from where the rows part
+    elif self.mapped and x.shape[1] == 1:  # no encoder: first one w, then each row on its own
       kind = self._kind(x.shape[1:])
       given, unknowns, _, curve = self._minimised(kind, given, first)
       x = objective.draw(kind, given, unknowns)[1]
@@ -239,7 +239,7 @@ class Inverter:
     return objective.Kind(self._structure, self.noise, self.loss, tuple(latents))
 
   def _minimised(self, kind, given, most: int) -> tuple[objective.Given, jax.Array, jax.Array, Curve]:
-    """What is given with its preconditioner, the unknowns, reasons and curve after so many evaluations at most."""
+    """`given` with its preconditioner, the unknowns, reasons and curve after at most this many evaluations."""
     if kind not in self._preconditioners:
       x, classes = self._samples()
       x = x[:PROBES]
@@ -268,7 +268,7 @@ class Inverter:
       raise NonFiniteError('images', f'photograph {bad}', 'its error is not finite', remedy)
 
   def _start(self, photographs: np.ndarray, labels: np.ndarray | None):
-    """Coordinates (N, L or 1, D) or (N, D) to begin with, and class rows."""
+    """Coordinates (N, L or 1, D) or (N, D) of the start, and class rows."""
     if self.encoder is not None and (labels is not None or not self.generator.num_classes):
       return _encoded(self.encoder, photographs), labels
     x, classes = self._samples()
@@ -294,7 +294,7 @@ class Inverter:
     return self._sampled
 
   def _small_samples(self) -> np.ndarray:
-    """Their pictures, see `_small`."""
+    """The pictures of these samples, see `_small`."""
     if self._small is None:
       x, classes = self._samples()
       run, small = Compiled(self.generator), []
@@ -350,14 +350,14 @@ def _checked_count(name: str, value) -> int:
 
 
 def _check_loss(loss: objective.Loss, picture: tuple[int, ...]) -> None:
-  """Raises InputError unless a loss makes one error of each picture (h, w, channels)."""
+  """Raises InputError unless a loss returns one error for each picture (h, w, channels)."""
   remedy = 'give a function of jax.numpy from two arrays (N, h, w, channels) to errors (N,)'
   N, name = 2, getattr(loss, '__name__', type(loss).__name__)
   pictures = jax.ShapeDtypeStruct((N, *picture), jnp.float32)
   try:
     hash(loss)
     found = jax.eval_shape(loss, pictures, pictures)
-  except Exception as error:  # of the user's own code, or of JAX where it cannot trace it
+  except Exception as error:  # from the user's own code, or from JAX if it cannot trace that
     said = ' '.join(str(error).split()) or type(error).__name__
     raise InputError('loss', name, f'it cannot be traced ({said[:80]})', remedy) from error
   if (
@@ -384,7 +384,7 @@ def _checked_space(space: str | None, layer: int | None, mapped: bool) -> str:
 
 @jax.jit
 def _small(images: jax.Array) -> jax.Array:
-  """Images reduced until a side has 16 pixels at most, clipped."""
+  """Images reduced until each side has at most 16 pixels, clipped."""
   x = jnp.clip(images, -1, 1)
   factor = max(1, min(x.shape[1:3]) // 16)
   h, w = x.shape[1] // factor, x.shape[2] // factor

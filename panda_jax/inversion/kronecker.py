@@ -1,4 +1,4 @@
-"""Second moments of matrices, one over rows and one over columns, and changes of matrices by such a pair.
+"""Second moments of matrices, one over rows and one over columns, and linear maps by such a pair.
 
 Letters: N matrices of a rows and b columns.
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MOST_ROWS = 1024  # with more, rows vary each on its own: a root of their moment would take longer than an inversion
+MOST_ROWS = 1024  # with more rows, the moment is diagonal: a root of the whole one would take longer than an inversion
 
 
 @jax.tree_util.register_dataclass
@@ -38,9 +38,9 @@ class Moments(NamedTuple):
   """Second moments of matrices: `scale` times the Kronecker product of `rows` and `columns`.
 
   Attributes:
-    rows: (a, a), or (a,) where there are more than `MOST_ROWS`; ones on the diagonal on average.
+    rows: (a, a), or (a,) if there are more than `MOST_ROWS`; the mean of the diagonal is 1.
     columns: (b, b), likewise.
-    scale: mean square of all numbers; 1 where all are zero.
+    scale: mean square of all numbers; 1 if all are zero.
   """
 
   rows: np.ndarray
@@ -49,7 +49,7 @@ class Moments(NamedTuple):
 
 
 def moments(x: np.ndarray) -> Moments:
-  """Those of matrices (N, a, b)."""
+  """The moments of matrices (N, a, b)."""
   N, a, b = x.shape
   scale = float(np.mean(np.square(x), dtype=np.float64)) or 1.0
   columns = np.einsum('nsc,nsd->cd', x, x, optimize=True) / (N * a * scale)
@@ -61,7 +61,7 @@ def moments(x: np.ndarray) -> Moments:
 
 
 def root(moment: np.ndarray, ridge: float) -> np.ndarray:
-  """A matrix R with R R' = moment + ridge; of a diagonal (a,), its root."""
+  """A matrix R with R R' = moment + ridge; for a diagonal (a,), the root of its entries."""
   if moment.ndim == 1:
     return np.sqrt(moment + ridge)
   return np.linalg.cholesky(moment + ridge * np.eye(len(moment)))

@@ -1,8 +1,8 @@
-"""How far a picture is from a photograph, without a network: squared differences at several scales.
+"""The distance of a picture from a photograph, without a network: squared differences at several scales.
 
-The picture's difference is halved by means over 2x2 pixels as long as its sides are even and it has more than
-`SMALLEST` pixels a side; each scale counts by its mean square, times `SHARE` for each halving. Coarse scales show an
-optimiser the way to what is far.
+The difference is halved by means over 2x2 pixels as long as its sides are even and it has more than `SMALLEST` pixels
+a side. Each scale counts with its mean square, times `SHARE` for each halving. Coarse scales guide an optimiser if the
+picture is still far off.
 Letters: N pictures, (h, w) pixels.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 SMALLEST = 4
 SHARE = 0.5
-WHITE = 1 - 1 / 255  # half a grey level below white, above which a photograph tells a bound and no value
+WHITE = 1 - 1 / 255  # half a grey level below white; above it a photograph gives only a bound, not a value
 
 
 def scales(difference: jax.Array) -> list[jax.Array]:
@@ -26,7 +26,7 @@ def scales(difference: jax.Array) -> list[jax.Array]:
 
 
 def differences(images: jax.Array, photographs: jax.Array) -> jax.Array:
-  """Pictures less photographs; nothing where both are beyond white, or beyond black, as photographs are clipped."""
+  """Pictures minus photographs; 0 if both are at or beyond white (or black), since photographs are clipped."""
   apart = images - photographs
   apart = jnp.where(photographs > WHITE, jnp.minimum(apart, 0), apart)
   return jnp.where(photographs < -WHITE, jnp.maximum(apart, 0), apart)
@@ -41,7 +41,7 @@ def distances(images: jax.Array, photographs: jax.Array) -> jax.Array:
 def noise(rng: np.random.RandomState, shape: tuple[int, int, int]) -> np.ndarray:
   """Noise (h, w, channels) whose product with a picture D has the variance `distances(D, 0)`, if nothing clips.
 
-  Each scale has random signs of its own, spread over the pixels that it is the mean of.
+  Each scale has its own random signs; each sign is spread over the pixels whose mean the scale takes.
   """
   total, k, side = np.zeros(shape, np.float32), 0, 1
   while True:

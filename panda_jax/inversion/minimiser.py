@@ -1,11 +1,11 @@
 """Limited-memory BFGS for many problems side by side, each at its own pace.
 
-Every call of `advance` costs one evaluation, in which each problem tries the next point of its own line search: none
-waits for another. There is no learning rate: directions are those of Liu and Nocedal (1989), steps start at 1 and are
-shortened by interpolation until the value falls enough (Armijo). A direction is a sum of the pairs that are remembered
-and the gradient; its weights come from their products alone (Chen, Wang and Zhou 2014), so that the memory, far larger
-than anything else here, is read twice a step. A problem ends for one of `REASONS`.
-Letters: N problems, d unknowns, m pairs remembered.
+Every call of `advance` costs one evaluation, in which each problem tries the next point of its own line search, so no
+problem waits for another. There is no learning rate: directions are those of Liu and Nocedal (1989), steps start at 1
+and are shortened by interpolation until the value falls enough (Armijo). A direction is a weighted sum of the pairs in
+memory and the gradient; the weights depend only on their inner products (Chen, Wang and Zhou 2014). So a step reads the
+memory, which is far larger than anything else here, only twice. A problem ends for one of `REASONS`.
+Letters: N problems, d unknowns, m pairs in memory.
 """
 
 import dataclasses
@@ -15,26 +15,26 @@ import jax
 import jax.numpy as jnp
 
 MEMORY = 30
-ENOUGH = 1e-4  # of the fall that the slope promises
+ENOUGH = 1e-4  # fraction of the fall that the slope predicts
 TRIES = 8  # of one line search
-WINDOW = 10  # steps over which the fall is looked at
-REASONS = 'steps', 'converged', 'stalled'  # 'steps': it was not given more
+WINDOW = 10  # steps over which the fall is measured
+REASONS = 'steps', 'converged', 'stalled'  # 'steps': the evaluations were used up
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """Where N problems are.
+  """The state of N problems.
 
   Attributes:
     x, gradient: (N, d) the best point so far, and its gradient.
-    value: (N,) there.
+    value: (N,) at x.
     direction: (N, d), slope: (N,) along it, length: (N,) of the step that is tried next.
     pairs: (N, 2 m, d) steps of x, then changes of the gradient, in slots that the oldest leaves to the newest.
-    products: (N, 2 m, 2 m) of them.
-    newest: (N,) slot of the newest.
-    remembered: (N,) how many.
-    tries: (N,) of this line search.
+    products: (N, 2 m, 2 m) inner products of the pairs.
+    newest: (N,) slot of the newest pair.
+    remembered: (N,) number of pairs.
+    tries: (N,) evaluations in this line search.
     taken: (N,) steps so far; -1 before the first evaluation.
     earlier: (N,) the value at the start of this window of steps.
     reason: (N,) index into REASONS, 0 while it goes on.
@@ -64,7 +64,7 @@ def _dot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def begin(x: jax.Array) -> Search:
-  """The search before its first evaluation, which is at x (N, d) itself: the value is infinite until then."""
+  """The search before its first evaluation, which is at x (N, d) itself; until then the value is infinite."""
   N, d = x.shape
   numbers, zeros = jnp.zeros((N,), x.dtype), jnp.zeros_like(x)
   counts, infinite = jnp.zeros((N,), jnp.int32), jnp.full((N,), jnp.inf, x.dtype)
@@ -87,16 +87,16 @@ def begin(x: jax.Array) -> Search:
 
 
 def _first_length(squared: jax.Array) -> jax.Array:
-  """Of a step along the plain gradient: the gradient itself, at most one unit of the unknowns."""
+  """Length of a step along the plain gradient: the step is the gradient, but at most one unit of the unknowns long."""
   return 1 / jnp.maximum(jnp.sqrt(squared), 1)
 
 
 def _weights(products, with_gradient, newest, remembered) -> tuple[jax.Array, jax.Array]:
-  """The quasi-Newton direction of one problem: weights (2 m,) of the pairs and one of the gradient.
+  """The quasi-Newton direction of one problem: weights (2 m,) of the pairs, and the weight of the gradient.
 
   Args:
-    products: (2 m, 2 m) of the pairs.
-    with_gradient: (2 m,) of the pairs with the gradient.
+    products: (2 m, 2 m) inner products of the pairs.
+    with_gradient: (2 m,) inner products of the pairs with the gradient.
     newest, remembered: as of `Search`.
   """
   slots = (newest - jnp.arange(MEMORY)) % MEMORY
@@ -124,7 +124,7 @@ def _weights(products, with_gradient, newest, remembered) -> tuple[jax.Array, ja
 
 
 def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Search:
-  """One more evaluation. `tolerance`: a fall over `WINDOW` steps below this share of the value ends a problem."""
+  """One more evaluation. `tolerance`: a problem ends if `WINDOW` steps lower its value by less than this fraction."""
   going = s.reason == 0
   x = s.x + s.length[:, None] * s.direction
   value, gradient = evaluate(x)
@@ -139,7 +139,7 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
   for slot, new in ((newest, step), (newest + MEMORY, change)):
     pairs = pairs.at[problems, slot].set(jnp.where(curved[:, None], new, pairs[problems, slot]))
   remembered = jnp.where(curved, jnp.minimum(s.remembered + 1, MEMORY), s.remembered)
-  lost = going & ~better & (s.tries + 1 >= TRIES)  # the memory misleads: once more along the plain gradient
+  lost = going & ~better & (s.tries + 1 >= TRIES)  # the memory misleads: try again along the plain gradient
   stalled = lost & (s.remembered == 0)
   remembered = jnp.where(lost, 0, remembered)
 
@@ -161,7 +161,7 @@ def advance(evaluate: Evaluation, s: Search, tolerance: jax.Array | float) -> Se
   direction = jnp.where(plain[:, None], -gradient_, direction)
   slope = jnp.where(plain, -squared, slope)
   first = jnp.where(plain, _first_length(squared), 1.0)
-  # The least of the parabola through the value, its slope and what was tried.
+  # The minimum of the parabola through the value, its slope and the tried value.
   bend = value - s.value - promised
   shorter = jnp.where(jnp.isfinite(bend) & (bend > 0), -promised / (2 * bend), 0.1)
   shorter = s.length * jnp.clip(shorter, 0.1, 0.5)

@@ -1,12 +1,12 @@
-"""What an inversion minimises, in each of its two stages, and the compiled steps.
+"""The objective of an inversion in each of its two stages, and the compiled steps.
 
-    latents    the picture of x against the photograph, x the coordinates of the latents
-    features   the picture that goes on from the state at a layer, changed by X; the latents of later layers go on too
+    latents    the difference of the picture from the photograph; x are the coordinates of the latents
+    features   the same; the picture continues a state at a layer, changed by X; the latents of later layers vary too
 
-To the distance of the pictures comes a prior times the regulariser. Samples pay nothing: coordinates inside the ball
-that samples fill are free, rows of w+ that are alike are free, and so are features as the layers before make them.
-Where features are free, latents are held to this far more: they need not explain the photograph any more, and rows of
-w+ that no sample has make edits of the features act otherwise than on samples. Letters as in coordinates.py and
+To the distance of the pictures a prior is added, times the regulariser. It is 0 for samples: coordinates inside the
+ball that samples fill cost nothing, nor do equal rows of w+, nor features as the layers before make them. If features
+are free, the prior of the latents has far more weight: the latents need not explain the photograph any more, and with
+rows of w+ that no sample has, edits of the features act differently than on samples. Letters as in coordinates.py and
 feature_range.py.
 """
 
@@ -26,21 +26,21 @@ from panda_jax.inversion.coordinates import Coordinates, Draws
 from panda_jax.inversion.feature_range import FeatureRange
 from panda_jax.inversion.kronecker import Kronecker
 
-SPREAD = 0.1  # weight of the differences between rows of w+ against what is beyond the ball
+SPREAD = 0.1  # weight of the differences between rows of w+ relative to the length beyond the ball
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # pictures and photographs (N, h, w, channels) to (N,)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-  """What is compiled anew when it changes.
+  """The static part of an inversion: another kind needs another compilation.
 
   Attributes:
     structure: of the generator.
     noise: 'const' or 'none'.
     loss: between pictures and photographs.
     latents: shape of the coordinates of one photograph.
-    layer: of the features stage, else None.
-    features, rgb: shapes of one photograph's at the layer; rgb is None where there is none.
+    layer: in the features stage; None in the latents stage.
+    features, rgb: their shapes for one photograph at the layer; rgb is None if there is none.
   """
 
   structure: Structure
@@ -53,11 +53,11 @@ class Kind:
 
   @property
   def before(self) -> 'Kind':
-    """The kind of the latents stage that leads to this one."""
+    """The kind of the latents stage before this one."""
     return dataclasses.replace(self, layer=None, features=(), rgb=None)
 
   def start(self, count: int) -> jax.Array:
-    """The unknowns (N, d) that change nothing."""
+    """Unknowns (N, d) of zero, which change nothing."""
     more = math.prod(self.features) + math.prod(self.rgb or ()) * (self.rgb is not None) if self.layer else 0
     return jnp.zeros((count, math.prod(self.latents) + more))
 
@@ -73,7 +73,7 @@ class Kind:
 
 
 class Preconditioner(NamedTuple):
-  """What unknowns are turned into changes by: linear maps of coordinates as (rows, D), of X as (S, C), and of RGB."""
+  """Linear maps from unknowns to changes: of coordinates as (rows, D), of X as (S, C), and of RGB."""
 
   latents: Kronecker
   features: Kronecker | None = None
@@ -85,13 +85,13 @@ class Given(NamedTuple):
 
   Attributes:
     arrays: of the generator.
-    where: what coordinates mean.
-    start: (N, *latents) coordinates at unknowns of zero.
+    where: maps coordinates to latents.
+    start: (N, *latents) coordinates if the unknowns are zero.
     labels: class rows (N, num_classes), or None.
     photographs: (N, h, w, channels).
     latents_weight, changes_weight: of the prior of coordinates, and of the mean squares of X.
     preconditioner: see there.
-    probing: where true, the value is not the error but the sum of pictures times `photographs`, see preconditioner.py.
+    probing: if true, the value is not the error but the sum of pictures times `photographs`, see preconditioner.py.
     range, state: of the features stage.
   """
 
@@ -109,10 +109,10 @@ class Given(NamedTuple):
 
 
 def prior(x: jax.Array) -> jax.Array:
-  """(N,): 0 for samples; see the module. x is (N, rows, D) or (N, D).
+  """(N,): 0 for samples; see the module docstring. x is (N, rows, D) or (N, D).
 
-  The root mean square of D standard normal numbers is 1, with a standard deviation of 1 / sqrt(2 D): two of these are
-  free.
+  The root mean square of D standard normal numbers is 1, with a standard deviation of 1 / sqrt(2 D): up to two of these
+  above 1 the prior is 0.
   """
   rows = x.reshape(len(x), -1, x.shape[-1])
   length = jnp.sqrt(jnp.mean(jnp.square(rows), axis=-1) + 1e-12)
@@ -122,7 +122,7 @@ def prior(x: jax.Array) -> jax.Array:
 
 
 def changed(kind: Kind, given: Given, unknowns: jax.Array) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
-  """Coordinates (N, *latents), X (N, H, W, C) of the features and X of the RGB; None where they are not free."""
+  """Coordinates (N, *latents), X (N, H, W, C) of the features and X of the RGB; None for those that are not free."""
   x, X, rgb = kind.parts(unknowns)
   maps = given.preconditioner
   x = given.start + maps.latents(x.reshape(len(x), -1, x.shape[-1])).reshape(x.shape)
@@ -132,7 +132,7 @@ def changed(kind: Kind, given: Given, unknowns: jax.Array) -> tuple[jax.Array, j
 
 
 def state_of(kind: Kind, given: Given, unknowns: jax.Array) -> State:
-  """The state at the layer, with the changes in it."""
+  """The state at the layer, including the changes."""
   _, X, rgb = changed(kind, given, unknowns)
   state: Any = given.state
   state = state.replace(features=state.features + given.range.change(X))
@@ -149,7 +149,7 @@ def pictures(kind: Kind, given: Given, unknowns: jax.Array) -> jax.Array:
 
 
 def evaluation(kind: Kind, given: Given) -> minimiser.Evaluation:
-  """Values (N,) and gradients (N, d)."""
+  """The function from unknowns (N, d) to values (N,) and gradients (N, d)."""
 
   def values(unknowns):
     x, X, rgb = changed(kind, given, unknowns)
@@ -169,19 +169,19 @@ def evaluation(kind: Kind, given: Given) -> minimiser.Evaluation:
 
 @functools.partial(jax.jit, static_argnames='kind', donate_argnames='search')
 def advance(kind: Kind, given: Given, search: minimiser.Search, tolerance: jax.Array) -> minimiser.Search:
-  """One evaluation more, compiled."""
+  """One more evaluation, compiled."""
   return minimiser.advance(evaluation(kind, given), search, tolerance)
 
 
 @functools.partial(jax.jit, static_argnames='kind')
 def draw(kind: Kind, given: Given, unknowns: jax.Array) -> tuple[jax.Array, jax.Array, State | None]:
-  """Pictures, coordinates, and the state at the layer where features are free."""
+  """Pictures, coordinates, and the state at the layer if features are free."""
   state = None if kind.layer is None else state_of(kind, given, unknowns)
   return pictures(kind, given, unknowns), changed(kind, given, unknowns)[0], state
 
 
 @functools.partial(jax.jit, static_argnames=('kind', 'layer'))
 def state_at(kind: Kind, layer: int, given: Given, x: jax.Array) -> State:
-  """The state at a layer that coordinates (N, *latents) lead to."""
+  """The state at a layer from coordinates (N, *latents)."""
   run = kind.structure.generator(given.arrays)
   return run.run_to(given.where.latents(run, x, given.labels), layer, noise=kind.noise)

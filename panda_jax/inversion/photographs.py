@@ -1,4 +1,4 @@
-"""Photographs from files, as RGB of 8 bits: turned as the camera says, on white where they are transparent."""
+"""Photographs from files, as 8-bit RGB: rotated by their orientation tag, and on white where they are transparent."""
 
 import contextlib
 import io
@@ -17,24 +17,24 @@ from panda_jax.files.access import read_bytes
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif')
 FORMATS = 'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF'
 LARGEST_FILE = 256 << 20  # bytes
-MOST_PIXELS = 1 << 27  # some 134 megapixels, 400 MB
+MOST_PIXELS = 1 << 27  # about 134 megapixels, 400 MB
 REMEDY = 'give a JPEG, PNG, WebP, BMP or TIFF file'
-LONGEST_NAME = 200  # bytes of a file's name: what is made of the photograph has a longer one
-ORIENTATION = 0x0112  # tag of the camera's data
-TIFF = b'II*\0', b'MM\0*'  # how such files begin
+LONGEST_NAME = 200  # bytes of a file's name: names of results are longer
+ORIENTATION = 0x0112  # tag of the camera's orientation
+TIFF = b'II*\0', b'MM\0*'  # first bytes of TIFF files
 
 
 def read_photograph(path: str | os.PathLike) -> np.ndarray:
-  """(H, W, 3) uint8 of a file.
+  """The photograph in a file, (H, W, 3) uint8.
 
   Raises:
-    InputError: it cannot be read, is not a photograph, holds several pictures, or has more than some 134 megapixels.
+    InputError: it cannot be read, is not a photograph, holds several pictures, or has more than about 134 megapixels.
   """
   return decoded(read_bytes(path, 'images', REMEDY, LARGEST_FILE), Path(path).name)
 
 
 def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.ndarray:
-  """(H, W, 3) uint8 of the content of a file; `name` is for errors.
+  """The photograph in the content of a file, (H, W, 3) uint8; `name` is for errors.
 
   Raises:
     InputError: as of `read_photograph`.
@@ -54,17 +54,17 @@ def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.nda
       return _eight_bits(_upright(image))
   except (InputError, MemoryError):
     raise
-  except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large
+  except Image.DecompressionBombError as error:  # Pillow's own limit is twice as large
     problem = f'it has more than {most_pixels / 1e6:.0f} million pixels'
     raise InputError('images', name, problem, 'make it smaller') from error
-  except Exception as error:  # Pillow raises what its decoders raise
+  except Exception as error:  # Pillow passes on any error of its decoders
     said = ' '.join(str(error).split())[:80]
     problem = 'it is not a photograph' if 'cannot identify' in said else f'it is damaged ({said})'
     raise InputError('images', name, problem, REMEDY) from error
 
 
 def read_profile(path: str | os.PathLike) -> bytes | None:
-  """The colour profile (ICC) in a file, by which numbers of RGB are colours; None where it has none, or of others.
+  """The colour profile (ICC) in a file, which defines the colours of RGB numbers; None if it has none for RGB.
 
   Raises:
     InputError: it cannot be read.
@@ -79,14 +79,14 @@ def profile_of(content: bytes) -> bytes | None:
   try:
     with _quiet(content.startswith(TIFF)), Image.open(io.BytesIO(content), formats=FORMATS) as image:
       profile = image.info.get('icc_profile')
-  except Exception:  # Pillow raises what its decoders raise; `decoded` tells it
+  except Exception:  # Pillow passes on any error of its decoders; `decoded` reports it
     return None
   return profile if isinstance(profile, bytes) and profile[16:20] == b'RGB ' else None
 
 
 @contextlib.contextmanager
 def _quiet(tiff: bool) -> Iterator[None]:
-  """Without what Pillow says of odd metadata, and of sizes, which are bounded here, and libtiff on standard error."""
+  """Silences Pillow's warnings about odd metadata and about sizes, which are limited here, and libtiff's output."""
   logger = logging.getLogger('PIL')
   level = logger.level
   logger.setLevel(logging.CRITICAL + 1)
@@ -100,7 +100,7 @@ def _quiet(tiff: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_standard_error() -> Iterator[None]:
-  """Without what a C library writes there."""
+  """Silences the standard error of C libraries."""
   try:
     kept = os.dup(2)
   except OSError:  # it is closed
@@ -117,13 +117,13 @@ def _no_standard_error() -> Iterator[None]:
 
 
 def _upright(image):
-  """A Pillow image turned as the camera says; as it is where what the camera says cannot be read."""
+  """A Pillow image rotated by its orientation tag; unchanged if the tag cannot be read."""
   from PIL import Image
 
   turns = Image.Transpose
   try:
     said = image.getexif().get(ORIENTATION)
-  except Exception:  # Pillow raises what it meets in damaged data; the pixels are whole
+  except Exception:  # damaged metadata raises any error; the pixels are intact
     said = None
   turned = {
     2: turns.FLIP_LEFT_RIGHT,
@@ -159,10 +159,10 @@ def in_channels(crop: np.ndarray, channels: int) -> np.ndarray:
 
 
 def listed(path: str | os.PathLike) -> list[Path]:
-  """The file, or the photographs in a folder by name.
+  """The file itself, or the photographs in a folder sorted by name.
 
   Raises:
-    InputError: there is no such path, it cannot be read, or no photograph is in the folder.
+    InputError: there is no such path, it cannot be read, or the folder has no photograph.
   """
   path = Path(path)
   if not os.path.exists(path):
@@ -179,10 +179,10 @@ def listed(path: str | os.PathLike) -> list[Path]:
 
 
 def checked_name(path: Path) -> str:
-  """The name of a file, by which its photograph is told from others.
+  """The name of a file, which identifies its photograph.
 
   Raises:
-    InputError: it is not text, or too long for what is made of the photograph.
+    InputError: it is not text, or too long for the names of results.
   """
   try:
     size = len(path.name.encode())

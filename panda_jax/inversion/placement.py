@@ -1,7 +1,7 @@
-"""A photograph in the frame of a generator: where it lies, the crop, and the way back into the full picture.
+"""A photograph in the frame of a generator: the placement, the crop, and pasting a change back into the photograph.
 
-A placement is a similarity: points (x, y) of the generator's picture, in pixels with (0, 0) the corner of the first, go
-to `matrix @ (x, y, 1)` in the photograph. Nothing is squeezed. Letters: (h, w) the generator's picture, (H, W) the
+A placement is a similarity: points (x, y) of the generator's picture, in pixels with (0, 0) the corner of the first,
+go to `matrix @ (x, y, 1)` in the photograph, without distortion. Letters: (h, w) the generator's picture, (H, W) the
 photograph.
 """
 
@@ -15,21 +15,21 @@ import numpy as np
 from panda_jax.errors import InputError
 from panda_jax.generators.disk import read_description
 
-LEAST_APART = 4.0  # pixels between two points of a photograph
-LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and of the generator for one
-FURTHEST = 1e9  # pixels of a photograph that anything is away
-FINEST = 4096  # side of what a crop is sampled at before it is reduced
-STRAIGHT = 0.02  # of a box's shape may differ from the generator's
-OUTSIDE = 0.5  # of a crop at most may lie outside the photograph
-MISFIT = 0.5  # of the spread of three points at most may be left when they are turned and scaled: 1 for swapped eyes
-LEAST_OWN = 1.0  # pixels between two points of the generator
-BLOCK = 1 << 20  # pixels of a photograph that are worked on at a time: some 100 MB
-SPLINE_REACH = 12  # pixels of border after which nothing is left of how a cubic spline begins
+LEAST_APART = 4.0  # least distance, in pixels, of two points of a photograph
+LARGEST_SCALE, LARGEST_BLOW = 512, 64.0  # pixels of a photograph for one of the generator, and the reverse
+FURTHEST = 1e9  # pixels of a photograph: the largest coordinate
+FINEST = 4096  # side of a crop when it is sampled, before it is reduced
+STRAIGHT = 0.02  # largest relative difference between a box's shape and the generator's
+OUTSIDE = 0.5  # largest fraction of a crop that may lie outside the photograph
+MISFIT = 0.5  # largest residual of three fitted points, as a fraction of their spread: 1 for swapped eyes
+LEAST_OWN = 1.0  # least distance, in pixels, of two points of the generator
+BLOCK = 1 << 20  # pixels of a photograph that are processed at a time: about 100 MB
+SPLINE_REACH = 12  # pixels of border after which the boundary condition of a cubic spline has no effect
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Where a crop lies in its photograph.
+  """The place of a crop in its photograph.
 
   Attributes:
     matrix: (2, 3) float64, from pixels of the generator to those of the photograph.
@@ -46,7 +46,7 @@ class Placement:
 
   @property
   def turn(self) -> float:
-    """Degrees by which the frame is turned in the photograph, from -180 to 180."""
+    """Degrees by which the frame is rotated in the photograph, from -180 to 180."""
     return math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))
 
   def corners(self) -> np.ndarray:
@@ -55,9 +55,9 @@ class Placement:
     return np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]], np.float64) @ self.matrix.T
 
   def crop(self, photograph: np.ndarray) -> np.ndarray:
-    """What of a photograph (H, W, 3) uint8 lies in the frame: (h, w, 3) float32 from -1 to 1.
+    """The part of a photograph (H, W, 3) uint8 in the frame: (h, w, 3) float32 from -1 to 1.
 
-    Where the frame goes beyond the photograph its border goes on. Reduced by averages over the pixels it covers.
+    Outside the photograph its border pixels are repeated. A larger frame is reduced by averages over the pixels.
     """
     from PIL import Image
 
@@ -76,11 +76,11 @@ class Placement:
     return array / 127.5 - 1
 
   def _reach(self) -> tuple[np.ndarray, np.ndarray]:
-    """The box of pixels around the frame, with a border for interpolation: (x, y) of its first, and beyond its last."""
+    """The box of pixels around the frame, with a border for interpolation: (x, y) of its first, and after its last."""
     return _box(self.corners(), 3)
 
   def added(self, photograph: np.ndarray, difference: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The photograph (H, W, 3) uint8 with a difference added where the weight is above 0; all else keeps its bits.
+    """The photograph (H, W, 3) uint8 with a difference added where the weight is above 0, and unchanged elsewhere.
 
     Args:
       difference: (h, w, 3), in units of an image from -1 to 1.
@@ -116,12 +116,12 @@ class Placement:
 
 
 def _box(corners: np.ndarray, border: int) -> tuple[np.ndarray, np.ndarray]:
-  """The pixels around points (K, 2) and a border: (x, y) of the first, and beyond the last."""
+  """The box of pixels around points (K, 2), with a border: (x, y) of its first, and after its last."""
   return np.floor(corners.min(axis=0)).astype(int) - border, np.ceil(corners.max(axis=0)).astype(int) + border
 
 
 def whole(photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
-  """The largest frame of the generator's shape (h, w) in the middle of a photograph (H, W)."""
+  """The largest frame of the shape (h, w) in the middle of a photograph (H, W)."""
   scale = min(photograph[0] / size[0], photograph[1] / size[1])
   x, y = (photograph[1] - scale * size[1]) / 2, (photograph[0] - scale * size[0]) / 2
   return Placement(np.array([[scale, 0, x], [0, scale, y]]), size)
@@ -131,7 +131,7 @@ def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, in
   """The frame in a box (x, y, width, height) of a photograph (H, W).
 
   Raises:
-    InputError: the box is none, lies mostly outside, or has another shape than the generator's picture.
+    InputError: it is not a box, lies mostly outside, or has another shape than the generator's picture.
   """
   values = _numbers(box)
   if values.shape != (4,) or not np.isfinite(values).all() or values[2] <= 0 or values[3] <= 0:
@@ -146,17 +146,17 @@ def boxed(box: Sequence[float], photograph: tuple[int, int], size: tuple[int, in
 
 
 def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int], size: tuple[int, int]) -> Placement:
-  """The frame in which points of a photograph lie where the generator has them, turned and scaled to that.
+  """The frame, rotated and scaled, in which points of a photograph lie at the generator's points.
 
   Args:
-    points: x, y of two or more points of the photograph, in turn.
-    own: (K, 2) the generator's, in its pixels; the first ones count where fewer are given.
+    points: x, y of two or more points of the photograph, one after the other.
+    own: (K, 2) the generator's points, in its pixels; if fewer are given, its first ones are used.
     photograph: (H, W).
     size: (h, w).
 
   Raises:
-    InputError: points that are none, coincide, lie outside, are more than the generator's, or no turned and scaled form
-      of its own.
+    InputError: they are not points, coincide, lie outside, are more than the generator's, or do not fit the generator's
+      after rotation and scaling.
   """
   own = checked_own(own, size)
   values = _numbers(points)
@@ -170,7 +170,7 @@ def pointed(points: Sequence[float], own: np.ndarray, photograph: tuple[int, int
     raise InputError('points', _text(points), f'one is outside the photograph of {W}x{H} pixels', 'give others')
   if _least_distance(found) < LEAST_APART:
     raise InputError('points', _text(points), f'two are less than {LEAST_APART:g} pixels apart', 'give distinct points')
-  # The similarity of least squares (Umeyama 1991, without reflection): complex numbers make it a quotient.
+  # The least-squares similarity (Umeyama 1991, without reflection): with complex numbers it is a quotient.
   p = found[:, 0] + 1j * found[:, 1]
   q = own[: len(found), 0] + 1j * own[: len(found), 1]
   factor = np.vdot(q - q.mean(), p - p.mean()) / np.vdot(q - q.mean(), q - q.mean())
@@ -187,7 +187,7 @@ def numbers_of(text: str, argument: str) -> list[float]:
   """Finite numbers from 'x,y,...'.
 
   Raises:
-    InputError: they are none.
+    InputError: they are not.
   """
   try:
     found = [float(piece) for piece in text.split(',')]
@@ -199,7 +199,7 @@ def numbers_of(text: str, argument: str) -> list[float]:
 
 
 def known_points(folder: str | os.PathLike | None, size: tuple[int, int]) -> dict[str, tuple[float, float]]:
-  """{name: (x, y)} where a generator's folder says that its pictures (h, w) have points; {} where it says none.
+  """{name: (x, y)} of the points in a generator's pictures (h, w), from its folder; {} if it lists none.
 
   Raises:
     InputError: as of `checked_own`.
@@ -214,10 +214,10 @@ def known_points(folder: str | os.PathLike | None, size: tuple[int, int]) -> dic
 
 
 def checked_own(own: Sequence, size: tuple[int, int]) -> np.ndarray:
-  """Where a generator has points: (K, 2) of its own pixels.
+  """The points in a generator's pictures, (K, 2) in its pixels.
 
   Raises:
-    InputError: they are not two or more, lie outside of its picture (h, w), or coincide.
+    InputError: they are not two or more, lie outside its picture (h, w), or coincide.
   """
   values = _numbers(own)
   if values.size < 4 or values.size % 2 or not np.isfinite(values).all():
@@ -233,16 +233,16 @@ def checked_own(own: Sequence, size: tuple[int, int]) -> np.ndarray:
 
 
 def _least_distance(points: np.ndarray) -> float:
-  """Between two of (K, 2)."""
+  """The least distance between two of the points (K, 2)."""
   distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
   return float(distances[np.triu_indices(len(points), 1)].min())
 
 
 def checked_placement(matrix: np.ndarray, size: tuple[int, int]) -> Placement:
-  """The placement of a matrix (2, 3) that somebody may have written.
+  """The placement of a matrix (2, 3) from a file.
 
   Raises:
-    ValueError: it is not a similarity, or leads beyond all photographs.
+    ValueError: it is not a similarity, or its coordinates are too large.
   """
   (a, b, c), (d, e, f) = matrix
   placement = Placement(matrix, size)
@@ -268,7 +268,7 @@ def _checked(placement: Placement, photograph: tuple[int, int], argument: str, v
 
 
 def _numbers(values: Sequence[float]) -> np.ndarray:
-  """Numbers as an array; none where they are not numbers."""
+  """Numbers as an array; an empty one if they are not numbers."""
   try:
     return np.asarray(values, np.float64)
   except (TypeError, ValueError):

@@ -1,11 +1,11 @@
-"""Unknowns of an inversion in the unit of what they change in a picture.
+"""Unknowns of an inversion, scaled by their effect on the picture.
 
-J'WJ, with J the derivative of the picture and W the weights of its error, says how much a picture answers to each
-direction of the unknowns. It hardly differs from sample to sample (Wang and Ponce 2021): its mean over samples serves
-all photographs. It is the second moment of J'E, where E is noise of covariance W. A block of unknowns is taken as
-matrices, and the moment as the Kronecker product of one over rows and one over columns (as Gupta, Koren and Singer 2018
-do for the gradients of a training). In unknowns divided by its root all directions count alike, so that a minimiser
-needs a fraction of the evaluations: on held-out cats a third for w+, a sixth for features.
+J'WJ, with J the derivative of the picture and W the weights of its error, is the effect of each direction of the
+unknowns. It hardly differs between samples (Wang and Ponce 2021), so its mean over samples serves for all photographs.
+It is the second moment of J'E, where E is noise of covariance W. A block of unknowns is taken as matrices, and the
+moment as the Kronecker product of one over rows and one over columns (as Gupta, Koren and Singer 2018 do for gradients
+in training). In unknowns divided by its root all directions have the same effect, so a minimiser needs a fraction of
+the evaluations: on held-out cats a third for w+, a sixth for features.
 Letters as in coordinates.py and feature_range.py.
 """
 
@@ -21,11 +21,11 @@ from panda_jax.inversion.kronecker import MOST_ROWS, Kronecker, inverse_root, mo
 from panda_jax.inversion.losses import noise
 
 PROBES = 64  # samples
-DAMPING = 0.1  # of the mean answer, added to each: directions that few samples do not tell apart from none
+DAMPING = 0.1  # fraction of the mean effect, added to each: few samples do not cover all directions
 
 
 def identity(kind: objective.Kind) -> objective.Preconditioner:
-  """Unknowns are the changes themselves."""
+  """The unknowns are the changes themselves."""
 
   def unit(shape):
     rows = math.prod(shape[:-1])
@@ -38,11 +38,11 @@ def identity(kind: objective.Kind) -> objective.Preconditioner:
 def estimated(
   kind: objective.Kind, given: objective.Given, x: np.ndarray, labels: np.ndarray | None
 ) -> objective.Preconditioner:
-  """That of a kind of inversion, from samples.
+  """The preconditioner of a kind of inversion, from samples.
 
   Args:
     kind: of the inversion.
-    given: of a batch; what belongs to its photographs is replaced by samples, so that the same program serves.
+    given: of a batch; samples replace its photographs, so that the same program serves.
     x: (PROBES, *latents) coordinates of samples.
     labels: (PROBES, num_classes), or None.
   """
@@ -61,7 +61,7 @@ def estimated(
     probe = objective.advance(kind, given, minimiser.begin(kind.start(size)), jnp.float32(0))
     gradients.append(np.asarray(probe.gradient)[: PROBES - first])
   found = np.concatenate(gradients)
-  if not np.isfinite(found).all():  # the minimisation itself says which photograph it is
+  if not np.isfinite(found).all():  # the minimisation reports which photograph has the error
     return identity(kind)
   latents, features, rgb = kind.parts(found)
   return objective.Preconditioner(

@@ -1,9 +1,9 @@
-"""Whether a crop shows what a generator makes, so that a photograph without a face in the box can be told.
+"""Whether a crop shows a generator's kind of picture, to detect a photograph without a face in the box.
 
 A linear classifier of the activations of `regions.realism`, fitted by ridge regression to samples of the generator (+1)
-and to the same samples out of place (-1): a part of one, one that is shifted, turned or far away, and noise with the
-spectrum of one. Colour, contrast, blur and grain are drawn at random for both, since photographs differ from samples in
-these. No photograph is needed. A file holds it: recognition.npz beside generator.json. Letters as in encoder.py.
+and to the same samples out of place (-1): a part of a sample, a shifted, rotated or distant one, and noise with the
+spectrum of one. Colour, contrast, blur and grain are random for both, since photographs differ from samples in these.
+No photograph is needed. It is stored as recognition.npz beside generator.json. Letters as in encoder.py.
 """
 
 import dataclasses
@@ -27,23 +27,23 @@ from panda_jax.inversion.encoder import REMEDY, reduced
 from panda_jax.regions.realism import MANY, SMALLEST, activations
 
 FILE = 'recognition.npz'
-SIDE = 64  # pixels that pictures are reduced to about
-SAMPLES, HELD_OUT = 4096, 1024  # fitted, and for the threshold
+SIDE = 64  # pixels to which pictures are reduced, approximately
+SAMPLES, HELD_OUT = 4096, 1024  # for the fit, and for the threshold
 BATCH = 64
-RIDGE = 0.1  # of the mean of the Gram matrix's diagonal
-MISSED = 0.01  # share of held-out samples below the threshold
-SLACK, TILT = 0.1, 0.17  # of the side, and radians, that samples in place may be off
+RIDGE = 0.1  # fraction of the mean diagonal of the Gram matrix
+MISSED = 0.01  # fraction of held-out samples below the threshold
+SLACK, TILT = 0.1, 0.17  # fraction of the side, and radians, by which samples count as in place
 
 
 @dataclasses.dataclass(frozen=True)
 class Recognition:
-  """A classifier of pictures; see the module.
+  """A classifier of pictures; see the module docstring.
 
   Attributes:
     size: (h, w) that pictures are reduced to.
-    weights: (many,) of the activations.
-    offset: added to their sum.
-    threshold: of the score, below which a picture is none of the generator's.
+    weights: (number of activations,).
+    offset: added to the weighted sum.
+    threshold: of the score; a picture below it is not of the generator's kind.
     sha256: of the generator's weights.
   """
 
@@ -54,7 +54,7 @@ class Recognition:
   sha256: str
 
   def scores(self, images: np.ndarray) -> np.ndarray:
-    """(N,) of pictures (N, h, w, channels) from -1 to 1: near 1 for samples, near -1 for others."""
+    """Scores (N,) of pictures (N, h, w, channels) from -1 to 1: near 1 for samples, near -1 for others."""
     small = np.asarray(reduced(jnp.asarray(images, jnp.float32), self.size))
     return activations(small) @ self.weights + self.offset
 
@@ -65,13 +65,13 @@ class Recognition:
 
 
 def fitted(generator: Any, sha256: str, seed: int = 0, on_images: Callable[[str, int], None] = lambda name, n: None):
-  """The `Recognition` of a generator, from its samples; None where its pictures are smaller than 32 pixels.
+  """The `Recognition` of a generator, from its samples; None if its pictures are smaller than 32 pixels.
 
   Args:
     generator: see the protocol.
     sha256: of its weights.
-    seed: of what is done to the samples, and the first of their own seeds.
-    on_images: told how many samples are done.
+    seed: of the random changes, and the first seed of the samples.
+    on_images: called with how many samples are done.
   """
   h, w = generator.image_size
   factor = max(1, min(h, w) // SIDE)
@@ -99,7 +99,7 @@ def fitted(generator: Any, sha256: str, seed: int = 0, on_images: Callable[[str,
 
 
 def _samples(run: Compiled, seeds: range) -> jax.Array:
-  """The pictures of seeds, without noise where it can be left out; classes in turn."""
+  """The pictures of seeds, without noise; with classes in turn."""
   z = draws(run, seeds)
   labels = np.arange(seeds.start, seeds.stop) % run.num_classes if run.num_classes else None
   latents = run.wplus(run.mapping(z, labels)) if is_mapped(run) else run.map(z, labels)
@@ -107,13 +107,13 @@ def _samples(run: Compiled, seeds: range) -> jax.Array:
 
 
 def _in_place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A sample about where it is, mirrored or not."""
+  """A sample near its place, mirrored or not."""
   image = image[:, ::-1] if rng.random() < 0.5 else image
   return _window(image, 1 + rng.uniform(-SLACK, SLACK), rng.uniform(-SLACK, SLACK, 2), rng.uniform(-TILT, TILT))
 
 
 def _out_of_place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A sample that is in part, shifted, turned or far away; or noise of its spectrum."""
+  """A part of a sample, a shifted, rotated or distant one, or noise of its spectrum."""
   match rng.integers(5):
     case 0:
       side = 0.55 * 0.03 ** rng.random()  # down to a soft gradient
@@ -133,7 +133,7 @@ def _out_of_place(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _window(image: np.ndarray, side: float, shift: np.ndarray, turn: float = 0) -> np.ndarray:
-  """What is in a window as many times the picture's side, off by some sides, turned by radians; mirrored at the rim."""
+  """The part of a picture in a window: side and shift in sides of the picture, turn in radians; mirrored edges."""
   from scipy.ndimage import map_coordinates
 
   h, w = image.shape[:2]
@@ -145,7 +145,7 @@ def _window(image: np.ndarray, side: float, shift: np.ndarray, turn: float = 0) 
 
 
 def _photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A picture with colour, contrast, blur and grain drawn at random."""
+  """A picture with random colour, contrast, blur and grain."""
   from scipy.ndimage import gaussian_filter
 
   channels, mean = image.shape[2], image.mean(axis=(0, 1), keepdims=True)
@@ -158,7 +158,7 @@ def _photographed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def save_recognition(recognition: Recognition, path: str | os.PathLike) -> None:
-  """Writes it, its weights as float16.
+  """Writes a recognition, with weights as float16.
 
   Raises:
     InputError: it cannot be written.
@@ -178,7 +178,7 @@ def load_recognition(path: str | os.PathLike, sha256: str | None = None) -> Reco
 
   Args:
     path: of the file.
-    sha256: of the generator's weights that it must belong to; any for None.
+    sha256: of the generator's weights that it must belong to; None for any.
 
   Raises:
     InputError: it is missing or damaged, or belongs to another generator.
@@ -198,5 +198,5 @@ def load_recognition(path: str | os.PathLike, sha256: str | None = None) -> Reco
 
 
 def recognition_of(generator: str | os.PathLike) -> Path | None:
-  """The file of the recognition in a generator's folder, or None."""
+  """The recognition file in a generator's folder, or None."""
   return file_beside(generator, FILE)
