@@ -1,1 +1,1 @@
-"""A door: `python -m converters` in a clone is `panda-jax convert`. The code is in panda_jax/converters/."""
+"""`python -m converters` in a clone runs `panda-jax convert`. The code is in panda_jax/converters/."""

@@ -1,7 +1,7 @@
-"""The zip files that `torch.save` writes, read from memory: members are stored, whole, apart, and what they claim.
+"""The zip files of `torch.save`, read from memory: members must be uncompressed, complete and must not overlap.
 
-Python's zipfile would do, but it makes an object per entry before anyone can look, and believes what the directory
-says. The format is PKWARE's APPNOTE 4.3, of which torch uses the stored method and the 64-bit records.
+Python's zipfile makes an object for each entry before they can be checked, and trusts the directory. The format is
+PKWARE's APPNOTE 4.3, of which torch uses the stored method and the 64-bit records.
 """
 
 import struct
@@ -25,7 +25,7 @@ class Archive:
 
   Args:
     data: the file.
-    budget: charged for every entry.
+    budget: charged for each entry.
 
   Raises:
     Refused: truncated, contradictory, or of a kind that torch does not write.
@@ -54,7 +54,7 @@ class Archive:
     return iter(self._members)
 
   def read(self, name: str) -> memoryview:
-    """The bytes of a member, compared with their checksum when first asked for."""
+    """The bytes of a member; the checksum is compared at the first access."""
     if name not in self._members:
       raise damaged(f'its member {shown(name)} is missing')
     method, flags, checksum, start, size = self._members[name]
@@ -101,7 +101,7 @@ class Archive:
     return start, size, count
 
   def _entry(self, position: int, end: int, directory: int) -> int:
-    """Notes one entry of the directory; gives the position of the next."""
+    """Records one entry of the directory; returns the position of the next."""
     fields = self._unpack(_ENTRY, position, b'PK\x01\x02', 'an entry of the zip directory')
     _, _, flags, method, _, _, checksum, packed, size, name_size, extra_size, comment_size, _, _, _, offset = fields
     after_name = position + _ENTRY.size + name_size
@@ -109,7 +109,7 @@ class Archive:
     if following > end or name_size > LONGEST_NAME:
       raise damaged('an entry of the zip directory is too long')
     raw_name = bytes(self._data[position + _ENTRY.size : after_name])
-    name = raw_name.decode(errors='backslashreplace')  # torch's are ASCII; others tell what the file is
+    name = raw_name.decode(errors='backslashreplace')  # torch's are ASCII; other names help to recognise the file
     size, packed, offset = self._wide(size, packed, offset, self._data[after_name : after_name + extra_size])
     if name in self._members:
       raise damaged(f'its member {shown(name)} is there twice')
@@ -126,7 +126,7 @@ class Archive:
     return following
 
   def _wide(self, size: int, packed: int, offset: int, extra: memoryview) -> tuple[int, int, int]:
-    """Size, packed size and offset, from the 64-bit field where the short ones are full."""
+    """Size, packed size and offset, taken from the 64-bit field if the short ones are full."""
     values = [size, packed, offset]
     full = [i for i, value in enumerate(values) if value == 0xFFFFFFFF]
     while full and len(extra) >= 4:
@@ -141,7 +141,7 @@ class Archive:
     return tuple(values)
 
   def _check_apart(self):
-    """Members that share bytes would be a bomb: many large ones in a small file."""
+    """Raises Refused if members overlap: a small file could then hold many large members."""
     end = 0
     for start, size in sorted((start, size) for *_, start, size in self._members.values()):
       if start < end:

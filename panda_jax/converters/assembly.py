@@ -1,4 +1,4 @@
-"""A generator from the arrays that a family's converter found, or a list of everything that is wrong with them."""
+"""Builds a generator from the arrays of a family's converter, or lists everything that is wrong with them."""
 
 import dataclasses
 
@@ -10,19 +10,19 @@ from panda_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-  """What a family's converter made of a checkpoint.
+  """The result of a family's converter.
 
   Attributes:
     family: a key of panda_jax.generators.registry.FAMILIES.
-    dialect: whose layout of the file it is, such as 'genforce'.
-    options: the family's options, inferred from the file; None where `problems` are such that they cannot be.
+    dialect: the code that wrote the file, such as 'genforce'.
+    options: the family's options, inferred from the file; None if `problems` prevent that.
     tensors: {target: array}, in the generator's layout; targets are dotted paths in its NNX state.
     sources: {target: key in the file}.
     unused: {key in the file: why it may be left out}.
-    problems: all that is missing, left over or of the wrong shape, each naming its key.
+    problems: everything that is missing, left over or of the wrong shape, each with its key.
     notes: what the user should know about this conversion.
-    lacking: what the file has not, and what stands for it: {'noise': a sentence}.
-    mean: how the mean of w was estimated; None where it was not.
+    lacking: what the file does not have, and what replaces it: {'noise': a sentence}.
+    mean: how the mean of w was estimated; None if it was not.
   """
 
   family: str
@@ -38,7 +38,7 @@ class Conversion:
 
 
 def type_problem(array: np.ndarray) -> str | None:
-  """What is wrong with the type of a weight, as it is stored; None if it is of floating point."""
+  """What is wrong with the type of a stored weight; None if it is floating point."""
   if array.dtype.kind == 'f' or array.dtype == ml_dtypes.bfloat16:
     return None
   return f'numbers of type {array.dtype} where floating point is expected'
@@ -48,8 +48,8 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
   """The generator with the converted weights, float32.
 
   Args:
-    conversion: of a family's converter.
-    source: named by the error.
+    conversion: from a family's converter.
+    source: for the error.
 
   Raises:
     InputError: lists the first problems of the conversion, and arrays of the generator that are missing, unknown, of
@@ -66,7 +66,7 @@ def assemble(conversion: Conversion, source: object = 'checkpoint'):
     raise _unfit(conversion, source, problems)
   graphdef, state = nnx.split(registry.abstract(conversion.family, conversion.options))
   leaves = {'.'.join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
-  # A key that the converter has already complained of leaves its target unset; that is the same problem.
+  # A key with a problem also leaves its target unset; that is not reported again.
   if not conversion.problems:
     problems += [f'nothing sets {target}' for target in leaves if target not in conversion.tensors]
   problems += [f'the generator has no {target}' for target in conversion.tensors if target not in leaves]
@@ -94,7 +94,7 @@ def _unfit(conversion: Conversion, source: object, problems: list[str]) -> Input
 
 
 def _checked(tensor: np.ndarray, shape: tuple[int, ...]) -> tuple[str | None, np.ndarray | None]:
-  """What is wrong with an array, or itself in float32."""
+  """The problem of an array, or the array in float32."""
   problem = type_problem(tensor)
   if problem:
     return problem, None

@@ -1,8 +1,8 @@
-"""What a checkpoint file holds, without torch and without running anything that the file says.
+"""The contents of a checkpoint file, read without torch and without running anything in the file.
 
-The container is told by content: zip and legacy torch files, safetensors, and pickles of whole networks, of PyTorch or
-TensorFlow, as NVlabs' code and its kin write them. Reading takes the file's size in memory, as arrays are views of it,
-and a bounded number of objects besides (limits.py).
+The container is recognised by content: zip and legacy torch files, safetensors, and pickles of whole networks of
+PyTorch or TensorFlow, as NVlabs' code and its forks write them. Reading takes as much memory as the file has bytes,
+since arrays are views of it, and a limited number of objects besides (limits.py).
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from panda_jax.converters.trees import Module, TensorFlowNetwork, finished
 from panda_jax.errors import InputError, refusal
 from panda_jax.generators.disk import DESCRIPTION
 
-LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families have less than one such unit
+LARGEST = 8 << 30  # bytes; the largest published checkpoints of these families are below 1 << 30
 LARGEST_CONFIG = 1 << 20
 SUFFIXES = '.pth', '.pt', '.pkl', '.bin', '.safetensors', '.ckpt', '.pickle', '.pth.tar'  # of files in a folder
-IN_FOLDERS = 'pytorch_model.bin', 'model.safetensors'  # taken before others
+IN_FOLDERS = 'pytorch_model.bin', 'model.safetensors'  # preferred to other files
 BLOCK = 1 << 24
-BEGINNING = 512  # bytes, which may be blank before a web page
+BEGINNING = 512  # bytes that may be blank before a web page
 
 ADDRESS = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*://')
 GIVE = "give a .pth, .pt or .bin of torch.save, a .pkl of NVlabs' code, or .safetensors"
-# First bytes of what people give by mistake, what it is, and what to do.
+# First bytes of files that people give by mistake, what the file is, and what to do.
 UNPACK = 'unpack it, and give what is in it'
 MISTAKEN = (
   (b'<?xml', 'XML, as a server sends it that refuses a download', 'check its address, and download the file again'),
@@ -61,19 +61,19 @@ MISTAKEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-  """A file that was read whole.
+  """A checkpoint file in memory.
 
   Attributes:
     container: 'zip' or 'legacy' (torch files), 'nvlabs' (a plain pickle), or 'safetensors'.
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
-      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `TensorFlowNetwork` objects, and an
-      `Unknown` in place of whatever a global makes that is not allowed.
+        in the shape and dtype of its tensors, bfloat16 among them, `Module` and `TensorFlowNetwork` objects, and an
+        `Unknown` in place of the result of each global that is not allowed.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.
-    config: the contents of config.json beside the file, None where there is none.
+    config: the contents of config.json beside the file, None if there is none.
     metadata: texts beside the arrays of safetensors.
-    key: what the user says of where the generator lies, if the tree has no more than that; None for the whole file.
+    key: the user's key of the generator, if the tree was reduced to that key; None for the whole file.
   """
 
   container: str
@@ -87,11 +87,11 @@ class Checkpoint:
 
 
 def read(path: str | os.PathLike) -> Checkpoint:
-  """Reads a checkpoint; of a folder, the pytorch_model.bin or model.safetensors in it, or the only one.
+  """Reads a checkpoint; in a folder, its pytorch_model.bin or model.safetensors, or its only checkpoint.
 
   Raises:
-    InputError: missing, empty, truncated or corrupt; of no known container; naming a global that is not allowed;
-      describing more than a checkpoint of its size can hold.
+    InputError: missing, empty, truncated or corrupt; of no known container; with a global that is not allowed; or it
+      describes more than a checkpoint of its size can hold.
   """
   if ADDRESS.match(os.fspath(path)) and not os.path.exists(path):
     raise InputError('source', path, 'it is an address and not a file', 'download it first, and give the file')
@@ -163,7 +163,7 @@ def _check_beginning(beginning: memoryview, size: int) -> None:
 
 
 def _parsed(data: memoryview) -> tuple[str, object, dict[str, str]]:
-  """The container, the finished tree, and metadata. Whatever goes wrong with the contents is a Refused."""
+  """The container, the finished tree, and metadata. Every error of the contents becomes a Refused."""
   budget = Budget(len(data))
   try:
     if is_safetensors(data, len(data)):
@@ -171,7 +171,7 @@ def _parsed(data: memoryview) -> tuple[str, object, dict[str, str]]:
       return 'safetensors', finished(arrays, budget), metadata
     if bytes(data[:2]) == b'PK':
       return 'zip', finished(read_zip(data, budget), budget), {}
-    # The first pickle tells: a legacy torch file begins with one of a magic number.
+    # The first pickle distinguishes them: a legacy torch file begins with that of a magic number.
     find = finder(snapshot_globals(budget, lambda raw: read_storage(raw, budget)), budget)
     root = Machine(data, budget, find, lambda pid: Storage(*storage_id(pid)[::2])).load()
     if type(root) is not int or root != MAGIC:
@@ -185,7 +185,7 @@ def _parsed(data: memoryview) -> tuple[str, object, dict[str, str]]:
   except (Refused, MemoryError):
     raise
   except Exception as error:
-    # Text that does not decode, calls with other arguments than the functions take; whatever it is, it is the file's.
+    # For example text that does not decode, or calls with wrong arguments: the file is always the cause.
     raise damaged(f'{type(error).__name__} while reading it') from None
 
 

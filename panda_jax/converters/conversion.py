@@ -1,4 +1,4 @@
-"""The whole way from a checkpoint to a folder: read, recognised, converted, assembled, saved."""
+"""All steps from a checkpoint to a folder: read, recognise, convert, assemble, save."""
 
 import contextlib
 import dataclasses
@@ -56,8 +56,8 @@ def convert(
   """
   if mean_w is not None:
     check_count(mean_w)
-  check_free(destination, overwrite)  # before the work, and again when it is done
-  # Odd numbers in a file make numpy and JAX warn, and are told of by the checks if they matter.
+  check_free(destination, overwrite)  # before the work, and again after it
+  # Strange numbers in a file make numpy and JAX warn; the checks report them if they matter.
   with quiet(), warnings.catch_warnings(action='ignore'):
     checkpoint = read(source)
     if key is not None:
@@ -80,7 +80,7 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
   """The conversion and the generator.
 
   Raises:
-    InputError: no known layout, or not that of the family asked for; an unknown option; missing, superfluous or wrong
+    InputError: no known layout, or not that of the requested family; an unknown option; missing, superfluous or wrong
       contents.
   """
   with _promised(checkpoint):
@@ -95,12 +95,12 @@ def converted(checkpoint: Checkpoint, family: str, weights: str, options: dict[s
 
 @contextlib.contextmanager
 def _promised(checkpoint: Checkpoint) -> Iterator[None]:
-  """Whatever goes wrong with the contents of a file is an InputError."""
+  """Every error of the contents of a file becomes an InputError."""
   try:
     yield
   except InputError:
     raise
-  except Exception as error:  # a file is recognised by a few of its keys; anything may be behind the others
+  except Exception as error:  # a file is recognised by a few keys; the others may hold anything
     problem = f'its contents are not what their names promise: {type(error).__name__}: {shown(str(error))}'
     raise InputError('source', checkpoint.path, problem, 'give an unaltered checkpoint') from error
 
@@ -109,7 +109,7 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
   """The first family whose layout the file has.
 
   Raises:
-    InputError: none of them; or it is only a part of the network in the file.
+    InputError: none of them; or the layout is only a part of the network in the file.
   """
   whole = project_of(checkpoint.tree, contains=True)
   if whole is not None:
@@ -134,7 +134,7 @@ def recognised(checkpoint: Checkpoint, families: tuple[str, ...]) -> str:
 
 
 def _check_family(checkpoint: Checkpoint, asked: str) -> None:
-  """Raises InputError where the file is of another family than the user says."""
+  """Raises InputError if the file is of another family than the requested one."""
   found = own.recognise(checkpoint)
   found = found or next((name for name in FAMILIES if _dialects(name).recognise(checkpoint)), None)
   if found is not None:
@@ -143,7 +143,7 @@ def _check_family(checkpoint: Checkpoint, asked: str) -> None:
 
 
 def _dialects(family: str) -> ModuleType:
-  """The module of the dialects of a family."""
+  """The module with the dialects of a family."""
   return importlib.import_module(f'panda_jax.converters.dialects.{family}')
 
 

@@ -1,7 +1,7 @@
-"""From a generator back to a file that the code it came from loads: state dicts in torch's zip files, or safetensors.
+"""From a generator to a file for the code from which it came: state dicts in torch's zip files, or safetensors.
 
-The tables that convert a file are read backwards, so that what is written is converted to the same bits again. Only
-arrays are written, never classes: whoever loads the file builds the network with the arguments that the report tells.
+The tables of a conversion are read backwards, so converting the written file gives the same bits again. Only arrays
+are written, never classes: the user of the file builds the network with the arguments that the report lists.
 """
 
 import importlib
@@ -24,8 +24,8 @@ from panda_jax.generators.disk import leaves, load_generator, read_description
 OWN = 'safetensors'
 SUFFIX = '.safetensors'
 TORCH = '.pt', '.pth', '.bin', '.ckpt'  # endings of files of torch.save
-OTHERS = '.pkl', '.pickle', '.npz', '.npy', '.h5', '.onnx'  # and of what is not written
-METADATA = 'panda_jax'  # name of the text beside the arrays that says what they are
+OTHERS = '.pkl', '.pickle', '.npz', '.npy', '.h5', '.onnx'  # endings of files that are not written
+METADATA = 'panda_jax'  # name of the text that describes the arrays
 VERSION = 1
 
 
@@ -45,7 +45,7 @@ def export(
 
   Raises:
     InputError: there is no such generator or format; the file's ending is of another container; the format's own code
-      has not what the generator needs; something is at `destination`, or it cannot be written.
+      lacks a feature that the generator needs; something is at `destination`, or it cannot be written.
   """
   if form not in FORMATS:
     raise InputError('--format', form, 'there is no such format', f'give one of {", ".join(FORMATS)}')
@@ -71,7 +71,7 @@ def export(
 
 
 def _check_ending(path: Path, form: str, family: str) -> None:
-  """Raises InputError where the ending of a file promises what the file will not be."""
+  """Raises InputError if the ending of a file does not suit the format."""
   ending = path.suffix.lower()
   others = ' or '.join(f'--format={name}' for name in _exports(family))
   named = f'name it {path.stem}{SUFFIX}'
@@ -84,21 +84,21 @@ def _check_ending(path: Path, form: str, family: str) -> None:
 
 
 def _exports(family: object) -> Mapping[str, Callable[..., Exported]]:
-  """The `EXPORTS` of a family; none of one that is not ours."""
+  """The `EXPORTS` of a family; {} for an unknown family."""
   if family not in FAMILIES:
     return {}
   return importlib.import_module(f'panda_jax.converters.dialects.{family}').EXPORTS
 
 
 def exported(generator, form: str) -> Exported:
-  """What a file of a format holds.
+  """The contents of a file of a format.
 
   Args:
     generator: of one of our families.
     form: one of `FORMATS`.
 
   Raises:
-    InputError: the format's own code has not what the generator needs.
+    InputError: the format's own code lacks a feature that the generator needs.
   """
   tensors = {name: np.asarray(array) for name, array in leaves(generator).items()}
   if form == OWN:
@@ -127,7 +127,7 @@ def _flat(tree: Mapping[str, object], prefix: str = '') -> dict[str, np.ndarray]
 
 
 def _loading(path: Path, tree: Mapping[str, object]) -> str:
-  """How a network of PyTorch takes the file."""
+  """The line with which a PyTorch network loads the file."""
   holder = next((key for key, value in tree.items() if isinstance(value, Mapping)), None)
   if path.suffix == SUFFIX:
     before = f' with {holder}. taken off its keys' if holder else ''

@@ -1,4 +1,4 @@
-"""Classes of other code: what they have not, and their arguments. The exports of the dialects share it."""
+"""Classes of other code: features that they lack, and their arguments. Shared by the exports of the dialects."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from panda_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-  """What a dialect makes of a generator.
+  """A generator in the form of a dialect.
 
   Attributes:
     tree: nested dicts of arrays, under the keys of the dialect's own code.
-    arguments: of the class that loads them, which the file does not tell.
-    notes: where that class does something else than the generator.
+    arguments: of the class that loads them; the file does not contain them.
+    notes: where that class differs from the generator.
   """
 
   tree: Mapping[str, object]
@@ -24,12 +24,12 @@ class Exported:
 
 
 def check_needs(form: str, options: object, **allowed: tuple) -> None:
-  """Raises InputError where an option has a value that the code of a format has not.
+  """Raises InputError if an option has a value that the code of a format does not support.
 
   Args:
     form: of converters.dialects.FORMATS.
     options: of the generator.
-    allowed: the values that the code has, by the name of the option.
+    allowed: the values that the code supports, by the name of the option.
   """
   for name, values in allowed.items():
     value = getattr(options, name)
@@ -38,10 +38,10 @@ def check_needs(form: str, options: object, **allowed: tuple) -> None:
 
 
 def widths_by_size(form: str, widths: Sequence[int]) -> dict[int, int]:
-  """{resolution: channels} from widths of which each resolution has two.
+  """{resolution: channels} from widths with two entries per resolution.
 
   Raises:
-    InputError: they differ within a resolution, which no published code has.
+    InputError: the two differ, which no published code supports.
   """
   for first, second in zip(widths[::2], widths[1::2], strict=True):
     if first != second:
@@ -55,7 +55,7 @@ def widths_by_size(form: str, widths: Sequence[int]) -> dict[int, int]:
 
 
 def channel_rule(found: Mapping[int, int], base: str, most: str) -> dict[str, object]:
-  """The two arguments from which the codes compute channels as min(base // resolution, most); else the channels."""
+  """The two arguments if the channels are min(base // resolution, most), as the codes have it; else the channels."""
   largest = max(found.values())
   product = next((size * width for size, width in found.items() if width < largest), largest * max(found))
   if all(min(product // size, largest) == width for size, width in found.items()):
@@ -64,11 +64,11 @@ def channel_rule(found: Mapping[int, int], base: str, most: str) -> dict[str, ob
 
 
 def rounded(form: str, table: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> list[str]:
-  """A note where one taken off and added again is not the same number; all of a file's own come back.
+  """A note if subtracting 1 and adding it again changes a number; numbers that came from such a file do not change.
 
   Args:
     form: of the file.
-    table: {key: array less one}.
+    table: {key: array minus 1}.
     before: {key: array}.
   """
   off = sum(int(np.count_nonzero(array + 1 != before[key])) for key, array in table.items())
@@ -76,7 +76,7 @@ def rounded(form: str, table: Mapping[str, np.ndarray], before: Mapping[str, np.
 
 
 def unlike(options: object, *, clamps: bool, scaled_epsilon: bool) -> list[str]:
-  """Notes of what a code does a little differently from a StyleGAN2 of another origin."""
+  """Notes on small differences between a code and a StyleGAN2 of another origin."""
   notes = []
   if options.clamp is not None and not clamps:  # type: ignore[attr-defined]
     notes.append(f'its code does not clamp; this network clamps at {options.clamp:g}, if activations go so far')  # type: ignore[attr-defined]

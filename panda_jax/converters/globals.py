@@ -1,8 +1,8 @@
 """The globals that a checkpoint may name, each with a harmless stand-in.
 
-Everything else is refused by its name in a torch file. In a snapshot, whose discriminator may be made of anything, it
-becomes an `Unknown`, which is refused where a generator would need it. The table is exact: a protocol 4 pickle may ask
-for ('torch', 'os.system'), so nothing is found by prefix or attribute. Stand-ins only record what the file says.
+In a torch file every other global is an error that names it. In a snapshot, whose discriminator may contain anything,
+it becomes an `Unknown`, which is an error only if a generator needs it. The table is exact: a protocol 4 pickle may
+name ('torch', 'os.system'), so no prefix or attribute is looked up. Stand-ins only record what the file contains;
 `trees.py` makes arrays of them when the whole pickle has been read.
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 from panda_jax.converters.limits import Budget, Refused, Unknown, damaged, not_allowed, shown
 from panda_jax.converters.pickles import UNKNOWN, Instance, Known, checked_key
 
-LARGEST_COUNT = 1 << 48  # elements or bytes; beyond any file, and products of two stay exact in numpy
+LARGEST_COUNT = 1 << 48  # elements or bytes; larger than any file, and products of two stay exact in numpy
 MOST_DIMENSIONS = 16
 
 
 class StorageType:
-  """What `torch.FloatStorage` and its like stand for: the dtype of a storage."""
+  """Stands for `torch.FloatStorage` and the like: the dtype of a storage."""
 
   __slots__ = ('dtype', 'name')
 
@@ -30,12 +30,12 @@ class StorageType:
 
 
 class Storage:
-  """A run of numbers that tensors share.
+  """A sequence of numbers that tensors share.
 
   Attributes:
     kind: its StorageType.
     count: elements.
-    data: (count,) array, None until the container's reader has found it.
+    data: (count,) array, None until the reader of the container has found it.
   """
 
   __slots__ = ('count', 'data', 'kind')
@@ -45,7 +45,7 @@ class Storage:
 
 
 class Tensor:
-  """A window on a storage; offset and strides are in elements and within the storage."""
+  """A view of a storage; offset and strides are in elements and stay within the storage."""
 
   __slots__ = ('offset', 'shape', 'storage', 'strides')
 
@@ -69,7 +69,7 @@ class NumpyType:
 
 
 class NumpyArray:
-  """A numpy array under construction; an `Unknown` in the end if it is not one of numbers."""
+  """A numpy array under construction; if it does not hold numbers, it becomes an `Unknown`."""
 
   __slots__ = ('_budget', 'array')
 
@@ -85,7 +85,7 @@ class NumpyArray:
 
 
 class Persistent:
-  """An object of NVlabs' persistence: its class's name and its state. The embedded source is dropped unread."""
+  """An object of NVlabs' persistence: its class's name and its state. The embedded source is not read."""
 
   __slots__ = ('class_name', 'state')
 
@@ -97,7 +97,7 @@ class Persistent:
 
 
 class NetworkState:
-  """A network of NVlabs' TensorFlow code under construction: whatever it keeps. The source in it is never looked at."""
+  """A network of NVlabs' TensorFlow code under construction: its state. The source in it is not read."""
 
   __slots__ = ('state',)
 
@@ -111,7 +111,7 @@ class NetworkState:
 
 
 class Namespace:
-  """`argparse.Namespace`, which rosinality's training files keep their arguments in."""
+  """`argparse.Namespace`, in which rosinality's training files store their arguments."""
 
   __slots__ = ('attributes',)
 
@@ -129,14 +129,14 @@ def is_count(value: object) -> bool:
 
 
 def counts(values: object) -> tuple[int, ...]:
-  """A shape or strides; raises Refused for anything that cannot be one."""
+  """A shape or strides; raises Refused for anything else."""
   if type(values) not in (tuple, list) or len(values) > MOST_DIMENSIONS or not all(map(is_count, values)):
     raise damaged('the shape or strides of a tensor are not small counts')
   return tuple(values)
 
 
 def numpy_values(budget: Budget, shape: object, dtype: object, raw: object, order: str) -> np.ndarray | Unknown:
-  """A read-only array over the bytes that a pickle carries; of another dtype than of numbers, what stands for it."""
+  """A read-only array over bytes in a pickle; a stand-in if the dtype is not of numbers."""
   if type(dtype) in UNKNOWN:
     return Unknown(dtype.name)
   shape = counts(shape)
@@ -149,7 +149,7 @@ def numpy_values(budget: Budget, shape: object, dtype: object, raw: object, orde
 
 
 def numpy_type(code: object, *_: object) -> NumpyType | Instance:
-  """A dtype of numbers; of another, such as of objects, what stands for it and takes its state."""
+  """A dtype of numbers; for another one, such as of objects, a stand-in that accepts its state."""
   if type(code) is not str:
     raise damaged('the code of a numpy dtype is not text')
   return NumpyType(np.dtype(code)) if code in NUMPY_TYPES else Instance(f'numpy.dtype({shown(code)})')
@@ -185,7 +185,7 @@ def parameter(data: object, *_: object) -> Tensor | Instance:
 
 
 def persistent_object(meta: object) -> Persistent:
-  """NVlabs' persistence: a class, its source (never looked at), and the state of an instance."""
+  """NVlabs' persistence: a class, its source (not read), and the state of an instance."""
   if type(meta) is not dict or meta.get('type') != 'class' or type(meta.get('class_name')) is not str:
     raise damaged('a module without a class')
   if type(meta.get('state')) is not dict:
@@ -208,19 +208,19 @@ STORAGE_TYPES = {
   'BoolStorage': np.bool_,
 }
 
-TENSORFLOW = (('dnnlib.tflib.network', 'Network'), ('tfutil', 'Network'))  # the latter of ProGAN
-THEANO = 'network', 'Network'  # of ProGAN too
+TENSORFLOW = (('dnnlib.tflib.network', 'Network'), ('tfutil', 'Network'))  # the second is ProGAN's
+THEANO = 'network', 'Network'  # ProGAN's too
 
 
 def storage_types() -> dict[tuple[str, str], StorageType]:
-  """The part of the table that a stream of one storage needs."""
+  """The part of the table for a stream of one storage."""
   return {('torch', name): StorageType(name, dtype) for name, dtype in STORAGE_TYPES.items()}
 
 
 def _table(functions: dict[tuple[str, str], Callable], budget: Budget) -> dict[tuple[str, str], object]:
   def charged(function: Callable) -> Callable:
     def call(*arguments):
-      budget.spend(600)  # more than any stand-in and the array or dict that it becomes
+      budget.spend(600)  # more than any stand-in, with the array or dict that it becomes
       return function(*arguments)
 
     return call
@@ -229,7 +229,7 @@ def _table(functions: dict[tuple[str, str], Callable], budget: Budget) -> dict[t
 
 
 def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
-  """The table for torch files: what state dicts and the arguments beside them are made of."""
+  """The table for torch files: the globals of state dicts and of the arguments beside them."""
 
   def tensor(storage: object, offset: object, shape: object, strides: object, *_: object) -> Tensor | Instance:
     if type(storage) is Instance:
@@ -249,7 +249,7 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
     return Tensor(storage, offset, shape, strides)
 
   def encoded(text: object, encoding: object) -> memoryview:
-    # As protocol 2 writes bytes.
+    # The way in which protocol 2 writes bytes.
     if type(text) is not str or encoding not in ('latin1', 'latin-1'):
       raise damaged('bytes in an unknown encoding')
     budget.spend(len(text))
@@ -272,7 +272,7 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
     ('numpy', 'dtype'): numpy_type,
     ('numpy', 'ndarray'): not_called,
     ('builtins', 'set'): new_set,
-    ('__builtin__', 'set'): new_set,  # as protocol 2 spells it
+    ('__builtin__', 'set'): new_set,  # the name in protocol 2
   }
   for module in ('numpy.core', 'numpy._core'):
     functions[f'{module}.multiarray', 'scalar'] = partial(numpy_scalar, budget)
@@ -282,9 +282,9 @@ def state_dict_globals(budget: Budget) -> dict[tuple[str, str], object]:
 
 
 def snapshot_globals(budget: Budget, storage_from: Callable[[memoryview], Storage]) -> dict[tuple[str, str], object]:
-  """The table for snapshots, pickles of whole networks: of NVlabs' code, PyTorch and TensorFlow, and of its kin.
+  """The table for snapshots, pickles of whole networks: of NVlabs' code and its forks, for PyTorch and TensorFlow.
 
-  `storage_from` reads the torch stream in which each storage of PyTorch lies.
+  `storage_from` reads the torch stream of a storage in a PyTorch snapshot.
   """
 
   def load_from_bytes(raw: object) -> Storage:
@@ -322,11 +322,11 @@ def snapshot_globals(budget: Budget, storage_from: Callable[[memoryview], Storag
 
 
 def finder(table: dict[tuple[str, str], object], budget: Budget | None = None) -> Callable[[str, str], object]:
-  """The lookup of a global in a table.
+  """A function that looks a global up in a table.
 
   Args:
-    table: what is known.
-    budget: pays for an `Unknown` in place of anything else; without it that is refused.
+    table: the known globals.
+    budget: charged for an `Unknown` in place of any other global; without a budget that is refused.
   """
 
   def find(module: str, name: str) -> object:

@@ -1,8 +1,8 @@
-"""What a file that nobody vouches for may cost, and how its refusal is worded."""
+"""Limits on the memory and time that an untrusted file may take, and the text of refusals."""
 
 
 class Refused(Exception):
-  """The file is not read any further; `checkpoint.read` turns this into an InputError with the file's path.
+  """The file is refused; `checkpoint.read` turns this into an InputError with the file's path.
 
   Attributes:
     problem: what is wrong with the file.
@@ -20,10 +20,10 @@ def damaged(detail: str) -> Refused:
 
 
 class Unknown:
-  """What a file names and no table has, and whatever that would make: the name is kept and nothing else.
+  """Stands for a global that is in no table, and for anything it would make; only its name is kept.
 
   Attributes:
-    name: module and name with a dot between, as `shown`.
+    name: module and name, joined by a dot, as `shown`.
   """
 
   __slots__ = ('name',)
@@ -36,7 +36,7 @@ class Unknown:
 
 
 def not_allowed(unknown: Unknown) -> Refused:
-  """The refusal of a file for a global that it names."""
+  """The refusal of a file because of a global that it names."""
   return Refused(
     f'the global {unknown.name} is not allowed',
     'nothing that a file names is ever run; if the file is yours, save only its state_dict',
@@ -49,9 +49,9 @@ MOST_LISTED = 8
 
 
 def shown(text: object, length: int = 120) -> str:
-  """What a file says as an error message may carry it: on one line, printable, not long; of an object its type.
+  """A text of a file as an error message may contain it: one line, printable, short; for another object, its type.
 
-  The text of a small object may be a giant, as of a list that holds one long text many times.
+  The text of a small object may be huge, as for a list that holds one long text many times.
   """
   if not isinstance(text, str):
     short = type(text) is list and len(text) < MOST_LISTED and all(type(item) in NUMBERS for item in text)
@@ -63,47 +63,47 @@ def shown(text: object, length: int = 120) -> str:
 
 
 def listed(texts: list[str]) -> str:
-  """The first of many texts, each as `shown`, and how many more there are."""
+  """The first of many texts, each as `shown`, and the number of the others."""
   more = len(texts) - MOST_LISTED
   return ', '.join(shown(text, 160) for text in texts[:MOST_LISTED]) + (f', and {more} more' if more > 0 else '')
 
 
 class Budget:
-  """How much memory and time the objects of one file may take, apart from the file's own bytes.
+  """The memory and time that the objects of one file may take, apart from the file's own bytes.
 
-  Objects are charged for when they are made, by what CPython needs for them at most, and never credited back. One
-  byte of a pickle can make an object of 200, so the file's size alone says nothing.
+  Each object is charged once, when it is made, with the most memory that CPython needs for it. One byte of a pickle can
+  make an object of 200 bytes, so the size of the file alone is no limit.
 
   Args:
     size: of the file, in bytes.
   """
 
   OBJECTS = 32 << 20  # bytes for any file; a checkpoint with its optimiser's state needs less than 10 MB
-  OPERATIONS = 2_000_000  # of the pickle machine, some seconds; checkpoints need less than 200 000
+  OPERATIONS = 2_000_000  # of the pickle machine, several seconds; checkpoints need fewer than 200 000
 
   def __init__(self, size: int):
     self._bytes = self.OBJECTS + size // 4
     self._operations = self.OPERATIONS
-    # What tensors may claim together. Each takes up its own bytes of a well-made file; a little is left for shared
-    # and expanded ones, which cost nothing here but as much as they claim when they are copied.
+    # Limit on the sizes of all tensors together. In a normal file each tensor has its own bytes; a small surplus is for
+    # shared and expanded ones, which take memory only when they are copied.
     self._elements = size + (16 << 20)
-    self._copies = size + (1 << 20)  # of bytes of the file, where a view of them will not do
+    self._copies = size + (1 << 20)  # of bytes of the file, where a view is not enough
 
   def step(self, cost: int) -> None:
-    """One operation that makes objects of `cost` bytes."""
+    """Charges one operation that makes objects of `cost` bytes."""
     self._operations -= 1
     self._bytes -= cost
     if self._bytes < 0 or self._operations < 0:
       self._refuse()
 
   def spend(self, cost: int) -> None:
-    """Objects of `cost` bytes."""
+    """Charges objects of `cost` bytes."""
     self._bytes -= cost
     if self._bytes < 0:
       self._refuse()
 
   def claim(self, nbytes: int) -> None:
-    """A tensor of so many bytes, whether or not it shares them."""
+    """Charges a tensor of this size, whether or not it shares its bytes."""
     self._elements -= nbytes
     if self._elements < 0:
       raise Refused(
@@ -111,7 +111,7 @@ class Budget:
       )
 
   def copy(self, nbytes: int) -> None:
-    """A copy of so many bytes of the file."""
+    """Charges a copy of bytes of the file."""
     self._copies -= nbytes
     if self._copies < 0:
       self._refuse()

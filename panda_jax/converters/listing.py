@@ -1,4 +1,4 @@
-"""What can be converted, as `panda-jax convert --list` says it: a line of each dialect, which states its own."""
+"""The list of `panda-jax convert --list`: a line for each dialect, from its own definition."""
 
 import importlib
 import textwrap
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 TITLES = Row('family', 'dialect', 'files', '--option', 'export', 'checked against')
-WIDTHS = Row(11, 11, 29, 20, 11, 28)  # with two blanks between, WIDTH
+WIDTHS = Row(11, 11, 29, 20, 11, 28)  # columns; with two blanks between them, WIDTH
 OWN = Row('any', 'panda-jax', '.safetensors of panda-jax export', '', FORMATS[0], 'itself: the same bits')
 
 
@@ -62,7 +62,7 @@ def lines() -> list[str]:
 
 
 def _wrapped(row: Row) -> list[str]:
-  """A line of the list, its columns broken where they are full."""
+  """A line of the list; texts that are too long for their column are wrapped."""
   columns = [textwrap.wrap(text, width) or [''] for text, width in zip(row, WIDTHS, strict=True)]
   height = max(map(len, columns))
   filled = [column + [''] * (height - len(column)) for column in columns]

@@ -1,4 +1,4 @@
-"""The mean of w of a network whose file has none, as the original codes estimate it: the average over many draws."""
+"""The mean of w for a network whose file has none, estimated as in the original codes: the average of many draws."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ BATCH = 1000
 
 
 def check_count(count: object) -> None:
-  """Raises InputError where a mean cannot be of so many draws."""
+  """Raises InputError if a mean cannot be taken over this number of draws."""
   if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
     raise InputError('mean_w', count, f'it must be a count of draws up to {MOST:,}', 'give one such as 10000')
 
 
 def estimated(generator, count: int) -> np.ndarray:
-  """The mean of w over seeds 0 to count - 1; where there are classes, seed t has class t mod their number.
+  """The mean of w over seeds 0 to count - 1; if there are classes, seed t has class t mod their number.
 
   Args:
     generator: one with a mapping network.
@@ -39,15 +39,15 @@ def estimated(generator, count: int) -> np.ndarray:
 
 
 def with_mean(conversion: Conversion, generator, count: int | None) -> Conversion:
-  """A conversion with an estimated mean of w, if it is asked for and the file has none.
+  """A conversion with an estimated mean of w, if it is requested and the file has none.
 
   Args:
-    conversion: of the file.
-    generator: made of it.
-    count: of draws; None where none is asked for.
+      conversion: of the file.
+      generator: made from it.
+      count: of draws; None if no mean is requested.
 
-  Raises:
-    InputError: a mean is asked for, and the family has no w.
+    Raises:
+      InputError: a mean is requested, and the family has no w.
   """
   if count is None:
     return conversion
@@ -64,12 +64,12 @@ def with_mean(conversion: Conversion, generator, count: int | None) -> Conversio
 
 
 def mean_of(has_w: bool, has_mean: bool, mean: object) -> str | None:
-  """Where the mean of w of a generator comes from, in words; None where there is no w.
+  """The origin of a generator's mean of w, in words; None if it has no w.
 
   Args:
     has_w: whether there is a mapping network.
-    has_mean: whether the mean of what it gives is known.
-    mean: how it was estimated, as of `Conversion`; None where it was not.
+    has_mean: whether the mean of w is known.
+    mean: how it was estimated, see `Conversion`; None if it was not.
   """
   if not has_w:
     return None

@@ -1,8 +1,8 @@
-"""The networks in a file: where they lie, what precedes their keys, which of them the user wants, whether it is known.
+"""The networks in a file: their places, the prefixes of their keys, the one that the user wants, whether it is known.
 
-People keep a state dict bare, under a name of their code, in a dict of their own, or inside of another network, whose
-name then precedes each key: `module.` of DataParallel, `decoder.` of pSp. A dialect gives the pattern of a key that
-only its networks have; here whatever precedes it is found, and taken off.
+A file may hold a state dict alone, under a name of its code, in a user's dict, or inside another network, whose name
+then precedes each key: `module.` of DataParallel, `decoder.` of pSp. A dialect gives the pattern of a key that only its
+networks have; this module finds the prefix before it, and removes it.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ from panda_jax.converters.limits import shown
 from panda_jax.errors import InputError
 
 DEEPEST = 4  # dicts inside of dicts
-BEFORE = r'(?:[^.]+\.){0,6}?'  # words that precede a key; bounded, for the sake of time
+BEFORE = r'(?:[^.]+\.){0,6}?'  # words that precede a key; limited, to limit the time
 MOST_FOUND = 16  # networks; a file with more is not a checkpoint of a generator
 
-# Words of a name that tell which weights it holds. Any other says nothing: 'state_dict', 'module', 'decoder'.
+# Words of a name that show which weights it holds. Other words do not: 'state_dict', 'module', 'decoder'.
 AVERAGED = re.compile(r'ema|gs|smooth|running|.+_(ema|smooth|running|avg)|ema_.+', re.IGNORECASE)
 LATEST = re.compile(r'[gG]|gen|generator|netG|G_model|params')
-OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # no generators, whatever their keys look like
+OTHER = re.compile(r'[dD]|D_ema|disc|discriminator.*|netD|encoder')  # not generators, even if their keys look so
 
 
 class Taken(str):
   """A note on which weights were taken.
 
   Attributes:
-    weights: 'ema', 'raw', or 'unknown' where the file does not say.
+    weights: 'ema', 'raw', or 'unknown' if the file does not say.
   """
 
   weights: str
@@ -41,17 +41,17 @@ class Taken(str):
 
 
 def weights_taken(notes: Iterable[str], asked: str) -> str:
-  """Which weights a conversion took, by its notes; those that were asked for where none tells."""
+  """The weights that a conversion took, from its notes; the requested ones if no note says it."""
   return next((note.weights for note in notes if isinstance(note, Taken)), asked)
 
 
 def unsaid(text: str, weights: str, alone: bool = True) -> list[str]:
-  """Notes on weights of which the file does not say which they are.
+  """Notes on weights if the file does not say whether they are averaged.
 
   Args:
-    text: says so.
+    text: a sentence that says so.
     weights: 'ema' or 'raw'.
-    alone: whether there are no others, so that `weights` chose nothing.
+    alone: whether there are no others, so that `weights` had no effect.
   """
   idle = ['--weights=raw chose nothing: the file has one set of weights'] * (alone and weights == 'raw')
   return [Taken(text, 'unknown'), *idle]
@@ -62,11 +62,11 @@ class Network:
   """A network of PyTorch in a file.
 
   Attributes:
-    name: where it lies: the keys of the dicts, and what precedes its own, with dots between; '' for the whole file.
-    module: with the arrays under their own names; of a state dict, nothing but these.
-    bare: whether it is a state dict, which tells no options.
-    around: the dicts that it lies in, the innermost first.
-    left: arrays of the same dict that have other names before theirs.
+    name: its place: the keys of the dicts, and the prefix of its own keys, with dots between; '' for the whole file.
+    module: with the arrays under their own names; for a state dict, only these.
+    bare: whether it is a state dict, which does not contain options.
+    around: the dicts that contain it, the innermost first.
+    left: number of arrays in the same dict that have other prefixes.
   """
 
   name: str
@@ -92,13 +92,13 @@ class Network:
     return not self.averaged and any(LATEST.fullmatch(word) for word in self.words)
 
   def strangers(self, classes: str) -> list[str]:
-    """Its modules whose class, the package left aside, has no such name. Nobody knows what these compute."""
+    """Its modules with a class name (without package) that the pattern does not match: their function is unknown."""
     named = {} if self.bare else {'the generator': self.module.class_name, **self.module.classes}
     found = {place: path for place, path in named.items() if not re.fullmatch(classes, path.rsplit('.', 1)[-1])}
     return [f'{place}: a {shown(path)}' for place, path in found.items()]
 
   def beside(self, key: str) -> np.ndarray | None:
-    """An array that belongs to the network and lies with it, or in one of the dicts around it."""
+    """An array of the network that is stored beside it, or in one of the dicts around it."""
     found = [holder.get(key) for holder in (self.arrays, *self.around)]
     return next((array for array in found if isinstance(array, np.ndarray)), None)
 
@@ -108,7 +108,7 @@ def networks(tree: object, signature: str) -> list[Network]:
 
   Args:
     tree: of a checkpoint.
-    signature: regular expression of a whole key, nothing before it.
+    signature: regular expression of a whole key without prefix.
   """
   pattern = re.compile(f'({BEFORE})(?:{signature})')
   found: list[Network] = []
@@ -125,7 +125,7 @@ def networks(tree: object, signature: str) -> list[Network]:
 
 
 def _holders(tree: object, names: tuple[str, ...], around: tuple[dict, ...]) -> Iterator[tuple]:
-  """(names, module or dict, dicts around it) of all that may hold a network; what lies higher comes first."""
+  """(names, module or dict, dicts around it) of everything that may hold a network; the outermost first."""
   level = [(names, tree, around)]
   for _ in range(DEEPEST + 1):
     below = []
@@ -143,7 +143,7 @@ def _state_dicts(where: str, holder: dict, around: tuple[dict, ...], pattern: re
   prefixes = dict.fromkeys(match[1] for key in arrays if (match := pattern.fullmatch(key)))
   owned: dict[str, dict[str, np.ndarray]] = {prefix: {} for prefix in prefixes}
   for key, value in arrays.items():
-    # Of the longest prefix; each ends with a dot or is empty.
+    # It belongs to the longest prefix; each prefix ends with a dot or is empty.
     ends = [0, *(dot.end() for dot in re.finditer(r'\.', key))]
     prefix = next((key[:end] for end in reversed(ends) if key[:end] in owned), None)
     if prefix is not None:
@@ -163,11 +163,11 @@ def chosen(
     checkpoint: with at least one network.
     signature: see `networks`.
     weights: 'ema' or 'raw'.
-    averaged, latest: what the dialect's own code calls them.
-    classes: regular expression of the names of its classes; '' of a dialect whose files hold state dicts alone.
+      averaged, latest: their names in the dialect's own code.
+      classes: regular expression of the names of its classes; '' for a dialect whose files hold only state dicts.
 
-  Raises:
-    InputError: the latest weights are asked for and not there; several networks would do; a module of another class.
+    Raises:
+      InputError: the latest weights are requested and missing; several networks fit; a module has another class.
   """
   found = networks(checkpoint.tree, signature)
   found = [n for n in found if not any(map(OTHER.fullmatch, n.words))] or found
@@ -198,7 +198,7 @@ def _notes(network: Network, weights: str, averaged_there: bool, by_key: bool) -
   elif network.averaged:
     notes = [Taken(f'weights of {network.name}', 'ema')]
   elif network.latest:
-    missed = weights != 'raw' and not averaged_there and not by_key  # under a key nobody looked for others
+    missed = weights != 'raw' and not averaged_there and not by_key  # with --key, no others were looked for
     notes = [Taken(f'weights of {network.name}' + ': the file has no averaged ones' * missed, 'raw')]
   else:
     alone = not averaged_there
@@ -209,11 +209,11 @@ def _notes(network: Network, weights: str, averaged_there: bool, by_key: bool) -
 
 
 def under(checkpoint: Checkpoint, key: str) -> Checkpoint:
-  """The checkpoint without the networks that do not lie under a key.
+  """The checkpoint reduced to the networks under a key.
 
   Args:
     checkpoint: as it was read.
-    key: keys of dicts, and what precedes those of arrays, with dots or slashes between.
+    key: keys of dicts, and the prefix of keys of arrays, with dots or slashes between.
 
   Raises:
     InputError: there is nothing there.
@@ -225,13 +225,13 @@ def under(checkpoint: Checkpoint, key: str) -> Checkpoint:
 
 
 def _pruned(tree: object, words: list[str]) -> dict | Module | None:
-  """A tree without the containers and dotted keys that do not lie on the way; lone arrays on it are kept."""
+  """A tree without the containers and dotted keys outside a path; single arrays on the path are kept."""
   if not words:
     return tree if isinstance(tree, dict | Module) else None
   if not isinstance(tree, dict):
     return None
   beside = {key: value for key, value in tree.items() if isinstance(value, np.ndarray) and '.' not in str(key)}
-  for count in range(len(words), 0, -1):  # keys may have dots themselves
+  for count in range(len(words), 0, -1):  # keys may contain dots
     name = '.'.join(words[:count])
     inner = _pruned(tree[name], words[count:]) if isinstance(tree.get(name), dict | Module) else None
     if inner is not None:
@@ -242,7 +242,7 @@ def _pruned(tree: object, words: list[str]) -> dict | Module | None:
 
 
 def _places(tree: object) -> list[str]:
-  """What --key can be: the dicts and modules of a file, and what precedes its keys."""
+  """The possible values of --key: the dicts and modules of a file, and the prefixes of its keys."""
   places: dict[str, None] = {}
   for names, holder, _ in _holders(tree, (), ()):
     if names:

@@ -1,10 +1,10 @@
-"""A pickle machine that can make data and nothing else.
+"""A pickle machine that can only make data.
 
-Python's own unpickler calls what a file names, and allocates what a file claims before it looks whether it is there.
-This one knows the opcodes that `torch.save` and snapshots of training code use (protocols 2 to 5; Python's
-`pickletools` documents them), looks a global up in a table that the caller gives, and reads sizes only to check them.
-Where the caller gives an `Unknown` for a global, its calls make `Instance`s, which swallow what they are given. Byte
-strings are views of the file. Every object is charged to a `Budget`.
+Python's own unpickler calls what a file names, and allocates the sizes in a file before it checks that the data exist.
+This one knows the opcodes of `torch.save` and of snapshots of training code (protocols 2 to 5; Python's `pickletools`
+documents them), looks a global up in the caller's table, and reads sizes only to check them. If the caller gives an
+`Unknown` for a global, its calls make `Instance`s, which ignore their arguments. Byte strings are views of the file.
+Every object is charged to a `Budget`.
 """
 
 import struct
@@ -14,7 +14,7 @@ from panda_jax.converters.limits import LONGEST_KEY, Budget, Refused, Unknown, d
 
 LONGEST_INTEGER = 32  # bytes; the magic number of legacy torch files has 10
 LONGEST_NAME = 300  # of a global
-LARGEST_KEY = 1 << 64  # integers beyond it can be chosen to collide in a hash table
+LARGEST_KEY = 1 << 64  # larger integers can be chosen to collide in a hash table
 STRANGE_KEYS = {
   tuple: 'tuple as a key',
   int: 'large number as a key',
@@ -29,8 +29,8 @@ class Known:
   """A global that the table allows: a name, and the harmless function that stands for it.
 
   Args:
-    name: module and name with a dot between.
-    call: takes the arguments that the file gives; refuses wrong ones.
+    name: module and name, joined by a dot.
+    call: is called with the arguments in the file; refuses wrong ones.
   """
 
   __slots__ = ('call', 'name')
@@ -43,11 +43,11 @@ PARTS = '_parameters', '_buffers', '_modules'
 
 
 class Instance:
-  """What a call of an `Unknown` made: nothing, until it is given the state of a torch module, which it keeps.
+  """The result of calling an `Unknown`: empty, until it gets the state of a torch module, which it keeps.
 
   Attributes:
     name: of the global.
-    state: the dict of a module, with its parameters, buffers and children; None of anything else.
+    state: the dict of a module, with its parameters, buffers and children; None for anything else.
   """
 
   __slots__ = ('name', 'state')
@@ -72,8 +72,8 @@ class Machine:
   Args:
     data: the bytes.
     budget: charged for every operation and object.
-    find: (module, name) to an object; raises Refused for whatever it does not know.
-    persistent: what a persistent id stands for; raises Refused if it is malformed.
+    find: (module, name) to an object; raises Refused for unknown globals.
+    persistent: a persistent id to its object; raises Refused if the id is malformed.
   """
 
   def __init__(self, data: memoryview, budget: Budget, find: Callable, persistent: Callable):
@@ -81,7 +81,7 @@ class Machine:
     self.position = 0
 
   def load(self) -> object:
-    """The object of the pickle at `position`, which moves behind it.
+    """The object of the pickle at `position`, which then moves to its end.
 
     Raises:
       Refused: not a pickle that torch or NVlabs' code writes, or one beyond the budget.
@@ -125,7 +125,7 @@ class Machine:
     self.position += len(line[0]) + 1
     return line[0].decode()
 
-  # The stack. What lies below the last mark is out of reach until the mark is gone.
+  # The stack. Values below the last mark cannot be reached until the mark is removed.
 
   def _pop(self) -> object:
     if len(self._stack) <= (self._marks[-1] if self._marks else 0):
@@ -278,7 +278,7 @@ class Machine:
     target = self._peek()
     if hasattr(target, 'set_state'):
       target.set_state(state)
-    elif type(target) not in (dict, Unknown):  # what is attached to a dict, such as _metadata, is not needed
+    elif type(target) not in (dict, Unknown):  # attributes of a dict, such as _metadata, are not needed
       raise damaged(f'it sets the state of a {type(target).__name__}')
 
   def persistent_id(self):
@@ -289,9 +289,9 @@ class Machine:
 
 
 def checked_key(key: object) -> object:
-  """A dict key or set member that is cheap to hash and compare, whatever the file's author had in mind.
+  """A dict key or set member that is cheap to hash and compare, also in a malicious file.
 
-  An `Unknown`, which is like no other, stands for keys that are not, such as tuples, and which no network needs.
+  Keys of other types, such as tuples, become an `Unknown`, which equals no other; no network needs them.
   """
   if type(key) is int and -LARGEST_KEY < key < LARGEST_KEY:
     return key
@@ -304,7 +304,7 @@ def checked_key(key: object) -> object:
   raise damaged(f'a dict key of type {type(key).__name__}')
 
 
-# Opcode to (operation, bytes that it makes besides what it charges for itself).
+# Opcode to (operation, bytes that it makes besides those that it charges itself).
 OPERATIONS = {
   ord(code): entry
   for code, entry in {

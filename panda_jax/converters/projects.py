@@ -1,6 +1,6 @@
-"""Known projects whose files we do not convert, each told by keys that only its networks have.
+"""Known projects whose files we do not convert, recognised by keys that only their networks have.
 
-So a refusal can name what the file is, and what its owner can do.
+So an error can say what the file is, and what its owner can do.
 """
 
 import re
@@ -21,8 +21,8 @@ class Project(NamedTuple):
   """A project.
 
   Attributes:
-    name: as a refusal says it.
-    pattern: regular expression of a whole key that only its networks have, nothing before it.
+    name: in the error.
+    pattern: regular expression of a whole key, without prefix, that only its networks have.
     remedy: what the owner of such a file can do.
     contains: whether a part of its networks looks like one of ours.
   """
@@ -64,7 +64,7 @@ def project_of(tree: object, contains: bool = False) -> Project | None:
 
   Args:
     tree: of a checkpoint.
-    contains: only those that one of our networks is a part of.
+    contains: only those that contain one of our networks.
   """
   keys = list(_keys(tree, 0))
   for project in PROJECTS:
@@ -75,7 +75,7 @@ def project_of(tree: object, contains: bool = False) -> Project | None:
 
 
 def _keys(tree: object, depth: int):
-  """The keys of the arrays in a tree, each as it is in its own dict."""
+  """The keys of the arrays in a tree, as in their own dicts."""
   if isinstance(tree, Module):
     yield from tree.state_dict
   elif isinstance(tree, dict) and depth <= DEEPEST:

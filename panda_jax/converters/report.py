@@ -1,4 +1,4 @@
-"""What a conversion did, for the user to read and for generator.json to keep."""
+"""The report of a conversion, for the user and for generator.json."""
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
@@ -12,7 +12,7 @@ LICENCE = (
 
 
 def description(checkpoint: Checkpoint, conversion: Conversion, weights: str) -> dict:
-  """The entries of generator.json that only a conversion can know; JSON values."""
+  """The entries of generator.json that only a conversion knows; JSON values."""
   return {
     'source': {
       'name': checkpoint.path.name,

@@ -31,9 +31,9 @@ DTYPES = {
   'BOOL': np.dtype(np.bool_),
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-OBJECT_COST = 40  # bytes of memory for a byte of JSON, at most: of empty dicts in a list
+OBJECT_COST = 40  # most bytes of memory per byte of JSON: empty dicts in a list
 ALIGNMENT = 8
-LARGEST_HEADER = 100_000_000  # bytes, of the format
+LARGEST_HEADER = 100_000_000  # bytes, a limit of the format
 
 
 def is_safetensors(beginning: memoryview, size: int) -> bool:
@@ -45,7 +45,7 @@ def read_safetensors(data: memoryview, budget: Budget) -> tuple[dict[str, np.nda
   """The arrays of a file, as views of `data`, and its metadata.
 
   Raises:
-    Refused: whatever is wrong with it.
+    Refused: the file is damaged or has another format.
   """
   size = int.from_bytes(data[:8], 'little')
   if size > len(data) - 8:
@@ -87,7 +87,7 @@ def _no_number(_: str) -> None:
 
 
 def _array(name: str, entry: object, data: memoryview) -> tuple[np.ndarray, tuple[int, int]]:
-  """An array and where it lies."""
+  """An array and its place."""
   if type(entry) is not dict or entry.keys() != {'dtype', 'shape', 'data_offsets'}:
     raise damaged(f'tensor {shown(name)} has not dtype, shape and data_offsets')
   code, offsets = entry['dtype'], entry['data_offsets']
@@ -108,7 +108,7 @@ def write_safetensors(file: BinaryIO, arrays: Mapping[str, np.ndarray], metadata
   """Writes arrays of the types in `DTYPES`, and texts beside them."""
   header: dict[str, object] = {METADATA: dict(metadata)} if metadata else {}
   end = 0
-  # Large types first, so that each array lies at a multiple of its type's size.
+  # Large types first, so that the place of each array is a multiple of its type's size.
   ordered = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))
   for name, array in ordered.items():
     start, end = end, end + array.nbytes

@@ -1,7 +1,7 @@
-"""The bookkeeping of a conversion by table: each key of the file goes to one target, through one named transform.
+"""Conversion by table: each key of the file goes to one target, through one named transform.
 
-A family's table yields entries (key, target, shape in the file, transform). Whatever does not fit is collected, so
-that the user sees all of it at once.
+A family's table yields entries (key, target, shape in the file, transform). Everything that does not fit is collected,
+so that the user sees all of it at once.
 """
 
 import re
@@ -19,12 +19,12 @@ from panda_jax.generators.bounds import LARGEST_RESOLUTION
 from panda_jax.generators.layers import ACTIVATIONS
 
 LARGEST_FILTER = 32 * 32
-LARGEST_NUMBER = LARGEST_RESOLUTION  # in the name of a block; layers have less
+LARGEST_NUMBER = LARGEST_RESOLUTION  # in the name of a block; layers have smaller ones
 
 FUSED_FROM = 128  # resolution from which StyleGAN's fused_scale='auto' fuses
-MOST_BLOCKS = LARGEST_RESOLUTION.bit_length() - 2  # from 4x4 on, each doubles the resolution
+MOST_BLOCKS = LARGEST_RESOLUTION.bit_length() - 2  # from 4x4 up, each doubles the resolution
 
-# name: from the layout in the file to ours. Kernels are (out, in, k, k) in PyTorch's files and (k, k, in, out) here.
+# name: from the file's layout to ours. Kernels are (out, in, k, k) in PyTorch's files and (k, k, in, out) here.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'as it is': lambda a: a,
   'matrix': lambda a: a.T,
@@ -38,14 +38,14 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'vector': lambda a: a.reshape(1, 1, -1),
   'scalar': lambda a: a.reshape(()),
   'about one': lambda a: np.asarray(a, np.float32) + 1,
-  # Of kernels that are (k, k, in, out) already, as TensorFlow's are.
+  # For kernels that are (k, k, in, out) already, as TensorFlow's are.
   'turned': lambda a: a[::-1, ::-1],
   'swapped': lambda a: a.swapaxes(2, 3),
   'pixel': lambda a: a[0, 0],
   'matrix to 4x4': lambda a: a.reshape(len(a), -1, 4, 4).transpose(2, 3, 0, 1),
 }
 
-# name: back from our layout to that in the file, but for axes of one, which the shape in the file has.
+# name: from our layout back to the file's, without axes of size one, which the shape in the file adds.
 INVERSES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   'as it is': lambda a: a,
   'matrix': lambda a: a.T,
@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
 
 def backwards(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """{key in the file: array} of a table, from {target: array} in the generator's layout: what `Table.take` undoes."""
+  """{key in the file: array} of a table, from {target: array} in the generator's layout: inverse of `Table.take`."""
   return {
     key: np.ascontiguousarray(INVERSES[transform](tensors[target])).reshape(shape)
     for key, target, shape, transform in entries
@@ -80,7 +80,7 @@ def backwards(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> di
 
 
 class Table:
-  """Takes arrays out of a state dict and notes what does not fit.
+  """Takes arrays out of a state dict and records what does not fit.
 
   Args:
     arrays: {key: array} of the file.
@@ -104,7 +104,7 @@ class Table:
     self._known: set[str] = set()
 
   def take(self, entries: Iterable[Entry]) -> None:
-    """Converts every entry, or notes what is wrong with its key."""
+    """Converts every entry, or records what is wrong with its key."""
     for key, target, shape, transform in entries:
       array = self.checked(key, shape)
       if array is not None:
@@ -112,7 +112,7 @@ class Table:
         self.sources[target] = key
 
   def checked(self, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array of a key if it is there, of this shape and of floating point; else that is noted."""
+    """The array of a key if it exists with this shape and in floating point; else None, and a problem."""
     self._known.add(key)
     array = self._arrays.get(key)
     if array is None:
@@ -126,21 +126,21 @@ class Table:
     return array
 
   def lacks(self, key: str, axes: int) -> None:
-    """Notes that a key without which the sizes cannot be told is missing, or has not this number of axes."""
+    """Records that a key needed to infer sizes is missing, or does not have this number of axes."""
     found = self._arrays.get(key)
     self.problems.append(
       f'{key}: missing' if found is None else f'{key}: expected an array with {axes} axes, found {found.shape}'
     )
 
   def leave(self, key: str, reason: str) -> None:
-    """Notes why a key may be left out."""
+    """Records why a key may be left out."""
     if key in self._arrays:
       self.unused[key] = reason
 
   def conversion(self, family: str, dialect: str, options: object) -> Conversion:
-    """The result; every key that is neither used nor known to be of no use is a problem."""
+    """The result; every key that is neither used nor known to be unnecessary is a problem."""
     left = [key for key in self._arrays if key not in self._known and key not in self.unused]
-    # Where the sizes could not be told, no key was looked for, so none is left over.
+    # If sizes could not be inferred, no key was looked up, so none counts as left over.
     problems = self.problems + ([f'{key}: unknown key' for key in left] if options is not None else [])
     problems = list(dict.fromkeys(problems))
     return Conversion(
@@ -149,7 +149,7 @@ class Table:
 
 
 def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> None:
-  """Takes note of the level of detail: 0 in a network grown to its full size, the only kind that we have."""
+  """Checks the level of detail: 0 in a network grown to its full size; no other is supported."""
   lod = arrays.get(key)
   if not isinstance(lod, np.ndarray) or lod.size != 1:
     table.problems.append(f'{key}: missing' if lod is None else f'{key}: expected one number')
@@ -160,10 +160,10 @@ def check_grown(table: Table, arrays: Mapping[str, np.ndarray], key: str) -> Non
 
 
 def number(value: object, whole: bool = False) -> int | float:
-  """A number that a file tells, as Python's own; those of numpy are numbers too, and 256.0 is the whole 256.
+  """A number in a file, as Python's own type; numpy's numbers are accepted, and 256.0 is the whole number 256.
 
   Raises:
-    ValueError: it is none, not finite, or not whole where it must be.
+    ValueError: it is not a number, not finite, or not whole although it must be.
   """
   if isinstance(value, np.ndarray) and value.shape == ():
     value = value.item()
@@ -177,7 +177,7 @@ def number(value: object, whole: bool = False) -> int | float:
 
 
 def fits(options: object, problems: list[str]) -> bool:
-  """Whether options are of a network that can be, with which tables are made; what is wrong is noted."""
+  """Whether a network with these options can exist, so that tables can be made; problems are recorded."""
   try:
     options.check()
   except InputError as error:
@@ -187,13 +187,13 @@ def fits(options: object, problems: list[str]) -> bool:
 
 
 def shape_of(arrays: Mapping[str, object], key: str, rank: int) -> tuple[int, ...] | None:
-  """The shape of an array if it is there with this number of axes, else None."""
+  """The shape of an array if it exists with this number of axes, else None."""
   value = arrays.get(key)
   return value.shape if isinstance(value, np.ndarray) and value.ndim == rank else None
 
 
 def size_of(arrays: Mapping[str, object], *places: tuple[str, int, int]) -> int | None:
-  """A size that several arrays of a file must agree on: what most of them say, the first of them at a draw.
+  """A size on which several arrays of a file should agree: the most frequent value, at a tie the first.
 
   Args:
     arrays: {key: array}.
@@ -204,13 +204,13 @@ def size_of(arrays: Mapping[str, object], *places: tuple[str, int, int]) -> int 
 
 
 def indices(arrays: Iterable[str], pattern: str) -> list[int]:
-  """The sorted numbers that the group of a pattern takes among the keys; those beyond any network are left out."""
+  """The sorted numbers in the group of a pattern among the keys; numbers beyond any network are left out."""
   found = {int(match[1]) for key in arrays if (match := re.fullmatch(pattern, str(key))) and len(match[1]) < 6}
   return sorted(number for number in found if number <= LARGEST_NUMBER)
 
 
 def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
-  """The taps of a stored filter divided by its gain: of one axis if it is separable, else its rows.
+  """The taps of a stored filter divided by its gain: along one axis if it is separable, else its rows.
 
   Args:
     kernel: (taps,) of a separable filter, or (rows, columns).
@@ -227,7 +227,7 @@ def filter_taps(kernel: np.ndarray, gain: float = 1.0) -> tuple:
 
 
 def filter_kernel(taps: tuple, gain: float = 1.0) -> np.ndarray:
-  """The rows of a filter with its gain, float32, from its taps: what `filter_taps` undoes."""
+  """The rows of a filter with its gain, float32, from its taps: the inverse of `filter_taps`."""
   kernel = np.asarray(taps, np.float64)
   kernel = np.outer(kernel, kernel) if kernel.ndim == 1 else kernel
   return np.asarray(kernel * gain, np.float32)
@@ -242,13 +242,13 @@ def common_taps(
   gain: float,
   turned: bool = False,
 ):
-  """The taps that all filters of a network have in common; differences are noted. None if there are no filters.
+  """The taps that all filters of a network share; differences are problems. None if there are no filters.
 
   Args:
-    table: takes the notes.
+    table: collects the problems.
     arrays: {key: array}.
     keys: of the filters.
-    axes: the numbers of axes that one may have; beyond two they are of size 1, and it is square.
+    axes: the allowed numbers of axes; axes beyond two have size 1, and the filter is square.
     gain: that they include.
     turned: whether the network correlates with them where ours convolves.
   """

@@ -1,4 +1,4 @@
-"""The two containers of `torch.save`: zip files, and the older five pickles followed by the storages' bytes.
+"""The two containers of `torch.save`: zip files, and the older form of five pickles followed by the storages' bytes.
 
 Sources: the files themselves, and the description of `torch.serialization` in PyTorch's documentation.
 """
@@ -21,7 +21,7 @@ def little_endian(kind: StorageType, raw: memoryview) -> np.ndarray:
 
 def big_endian(kind: StorageType, raw: memoryview) -> np.ndarray:
   """The numbers of a storage (count,) in this machine's byte order, read-only."""
-  # ml_dtypes' types know no byte order, so the bytes are turned round as whole numbers of that width.
+  # ml_dtypes' types have no byte order, so the bytes are swapped as whole numbers of that width.
   words = np.dtype(f'u{kind.dtype.itemsize}')
   turned = np.ndarray(len(raw) // words.itemsize, words, buffer=raw).byteswap().view(kind.dtype)
   turned.flags.writeable = False
@@ -29,10 +29,10 @@ def big_endian(kind: StorageType, raw: memoryview) -> np.ndarray:
 
 
 def read_zip(data: memoryview, budget: Budget) -> object:
-  """The object of a zip torch file, its tensors backed by views of `data`.
+  """The object of a zip torch file; its tensors are views of `data`.
 
   Raises:
-    Refused: whatever is wrong with it.
+    Refused: the file is damaged or has another format.
   """
   archive = Archive(data, budget)
   names = list(archive)
@@ -71,16 +71,16 @@ def read_zip(data: memoryview, budget: Budget) -> object:
 
 
 def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: dict[str, Storage]) -> object:
-  """The object of a legacy torch file, after its magic number, with the storages' data set.
+  """The object of a legacy torch file, after its magic number; the data of its storages are set.
 
   Args:
-    machine: stands behind the magic number; its persistent ids fill `storages`.
+    machine: positioned after the magic number; its persistent ids fill `storages`.
     data: the file.
     budget: of the file.
     storages: key to storage, filled while the object is read.
 
   Raises:
-    Refused: whatever is wrong with it.
+    Refused: the file is damaged or has another format.
   """
   protocol, system = machine.load(), machine.load()
   if type(protocol) is not int or protocol != PROTOCOL:
@@ -109,7 +109,7 @@ def read_legacy(machine: Machine, data: memoryview, budget: Budget, storages: di
 
 
 def torch_globals(budget: Budget) -> dict:
-  """The table for torch files: state dicts, and the modules of NVlabs' code that people save whole."""
+  """The table for torch files: state dicts, and whole modules of NVlabs' code."""
   return snapshot_globals(budget, lambda raw: read_storage(raw, budget))
 
 
@@ -131,7 +131,7 @@ def legacy_machine(data: memoryview, budget: Budget, table: dict) -> tuple[Machi
 
 
 def read_storage(data: memoryview, budget: Budget) -> Storage:
-  """The one storage of a torch stream inside an NVlabs pickle; of globals only storage types are allowed.
+  """The single storage of a torch stream inside an NVlabs pickle; only storage types are allowed as globals.
 
   Raises:
     Refused: it is something else.

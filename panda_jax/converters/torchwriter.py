@@ -1,6 +1,6 @@
 """The zip files of `torch.save`, written without torch: data.pkl, opcode by opcode, and the storages beside it.
 
-Of opcodes only those are written that `torch.load(weights_only=True)` takes, and of globals only what rebuilds tensors.
+Only opcodes that `torch.load(weights_only=True)` accepts are written, and only globals that rebuild tensors.
 """
 
 import struct
@@ -29,7 +29,7 @@ class Global:
 
 @dataclass
 class Call:
-  """A global called with arguments, REDUCE or NEWOBJ; then items set and a state built, where they are given."""
+  """A global called with arguments, REDUCE or NEWOBJ; then items are set and a state is built, if they are given."""
 
   module: str
   name: str
@@ -57,7 +57,7 @@ class Persistent:
 
 @dataclass(eq=False)
 class Storage:
-  """A torch storage; by identity, so that tensors can share one."""
+  """A torch storage; compared by identity, so that tensors can share one."""
 
   data: np.ndarray
 
@@ -72,7 +72,7 @@ class Tensor:
   offset: int = 0
 
   def call(self, storage: object) -> Call:
-    """What rebuilds it from something that stands for its storage."""
+    """The call that rebuilds it from an object that stands for its storage."""
     strides = self.strides
     if strides is None:
       strides = tuple(int(np.prod(self.shape[i + 1 :])) for i in range(len(self.shape)))
@@ -81,7 +81,7 @@ class Tensor:
 
 
 def emit(value: Any, replace: Callable[[Any], Any] = lambda value: value) -> bytes:
-  """The opcodes that make a value, protocol 2 with bytes as protocol 3 has them; `replace` sees every value first."""
+  """The opcodes of a value, in protocol 2 but with bytes as in protocol 3; `replace` is applied to each value first."""
   value = replace(value)
 
   def inner(item: Any) -> bytes:
@@ -111,27 +111,27 @@ def emit(value: Any, replace: Callable[[Any], Any] = lambda value: value) -> byt
 
 
 def pickled(value: Any, replace: Callable[[Any], Any] = lambda value: value, protocol: int = 2) -> bytes:
-  """A whole pickle."""
+  """A complete pickle."""
   return b'\x80' + bytes([protocol]) + emit(value, replace) + b'.'
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-  """A tensor on a storage of its own."""
+  """A tensor with its own storage."""
   array = np.asarray(array)
   return Tensor(Storage(array.reshape(-1)), array.shape)
 
 
 def ordered(arrays: Mapping[str, object]) -> Call:
-  """An OrderedDict, as torch's state dicts are; arrays become tensors of their own storage."""
+  """An OrderedDict, as in torch's state dicts; arrays become tensors with their own storages."""
   items = {key: as_tensor(a) if isinstance(a, np.ndarray | np.generic) else a for key, a in arrays.items()}
   return Call('collections', 'OrderedDict', items=items)
 
 
 class Storages:
-  """Gives storages keys, and makes the persistent ids of tensors: what `emit` replaces values by.
+  """Gives keys to storages, and replaces them by persistent ids: a `replace` function for `emit`.
 
   Args:
-    device: that the tensors are said to be on.
+    device: of the tensors.
 
   Attributes:
     found: the storages, in the order of their keys.

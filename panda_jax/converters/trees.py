@@ -1,9 +1,9 @@
-"""From what the pickle machine made to a tree that is safe to walk.
+"""From the output of the pickle machine to a tree that is safe to process.
 
 It has plain containers, arrays, modules of PyTorch and networks of TensorFlow.
 
-A pickle can describe a list that holds itself, one nested a million deep, or a small one that unfolds to millions.
-Nothing of the kind is left in the result.
+A pickle can describe a list that contains itself, one nested a million deep, or a small one that expands to millions.
+The result contains nothing of the kind.
 """
 
 import dataclasses
@@ -25,26 +25,26 @@ from panda_jax.converters.pickles import PARTS, UNKNOWN, Instance, Known
 from panda_jax.errors import InputError
 
 DEEPEST = 64
-MOST_NODES = 500_000  # of the tree as a walk sees it, in which a shared part counts as often as it is used
-LONGEST_LIST = 256  # among the attributes of a module; each is looked through as often as it is one
+MOST_NODES = 500_000  # of the expanded tree, in which a shared part counts each time
+LONGEST_LIST = 256  # of attributes of a module; each element is checked at each occurrence
 
 PLAIN = (type(None), bool, int, float, str)
-STATE = (*PARTS, '_init_args', '_init_kwargs', '_non_persistent_buffers_set')  # that is used of a module's own
+STATE = (*PARTS, '_init_args', '_init_kwargs', '_non_persistent_buffers_set')  # private attributes that are used
 
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-  """A module of PyTorch, by NVlabs' persistence or plainly pickled; for a network, with all that its modules hold.
+  """A PyTorch module, pickled by NVlabs' persistence or plainly; for a network, with the contents of its modules.
 
   Attributes:
-    class_name: such as 'Generator', or 'training.networks.Generator' where it is plainly pickled.
+    class_name: such as 'Generator', or 'training.networks.Generator' if it was pickled plainly.
     init_args: positional arguments of its constructor.
-    init_kwargs: named arguments of its constructor. What was not given is not there: `attributes` may tell it.
+    init_kwargs: named arguments of its constructor, without those that were not given; see `attributes` for these.
     state_dict: {dotted name: array}, parameters and persistent buffers, in the file's order; an `Unknown` in place of
-      an array, or of a whole module, that a global makes which is not allowed.
+      an array, or of a whole module, that comes from a global that is not allowed.
     attributes: {dotted name: value}, the numbers, texts and lists of them that it and its modules keep as attributes,
-      such as 'synthesis.b4.conv1.conv_clamp', and buffers that are not persistent; `Unknown`s too.
-    classes: {dotted name: class name} of the modules within.
+      such as 'synthesis.b4.conv1.conv_clamp', and buffers that are not persistent; also `Unknown`s.
+    classes: {dotted name: class name} of the modules inside.
   """
 
   class_name: str
@@ -57,16 +57,16 @@ class Module:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TensorFlowNetwork:
-  """A network of NVlabs' TensorFlow code. What it should be made of, `dialects/tensorflow.py` knows.
+  """A network of NVlabs' TensorFlow code; dialects/tensorflow.py checks its parts.
 
   Attributes:
-    state: what it keeps, finished; most often a dict.
+    state: its state, finished; most often a dict.
   """
 
   state: object
 
   def told(self, name: str) -> str:
-    """A text of its state, such as `build_func_name`; empty where there is none."""
+    """A text of its state, such as `build_func_name`; empty if there is none."""
     text = self.state.get(name) if isinstance(self.state, dict) else None
     return text if isinstance(text, str) else ''
 
@@ -74,18 +74,18 @@ class TensorFlowNetwork:
 def finished(value: object, budget: Budget) -> object:
   """The tree of dicts, lists, plain values, read-only arrays, `Module`s, `TensorFlowNetwork`s and `Unknown`s.
 
-  Tuples and sets become lists. Of the state of a module only what `Module` has is looked at.
+  Tuples and sets become lists. Of the state of a module only the parts of `Module` are read.
 
   Raises:
-    Refused: it is nested in itself, too deeply, or so often that it unfolds to a giant.
+    Refused: it contains itself, is nested too deeply, or expands to too many nodes.
   """
   return _Finisher(budget).finish(value, 0)[0]
 
 
 def check_known(tree: object, source: object) -> None:
-  """Raises InputError, which names `source`, where a finished tree holds what a global makes that is not allowed.
+  """Raises InputError for `source` if a finished tree contains the result of a global that is not allowed.
 
-  Modules are not looked into: their tables name what a conversion needs.
+  Modules are not checked: their tables name what a conversion needs.
   """
   unknown = _unknown_in(tree)
   if unknown is not None:
@@ -106,11 +106,11 @@ class _Finisher:
   def __init__(self, budget: Budget):
     self._budget = budget
     self._open: set[int] = set()
-    self._done: dict[int, tuple[object, int, object]] = {}  # the original is kept, so that no other takes its id
-    self._within: set[int] = set()  # modules that lie within another
+    self._done: dict[int, tuple[object, int, object]] = {}  # the original is kept, so that no other object gets its id
+    self._within: set[int] = set()  # modules that are inside another
 
   def finish(self, value: object, depth: int) -> tuple[object, int]:
-    """The finished value, and the nodes that a walk over it visits."""
+    """The finished value, and the number of nodes of its expanded tree."""
     if type(value) in PLAIN:
       return value, 1
     if id(value) in self._done:
@@ -196,7 +196,7 @@ class _Finisher:
     if len(class_name) > LONGEST_KEY or not class_name.isprintable():
       raise damaged(f'a class is called {shown(class_name)}')
     _check_names(state, 'state')
-    # Hooks and other objects that a module refers to are of no use here, and may refer to whatever they want.
+    # Hooks and other objects that a module refers to are not needed, and may refer to anything.
     used = {name: item for name, item in state.items() if name in STATE or not name.startswith('_')}
     state, nodes = self._dict({name: item for name, item in used.items() if name in STATE or _is_leaf(item)}, depth)
     arguments = state.get('_init_args', []), state.get('_init_kwargs', {})
@@ -215,7 +215,7 @@ class _Finisher:
       if not name.startswith('_') and _is_plain(item):
         module.attributes[name] = item
     for name, child in modules.items():
-      # Within modules of persistence are others of it, and PyTorch's own; what another class computes nobody knows.
+      # Modules of persistence contain such modules and PyTorch's own; what another class computes is unknown.
       if isinstance(child, Module) and persistent and not _is_known_within(child.class_name):
         child = Unknown(child.class_name)
       if isinstance(child, Module):
@@ -274,12 +274,12 @@ def _names(names: object) -> list[str]:
 
 
 def _is_known_within(class_name: str) -> bool:
-  """Whether a class is one of persistence, which have no package here, or of PyTorch."""
+  """Whether a class is one of persistence, whose names here have no package, or of PyTorch."""
   return '.' not in class_name or class_name.startswith('torch.nn.')
 
 
 def _is_leaf(value: object) -> bool:
-  """Whether an attribute is a number, a text, a type or a list of such, or stands for what may be one."""
+  """Whether an attribute is a number, a text, a type or a list of these, or may stand for one of them."""
   if type(value) in (list, tuple, set):
     return len(value) <= LONGEST_LIST and all(type(item) in PLAIN for item in value)
   return type(value) in (*PLAIN, *UNKNOWN, Known, StorageType, NumpyType) and getattr(value, 'state', None) is None
@@ -290,11 +290,11 @@ def _is_plain(value: object) -> bool:
 
 
 def tensor_array(tensor: Tensor) -> np.ndarray:
-  """The tensor as a read-only view of its storage, whose bounds were checked when the file was read."""
+  """The tensor as a read-only view of its storage; the bounds were checked when the file was read."""
   data = _numbers(tensor.storage)
   if 0 in tensor.shape:
     return np.zeros(tensor.shape, data.dtype)
-  # The stride of an axis of one is free to be anything, so it is not used.
+  # The stride of an axis of size one may be anything, so it is not used.
   steps = [
     0 if size == 1 else stride * data.itemsize for size, stride in zip(tensor.shape, tensor.strides, strict=True)
   ]

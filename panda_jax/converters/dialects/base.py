@@ -1,4 +1,4 @@
-"""What a dialect is, and how a family chooses among those that it has."""
+"""The definition of a dialect, and the choice among the dialects of a family."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from panda_jax.converters.checkpoint import Checkpoint
 
 
 class Dialect(NamedTuple):
-  """A dialect: whose code wrote a checkpoint.
+  """A dialect: the code that wrote a checkpoint.
 
   Attributes:
-    recognise: whether a checkpoint is of it, something that is true or not.
+    recognise: whether a checkpoint is of this dialect; any value, used as a condition.
     convert: makes a Conversion from a checkpoint, 'ema' or 'raw', and the user's --option values.
-    files: what people have of it.
-    checked: the outputs that conversions were compared with.
-    options: the parsers of what the user may tell as --option, by its name.
+    files: the files that users have of it.
+    checked: the outputs with which conversions were compared.
+    options: parsers of the --option values that it accepts, by name.
   """
 
   recognise: Callable[[Checkpoint], object]
@@ -29,7 +29,7 @@ class Dialects(dict[str, Dialect]):
   """The dialects of a family, by name, in the order in which they are tried."""
 
   def recognise(self, checkpoint: Checkpoint) -> str | None:
-    """The name of the dialect of a checkpoint, None if it is of none."""
+    """The name of the dialect of a checkpoint, None if there is none."""
     return next((name for name, dialect in self.items() if dialect.recognise(checkpoint)), None)
 
   def convert(self, checkpoint: Checkpoint, weights: str = 'ema', options: dict[str, str] | None = None) -> Conversion:
@@ -37,10 +37,10 @@ class Dialects(dict[str, Dialect]):
 
     Args:
       checkpoint: of one of the dialects.
-      weights: 'ema', the averaged ones if there are any, or 'raw'.
-      options: the user's --option values, of those that the dialect has.
+        weights: 'ema', the averaged ones if there are any, or 'raw'.
+        options: the user's --option values, among those of the dialect.
 
-    Raises:
-      InputError: an unknown option; weights that the file has not got.
+      Raises:
+        InputError: an unknown option; weights that the file does not have.
     """
     return self[self.recognise(checkpoint)].convert(checkpoint, weights, options or {})

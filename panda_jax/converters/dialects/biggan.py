@@ -1,4 +1,4 @@
-"""BigGAN: the deep one of HuggingFace's layout, and those of BigGAN-PyTorch and PyTorch-StudioGAN.
+"""BigGAN: the deep one in HuggingFace's layout, and those of BigGAN-PyTorch and PyTorch-StudioGAN.
 
 The spectral norms are folded (spectral.py); HuggingFace's are those of torch.nn.utils.
 """
@@ -15,14 +15,14 @@ from panda_jax.converters.tables import Entry, Table, chosen_options, fits, indi
 from panda_jax.errors import InputError
 from panda_jax.generators.biggan import BigGANOptions
 
-FIRST_WIDTH = 16  # of the first block, in units of channel_width: fixed in the published code
+FIRST_WIDTH = 16  # channels of the first block, in units of channel_width: fixed in the published code
 IMAGE_CHANNELS = 3
 SIGNATURE = r'generator\.(gen_z\.\w+|layers\.\d+\.(bn_\d|conv_\d|snconv1x1_\w+)\..+)'
 
-# What the published code assumes of a config.json that leaves it out.
+# The published code's values for entries that a config.json does not have.
 DEFAULTS = {'z_dim': 128, 'channel_width': 128, 'num_classes': 1000, 'attention_layer_position': 8, 'n_stats': 51}
 DEFAULTS |= {'eps': 1e-4}
-LEAST = {'num_classes': 1, 'n_stats': 2}  # a network with fewer is of another code
+LEAST = {'num_classes': 1, 'n_stats': 2}  # a network with fewer comes from other code
 
 
 def _huggingface(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conversion:
@@ -68,7 +68,7 @@ DIALECTS = Dialects(
   }
 )
 recognise, convert = DIALECTS.recognise, DIALECTS.convert
-EXPORTS: dict = {}  # the published codes divide by spectral norms, which the weights no longer have
+EXPORTS: dict = {}  # the published codes divide by spectral norms, which are no longer in the weights
 
 
 def _options(config: dict, tree: dict) -> tuple[BigGANOptions | None, list[str], list[str]]:
@@ -126,7 +126,7 @@ def _is_block(block: object) -> bool:
 
 
 def _entries(network: BigGANOptions) -> tuple[list[Entry], list[Entry]]:
-  """The table: stored arrays, and weights under a spectral norm, whose keys lack `_orig`, `_u` and `_v`."""
+  """The table: stored arrays, and weights under a spectral norm, whose keys here lack `_orig`, `_u` and `_v`."""
   plain, normed = [], []
   ch, condition, T = network.channel_width, 2 * network.z_dim, network.n_stats
 

@@ -11,7 +11,7 @@ from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import Table, chosen_options, parsed_positive
 
 NAME = 'ajbrock'
-# Convolutions have these names in discriminators too, which have no such batch norms.
+# Discriminators have convolutions of these names too, but not such batch norms.
 SIGNATURE = r'blocks\.\d+\.\d+\.bn\d\.(gain|bias|bn|stored_mean|stored_var)(\..+)?'
 OWN = r'blocks\.\d+\.\d+\.conv(\d|_sc)\.(weight|bias)'
 LAYOUT = Layout(
@@ -47,7 +47,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   table.notes += [*notes, f'bn_eps={choices["bn_eps"]}: not in the file']
   own = has(arrays, rf'.*\.bn\.(stored_mean|{COUNTER})') is not None
   _refuse_variants(table, arrays)
-  # Embeddings of each norm's own have no spectral norm, nor has anything in a network that was built without.
+  # Embeddings in each norm have no spectral norm; nor has any array of a network that was built without them.
   normed = has(arrays, r'.*\.u0') is not None
   shared = 'shared.weight' in arrays
   found = None if table.problems else sizes(table, arrays, LAYOUT, normed, looked_up=not shared)
@@ -100,13 +100,13 @@ DIALECT = Dialect(
 
 
 def _refuse_variants(table: Table, arrays: dict) -> None:
-  """Notes what makes another network than ours."""
+  """Records what makes the network different from ours."""
   deep = has(arrays, r'blocks\.\d+\.\d+\.(conv|bn)[34]\..*')
   if deep:
     table.problems.append(f'{deep}: the BigGAN-deep of this code (BigGANdeep.py) is not supported')
   synchronised = has(arrays, r'.*\.bn\.running_(mean|var)')
   if synchronised:
-    # With one device or in evaluation they add the factor that they multiply by while they train on several.
+    # With one device or in evaluation they add the factor with which they multiply in training on several devices.
     problem = 'batch norms of --cross_replica are not supported, as their code does not evaluate what it trained'
     table.problems.append(f'{synchronised}: {problem}')
   bare = has(arrays, r'blocks\.\d+\.\d+\.bn1\.gain\.weight')

@@ -28,11 +28,11 @@ PLAIN = Layout(
 )
 DEEP = PLAIN._replace(norms=('bn1', 'bn2', 'bn3', 'bn4'), convs=('conv2d1', 'conv2d2', 'conv2d3', 'conv2d4'))
 EPS = 1e-4  # of all batch norms in this code
-DEPTH = 2  # blocks of the deep ones in which the grid doubles once
+DEPTH = 2  # blocks of the deep networks per doubling of the grid
 
 
 def recognise(checkpoint: Checkpoint) -> bool:
-  """Whether it is a generator of this code, other backbones included."""
+  """Whether it is a generator of this code, including other backbones."""
   return any(has(network.arrays, OWN) for network in networks(checkpoint.tree, SIGNATURE))
 
 
@@ -95,7 +95,7 @@ DIALECT = Dialect(
 
 
 def _refuse_variants(table: Table, arrays: dict) -> None:
-  """Notes what makes another network than ours."""
+  """Records what makes the network different from ours."""
   for pattern, what in (
     (r'info_(mix|proj)_linear.*', 'networks with the codes of InfoGAN are'),
     (r'blocks\.\d+\.\d+\.deconv\d\..*', 'the backbone deep_conv is'),

@@ -1,8 +1,8 @@
 """The table of a BigGAN that stores one set of batch-norm statistics.
 
-BigGAN-PyTorch and PyTorch-StudioGAN store the same network, so a `Layout` of names is all in which their tables differ.
-Against ours both have the embedding of the class before the piece of z in every condition, and the first feature maps
-channel by channel: columns and rows change places here, and no option tells of it.
+BigGAN-PyTorch and PyTorch-StudioGAN store the same network, so their tables differ only in a `Layout` of names. Unlike
+ours, both put the embedding of the class before the piece of z in every condition, and store the first feature maps
+channel by channel: columns and rows are reordered here, which needs no option.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ MOST_ENTRIES = 256  # of the list of blocks and attention; published networks ha
 
 
 class Layout(NamedTuple):
-  """How a dialect names its arrays; of a block, an attention and a batch norm behind their own prefix.
+  """The names of arrays in a dialect; those of a block, an attention and a batch norm come after a prefix.
 
   Attributes:
     linear, last_norm, last_conv: keys.
@@ -29,7 +29,7 @@ class Layout(NamedTuple):
     statistics: of means and variances of the norms in blocks.
     last_statistics: of the last norm; its factor is `last_scale`, its offset 'bias'.
     weight: the ending of weights under a spectral norm.
-    fold: divides such a weight: fold(table, key, shape) is the array, None where something is wrong with it.
+    fold: divides such a weight: fold(table, key, shape) is the array, or None if something is wrong with it.
   """
 
   linear: str
@@ -49,12 +49,12 @@ class Layout(NamedTuple):
 
 @dataclasses.dataclass
 class Sizes:
-  """What the keys and shapes of a file tell of its network.
+  """Sizes of a network, from the keys and shapes of a file.
 
   Attributes:
     entries: (key, whether it is an attention) of the list of blocks and attention.
     widths: (in, out) of each block, in channels.
-    classes, embedded: rows and columns of the embedding, 0 where there is none.
+    classes, embedded: rows and columns of the embedding, 0 if there is none.
     linear: columns of the first linear map.
     condition: columns of the maps from the condition of a block.
     image_channels: of the last convolution.
@@ -70,7 +70,7 @@ class Sizes:
 
   @property
   def attention(self) -> tuple[int, ...]:
-    """Before which blocks there is an attention."""
+    """The blocks that have an attention before them."""
     places, blocks = [], 0
     for _, attends in self.entries:
       places += [blocks] if attends else []
@@ -79,15 +79,15 @@ class Sizes:
 
 
 def has(arrays: dict, pattern: str) -> str | None:
-  """The first key that a pattern matches as a whole."""
+  """The first key that matches a pattern as a whole."""
   return next((key for key in arrays if re.fullmatch(pattern, key)), None)
 
 
 def sizes(table: Table, arrays: dict, layout: Layout, normed: bool, looked_up: bool = False) -> Sizes | None:
-  """Sizes that the shapes tell; None where they cannot be told, which is noted.
+  """The sizes from the shapes; None, with a problem in the table, if they cannot be inferred.
 
   Args:
-    table: takes the notes.
+    table: collects the problems.
     arrays: {key: array}.
     layout: names of the dialect.
     normed: whether weights are under spectral norms.
@@ -139,10 +139,10 @@ def sizes(table: Table, arrays: dict, layout: Layout, normed: bool, looked_up: b
 
 
 def made_options(table: Table, found: Sizes, **rest) -> BigGANOptions | None:
-  """Options of a network of these sizes, None where there can be none, which is noted.
+  """Options of a network of these sizes; None, with a problem in the table, if no network has them.
 
   Args:
-    table: takes the notes.
+    table: collects the problems.
     found: the sizes.
     rest: fields of BigGANOptions; `up` (a bool for each block) in place of `blocks`.
   """
@@ -159,20 +159,20 @@ def made_options(table: Table, found: Sizes, **rest) -> BigGANOptions | None:
 
 
 def take(table: Table, layout: Layout, options: BigGANOptions, found: Sizes, normed: bool) -> None:
-  """Converts every array of the network, or notes what is wrong with its key.
+  """Converts every array of the network, or records what is wrong with its key.
 
   Args:
     table: of the file.
     layout: its names.
-    options: of `made_options`.
-    found: of `sizes`.
+    options: from `made_options`.
+    found: from `sizes`.
     normed: whether its weights are under spectral norms.
   """
   if options.embedding_dim:
     _put(table, 'shared.weight', 'embedding', (found.classes, found.embedded), TRANSFORMS['as it is'])
   for weight, target, shape, transform in _weights(layout, options, found):
     looked_up = len(shape) == 2 and target != 'gen_z' and options.embedding_dim == 0 and options.num_classes
-    if looked_up:  # in a table by the class, as it stands here; embeddings have no spectral norm
+    if looked_up:  # a table by class, stored as in the generator; embeddings have no spectral norm
       _put(table, f'{weight}.weight', target, shape[::-1], TRANSFORMS['as it is'])
     elif normed:
       array = layout.fold(table, f'{weight}.weight', shape)
@@ -197,7 +197,7 @@ def _entries(options: BigGANOptions, found: Sizes) -> Iterator[tuple[str, str, i
 
 
 def _channels(options: BigGANOptions, inputs: int, outputs: int) -> list[int]:
-  """Of the maps between the convolutions of a block."""
+  """Channels of the maps between the convolutions of a block."""
   return [inputs, outputs, outputs] if options.block == 'plain' else [inputs, *[inputs // 4] * 3, outputs]
 
 
@@ -206,7 +206,7 @@ def _kernels(options: BigGANOptions) -> tuple[int, ...]:
 
 
 def _weights(layout: Layout, options: BigGANOptions, found: Sizes) -> Iterator[tuple[str, str, tuple, Callable]]:
-  """(key less its ending, target, shape, transform) of what is under a spectral norm."""
+  """(key without its ending, target, shape, transform) of the arrays under a spectral norm."""
   shift = found.embedded if options.embedding_dim else 0
 
   def z_first(matrix):
@@ -241,7 +241,7 @@ def _weights(layout: Layout, options: BigGANOptions, found: Sizes) -> Iterator[t
 
 
 def _plain(layout: Layout, options: BigGANOptions, found: Sizes) -> Iterator[tuple[str, str, tuple, Callable]]:
-  """(key, target, shape, transform) of the rest."""
+  """(key, target, shape, transform) of the other arrays."""
   as_it_is = TRANSFORMS['as it is']
 
   def statistics(key, names, target, channels):
@@ -268,5 +268,5 @@ def _plain(layout: Layout, options: BigGANOptions, found: Sizes) -> Iterator[tup
 
 
 def channels_last(rows: np.ndarray) -> np.ndarray:
-  """Rows (C 16, ...) of maps (C, 4, 4) as those of maps (4, 4, C)."""
+  """Rows (16 C, ...) of maps (C, 4, 4), reordered as those of maps (4, 4, C)."""
   return rows.reshape(-1, 16, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)

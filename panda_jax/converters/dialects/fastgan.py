@@ -1,7 +1,7 @@
 """FastGAN from the snapshots (.pkl) of Projected GANs, and of StyleGAN-XL's copy of it.
 
-Older code has one convolution and two in turn, later code one for all maps (lite) or two; the keys of each block tell.
-The spectral norms are folded (spectral.py). Blocks of maps beyond the image are in every file and of no use.
+Older code alternates blocks of one and two convolutions; later code has one (lite) or two in all. The keys of each
+block show which. The spectral norms are folded (spectral.py). Every file has unused blocks of maps beyond the image.
 """
 
 import re
@@ -27,8 +27,8 @@ CLASSES = (
   r'Generator|FastganSynthesis(Cond)?|DummyMapping|InitLayer|GLU|SEBlock|Swish|NoiseInjection|UpBlock(Small|Big|Comp)?(Cond)?'
   r'|CCBN|Sequential|Conv2d|ConvTranspose2d|BatchNorm2d|Upsample|AdaptiveAvgPool2d|Sigmoid|Linear|Embedding'
 )
-# The places of the convolutions, their norms and their noise in a block, whether it is conditional; the first that fits
-# counts. The convolutions of a conditional block share one strength.
+# The names of the convolutions, their norms and their noise in a block, by whether it is conditional; the first match
+# is used. The convolutions of a conditional block share one strength.
 BLOCKS = {
   False: ((('1', '3', '2'), ('5', '7', '6')), (('1', '2', ''),)),
   True: ((('conv1', 'bn1', 'noise'), ('conv2', 'bn2', 'noise')), (('conv', 'bn', ''),)),
@@ -59,7 +59,7 @@ EXPORTS: dict = {}
 
 
 def _block(arrays: dict, size: int, conditional: bool) -> tuple[tuple[str, str, str], ...] | None:
-  """The places in the block of a map, told by the convolutions that it has; None if it has no such ones."""
+  """The names in the block of a map, from the convolutions that it has; None if none match."""
   known = BLOCKS[conditional]
   return next((b for b in known if all(f'synthesis.feat_{size}.{conv}.weight_orig' in arrays for conv, *_ in b)), None)
 
@@ -117,7 +117,7 @@ def _options(module: Module, table: Table) -> FastGANOptions | None:
 
 
 def _resolution(module: Module, widths: dict[int, int], table: Table) -> int | None:
-  """Of the image: what the file says, or the only size whose map is as wide as the image's convolution wants."""
+  """The resolution in the file, or the only size whose map has as many channels as the image's convolution reads."""
   names = 'synthesis.img_resolution', 'img_resolution'
   told = next((module.attributes[name] for name in names if name in module.attributes), None)
   if told is None:
@@ -139,7 +139,7 @@ def _resolution(module: Module, widths: dict[int, int], table: Table) -> int | N
 
 
 def _classes(module: Module, rows: int, table: Table) -> int:
-  """How many classes there are; the embedding may have rows for more."""
+  """The number of classes; the embedding may have more rows."""
   told = module.attributes.get('c_dim', 0)
   if not isinstance(told, int) or isinstance(told, bool) or told == 0:
     return rows
@@ -152,7 +152,7 @@ def _classes(module: Module, rows: int, table: Table) -> int:
 
 
 def _told(network: FastGANOptions) -> dict[str, object]:
-  """What attributes of the modules must be."""
+  """The values that attributes of the modules must have."""
   return {
     r'(synthesis\.)?z_dim': network.z_dim,
     r'(synthesis\.)?img_resolution': network.resolution,

@@ -1,4 +1,4 @@
-"""What the .pth files of genforce have in common: which weights they hold, mapping networks, the truncation centre."""
+"""Shared by genforce's .pth files: the choice of weights, mapping networks, the truncation centre."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -16,12 +16,12 @@ SIGNATURE = r'synthesis\.(early_layer|layer\d+|output\d+)\..+|(layer|output)\d+\
 
 
 def candidates(checkpoint: Checkpoint) -> dict[str, dict]:
-  """The state dicts in a file that may be generators, by where they lie."""
+  """The state dicts in a file that may be generators, by their place."""
   return {network.name: network.arrays for network in networks(checkpoint.tree, SIGNATURE)}
 
 
 def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
-  """The state dict that the user asked for, and notes.
+  """The requested state dict, and notes.
 
   Raises:
     InputError: see networks.chosen.
@@ -31,7 +31,7 @@ def chosen(checkpoint: Checkpoint, weights: str) -> tuple[dict, list[str]]:
 
 
 def mapping_sizes(arrays: Mapping[str, np.ndarray], table: Table) -> dict:
-  """z_dim, num_classes, embed_dim, label_input and mapping_widths; {} if not all of them can be told."""
+  """z_dim, num_classes, embed_dim, label_input and mapping_widths; {} if some of them cannot be inferred."""
   count = max(indices(arrays, r'mapping\.dense(\d+)\.(?:weight|bias)'), default=-1) + 1
   widths = []
   for i in range(count):
@@ -74,7 +74,7 @@ def mapping_entries(options) -> Iterator[Entry]:
 
 
 def take_mean(table: Table, options) -> None:
-  """The mean of w, one row or as many as w+ has."""
+  """Takes the mean of w: one row, or as many as w+ has."""
   own = options.mapping_widths[-1] != options.w_dim
   array = table.checked('truncation.w_avg', (options.mapping_widths[-1],))
   if array is not None:
@@ -83,14 +83,14 @@ def take_mean(table: Table, options) -> None:
 
 
 def leave_grown(table: Table, prefix: str, blocks: int) -> None:
-  """Leaves out the RGB layers of all blocks but the last."""
+  """Leaves out the RGB layers of all blocks except the last."""
   for b in range(blocks - 1):
     for part in ('weight', 'bias'):
       table.leave(f'{prefix}{b}.{part}', 'of a smaller image, made only while the network grew')
 
 
 def check_mapping(options) -> None:
-  """Raises InputError where genforce's code has no such mapping network."""
+  """Raises InputError if genforce's code does not support this mapping network."""
   *hidden, _ = options.mapping_widths or (0,)
   check_needs('genforce', options, label_input=('none', 'joint'))
   check_needs('genforce', options, mapping_widths=((*hidden[:1] * len(hidden), *options.mapping_widths[-1:]),))
@@ -124,7 +124,7 @@ def mapping_arguments(options) -> dict[str, object]:
 
 
 def grown(prefix: str, widths: Sequence[int], channels: int) -> dict[str, np.ndarray]:
-  """The RGB layers of all blocks but the last, which are not kept: zeros.
+  """Zeros for the RGB layers of all blocks except the last, which our generator does not have.
 
   Args:
     prefix: of their keys.

@@ -1,4 +1,4 @@
-"""Our own safetensors, of any family: arrays under the generator's names, and its options as a text beside them."""
+"""Our own safetensors, for any family: arrays under the generator's names, and its options as a text beside them."""
 
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
@@ -13,7 +13,7 @@ NAME = 'panda-jax'
 
 
 def recognise(checkpoint: Checkpoint) -> str | None:
-  """The family of a file that `panda-jax export --format=safetensors` wrote, None if it is none.
+  """The family of a file that `panda-jax export --format=safetensors` wrote, None for another file.
 
   Raises:
     InputError: it is damaged, or of a later version.
@@ -25,7 +25,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   """The arrays and options of a file that `panda-jax export --format=safetensors` wrote.
 
   Raises:
-    InputError: it is damaged; an option, as there are none.
+    InputError: it is damaged; or any --option, since there are none.
   """
   chosen_options(given, {})
   told, problems, options = _told(checkpoint), [], None

@@ -102,7 +102,7 @@ def _entries(options: ProGANOptions, fused: bool):
   for i in range(1, len(widths)):
     target, shape, transform = f'convs.{i - 1}', (widths[i], widths[i - 1], 3, 3), 'kernel'
     if i % 2 == 0:
-      # A transposed convolution convolves truly, as ours does; the other way correlates.
+      # A transposed convolution is a true convolution, as ours; the other one correlates.
       shape, transform = ((shape[1], shape[0], 3, 3), 'kernel swapped') if fused else (shape, 'kernel turned')
     yield Entry(f'layer{i}.weight', f'{target}.weight', shape, transform)
     yield Entry(f'layer{i}.bias', f'{target}.bias', (widths[i],))
@@ -133,7 +133,7 @@ EXPORTS = {'genforce': _export_genforce}
 
 
 def _places_out(i: int) -> list[tuple[str, int, int]]:
-  """Where the output channels of a layer are found; up-sampling kernels have them on either axis."""
+  """Where the output channels of a layer are found; up-sampling kernels may have them on either axis."""
   places = [(f'layer{i}.bias', 1, 0)]
   return places if i and i % 2 == 0 else [*places, (f'layer{i}.weight', 4, 0)]
 
@@ -143,7 +143,7 @@ def _places_into(i: int) -> list[tuple[str, int, int]]:
 
 
 def _fused(arrays: dict, widths: list[int], given: bool | None, table: Table) -> bool:
-  """Whether up-sampling kernels are (in, out, 3, 3), of transposed convolutions."""
+  """Whether up-sampling kernels are (in, out, 3, 3), as those of transposed convolutions."""
   shown = set()
   for i in range(2, len(widths), 2):
     shape = shape_of(arrays, f'layer{i}.weight', 4)

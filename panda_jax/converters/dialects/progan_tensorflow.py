@@ -1,7 +1,7 @@
 """ProGAN from the TensorFlow pickles of its authors (tkarras/progressive_growing_of_gans).
 
-The original normalises at the end of each layer where ours does at the beginning of the next: the same images, and
-features from before the norm, as PandA has them.
+The original normalises at the end of each layer, ours at the beginning of the next. The images are the same, and
+features are those before the norm, as in PandA.
 """
 
 import math
@@ -31,7 +31,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   resolution = source.resolution()
   if resolution is None or not source.whole():
     return source.finish(FAMILY, None)
-  # The name tells whether up-sampling layers are fused, (k, k, out, in); all are or none.
+  # The name shows whether up-sampling layers are fused, (k, k, out, in); all are or none.
   fused = any('/Conv0_up/' in key for key in arrays)
   names = _names(resolution, 'Conv0_up' if fused else 'Conv0')
   widths = [size_of(arrays, *_places(names, i, fused)) for i in range(len(names))]
@@ -69,7 +69,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   for i in range(1, len(names)):
     target, shape, transform = f'convs.{i - 1}', (3, 3, widths[i - 1], widths[i]), 'as it is'
     if i % 2 == 0:
-      # A transposed convolution convolves truly, as ours does; the other way correlates.
+      # A transposed convolution is a true convolution, as ours; the other one correlates.
       shape, transform = ((3, 3, shape[3], shape[2]), 'swapped') if fused else (shape, 'turned')
     source.take([Entry(f'{names[i]}/weight', f'{target}.weight', shape, transform)], math.sqrt(2))
     source.take([Entry(f'{names[i]}/bias', f'{target}.bias', (widths[i],))])
@@ -85,7 +85,7 @@ DIALECT = Dialect(
 
 
 def _names(resolution: int, up: str) -> list[str]:
-  """Those of the layers, in order."""
+  """Names of the layers, in order."""
   names = ['4x4/Dense', '4x4/Conv']
   for k in range(3, int(math.log2(resolution)) + 1):
     names += [f'{2**k}x{2**k}/{up}', f'{2**k}x{2**k}/Conv1']

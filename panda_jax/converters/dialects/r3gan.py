@@ -1,6 +1,6 @@
-"""R3GAN from the snapshots (.pkl) of its authors' code, under its names of either period.
+"""R3GAN from the snapshots (.pkl) of its authors' code, with its older or newer names.
 
-Weights are used as they are stored. Stages that run in bfloat16 there run in float32 here.
+Weights are used as stored. Stages that run in bfloat16 there run in float32 here.
 """
 
 import re
@@ -125,7 +125,7 @@ def _options(arrays: dict, table: Table) -> R3GANOptions | None:
 
 
 def _told(network: R3GANOptions) -> dict[str, object]:
-  """What attributes of the modules must be."""
+  """The values that attributes of the modules must have."""
   told: dict[str, object] = {
     'z_dim': network.z_dim,
     'c_dim': network.num_classes,

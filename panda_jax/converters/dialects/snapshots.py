@@ -1,4 +1,4 @@
-"""What dialects of snapshots share: networks of modules that keep their options as attributes."""
+"""Shared by dialects of snapshots: networks of modules that keep their options as attributes."""
 
 import math
 import re
@@ -13,17 +13,17 @@ from panda_jax.converters.tables import Table, chosen_options
 def opened(
   checkpoint: Checkpoint, signature: str, weights: str, given: dict[str, str], classes: str
 ) -> tuple[Module, Table]:
-  """The generator that the user asked for, and the table of its arrays, with notes.
+  """The requested generator, and the table of its arrays, with notes.
 
   Args:
     checkpoint: with such a generator.
     signature: see networks.networks.
     weights: 'ema' or 'raw'.
-    given: the user's --option values, of which these dialects have none.
+    given: the user's --option values; these dialects have none.
     classes: see networks.chosen.
 
   Raises:
-    InputError: see networks.chosen; an option.
+    InputError: see networks.chosen; any --option.
   """
   chosen_options(given, {})
   network, notes = chosen(checkpoint, signature, weights, 'G_ema', 'G', classes)
@@ -33,7 +33,7 @@ def opened(
 
 
 def disagreements(module: Module, expected: Mapping[str, object]) -> Iterator[str]:
-  """Problems: the attributes that the file keeps and that contradict what its arrays tell.
+  """Problems: attributes in the file that contradict its arrays.
 
   Args:
     module: the generator.
@@ -46,9 +46,9 @@ def disagreements(module: Module, expected: Mapping[str, object]) -> Iterator[st
 
 
 def contradictions(module: Module, expected: Mapping[str, object]) -> Iterator[str]:
-  """Problems: the attributes that the original computes with, and that are not what our options say.
+  """Problems: attributes that the original computes with, and that contradict our options.
 
-  Older files lack some, which are not looked for.
+  Attributes that older files lack are not checked.
 
   Args:
     module: the generator.
@@ -62,7 +62,7 @@ def contradictions(module: Module, expected: Mapping[str, object]) -> Iterator[s
 
 def _agree(found: object, value: object) -> bool:
   if isinstance(value, float) and isinstance(found, int | float):
-    return math.isclose(found, value, rel_tol=1e-6)  # computed, maybe in another order, or in float32
+    return math.isclose(found, value, rel_tol=1e-6)  # computed, possibly in another order or in float32
   return found == value
 
 

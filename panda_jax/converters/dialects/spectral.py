@@ -1,7 +1,7 @@
 """Spectral norms, folded into the weights.
 
-Each weight is divided by the number that its code makes in evaluation of the vectors that it stored. The exact norm of
-the matrix would be another number.
+Each weight is divided by the number that its own code computes in evaluation from the stored vectors. The exact norm of
+the matrix would be a different number.
 """
 
 import math
@@ -15,7 +15,7 @@ VECTOR = 'a vector of the spectral norm, by which the weight is divided here'
 
 
 def take_folded(table: Table, entry: Entry, axis: int = 0) -> None:
-  """Takes a weight as `folded` has it; the key of the entry lacks the ending `_orig`."""
+  """Takes a weight folded by `folded`; the key of the entry lacks the ending `_orig`."""
   array = folded(table, entry.key, entry.shape, axis)
   if array is not None:
     table.tensors[entry.target] = TRANSFORMS[entry.transform](array)
@@ -23,10 +23,10 @@ def take_folded(table: Table, entry: Entry, axis: int = 0) -> None:
 
 
 def folded(table: Table, key: str, shape: tuple[int, ...], axis: int = 0) -> np.ndarray | None:
-  """A weight KEY_orig divided by u'Wv with the stored KEY_u and KEY_v, as they are, as torch.nn.utils has it.
+  """A weight KEY_orig divided by u'Wv with the stored KEY_u and KEY_v, as in torch.nn.utils.
 
   Args:
-    table: takes what is wrong with them, in which case the result is None.
+    table: collects the problems; after a problem the result is None.
     key: of the weight.
     shape: of the weight.
     axis: of the outputs, which are the rows of the matrix W; 1 in transposed convolutions.
@@ -40,7 +40,7 @@ def folded(table: Table, key: str, shape: tuple[int, ...], axis: int = 0) -> np.
 
 
 def folded_half_step(table: Table, key: str, shape: tuple[int, ...]) -> np.ndarray | None:
-  """A weight KEY divided by |Wv|, with v the direction of W'u for the u0 stored beside it, as BigGAN-PyTorch has it."""
+  """A weight KEY divided by |Wv|, with v the direction of W'u and u the stored u0 beside it, as in BigGAN-PyTorch."""
 
   def norm(weight, u):
     weight = weight.reshape(shape[0], math.prod(shape[1:]))

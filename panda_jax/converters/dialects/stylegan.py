@@ -129,7 +129,7 @@ def _layer(i: int, options: StyleGANOptions, fused_scale: str):
   size = 4 * 2 ** (i // 2)
   if i:
     fused = size >= FUSED_FROM if fused_scale == 'auto' else fused_scale == 'true'
-    # A transposed convolution convolves truly, as ours does; the other way correlates.
+    # A transposed convolution is a true convolution, as ours; the other one correlates.
     transform = 'kernel turned' if i % 2 == 0 and not fused else 'kernel'
     yield Entry(f'{key}.weight', f'{target}.weight', (width, options.widths[i - 1], 3, 3), transform)
   yield Entry(f'{key}.bias', f'{target}.bias', (width,))
@@ -144,13 +144,13 @@ def _layer(i: int, options: StyleGANOptions, fused_scale: str):
 
 
 def _noise(arrays: dict, rows: int) -> str:
-  """'channel' where the strength is a map, else 'spatial'."""
+  """'channel' if the strength is a map, else 'spatial'."""
   shapes = [shape_of(arrays, f'synthesis.layer{i}.apply_noise.weight', 2) for i in range(rows)]
   return 'channel' if sum(shape is not None for shape in shapes) > rows // 2 else 'spatial'
 
 
 def _blur(table: Table, arrays: dict, blocks: int):
-  """The taps of the blur, of which the file has a copy per channel of each up-sampling layer."""
+  """The taps of the blur; the file has a copy per channel of each up-sampling layer."""
   singles = {}
   for b in range(1, blocks):
     key = f'synthesis.layer{2 * b}.blur.kernel'

@@ -1,8 +1,8 @@
 """StyleGAN2 from genforce's .pth, NVlabs' .pkl (TensorFlow, stylegan2-ada-pytorch, stylegan3) and rosinality's .pt.
 
 One network in four layouts. Besides names and axes they differ in the orientation of up-sampling kernels (genforce and
-TensorFlow correlate, the others convolve, and so do we) and in the affine bias (the same two store it about 0 and add
-1 when they run).
+TensorFlow correlate; the others convolve, as we do) and in the affine bias (genforce and TensorFlow store it about 0
+and add 1 when they run).
 """
 
 import re

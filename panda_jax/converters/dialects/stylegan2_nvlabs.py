@@ -1,6 +1,6 @@
-"""StyleGAN2 of NVlabs' stylegan2-ada-pytorch and stylegan3: modules, and state dicts that people saved of them.
+"""StyleGAN2 of NVlabs' stylegan2-ada-pytorch and stylegan3: modules, and state dicts that users saved of them.
 
-A module tells its options; a state dict does not, so there the user may; else they are those of the training script.
+A module contains its options. A state dict does not: there they come from the user, else from the training script.
 """
 
 import math
@@ -39,7 +39,7 @@ CLASSES = (
   r'Generator|MappingNetwork|SynthesisNetwork|SynthesisBlock|SynthesisLayer|ToRGBLayer|FullyConnectedLayer|Conv2dLayer'
 )
 MISSING = object()
-IDLE_TAPS = (0.125, 0.375, 0.375, 0.125)  # of filters that no layer applies: those of the class
+IDLE_TAPS = (0.125, 0.375, 0.375, 0.125)  # of filters that no layer applies: the default of the class
 FLAT = ('channel_base', 'channel_max', 'num_fp16_res', 'conv_clamp', 'architecture', 'fused_modconv_default')
 
 
@@ -61,7 +61,7 @@ LAYOUT = Layout(
 )
 
 
-# What a state dict does not tell: the parser of the user's word, and what NVlabs' training scripts choose.
+# Options that a state dict does not contain: the parser of the user's value, and the value of NVlabs' training scripts.
 STATED = {
   'conv_clamp': (parsed_bound, 256.0),
   'activation': (parsed_activation, 'lrelu'),
@@ -71,10 +71,10 @@ STATED = {
 
 
 class Hyperparameters:
-  """What a module tells of its options: in its attributes, else in its constructor's arguments.
+  """The options of a module: from its attributes, else from its constructor's arguments.
 
   Attributes:
-    problems: what contradicts itself.
+    problems: contradictions.
   """
 
   def __init__(self, module: Module):
@@ -83,7 +83,7 @@ class Hyperparameters:
     self.arguments = dict(module.init_kwargs)
     names = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels')
     self.arguments.update(zip(names, module.init_args, strict=False))
-    # stylegan2-ada-pytorch collects what is for the synthesis network, stylegan3's StyleGAN2 does not.
+    # stylegan2-ada-pytorch groups the arguments of the synthesis network; stylegan3's StyleGAN2 does not.
     nested = self.arguments.get('synthesis_kwargs')
     self.synthesis = nested if isinstance(nested, dict) else self.arguments
     self.flat = not isinstance(nested, dict) and any(name in self.arguments for name in FLAT)
@@ -91,7 +91,7 @@ class Hyperparameters:
     self.mapping = mapping if isinstance(mapping, dict) else {}
 
   def attribute(self, names: Iterable[str]) -> object:
-    """The value that all of these attributes have; MISSING if there are none of them. Differences are problems."""
+    """The value that all of these attributes have; MISSING if none of them exist. Differences are problems."""
     found = {name: self._module.attributes[name] for name in names if name in self._module.attributes}
     if not found:
       return MISSING
@@ -111,7 +111,7 @@ class Hyperparameters:
     return value
 
   def compare(self, arguments: dict, **told: object) -> None:
-    """Notes each of the constructor's arguments that contradicts what the tensors tell."""
+    """Records each of the constructor's arguments that contradicts the tensors."""
     for name, value in told.items():
       given = arguments.get(name, MISSING)
       if given is not MISSING and given != value:
@@ -238,7 +238,7 @@ def _check_numbers(told: Hyperparameters, clamp, activation, mapping: dict) -> N
 
 
 def _check_shape(told: Hyperparameters, start: tuple[int, int]) -> None:
-  """What forks with images that are not square say of them: StyleGAN-Human `square`, eps696 `init_res`."""
+  """Compares the options of forks with images that are not square: StyleGAN-Human `square`, eps696 `init_res`."""
   for name, expected in (('init_res', list(start)), ('square', start == (4, 4))):
     given = told.arguments.get(name, told.synthesis.get(name, expected))
     if (list(given) if isinstance(given, tuple) else given) != expected:
@@ -316,7 +316,7 @@ def _expected(options: StyleGAN2Options) -> dict[str, object]:
 
 
 def _mapping(arrays: dict, told: Hyperparameters, rows: int, problems: list[str]) -> dict:
-  """Sizes and options of the mapping network; empty if they cannot be told."""
+  """Sizes and options of the mapping network; empty if they cannot be inferred."""
   count = max(indices(arrays, r'mapping\.fc(\d+)\..*'), default=-1) + 1
   places = [[(f'mapping.fc{i}.weight', 2, 0), (f'mapping.fc{i}.bias', 1, 0)] for i in range(count)]
   places = [[*p, (f'mapping.fc{i + 1}.weight', 2, 1)] for i, p in enumerate(places)]
@@ -350,7 +350,7 @@ def _filters(architecture: str, blocks: list[int]) -> list[str]:
 
 
 def _idle_filters(blocks: list[int]) -> list[str]:
-  """The keys of filters that are there whether or not a layer applies them."""
+  """The keys of filters that exist whether or not a layer applies them."""
   return [f'synthesis.b{size}.{part}resample_filter' for part in ('', 'conv1.') for size in blocks]
 
 
@@ -408,7 +408,7 @@ def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exporte
 
 
 def _kernel(taps: tuple) -> np.ndarray:
-  """As their code stores a filter: eight taps and more stay separable."""
+  """A filter as their code stores it: with eight or more taps it stays separable."""
   separable = np.ndim(taps) == 1 and len(taps) >= 8
   return np.asarray(taps, np.float32) if separable else filter_kernel(taps)
 

@@ -165,7 +165,7 @@ def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exporte
 
 
 def _take_mean(table: Table, mean: np.ndarray, w_dim: int) -> None:
-  """The mean of w: one row, or the same for each sample of a batch of one (rosinality) or each row of w+ (pSp, e4e)."""
+  """Takes the mean of w: one row, for a batch of one (rosinality), or the same for each row of w+ (pSp, e4e)."""
   table.checked('latent_avg', mean.shape)
   rows = mean.reshape(-1, mean.shape[-1]) if mean.ndim in (1, 2) and mean.size else np.zeros((0, 0))
   if rows.shape[1:] != (w_dim,):
@@ -177,7 +177,7 @@ def _take_mean(table: Table, mean: np.ndarray, w_dim: int) -> None:
 
 
 def _make_noise(table: Table, options: StyleGAN2Options, seed: int | None) -> None:
-  """The noise that a file lacks: none, or what rosinality's code draws where a file has none, from a stated seed."""
+  """Replaces the noise that a file lacks: by none, or by what rosinality's code draws, from a given seed."""
   random = np.random.RandomState(seed)
   for i in range(options.rows - 1):
     shape = (*options.size(i + 1), 1)

@@ -10,16 +10,16 @@ from panda_jax.converters.tables import MOST_BLOCKS, Entry, Table, shape_of, siz
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Where a dialect keeps what, and how.
+  """The names, axes and conventions of a dialect.
 
   Attributes:
     const: key of the constant.
     conv: prefix of convolution i.
     rgb: prefix of the ToRGB of block k.
     noise: key of the noise of convolution i.
-    weight, affine, bias, strength, rgb_bias: what follows a prefix; after `affine`, 'weight' or 'bias'.
+    weight, affine, bias, strength, rgb_bias: endings after a prefix; after `affine` follows 'weight' or 'bias'.
     lead: extra axes before those of const, noise, strength, rgb_bias (by name) and of all kernels ('weight').
-    channels_last: whether kernels are (k, k, in, out) and matrices (in, out), as ours, and not the other way round.
+    channels_last: whether kernels are (k, k, in, out) and matrices (in, out), as ours; else (out, in, k, k), (out, in).
     trail: extra axes after those of rgb_bias.
     up_kernel: transform of the kernel of an up-sampling convolution; ours is a true convolution.
     affine_bias: transform of the bias of a style; ours is about 1.
@@ -46,7 +46,7 @@ class Layout:
     return (*self.lead['weight'], *shape)
 
   def transform(self, name: str) -> str:
-    """The transform of a kernel or matrix that has this name where channels come first."""
+    """The transform of a kernel or matrix, from its name for layouts with channels first."""
     return CHANNELS_LAST[name] if self.channels_last else name
 
 
@@ -54,7 +54,7 @@ CHANNELS_LAST = {'kernel': 'as it is', 'kernel turned': 'turned', 'kernel of a p
 
 
 def rows_of(last_conv: int, last_rgb: int) -> int | None:
-  """Rows of w+ from the highest numbers of a convolution and of a ToRGB; None if there is no network of that size."""
+  """Rows of w+ from the highest numbers of a convolution and of a ToRGB; None if no network has that size."""
   blocks = max((last_conv + 1) // 2, last_rgb) + 1
   return 2 * blocks if 2 <= blocks <= MOST_BLOCKS else None
 
@@ -65,13 +65,13 @@ def rgb_blocks(architecture: str, rows: int) -> list[int]:
 
 
 def sizes(table: Table, arrays: Mapping[str, np.ndarray], layout: Layout, rows: int, blocks: list[int]) -> dict:
-  """widths, w_dim, image_channels, noise and start; {} if not all of them can be told.
+  """widths, w_dim, image_channels, noise and start; {} if some of them cannot be inferred.
 
   Args:
-    table: takes the notes.
+    table: collects the problems.
     arrays: {key: array}.
     layout: of the file.
-    rows: of w+, one more than there are convolutions.
+    rows: of w+, one more than the number of convolutions.
     blocks: that have a ToRGB.
   """
   kernel = 4 + len(layout.lead['weight'])

@@ -1,7 +1,7 @@
 """StyleGAN2 from NVlabs' TensorFlow pickles: stylegan2 (configs B to F) and stylegan2-ada.
 
-The functions differ in how a label joins z, and in the clamp, constant and noise that only stylegan2-ada has. Configs
-B to D grew: they have an RGB layer for each level of detail, of which the finest is in use.
+The functions differ in how a label joins z; only stylegan2-ada has the clamp and its kinds of constant and noise.
+Configs B to D grew: they have an RGB layer for each level of detail, and only the finest is used.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ FAMILY = 'stylegan2'
 REVISED, ADA = 'G_synthesis_stylegan_revised', 'G_synthesis'
 FUNCTIONS = {'mapping': ('G_mapping',), 'synthesis': ('G_synthesis_stylegan2', REVISED, ADA)}
 RULE = {'fmap_base': 16384, 'fmap_decay': 1.0, 'fmap_max': 512, 'fmap_min': 1}
-COARSE = 'weight', 'bias', 'mod_weight', 'mod_bias'  # what an RGB layer has
+COARSE = 'weight', 'bias', 'mod_weight', 'mod_bias'  # the arrays of an RGB layer
 
 
 def _conv(i: int) -> str:
@@ -66,7 +66,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   ada, layout = function == ADA, REVISED_LAYOUT if function == REVISED else LAYOUT
   rows = 2 * (resolution.bit_length() - 1) - 2
   architecture = _architecture(arrays, resolution)
-  if function != REVISED:  # which takes no such argument
+  if function != REVISED:  # it has no such argument
     arguments.compare(architecture=architecture)
   blocks = rgb_blocks(architecture, rows)
   found = sizes(table, arrays, layout, rows, blocks)
@@ -126,7 +126,7 @@ DIALECT = Dialect(
 
 
 def _architecture(arrays: dict, resolution: int) -> str:
-  """That which the variables are of."""
+  """The architecture that has these variables."""
   if any(re.fullmatch(r'synthesis/\d+x\d+/Skip/.*', key) for key in arrays):
     return 'resnet'
   last = f'synthesis/{resolution}x{resolution}/'
@@ -135,6 +135,6 @@ def _architecture(arrays: dict, resolution: int) -> str:
 
 
 def _clamp(source: Source) -> float | None:
-  """The bound of what layers put out, None where there is none."""
+  """The bound of the outputs of layers, None if there is none."""
   given = source.arguments.value('conv_clamp', None) is not None
   return float(source.arguments.number('conv_clamp', 256, positive=True)) if given else None

@@ -1,8 +1,8 @@
-"""StyleGAN3 of NVlabs' code: modules, and state dicts that people saved of them.
+"""StyleGAN3 of NVlabs' code: modules, and state dicts that users saved of them.
 
-The layers' names hold their sizes and channels, and the constructor's arguments the rest. What the modules keep as
-attributes is compared with what follows from these, so that a network built by other rules is not taken for this one.
-Of a state dict the shapes tell much of the rest, and the user or the published code what remains.
+The layers' names contain their sizes and channels, and the constructor's arguments the rest. Attributes of the modules
+are compared with values computed from these, so that a network built by other rules is refused. For a state dict the
+shapes give most of the rest; the user or the published code gives what remains.
 """
 
 import re
@@ -45,7 +45,7 @@ CLASSES = r'Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLa
 LAYER = re.compile(r'synthesis\.(L(\d{1,4})_(\d{1,6})_(\d{1,6}))\.')
 POSITIONAL = ('z_dim', 'c_dim', 'w_dim', 'img_resolution', 'img_channels', 'mapping_kwargs')
 
-# Constructor arguments: name: (type, value if not given, attribute that has it too). A value of None must be given.
+# Constructor arguments: name: (type, default, attribute with the same value). A default of None: it is required.
 ARGUMENTS = {
   'z_dim': (int, None, 'z_dim'),
   'c_dim': (int, None, 'c_dim'),
@@ -68,7 +68,7 @@ ARGUMENTS = {
   'conv_clamp': ('float or None', 256, 'synthesis.{first}.conv_clamp'),
   'square': (bool, True, 'synthesis.square'),
 }
-# Of training, or of the arithmetic on GPUs.
+# Arguments of training, or of the arithmetic on GPUs.
 WITHOUT_EFFECT = ('num_fp16_res', 'magnitude_ema_beta')
 MAPPING_ARGUMENTS = {
   'num_layers': (int, 2, 'mapping.num_layers'),
@@ -77,7 +77,7 @@ MAPPING_ARGUMENTS = {
 MAPPING_WITHOUT_EFFECT = ('w_avg_beta',)
 
 
-# What a state dict does not tell, by the name of the user's option: parser, argument.
+# Arguments that a state dict does not contain, by the name of the user's option: parser, argument.
 STATED = {
   'num_critical': (parsed_count, 'num_critical'),
   'first_cutoff': (parsed_positive, 'first_cutoff'),
@@ -133,7 +133,7 @@ recognise, convert = DIALECTS.recognise, DIALECTS.convert
 
 
 def _as_module(arrays: dict, stated: dict) -> tuple[Module, list[str]]:
-  """A state dict as if its module had been built with what its shapes and the user tell, and notes of the rest."""
+  """A state dict as if its module had been built with arguments from its shapes and the user; with notes."""
   names = _layer_names(Module('', [], {}, arrays, {}), [])
   fc = len(indices(arrays, r'mapping\.fc(\d+)\..*'))
   w_dim = (shape_of(arrays, 'mapping.w_avg', 1) or (None,))[0]
@@ -161,7 +161,7 @@ def _as_module(arrays: dict, stated: dict) -> tuple[Module, list[str]]:
 
 
 def _typed(value: object, kind) -> object:
-  """The value as int, float, bool or None, or ValueError."""
+  """The value as int, float, bool or None; raises ValueError for others."""
   if kind == 'float or None' and value is None:
     return None
   if kind is not bool:
@@ -174,7 +174,7 @@ def _typed(value: object, kind) -> object:
 
 
 def _hyperparameters(module: Module) -> tuple[dict[str, object], list[str], list[str]]:
-  """{argument: value}, those of the mapping network with `mapping.` before, with problems and notes."""
+  """{argument: value}, with the prefix `mapping.` for those of the mapping network; problems; notes."""
   given = dict(zip(POSITIONAL, module.init_args, strict=False)) | module.init_kwargs
   mapping = given.pop('mapping_kwargs', {})
   problems, notes, values = [], [], {}
@@ -226,14 +226,14 @@ def _layer_names(module: Module, problems: list[str]) -> list[tuple[str, int, in
 def _options(
   found: dict, names: list, mapping_layers: int, told: bool, problems: list[str], notes: list[str]
 ) -> StyleGAN3Options | None:
-  """The options, or None and more problems if the arguments fit no network or not the layers' names.
+  """The options, or None and more problems if the arguments fit no network or contradict the layers' names.
 
   Args:
-    found: of `_hyperparameters`.
-    names: of `_layer_names`.
-    mapping_layers: that there are arrays of.
-    told: whether the file tells channel_base and channel_max.
-    problems, notes: what is found is added.
+    found: from `_hyperparameters`.
+    names: from `_layer_names`.
+    mapping_layers: number of layers that have arrays.
+    told: whether the file contains channel_base and channel_max.
+    problems, notes: new ones are added.
   """
   if len(names) != found['num_layers'] + 1:
     problems.append(f'num_layers={found["num_layers"]}, but there are {len(names)} layers, that to the image included')
@@ -291,7 +291,7 @@ def _options(
 
 
 def _disagreements(module: Module, network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> list[str]:
-  """Where the attributes that the file keeps differ from what was computed anew."""
+  """Differences between the attributes in the file and the values computed from the options."""
   names = [layer.name for layer in layers]
   expected = {
     **common_attributes(network, len(layers) + 1),
@@ -312,7 +312,7 @@ def _disagreements(module: Module, network: StyleGAN3Options, layers: tuple[Laye
 
 
 def common_attributes(network: StyleGAN3Options | StyleGANXLOptions, rows: int) -> dict[str, object]:
-  """{dotted name: value} of the generator and its two networks, here and in StyleGAN-XL; `rows` are those of w+."""
+  """{dotted name: value} of the generator and its two networks, also for StyleGAN-XL; `rows` is the number in w+."""
   told = {
     'z_dim': network.z_dim,
     'c_dim': network.num_classes,
@@ -332,7 +332,7 @@ def common_attributes(network: StyleGAN3Options | StyleGANXLOptions, rows: int) 
 
 
 def mapping_attributes(network: StyleGAN3Options | StyleGANXLOptions, inputs: int) -> dict[str, object]:
-  """The same of the layers from z, and what stands for the class, to w: `inputs` are the numbers of both."""
+  """The same for the mapping layers; `inputs` is the number of entries of z and of the class input together."""
   expected: dict[str, object] = {'mapping.num_layers': network.mapping_layers}
   for i in range(network.mapping_layers):
     name, inputs_here = f'mapping.fc{i}', network.w_dim if i else inputs
@@ -341,7 +341,7 @@ def mapping_attributes(network: StyleGAN3Options | StyleGANXLOptions, inputs: in
 
 
 def synthesis_attributes(w_dim: int, names: Iterable[str], layers: Sequence[LayerGeometry]) -> dict[str, object]:
-  """The same of the input, and of each layer behind its name."""
+  """The same for the input, and for each layer after the prefix of its name."""
   first = layers[0]
   expected: dict[str, object] = {
     'synthesis.input.w_dim': w_dim,
@@ -369,7 +369,7 @@ def synthesis_attributes(w_dim: int, names: Iterable[str], layers: Sequence[Laye
       'up_taps': layer.up_taps,
       'down_taps': layer.down_taps,
       'padding': [*layer.padding[1], *layer.padding[0]],
-    } | ({'down_radial': layer.radial} if layer.down_taps > 1 else {})  # else there is no filter to be so
+    } | ({'down_radial': layer.radial} if layer.down_taps > 1 else {})  # else there is no such filter
     expected |= {f'synthesis.{name}.{key}': value for key, value in values.items()}
     expected |= dense_attributes(f'synthesis.{name}.affine', w_dim, layer.in_channels)
   return expected
@@ -393,7 +393,7 @@ def _entries(network: StyleGAN3Options, layers: tuple[LayerGeometry, ...]) -> It
 
 
 def synthesis_entries(w_dim: int, names: Iterable[str], layers: Sequence[LayerGeometry]) -> Iterator[Entry]:
-  """The table of a synthesis network, here and in StyleGAN-XL: of the input, and of each layer behind its name."""
+  """The table of a synthesis network, also for StyleGAN-XL: of the input, and of each layer after its name."""
   C = layers[0].in_channels
   yield from dense('synthesis.input.affine', 'input.affine', w_dim, 4)
   yield Entry('synthesis.input.weight', 'input.weight', (C, C), 'matrix')
@@ -421,14 +421,14 @@ def _export_nvlabs(options: StyleGAN3Options, tensors: dict[str, np.ndarray]) ->
   names = {'c_dim': 'num_classes', 'img_resolution': 'resolution', 'img_channels': 'image_channels'}
   told = [name for name in ARGUMENTS if name not in ('num_layers', 'channel_base', 'channel_max')]
   arguments = {name: getattr(options, names.get(name, name)) for name in told}
-  if options.square:  # an argument that only StyleGAN-Human's class has
+  if options.square:  # only StyleGAN-Human's class has this argument
     del arguments['square']
   arguments |= {'num_layers': len(layers) - 1, **_channel_rule(options), 'mapping_kwargs': mapping}
   return Exported(arrays, arguments)
 
 
 def _channel_rule(options: StyleGAN3Options) -> dict[str, object]:
-  """channel_base and channel_max from which the published code computes the channels; else these themselves."""
+  """channel_base and channel_max that give these channels by the published rule; else the channels themselves."""
   most = max(options.widths)
   for base in (options.resolution * options.widths[-1], *(2**power for power in range(4, 21))):
     rule = (options.resolution, len(options.widths), options.num_critical, options.first_cutoff, base, most)

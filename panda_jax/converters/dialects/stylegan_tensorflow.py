@@ -52,7 +52,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   arguments.compare(num_channels=channels, dlatent_broadcast=len(names))
   sizes = {name: (width, 4 * 2 ** (i // 2)) for i, (name, width) in enumerate(zip(names, widths, strict=True))}
   arguments.compare_widths(sizes, **RULE)
-  # The whole writes its own level of detail over that of the synthesis network when it runs.
+  # When it runs, the whole network overwrites the level of detail of the synthesis network with its own.
   table.leave('synthesis/lod', 'that of the whole network replaces it')
   if arguments.value('structure', 'auto') == 'fixed':
     table.leave('lod', 'of no effect on a network that did not grow')
@@ -70,7 +70,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
     target, width = f'synthesis_layers.{i}', widths[i]
     if i:
       fuses = min(options.size(i)) >= FUSED_FROM if fused == 'auto' else fused
-      # A transposed convolution convolves truly, as ours does; the other way correlates.
+      # A transposed convolution is a true convolution, as ours; the other one correlates.
       transform = 'turned' if i % 2 == 0 and not fuses else 'as it is'
       shape = 3, 3, widths[i - 1], width
       source.take([Entry(f'{name}/weight', f'{target}.weight', shape, transform)], math.sqrt(2))
@@ -80,7 +80,7 @@ def convert(checkpoint: Checkpoint, weights: str, given: dict[str, str]) -> Conv
   source.take([Entry(f'{RGB}/bias', 'rgb_bias', (channels,))])
   source.leave_coarse('synthesis/', len(names) // 2)
   psi, cutoff = arguments.value('truncation_psi', 0.7), arguments.value('truncation_cutoff', 8)
-  source.note_truncation(None if cutoff is None else psi, cutoff)  # without a cutoff this family truncates nothing
+  source.note_truncation(None if cutoff is None else psi, cutoff)  # without a cutoff this code truncates nothing
   return source.finish(FAMILY, options)
 
 
@@ -90,7 +90,7 @@ DIALECT = Dialect(
 
 
 def _names(resolution: int) -> list[str]:
-  """Those of the layers, in order."""
+  """Names of the layers, in order."""
   names = ['synthesis/4x4/Const', 'synthesis/4x4/Conv']
   for k in range(3, int(math.log2(resolution)) + 1):
     names += [f'synthesis/{2**k}x{2**k}/{layer}' for layer in ('Conv0_up', 'Conv1')]
@@ -113,7 +113,7 @@ def _rest(name: str, i: int, options: StyleGANOptions) -> Iterator[Entry]:
 
 
 def _blur(kernel: object, problems: list[str]) -> Taps | None:
-  """The taps of the blur behind each up-sampling; none is one tap. The original correlates where we convolve."""
+  """The taps of the blur after each up-sampling; no blur is one tap. The original correlates, and ours convolves."""
   taps = taps_of(kernel or [1], 'blur_filter', problems)
   if taps is None:
     return None
@@ -121,5 +121,5 @@ def _blur(kernel: object, problems: list[str]) -> Taps | None:
   turned = tuple(row[::-1] for row in taps[::-1]) if rows else taps[::-1]
   if len(taps) % 2:
     return turned
-  # Of an even number of taps the original has one more zero behind the map, ours before it.
+  # For an even number of taps the original pads one more zero after the map, ours before it.
   return (*((*row, 0.0) for row in turned), (0.0,) * (len(taps) + 1)) if rows else (*turned, 0.0)

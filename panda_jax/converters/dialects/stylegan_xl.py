@@ -1,7 +1,7 @@
 """StyleGAN-XL from the snapshots (.pkl) of its authors' code, of a stem or with super-resolution heads.
 
-The arguments of the constructors describe the stem alone. So what each layer keeps as attributes is believed, and
-compared with what follows from the layers before and after it, from their names and from the shapes of their arrays.
+The constructor arguments describe only the stem. So the attributes of each layer are used, and compared with values
+that follow from the layers before and after it, from their names and from the shapes of their arrays.
 """
 
 import re
@@ -33,7 +33,7 @@ EMBEDDING, PROJECTION, MEAN = 'mapping.embed.weight', 'mapping.embed_proj.weight
 CLASSES = (
   r'(Superres)?Generator|MappingNetwork|SynthesisNetwork|SynthesisInput|SynthesisLayer|FullyConnectedLayer|Embedding'
 )
-# Attributes of a layer, whole numbers and others. A head has kernels, filters and clamps of its own.
+# Attributes of a layer: whole numbers, fractions, and common ones. Heads have their own kernels, filters and clamps.
 WHOLE = 'out_channels', 'out_sampling_rate', 'conv_kernel'
 FRACTIONS = 'out_cutoff', 'out_half_width'
 COMMON = 'filter_size', 'lrelu_upsampling'
@@ -41,7 +41,7 @@ MISSING = object()
 
 
 def _is_stylegan_xl(checkpoint: Checkpoint) -> bool:
-  """Whether it is a snapshot of a StyleGAN-XL: its embedding of classes has no bias."""
+  """Whether it is a snapshot of a StyleGAN-XL, recognised by an embedding of classes without bias."""
   found = [network.arrays for network in networks(checkpoint.tree, SIGNATURE) if not network.bare]
   return any(EMBEDDING in a and 'mapping.embed.bias' not in a for a in found)
 
@@ -89,7 +89,7 @@ EXPORTS: dict = {}
 
 
 def _names(module: Module, problems: list[str]) -> list[str]:
-  """Of the layers in order, as the file lists them; else by their numbers, among which there may be gaps."""
+  """Names of the layers in order: as listed in the file, else by their numbers, which may have gaps."""
   numbers = {match[1]: int(match[2]) for key in module.state_dict if (match := LAYER.fullmatch(key))}
   names = sorted(numbers, key=lambda name: numbers[name])
   listed = module.attributes.get('synthesis.layer_names', names)
@@ -100,18 +100,18 @@ def _names(module: Module, problems: list[str]) -> list[str]:
 
 
 class _Told:
-  """What the attributes of a module tell.
+  """The attributes of a module.
 
   Args:
     module: the generator.
-    problems: takes what contradicts itself.
+    problems: collects contradictions.
   """
 
   def __init__(self, module: Module, problems: list[str]):
     self._attributes, self._problems = module.attributes, problems
 
   def number(self, name: str, whole: bool = False, default: object = MISSING):
-    """A number; what is none is a problem, and None."""
+    """A number; anything else is a problem, and None."""
     value = self._attributes.get(name, default)
     if value is MISSING:
       self._problems.append(f'{name}: the file does not tell it')
@@ -131,11 +131,11 @@ class _Told:
     return value
 
   def clamp(self, name: str) -> float | None:
-    """A number or nothing."""
+    """A number, or None."""
     return None if self._attributes.get(name, MISSING) is None else self.number(name)
 
   def common(self, names: Sequence[str], whole: bool = True):
-    """The number that all of these attributes are; differences are problems."""
+    """The number that all of these attributes equal; differences are problems."""
     found = {name: self.number(name, whole) for name in names}
     first, value = next(iter(found.items()))
     self._problems += [f'{name}={shown(a)}: {first} is {shown(value)}' for name, a in found.items() if a != value]

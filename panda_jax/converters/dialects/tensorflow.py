@@ -1,9 +1,9 @@
-"""What NVlabs' TensorFlow pickles have in common: their networks, variables, arguments and mapping networks.
+"""Shared by NVlabs' TensorFlow pickles: their networks, variables, arguments and mapping networks.
 
-A file holds networks, most often G, D and Gs. Each keeps its variables by name, the name of the function that builds
-it, and the arguments that this function was given. The generators from StyleGAN on have two networks inside, `mapping`
-and `synthesis`. What a function does, its name tells together with the names and shapes of the variables: its source,
-which is in the file too, is not looked at. Kernels (k, k, in, out) and matrices (in, out) are as ours.
+A file holds networks, most often G, D and Gs. Each stores its variables by name, the name of the function that builds
+it, and the arguments of that function. Generators since StyleGAN contain two networks, `mapping` and `synthesis`. The
+name of the function and the names and shapes of the variables determine what it computes; its source, which is in the
+file too, is not read. Kernels (k, k, in, out) and matrices (in, out) are as ours.
 
 Source: NVlabs/stylegan2-ada, dnnlib/tflib/network.py, and the networks of the four repositories.
 """
@@ -35,15 +35,15 @@ from panda_jax.generators.mapping import GrownOptions
 AVERAGED, LATEST = 'Gs', 'G'
 FUNCTIONS = ('G_paper', 'G_style', 'G_main')  # of ProGAN, StyleGAN, StyleGAN2
 TRIPLE = (LATEST, 'D', AVERAGED)
-LARGEST_ARGUMENT = 4096  # numbers in one
-MOST_TAPS = 32  # of a filter along an axis
+LARGEST_ARGUMENT = 4096  # entries of one argument
+MOST_TAPS = 32  # taps of a filter along an axis
 
 
 def candidates(checkpoint: Checkpoint) -> dict[str, TensorFlowNetwork]:
-  """The generators in a file by name: averaged, latest, or '' for one that does not say.
+  """The generators in a file by name: averaged, latest, or '' if the file does not say which.
 
-  Three networks are told by their order, as the original code does; others by their names, or else the latest
-  is the first and the averaged one the last.
+  Three networks are identified by their order, as in the original code; others by their names, else the first is the
+  latest and the last is the averaged one.
   """
   tree = checkpoint.tree
   held = tree if isinstance(tree, list) else list(tree.values()) if isinstance(tree, dict) else [tree]
@@ -59,10 +59,10 @@ def candidates(checkpoint: Checkpoint) -> dict[str, TensorFlowNetwork]:
 
 
 def chosen(checkpoint: Checkpoint, weights: str) -> tuple[TensorFlowNetwork, list[str]]:
-  """The generator that the user asked for, and notes.
+  """The requested generator, and notes.
 
   Raises:
-    InputError: the latest weights are asked for and not there; in it is what a global makes that is not allowed.
+    InputError: the latest weights are requested and missing; or it contains the result of a global that is not allowed.
   """
   found = candidates(checkpoint)
   if '' in found:
@@ -83,11 +83,11 @@ def is_built_by(checkpoint: Checkpoint, function: str) -> bool:
 
 
 class Arguments:
-  """What the functions of a generator were given; what was not given has the function's default.
+  """The arguments of a generator's functions; an argument that was not given has the function's default.
 
   Args:
     given: {name: value}.
-    problems: takes what is wrong with them.
+    problems: collects what is wrong with them.
   """
 
   def __init__(self, given: dict[str, object], problems: list[str]):
@@ -100,7 +100,7 @@ class Arguments:
     return self._given.get(name, default)
 
   def number(self, name: str, default: float, whole: bool = False, positive: bool = False) -> int | float:
-    """The same of one that is a number; the default, and a note, if it is none."""
+    """The value of an argument that is a number; for another value the default, and a problem."""
     value = self.value(name, default)
     try:
       found = number(value, whole)
@@ -112,7 +112,7 @@ class Arguments:
     return found
 
   def choice(self, name: str, default: str, known: Iterable[str]) -> str:
-    """The same of one that is a name; the default, and a note, if it is not a known one."""
+    """The value of an argument that is a name; for an unknown one the default, and a problem."""
     value = self.value(name, default)
     if isinstance(value, str) and value in known:
       return value
@@ -120,21 +120,21 @@ class Arguments:
     return default
 
   def require(self, **only: object) -> None:
-    """Notes each argument that makes another network than ours; flags are true or false in Python's sense."""
+    """Records each argument that makes the network different from ours; flags count as true or false as in Python."""
     for name, wanted in only.items():
       value = self.value(name, wanted)
       if (bool(value) if isinstance(wanted, bool) else value) != wanted:
         self._problems.append(f'{name}={shown(value)}: only {wanted} is supported')
 
   def compare(self, **told: object) -> None:
-    """Notes each argument that contradicts what the variables tell; None leaves it to the function."""
+    """Records each argument that contradicts the variables; None is not compared, as the function then decides."""
     for name, size in told.items():
       value = self.value(name, None)
       if value is not None and value != size:
         self._problems.append(f'{name}={shown(value)}: its variables make it {size}')
 
   def compare_shape(self, resolution: int, start: tuple[int, int] = (4, 4)) -> None:
-    """The same of the arguments that forks have for images that are not square; `start`: (h, w) of the constant."""
+    """The same for arguments of forks with images that are not square; `start`: (h, w) of the constant."""
     height, width = (n * resolution // 4 for n in start)
     self.compare(resolution=resolution, resolution_h=height, resolution_w=width)
     self.compare(init_res=list(start), min_h=start[0], min_w=start[1])
@@ -142,11 +142,11 @@ class Arguments:
       self.compare(res_log2=int(math.log2(resolution)))
 
   def compare_widths(self, widths: Mapping[str, tuple[int, int]], **rule: float) -> None:
-    """Notes each number of channels that the rule does not give, if arguments tell something about it.
+    """Records each number of channels that contradicts the rule, if any argument of the rule was given.
 
     Args:
       widths: {name: (channels, size of the maps)}.
-      rule: fmap_base, fmap_decay, fmap_max and, where the function has it, fmap_min: their defaults.
+      rule: fmap_base, fmap_decay, fmap_max and, if the function has it, fmap_min: their defaults.
     """
     before = len(self._problems)
     told = any(self.value(name, None) is not None for name in rule)
@@ -162,7 +162,7 @@ class Arguments:
         self._problems.append(f'{name}: {width} channels, where {" and ".join(rule)} make {shown(wanted)}')
 
   def ignored(self) -> list[str]:
-    """The arguments that nobody asked for. The functions take any, and leave out what they do not know."""
+    """The arguments that were not used. The functions accept any, and ignore unknown ones."""
     return [name for name in self._given if name not in self._used]
 
 
@@ -170,18 +170,18 @@ class Source:
   """A generator of a TensorFlow file, taken apart.
 
   Args:
-    checkpoint: that holds it.
+    checkpoint: the file.
     weights: 'ema' or 'raw'.
     functions: {component: the functions that may build it}.
 
   Attributes:
-    arrays: {name: array}, with the name of the component before that of its variable: 'synthesis/4x4/Const/const'.
+    arrays: {name: array}; the name of the component comes before that of the variable: 'synthesis/4x4/Const/const'.
     functions: {component: the function that builds it}.
-    arguments: of these functions and of the one of the whole.
-    table: of the arrays; it has all problems and notes.
+    arguments: of these functions and of that of the whole network.
+    table: of the arrays; it collects all problems and notes.
 
   Raises:
-    InputError: the file does not hold these weights.
+    InputError: the file does not have these weights.
   """
 
   def __init__(self, checkpoint: Checkpoint, weights: str, functions: Mapping[str, tuple[str, ...]]):
@@ -193,7 +193,7 @@ class Source:
       self.functions[name] = component.told('build_func_name')
       self.arrays |= {f'{name}/{key}': array for key, array in _variables(component, name, problems).items()}
       for key, value in _given(component, name, problems).items():
-        # The whole hands its own arguments on to its components.
+        # The whole network passes its own arguments to its components.
         if given.setdefault(key, value) != value:
           problems.append(f'{name}: {key}={shown(value)}, but the whole network has {shown(given[key])}')
     for name, known in functions.items():
@@ -206,11 +206,11 @@ class Source:
     self.arguments = Arguments(given, self.table.problems)
 
   def whole(self) -> bool:
-    """Whether nothing was wrong so far."""
+    """Whether there are no problems so far."""
     return not self.table.problems
 
   def resolution(self, prefix: str = '') -> int | None:
-    """That of the largest block, a power of two from 8; None if there is none, which is noted."""
+    """The resolution of the largest block, a power of two from 8; None, with a problem, if there is none."""
     found = indices(self.arrays, rf'{prefix}(\d+)x\1/.*')
     largest = max(found, default=0)
     if 8 <= largest <= LARGEST_RESOLUTION and not largest & (largest - 1):
@@ -223,9 +223,9 @@ class Source:
     return None
 
   def take(self, entries: Iterable[Entry], gain: float | None = None) -> None:
-    """Takes arrays; `gain` is that of weights, which are multiplied by it and the root of their inputs when they run.
+    """Takes arrays; with `gain`, weights are multiplied by gain / sqrt(inputs) when they run.
 
-    Where `use_wscale` is off they were not, so they are divided by it here.
+    If `use_wscale` is off, the original does not multiply, so the weights are divided by that factor here.
     """
     entries = list(entries)
     self.table.take(entries)
@@ -237,20 +237,20 @@ class Source:
         self.table.tensors[entry.target] = weight * (math.sqrt(math.prod(weight.shape[:-1])) / gain)
 
   def leave_coarse(self, prefix: str, blocks: int, parts: tuple[str, ...] = ('weight', 'bias')) -> None:
-    """Leaves out the RGB layers of all blocks but the last."""
+    """Leaves out the RGB layers of all blocks except the last."""
     for lod in range(1, blocks):
       for part in parts:
         self.table.leave(f'{prefix}ToRGB_lod{lod}/{part}', 'of a smaller image, made only while the network grew')
 
   def finish(self, family: str, options: object):
-    """The conversion, with a note of the arguments that were of no effect."""
+    """The conversion, with a note on arguments without effect."""
     ignored = self.arguments.ignored()
     if ignored and options is not None:
       self.table.notes.append(f'arguments without effect on the image: {listed(ignored)}')
     return self.table.conversion(family, 'tensorflow', options)
 
   def note_truncation(self, psi: object, cutoff: object) -> None:
-    """Tells how the original truncates where it is not told otherwise; here nothing is truncated unless asked."""
+    """Notes the original's default truncation; here nothing is truncated unless the user requests it."""
     if psi is None:
       self.table.notes.append('truncation: none, in the original too')
       return
@@ -261,10 +261,10 @@ class Source:
 
 
 def _part(network: TensorFlowNetwork, key: str, kind: type, place: str, problems: list[str]):
-  """A part of a network's state; an empty one and a note where it is missing or of another type."""
+  """A part of a network's state; if it is missing or of another type, an empty part and a problem."""
   part = network.state.get(key) if isinstance(network.state, dict) else None
   if key == 'components' and isinstance(network.state, dict) and key not in network.state:
-    return kind()  # as in ProGAN, whose networks have none
+    return kind()  # networks of ProGAN have none
   if isinstance(part, kind):
     return part
   problems.append(f'{f"the component {place}" if place else "the network"}: its {key} are no {kind.__name__}')
@@ -272,7 +272,7 @@ def _part(network: TensorFlowNetwork, key: str, kind: type, place: str, problems
 
 
 def _variables(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[str, np.ndarray]:
-  """{name: array} of a network's own variables; numbers are arrays of no axes."""
+  """{name: array} of a network's own variables; numbers are arrays without axes."""
   arrays: dict[str, np.ndarray] = {}
   for pair in _part(network, 'variables', list, place, problems):
     name, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
@@ -291,7 +291,7 @@ def _variables(network: TensorFlowNetwork, place: str, problems: list[str]) -> d
 
 
 def _given(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[str, object]:
-  """{name: value} of the arguments that a network's function was given."""
+  """{name: value} of the arguments of a network's function."""
   given = {}
   for name, value in _part(network, 'static_kwargs', dict, place, problems).items():
     if not isinstance(name, str):
@@ -306,7 +306,7 @@ def _given(network: TensorFlowNetwork, place: str, problems: list[str]) -> dict[
 
 
 def _components(network: TensorFlowNetwork, problems: list[str]) -> dict[str, TensorFlowNetwork]:
-  """{name: network} of the networks inside, which have none inside themselves."""
+  """{name: network} of the networks inside, which contain no others."""
   components = {}
   for name, component in _part(network, 'components', dict, '', problems).items():
     if not isinstance(name, str) or not isinstance(component, TensorFlowNetwork):
@@ -319,10 +319,10 @@ def _components(network: TensorFlowNetwork, problems: list[str]) -> dict[str, Te
 
 
 def taps_of(kernel: object, name: str, problems: list[str]) -> Taps | None:
-  """The taps of a filter, made to sum to 1, from a list of numbers or of as many rows; None, noted, if it is none."""
+  """The taps of a filter, scaled to sum 1, from a list of numbers or a square list of rows; else None and a problem."""
   try:
     array = np.asarray(kernel, np.float64)
-  except (TypeError, ValueError):  # of texts, or of rows that are not alike
+  except (TypeError, ValueError):  # texts, or rows of different lengths
     array = np.zeros(())
   square = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == array.shape[1])
   if square and 0 < len(array) <= MOST_TAPS and np.isfinite(array).all() and array.sum():
@@ -332,12 +332,12 @@ def taps_of(kernel: object, name: str, problems: list[str]) -> Taps | None:
 
 
 def mapping_sizes(source: Source, label: str, w_dim: int) -> dict:
-  """z_dim, num_classes, embed_dim, label_input, mapping_widths and their multiplier; {} if not all can be told.
+  """z_dim, num_classes, embed_dim, label_input, mapping_widths and their multiplier; {} if some cannot be inferred.
 
   Args:
     source: with a component `mapping`.
-    label: 'LabelConcat', which is normalised together with z, or 'LabelEmbed', which is so by itself.
-    w_dim: that the synthesis network takes.
+    label: 'LabelConcat', normalised together with z, or 'LabelEmbed', normalised alone.
+    w_dim: the input size of the synthesis network.
   """
   arrays, table, arguments = source.arrays, source.table, source.arguments
   count = max(indices(arrays, r'mapping/Dense(\d+)/.*'), default=-1) + 1
