@@ -66,8 +66,8 @@ class Checkpoint:
   Attributes:
     container: 'zip' or 'legacy' (torch files), 'nvlabs' (a plain pickle), or 'safetensors'.
     tree: nested dicts, lists and plain values, with read-only numpy arrays (views of the file, so possibly not aligned)
-        in the shape and dtype of its tensors, bfloat16 among them, `Module` and `TensorFlowNetwork` objects, and an
-        `Unknown` in place of the result of each global that is not allowed.
+      in the shape and dtype of its tensors, bfloat16 among them, `Module` and `TensorFlowNetwork` objects, and an
+      `Unknown` in place of the result of each global that is not allowed.
     path: of the file.
     sha256: of the file, hexadecimal.
     size: of the file in bytes.

@@ -40,12 +40,12 @@ def convert(
   Args:
     source: a .pth, .pt, .bin, .pkl or .safetensors file, or a folder that holds one.
     destination: a new folder.
-    family: one of `FAMILIES`; 'auto' where the file tells.
+    family: one of `FAMILIES`; 'auto': recognised from the file.
     weights: 'ema', the averaged ones, or 'raw', those of the last step.
-    options: what the family has to be told because the file does not say.
+    options: options of the family that the file does not contain.
     overwrite: replace the generator at `destination`.
-    key: where in the file the generator lies, with dots between; found by itself unless there are several.
-    mean_w: over how many draws the mean of w is estimated where the file has none; None: not at all.
+    key: place of the generator in the file, with dots between; needed only if there are several.
+    mean_w: number of draws from which the mean of w is estimated if the file has none; None: no estimate.
 
   Returns:
     The lines of a report.

@@ -42,12 +42,12 @@ def with_mean(conversion: Conversion, generator, count: int | None) -> Conversio
   """A conversion with an estimated mean of w, if it is requested and the file has none.
 
   Args:
-      conversion: of the file.
-      generator: made from it.
-      count: of draws; None if no mean is requested.
+    conversion: of the file.
+    generator: made from it.
+    count: of draws; None if no mean is requested.
 
-    Raises:
-      InputError: a mean is requested, and the family has no w.
+  Raises:
+    InputError: a mean is requested, and the family has no w.
   """
   if count is None:
     return conversion

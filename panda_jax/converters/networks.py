@@ -163,11 +163,11 @@ def chosen(
     checkpoint: with at least one network.
     signature: see `networks`.
     weights: 'ema' or 'raw'.
-      averaged, latest: their names in the dialect's own code.
-      classes: regular expression of the names of its classes; '' for a dialect whose files hold only state dicts.
+    averaged, latest: their names in the dialect's own code.
+    classes: regular expression of the names of its classes; '' for a dialect whose files hold only state dicts.
 
-    Raises:
-      InputError: the latest weights are requested and missing; several networks fit; a module has another class.
+  Raises:
+    InputError: the latest weights are requested and missing; several networks fit; a module has another class.
   """
   found = networks(checkpoint.tree, signature)
   found = [n for n in found if not any(map(OTHER.fullmatch, n.words))] or found

@@ -28,7 +28,7 @@ def widened(dtype: np.dtype) -> np.dtype:
 
 
 def checked_grid(grid) -> tuple[int, int] | None:
-  """(H, W), or None where no grid is given.
+  """(H, W), or None if no grid is given.
 
   Raises:
     InputError: it is not two positive whole numbers.

@@ -33,7 +33,7 @@ class Scan:
     mean: what centring subtracts, (S, C) or (1, C) float64; None without centring.
     scale: a power of two, about 1 / rms, by which features are multiplied on their way to the devices: exact, and it
       makes the fit the same for features in any unit.
-    sha256: of the source, None if not asked for.
+    sha256: of the source, None if it was not requested.
     exponent: 0, unless the features are so small or large that sums of their squares would leave float64's range.
   """
 
@@ -104,7 +104,7 @@ class GrainHash:
 def _energies(block: np.ndarray, first: int) -> tuple[np.ndarray, int]:
   """||Z_i||^2 of (n, S, C) samples as float64, in units of 4^exponent, and that exponent.
 
-  The exponent is 0 where squares stay in range, and `NOTHING` where all samples are zero.
+  The exponent is 0 if squares stay in range, and `NOTHING` if all samples are zero.
 
   Raises:
     NonFiniteError: a value is NaN or infinite; the text says where.

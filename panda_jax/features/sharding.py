@@ -137,7 +137,7 @@ def made_on_devices(
     make: `make(indices)` gives `step` samples, (step, S, C) float32, the same number on each own device, in order.
     step: see `make`.
     indices: of the samples of this process.
-    layout, mesh, scale, mean: as of `to_devices`.
+    layout, mesh, scale, mean: see `to_devices`.
   """
   devices = own_devices(mesh)
   G, _, m, C = layout.shape
@@ -183,14 +183,14 @@ def to_devices(
   """Places the samples of this process on its devices, scaled and centred: its shards of an array (G, S, m, C).
 
   Args:
-      read: `read(first, last)` gives stored samples (last - first, S, C) of this process; it is called for one piece
-        after the other, in order, so no second copy of the whole is made.
-      samples: how many samples this process has; the remaining places hold zero samples.
-      layout: of all processes; each process has as many places as the one with the most samples needs.
+    read: `read(first, last)` gives stored samples (last - first, S, C) of this process; it is called for one piece
+      after the other, in order, so no second copy of the whole is made.
+    samples: how many samples this process has; the remaining places hold zero samples.
+    layout: of all processes; each process has as many places as the one with the most samples needs.
     mesh: all devices.
     dtype: stored.
-      scale: factor of the features.
-      mean: subtracted before scaling, (S, C) or (1, C), or None.
+    scale: factor of the features.
+    mean: subtracted before scaling, (S, C) or (1, C), or None.
   """
   devices = own_devices(mesh)
   G, S, m, C = layout.shape

@@ -37,14 +37,14 @@ class FeatureSource:
   """Samples that can be passed over as often as needed.
 
   Attributes:
-    samples: N, or None if only a pass can tell.
+    samples: N, or None if only a pass can find it.
     grid: (H, W).
     channels: how many, C.
     dtype: that of the stored values.
     kind: 'array', 'file', 'iterable' or 'generator'.
-    defined: its hash is of how the features are made; otherwise it is of their values.
-    layout: that of what it was given, 'NHWC' or 'NCHW'; blocks are channels last.
-    notes: sentences for a person about what it was given.
+    defined: True: its hash is that of how the features are made; False: that of their values.
+    layout: of the given features, 'NHWC' or 'NCHW'; blocks are channels last.
+    notes: sentences for the user about the given features.
 
   Example:
     >>> source = panda_jax.ArraySource(features)
@@ -81,7 +81,7 @@ class FeatureSource:
     return self.positions * self.channels * self.dtype.itemsize
 
   def digest(self):
-    """A fresh hash object, to which a pass adds the bytes of every block it reads unless the source is `defined`."""
+    """A new hash object; unless the source is `defined`, a pass adds the bytes of every block to it."""
     return hashlib.sha256(f'{self.grid} {self.channels} {self.dtype.name} '.encode())
 
   def hashed(self, block: np.ndarray) -> np.ndarray:
@@ -133,8 +133,8 @@ class ArraySource(FeatureSource):
     features: (N, H, W, C), or (N, S, C) with a grid; with layout 'NCHW' (N, C, H, W), or (N, C, S). Whole numbers are
       taken too.
     grid: (H, W).
-    samples: only the first so many.
-    layout: 'NHWC' or 'NCHW'; 'NHWC' if left out, with a note where the shape looks like the other.
+    samples: only the first `samples` samples.
+    layout: 'NHWC' or 'NCHW'; 'NHWC' if left out, with a note if the shape looks like the other.
 
   Raises:
     InputError: features of another type or shape, or another argument that does not fit.
@@ -188,14 +188,14 @@ class ArraySource(FeatureSource):
 
 
 class NpySource(FeatureSource):
-  """A .npy file, read in blocks (never mapped, so that memory in use is what is seen to be in use).
+  """A .npy file, read in blocks (never mapped, so that the process shows the memory that it really uses).
 
   Args:
     path: of an array as `ArraySource` takes it.
-    grid, samples, layout: as of `ArraySource`. Channels that come first are moved block by block.
+    grid, samples, layout: see `ArraySource`. Channels that come first are moved block by block.
 
   Raises:
-    InputError: as of `ArraySource`; there is no such file, it is none of numpy's, or not in this machine's byte order.
+    InputError: see `ArraySource`; there is no such file, it is not numpy's, or not in this machine's byte order.
 
   Example:
     >>> np.save('features.npy', features)
@@ -315,17 +315,17 @@ class NpySource(FeatureSource):
 
 
 class IterableSource(FeatureSource):
-  """Any object whose iteration yields batches, the same ones every time.
+  """Any object whose iteration yields batches, the same ones each time.
 
   A list of arrays, a data loader, or a class with `__iter__`. A generator can be passed over only once: wrap it in a
   function and give the function; it is called for every pass.
 
   Args:
     batches: it; each batch is an array as `ArraySource` takes it.
-    grid, samples, layout: as of `ArraySource`.
+    grid, samples, layout: see `ArraySource`.
 
   Raises:
-    InputError: as of `ArraySource`; there is no batch, or it can be passed over only once.
+    InputError: see `ArraySource`; there is no batch, or it can be passed over only once.
 
   Example:
     >>> source = panda_jax.IterableSource([features[:20], features[20:]])
@@ -423,13 +423,13 @@ def as_source(
       `numpy.load(path, mmap_mode='r')`, which is read like it; a `FeatureSource`; or an object that can be iterated
       over repeatedly and yields batches (a function that returns an iterator counts).
     grid: (H, W), needed for (N, S, C) only.
-    samples: use the first so many samples only.
+    samples: use only the first `samples` samples.
     layout: 'NHWC' (channels last) or 'NCHW' (channels first: (N, C, H, W), or (N, C, S) with a grid); 'NHWC' if left
-      out, with a note where the shape looks like the other.
+      out, with a note if the shape looks like the other.
 
   Raises:
     InputError: wrong type, shape, grid or layout; an object that can be passed over only once; a `FeatureSource` of
-      another grid, number of samples or layout than asked for.
+      another grid, number of samples or layout than requested.
   """
   grid = checked_grid(grid)
   checked_layout(layout)

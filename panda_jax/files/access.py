@@ -54,7 +54,7 @@ def read_bytes(path: str | os.PathLike, argument: str, remedy: str, largest: int
   """The content of a regular file of at most `largest` bytes.
 
   Raises:
-    InputError: as of `open_regular`.
+    InputError: see `open_regular`.
   """
   with open_regular(path, argument, remedy, largest) as file:
     try:

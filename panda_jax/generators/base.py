@@ -249,7 +249,7 @@ class DrivenByZ:
     self.image_size = options.resolution, options.resolution
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """n draws of z, standard normal, and of class indices, uniform, where there are classes."""
+    """n draws of z, standard normal, and of class indices, uniform; None without classes."""
     return sample_normal(key, n, self.z_dim, self.num_classes)
 
   def map(

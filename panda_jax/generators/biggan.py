@@ -116,7 +116,7 @@ class BigGANOptions:
       yield Part(None, False, last, last)
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     for name, value, known in (
       ('block', self.block, BLOCKS),
@@ -226,13 +226,13 @@ def statistics_mixture(truncation: float, n_stats: int) -> np.ndarray:
 class BigGAN(nnx.Module):
   """The BigGAN generator, deep or not, following panda_jax.generators.protocol.
 
-  A layer counts the residual blocks and the attention before the split point. With statistics for each truncation there
-  is none before the first block, as the first feature maps depend on z alone, nor after the last, as PandA numbers
-  them; truncation scales z and chooses the statistics, and must be in (0, 1]. With one set of statistics there are
-  both, truncation scales z alone, and z is drawn from the whole normal distribution.
+  A layer counts the residual blocks and the attention before the split point. With statistics for each truncation, the
+  layers are PandA's: not before the first block, since the first feature maps depend on z alone, and not after the
+  last; truncation scales z and chooses the statistics, and must be in (0, 1]. With one set of statistics both of these
+  layers exist, truncation scales z alone, and z is drawn from the whole normal distribution.
 
   Args:
-    options: what fixes the architecture.
+    options: those of the architecture.
     rngs: where random weights come from.
 
   Raises:
@@ -358,7 +358,7 @@ class BigGAN(nnx.Module):
     return jnp.tanh(self.conv_to_rgb(jax.nn.relu(self.bn(x, latents.statistics))))
 
   def run_to(self, latents: ClassLatents, layer: int, noise: str | jax.Array = 'const') -> State:
-    """The feature maps before entry `layer` of blocks and attention; InputError where it cannot be split."""
+    """The feature maps before entry `layer` of blocks and attention; InputError if it cannot be split."""
     layer, latents = checked_layer(layer, self.layers), self._checked(latents)
     return State(self._run(latents, self.first_maps(latents), 0, layer))
 
@@ -370,7 +370,7 @@ class BigGAN(nnx.Module):
     noise: str | jax.Array = 'const',
     drop_rgb: bool = False,
   ) -> jax.Array:
-    """From feature maps at a layer to images (N, H, W, image_channels); InputError where they do not fit."""
+    """From feature maps at a layer to images (N, H, W, image_channels); InputError if they do not fit."""
     layer, latents = checked_layer(layer, self.layers), self._checked(latents)
     x = checked_features(state.features, latents.z.shape[0], self.layers[layer], layer, self.gen_z.dtype)
     return self._finish(latents, x, layer)
@@ -381,7 +381,7 @@ class BigGAN(nnx.Module):
     return self._finish(latents, self.first_maps(latents), 0)
 
   def sample(self, key: jax.Array, n: int) -> tuple[jax.Array, jax.Array | None]:
-    """z (n, z_dim) of the prior, and classes (n,), uniform, where there are any."""
+    """z (n, z_dim) of the prior, and classes (n,), uniform; None without classes."""
     if self.prior == 'normal':
       return sample_normal(key, n, self.z_dim, self.num_classes)
     z_key, label_key = jax.random.split(key)

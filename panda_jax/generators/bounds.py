@@ -63,7 +63,7 @@ KINDS = {
 
 
 def check(options: Any) -> None:
-  """Raises InputError where a field of an options dataclass is not of its type, or out of its range."""
+  """Raises InputError if a field of an options dataclass is not of its type, or out of its range."""
   for name, hint in _hints(type(options)).items():
     problem = _problem(getattr(options, name), hint)
     if problem:

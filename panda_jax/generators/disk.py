@@ -38,7 +38,7 @@ def save_generator(
   overwrite: bool = False,
   storage: str = 'float32',
 ):
-  """Writes a generator of one of our families, in one step: killed at any time, it leaves what was there before.
+  """Writes a generator of one of our families, in one step: if it is killed, the old folder stays.
 
   Args:
     generator: an NNX module of panda_jax.generators.registry. Weights are stored as float32, bfloat16 among them.
@@ -126,10 +126,10 @@ def load_generator(folder: str | os.PathLike):
 
   Args:
     folder: its path, or the name of a generator that comes with the package: 'cats64'. A folder of that name in the
-      working directory goes before it.
+      working directory takes precedence.
 
   Raises:
-    InputError: there is none, or it is damaged: what generator.json says and the weights do not agree.
+    InputError: there is none, or it is damaged: generator.json and the weights do not agree.
 
   Example:
     >>> generator = panda_jax.load_generator('cats64')

@@ -63,7 +63,7 @@ class FastGANOptions:
   image_channels: Size = 3
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     check_widths(self.resolution, self.widths, self.resolution.bit_length() - 2)
     if len(self.convolutions) != len(self.widths) - 1:

@@ -144,15 +144,15 @@ def filtered_lrelu(
 
   Args:
     x: (N, H, W, C), bias added.
-    up_filter: (taps,) of sum 1 with at least `up` taps, applied as a true convolution; None where `up` is 1 and nothing
+    up_filter: (taps,) of sum 1 with at least `up` taps, applied as a true convolution; None if `up` is 1 and nothing
       is filtered on the way up.
-    down_filter: (taps,), or (taps, taps) if radial; None where `down` is 1 and nothing is filtered.
+    down_filter: (taps,), or (taps, taps) if radial; None if `down` is 1 and nothing is filtered.
     up: factor; the filter's gain is `up` per axis.
     down: factor.
     padding: zeros before and after the zero-filled rows, and the same for columns; negative numbers crop.
     slope: for negative values.
-    gain: behind the leaky ReLU.
-    clamp: largest magnitude behind the gain, or None.
+    gain: applied after the leaky ReLU.
+    clamp: largest magnitude after the gain, or None.
 
   Returns:
     (N, H', W', C), H' = (H up + padding - taps up - taps down + 1) // down + 1, and W' likewise.

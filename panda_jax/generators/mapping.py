@@ -76,7 +76,7 @@ class MappingOptions:
     return self.widths[-1] if self.widths else self.z_dim + self.embed_dim
 
   def check(self, rows: int) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     if self.outputs not in (self.w_dim, rows * self.w_dim):
       problem = f'the mapping network ends with {self.outputs} numbers'
       raise InputError('mapping_widths', self.widths, problem, f'its last width must be {self.w_dim}')
@@ -185,7 +185,7 @@ class GrownOptions:
     )
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     check_widths(self.resolution, self.widths, self.rows)
     if max(self.image_size) > LARGEST_RESOLUTION:

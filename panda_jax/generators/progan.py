@@ -53,7 +53,7 @@ class ProGANOptions:
     return 2 * int(math.log2(self.resolution)) - 2
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     check_widths(self.resolution, self.widths, self.count)
 

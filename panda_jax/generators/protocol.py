@@ -21,7 +21,7 @@ class State:
 
   Attributes:
     features: (N, H, W, C), the feature maps Z at the layer.
-    rgb: (N, h, w, channels), the image accumulated by the layers before it, or None where the family keeps none.
+    rgb: (N, h, w, channels), the image accumulated by the layers before it, or None if the family has none.
     skips: (N, h, w, c) each, feature maps of earlier layers that later ones read besides, the smallest first; none in
       most families. The map at the layer itself is not among them: whoever reads it later reads `features`.
 

@@ -68,7 +68,7 @@ class R3GANOptions:
     return 4 * 2 ** (len(self.widths) - 1)
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     stages = len(self.widths)
     if not 1 <= stages <= LARGEST_RESOLUTION.bit_length() - 2:

@@ -48,11 +48,11 @@ class GeneratorSource(FeatureSource):
 
   Args:
     generator: of one of our families, or any object with the methods of the protocol.
-    layer: where it is split.
+    layer: the split point.
     samples: how many, N.
     seed: that of the first sample.
     labels: class indices or rows; sample i has labels[i mod len(labels)].
-    truncation, truncation_layers: as of the generator's `map`.
+    truncation, truncation_layers: see the generator's `map`.
     batch: samples at a time; by size if left out.
     name: for the provenance.
 

@@ -47,7 +47,7 @@ class StyleGANOptions(GrownOptions):
     return dataclasses.replace(super().mapping(), gain_first=True)
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     super().check()
     if self.noise not in ('spatial', 'channel'):
       raise InputError('noise', self.noise, 'there is none of this name', 'give spatial or channel')

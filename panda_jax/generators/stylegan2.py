@@ -61,7 +61,7 @@ class StyleGAN2Options(GrownOptions):
     return dataclasses.replace(super().mapping(), activation=self.mapping_activation)
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     super().check()
     for name, known in (('architecture', ARCHITECTURES), ('noise', NOISES), ('activation', ACTIVATIONS)):
       if getattr(self, name) not in known:

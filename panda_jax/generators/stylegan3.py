@@ -147,10 +147,10 @@ class StyleGAN3(Mapped, nnx.Module):
   """The StyleGAN3 generator, following panda_jax.generators.protocol.
 
   Layer l is the output of the first l layers, l = 0 the Fourier input. Feature maps reach `margin_size` samples beyond
-  the image on each side, but for the last layer's. There is no noise: the argument is ignored.
+  the image on each side, except those of the last layer. There is no noise: the argument is ignored.
 
   Args:
-    options: what fixes the architecture.
+    options: those of the architecture.
     rngs: where random weights come from.
 
   Raises:
@@ -217,8 +217,8 @@ class StyleGAN3(Mapped, nnx.Module):
     """The same generator with another user transform; its other arrays are shared with this one.
 
     Args:
-      matrix: (3, 3), in homogeneous coordinates of which the image spans (-0.5, 0.5), and the inverse of what shall
-        happen to the image: the matrix that files store as `synthesis.input.transform`.
+      matrix: (3, 3), in homogeneous coordinates in which the image spans (-0.5, 0.5): the inverse of the image's
+        transform, which files store as `synthesis.input.transform`.
 
     Raises:
       InputError: the matrix has another shape or is not finite.
@@ -246,7 +246,7 @@ class StyleGAN3(Mapped, nnx.Module):
     return x
 
   def run_to(self, latents: WPlus, layer: int, noise: str | jax.Array = 'const') -> State:
-    """The feature maps after the first `layer` layers; InputError where it cannot be split."""
+    """The feature maps after the first `layer` layers; InputError if it cannot be split."""
     layer = checked_layer(layer, self.layers)
     rows = self._rows(latents)
     return State(self._go_on(rows, self.input(rows[:, 0]), 0, layer))
@@ -259,7 +259,7 @@ class StyleGAN3(Mapped, nnx.Module):
     noise: str | jax.Array = 'const',
     drop_rgb: bool = False,
   ) -> jax.Array:
-    """From feature maps at a layer to images (N, H, W, image_channels); InputError where they do not fit."""
+    """From feature maps at a layer to images (N, H, W, image_channels); InputError if they do not fit."""
     layer = checked_layer(layer, self.layers)
     rows = self._rows(latents)
     x = checked_features(state.features, rows.shape[0], self.layers[layer], layer, rows.dtype)

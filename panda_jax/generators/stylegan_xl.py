@@ -81,12 +81,12 @@ class StyleGANXLOptions:
     return height, height
 
   def geometry(self) -> tuple[LayerGeometry, ...]:
-    """Every layer in order; raises InputError where a filter would be too long."""
+    """Every layer in order; raises InputError if a filter would be too long."""
     outputs = [Sampling(*entry[:-1]) for entry in self.layers]
     return chained(outputs, self.size, self.filter_size, self.lrelu_upsampling)
 
   def check(self) -> None:
-    """Raises InputError where the options do not fit together."""
+    """Raises InputError if the options do not fit together."""
     bounds.check(self)
     outputs = [Sampling(*entry[:-1]) for entry in self.layers]
     *inner, _, _ = outputs  # the last two are as large as the image, the others share one margin
@@ -116,7 +116,7 @@ class StyleGANXL(StyleGAN3):
   generator truncates only from z and labels.
 
   Args:
-    options: what fixes the architecture.
+    options: those of the architecture.
     rngs: where random weights come from.
 
   Raises:

@@ -91,7 +91,7 @@ def class_rows(generator: Any, labels, count: int) -> np.ndarray | None:
   """Rows (N, num_classes) of the labels of photographs, one for all or one each; None if there are no classes.
 
   Raises:
-    InputError: as of `labels.each` and `base.label_rows`.
+    InputError: see `labels.each` and `base.label_rows`.
   """
   given = None if labels is None else each(labels, count, 'photographs')
   rows = label_rows(given, plain(generator).num_classes, count)

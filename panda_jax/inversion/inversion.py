@@ -40,19 +40,18 @@ class Inversion:
   """Photographs as a generator's latents, and features where these were free.
 
   Attributes:
-    space: what was searched: 'z', 'w', 'wplus', or 'features'.
+    space: the space of the search: 'z', 'w', 'wplus', or 'features'.
     array: the latents, (N, z_dim), (N, w_dim) or (N, L, w_dim); with features z or w+.
     labels: class rows (N, num_classes) that go with z, or None.
     layer: the layer where features were free, or None.
     features: (N, H, W, C) at the layer, or None.
-    rgb: (N, h, w, channels) accumulated before the layer, or None where the family keeps none.
+    rgb: (N, h, w, channels) accumulated before the layer, or None if the family has none.
     skips: more feature maps of earlier layers, as in `State`.
     noise: noise inputs of the generator's layers: 'none' or 'const'.
     weights: SHA-256 (hex) of the generator's options and weights.
-    images: (N, h, w, channels) float32, what the generator makes of the latents and features, not clipped.
-    photographs: (N, h, w, channels) float32 in [-1, 1], what was inverted.
-    reasons: why each ended: 'converged'; 'stalled', where no step lowers the error; 'steps', where the evaluations were
-      not enough.
+    images: (N, h, w, channels) float32, the generator's images from the latents and features, not clipped.
+    photographs: (N, h, w, channels) float32 in [-1, 1], the inverted photographs.
+    reasons: why each ended: 'converged'; 'stalled', no step lowers the error; 'steps', the evaluations were used up.
     curve: how the error fell: `seconds` (K,) since the start and `values` (K, N).
 
   Example:

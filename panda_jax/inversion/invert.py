@@ -67,21 +67,21 @@ def as_photographs(images: np.ndarray, picture: tuple[int, int, int]) -> np.ndar
 
 
 class Inverter:
-  """Inverts photographs, with what it knows of a generator and what it compiled kept from call to call.
+  """Inverts photographs; keeps its knowledge of a generator, and its compiled programs, from call to call.
 
   Args:
     generator: of one of our families, or any object with the methods of `Generator`; plain or `Compiled`. JAX must be
       able to differentiate it.
-    space: what is searched: 'z' or 'w', 'wplus', 'features'. If left out, features where a layer is given, else w+, or
-      z where there is no mapping network.
+    space: of the search: 'z' or 'w', 'wplus', 'features'. If left out, features if a layer is given, else w+, or z if
+      there is no mapping network.
     layer: the layer where features are free.
-    encoder: where to start; if left out, at the nearest of some samples.
+    encoder: gives the start; if left out, the start is the nearest of some samples.
     noise: noise inputs of the layers, 'none' or 'const'; edits of the inversion keep it.
-    regulariser: weight of what keeps latents and features like those of samples. A larger one gives a worse copy of the
-      photograph, and better edits.
-    evaluations: at most so many pictures with their gradients, a third of them for the latents before features. 1 for
-      the start itself.
-    tolerance: a photograph is done when its error falls by less than this share within ten steps.
+    regulariser: weight of the prior, which keeps latents and features like those of samples. A larger one gives a worse
+      copy of the photograph, and better edits.
+    evaluations: the most pictures with their gradients; a third of them are for the latents before features. 1: the
+      start itself.
+    tolerance: a photograph is done when its error falls by less than this fraction within ten steps.
     loss: function of pictures and photographs (N, h, w, channels) that gives errors (N,); JAX must be able to
       differentiate it.
     batch: photographs that are inverted side by side; chosen by size if left out. It changes speed only.
@@ -155,8 +155,8 @@ class Inverter:
       images: see above.
       labels: class indices of a conditional generator, one for all or one each. If left out, the class of the nearest
         sample.
-      on_images: told how many are done.
-      on_evaluations: told the stage, 'latents' or 'features', and how many evaluations of it are done.
+      on_images: called with how many photographs are done.
+      on_evaluations: called with the stage, 'latents' or 'features', and how many of its evaluations are done.
 
     Raises:
       InputError: images or labels do not fit the generator.

@@ -97,7 +97,7 @@ def _weights(products, with_gradient, newest, remembered) -> tuple[jax.Array, ja
   Args:
     products: (2 m, 2 m) inner products of the pairs.
     with_gradient: (2 m,) inner products of the pairs with the gradient.
-    newest, remembered: as of `Search`.
+    newest, remembered: see `Search`.
   """
   slots = (newest - jnp.arange(MEMORY)) % MEMORY
   order = jnp.concatenate([slots, slots + MEMORY])

@@ -37,7 +37,7 @@ def decoded(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> np.nda
   """The photograph in the content of a file, (H, W, 3) uint8; `name` is for errors.
 
   Raises:
-    InputError: as of `read_photograph`.
+    InputError: see `read_photograph`.
   """
   from PIL import Image
 

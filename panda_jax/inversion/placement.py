@@ -202,7 +202,7 @@ def known_points(folder: str | os.PathLike | None, size: tuple[int, int]) -> dic
   """{name: (x, y)} of the points in a generator's pictures (h, w), from its folder; {} if it lists none.
 
   Raises:
-    InputError: as of `checked_own`.
+    InputError: see `checked_own`.
   """
   known = {} if folder is None else read_description(folder).get('points')
   if not isinstance(known, dict) or not known:

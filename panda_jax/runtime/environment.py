@@ -14,7 +14,7 @@ from panda_jax.runtime.compatibility import enable_x64
 
 @contextlib.contextmanager
 def small_matrices_in_float64() -> Iterator[None]:
-  """Enables float64 in this thread only, and only where the platform has it in hardware or software."""
+  """Enables float64 in this thread only, and only if the platform has it in hardware or software."""
   if jax.default_backend() == 'tpu':
     yield
   else:

@@ -131,14 +131,14 @@ class PandA:
     """Learns A and P from features.
 
     Args:
-      X: as of `panda_jax.fit`: an array (N, H, W, C), the path of a .npy file, batches, a `FeatureSource`.
+      X: as for `panda_jax.fit`: an array (N, H, W, C), the path of a .npy file, batches, a `FeatureSource`.
       y: not used; there by convention.
 
     Returns:
       This estimator.
 
     Raises:
-      InputError, NonFiniteError: as of `panda_jax.fit`.
+      InputError, NonFiniteError: see `panda_jax.fit`.
     """
     del y
     self.result_: FitResult = fit(X, **self.get_params())
@@ -179,7 +179,7 @@ class PandA:
     """1 - relative error on features: the share of their energy (of a centred fit, variance) that is explained.
 
     Raises:
-      InputError, NonFiniteError: as of `transform`.
+      InputError, NonFiniteError: see `transform`.
     """
     del y
     return 1.0 - self._fitted().relative_error(np.concatenate(list(self._blocks(X))))

@@ -71,7 +71,7 @@ class Factors:
 
   Two factors are equal (`==`) if their arrays, grid and mean are; where they came from does not count. Like arrays,
   they have no hash. To JAX they are a pytree: the arrays are its leaves, grid and provenance are static. So factors of
-  another provenance compile a function anew, and a function that gives factors keeps the provenance.
+  another provenance compile a function again, and a function that returns factors keeps the provenance.
 
   Attributes:
     appearances: A (C, R_C) float32.
@@ -286,7 +286,7 @@ class Factors:
     """Features as blocks (n, S, C) float64, minus the mean.
 
     Raises:
-      InputError, NonFiniteError: as of `coefficients`.
+      InputError, NonFiniteError: see `coefficients`.
     """
     (H, W), (S, C) = self.grid, (len(self.parts), len(self.appearances))
     shape = np.shape(features)

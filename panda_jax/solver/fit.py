@@ -237,7 +237,7 @@ def fit(
     appearances: R_C, 1 to C; C if left out, when A has a closed form.
     grid: (H, W) of flattened positions.
     layout: 'NHWC' (channels last) or 'NCHW' (channels first, (N, C, H, W) or (N, C, S)); 'NHWC' if left out, with a
-      note in the result's warnings where the shape looks like the other. The factors are the same for either.
+      note in the result's warnings if the shape looks like the other. The factors are the same for either.
     samples: how many to take, from the first; all if left out.
     seed: fixes the random starts.
     restarts: how many random starts are tried, on a subset; the best few go on.

@@ -26,7 +26,7 @@ def relative_error(
     held_out: the samples, after their first scan.
     factors: A (C, R_C) and P (S, R_S), as they are exported.
     clock: adds the wall time to its phases.
-    precision, batch: as of `fit`.
+    precision, batch: see `fit`.
 
   Raises:
     NonFiniteError: the sums leave the range of numbers.

@@ -165,7 +165,7 @@ class Solver:
   def search(
     self, pieces: Callable[[str], Samples], restarts: int, schedule: tuple[int, int] = SCHEDULE
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Candidates P (KEEP, S, R_S), the start of W or A, and K, on these pieces; arguments as of `search_parts`."""
+    """Candidates P (KEEP, S, R_S), the start of W or A, and K, on these pieces; arguments: see `search_parts`."""
     s = self.settings
     with self.clock.phase('moments'):
       if self.mode in ('full', 'identity'):
@@ -407,7 +407,7 @@ class Solver:
     return state, self.valley(state, Z, reason), Z
 
   def descend(self, state: SolverState | None) -> tuple[SolverState, str, jax.Array | None]:
-    """Levels, then Gram iterations where they are worth it; arguments and results as of `solve`."""
+    """Levels, then Gram iterations where they are worth it; for arguments and results see `solve`."""
     last = len(self.sizes) - 1
     everything = self.sizes[last] == self.N
     cost = steps_per_outer(self.S, self.C, self.settings.parts)

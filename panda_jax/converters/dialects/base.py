@@ -37,10 +37,10 @@ class Dialects(dict[str, Dialect]):
 
     Args:
       checkpoint: of one of the dialects.
-        weights: 'ema', the averaged ones if there are any, or 'raw'.
-        options: the user's --option values, among those of the dialect.
+      weights: 'ema', the averaged ones if there are any, or 'raw'.
+      options: the user's --option values, among those of the dialect.
 
-      Raises:
-        InputError: an unknown option; weights that the file does not have.
+    Raises:
+      InputError: an unknown option; weights that the file does not have.
     """
     return self[self.recognise(checkpoint)].convert(checkpoint, weights, options or {})

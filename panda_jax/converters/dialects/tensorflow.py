@@ -382,7 +382,7 @@ def mapping_sizes(source: Source, label: str, w_dim: int) -> dict:
 
 
 def take_mapping(source: Source, options: GrownOptions, gain: float | None = None) -> None:
-  """Takes the mapping network and the mean of w; `gain` as of `Source.take`."""
+  """Takes the mapping network and the mean of w; `gain`: see `Source.take`."""
   source.take(_label_entries(options))
   inputs = options.z_dim + options.embed_dim
   for i, width in enumerate(options.mapping_widths):
