@@ -36,7 +36,7 @@ class ProGANOptions:
     image_channels: 3 for RGB.
     num_classes: numbers of the label that is appended to z; 0 if there are no classes.
     final_tanh: whether the image goes through tanh.
-    joint_norm: True: z and the label are normalised together (the original); False: z is also normalised alone before.
+    joint_norm: z and the label are only normalised together (the original); if False, z alone first as well (genforce).
   """
 
   resolution: Resolution

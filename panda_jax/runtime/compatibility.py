@@ -1,6 +1,6 @@
 """Names that differ in older versions of jax, under the names of the newest one. generators/ has those of flax.
 
-The marked tests of .ci/run pass with the oldest versions that pyproject.toml allows; entries not needed there go.
+The marked tests of .ci/run pass with the oldest versions that pyproject.toml allows; an unneeded entry is removed.
 """
 
 import functools

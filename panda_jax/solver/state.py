@@ -47,7 +47,7 @@ class SolverState:
     samples: number of samples of this level.
     inner: the iterate.
     mode: of the appearances.
-    seconds: since the start of the fit, without compilation and watching.
+    seconds: since the start of the fit, without compilation and callbacks.
     history: one dict per iteration.
     tried, mapped: points P (k, S, R_S) of the gram phase and their images, from which it extrapolates.
     store, budget: where features are kept, from the plan: streamed sums round differently.
