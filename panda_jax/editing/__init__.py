@@ -1,6 +1,6 @@
-"""What is done to feature maps with factors, in arrays. The only files here are zoos of edits and drawn masks.
+"""Uses of factors on feature maps, in arrays. The only files read or written here are zoos of edits and drawn masks.
 
-edits.py has edits as values, masks.py where they act, editor.py runs them through a generator. zoo.py keeps them by
+edits.py defines edits, masks.py defines where they act, editor.py runs them through a generator. zoo.py keeps edits by
 name, annotations.py reads those of the paper's authors. removal.py, refine.py and saliency.py are the paper's other
 uses of factors.
 """

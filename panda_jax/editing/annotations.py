@@ -13,7 +13,7 @@ from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
 from panda_jax.solver.factors import Factors, digest_of
 
-LARGEST = 1 << 20  # bytes of such a file, of which parsing takes some hundred times as many
+LARGEST = 1 << 20  # bytes of such a file; parsing takes some hundred times as much memory
 
 
 class Annotated(NamedTuple):
@@ -50,18 +50,18 @@ class Annotated(NamedTuple):
 
 
 def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
-  """The authors' annotated directions, {'generator/name': ...}, from their Python file, of which nothing is run.
+  """The authors' annotated directions, {'generator/name': ...}, from their Python file. Nothing in it is run.
 
-  Only dict literals count: a file that is one, or what is assigned to names at its top. Each maps generator -> name ->
+  Only dict literals count: the file is one dict, or assigns dicts to names. Each maps generator -> name ->
   {parameters: [part, appearance, alpha], layer, ranks: [R_C, R_S], checkpoints_path: [Us, Uc]}.
 
   Raises:
-    InputError: it is too large, no Python, or holds no such directions.
+    InputError: it is too large, is not Python, or holds no such directions.
   """
   remedy = 'give a file of annotated directions: generator -> name -> {parameters, layer, ranks, checkpoints_path}'
   content = read_bytes(path, 'zoo', remedy, LARGEST)
   try:
-    with warnings.catch_warnings(action='ignore'):  # of strange escapes, which are none of ours
+    with warnings.catch_warnings(action='ignore'):  # of invalid escapes, in code that is not ours
       body = ast.parse(content.decode()).body
     values = [node.value for node in body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Expr)]
     nodes = [node for node in values if isinstance(node, ast.Dict)]
@@ -88,10 +88,10 @@ def read_annotated(path: str | os.PathLike) -> dict[str, Annotated]:
 
 
 def shared_factors(chosen: Mapping[str, Annotated], folder: str | os.PathLike) -> Factors:
-  """The factors that annotated directions, by name, have in common, from a folder that holds them.
+  """The factors that the chosen directions share, from a folder that holds them.
 
   Raises:
-    InputError: they have different ones, or as `Annotated.factors`.
+    InputError: the directions have different factors; and as `Annotated.factors`.
   """
   found = [entry.factors(folder) for entry in chosen.values()]
   if len({digest_of(one) for one in found}) > 1:
@@ -114,7 +114,7 @@ def _annotated(entry: dict, name: str, path) -> Annotated:
     us, uc = (str(x) for x in entry['checkpoints_path'])
     if len(ranks) != 2 or not terms:
       raise ValueError('ranks')
-    f'{name}{us}{uc}'.encode()  # raises for half a character, which nobody could print
+    f'{name}{us}{uc}'.encode()  # raises for a lone surrogate, which cannot be printed
     return Annotated(whole_numbers([entry['layer']], 'layer')[0], ranks, tuple(terms), us, uc)
   except (KeyError, TypeError, ValueError) as error:
     said = f'{error.argument}={error.value}' if isinstance(error, InputError) else str(error)

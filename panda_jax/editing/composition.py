@@ -1,10 +1,10 @@
-"""An edit on a photograph: the photograph itself, plus what the edit changes in the generator's picture of it.
+"""An edit on a photograph: the photograph, plus the change that the edit makes in the generator's picture of it.
 
     photograph + weight (G(edited) - G(inverted))
 
-What the inversion could not make stays as it is in the photograph, and outside the edit nothing changes at all. The
-weight follows the mask of the edit: 0 where the mask is below a tenth of its maximum, 1 from a half on. It fades out
-over the cells around, where convolutions carry the edit. Letters: H, W grid, S = H W positions, (h, w) pixels.
+Details that the inversion could not reproduce stay in the photograph, and outside the edit nothing changes at all. The
+weight follows the mask of the edit: 0 where the mask is below a tenth of its maximum, 1 above a half. It
+fades out over the cells around, where convolutions carry the edit. Letters: H, W grid, S = H W positions, h, w pixels.
 """
 
 import numpy as np

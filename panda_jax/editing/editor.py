@@ -1,4 +1,4 @@
-"""Edits on images: add to the features at a layer, and let the generator go on from there.
+"""Edits on images: add to the features at a layer, then run the rest of the generator.
 
 Letters: N samples, S positions, C channels, E edits, K strengths; images are (h, w, channels) before clipping.
 """
@@ -32,8 +32,8 @@ __all__ = [
   'offset',
 ]
 
-BATCH_PIXELS, MOST_IMAGES = 1 << 19, 64  # of images resumed at a time: eight of 256 x 256
-TERMS = 4  # edits added up at once are filled up to a multiple of this, so that one more does not compile anew
+BATCH_PIXELS, MOST_IMAGES = 1 << 19, 64  # limits of one call: eight images of 256 x 256
+TERMS = 4  # sums of edits are padded to a multiple of this, so that one more edit compiles nothing
 
 
 class EditResult(NamedTuple):
@@ -120,7 +120,7 @@ class Editor:
 
     self._functions = run_to, resume
     self._programs: tuple[Callable[..., Any], Callable[..., Any]] = jax.jit(run_to), jax.jit(resume)
-    if isinstance(self.generator, nnx.Module):  # one program for all that run to this layer
+    if isinstance(self.generator, nnx.Module):  # shares one program with all other runs to this layer
       shared = functools.partial(methods(structure)['run_to'], layer=self.layer, **options)
       self._programs = shared, self._programs[1]
     self._pixels: int | None = None
@@ -191,7 +191,7 @@ class Editor:
     shape = (*(() if single else (len(listed),)), *(() if K is None else (K,)))
     n = max(1, min(N, self._most(latents) // (1 + len(variants))))
     for first in range(0, N, n):
-      samples = np.minimum(first + np.arange(n), N - 1)  # the last batch is filled up: one program serves all
+      samples = np.minimum(first + np.arange(n), N - 1)  # the last batch is padded: one program serves all
       batch = samples_of(latents, samples)
       state = self.state(batch)
       rows = [_Row(None, i, None) for i in range(n)]
@@ -216,7 +216,7 @@ class Editor:
       chunk = filled[first : first + size]
       index = np.array([row.sample for row in chunk])
       following = self._run(1, *samples_of((latents, state), index), self._table(chunk))
-      if waiting is not None:  # copied while the device is at the next ones
+      if waiting is not None:  # copied while the device computes the next pictures
         out.append(np.asarray(waiting, np.float32))
       waiting = following
     return np.concatenate([*out, np.asarray(waiting, np.float32)])[: len(rows)]
@@ -233,7 +233,7 @@ class Editor:
     return table
 
   def _most(self, latents) -> int:
-    """Images at a time."""
+    """Number of images at a time."""
     if self._batch is not None:
       return int(self._batch)
     if self._pixels is None:
@@ -269,7 +269,7 @@ class Editor:
 
 
 def difference(original: np.ndarray, edited: np.ndarray) -> np.ndarray:
-  """edited - original, with axes between N and h in `edited` as they come."""
+  """edited - original; `edited` may have more axes between N and h."""
   between = edited.ndim - original.ndim
   return edited - original.reshape(original.shape[0], *(1,) * between, *original.shape[1:])
 
@@ -283,7 +283,7 @@ def added(features: jax.Array, where: jax.Array, directions: jax.Array) -> jax.A
     where: (B, T, S).
     directions: (B, T, C), strength included.
   """
-  # Outer products written out, which fuse into one pass over the features; a matrix product would store them first.
+  # Written-out outer products fuse into one pass over the features; a matrix product would store them first.
   B, T, S = where.shape
   products = (where[:, t].reshape(B, S, 1) * directions[:, t].reshape(B, 1, -1) for t in range(T))
   change = cast(jax.Array, sum(products)).reshape(features.shape)
@@ -321,9 +321,9 @@ def _count(tree) -> int:
 
 
 def samples_of(tree, index: np.ndarray):
-  """The samples at `index` of latents or a state; the tree itself where these are all in order.
+  """The samples at `index` of latents or a state; the tree itself where the index is all samples in order.
 
-  One program for each number of samples: outside of one JAX compiles half a dozen.
+  It is one program for each number of samples. Without it JAX compiles half a dozen.
   """
   N = _count(tree)
   return tree if len(index) == N and (index == np.arange(N)).all() else _rows(tree, index)

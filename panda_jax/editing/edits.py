@@ -1,4 +1,4 @@
-"""What an edit is: an appearance, a mask and a strength, to be added to features; and sums of such.
+"""Edits, each an appearance, a mask and a strength that are added to features; and sums of edits.
 
 Z' = Z + sum_e alpha_e m_e a_e' (PandA, ICLR 2023, section 3; masks in place of parts are ours). Letters: N samples, S
 positions, C channels, K strengths.
@@ -21,7 +21,7 @@ ALPHA_UNITS = ('feature', 'rms')
 
 
 class Recipe(NamedTuple):
-  """How an edit was made: of these factors, with these arguments of `make_edit`. It is what `save` writes."""
+  """How an edit was made: from these factors, with these arguments of `make_edit`. `save` writes it."""
 
   factors: Factors
   arguments: Mapping[str, Any]
@@ -63,7 +63,7 @@ class _Value:
     """
     from panda_jax.editing import zoo
 
-    assert isinstance(self, Edit | Composed)  # there are no others
+    assert isinstance(self, Edit | Composed)  # the only subclasses
     zoo.save_edit(self, path, name, factors, note, overwrite)
 
 
@@ -176,7 +176,7 @@ def sweep_length(edit: AnyEdit) -> int | None:
 
 
 def offset(edit: AnyEdit) -> np.ndarray:
-  """What an edit adds to features: (S, C), with axes N and K in front, as far as it has them; float32."""
+  """What an edit adds to features: (S, C) float32, with axes N and K in front where the edit has them."""
   K = sweep_length(edit)
   total: np.ndarray = np.zeros((), np.float32)
   for term in edit.terms:
@@ -192,7 +192,7 @@ def checked_alpha(alpha: ArrayLike | Sequence[float]) -> np.ndarray:
   """A strength, or a sweep (K,), float32.
 
   Raises:
-    InputError: it is not finite, no number, or has more axes.
+    InputError: it is not a number, is not finite, or has more axes.
   """
   remedy = 'give a finite number, or several'
   try:

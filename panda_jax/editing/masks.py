@@ -1,7 +1,7 @@
-"""Where an edit acts: masks on the feature grid, from parts or from a picture that somebody drew.
+"""Where an edit acts: masks on the feature grid, from parts or from a drawn picture.
 
 Letters: N samples, H, W grid, S = H*W positions row by row, R_S parts. A mask is (S,), or (N, S) where each sample has
-its own (refined parts); its entries are the feature change at a position, relative to that where it is 1.
+its own (refined parts). An entry is the feature change at that position, relative to the change where the mask is 1.
 """
 
 import io
@@ -19,14 +19,14 @@ from panda_jax.files.access import read_bytes
 
 CONVENTIONS = ('unit', 'paper', 'published')
 COMBINATIONS = ('union', 'sum')
-LARGEST_PICTURE = 64 << 20  # bytes of a file that is drawn
+LARGEST_PICTURE = 64 << 20  # bytes of the file of a drawn mask
 
 
 def checked_index(argument: str, index, count: int, name: str) -> int:
   """A 0-based index below `count`.
 
   Raises:
-    InputError: it is none; the text gives the range.
+    InputError: it is not such an index; the text gives the range.
   """
   if not isinstance(index, numbers.Integral) or isinstance(index, bool) or not 0 <= int(index) < count:
     raise InputError(argument, index, f'there are {count} {name}', f'give one from 0 to {count - 1}')
@@ -48,14 +48,14 @@ def part_mask(
       columns as stored (PandA, ICLR 2023: Z + alpha a p'); 'published' is the authors' code: the sum of the columns,
       mapped so that its least entry is 0 and its largest 1.
     combine: several parts as 'union' (their maximum) or 'sum'. By default union for 'unit', where each part is first
-      divided by its own maximum, and sum for the others; 'published' has nothing else.
+      divided by its own maximum, and sum for the others; 'published' allows only the sum.
 
   Returns:
     (S,), or (N, S), float32. A sample in which refinement left a chosen part empty gets zeros.
 
   Raises:
-    InputError: an index out of range or named twice, an unknown convention or combination; a part that is dead (all
-      zero; under 'published' constant), which is named rather than divided by.
+    InputError: an index out of range or given twice, an unknown convention or combination, or a dead part (all zero;
+      under 'published' constant).
   """
   parts = np.asarray(parts, np.float32)
   columns: list[Any] = [chosen] if isinstance(chosen, int | numbers.Integral) else list(chosen)
@@ -87,7 +87,7 @@ def part_mask(
     low, high = mask.min(axis=-1, keepdims=True), mask.max(axis=-1, keepdims=True)
     if not (high > low).any():
       raise InputError('part', chosen, 'it is constant, so that it cannot be mapped to 0..1', 'use --convention=unit')
-    # The quotient and not a product with the reciprocal: the authors' numbers to the last digit.
+    # A quotient, not a product with the reciprocal, gives the authors' numbers to the last digit.
     return np.where(high > low, (mask - low) / np.where(high > low, high - low, np.float32(1)), np.float32(0))
   return mask
 
@@ -111,8 +111,8 @@ def thresholded(mask: np.ndarray, threshold: float) -> np.ndarray:
 def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndarray:
   """A mask (..., S) with soft edges: averaged with weights 1 - d / (radius + 1), d the distance; same maximum.
 
-  Positions farther than `radius`, rounded up, from the mask stay exactly zero. Beyond the border the map goes on as at
-  the border.
+  Positions farther from the mask than `radius`, rounded up, stay exactly zero. Beyond the border the map has the values
+  of the border.
 
   Raises:
     InputError: the radius is not a number from 0 to the size of the grid.
@@ -144,10 +144,10 @@ def shaped(
 ) -> np.ndarray:
   """Threshold, then feather, then the intersection with a drawn mask (the product), each if given.
 
-  The drawn mask comes last: it is a bound that nothing leaks over.
+  The drawn mask comes last, so that nothing leaks over it.
 
   Raises:
-    InputError: nothing is left in any sample, so that an edit would change nothing; and what the steps raise.
+    InputError: nothing is left in any sample, so that an edit would change nothing; and as the steps.
   """
   if not mask.any():
     raise InputError('mask', 'empty', 'it is zero everywhere', 'give one that is positive where to edit')
@@ -161,7 +161,7 @@ def shaped(
 
 
 def as_mask(array: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-  """A user's mask as (S,) or (N, S) float32: from those shapes, or from (H, W) or (N, H, W).
+  """A user's mask of shape (S,), (N, S), (H, W) or (N, H, W), as (S,) or (N, S) float32.
 
   Raises:
     InputError: another shape, another type, or entries that are not finite.
@@ -188,14 +188,14 @@ def read_mask(
   """A drawn mask (S,) from a PNG: its grey level times its opacity, black 0, white 1.
 
   Args:
-    path: of the feature map's size, taken cell by cell, or of the image's size, averaged over each cell.
+    path: a PNG of the feature map's size, taken cell by cell, or of the image's size, averaged over each cell.
     grid: (H, W) of the feature map.
     size: (h, w) of the image.
-    margin: cells of the map beyond the image at each edge (StyleGAN3), or (above and below, at the sides). An image
-      has nothing to say of them: they take the value of the nearest cell inside.
+    margin: cells of the map beyond the image at each edge (StyleGAN3), or (above and below, at the sides). They take
+      the value of the nearest cell inside the image.
 
   Raises:
-    InputError: no such PNG, one of another size, or one with nothing drawn on it.
+    InputError: the PNG is missing, has another size, or has nothing drawn on it.
   """
   content = read_bytes(path, 'mask', _drawn(grid, size), LARGEST_PICTURE)
   return mask_of_png(content, path, grid, size, margin)
@@ -208,13 +208,13 @@ def mask_of_png(
   size: tuple[int, int] | None = None,
   margin: int | tuple[int, int] = 0,
 ) -> np.ndarray:
-  """As `read_mask`, from what such a file holds; `name` is for errors."""
+  """As `read_mask`, from the content of the file; `name` is for errors."""
   from PIL import Image, UnidentifiedImageError
 
   remedy = _drawn(grid, size)
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # of large sizes, which are looked at before anything is decoded, and of damages
+      warnings.simplefilter('ignore')  # about large sizes, which are checked before decoding, and about damage
       with Image.open(io.BytesIO(content), formats=['PNG']) as picture:
         height, width = picture.size[1], picture.size[0]
         if (height, width) not in (grid, size):

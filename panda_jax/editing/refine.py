@@ -1,13 +1,13 @@
-"""Parts that suit one sample: the block problem in P on that sample alone, for many samples at once.
+"""Parts of one sample: the block problem in P on that sample alone, solved for many samples at once.
 
 For one sample Z (S, C) and fixed appearances A, the parts minimise
 
     ||Z - P P'Z W||^2 / ||Z||^2  +  proximal * ||P - P_0||^2 / ||P_0||^2,      P >= 0,  W = A A',
 
 from the global parts P_0. The first term is that of solver/block.py with the sample's own K1 = Y Y' and
-K2 = Y (A'A) Y', Y = Z A; the second (our addition) is a quadratic, so a step along a line is a quartic still and its
-best length exact. Published PandA instead takes a fixed number of plain gradient steps at a rate of the user's
-(`benchmarks.published.refine` is that rule). All samples advance in lockstep, one that has converged stays where it is.
+K2 = Y (A'A) Y', Y = Z A. The second (our addition) is quadratic, so the objective along a line is still a quartic and
+the best step length is exact. Published PandA instead takes a fixed number of plain gradient steps at a rate that the
+user gives (`benchmarks.published.refine`). All samples advance in lockstep; a converged sample does not move.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ from panda_jax.solver.factors import Factors
 from panda_jax.solver.precision import dot
 
 STEPS, TOLERANCE = 300, 1e-4
-CHUNK_BYTES = 1 << 30  # of what one chunk of samples needs at a time on an accelerator
-MOST_AT_ONCE = 64  # samples there: more share no more of the cost of a step
-WORTH = 1e-6, 1e-12  # relative and absolute gains below these are rounding: the global parts are kept
+CHUNK_BYTES = 1 << 30  # of memory for one chunk of samples on an accelerator
+MOST_AT_ONCE = 64  # samples in such a chunk: more samples do not make a step cheaper per sample
+WORTH = 1e-6, 1e-12  # smaller relative and absolute gains are rounding: then the global parts are kept
 CLEARING = 0.01  # of the tolerance
-CUTS = (1e-4, 1e-3, 1e-2)  # of the largest entry of a part: entries below fall to zero if the objective allows it
+CUTS = (1e-4, 1e-3, 1e-2)  # of the largest entry of a part: smaller entries become zero if the objective allows it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +62,16 @@ class Refined:
 
 
 class _Sample(NamedTuple):
-  """One sample as the solver sees it, divided by ||Z||. Either Y, or B and D, is None."""
+  """The matrices of one sample, divided by ||Z||. Either Y is None, or B and D are."""
 
   Y: jax.Array | None  # (S, R_C)
   B: jax.Array | None  # (S, S)  K1
   D: jax.Array | None  # (S, S)  K2
 
   def images(self, G: jax.Array, V: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What stands for K1 V and K2 V, each (m, R_S): these, m = S, or Y'V and (A'A) Y'V, m = R_C, before Y is applied.
+    """K1 V and K2 V (m = S), or in their place Y'V and (A'A) Y'V (m = R_C), before Y is applied; each (m, R_S).
 
-    One product with the sample's own matrices; `forms` and `lifted` turn it into what a step needs.
+    This is one product with the sample's own matrices. `forms` and `lifted` compute from it what a step needs.
     """
     if self.Y is None:
       assert self.B is not None
@@ -93,7 +93,7 @@ class _Sample(NamedTuple):
     )
 
   def gradient(self, P: '_Image', P0: jax.Array, pull: jax.Array) -> jax.Array:
-    """-4 K1 P + 2 K2 P P'P + 2 P P'K2 P, and that of the pull."""
+    """-4 K1 P + 2 K2 P P'P + 2 P P'K2 P, plus the gradient of the proximal term."""
     left = P.X if self.Y is None else P.b
     inner = 2 * dot(P.d, dot(P.X.T, P.X)) - 4 * P.b
     lifted = inner if self.Y is None else dot(self.Y, inner)
@@ -101,7 +101,7 @@ class _Sample(NamedTuple):
 
 
 class _Image(NamedTuple):
-  """A matrix (S, R_S) with its images."""
+  """A matrix (S, R_S) with its images, see `_Sample.images`."""
 
   X: jax.Array  # (S, R_S)
   b: jax.Array  # (m, R_S)
@@ -154,11 +154,11 @@ def _step(sample, s, k, G, P0, pull, moving):
 
 
 def _cleared(objective, P, slack):
-  """P (n, S, R_S) without the small entries that serve nothing.
+  """P (n, S, R_S) with small useless entries set to zero.
 
-  Where a sample has no features under an entry, the objective only loses the square of it, and any solver stops short
-  of the zero that is best. Each cut is taken by the samples whose objective it raises by no more than `slack`, which
-  is what stopping early may have cost.
+  Where a sample has no features under an entry, the entry's best value is zero. It changes the objective only by its
+  square, so any solver stops before it reaches zero. A sample takes a cut if the cut raises its objective by no more
+  than `slack`, the loss that stopping early may have caused.
   """
   least = objective(P) + slack
   for cut in CUTS:
@@ -177,7 +177,7 @@ def _relative_errors(Z, A, P):
 
 
 def _or_one(x):
-  """x, or 1 where it is 0: for divisions by what may be empty."""
+  """x, or 1 where it is 0: a divisor for sums that may be empty."""
   return jnp.where(x > 0, x, 1)
 
 
@@ -190,10 +190,10 @@ def refine_batch(
   steps: jax.Array | int,
   tolerance: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """The parts of n samples, all at once; `refine` on device arrays, with nothing checked.
+  """The parts of n samples, all at once; `refine` on device arrays, without checks.
 
   Args:
-    Z: (n, S, C) float32, less the mean if the factors were fitted without it.
+    Z: (n, S, C) float32, minus the mean if the factors were fitted without it.
     A: (C, R_C). P0: (S, R_S), non-negative.
     proximal, steps, tolerance: as of `refine`.
 
@@ -201,13 +201,13 @@ def refine_batch(
     parts (n, S, R_S), errors (n, 2), steps taken (n,).
   """
   S, given = Z.shape[1], P0
-  Z = Z / _or_one(jnp.max(jnp.abs(Z), axis=(1, 2), keepdims=True))  # the unit of features is free; squares may not fit
+  Z = Z / _or_one(jnp.max(jnp.abs(Z), axis=(1, 2), keepdims=True))  # the scale is free; squares may overflow
   Z = Z / _or_one(jnp.sqrt(jnp.sum(Z * Z, axis=(1, 2), keepdims=True)))
-  # So is that of the parts against that of the appearances; the tolerance means parts of unit length.
+  # Scales of parts and appearances can be exchanged too; the tolerance is for parts of unit length.
   unit = _or_one(jnp.sqrt(jnp.sum(P0 * P0) / jnp.maximum(jnp.sum(jnp.any(P0 > 0, axis=0)), 1)))
   P0, A = P0 / unit, A * unit
   G, Y = dot(A.T, A), jnp.matmul(Z, A, precision='highest')
-  # A step reads Y twice and A'A once, or K1 and K2 once; forming those takes about as long as R_C / R_S steps.
+  # A step reads Y twice and A'A once, or K1 and K2 once. Forming K1 and K2 takes about as long as R_C / R_S steps.
   if A.shape[1] > S:
     samples = _Sample(None, jnp.matmul(Y, Y.mT, precision='highest'), jnp.matmul(dot(Y, G), Y.mT, precision='highest'))
   else:
@@ -222,7 +222,7 @@ def refine_batch(
     moving = goes_on(s)
     return k + 1, jax.vmap(lambda sample, s, moving: _step(sample, s, k, G, P0, pull, moving))(samples, s, moving)
 
-  # One counter for all samples, so that their memories are written at one slot.
+  # One counter for all samples: each writes to the same slot of its memory.
   start = jax.vmap(lambda sample: _begin(sample, G, P0))(samples)
   _, end = jax.lax.while_loop(lambda carry: jnp.any(goes_on(carry[1])), body, (jnp.zeros((), jnp.int32), start))
 
@@ -237,7 +237,7 @@ def refine_batch(
 
 
 def _bytes_each(S: int, C: int, R_C: int, R_S: int) -> int:
-  """Of one sample in `refine_batch`: features and their residual, Y or K1 and K2, and the solver's arrays."""
+  """Bytes of a sample in `refine_batch`: features and their residual, Y or K1 and K2, and the solver's arrays."""
   return 4 * (2 * S * C + min(2 * S * R_C, 3 * S * S) + (2 * secant.MEMORY + 12) * S * R_S)
 
 
@@ -248,7 +248,7 @@ def _checked(value, argument: str, least: float) -> float:
 
 
 def checked_numbers(proximal, steps, tolerance) -> tuple[float, int, float]:
-  """The numbers that `refine` takes, as it takes them.
+  """The numbers of `refine`, in its types.
 
   Raises:
     InputError: one is not finite, or too small.
@@ -306,7 +306,7 @@ def refine(
   mean = None if factors.mean is None else np.broadcast_to(factors.mean, (S, C))
   results = []
   for first in range(0, N, batch):
-    rows = np.minimum(np.arange(first, first + batch), N - 1)  # the last chunk is filled up: one program serves all
+    rows = np.minimum(np.arange(first, first + batch), N - 1)  # the last chunk is padded: one program serves all
     chunk = np.asarray(Z[rows], np.float32)
     if not np.isfinite(chunk).all():
       bad = first + int(np.argmin(np.isfinite(chunk).all(axis=(1, 2))))

@@ -1,8 +1,8 @@
 """Context-aware removal: the background's appearance in place of a part, as strong as in the background around it.
 
-PandA (ICLR 2023) finds that one appearance stands for background and that adding it at a part removes what is there;
-which one, and how strongly, was chosen by eye. The rules here are our derivation. Letters: N samples, H, W grid, S
-positions, C channels, R_C appearances.
+PandA (ICLR 2023) finds that one appearance stands for background, and that adding it at a part removes the object
+there. Its authors chose the appearance and the strength by eye. The rules here are our derivation. Letters: N samples,
+H, W grid, S positions, C channels, R_C appearances.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Removal(NamedTuple):
 
 
 def border_and_centre(grid: tuple[int, int], margin: int | tuple[int, int] = 0) -> tuple[np.ndarray, np.ndarray]:
-  """Two regions (S,) bool: a ring of an eighth of the image's width along its border, and the middle half each way."""
+  """Two regions (S,) bool: a ring along the image's border, an eighth of its width, and the middle half each way."""
   ring, middle = np.zeros(grid, bool), np.zeros(grid, bool)
   down, across = np.broadcast_to(margin, 2).tolist()  # where the image begins
   rows, columns = grid[0] - 2 * down, grid[1] - 2 * across
@@ -70,8 +70,8 @@ def find_background(features: ArrayLike, factors: Factors, margin: int | tuple[i
 
   With B_j the mean over samples of the squared mean coordinate a_j'z along the border, a_j of unit length, and C_j the
   same in the centre, the score is (B - C) |B - C| / (B + C): the excess of energy times the contrast. So neither a
-  strong appearance that is everywhere nor a weak one that is nowhere else wins. Means over a region come before the
-  square because an object's details cancel in them and background does not.
+  strong appearance that is everywhere nor a weak one that is nowhere else wins. Coordinates are averaged over a region
+  before they are squared, because an object's details cancel in the mean and the background does not.
 
   Args:
     features: (N, H, W, C), not centred.
@@ -168,8 +168,8 @@ def remove(
 
 
 def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:
-  """(N,) from coordinates (N, S): what brings the part's mean to the background's."""
-  weight = background * (1 - np.minimum(mask, 1))[None]  # outside the part, softly where the part is
+  """The strength (N,) that brings the part's mean to the background's, from coordinates (N, S)."""
+  weight = background * (1 - np.minimum(mask, 1))[None]  # the background, less where the part is
   sums = weight.sum(axis=1)
   outside = np.where(sums > 0, (weight * c).sum(axis=1) / np.where(sums > 0, sums, 1), np.nan)
   inside = c @ mask / mask.sum()

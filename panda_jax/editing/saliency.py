@@ -1,4 +1,4 @@
-"""Where an appearance is: its coordinates over the positions of a sample, their statistics over a dataset, and masks.
+"""Where an appearance is: its coordinates at the positions of a sample, their statistics over a dataset, and masks.
 
 The coordinate of appearance j at a position with features z (C,) is a_j'z: row j of A'Z_i, laid out on the grid
 (PandA, ICLR 2023, concept localisation). A threshold over the dataset turns it into a mask of the concept.
@@ -26,7 +26,7 @@ def checked_appearances(appearances: int | Sequence[int], count: int) -> list[in
   """The chosen appearances as a list of 0-based indices, each below `count` and named once.
 
   Raises:
-    InputError: one is out of range, is named twice, or there is none.
+    InputError: the list is empty, or an index is out of range or given twice.
   """
   chosen: list[Any] = [appearances] if isinstance(appearances, int | numbers.Real) else list(appearances)
   remedy = f'give one or more from 0 to {count - 1}'
@@ -41,7 +41,7 @@ def checked_appearances(appearances: int | Sequence[int], count: int) -> list[in
 
 
 def checked_threshold(method: str | float) -> str | float:
-  """'mean', 'otsu', or a finite number, also one that is written as text.
+  """'mean', 'otsu', or a finite number; the number may be given as text.
 
   Raises:
     InputError: something else.
@@ -63,7 +63,7 @@ def _products(Z, A, mean):
 
 
 def title(whose: str, white: str) -> str:
-  """What stands over heat maps of coordinates, so that two such pictures are not taken for the same."""
+  """The title of heat maps of coordinates; it says what they show, since scales differ."""
   return f'Coordinates of {whose}: red is above, blue below {white}.'
 
 
@@ -102,7 +102,7 @@ def coordinates(features: ArrayLike, factors: Factors, appearances: int | Sequen
 
 
 class _Histogram:
-  """Counts in BINS cells of equal width whose range doubles when a value lies beyond it: exact, and one pass."""
+  """Counts in BINS cells of equal width. The range doubles when a value lies beyond it: exact, and one pass."""
 
   def __init__(self, values: np.ndarray):
     self.low, top = float(values.min()), float(values.max())
@@ -132,7 +132,7 @@ class _Histogram:
     mean = np.sum(weight * centre)
     mixed = np.maximum(below * (1 - below), np.finfo(np.float64).tiny)
     between = np.where((below > 0) & (below < 1), (mean * below - moment) ** 2 / mixed, 0)
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))  # a run of them where cells are empty: its middle
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))  # several where cells are empty: take the middle
     return float(self.low + self.width * (best[0] + best[-1] + 2) / 2)
 
 
@@ -140,9 +140,9 @@ class Statistics:
   """Mean, deviation, range and histogram of coordinates, gathered batch by batch in memory that does not grow.
 
   Attributes:
-    samples: how many so far.
-    count: of positions so far.
-    mean, std, low, high: (k,) float64; nothing before the first batch.
+    samples: number of samples so far.
+    count: number of positions so far.
+    mean, std, low, high: (k,) float64; empty before the first batch.
   """
 
   def __init__(self) -> None:
@@ -150,7 +150,7 @@ class Statistics:
     self._histograms: list[_Histogram] = []
 
   def add(self, values: np.ndarray) -> None:
-    """Takes in coordinates (N, H, W, k)."""
+    """Adds coordinates (N, H, W, k)."""
     fibres = np.asarray(values).reshape(-1, values.shape[-1])
     wide = fibres.astype(np.float64)
     n, mean = len(wide), wide.mean(axis=0)
@@ -177,7 +177,7 @@ class Statistics:
     """Thresholds (k,): 'mean' over all samples and positions, as published; 'otsu'; or a number for all.
 
     Raises:
-      InputError: no such method, or nothing has been taken in.
+      InputError: no such method, or no coordinates were added.
     """
     if not self.count:
       raise InputError('samples', 0, 'there are no statistics yet', 'add coordinates first')
@@ -199,7 +199,7 @@ def resized(maps: np.ndarray, size: tuple[int, int], margin: int | tuple[int, in
   """Maps (N, H, W) on the feature grid at image size (N, h, w), by Pillow's Lanczos filter as published.
 
   Args:
-    maps: float32, or uint8, which stay so.
+    maps: float32 or uint8; the result has the same type.
     size: (h, w).
     margin: cells of the grid beyond the image at each edge (StyleGAN3), or (above and below, at the sides). They are
       cut off; the filter still sees them.
@@ -219,7 +219,7 @@ def heat_maps(
 ) -> np.ndarray:
   """Coordinates (N, H, W) as grey levels (N, h, w) uint8, black at `low` and white at `high` of the dataset.
 
-  As published, but what lies beyond the dataset's range is clipped, where the published cast to bytes wraps round.
+  As published, except that values beyond the dataset's range are clipped: the published cast to bytes wraps round.
   """
   scaled = (values - np.float32(low)) / max(float(high) - float(low), float(np.finfo(np.float32).tiny))
   return resized((np.clip(scaled, 0, 1) * 255).astype(np.uint8), size, margin)
@@ -239,14 +239,14 @@ def cut_outs(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
   """Images (N, h, w, channels), -1 black and 1 white, with white wherever `inside` (N, h, w) is False.
 
   Raises:
-    InputError: masks of another size than the images.
+    InputError: the masks do not have the size of the images.
   """
   check_same_size(inside, np.shape(images)[:3], 'images')
   return np.where(inside[..., None], images, np.float32(WHITE))
 
 
 def check_same_size(given: np.ndarray, expected: Sequence[int], of: str) -> None:
-  """Raises InputError unless masks have the shape of what they are laid on."""
+  """Raises InputError unless masks have the shape of the images or masks that they are compared with."""
   if np.shape(given) != tuple(expected):
     found, wanted = ('x'.join(map(str, shape)) for shape in (np.shape(given), expected))
     raise InputError('masks', f'shape {found}', f'the {of} have {wanted}', 'give masks (N, h, w) of that size')
@@ -272,7 +272,7 @@ def intersection_over_union(found: np.ndarray, given: np.ndarray) -> np.ndarray:
 def as_masks(given: np.ndarray) -> np.ndarray:
   """Masks as bool from bool, from grey levels (uint8: inside above 127), or from other numbers (inside above 0.5).
 
-  uint8 masks of nothing but zeros and ones count as they are.
+  In uint8 masks that hold only zeros and ones, 1 is inside.
   """
   given = np.asarray(given)
   if given.dtype == np.bool_:

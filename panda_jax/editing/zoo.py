@@ -1,6 +1,6 @@
-"""Named edits: a JSON file of them that names their factors by hash, and the authors' annotated directions.
+"""Named edits: a zoo is a JSON file of edits that holds the hash of their factors.
 
-An index means nothing without the factors it was read off: an edit from a zoo runs on factors of its hash only.
+An index means nothing without the factors it was read off: an edit from a zoo runs only on factors with its hash.
 """
 
 import base64
@@ -24,9 +24,9 @@ from panda_jax.solver.factors import Factors, digest_of
 
 FORMAT = 1
 CATALOG = 'catalog.json'  # the zoo that a catalog writes, in a folder of its own
-NAMES = 'names.json'  # beside it: what its edits are called, for somebody to change
+NAMES = 'names.json'  # beside it: titles of its edits, which a user may change
 LONGEST_NAME = 120  # letters
-ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
+ZOO = {  # the form of a zoo; `Spec.from_json` checks its terms
   'format': int,
   'edits': {
     str: {
@@ -43,7 +43,7 @@ ZOO = {  # the form of a zoo; terms are looked at by `Spec.from_json`
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What `make_edit` needs to make one edit, as values that JSON can hold.
+  """The arguments of `make_edit` for one edit, as JSON values.
 
   Attributes:
     part: 0-based parts joined to one mask; empty for `mask` alone.
@@ -84,17 +84,17 @@ class Spec:
     )
 
   def to_json(self) -> dict[str, Any]:
-    """A dict for json.dumps, without what is at its default; long numbers packed as float32."""
+    """A dict for json.dumps, without values that are at their defaults; masks and directions are packed as float32."""
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
     values = {name: list(x) if isinstance(x, tuple) else x for name, x in values.items()}
     return values | {name: _packed(values[name]) for name in ('mask', 'direction') if name in values}
 
   @classmethod
   def from_json(cls, values: Any) -> 'Spec':
-    """From what `to_json` gave.
+    """The inverse of `to_json`.
 
     Raises:
-      InputError: it is no such dict.
+      InputError: it is not a dict that `to_json` makes.
     """
     names = {f.name for f in dataclasses.fields(cls)}
     if not isinstance(values, dict) or set(values) - names:
@@ -127,11 +127,11 @@ class NamedEdit:
 
   Attributes:
     factors: hash of the factors that it was annotated on, see `solver.factors.digest_of`.
-    layer: of these, or None.
+    layer: the layer of the factors, or None.
     terms: edits that are added up.
-    note: what it is said to do.
-    scores: what was measured of it, JSON values; kept as they are.
-    title: what it is called in words, beside its name; '' for nothing else.
+    note: what the edit does, in the user's words.
+    scores: measurements of the edit, JSON values; kept as they are.
+    title: in words, beside its name; '' for none.
   """
 
   factors: str
@@ -142,14 +142,14 @@ class NamedEdit:
   title: str = ''
 
   def check(self, digest: str, name: str = '') -> None:
-    """Raises InputError unless `digest` is that of its factors."""
+    """Raises InputError unless `digest` is the hash of its factors."""
     if digest != self.factors:
       found = f'{self.factors[:12]}…' if self.factors else 'unknown'
       problem = f'it was annotated on other factors (hash {found}, these have {digest[:12]}…)'
       raise InputError('name', name, problem, 'give the workdir of the fit it was annotated on, or annotate it again')
 
   def edit(self, factors: Factors, digest: str, name: str = '') -> AnyEdit:
-    """The edit, if `digest` is that of its factors."""
+    """The edit; `digest` is the hash of `factors`."""
     self.check(digest, name)
     edits = [spec.edit(factors) for spec in self.terms]
     return edits[0] if len(edits) == 1 else compose(edits)
@@ -159,7 +159,7 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
   """The edits in a JSON file that `write_zoo` wrote, by name. Those of a catalog have the titles of its names.json.
 
   Raises:
-    InputError: it is missing, too large, or no zoo; or names.json is damaged.
+    InputError: the file is missing, is too large, or is not a zoo; or names.json is damaged.
   """
   zoo, path = _entries(path), Path(path)
   names = read_names(path.with_name(NAMES)) if path.name == CATALOG else {}
@@ -167,7 +167,7 @@ def read_zoo(path: str | os.PathLike) -> dict[str, NamedEdit]:
 
 
 def _entries(path: str | os.PathLike) -> dict[str, NamedEdit]:
-  """As the file itself has them."""
+  """The edits of a zoo, without titles from names.json."""
   remedy = 'give a file that --annotate wrote'
   content = read_json(path, 'zoo', object, remedy)
   wrong = misfit(content, ZOO) or (content['format'] != FORMAT and f'its format is not {FORMAT}')
@@ -189,7 +189,7 @@ def _entries(path: str | os.PathLike) -> dict[str, NamedEdit]:
 
 
 def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
-  """Writes a zoo, whole or not at all."""
+  """Writes a zoo atomically."""
   edits: dict[str, dict[str, Any]] = {}
   for name, named in zoo.items():
     edits[name] = {'factors': named.factors, 'layer': named.layer, 'terms': [spec.to_json() for spec in named.terms]}
@@ -203,10 +203,10 @@ def write_zoo(path: str | os.PathLike, zoo: Mapping[str, NamedEdit]) -> None:
 
 
 def read_names(path: str | os.PathLike) -> dict[str, str]:
-  """What edits are called, by their names in the catalog; {} where there is no such file.
+  """Titles of edits, by their names in the catalog; {} where the file does not exist.
 
   Raises:
-    InputError: it cannot be read, or says no names.
+    InputError: it cannot be read, or is not a file of names.
   """
   remedy = 'correct it, or delete it for the names that the catalog gives'
   if not os.path.lexists(path):
@@ -220,20 +220,20 @@ def read_names(path: str | os.PathLike) -> dict[str, str]:
 
 
 def write_names(path: str | os.PathLike, names: Mapping[str, str]) -> None:
-  """Writes what edits are called, whole or not at all."""
+  """Writes titles of edits atomically."""
   text = json.dumps({'format': FORMAT, 'names': dict(names)}, indent=2, ensure_ascii=False) + '\n'
   write_atomically(path, text.encode(), 'names')
 
 
 def own_names(folder: str | os.PathLike, digest: str) -> dict[str, str]:
-  """Names in a catalog's folder that are not the catalog's own: somebody's, to be kept. None of other factors.
+  """Titles in a catalog's folder that a user gave, which a new catalog keeps; {} if they are for other factors.
 
   Raises:
     InputError: names.json is damaged.
   """
   names, given = read_names(Path(folder) / NAMES), {}
   if names:
-    with contextlib.suppress(InputError):  # another catalog takes the place of one that cannot be read
+    with contextlib.suppress(InputError):  # a new catalog replaces one that cannot be read
       given = _entries(Path(folder) / CATALOG)
   if any(one.factors != digest for one in given.values()) or not given:
     return {}
@@ -241,7 +241,7 @@ def own_names(folder: str | os.PathLike, digest: str) -> dict[str, str]:
 
 
 def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bool = False) -> None:
-  """Adds an edit to a zoo, which is made if need be. Others that do so at the same time wait for each other.
+  """Adds an edit to a zoo, which is created if it does not exist. Processes that do so at the same time take turns.
 
   Raises:
     InputError: another edit has this name and `overwrite` is not set, or another process keeps the zoo for long.
@@ -249,7 +249,7 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
   folder = Path(path).parent
   with (
     awaited(folder, 'zoo') if folder.is_dir() else contextlib.nullcontext()
-  ):  # else it cannot be written, and is said
+  ):  # without a folder, writing the zoo raises the error
     zoo = _entries(path) if os.path.lexists(path) else {}
     if name in zoo and zoo[name] != named and not overwrite:
       raise InputError('annotate', name, f'another edit of {path} has this name', 'choose another or use --overwrite')
@@ -257,10 +257,10 @@ def annotate(path: str | os.PathLike, name: str, named: NamedEdit, overwrite: bo
 
 
 def spec_of(edit: Edit) -> Spec:
-  """What makes the same edit again: its recipe, with its present strength, or else its own direction and mask.
+  """The arguments that make the same edit again: its recipe with its present strength, or else its direction and mask.
 
   Raises:
-    InputError: it has a mask for each sample, which a file of edits cannot hold.
+    InputError: the edit has a mask for each sample, which a file of edits cannot hold.
   """
   if edit.recipe is not None:
     factors, arguments = edit.recipe
@@ -334,7 +334,7 @@ def save_edit(
   terms = []
   for term in edit.terms:
     if factors is not None and term.recipe is not None and digest_of(term.recipe.factors) not in digests:
-      term = dataclasses.replace(term, recipe=None)  # its numbers are of other factors
+      term = dataclasses.replace(term, recipe=None)  # its indices refer to other factors
     terms.append(spec_of(term))
   named = NamedEdit(digests.pop(), made_of[0].provenance.get('layer'), tuple(terms), note)
   known = _entries(path) if os.path.lexists(path) else {}
@@ -373,7 +373,7 @@ def load_edit(path: str | os.PathLike, name: str | None = None, factors: Factors
 
 
 def _by_itself(spec: Spec) -> Edit | None:
-  """The edit of direction and mask that `spec_of` writes; None where anything else is needed."""
+  """The edit, if the spec holds its direction and mask; None if it needs factors."""
   own = Spec((), None, spec.alpha, 'paper', mask=spec.mask, direction=spec.direction)
   if spec != own or spec.mask is None or spec.direction is None:
     return None
@@ -382,7 +382,7 @@ def _by_itself(spec: Spec) -> Edit | None:
 
 
 def chosen(zoo: Mapping[str, Any], name: str | None, path: str | os.PathLike = '') -> Any:
-  """The entry of this name or title; one of 'generator/name' also by its name alone, where that says which.
+  """The entry with this name or title. The generator in 'generator/name' may be left out where the name is unique.
 
   Dots and spaces between the words of a title may be left out: "nose darker" is "nose · darker".
 
