@@ -1,7 +1,7 @@
-"""What an edit leaves as it was outside of a region, in measures that are known elsewhere: PSNR and SSIM.
+"""How well an edit preserves the image outside of a region, in two standard measures: PSNR and SSIM.
 
-Pixels inside the region are put back first (`restored`), so that its change reaches no window that overlaps it. Images
-are clipped to [-1, 1], as they are looked at. Letters: N samples, h, w image.
+Pixels inside the region are first set back to the original (`restored`), so that their change does not count in windows
+that overlap the region. Images are clipped to [-1, 1], as when they are shown. Letters: N samples, h, w image.
 """
 
 import functools
@@ -25,13 +25,13 @@ def restored(original, edited, mask: np.ndarray) -> np.ndarray:
 def outside(original, edited, mask: np.ndarray, size: int | None = None) -> np.ndarray:
   """PSNR in decibels and SSIM of edited images against originals, outside of a region: (2, N) float32.
 
-  PSNR is of the pixels outside; where they change by less than rounding, that of rounding (126 dB). SSIM is the mean of
-  its map there (Wang et al. 2004: windows of 11 pixels, colours averaged).
+  PSNR is over the pixels outside. If they change by less than rounding, it is that of rounding (126 dB). SSIM is the
+  mean of its map over these pixels (Wang et al. 2004: windows of 11 pixels, colours averaged).
 
   Args:
     original, edited: (N, h, w, channels).
     mask: (h, w) bool, true inside.
-    size: images whose longer side is above it are averaged down to it first, as of `metrics.norms`.
+    size: images with a longer side above it are averaged down to it first, as in `metrics.norms`.
   """
   weights = 1 - compared_mask(mask, size)
   return np.asarray(_outside(original, restored(original, edited, mask), weights / weights.sum(), size))

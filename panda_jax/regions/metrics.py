@@ -1,8 +1,8 @@
-"""Regions of images, how much edits change inside and outside of them, and strengths at which they compare.
+"""Regions of images, how much edits change inside and outside of them, and strengths at which edits are comparable.
 
 ROIR is the measure of PandA (ICLR 2023, Table 1): the norm of an edit's change outside a region over that inside, mean
-over samples; lower is better. It depends on strength, so methods are compared where the median change inside is the
-same (`match_strength`; our protocol). Letters: N samples, (h, w) pixels. Images are float, before clipping.
+over samples; lower is better. It depends on the strength, so methods are compared at the same median change inside
+(`match_strength`; our protocol). Letters: N samples, (h, w) pixels. Images are float, before clipping.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import numpy as np
 
 from panda_jax.errors import InputError
 
-LEAST_CHANGE = 1e-6  # root mean square inside a region below which nothing was changed there: rounding
+LEAST_CHANGE = 1e-6  # a smaller root mean square change inside a region is rounding
 
 
 def box_mask(box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
@@ -71,7 +71,7 @@ def _with_outside(mask: np.ndarray, text: str) -> np.ndarray:
 
 
 def area_weights(n: int, m: int) -> np.ndarray:
-  """(m, n) float32: each of m equal intervals as a mean over the n that they cover, fractions of them among it."""
+  """(m, n) float32: row i averages the i-th of m equal intervals of n cells; a cell at its edge counts in part."""
   edges = np.linspace(0, n, m + 1)
   cells = np.arange(n)
   covered = np.minimum(edges[1:, None], cells[None] + 1) - np.maximum(edges[:-1, None], cells[None])
@@ -79,7 +79,7 @@ def area_weights(n: int, m: int) -> np.ndarray:
 
 
 def compared_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
-  """The size at which images (h, w) are compared: their longer side at most `size`, never enlarged; None for as is."""
+  """The size at which images (h, w) are compared: longer side at most `size`, never enlarged; None keeps the size."""
   longest = max(shape)
   if size is None or longest <= size:
     return tuple(shape)
@@ -87,7 +87,7 @@ def compared_size(shape: tuple[int, int], size: int | None) -> tuple[int, int]:
 
 
 def downsampled(images: jax.Array, size: int | None) -> jax.Array:
-  """(N, h, w, channels) averaged over areas to `compared_size`; as they are where that is their size."""
+  """Images (N, h, w, channels) averaged over areas to `compared_size`; unchanged if they have that size."""
   shape = images.shape[1:3]
   wanted = compared_size(shape, size)
   if wanted == shape:
@@ -107,7 +107,7 @@ def compared_mask(mask: np.ndarray, size: int | None) -> np.ndarray:
 
 
 def entries(mask: np.ndarray, size: int | None = None) -> float:
-  """The sum of squares of a mask (h, w) at the compared size: for a boolean one, how many pixels are inside."""
+  """The sum of squares of a mask (h, w) at the compared size: for a boolean mask, the number of pixels inside."""
   return float(np.square(compared_mask(mask, size), dtype=np.float64).sum())
 
 
@@ -124,7 +124,7 @@ def norms(original, edited, mask: np.ndarray, size: int | None = None) -> tuple[
   Args:
     original, edited: X and X', (N, h, w, channels).
     mask: m (h, w), true or 1 inside.
-    size: images whose longer side is above it are averaged down to it first, and the mask with them.
+    size: images with a longer side above it are averaged down to it first, and the mask with them.
 
   Raises:
     InputError: shapes do not fit.
@@ -141,7 +141,7 @@ def ratio(inside, outside, count: float) -> np.ndarray:
 
   Args:
     inside, outside: norms (N,), see `norms`.
-    count: of numbers inside, pixels times channels, so that a norm below sqrt(count) LEAST_CHANGE is none.
+    count: pixels inside times channels; a norm below sqrt(count) LEAST_CHANGE counts as no change.
   """
   inside, outside = (np.asarray(x, np.float64) for x in (inside, outside))
   changed = inside > LEAST_CHANGE * math.sqrt(count)
@@ -170,13 +170,13 @@ def leakage_map(original, edited) -> np.ndarray:
 
 
 class Match(NamedTuple):
-  """The strength at which an edit changes a region as much as wanted.
+  """The strength at which an edit changes a region by the target.
 
   Attributes:
-    alpha: the strength; where the target is not reached, that of the largest change seen.
-    change: the median change there.
-    reached: whether that is the target, to the tolerance.
-    evaluations: how many strengths were tried.
+    alpha: the strength; if the target is not reached, that of the largest change seen.
+    change: the median change at alpha.
+    reached: whether the change is the target, to the tolerance.
+    evaluations: number of strengths tried.
   """
 
   alpha: float
@@ -196,16 +196,16 @@ def match_strength(
 ) -> Match:
   """Finds alpha > 0 at which the median of the changes is the target: linear guesses, then bisection.
 
-  A bracket is sought from `start` by growth along the line through 0; strengths below are looked at too where the
-  change no longer grows, since a curve may fall again. The bracket is then halved, by interpolation where that helps.
+  The strength grows from `start`, along the line through 0, to bracket the target. If the change stops growing, smaller
+  strengths are tried, since the curve may fall again. Interpolation, or else halving, then narrows the bracket.
 
   Args:
     change_at: alpha to changes (N,) >= 0 of held-out samples; for a negative direction give it -alpha.
     target: of the median.
-    start: a first strength; any will do.
+    start: a first strength; any positive number works.
     tolerance: relative to the target.
-    patience: the target counts as unreachable after so many growths without 1 % more change.
-    most: evaluations.
+    patience: the target counts as unreachable after this number of growths without 1 % more change.
+    most: evaluations at most.
 
   Raises:
     InputError: target, start or tolerance is not positive.
@@ -217,7 +217,7 @@ def match_strength(
 
   def at(alpha: float) -> float:
     change = float(np.median(np.asarray(change_at(alpha), np.float64)))
-    seen[alpha] = change if math.isfinite(change) else -math.inf  # too strong for the generator: beyond its reach
+    seen[alpha] = change if math.isfinite(change) else -math.inf  # so strong that images are not finite
     return seen[alpha]
 
   def result() -> Match:
@@ -232,7 +232,7 @@ def match_strength(
   last = 0
   while len(seen) <= most and not result().reached and high - low > 1e-9 * high:
     step = (target - seen[low]) / (seen[high] - seen[low])
-    if abs(last) >= 2:  # interpolation keeps moving one end only
+    if abs(last) >= 2:  # interpolation moved the same end each time
       step, last = 0.5, 0
     alpha = low + (high - low) * min(max(step, 0.02), 0.98)
     if at(alpha) < target:
@@ -243,9 +243,9 @@ def match_strength(
 
 
 def _bracketed(at, target: float, start: float, patience: int, tolerance: float) -> float | None:
-  """A strength whose change is the target or more, as small as growth from `start` finds it; None for none."""
+  """The first strength, growing from `start`, whose change is the target or more; None if there is none."""
   alpha, finite, wall, largest, waited = start, 0.0, math.inf, 0.0, 0
-  while waited < (patience if largest > 0 else 2 * patience):  # what moves nothing yet may be much too weak
+  while waited < (patience if largest > 0 else 2 * patience):  # a strength that changes nothing may be much too weak
     change = at(alpha)
     if change >= target * (1 - tolerance):
       return alpha
@@ -265,7 +265,7 @@ def _bracketed(at, target: float, start: float, patience: int, tolerance: float)
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-  """What a number is over samples; None where no sample has it.
+  """Statistics of a number over samples; None where no sample has the number.
 
   Attributes:
     n: samples with a number.
@@ -295,7 +295,7 @@ def summary(values: np.ndarray, *, resamples: int = 1000, seed: int = 0, level: 
     return Summary(0, len(values), *(None,) * 7)
   rng = np.random.default_rng(seed)
   means, medians = np.empty(resamples), np.empty(resamples)
-  for i in range(resamples):  # one at a time: all of them at once would be resamples x N numbers
+  for i in range(resamples):  # one at a time: all at once would take resamples x N numbers
     drawn = kept[rng.integers(0, n, n)]
     means[i], medians[i] = drawn.mean(), np.median(drawn)
   ends = (1 - level) / 2, (1 + level) / 2

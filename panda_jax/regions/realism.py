@@ -1,9 +1,9 @@
 """How far images are from real ones, in a feature space that needs no download.
 
-The space: three random convolutions (fixed by a seed) with pooling, means and deviations of their activations in a 4x4
-grid of cells, each divided by its deviation over real images, then the leading principal components over those. It
-sees colour, texture and layout, and no semantics: distances compare generators of one data set with each other and with
-held-out real images, and are not the published FID, whose network sees objects.
+The space has three random convolutions (fixed by a seed) with pooling. It takes means and deviations of their
+activations in a 4x4 grid of cells, divides each by its deviation over real images, and keeps the leading principal
+components over the real images. It sees colour, texture and layout, not semantics. Distances compare generators of one
+data set with each other and with held-out real images. They are not the published FID, whose network sees objects.
 Letters: N images, H, W their grid, d dimensions of the space.
 """
 
@@ -23,20 +23,20 @@ from panda_jax.generators.layers import LAYOUT, PRECISION
 WIDTHS = (32, 64, 128)
 CELLS = 4
 SMALLEST = CELLS * 2 ** len(WIDTHS)
-MANY = 2 * CELLS**2 * sum(WIDTHS)  # activations of a picture
+MANY = 2 * CELLS**2 * sum(WIDTHS)  # activations of an image
 SEED = 20231122
-BATCH = 16  # images at a time: what more of them take on a CPU does not fit its caches
+BATCH = 16  # images at a time: more do not fit the caches of a CPU
 
 
 def _kernels(channels: int) -> list[np.ndarray]:
-  # NumPy's Mersenne twister: its stream is fixed for good.
+  # NumPy guarantees that the stream of its Mersenne twister never changes.
   rng = np.random.RandomState(SEED)
   sizes = (channels, *WIDTHS)
   return [(rng.randn(5, 5, a, b) * np.sqrt(2 / (25 * a))).astype(np.float32) for a, b in itertools.pairwise(sizes)]
 
 
 def _pooled(x: jax.Array, cells: int) -> jax.Array:
-  """(N, H, W, C) to means over (N, cells, cells, C), cropped at the end where they do not divide the grid."""
+  """(N, H, W, C) to means (N, cells, cells, C), cropped at the end where the cells do not divide the grid."""
   N, H, W, C = x.shape
   h, w = H // cells, W // cells
   return x[:, : h * cells, : w * cells].reshape(N, cells, h, cells, w, C).mean(axis=(2, 4))
@@ -57,11 +57,12 @@ def _activations(images: jax.Array, kernels: list[jax.Array]) -> jax.Array:
 
 
 def activations(images: np.ndarray) -> np.ndarray:
-  """What the random convolutions make of images (N, H, W, channels), clipped to [-1, 1], or uint8: (N, many)
-  float32.
+  """Activations (N, many) float32 of the random convolutions.
+
+  Images are (N, H, W, channels), uint8 or float; floats are clipped to [-1, 1].
 
   Raises:
-    InputError: the images are smaller than 32 pixels, or no images.
+    InputError: the images are smaller than 32 pixels, or not images.
   """
   if np.ndim(images) != 4 or min(images.shape[1:3]) < SMALLEST or not len(images):
     text = 'x'.join(map(str, np.shape(images)))
@@ -73,7 +74,7 @@ def activations(images: np.ndarray) -> np.ndarray:
     batch = np.asarray(images[first : first + BATCH])
     if batch.dtype == np.uint8:
       batch = batch.astype(np.float32) / 127.5 - 1
-    filled = np.resize(np.clip(batch, -1, 1), (size, *batch.shape[1:]))  # one program serves the last batch too
+    filled = np.resize(np.clip(batch, -1, 1), (size, *batch.shape[1:]))  # padded: one program serves the last batch too
     rows.append(np.asarray(_activations(filled.astype(np.float32), kernels))[: len(batch)])
   return np.concatenate(rows)
 
@@ -84,7 +85,7 @@ class Embedding:
 
   Attributes:
     mean, scale: (many,) of the activations over the real images.
-    basis: (many, d) principal components, so scaled that the real images have a total variance of 1.
+    basis: (many, d) principal components, scaled so that the real images have a total variance of 1.
   """
 
   mean: np.ndarray
@@ -124,7 +125,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
   """Squared Fréchet (2-Wasserstein) distance of the normal distributions fitted to rows (N, d) and (M, d).
 
   Dowson and Landau 1982: |m - n|^2 + tr(S + T - 2 (S^1/2 T S^1/2)^1/2). With S = F'F and T = G'G the last trace is the
-  sum of the singular values of F G', so that few rows cost little.
+  sum of the singular values of F G', which is cheap for few rows.
   """
   F, G = _factor(x), _factor(y)
   cross = np.linalg.svd(F @ G.T, compute_uv=False).sum()
@@ -133,7 +134,7 @@ def frechet_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 class Coverage(NamedTuple):
-  """Precision: the share of generated rows within the real ones; recall: of real rows within the generated ones."""
+  """Precision: share of generated rows in the balls of real rows; recall: of real rows in those of generated rows."""
 
   precision: float
   recall: float
@@ -143,7 +144,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = 
   """Coverage of rows (N, d) and (M, d) by balls to each row's k-th nearest neighbour (Kynkäänniemi et al. 2019)."""
 
   def within(rows, balls):
-    # The nearest neighbour of a row among its own set is itself.
+    # The nearest neighbour of a row in its own set is the row.
     radii = np.partition(cdist(balls, balls), neighbours, axis=1)[:, neighbours]
     return float(np.mean((cdist(rows, balls) <= radii[None]).any(axis=1)))
 
@@ -151,7 +152,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, neighbours: int = 
 
 
 def nearest(rows: np.ndarray, among: np.ndarray, count: int = 1) -> tuple[np.ndarray, np.ndarray]:
-  """Indices (N, count) of the nearest of `among` (M, d) to each of `rows` (N, d), and their distances (N, count)."""
+  """For each of `rows` (N, d), the nearest of `among` (M, d): indices (N, count) and distances (N, count)."""
   chunks = [cdist(rows[i : i + 256], among) for i in range(0, len(rows), 256)]
   found = [np.argpartition(chunk, min(count, chunk.shape[1] - 1), axis=1)[:, :count] for chunk in chunks]
   indices, distances = np.concatenate(found), []

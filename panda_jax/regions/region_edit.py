@@ -1,36 +1,36 @@
 """The appearance, and the mask, that change a region of the image most per change outside of it. Our own method.
 
 An edit adds q a' to the features at a layer, with a mask q (S,) >= 0 and an appearance a (C,). PandA (ICLR 2023) takes
-both from a decomposition of the features, which knows nothing of the layers that follow, and a person looks for columns
-of A that do what is wanted. Here the region of the image is given, and what the layers after the edit do is used.
+both from a decomposition of the features, which does not use the layers that follow, and a person looks for useful
+columns of A. Here the region of the image is given, and the method uses the layers after the edit.
 
-1. To first order image i changes by J_i a, with one derivative per direction of a, through the layers after the edit
+1. To first order, image i changes by J_i a. Each direction of a takes one derivative, through the layers after the edit
    only. With R the pixels of the region, a'M_i a = |R J_i a|^2 and a'O_i a = |(1 - R) J_i a|^2 are the energies of the
    change inside and outside.
 2. The most energy inside per energy outside, summed over samples, is the generalised eigenproblem M a = lambda O a
-   (for images and latents: ReSeFa, ICML 2022; here in appearance space, at a part). Its answer is that of the samples
-   with most contrast. What is reported everywhere is the mean of sqrt(a'O_i a / a'M_i a), ROIR, where all samples count
-   alike. It is smooth and has r numbers to find, so a quasi-Newton search from the leading eigenvectors minimises
-   it exactly as it is, on stored matrices of a few samples: no generator call.
-3. Which appearances occur: a = B b, where the columns of B are the principal components of the features' own fibres
-   under the mask, each one standard deviation long. Directions in which features hardly vary are left out, and s |b|^2
-   is added to the energy outside, s = weight tr(B'OB) / r: a shrinkage towards the leak of an average natural
-   direction. It keeps edits within what the following layers have been trained on, and the answer from fitting the
-   samples it was found on: the weight is the largest that costs little on samples left out, times sqrt(n / N) where
-   n of N samples choose it, since the more samples there are the less of it they ask for. |b| / sqrt(r) at the edit's
-   strength, the `size`, is 1 for a change as large as features differ from their mean.
-4. All samples correct what the few say. One reverse-mode derivative gives the slope of the mean ratio in true images,
-   at a finite strength, and a step minimises the model of the few with that slope in place of its own. It is taken
-   where true images are better, else damped, and the slope is taken anew.
+   (for images and latents: ReSeFa, ICML 2022; here in appearance space, at a part). Samples with most contrast dominate
+   its solution. The measure reported everywhere is ROIR, the mean of sqrt(a'O_i a / a'M_i a), in which all samples
+   count alike. It is smooth and has r unknowns, so a quasi-Newton search from the leading eigenvectors minimises it
+   directly, on stored matrices of a few samples, without calls of the generator.
+3. Natural appearances: a = B b, where the columns of B are the principal components of the features' own fibres under
+   the mask, each one standard deviation long. Directions in which features hardly vary are left out. The energy
+   outside gets s |b|^2 with s = weight tr(B'OB) / r: a shrinkage towards the leak of an average natural direction. It
+   keeps edits within the range that the following layers were trained on, and it prevents overfitting to the samples.
+   The weight is the largest that costs little on samples left out. It is multiplied by sqrt(n / N) if n of N samples
+   choose it, since more samples need less shrinkage. |b| / sqrt(r) at the edit's strength is the `size`: 1 for a change
+   as large as features differ from their mean.
+4. All samples correct the model of the few. One reverse-mode derivative gives the slope of the mean ratio in true
+   images, at a finite strength. A step minimises the model with this slope in place of its own. It is accepted if true
+   images get better, else damped; then the slope is computed again.
 5. Appearance and mask together (`joint`): around the present edit the change is D_i + J_i t, with t = (b, u) changes of
-   appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised with the strength kept
-   and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks as smooth as
+   appearance and mask; its energies are quadratic forms of (t, 1). Their mean ratio is minimised at constant strength
+   and with s |b|^2 (q' K q), where K is the inverse correlation of positions in the features: masks become as smooth as
    features are. Steps are corrected as in 4. Edits are finite: after a round of such steps the strength is matched, and
-   the forms are made again around the edit that is there.
-   Without a bound the best mask is a dot in the middle of the region, whose change reaches no border: low ROIR, and no
-   edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts a position.
+   the forms are computed again around the new edit.
+   Without a bound the best mask is a dot in the middle of the region, whose change does not reach the border: low ROIR,
+   but no edit of the region. So q >= `coverage` at every position inside, in proportion where the region cuts it.
 6. For an attribute, any differentiable f of the image with slopes g_i: the largest mean of g_i'b / sqrt(b'O_i b), the
-   gain per change of what should stay. Where samples are alike this is O^-1 g.
+   gain per change of the rest. Where samples are alike this is O^-1 g.
 
 Letters: N samples, H, W grid, S positions, C channels, (h, w) pixels, R_S parts, r dimensions of an appearance.
 """
@@ -52,10 +52,10 @@ from panda_jax.runtime.progress import narrated
 
 TARGET = 0.1  # root mean square change inside the region, where -1 is black and 1 white
 COVERAGE = 0.5
-COMPONENTS, SHARE = 64, 0.99  # of natural appearances: r at most, and of the variance
+COMPONENTS, SHARE = 64, 0.99  # of natural appearances: the largest r, and the share of the variance
 ROUNDS = 1
-MODELLED, MODELLED_JOINTLY = 16, 8  # samples that a model of the appearance is of, and one of appearance and mask
-FEWER_STEPS, STEPS = 4, 8  # of a round, without and with the mask
+MODELLED, MODELLED_JOINTLY = 16, 8  # samples in a model of the appearance, and in one of appearance and mask
+FEWER_STEPS, STEPS = 4, 8  # steps of a round, without and with the mask
 LEAST_GAIN = 0.01  # relative; a joint search that gains less stops
 
 
@@ -183,14 +183,14 @@ def region_edit(
       masks = np.concatenate([np.maximum(masks, coverage * whole), whole[None]])
 
     def searched(number: int) -> _Search:
-      """From derivatives of the first few samples; the strength is that of all."""
+      """Uses derivatives of the first few samples; the strength is matched on all samples."""
       which = f'mask {number + 1} of {len(masks)}'
       tell(f'derivatives at {which}')
       natural = search.natural_appearances(responses.features, masks[number], components, SHARE)
       made = responses.grams(masks[number], np.zeros(responses.channels), natural.basis, most=MODELLED)
       grams = search.answering(made)
       chosen = weight
-      if chosen is None:  # the more samples, the less shrinkage: all of them correct what these few choose
+      if chosen is None:  # less shrinkage for more samples: all samples correct the choice of these few
         chosen = search.cross_validated(grams) * np.sqrt(len(made.inside) / responses.samples)
       b, first_order = search.best_appearance(grams, chosen)
       tell(f'strength at {which}')
@@ -256,7 +256,7 @@ def attribute_edit(
 
   def gain_at(alpha: float) -> np.ndarray:
     gained = responses.energies(one, alpha * (natural.basis @ b)).gained
-    assert gained is not None  # there is an attribute
+    assert gained is not None  # since there is an attribute
     return gained
 
   match = metrics.match_strength(gain_at, target)
@@ -266,7 +266,7 @@ def attribute_edit(
 
 @dataclasses.dataclass(frozen=True)
 class _Judged:
-  """An edit mask times (basis b)', strength in b, and what it does to the samples: mean ROIR, plain and shrunk."""
+  """An edit mask times (basis b)', strength in b, and its mean ROIR over samples, plain and shrunk."""
 
   b: np.ndarray
   mask: np.ndarray
@@ -277,7 +277,7 @@ class _Judged:
 
   @property
   def rank(self) -> tuple[bool, float]:
-    """Smaller is better: a target that is reached comes first, whatever the ratio."""
+    """Smaller is better. Edits that reach the target come first, whatever their ratio."""
     return not self.match.reached, self.shrunk
 
 
@@ -313,7 +313,7 @@ def _matched(
   start: float = 1.0,
   most: int | None = None,
 ) -> _Judged:
-  """The edit at the strength that reaches the target, of all samples or those before `most`."""
+  """The edit at the strength that reaches the target, on all samples or on those before `most`."""
 
   def change_at(alpha: float) -> np.ndarray:
     return np.sqrt(responses.energies(mask, alpha * (natural.basis @ b), most).inside / responses.entries)
@@ -323,7 +323,7 @@ def _matched(
 
 
 def _signed(responses: Responses, natural: Natural, b, mask, target: float, shrink: float, grams: Grams) -> np.ndarray:
-  """The better of b and -b with a strength, on the samples of the Grams: finite edits are not linear."""
+  """The better of b and -b with a strength, on the samples of the Grams. They differ: finite edits are not linear."""
   energy = np.median(np.einsum('a,nab,b->n', b, grams.inside[:, :-1, :-1], b))
   start = 1.05 * target / float(np.sqrt(max(energy, 1e-30) / responses.entries))  # a little above, to bracket it
   tried = [_matched(responses, natural, x, mask, target, shrink, start, len(grams.inside)) for x in (b, -b)]
@@ -333,13 +333,13 @@ def _signed(responses: Responses, natural: Natural, b, mask, target: float, shri
 def _corrected(
   responses: Responses, begun: _Search, grams: Grams, masks: search.Masks, target: float, what: str, on_progress
 ) -> _Search:
-  """The edit after steps of a model of few samples, corrected by the slopes of all; the same where true images at the
-  matched strength are not better.
+  """The edit after steps of a model of few samples, corrected by the slopes of all. It is unchanged if true images at
+  the matched strength are not better.
 
   Args:
-    grams: of the few, around the edit.
-    masks: that may be chosen.
-    what: is looked for, in the words of `on_progress`.
+    grams: of the few samples, around the edit.
+    masks: those that may be chosen.
+    what: the text for `on_progress`.
   """
   natural, shrink, best = begun.natural, begun.shrink, begun.edit
   if not best.match.reached:
@@ -367,7 +367,7 @@ def _corrected(
 
 
 def _joint(responses: Responses, best: _Search, target: float, least: np.ndarray, rounds: int, on_progress) -> _Search:
-  """Rounds of appearance and mask together, each on a model made anew."""
+  """Rounds of appearance and mask together, each with a new model."""
   masks = search.masks_near(responses.features, best.natural, best.edit.mask, least, responses.grid)
   for number in range(rounds):
     edit, basis = best.edit, best.natural.basis

@@ -1,12 +1,12 @@
-"""How images answer to edits of the features at a layer: energies of changes, their first derivatives, and Grams.
+"""How images respond to edits of the features at a layer: energies of changes, first derivatives, Gram matrices.
 
 An edit adds q a' to the features, with a mask q (S,) and an appearance a (C,). Around an edit the image of sample i
-changes by J_i t for a small step t in the edit's parameters, where each column of J_i is one forward-mode derivative of
-the layers after the edit, and of none before it. Nothing of the size of the image is kept: with R the pixels of
-a region, all that is asked later are the energies |R (D_i + J_i t)|^2 and |(1 - R)(D_i + J_i t)|^2, D_i the change that
-is there already, and these are quadratic forms of (t, 1) in the Gram matrices of (J_i, D_i) inside and outside.
-What is added, mask and appearance alike, has one reverse-mode derivative too: the slopes of the mean ratio at a finite
-edit, of all samples at once.
+changes by J_i t for a small step t in the edit's parameters. Each column of J_i is one forward-mode derivative of the
+layers after the edit only. Nothing of the size of the image is kept. With R the pixels of a region and D_i the change
+by the present edit, the search needs only the energies |R (D_i + J_i t)|^2 and |(1 - R)(D_i + J_i t)|^2. These are
+quadratic forms of (t, 1) in the Gram matrices of (J_i, D_i) inside and outside.
+One reverse-mode derivative gives the slopes of the mean ratio at a finite edit by mask and appearance, over all samples
+at once.
 Letters: N samples, S positions, C channels, (h, w) pixels, n samples of a batch, k parameters.
 """
 
@@ -26,9 +26,9 @@ from panda_jax.generators.structure import Structure, plain
 from panda_jax.generators.structure import split as parted
 from panda_jax.regions import metrics
 
-JACOBIAN_BYTES = 128 << 20  # of the columns of a batch of samples, all of which its Grams need at once
-BATCH, COLUMNS = 16, 128  # samples at a time; and samples times directions differentiated along at a time
-FEW, FEW_COLUMNS = 4, 16  # on a CPU, where more does not fit the caches
+JACOBIAN_BYTES = 128 << 20  # bytes for the columns of a batch of samples; its Grams need all of them at once
+BATCH, COLUMNS = 16, 128  # samples at a time; and samples times directions of derivatives at a time
+FEW, FEW_COLUMNS = 4, 16  # the same on a CPU, where more does not fit the caches
 CHUNK = 16  # directions of a call
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -47,7 +47,7 @@ class Grams(NamedTuple):
 
 
 class Energies(NamedTuple):
-  """Squared norms of changes, (N,) float64 each, inside and outside; the attribute's change, or None without one."""
+  """Squared norms of changes inside and outside, (N,) float64 each; the attribute's change, or None without one."""
 
   inside: np.ndarray
   outside: np.ndarray
@@ -56,28 +56,28 @@ class Energies(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """All that programs are compiled for: one for each of these, whoever asks. Weights are arguments."""
+  """Everything that a compiled program depends on; equal ones share programs. Weights are arguments."""
 
   structure: Structure
   layer: int
   noise: str
   size: int | None
   attribute: Callable | None
-  at_once: int  # samples times directions that are differentiated along
+  at_once: int  # samples times directions of derivatives
 
   def images(self, arrays, latents, state, added) -> jax.Array:
-    """Images with (S, C), or (n, S, C), added to the features."""
+    """Images after (S, C) or (n, S, C) is added to the features."""
     features = state.features + added.reshape(-1, *state.features.shape[1:]).astype(state.features.dtype)
     generator = self.structure.generator(arrays)
     return generator.run_from(latents, state.replace(features=features), self.layer, noise=self.noise)
 
   def compared(self, images, original) -> tuple[jax.Array, jax.Array]:
-    """Change of images at the compared size, and that of the attribute."""
+    """Change of images at the compared size, and change of the attribute."""
     gained = jnp.zeros(len(images)) if self.attribute is None else self.attribute(images) - self.attribute(original)
     return metrics.downsampled(images.astype(jnp.float32) - original.astype(jnp.float32), self.size), gained
 
   def changed(self, arrays, batch, added) -> tuple[jax.Array, jax.Array]:
-    """What adding (S, C), or (n, S, C), changes: see `compared`."""
+    """The changes, see `compared`, if (S, C) or (n, S, C) is added to the features."""
     latents, state, original = batch
     return self.compared(self.images(arrays, latents, state, added), original)
 
@@ -102,7 +102,7 @@ def _energies(split: _Split, images, original, inside):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _slopes(split: _Split, arrays, batch, mask, direction, extra, weights, inside):
-  """See `Responses.slopes`; sums over samples, each with its weight."""
+  """As `Responses.slopes`, but weighted sums over samples."""
 
   def changed(added):
     return split.changed(arrays, batch, added)[0]
@@ -140,7 +140,7 @@ def _columns(split: _Split, arrays, batch, mask, direction, masks, directions):
 
 @jax.jit
 def _gram(columns, inside):
-  """Gram matrices (n, k + 1, k + 1), inside and outside, of chunks of k columns, each with the same one at its end."""
+  """Gram matrices (n, k + 1, k + 1), inside and outside, of chunks of columns; all chunks end with the same column."""
   joined = jnp.concatenate([*(chunk[:-1] for chunk in columns), columns[0][-1:]])
 
   def gram(weight):
@@ -171,14 +171,14 @@ def _probed(split: _Split, arrays, batch, probes, masks, directions, regions):
 
 
 class Responses:
-  """Samples of a generator, split at a layer, and a region of their images; what is asked of them is compiled once.
+  """Samples of a generator, split at a layer, and a region of their images. Each method is compiled once.
 
   Args:
     generator: of one of our families, plain or `Compiled`, or any object with the methods of the protocol that JAX can
       differentiate.
     latents: of N samples, as of `generator.map`.
     layer: where features are edited.
-    region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1); None for one with nothing inside.
+    region: (h, w) mask of the image's size, or a box (r0, r1, c0, c1); None for an empty region.
     attribute: images (n, h, w, channels) before clipping to (n,), differentiable; or None.
     size: images are averaged down to this longer side before their changes are measured.
     noise: 'const' or 'none'.
@@ -230,7 +230,7 @@ class Responses:
     self.entries = metrics.entries(self.inside, size) * shape[-1]
 
   def _prepared(self, latents) -> list[tuple]:
-    """[(latents, state, original images)] of batches of one size, the last one filled up; and their features."""
+    """[(latents, state, original images)] of batches of one size, the last one padded; also sets their features."""
     one = jax.tree.map(lambda leaf: leaf[:1], latents)
     S = self.grid[0] * self.grid[1]
     nothing = np.zeros(S, np.float32), np.zeros(self.channels, np.float32)
@@ -258,14 +258,14 @@ class Responses:
     return batches
 
   def _over_batches(self, results: Callable, *args, most: int | None = None) -> list[np.ndarray]:
-    """What `results` gives of a batch and the `args`, as float32: of the samples before `most`, or of all."""
+    """`results` of each batch and the `args`, as float32, for the samples before `most`, or for all."""
     count, n = self.samples if most is None else min(most, self.samples), len(self._batches[0][2])
     args = tuple(np.asarray(x, np.float32) for x in args)
     found = [results(batch, *args) for batch in self._batches[: -(-count // n)]]
     return [np.concatenate([np.asarray(x, np.float64) for x in xs])[:count] for xs in zip(*found, strict=True)]
 
   def energies(self, mask: np.ndarray, direction: np.ndarray, most: int | None = None) -> Energies:
-    """What adding mask (S,) times direction (C,), strength included, does to each sample, or to those before `most`."""
+    """Energies of each sample, or those before `most`, if mask (S,) times direction (C,), strength included, is added."""
 
     def of_batch(batch, mask, direction):
       latents, state, original = batch
@@ -282,11 +282,11 @@ class Responses:
 
     Args:
       mask, direction: (S,) and (C,), strength included.
-      extra: energy.
+      extra: an energy added to that outside.
       kept: (N,) bool, the samples that count.
 
     Returns:
-      The mean, its derivative by `extra`, and that by what is added, (S, C) float64.
+      The mean, its derivative by `extra`, and its derivative by the array added to features, (S, C) float64.
     """
     n = len(self._batches[0][2])
     weights = np.zeros(len(self._batches) * n, np.float32)
@@ -311,10 +311,10 @@ class Responses:
     """First-order changes around the edit (mask + tiles u) (direction + basis b)' at u = 0, b = 0.
 
     Args:
-      mask, direction: (S,) and (C,), strength included; zeros in the direction for changes from nothing.
+      mask, direction: (S,) and (C,), strength included; a direction of zeros gives changes from the original.
       basis: (C, r).
       tiles: (S, G); G = 0 if left out.
-      most: of the samples before this only.
+      most: only samples before this number.
 
     Returns:
       Grams of k = r + G parameters, those of the appearance first.
@@ -324,7 +324,7 @@ class Responses:
     """
     tiles = np.zeros((len(mask), 0)) if tiles is None else tiles
     r, k = basis.shape[1], basis.shape[1] + tiles.shape[1]
-    # Filled up to whole chunks, so that one program serves all numbers of parameters.
+    # Padded to whole chunks, so that one program serves all numbers of parameters.
     parameters = np.zeros((-(-k // CHUNK) * CHUNK, len(mask) + len(direction)))
     parameters[:r, len(mask) :], parameters[r:k, : len(mask)] = basis.T, tiles.T
     kept = np.append(np.arange(k), len(parameters))
@@ -350,13 +350,13 @@ class Responses:
   def probed(
     self, masks: np.ndarray, directions: np.ndarray, regions: np.ndarray, probes: Callable[[int], np.ndarray]
   ) -> tuple[np.ndarray, np.ndarray]:
-    """<e, D> and <R_k e, D> of probes e with the first-order change D by each mask_k direction_j', from vector-Jacobian
-    products alone: one of them, contracted with all masks and directions, serves all pairs.
+    """<e, D> and <R_k e, D> of probes e with the first-order change D by each mask_k direction_j'. They take only
+    vector-Jacobian products: one product, contracted with all masks and directions, serves all pairs.
 
     Args:
       masks: (S, K).
       directions: (C, r).
-      regions: (K, h, w) at the compared size, R_k, what counts as inside for mask k.
+      regions: (K, h, w) at the compared size: R_k is the inside for mask k.
       probes: sample number to its probes (q, h, w, channels).
 
     Returns:
@@ -380,5 +380,5 @@ class Responses:
 
 
 def compilations() -> int:
-  """How often this process has compiled what is above: other samples, regions, masks and directions add nothing."""
+  """How often this process compiled the functions above. New samples, regions, masks or directions compile nothing."""
   return sum(program._cache_size() for program in (_start, _images, _energies, _slopes, _columns, _probed))

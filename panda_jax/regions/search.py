@@ -1,4 +1,4 @@
-"""The search behind region_edit.py, on small matrices in float64: what to minimise over appearances and masks, and how.
+"""The search of region_edit.py, on small matrices in float64: objectives over appearances and masks, and minimisers.
 
 Letters: N samples, S positions, C channels, r dimensions of an appearance, G of a mask, k = r + G parameters.
 """
@@ -12,18 +12,18 @@ from scipy import linalg, optimize
 from panda_jax.errors import InputError
 from panda_jax.regions.responses import Grams
 
-WEIGHTS = 0.003, 0.01, 0.03, 0.1, 0.3, 1.0  # of the shrinkage, among which samples left out choose
+WEIGHTS = 0.003, 0.01, 0.03, 0.1, 0.3, 1.0  # of the shrinkage; cross-validation chooses among them
 FOLDS = 4
 TOLERATED = 1.05
 STARTS = 4  # leading eigenvectors that the search starts from
-ITERATIONS, FLAT = 500, 1e-10  # a step that gains less than this share is the last
-STRENGTH = 10.0  # weight of the squared change of the log of the energy inside: a joint step keeps the strength
-DAMPING = 0.02  # of a first joint step
+ITERATIONS, FLAT = 500, 1e-10  # a step that gains less than the share FLAT is the last
+STRENGTH = 10.0  # weight of the squared change of log energy inside: it keeps the strength in a joint step
+DAMPING = 0.02  # of the first joint step
 LEAST_GAIN = 0.003  # relative; steps that gain less are the last
-FARTHEST = 4  # a step of the appearance, in lengths of it: what is beyond, a model of first derivatives does not know
+FARTHEST = 4  # a step of the appearance, in lengths of it: a model of first derivatives is wrong beyond
 MOST_TILES = 96  # parameters of a mask
 ROUNDING = 1e-7
-SILENT = 1e-12  # share of the largest energy below which a sample does not answer
+SILENT = 1e-12  # a sample with less than this share of the largest energy does not respond
 RIDGE = 0.1  # of the correlation of positions, before it is inverted
 
 
@@ -33,7 +33,7 @@ class Natural(NamedTuple):
   Attributes:
     basis: (C, r), principal components of the fibres, each as long as one standard deviation of the features along it,
       so that a direction `basis @ b` of |b| = sqrt(r) is as large as a feature fibre typically differs from the mean.
-    kept: share of the variance that they have.
+    kept: share of the variance that the components explain.
   """
 
   basis: np.ndarray
@@ -47,7 +47,7 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
     features: (N, S, C).
     mask: (S,), weights of the positions.
     most: r at most.
-    share: of the variance; no more components than have it.
+    share: of the variance; only as many components as explain it.
   """
   where = np.flatnonzero(mask > 0.01 * mask.max())
   weights = np.sqrt(mask[where] / mask[where].sum())
@@ -57,7 +57,7 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
   values, vectors = np.linalg.eigh(rows.T @ rows / max(1, len(features) - 1))
   values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
   total = values.sum()
-  if not total > 0:  # one sample, or features that never vary there: every appearance is as natural as another
+  if not total > 0:  # one sample, or constant features: all appearances are equally natural
     return Natural(np.eye(len(values))[:, :most], 1.0)
   shares = np.cumsum(values) / total
   r = min(most, int(np.searchsorted(shares, share)) + 1, int(np.sum(values > 1e-9 * values[0])))
@@ -65,10 +65,10 @@ def natural_appearances(features: np.ndarray, mask: np.ndarray, most: int, share
 
 
 def answering(grams: Grams) -> Grams:
-  """The samples whose images answer inside the region at all; the others have no ratio.
+  """The samples whose images respond inside the region; the others have no ratio.
 
   Raises:
-    InputError: there are none.
+    InputError: no sample responds.
   """
   energies = np.trace(grams.inside, axis1=1, axis2=2)
   kept = energies > SILENT * energies.max()
@@ -78,7 +78,7 @@ def answering(grams: Grams) -> Grams:
 
 
 def around(grams: Grams, b: np.ndarray) -> Grams:
-  """Those of changes from nothing, to first order as if taken around an edit b (r,)."""
+  """Grams around an edit b (r,), to first order, from Grams around the original."""
   r = len(b)
   to = np.eye(r + 1)
   to[:, -1] = np.append(b, 0)
@@ -87,10 +87,10 @@ def around(grams: Grams, b: np.ndarray) -> Grams:
 
 
 def shrinkage(grams: Grams, r: int, weight: float) -> float:
-  """What is added to the energy outside for each squared standard deviation: a part of that of natural appearances.
+  """s, the energy added outside for each squared standard deviation: a share of the mean of natural appearances.
 
-  O + s I, s = weight tr(O) / r: a shrinkage of the matrix towards that of directions that all leak alike. The weight
-  is at least what the rounding of O amounts to.
+  O + s I, s = weight tr(O) / r, shrinks the matrix towards one in which all directions leak alike. The weight is at
+  least the rounding of O.
   """
   return max(weight, ROUNDING) * float(np.mean(np.trace(grams.outside[:, :r, :r], axis1=1, axis2=2))) / r
 
@@ -105,7 +105,7 @@ def mean_ratio(x: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> tuple[
 
 
 def mean_gain(x: np.ndarray, gained: np.ndarray, outside: np.ndarray) -> tuple[float, np.ndarray]:
-  """-mean_i g_i'x / sqrt(x'O_i x) and its gradient, for g (N, k): the gain of an attribute per change of the rest."""
+  """-mean_i g_i'x / sqrt(x'O_i x) and its gradient, for g (N, k): minus the attribute's gain per change of the rest."""
   Ox = outside @ x
   o = np.sqrt(np.maximum(Ox @ x, 1e-300))
   g = gained @ x
@@ -134,11 +134,11 @@ def _summed(matrices: np.ndarray, scales: np.ndarray) -> np.ndarray:
 
 
 def best_appearance(grams: Grams, weight: float, starts: int = STARTS) -> tuple[np.ndarray, float]:
-  """The b (r,) of least mean ROIR to first order, each sample's energy outside shrunk; and that ROIR, not shrunk.
+  """The b (r,) of least mean ROIR to first order, with each sample's energy outside shrunk; and that ROIR, not shrunk.
 
-  The leading solutions of the generalised eigenproblem of the summed energies start a quasi-Newton search for the mean
-  of the ratios, which no eigenproblem gives: every sample counts alike, whatever its contrast. All solutions together
-  are its coordinates, in which the sums are diagonal.
+  A quasi-Newton search minimises the mean of the ratios, where every sample counts alike, whatever its contrast; no
+  eigenproblem gives it. The search starts from the leading solutions of the generalised eigenproblem of the summed
+  energies. All solutions together are its coordinates, in which the sums are diagonal.
   """
   r = grams.inside.shape[1] - 1
   inside, outside = grams.inside[:, :r, :r], grams.outside[:, :r, :r]
@@ -154,7 +154,8 @@ def best_appearance(grams: Grams, weight: float, starts: int = STARTS) -> tuple[
 def cross_validated(grams: Grams) -> float:
   """The weight of the shrinkage: the largest whose mean ROIR on samples left out is within 5 % of the least.
 
-  Few samples, or samples that answer differently, ask for more of it; so do natural edits, hence not the least itself.
+  Few samples, or samples that respond differently, need more shrinkage. The weight with the least ROIR is not taken,
+  since more shrinkage makes edits more natural.
   """
   N, r = len(grams.inside), grams.inside.shape[1] - 1
   fold = np.arange(N) % min(FOLDS, N)
@@ -163,7 +164,7 @@ def cross_validated(grams: Grams) -> float:
     left_out = []
     for k in range(fold.max() + 1):
       inside, outside = (x[fold == k, :r, :r] for x in grams[:2])
-      # A single sample is its own judge: nothing else is known.
+      # A single sample cannot be left out, so it validates its own result.
       kept = fold != k if N > 1 else fold == k
       b, _ = best_appearance(Grams(grams.inside[kept], grams.outside[kept], None), weight, starts=1)
       left_out.append(mean_ratio(b, inside, outside)[0] * np.sum(fold == k))
@@ -175,7 +176,7 @@ def cross_validated(grams: Grams) -> float:
 def best_for_attribute(grams: Grams, weight: float) -> tuple[np.ndarray, float]:
   """The b (r,) of the greatest mean gain of the attribute per change outside, to first order; and that gain.
 
-  It starts from (sum O)^-1 sum g, which is the answer where all samples are alike.
+  The search starts from (sum O)^-1 sum g, the solution where all samples are alike.
 
   Raises:
     InputError: the attribute does not depend on b.
@@ -191,7 +192,7 @@ def best_for_attribute(grams: Grams, weight: float) -> tuple[np.ndarray, float]:
 
 
 def _minimised(function, x: np.ndarray, *args) -> np.ndarray:
-  """Quasi-Newton on a function of the direction of x only; (|x|^2 - 1)^2 keeps the length, and moves no minimum."""
+  """Quasi-Newton on a function of the direction of x; (|x|^2 - 1)^2 keeps the length and does not move a minimum."""
   scale = abs(function(x, *args)[0])
 
   def held(x):
@@ -205,7 +206,7 @@ def _minimised(function, x: np.ndarray, *args) -> np.ndarray:
 
 
 class Masks(NamedTuple):
-  """Which masks may be chosen, least <= q <= 1, and what they cost: q'Kq, K the inverse correlation of positions.
+  """The masks that may be chosen, least <= q <= 1, and their cost q'Kq, K the inverse correlation of positions.
 
   Attributes:
     least: (S,).
@@ -223,8 +224,8 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
 
   Args:
     features: (N, S, C).
-    natural: appearances; the correlation of positions is that of their coordinates.
-    mask: (S,), at least `least` (S,) and at most 1; positions where it is 0 stay so.
+    natural: appearances; their coordinates give the correlation of positions.
+    mask: (S,), at least `least` (S,) and at most 1; positions where it is 0 stay 0.
     grid: (H, W).
   """
   where = np.flatnonzero(mask > 0)
@@ -236,7 +237,7 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
   K[np.ix_(where, where)] = np.linalg.inv(correlation + RIDGE * np.eye(len(where)))
   side = 1
   rows, columns = np.divmod(where, grid[1])
-  while True:  # squares of positions, as large as it takes for a bounded number of parameters
+  while True:  # larger squares of positions, until there are at most MOST_TILES parameters
     _, tile = np.unique(rows // side * grid[1] + columns // side, return_inverse=True)
     if tile.max() < MOST_TILES:
       break
@@ -247,7 +248,7 @@ def masks_near(features: np.ndarray, natural: Natural, mask: np.ndarray, least: 
 
 
 def fixed_mask(mask: np.ndarray) -> Masks:
-  """Only this one (S,)."""
+  """`Masks` that allow only this mask (S,)."""
   return Masks(mask, np.zeros((len(mask), 0)), np.outer(mask, mask) / np.square(mask @ mask))
 
 
@@ -256,14 +257,13 @@ class Model:
 
     mean_i sqrt((o_i(t) + s |b + t_b|^2 q'Kq) / m_i(t)), q = mask + T t_u, o_i and m_i the energies.
 
-  A few samples give it to first order in the images; what all samples say of its slope at a point, in true images,
-  corrects it.
+  A few samples give it, to first order in the images. The true slope over all samples at a point corrects it.
 
   Args:
     grams: of a few samples, around mask times (basis b)'.
     b: (r,) with strength.
     mask: (S,).
-    masks: that may be chosen.
+    masks: those that may be chosen.
     shrink: s.
   """
 
@@ -278,17 +278,17 @@ class Model:
       self._bounds.append((min(0, low), max(0, high)))
 
   def edit(self, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """b (r,) and mask (S,) after a change."""
+    """b (r,) and mask (S,) after the change t."""
     r = len(self._b)
     return self._b + t[:r], self._mask + self._masks.tiles @ t[r:]
 
   def extra(self, t: np.ndarray) -> float:
-    """What the shrinkage adds to the energies outside."""
+    """The energy outside that the shrinkage adds."""
     b, q = self.edit(t)
     return self._shrink * (b @ b) * (q @ self._masks.roughness @ q)
 
   def along(self, t: np.ndarray, by_b: np.ndarray, by_q: np.ndarray, by_extra: float) -> np.ndarray:
-    """Slopes by t of what has these slopes by appearance, mask and extra energy."""
+    """Slopes by t of a function, from its slopes by appearance, mask and extra energy."""
     b, q = self.edit(t)
     Kq = self._masks.roughness @ q
     by_b = by_b + 2 * self._shrink * by_extra * (q @ Kq) * b
@@ -299,7 +299,7 @@ class Model:
     x = np.append(t, 1)
     Mx, Ox = self._grams.inside @ x, self._grams.outside @ x
     m = np.maximum(Mx @ x, 1e-300)
-    o = np.maximum(Ox @ x, 0) + self.extra(t) + ROUNDING**2 * m  # where nothing leaks, the slope has an end
+    o = np.maximum(Ox @ x, 0) + self.extra(t) + ROUNDING**2 * m  # where nothing leaks, the slope stays finite
     ratios = np.sqrt(o / m)
     slope = (Ox / np.sqrt(o * m)[:, None] - Mx * (ratios / m)[:, None]).mean(axis=0)[:-1]
     r = len(self._b)
@@ -308,9 +308,9 @@ class Model:
     return float(ratios.mean()), slope + shrunk
 
   def step(self, t: np.ndarray, correction: np.ndarray, damping: float) -> np.ndarray:
-    """The t of least corrected ratio, with least <= q <= 1, damped around the t given, and with the strength held.
+    """The t of least corrected ratio, with least <= q <= 1, damped around the given t, at constant strength.
 
-    Damping weighs |t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2; the mean of log m_i stands for the strength.
+    Damping weighs |t_b|^2 / |b|^2 + |T t_u|^2 / |mask|^2. The mean of log m_i measures the strength.
     """
     r = len(self._b)
     counts = self._masks.tiles.sum(axis=0)
@@ -337,12 +337,12 @@ Slopes = Callable[[np.ndarray, np.ndarray, float], tuple[float, float, np.ndarra
 def descended(model: Model, slopes: Slopes, most: int) -> tuple[np.ndarray, np.ndarray]:
   """The appearance b (r,) and mask (S,) of least mean ratio in true images of all samples, near those of a model.
 
-  Each step minimises the model, with the slope where it stands corrected to the true one. It is taken where the true
-  ratio falls, else damped.
+  Each step minimises the model, with its slope at the current point corrected to the true slope. A step is accepted if
+  the true ratio falls, else damped.
 
   Args:
-    slopes: of (b, mask, extra energy) the true mean ratio and its slopes by the extra, b and mask.
-    most: steps.
+    slopes: function of (b, mask, extra energy) to the true mean ratio and its slopes by the extra, b and mask.
+    most: steps at most.
   """
 
   def seen(t):
