@@ -57,9 +57,8 @@ def _activations(images: jax.Array, kernels: list[jax.Array]) -> jax.Array:
 
 
 def activations(images: np.ndarray) -> np.ndarray:
-  """Activations (N, many) float32 of the random convolutions.
-
-  Images are (N, H, W, channels), uint8 or float; floats are clipped to [-1, 1].
+  """Activations (N, many) float32 of the random convolutions, for images (N, H, W, channels). They are uint8, or float
+  and then clipped to [-1, 1].
 
   Raises:
     InputError: the images are smaller than 32 pixels, or not images.

@@ -265,7 +265,7 @@ class Responses:
     return [np.concatenate([np.asarray(x, np.float64) for x in xs])[:count] for xs in zip(*found, strict=True)]
 
   def energies(self, mask: np.ndarray, direction: np.ndarray, most: int | None = None) -> Energies:
-    """Energies of each sample, or those before `most`, if mask (S,) times direction (C,), strength included, is added."""
+    """Energies of samples (those before `most`) when mask (S,) times direction (C,), strength included, is added."""
 
     def of_batch(batch, mask, direction):
       latents, state, original = batch

@@ -1,17 +1,17 @@
 """The methods that PandA is compared with: directions of a generator's latent spaces.
 
 sefa.py, ganspace.py, stylespace.py (with style_gradients.py), lowrankgan.py (with robust_pca.py) and resefa.py are the
-methods. What several of them need: directions.py (the result), draws.py, movement.py, jacobian.py, grams.py and
-reference.py (derivatives of reference images), pca.py, spectra.py.
+methods. Several of them use directions.py (the result), draws.py, movement.py, jacobian.py, grams.py and reference.py
+(derivatives of reference images), pca.py and spectra.py.
 
 `METHODS[name]` is `discover(generator, *, ...) -> Directions`. Arguments that several methods take have the same names:
 
-  k: how many directions, at most; None for all there are.
+  k: number of directions at most; None for all.
   layers: the rows of w+ that the directions are for, and that they move; None for the method's own choice.
   region: (h, w) boolean mask of the image's size, or a box (r0, r1, c0, c1) of rows r0 .. r1 - 1, columns c0 .. c1 - 1.
-  samples, seed, truncation, labels: what is drawn; sample i has labels[i mod len(labels)].
-  published: reproduce the published code, also where it is wrong; without it what was wrong is put right.
-  on_progress: called with (what is going on, how much of it is done, how much there is).
+  samples, seed, truncation, labels: the samples drawn; sample i has labels[i mod len(labels)].
+  published: reproduce the published code, also where it is wrong; without it its errors are corrected.
+  on_progress: called with (name of the step, amount done, total amount).
 
 A method that cannot work on a generator raises an InputError that says why.
 """
@@ -25,7 +25,7 @@ NAMES = ('sefa', 'ganspace', 'stylespace', 'lowrankgan', 'resefa')
 
 
 class _Methods(Mapping[str, Callable[..., Directions]]):
-  """{name: discover}; a method's module is imported when it is asked for."""
+  """{name: discover}; a method's module is imported on first use."""
 
   def __getitem__(self, name: str) -> Callable[..., Directions]:
     if name not in NAMES:

@@ -1,4 +1,4 @@
-"""What every rival finds: directions in a latent space, with how they were found, and their files.
+"""The result of every rival: directions in a latent space, with a record of how they were found, and their files.
 
 Letters: k directions of d numbers each; L rows of w+.
 """
@@ -53,7 +53,7 @@ class Directions:
   provenance: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
-    with np.errstate(over='ignore'):  # what is too large becomes infinity, which is told below
+    with np.errstate(over='ignore'):  # numbers that are too large become infinity; the check is below
       vectors, units = np.asarray(self.vectors, np.float32), np.asarray(self.units, np.float32)
     if self.space not in SPACES:
       raise InputError('space', self.space, 'there is no such space', f'give one of {", ".join(SPACES)}')
@@ -73,18 +73,18 @@ class Directions:
     return len(self.vectors)
 
   def step(self, j: int) -> np.ndarray:
-    """(d,), what strength 1 of direction j adds."""
+    """(d,): the step that direction j adds at strength 1."""
     if not 0 <= j < len(self):
       raise InputError('direction', j, f'there are {len(self)}', f'give one from 0 to {len(self) - 1}')
     return self.units[j] * self.vectors[j]
 
   def first(self, n: int) -> 'Directions':
-    """The first n of them."""
+    """The first n directions."""
     scores = {name: values[:n] for name, values in self.scores.items()}
     return dataclasses.replace(self, vectors=self.vectors[:n], units=self.units[:n], scores=scores)
 
   def save(self, folder: str | os.PathLike) -> None:
-    """directions.npy (k, d) and directions.json, which holds everything else."""
+    """Writes directions.npy (k, d), and directions.json with everything else."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record = {
@@ -104,7 +104,7 @@ def load(folder: str | os.PathLike) -> Directions:
   """Reads what `Directions.save` wrote.
 
   Raises:
-    InputError: the files are missing, or are none of ours.
+    InputError: the files are missing, or were not written by `Directions.save`.
   """
   folder = Path(folder)
   try:

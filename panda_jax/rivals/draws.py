@@ -1,4 +1,4 @@
-"""The samples that a method looks at: z of one stream of random numbers, as published codes draw them, and labels."""
+"""The samples that a method uses: z of one stream of random numbers, as published codes draw them, and labels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from panda_jax.generators.labels import checked, in_turn
 from panda_jax.generators.registry import FAMILIES
 from panda_jax.generators.structure import plain
 
-Report = Callable[[str, int, int], None]  # what is going on, how much of it is done, how much there is
+Report = Callable[[str, int, int], None]  # name of the step, amount done, total amount
 
 
 class Block(NamedTuple):
-  """Some samples; the last block of a stream is filled up with its last one, so that one program serves all.
+  """Some samples. The last block of a stream is padded with its last sample, so that one program serves all.
 
   Attributes:
     z: (n, z_dim) float32.
     labels: rows (n, num_classes), or None.
-    count: how many of them are samples.
+    count: number of samples without the padding.
   """
 
   z: np.ndarray
@@ -30,11 +30,10 @@ class Block(NamedTuple):
 
 
 class Blocks:
-  """z and labels of N samples in blocks, the same ones at every pass and, in our families, whatever their size.
+  """z and labels of N samples in blocks. Every pass gives the same samples; in our families, any block size does too.
 
-  For our families z is rows of one stream of `numpy.random.RandomState(seed)`, standard normal or, where the prior is
-  that, truncated normal. A generator of another kind is asked for them: `sample(key, n)` with a key folded from the
-  seed for each block.
+  For our families z is rows of one stream of `numpy.random.RandomState(seed)`: standard normal, or truncated normal
+  where the prior is. Other generators draw z by `sample(key, n)`, with a key folded from the seed for each block.
 
   Args:
     generator: of one of our families, plain or compiled, or with the methods of the protocol.
@@ -44,7 +43,7 @@ class Blocks:
     size: samples in a block.
 
   Raises:
-    InputError: there are no samples, no such seed, or labels that do not fit.
+    InputError: there are no samples, the seed is not valid, or labels do not fit.
   """
 
   def __init__(self, generator, samples: int, seed: int, labels: Sequence[int] | None = None, size: int = 1024):
@@ -57,14 +56,14 @@ class Blocks:
     self._labels = None if labels is None else checked(labels)
     self._ours = getattr(self.generator, 'family', None) in FAMILIES
     if self._ours or labels is not None:
-      self._rows(0, 1 if labels is None else len(self._labels))  # what does not fit is said before anything is run
+      self._rows(0, 1 if labels is None else len(self._labels))  # labels that do not fit raise before anything runs
 
   def _rows(self, first: int, count: int) -> jax.Array | None:
     labels = in_turn(self._labels, range(first, first + count))
     return label_rows(labels, self.generator.num_classes, count)
 
   def _drawn(self) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """z (n, z_dim), and the labels that come with them."""
+    """z (n, z_dim) and their labels."""
     counts = [min(self.size, self.samples - first) for first in range(0, self.samples, self.size)]
     if not self._ours:
       for i, count in enumerate(counts):
@@ -76,7 +75,7 @@ class Blocks:
     for count in counts:
       shape = (count, self.generator.z_dim)
       if getattr(self.generator, 'prior', 'normal') == 'truncated_normal':
-        from scipy.stats import truncnorm  # half a second of import that no other family needs
+        from scipy.stats import truncnorm  # an import of half a second, which only this prior needs
 
         yield truncnorm.rvs(-2, 2, size=shape, random_state=state).astype(np.float32), None
       else:
@@ -97,4 +96,4 @@ class Blocks:
 
 
 def silent(name: str, done: int, of: int) -> None:
-  """What is told of the progress where nobody listens."""
+  """The `Report` that shows nothing."""

@@ -1,10 +1,9 @@
 """GANSpace (Härkönen et al. 2020, Discovering Interpretable GAN Controls): principal components of samples.
 
-Where a mapping network makes w of z, the directions are the components of w itself (section 2.1 of the paper). Where
-there is none z is isotropic and has no axes worth naming: there the components are those of feature maps, flattened,
-and latent directions are carried back to the latents by least squares: with x_ik the coordinate of sample i on
-component k in units of its deviation and z_i its latents, the rows u_k of U in min sum_i |z_i - x_i U|^2 (equation 4),
-scaled to unit length.
+With a mapping network from z to w, the directions are the components of w (section 2.1 of the paper). Without one, z is
+isotropic and has no preferred axes. Then the components are those of flattened feature maps, and least squares carries
+them back to the latents: with x_ik the coordinate of sample i on component k in units of its deviation and z_i its
+latents, the directions are the rows u_k of U in min sum_i |z_i - x_i U|^2 (equation 4), scaled to unit length.
 
 Letters: N samples, d latent size, D numbers in a feature map, k directions.
 """
@@ -28,10 +27,10 @@ from panda_jax.rivals.spectra import first
 
 ESTIMATORS = ('exact', 'incremental')
 SAMPLES = {'w': 300_000, 'features': 10_000}
-FRESH = 5000  # samples of which the published code takes the deviations in w
-ROWS = {'w': 10_000}  # samples at a time, as published, where they are rows of w
-BLOCK_BYTES = 128 << 20  # of feature maps at a time
-COVARIANCE = 1024  # longer rows than this have components without a covariance being formed
+FRESH = 5000  # samples from which the published code takes the deviations in w
+ROWS = {'w': 10_000}  # rows of w at a time, as published
+BLOCK_BYTES = 128 << 20  # bytes of feature maps at a time
+COVARIANCE = 1024  # the covariance of longer rows is never formed
 
 
 def discover(
@@ -53,30 +52,29 @@ def discover(
 
   Args:
     generator: of one of our families, or with the methods of the protocol.
-    layer: whose feature maps are looked at; None for w itself where there is a mapping network, and elsewhere for the
-      first layer (of BigGAN 0: the maps that its first linear map makes of z, as published).
-    layers: rows of w+ that the directions shall move; None for all.
-    k: how many, at most.
+    layer: the layer of the feature maps; None for w where there is a mapping network, else for the first layer (of
+      BigGAN layer 0: the maps after its first linear map, as published).
+    layers: rows of w+ that the directions move; None for all.
+    k: number of directions at most.
     samples: N; by default 300 000 of w, and 10 000 feature maps.
-    seed: of the stream of z; the two that follow serve deviations and regression, as published.
+    seed: of the stream of z; seed + 1 and seed + 2 are for deviations and regression, as published.
     truncation: as of `generator.map`; 1 as published.
     labels: class indices; sample i has labels[i mod len(labels)].
     estimator: 'exact' (mean and covariance of all samples), or 'incremental', the approximation that the published code
-      uses by default; None for the one that belongs to `published`.
+      uses by default; None for the default, which depends on `published`.
     batch: samples at a time; the incremental estimate depends on it. 10 000 of w, as published.
     published: the incremental estimator by default; deviations in w from 5000 fresh samples, and a deviation of 1
-      wherever there is no w; a regression on 10 000 samples or more and without a constant. Without it deviations are
-      those of all samples, everywhere, and what the latents are when all coordinates are zero is fitted, not assumed
-      to be zero.
-    on_progress: told of every pass.
+      where there is no w; a regression on 10 000 samples or more, without a constant. Without it, deviations are always
+      those of all samples, and the regression fits a constant: the latents at which all coordinates are zero.
+    on_progress: called in every pass.
 
   Returns:
-    Directions of unit length, a strength of 1 being one standard deviation; 'stdev' and 'variance_ratio' are those of
-    what the components were found in. `provenance['mean']` is the mean of w, for `coordinates`.
+    Directions of unit length; strength 1 is one standard deviation. 'stdev' and 'variance_ratio' are those of w or of
+    the feature maps. `provenance['mean']` is the mean of w, for `coordinates`.
 
   Raises:
     InputError: an argument does not fit the generator, or each row of w+ has a w of its own.
-    NonFiniteError: the generator makes NaN or infinity of a sample.
+    NonFiniteError: the generator gives NaN or infinity for a sample.
   """
   generator = plain(generator)
   estimator = estimator or ('incremental' if published else 'exact')
@@ -130,12 +128,12 @@ def discover(
 
 
 def coordinates(directions: Directions, w: np.ndarray) -> np.ndarray:
-  """Where rows w (N, d) lie along directions found in w, in their units: (N, k).
+  """Coordinates (N, k) of rows w (N, d) along directions found in w, in units of the directions.
 
-  With alpha minus the coordinate in place of alpha a slider is absolute, as in the published editor.
+  A slider that uses alpha minus the coordinate is absolute, as in the published editor.
 
   Raises:
-    InputError: they were not found in w.
+    InputError: the directions were not found in w.
   """
   mean = directions.provenance.get('mean')
   if mean is None:
@@ -183,7 +181,7 @@ class _Source:
     return latents.wplus.shape[1]
 
   def each(self, samples: int, seed: int, on_progress: Report, name: str):
-    """Blocks of draws, the progress told."""
+    """Blocks of draws; calls `on_progress`."""
     done = 0
     for block in self.draws(samples, seed):
       yield block
@@ -237,7 +235,7 @@ _features = jax.jit(_features_and_latents, static_argnames=('structure', 'layer'
 
 @functools.partial(jax.jit, static_argnames=('structure', 'layer', 'truncation'))
 def _moments(structure, arrays, z, labels, count, pilot, Q, layer: int, truncation: float):
-  """Of feature maps y less the pilot: sum y y'Q (D, l), sum y (D,), sum |y|^2, over the first `count` of a block."""
+  """Sums of y y'Q (D, l), y (D,) and |y|^2 over the first `count` of a block; y are feature maps minus the pilot."""
   rows, _ = _features_and_latents(structure, arrays, z, labels, layer, truncation)
   rows = jnp.where((jnp.arange(len(rows)) < count)[:, None], rows - pilot[None], 0)
   product = jnp.matmul(rows.T, jnp.matmul(rows, Q, precision='highest'), precision='highest')

@@ -1,8 +1,8 @@
-"""Gram matrices J'J of a Jacobian by cells of the image, so that those of any region are sums and need no new Jacobian.
+"""Gram matrices J'J of a Jacobian by cells of the image. Those of a region are sums and need no new Jacobian.
 
-For a binary mask m, M_f = sum over its pixels of J'J says how much a step n changes the inside: n'M_f n is the squared
-norm of that change to first order, summed over images. M_b is the same outside. LowRankGAN and ReSeFa need nothing but
-these two; keeping them by cells is our addition.
+For a binary mask m, M_f is the sum of J'J over its pixels: n'M_f n is the squared norm of the change inside by a step
+n, to first order, summed over images. M_b is the same outside. LowRankGAN and ReSeFa need only these two matrices. The
+division into cells is our addition.
 
 Letters: N images, d latent size, h, w pixels of the Jacobian's image, c its channels.
 """
@@ -19,16 +19,16 @@ from panda_jax.regions.metrics import region_mask
 from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.jacobian import Jacobian, one_of, reduced_mask
 
-CELLS = 16  # a side
-KEPT_BYTES = 1 << 30  # of Jacobians that are kept for regions that cut through cells
+CELLS = 16  # at each side of the image
+KEPT_BYTES = 1 << 30  # of Jacobians, kept for regions that cut through cells
 
 
 class Inside(NamedTuple):
-  """What a region amounts to.
+  """Grams of a region.
 
   Attributes:
     inside, outside: (d, d) float64, M_f and M_b: sums over pixels and channels, means over images.
-    pixels_inside, pixels_outside: how many pixels times channels these are sums over.
+    pixels_inside, pixels_outside: pixels times channels in these sums.
   """
 
   inside: np.ndarray
@@ -46,10 +46,10 @@ class CellGrams:
     row_edges, column_edges: (a + 1,), (b + 1,): cell (i, j) has the rows row_edges[i] to row_edges[i + 1] - 1.
     images: N.
     channels: c.
-    image: (H, W) of the generator's images, in whose pixels regions are given.
-    resize: how these became h x w pixels, 'area' or 'nearest'.
+    image: (H, W) of the generator's images; regions are in these pixels.
+    resize: how images were reduced to h x w pixels, 'area' or 'nearest'.
     space, layers, joined: of the Jacobian.
-    jacobians: N of (d, h, w, c), or none where they would take too much memory.
+    jacobians: N of (d, h, w, c); empty if they would take too much memory.
   """
 
   cells: np.ndarray
@@ -72,14 +72,14 @@ class CellGrams:
   def region(self, region) -> Inside:
     """Grams inside and outside of a region.
 
-    A pixel that the region covers by a share m, which reducing by area makes at its edge, counts m^2 inside and
-    (1 - m)^2 outside, as in the norms of m (X - X') and (1 - m) (X - X') that ROIR is made of.
+    Reduction by area makes pixels at the region's edge that the region covers by a share m. They count m^2 inside and
+    (1 - m)^2 outside, as in the norms of m (X - X') and (1 - m) (X - X') in ROIR.
 
     Args:
       region: box (r0, r1, c0, c1) or mask (H, W), in pixels of the image.
 
     Raises:
-      InputError: it is not a region, is lost between the pixels, or cuts through cells while no Jacobians are kept.
+      InputError: it is not a region, it holds no pixel after the reduction, or it cuts cells and no Jacobians are kept.
     """
     mask = reduced_mask(region_mask(region, self.image), self.size, self.resize)
     if not mask.any() or (mask == 1).all():
@@ -122,7 +122,7 @@ def gram(rows: np.ndarray) -> np.ndarray:
 
 
 def edges_of(size: int, cells: int, masks: Sequence[np.ndarray]) -> np.ndarray:
-  """Edges of evenly spaced cells, and where masks (lines, size) change: so that no cell is cut through by a box."""
+  """Edges of evenly spaced cells, and edges where masks (lines, size) change, so that a box cuts no cell."""
   edges = set((np.arange(min(cells, size) + 1) * size // min(cells, size)).tolist())
   for mask in masks:
     edges |= {int(at) + 1 for at in np.flatnonzero((np.diff(mask, axis=1) != 0).any(axis=0))}
@@ -140,16 +140,16 @@ def cell_grams(
 ) -> CellGrams:
   """Grams by cells of the images of latents.
 
-  One Jacobian, d h w c numbers, is held at a time, besides those that are kept.
+  Memory holds one Jacobian (d h w c numbers) at a time, besides those that are kept.
 
   Args:
-    jacobian: of the generator; its size, rule and channels decide what is measured.
+    jacobian: of the generator, with its size, rule and channels.
     latents: of N samples.
-    regions: boxes or masks whose edges cells shall not cross. Boxes cost a few cells more; any other region is exact as
-      long as the Jacobians of all images fit into `keep_bytes`.
-    cells: a side, where no region asks for more.
+    regions: boxes or masks; no cell crosses their edges. Boxes cost a few cells more. Any other region is exact if the
+      Jacobians of all images fit into `keep_bytes`.
+    cells: at each side, unless regions need more.
     keep_bytes: see `regions`.
-    on_progress: told of columns.
+    on_progress: called with the number of columns.
 
   Raises:
     InputError: as of `Jacobian`.

@@ -1,10 +1,10 @@
-"""How an image changes with its latent code: columns of the Jacobian by forward mode, at a chosen resolution.
+"""The Jacobian of an image with respect to its latents: columns by forward mode, at a chosen resolution.
 
-LowRankGAN (Zhu et al. 2021, section 3.1) and ReSeFa (Zhu et al. 2022, section 3) start from J, of one image, with
-respect to one w that drives all rows of w+, or to z; here only some rows may move, since those are the ones that edits
-move later. The primal is run once per chunk and the linear map is applied to a chunk of tangents at a time: on two CPU
-cores, cats64, 16 columns of 64 x 64 pixels: 5.5 ms per column, 13 where the primal is batched with the tangents, 15
-with a primal for each tangent.
+LowRankGAN (Zhu et al. 2021, section 3.1) and ReSeFa (Zhu et al. 2022, section 3) start from J of one image with respect
+to one w that drives all rows of w+, or to z. Here J may be with respect to some rows only, those that edits move later.
+The primal runs once per chunk, and the linear map is applied to a chunk of tangents at a time. On two CPU cores, cats64
+with 16 columns of 64 x 64 pixels takes 5.5 ms per column; 13 ms if the primal is batched with the tangents, 15 ms with
+a primal for each tangent.
 
 Letters: N samples, d latent size, h, w pixels of the Jacobian's image, c its channels (3, or 1 if they are joined).
 """
@@ -27,16 +27,16 @@ from panda_jax.rivals.movement import checked_rows, latent_space, moved
 
 RESIZES = ('area', 'nearest')
 CHANNELS = ('rgb', 'mean', 'sum')
-CHUNK_PIXELS, MOST_COLUMNS = 1 << 21, 32  # of full-size images that are pushed forward at a time
+CHUNK_PIXELS, MOST_COLUMNS = 1 << 21, 32  # of full-size images in one chunk
 
 
 def nearest_indices(size: int, smaller: int) -> np.ndarray:
-  """(smaller,), which of `size` pixels the nearest rule keeps: floor(i size / smaller), as the published code does."""
+  """(smaller,): the pixels of `size` that the nearest rule keeps: floor(i size / smaller), as in the published code."""
   return np.arange(smaller) * size // smaller
 
 
 def area_weights(size: int, smaller: int) -> np.ndarray:
-  """(smaller, size), rows that sum to 1: the share of each pixel in the mean over a larger one."""
+  """(smaller, size), rows that sum to 1: the weight of each pixel in the mean over a larger pixel."""
   edges = np.arange(smaller + 1) * (size / smaller)
   pixels = np.arange(size)
   upper = np.minimum(edges[1:, None], pixels[None] + 1)
@@ -45,7 +45,7 @@ def area_weights(size: int, smaller: int) -> np.ndarray:
 
 
 def reduced_size(size: tuple[int, int], resolution: int | None) -> tuple[int, int]:
-  """(h, w) whose longer side is at most `resolution`; images are never enlarged, which would only repeat pixels."""
+  """(h, w) with a longer side of `resolution` at most. Images are never enlarged: that would only repeat pixels."""
   if resolution is None or max(size) <= resolution:
     return size
   return tuple(max(1, round(side * resolution / max(size))) for side in size)
@@ -68,13 +68,13 @@ def reference_latents(
   truncation: float = 1.0,
   truncation_layers: int | None = None,
 ):
-  """Latents of the images whose Jacobians are taken: those of seeds, see `generators.seeds.draws`.
+  """Latents of the images whose Jacobians are computed, from seeds; see `generators.seeds.draws`.
 
   Args:
     labels: class indices or rows; image i has labels[i mod len(labels)].
 
   Raises:
-    InputError: no seeds; labels or truncation that do not fit the generator.
+    InputError: no seeds, or labels or truncation that do not fit the generator.
   """
   if not len(seeds):
     raise InputError('seeds', '()', 'there is no reference image', 'give one seed or more')
@@ -89,7 +89,7 @@ class Jacobian:
   Another image, region or seed compiles nothing, nor does another Jacobian of the same structure and rules.
 
   Attributes:
-    space, d: what is differentiated by, 'w' or 'z', and its size.
+    space, d: of the latent, 'w' or 'z', and its size.
     size: (h, w).
     image: (H, W), the generator's own size.
     channels: c.
@@ -100,15 +100,15 @@ class Jacobian:
     space: 'w', one w added to `layers`; 'z', added to latents without a mapping network, or through the mapping network
       where latents are given as `Draws`. The generator's own by default.
     layers: rows of w+ that move; all by default.
-    resolution: of the longer side; images larger than that are reduced to it.
-    resize: 'area' averages pixels; 'nearest' drops them, as published, and so sees aliases.
-    channels: 'rgb' keeps them, 'mean' and 'sum' join them as published: changes of opposite sign then cancel.
+    resolution: of the longer side; larger images are reduced to it.
+    resize: 'area' averages pixels; 'nearest' drops pixels, as published, which causes aliasing.
+    channels: 'rgb' keeps them; 'mean' and 'sum' join them, as published, and changes of opposite sign cancel.
     truncation, truncation_layers: of the mapping of `Draws`.
     noise: 'const' or 'none'.
     chunk: columns at a time; by size if left out.
 
   Raises:
-    InputError: a space, layers, resolution or rule that there is not; a generator that JAX cannot trace.
+    InputError: the space, layers, resolution or rule does not exist, or JAX cannot trace the generator.
   """
 
   def __init__(
@@ -148,7 +148,7 @@ class Jacobian:
     self._structure, self._arrays = split(self.generator)
 
   def prepare(self, latents) -> None:
-    """Finds the sizes of images, from latents of any number of samples; other methods do it when it is first needed.
+    """Finds the sizes of images, from latents of any number of samples; other methods call it on first use.
 
     Raises:
       InputError: JAX cannot trace the generator.
@@ -175,7 +175,7 @@ class Jacobian:
     Args:
       latents: of one sample, as of `generator.map`, or `Draws` of one sample.
       tangents: (K, d).
-      on_columns: told how many are done.
+      on_columns: called with the number of columns done.
 
     Raises:
       InputError: latents of another number of samples, tangents of another size.
@@ -190,7 +190,7 @@ class Jacobian:
     found, K = np.empty((len(tangents), *self.size, self.channels), tangents.dtype), self._chunk
     for first in range(0, len(tangents), K):
       chunk = tangents[first : first + K]
-      filled = np.concatenate([chunk, np.zeros((K - len(chunk), self.d), chunk.dtype)])  # one program serves the last
+      filled = np.concatenate([chunk, np.zeros((K - len(chunk), self.d), chunk.dtype)])  # one program for all chunks
       found[first : first + K] = self._push(latents, filled)[: len(chunk)]
       finite = np.isfinite(found[first : first + K]).all(axis=(1, 2, 3))
       if not finite.all():
@@ -200,7 +200,7 @@ class Jacobian:
     return found
 
   def columns(self, latents, on_columns: Callable[[int], None] = lambda done: None) -> np.ndarray:
-    """All of J, its columns first: (d, h, w, c). Arguments and errors as of `products`."""
+    """All columns of J: (d, h, w, c). Arguments and errors as of `products`."""
     return self.products(latents, np.eye(self.d), on_columns)
 
   def _push(self, latents, tangents: np.ndarray) -> jax.Array:
@@ -208,7 +208,7 @@ class Jacobian:
 
 
 def untraceable(generator) -> InputError:
-  """What is said of a generator that JAX cannot trace, and so not differentiate."""
+  """The error for a generator that JAX cannot trace, and so cannot differentiate."""
   return InputError('generator', type(generator).__name__, 'JAX cannot trace it', 'write its methods in jax.numpy')
 
 
@@ -223,7 +223,7 @@ def compilations() -> int:
 
 
 class _Rule(NamedTuple):
-  """What is differentiated, and how its image is reduced."""
+  """The latent that J is with respect to, and how the image is reduced."""
 
   space: str
   layers: tuple[int, ...] | None
@@ -235,7 +235,7 @@ class _Rule(NamedTuple):
 
 
 def _image(structure: Structure, rule: _Rule, size: tuple[int, int] | None, arrays, latents, step) -> jax.Array:
-  """(h, w, c) of the one image, moved by step (d,); not reduced without a size."""
+  """The image (h, w, c) after its latents are moved by step (d,); not reduced if size is None."""
   generator = structure.generator(arrays)
   if isinstance(latents, Draws):
     options = {'truncation': rule.truncation, 'truncation_layers': rule.truncation_layers}

@@ -1,13 +1,13 @@
-"""LowRankGAN (Zhu et al. 2021, Low-Rank Subspaces in GANs): what moves a region, less what moves the rest.
+"""LowRankGAN (Zhu et al. 2021, Low-Rank Subspaces in GANs): directions that move a region and little else.
 
 The Grams M_f of the inside and M_b of the outside of a region (sections 3.1 and 3.2 of the paper; grams.py) are split
 by robust PCA into a part of low rank and a sparse one. The leading eigenvectors v_j of L_f, as many as its rank, move
 the inside; the eigenvectors B of L_b beyond its rank move the outside little. Directions are d_j = B B' v_j, of unit
 length (section 3.3, the projection onto the null space).
 
-What the published code does, and what is put right here unless `published` is asked for:
+The published code, and our corrections, which `published` turns off:
 
-                     published                                 put right
+                     published                                 corrected
   differentiated by  one w that drives all rows                the rows that the directions move
   pixels             256 a side, nearest                       256 a side at most, averaged
   channels           averaged, so opposite changes cancel      kept
@@ -16,8 +16,8 @@ What the published code does, and what is put right here unless `published` is a
   order              of v_j, although projecting changes it    by the leak outside, the least first
   rank of L_b        0 counts as 1                             as it is
 
-The length of B B' v_j is kept as a score: a v_j that lies almost wholly in the range of L_b leaves little but noise,
-which unit length then amplifies.
+The length of B B' v_j is kept as a score. If v_j lies almost wholly in the range of L_b, its projection is mostly
+noise, which scaling to unit length amplifies.
 
 Letters: d latent size.
 """
@@ -41,7 +41,7 @@ from panda_jax.rivals.reference import (
 from panda_jax.rivals.robust_pca import Split, default_weight, robust_pca
 
 PUBLISHED_WEIGHT = 1 / 60
-NOTHING = 1e-9  # length of a projected direction that is rounding
+NOTHING = 1e-9  # a projected direction of this length is rounding
 
 
 def discover(
@@ -67,25 +67,25 @@ def discover(
   Args:
     generator: any that JAX can differentiate. Latents with w+ are moved there, others in z.
     region: box (r0, r1, c0, c1) or mask (h, w), in pixels of the image.
-    layers: rows of w+ that move; 4 to 7 by default, as far as there are.
-    k: how many, at most; by default as many as the rank of L_f.
+    layers: rows of w+ that move; by default those of 4 to 7 that exist.
+    k: number of directions at most; by default the rank of L_f.
     seeds: of the reference images; 4 to 8 by default, only 4 as published.
     labels: classes of the reference images.
     truncation, truncation_layers: of the reference images.
     resolution: of the Jacobian's longer side, at most.
-    lam: of robust PCA: smaller makes ranks smaller, so that fewer directions are confined less; 1 / sqrt(d) by default,
-      1/60 as published.
-    relax: how many directions that L_b moves least are allowed for as well.
-    project: without it, the v_j themselves.
-    published: as the published code does it, see the module.
-    grams: of `reference.reference_grams`, in place of `seeds` to `resolution`: one discovery for many regions.
-    on_progress: told of the Jacobian's columns and of the splits.
+    lam: of robust PCA: a smaller one gives smaller ranks, so fewer directions, less confined to the region;
+      1 / sqrt(d) by default, 1/60 as published.
+    relax: number of eigenvectors within the rank of L_b, those of its smallest values, that B includes too.
+    project: if False, the directions are the v_j themselves.
+    published: follow the published code, see the module.
+    grams: of `reference.reference_grams`, in place of `seeds` to `resolution`; they serve many regions.
+    on_progress: called with the Jacobian's columns and with the splits.
 
   Returns:
     Directions of unit length; scores 'length' of the projection, 'inside' and 'leak' (see `reference.directions_of`).
 
   Raises:
-    InputError: what does not fit; or no direction is left, as L_f has no rank, or lies in the range of L_b.
+    InputError: an argument does not fit; or no direction is left: L_f has rank 0, or lies in the range of L_b.
     NonFiniteError: a derivative is not finite.
   """
   if relax < 0:
@@ -118,9 +118,9 @@ def discover(
 def projections(
   front: Split, back: Split, relax: int = 0, published: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Eigenvectors v_j (r, d) of L_f, their projections (r, d) of unit length, and the lengths (r,) these had.
+  """Eigenvectors v_j (r, d) of L_f, their projections (r, d) scaled to unit length, and the lengths (r,) before that.
 
-  Those that are projected to nothing are left out.
+  Eigenvectors with a projection of zero are left out.
   """
   principal = _leading(front.low)[: front.rank]
   least = 1 if published else 0

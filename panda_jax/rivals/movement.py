@@ -1,4 +1,4 @@
-"""Moves a generator's latents along a direction, in the spaces of Directions, compiled.
+"""Moves a generator's latents along a direction, in the spaces of Directions, in compiled calls.
 
 Letters: N samples, d latent size, L rows of w+.
 """
@@ -49,7 +49,7 @@ def checked_rows(rows: Sequence[int] | None, count: int) -> tuple[int, ...] | No
   """Rows of w+ that exist; None for all.
 
   Raises:
-    InputError: one does not.
+    InputError: a row does not exist.
   """
   if rows is None:
     return None
@@ -87,7 +87,7 @@ def moved(generator, latents, space: str, layers: Sequence[int] | None, step: ja
     raise InputError('space', 'z', 'a mapping network follows z', "move in 'w', or map other z")
   if hasattr(latents, 'z'):  # BigGAN
     return latents.replace(z=latents.z + step.astype(latents.z.dtype))
-  columns = latents.shape[1] - step.shape[1]  # a labelled ProGAN keeps its label behind z
+  columns = latents.shape[1] - step.shape[1]  # a labelled ProGAN has its label after z
   return latents + jnp.pad(step.astype(latents.dtype), ((0, 0), (0, columns)))
 
 
@@ -125,5 +125,5 @@ class Mover:
     return self._images(self._arrays, latents, np.asarray(step, np.float32), alpha)
 
   def compilations(self) -> int:
-    """How often it was compiled so far."""
+    """Number of compilations so far."""
     return self._images._cache_size()

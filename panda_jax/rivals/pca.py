@@ -1,4 +1,4 @@
-"""Principal components of rows that come in blocks: exact, incremental as scikit-learn has it, and of very long rows.
+"""Principal components of rows in blocks: exact, incremental as in scikit-learn, and for very long rows.
 
 Letters: N rows of D numbers, k components.
 """
@@ -11,9 +11,9 @@ import numpy as np
 from panda_jax.errors import NonFiniteError
 from panda_jax.rivals.spectra import oriented
 
-NOTHING = 1e-10  # of the largest variance: below are rounding errors of float32 rows
+NOTHING = 1e-10  # of the largest variance: smaller ones are rounding errors of float32 rows
 OVERSAMPLE = 16
-STEADY = 1e-3  # relative change of every leading deviation between two passes over the rows
+STEADY = 1e-3  # relative change of each leading deviation between two passes, at which iteration stops
 PASSES = 8
 
 
@@ -33,7 +33,7 @@ class Components(NamedTuple):
   total: float
 
   def first(self, k: int) -> 'Components':
-    """The first k of them, without those along which nothing varies."""
+    """The first k components, without those of zero variance."""
     live = int(np.sum(self.stdev**2 > NOTHING * self.stdev[0] ** 2)) if len(self.stdev) else 0
     k = min(k, live)
     return self._replace(vectors=self.vectors[:k], stdev=self.stdev[:k])
@@ -67,8 +67,8 @@ def from_covariance(mean: np.ndarray, covariance: np.ndarray) -> Components:
 def incremental(blocks: Iterable[np.ndarray], k: int) -> Components:
   """The first k components as `sklearn.decomposition.IncrementalPCA` estimates them (Ross et al. 2008).
 
-  Each block is stacked on what was kept of the ones before, k singular values times their components and the shift of
-  the mean; all but k singular vectors are then forgotten. Variances are divided by N - 1.
+  Each block is stacked on a summary of the earlier blocks: k singular values times their components, and the shift of
+  the mean. Then only k singular vectors are kept. Variances are divided by N - 1.
 
   Raises:
     NonFiniteError: a row holds NaN or infinity.
@@ -94,12 +94,12 @@ def long_rows(moments: Callable, D: int, k: int, seed: int = 0) -> Components:
   """The first k components of rows too long for a covariance, by subspace iteration (Halko et al. 2011, section 4.5).
 
   A random subspace of k + 16 dimensions is multiplied with the covariance, one pass over the rows each time, until the
-  deviations along its own axes stand still, at most 8 times.
+  deviations along its axes converge, at most 8 times.
 
   Args:
     moments: moments(Q) for Q (D, l) gives C Q (D, l), the mean (D,) and tr C, with C the covariance divided by N.
     D: length of a row.
-    k: how many.
+    k: number of components.
     seed: of the first subspace.
   """
   width = min(D, k + OVERSAMPLE)
@@ -107,7 +107,7 @@ def long_rows(moments: Callable, D: int, k: int, seed: int = 0) -> Components:
   last = np.zeros(width)
   for _ in range(PASSES):
     product, mean, trace = moments(Q)
-    # Rayleigh and Ritz: the covariance within the subspace, whose axes are the components so far.
+    # Rayleigh-Ritz: the axes of the covariance within the subspace are the components so far.
     values, axes = np.linalg.eigh(Q.T @ product)
     values, vectors = np.maximum(values[::-1], 0), (Q @ axes[:, ::-1]).T
     if np.all(np.abs(values - last)[:k] <= 2 * STEADY * values[:k] + NOTHING * values[0]):
@@ -117,7 +117,7 @@ def long_rows(moments: Callable, D: int, k: int, seed: int = 0) -> Components:
 
 
 def checked(rows: np.ndarray, first: int) -> np.ndarray:
-  """The rows, whose first has this number.
+  """The rows, if all are finite; `first` is the number of the first row, for the error.
 
   Raises:
     NonFiniteError: one of them holds NaN or infinity.

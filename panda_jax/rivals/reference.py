@@ -1,4 +1,4 @@
-"""What LowRankGAN and ReSeFa share: Grams of reference images inside and outside of a region, and how well steps do.
+"""Shared by LowRankGAN and ReSeFa: Grams of reference images inside and outside of a region, and scores of directions.
 
 Letters: d latent size, k directions, L rows of w+.
 """
@@ -21,15 +21,15 @@ from panda_jax.rivals.spectra import first, oriented
 
 ROWS = 4, 5, 6, 7  # of w+ that both papers edit
 RESOLUTION = 256
-# What is found on one image serves it alone: the first direction of ReSeFa for a box around the nose of cats64, found
-# on 1, 5 and 16 images, leaks 3.3, 1.9 and 1.2 on eight others; for the eyes 0.62, 0.48 and 0.56. An image costs d
-# columns.
+# Directions found on one image leak more on others: the first direction of ReSeFa for a box around the nose of cats64,
+# found on 1, 5 and 16 images, leaks 3.3, 1.9 and 1.2 on eight others; for the eyes 0.62, 0.48 and 0.56. An image costs
+# d columns.
 SEEDS = 4, 5, 6, 7, 8
-PUBLISHED_SEEDS = (4,)  # each image has directions of its own there
+PUBLISHED_SEEDS = (4,)  # the published code finds directions for each image
 
 
 class References(NamedTuple):
-  """The images whose Jacobians are taken, and at what resolution.
+  """The images whose Jacobians are computed, and their resolution.
 
   Attributes:
     seeds: of the images; None for the default of the method.
@@ -56,10 +56,10 @@ class References(NamedTuple):
 
 
 def moved_rows(generator, layers: Sequence[int] | None) -> tuple[int, ...] | None:
-  """Rows of w+ that directions move: those given, else 4 to 7 as far as there are; None where latents have no rows.
+  """Rows of w+ that directions move: those given, else those of 4 to 7 that exist; None where latents have no rows.
 
   Raises:
-    InputError: there are no such rows.
+    InputError: a given row does not exist.
   """
   generator = plain(generator)
   if latent_space(generator)[0] != 'w':
@@ -87,17 +87,17 @@ def reference_grams(
   channels: str | None = None,
   on_progress: Report = silent,
 ) -> CellGrams:
-  """Grams of reference images, for `discover(grams=...)` of LowRankGAN and ReSeFa: taken once for many regions.
+  """Grams of reference images, for `discover(grams=...)` of LowRankGAN and ReSeFa: computed once for many regions.
 
   Without `published` they are the same for both methods.
 
   Args:
-    regions: those that will be asked for, so that cells end at their edges; see `grams.cell_grams`.
+    regions: those that will be edited; cells end at their edges, see `grams.cell_grams`.
     layers: rows of w+ that directions will move.
     references: the images; their defaults if left out.
-    published: by nearest pixels, and of one w that drives all rows.
-    channels: as of `Jacobian`; all three if left out. The published codes join them: LowRankGAN 'mean', ReSeFa 'sum'
-      of images larger than the resolution.
+    published: nearest pixels, and one w that drives all rows.
+    channels: as of `Jacobian`; all three if left out. The published codes join them: LowRankGAN by 'mean', ReSeFa by
+      'sum' in images larger than the resolution.
 
   Raises:
     InputError: as of `Jacobian`, `cell_grams` and `reference_latents`.
@@ -124,10 +124,10 @@ def grams_for(
   grams: CellGrams | None,
   on_progress: Report,
 ) -> tuple[tuple[int, ...] | None, CellGrams, Inside]:
-  """The rows that move, the Grams that were given or are made here, and those inside and outside of a region.
+  """The rows that move, the Grams (given, else computed here), and the Grams inside and outside of a region.
 
   Args:
-    channels: says how `reference_grams` treats channels, where Grams are made.
+    channels: the argument of `reference_grams`, if Grams are computed here.
     Others as of `discover`.
   """
   rows = moved_rows(generator, layers)
@@ -146,7 +146,7 @@ def grams_for(
 
 
 def check_grams(grams: CellGrams, rows: tuple[int, ...] | None, published: bool) -> None:
-  """Raises InputError unless Grams were taken by what the method differentiates by."""
+  """Raises InputError unless the Grams are with respect to the latent of the method."""
   wanted = None if published else rows
   if grams.layers != wanted:
     text = 'all rows' if wanted is None else f'rows {",".join(map(str, wanted))}'
@@ -173,10 +173,10 @@ def directions_of(
   published: bool,
   k: int | None,
 ) -> Directions:
-  """The first k directions with what each does to first order.
+  """The first k directions, with first-order scores.
 
   Scores beside the method's own: 'inside', root mean square change of the region per unit of strength, and 'leak', the
-  norm of the change outside over that inside: what ROIR is for small steps, lower is better.
+  norm of the change outside over that inside: the ROIR of small steps, lower is better.
   """
   inside = np.sqrt(_energies(found.vectors, within.inside) / within.pixels_inside)
   scores = found.scores | {'inside': inside, 'leak': leaks(found.vectors, within)}
@@ -209,14 +209,14 @@ def directions_of(
 
 
 def leaks(vectors: np.ndarray, within: Inside) -> np.ndarray:
-  """(k,), norm of the change outside over that inside, to first order, of each row of vectors (k, d); at most 1e6."""
+  """(k,): for each row of vectors (k, d), norm of the change outside over that inside, to first order; at most 1e6."""
   inside, outside = (_energies(vectors, gram) for gram in (within.inside, within.outside))
   least = np.maximum(1e-12 * outside, np.finfo(float).tiny)
   return np.sqrt(outside / np.maximum(inside, least))
 
 
 def _energies(vectors: np.ndarray, gram: np.ndarray) -> np.ndarray:
-  """n'Mn of each row n of vectors (k, d), (k,); rounding below zero is zero."""
+  """(k,): n'Mn of each row n of vectors (k, d); negative values, from rounding, become zero."""
   return np.maximum(np.einsum('kd,kd->k', vectors @ gram, vectors), 0)
 
 

@@ -4,18 +4,18 @@ With the Grams M_f of the inside and M_b of the outside of a region, per pixel, 
 
     n'M_f n / n'(M_b + tau tr(M_b) I) n        (equation 4 of the paper)
 
-that is, they are generalised eigenvectors, the largest eigenvalue first. tau keeps steps short: without it the best
-quotients belong to directions that hardly move anything, and M_b has no inverse where a step changes nothing, as along
-the radius of ProGAN's z.
+that is, they are generalised eigenvectors, the largest eigenvalue first. tau keeps steps short. Without it, directions
+that hardly move anything have the best quotients, and M_b has no inverse if a step changes nothing, as along the radius
+of ProGAN's z.
 
-What the published code does, and what is put right here unless `published` is asked for:
+The published code, and our corrections, which `published` turns off:
 
-                     published                                 put right
+                     published                                 corrected
   differentiated by  one w that drives all rows                the rows that the directions move
   pixels             256 a side, nearest                       256 a side at most, averaged
-  channels           summed in images larger than that         kept
+  channels           summed in images above 256 a side         kept
   images             one at a time                             five, whose Grams are averaged
-  tau                0 unless asked for                        1e-3
+  tau                0 by default                              1e-3
   solved by          eigenvectors of inv(M_b) M_f              M_b = C C', eigenvectors of inv(C) M_f inv(C)'
 
 Letters: d latent size.
@@ -63,22 +63,22 @@ def discover(
   Args:
     generator: any that JAX can differentiate. Latents with w+ are moved there, others in z.
     region: box (r0, r1, c0, c1) or mask (h, w), in pixels of the image.
-    layers: rows of w+ that move; 4 to 7 by default, as far as there are.
-    k: how many, at most; all d by default.
+    layers: rows of w+ that move; by default those of 4 to 7 that exist.
+    k: number of directions at most; all d by default.
     seeds: of the reference images; 4 to 8 by default, only 4 as published.
     labels: classes of the reference images.
     truncation, truncation_layers: of the reference images.
     resolution: of the Jacobian's longer side, at most.
     tau: regularisation, relative to the trace of M_b; 1e-3 by default, 0 as published (1e-3 is their `--full_rank`).
-    published: as the published code does it, see the module.
-    grams: of `reference.reference_grams`, in place of `seeds` to `resolution`: one discovery for many regions.
-    on_progress: told of the Jacobian's columns.
+    published: follow the published code, see the module.
+    grams: of `reference.reference_grams`, in place of `seeds` to `resolution`; they serve many regions.
+    on_progress: called with the Jacobian's columns.
 
   Returns:
     Directions of unit length; scores 'eigenvalue', 'inside' and 'leak' (see `reference.directions_of`).
 
   Raises:
-    InputError: what does not fit; or M_b has no inverse and tau is 0.
+    InputError: an argument does not fit; or M_b has no inverse and tau is 0.
     NonFiniteError: a derivative is not finite.
   """
   tau = (0.0 if published else TAU) if tau is None else float(tau)
@@ -138,7 +138,7 @@ def as_published(front: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _channels(generator, references: References, published: bool) -> str:
-  """'sum' where the published code would have reduced the image, else 'rgb'."""
+  """'sum' if the published code would reduce the image, else 'rgb'."""
   if not published:
     return 'rgb'
   jacobian = Jacobian(generator)

@@ -8,16 +8,16 @@ per iteration, in float64.
 
 Two rules, since they end at different places:
 
-* As published with LowRankGAN: mu = numel / (4 x largest column sum), stop when ||M - L - S|| <= 1e-7 ||M||. That
-  looks at the constraint only. With a small lam S soon takes up whatever L leaves, and the iteration stops far from the
+* As published with LowRankGAN: mu = numel / (4 x largest column sum), stop when ||M - L - S|| <= 1e-7 ||M||. This
+  checks only the constraint. With a small lam, S soon holds the rest M - L, and the iteration stops far from the
   optimum: on the fixture with lam = 1/60 at an objective 4 % above that of L = 0, with a rank of 1.
-* Ours: mu = numel / (4 x sum of all entries), which is what the textbook means, over-relaxation (Eckstein and
-  Bertsekas 1992), and a certificate: Y scaled until ||Y||_2 <= 1 and |Y| <= lam is a point of the dual problem
+* Ours: mu = numel / (4 x sum of all entries), as the textbook intends, over-relaxation (Eckstein and Bertsekas 1992),
+  and a certificate: Y scaled until ||Y||_2 <= 1 and |Y| <= lam is a point of the dual problem
 
     maximise <M, Y>   subject to   ||Y||_2 <= 1,  |Y_ij| <= lam,
 
-  so the objective at (L, M - L) less <M, Y> bounds how far from the optimum it is. It stops when that is below
-  `tolerance` of the objective.
+  so the objective at (L, M - L) minus <M, Y> bounds its distance from the optimum. The iteration stops when this is
+  below `tolerance` of the objective.
 
 Letters: d latent size.
 """
@@ -34,21 +34,21 @@ from panda_jax.runtime.environment import one_blas_thread, small_matrices_in_flo
 STOP = 1e-7  # of ||M||, as published
 PUBLISHED_ITERATIONS, ITERATIONS = 10_000, 20_000
 TOLERANCE = 1e-6
-OVER = 1.7  # relaxation: two thirds of the iterations of 1, on Grams of cats64 and on the fixture's
-EVERY = 10  # iterations between certificates, each of which costs two eigendecompositions more
+OVER = 1.7  # relaxation: two thirds of the iterations that 1 needs, on Grams of cats64 and of the fixture
+EVERY = 10  # iterations between certificates; each costs two eigendecompositions more
 
 
 class Split(NamedTuple):
   """M = L + S.
 
   Attributes:
-    low: L (d, d), whose eigenvalues that the last thresholding set to zero are zero.
-    sparse: S (d, d): M - L, so that the two sum up exactly; as published, the iteration's own, which does to 1e-7.
-    rank: of L: eigenvalues that the last thresholding left.
-    iterations: taken.
-    converged: whether the rule's own criterion was met.
+    low: L (d, d); the last thresholding set its small eigenvalues to zero.
+    sparse: S (d, d): M - L, so that the sum is exactly M; as published, S of the iteration, whose sum is M to 1e-7.
+    rank: of L: number of eigenvalues after the last thresholding.
+    iterations: number taken.
+    converged: whether the criterion of the rule was met.
     objective: ||L||_* + lam ||M - L||_1.
-    gap: by how much that may exceed the optimum, at most, relative to it.
+    gap: upper bound of the objective's distance from the optimum, relative to the objective.
   """
 
   low: np.ndarray
@@ -85,10 +85,10 @@ def robust_pca(
   """Splits a symmetric matrix M (d, d).
 
   Args:
-    lam: weight of the sparse part; `default_weight` if left out. Up to 1 / d the answer is L = 0 for any M.
-    published: the published rule; `tolerance` is then not used.
-    tolerance: relative duality gap at which ours stops.
-    iterations: at most; the rule's own if left out.
+    lam: weight of the sparse part; `default_weight` if left out. Up to 1 / d the solution is L = 0 for any M.
+    published: use the published rule, which has no `tolerance`.
+    tolerance: relative duality gap at which our rule stops.
+    iterations: at most; the default depends on the rule.
 
   Raises:
     InputError: M is not symmetric, or lam is not positive.
@@ -110,13 +110,13 @@ def robust_pca(
   if not scale:
     return Split(M.copy(), M.copy(), 0, 0, True, 0.0, 0.0)
   most = (PUBLISHED_ITERATIONS if published else ITERATIONS) if iterations is None else int(iterations)
-  unit = 1.0 if published else np.linalg.norm(M)  # ours sees ||M|| = 1, so that nothing depends on its scale
+  unit = 1.0 if published else np.linalg.norm(M)  # our rule scales to ||M|| = 1, so that nothing depends on the scale
   total = np.abs(M).sum(axis=0).max() if published else np.abs(M).sum()
   mu = M.size / (4 * total / unit)
   symmetric = (M + M.T) / (2 * unit)
   with small_matrices_in_float64(), one_blas_thread():
     stop = STOP * np.linalg.norm(M) if published else tolerance
-    numbers = [np.float64(x) for x in (lam, mu, stop)]  # of one type, whatever was given: nothing is compiled again
+    numbers = [np.float64(x) for x in (lam, mu, stop)]  # always of one type, so that nothing is compiled again
     found = (_published if published else _relaxed)(symmetric, *numbers, np.int64(most))
     L, S, Y, rank, taken, error = (np.asarray(x) for x in found)
   L, error = unit * L.astype(np.float64), float(error)
@@ -128,7 +128,7 @@ def robust_pca(
 
 
 def certificate(M: np.ndarray, L: np.ndarray, Y: np.ndarray, lam: float) -> tuple[float, float]:
-  """(objective at L and M - L, how far above the optimum it may be, relative to it), see the module."""
+  """(objective at L and M - L, bound of its relative distance from the optimum), see the module."""
   objective = np.abs(np.linalg.eigvalsh(L)).sum() + lam * np.abs(M - L).sum()
   outside = max(np.abs(np.linalg.eigvalsh((Y + Y.T) / 2)).max(), np.abs(Y).max() / lam, 1)
   bound = np.sum(Y * M) / outside
@@ -136,7 +136,7 @@ def certificate(M: np.ndarray, L: np.ndarray, Y: np.ndarray, lam: float) -> tupl
 
 
 def _thresholded(X: jax.Array, by: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Symmetric X (d, d) with its singular values lowered by `by`, none below zero, and how many are left."""
+  """Symmetric X (d, d) with its singular values reduced by `by`, not below zero, and how many stay above zero."""
   values, vectors = jnp.linalg.eigh((X + X.T) / 2)
   values = _shrunk(values, by)
   L = jnp.matmul(vectors * values[None, :], vectors.T, precision=jax.lax.Precision.HIGHEST)

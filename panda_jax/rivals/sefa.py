@@ -1,11 +1,11 @@
 """SeFa (Shen and Zhou 2021, Closed-Form Factorization of Latent Semantics in GANs): directions from weights alone.
 
-The first thing that happens to a latent is an affine map y = A' x + b, with A (d, m) the weights of the m numbers that
-it makes. A unit vector n moves y most where |A' n| is largest, that is along the eigenvectors of A A', the largest
-eigenvalue first (equation 4 of the paper). Each of the m columns is scaled to unit length before, as the published
-code has it, so that no number counts more than another one by the scale of its weights.
+A generator first applies an affine map y = A' x + b to its latents, with A (d, m) the weights of m outputs. The unit
+vectors n that move y most, with the largest |A' n|, are the eigenvectors of A A', the largest eigenvalue first
+(equation 4 of the paper). Before that, each of the m columns is scaled to unit length, as in the published code, so
+that the scale of its weights does not matter.
 
-What the columns are, family by family:
+The columns of each family:
 
   StyleGAN, 2, 3  the style of every layer that a chosen row of w+ drives. In StyleGAN2 the last row stands for the last
                   ToRGB, and the other ToRGBs are left out, as published; in StyleGAN3 and StyleGAN-XL row 0 drives the
@@ -13,10 +13,10 @@ What the columns are, family by family:
   ProGAN, FastGAN the first layer, which gives each of its 16 positions a matrix of its own.
   R3GAN           the scales of its basis.
   BigGAN          the first linear map (0), and the gains and offsets of the conditional batch norms of its l-th block
-                  (l; the attention counts, and has none): their columns on z, not on the class. Where each sees a piece
-                  of z of its own, it moves that piece alone.
-  any other       its own `affine_weights()` {name: (d, m)}; without that, the features of its first layer if they are
-                  an affine map of the latents, which is tried.
+                  (l; the attention counts, and has none): their columns on z, not on the class. A map that sees only
+                  its own piece of z moves only that piece.
+  any other       its own `affine_weights()` {name: (d, m)}; without that, the features of its first layer, if a test
+                  shows that they are an affine map of the latents.
 
 Letters: d latent size, m columns, k directions.
 """
@@ -35,10 +35,10 @@ from panda_jax.rivals.draws import Report, silent
 from panda_jax.rivals.movement import checked_rows
 from panda_jax.rivals.spectra import first, oriented
 
-# Relative to the largest eigenvalue: those below are rounding, and their directions move nothing.
+# Relative to the largest eigenvalue: smaller ones are rounding, and their directions move nothing.
 NOTHING = 1e-10
 AFFINE = 1e-4  # relative difference of two Jacobians of an affine map, in float32
-COLUMNS = 1 << 22  # entries of a Jacobian of a user's first layer that is formed
+COLUMNS = 1 << 22  # most entries of the Jacobian of a user's first layer
 
 
 def discover(
@@ -54,21 +54,21 @@ def discover(
 
   Args:
     generator: of one of our families, or a user's; see the module.
-    layers: rows of w+ whose styles are looked at, and that the directions move; of BigGAN, which maps are looked at,
-      while z moves in all of them. None for all.
-    k: how many, at most.
-    normalise: scale each column to unit length; without it the weights count as they act, gains included. A column of
-      zeros, a number that does not depend on the latent, stays zero (the published code divides by zero there).
-    published: as the published code does it: in float32, by an eigendecomposition that assumes no symmetry, in
-      whatever order and with whatever signs it returns them (the "top k" of that code). The order here is decreasing,
-      and directions that move nothing, of which their order and sense are accidents, are left out.
-    on_progress: told of the one step there is.
+    layers: rows of w+ whose styles are used, and that the directions move; of BigGAN, the maps that are used, while z
+      moves in all of them. None for all.
+    k: number of directions at most.
+    normalise: scale each column to unit length; without it, weights are used at their own scale, gains included. A
+      column of zeros, an output that does not depend on the latents, stays zero (the published code divides by zero).
+    published: follow the published code: float32, and an eigendecomposition that assumes no symmetry, with the order
+      and signs that it returns (the "top k" of that code). Without it, the order is decreasing, and directions that
+      move nothing are left out, since their order and sign are arbitrary.
+    on_progress: called once.
 
   Returns:
-    Directions of unit length, in units of it; their score is 'eigenvalue', the squared length of A' n.
+    Directions of unit length, with strengths in that unit; their score is 'eigenvalue', the squared length of A' n.
 
   Raises:
-    InputError: no such layer, or a generator without an affine map that the latents go through first.
+    InputError: no such layer, or the generator does not apply an affine map to its latents first.
   """
   generator = plain(generator)
   on_progress('weights', 0, 1)
@@ -107,8 +107,8 @@ def columns(weights: Sequence[np.ndarray], normalise: bool = True) -> np.ndarray
   """Weights (d, m_i) side by side, (d, m) float32, each column of unit length or zero.
 
   Raises:
-    NonFiniteError: there are NaNs or infinities among them.
-    InputError: all of them are zero.
+    NonFiniteError: a weight is NaN or infinity.
+    InputError: all weights are zero.
   """
   weight = np.concatenate([np.asarray(w, np.float32) for w in weights], axis=1)
   if not np.isfinite(weight).all():
@@ -121,7 +121,7 @@ def columns(weights: Sequence[np.ndarray], normalise: bool = True) -> np.ndarray
 
 
 def _consumers(generator, layers):
-  """The weights (d, m_i) of the maps that take the latents, their space, the rows that move, and the maps' names."""
+  """The weights (d, m_i) of the first maps of the latents, their space, the rows that move, and the maps' names."""
   family = getattr(generator, 'family', '')
   if family == 'biggan':
     named = biggan_weights(generator)
@@ -135,7 +135,7 @@ def _consumers(generator, layers):
   affine = generator.affine_weights()
   if not getattr(generator, 'w_dim', 0):
     names = [list(affine)[i] for i in checked_maps(layers, range(len(affine)))]
-    # A label may follow z in the latents; its columns are not the latents' to move.
+    # A label may follow z in the latents; directions must not move it.
     return [affine[name][: generator.z_dim] for name in names], 'z', None, names
   names = _styles_of_rows(affine, family)
   moved = checked_rows(layers, len(names))
@@ -154,7 +154,7 @@ def _styles_of_rows(affine: dict, family: str) -> list[str]:
 
 
 def checked_maps(layers: Sequence[int] | None, available: Iterable[int]) -> tuple[int, ...]:
-  """Which of the maps that take the latents are looked at; None for all.
+  """The maps that are used; all of the available ones for None.
 
   Raises:
     InputError: there is no such map.
@@ -172,7 +172,7 @@ def checked_maps(layers: Sequence[int] | None, available: Iterable[int]) -> tupl
 def biggan_weights(generator) -> dict[int, np.ndarray]:
   """{0: (d, m), ...}: the columns on z of the first linear map, 0, and of the batch norms of each block.
 
-  A map that sees only a piece of z has zeros in the other rows; one that sees none of it is left out.
+  A map that sees only a piece of z has zeros in the other rows; a map that sees no part of z is left out.
   """
   pieces = generator.options.pieces
   weights = {0: (pieces[0], [generator.gen_z[...]])}
@@ -191,10 +191,10 @@ def biggan_weights(generator) -> dict[int, np.ndarray]:
 def first_layer(generator) -> tuple[np.ndarray, int]:
   """The matrix (d, m) from the latents to the features of the first layer, and the layer, of a user's generator.
 
-  It is affine where its Jacobian is the same everywhere; at two points will do.
+  An affine map has the same Jacobian everywhere; two points are compared.
 
   Raises:
-    InputError: it is not, or the latents are not arrays (N, d).
+    InputError: the map is not affine, or the latents are not arrays (N, d).
   """
   structure, arrays = split(generator)
   layer = min(generator.layers)
@@ -216,7 +216,7 @@ def first_layer(generator) -> tuple[np.ndarray, int]:
 
 @functools.partial(jax.jit, static_argnames=('structure', 'layer'))
 def _first_jacobians(structure, arrays, latents: jax.Array, layer: int) -> jax.Array:
-  """(2, m, d), at two latents (2, d)."""
+  """Jacobians (2, m, d) at two latents (2, d)."""
 
   def features(x):
     return structure.generator(arrays).run_to(x[None], layer).features.reshape(-1)

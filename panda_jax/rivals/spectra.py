@@ -1,4 +1,4 @@
-"""What methods share that find directions as eigenvectors."""
+"""Shared by methods whose directions are eigenvectors."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def oriented(vectors: np.ndarray) -> np.ndarray:
 
 
 def first(k: int | None, available: int) -> int:
-  """How many of the available directions are kept.
+  """The number of directions that are kept.
 
   Raises:
     InputError: k is not positive.

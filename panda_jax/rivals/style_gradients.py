@@ -1,9 +1,9 @@
 """How images depend on each style of a StyleGAN2: gradient maps, as published, and energies inside of regions.
 
 The energy of style c inside of a region with mask M is |M dI/ds_c|^2, summed over pixels and colours. For a noise image
-v of independent standard normals J'(M v) holds, for all styles at once, normal numbers of variances |M dI/ds_c|^2: one
-backward pass estimates the energies of all styles (our derivation, methods of randomised traces). A gradient map on
-32 x 32 cells takes 3072 backward passes, or as many forward ones as there are styles.
+v of independent standard normals, entry c of J'(M v) is normal with variance |M dI/ds_c|^2. So one backward pass
+estimates the energies of all styles (our derivation, methods of randomised traces). A gradient map on 32 x 32 cells
+takes 3072 backward passes, or one forward pass for each style.
 
 Letters: N samples, d styles in all, (h, w) the image's pixels, g cells of a map in each direction, R regions, T probes.
 """
@@ -21,9 +21,9 @@ from panda_jax.generators.structure import plain, split
 from panda_jax.rivals.draws import Blocks, Report, silent
 from panda_jax.rivals.movement import flat_styles, style_sizes, styles_from
 
-AT_ONCE = {'cpu': 2**18}  # pixels of all images and probes in one call; more gains nothing on two cores
+AT_ONCE = {'cpu': 2**18}  # pixels of all images and probes in one call; more is not faster on two cores
 AT_ONCE_ELSEWHERE = 2**23
-IMAGES = 8  # at a time, at most: residuals of the forward pass are kept for each
+IMAGES = 8  # at a time at most: each keeps residuals of its forward pass
 
 
 def style_rows(
@@ -38,7 +38,7 @@ def style_rows(
   """All styles (n, d) of samples, block by block.
 
   Args:
-    copied: give all rows of w+ what the first one is, as the published code does after truncation.
+    copied: copy the first row of w+ to all rows, as the published code does after truncation.
   """
   structure, arrays = split(generator)
   options = {'truncation': truncation, 'truncation_layers': truncation_layers, 'copied': copied}
@@ -60,7 +60,7 @@ def _style_rows(structure, arrays, z, labels, truncation, truncation_layers, cop
 
 
 def statistics(rows: Iterator[np.ndarray], keep: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Means and standard deviations (d,) of styles that come in blocks (n, d), in float64, and the first `keep` rows."""
+  """Means and standard deviations (d,), in float64, of styles in blocks (n, d); and the first `keep` rows."""
   pilot, count, total, squares, kept = None, 0, 0.0, 0.0, []
   for block in rows:
     kept.append(block[: max(0, keep - count)])
@@ -91,7 +91,7 @@ def region_energies(
 ) -> np.ndarray:
   """Estimates |M_r dI/ds_c|^2 of every sample, region and style from random probes: (N, R, d) float64.
 
-  Divided by the true energy an estimate is chi-squared of T degrees of freedom over T; those of regions without a
+  An estimate divided by the true energy is chi-squared of T degrees of freedom over T. Estimates of regions without a
   common pixel are independent.
 
   Args:
@@ -101,7 +101,7 @@ def region_energies(
     probes: T.
     seed: of the probes.
     noise: as of the generator's call.
-    on_progress: told of the images that are through.
+    on_progress: called with the number of images done.
 
   Raises:
     NonFiniteError: a gradient is NaN or infinity.
@@ -115,11 +115,11 @@ def region_energies(
   at_once = int(np.clip(budget // batch, 1, probes))
   key, found = jax.random.key(seed), []
   for first in range(0, N, batch):
-    chosen = np.minimum(first + np.arange(batch), N - 1)  # one program serves the last batch too
+    chosen = np.minimum(first + np.arange(batch), N - 1)  # padded: one program serves the last batch too
     own = masks[chosen] if masks.ndim == 4 else masks[None]
     total = 0.0
     for probe in range(0, probes, at_once):
-      # The last call may draw more probes than are left; they are masked out.
+      # The last call may draw too many probes; a mask leaves out the excess.
       used = (np.arange(at_once) < probes - probe).astype(np.float32)
       drawn = jax.random.fold_in(jax.random.fold_in(key, first), probe)
       part = _squared(structure, arrays, rows[chosen].astype(np.float32), own, used, drawn, noise=noise)
@@ -140,7 +140,7 @@ def _squared(structure, arrays, rows, masks, used, key, noise: str):
 
   def of_probe(key, use):
     v = use * jax.random.normal(key, images.shape, images.dtype)
-    # Unrolled by vmap, not by a loop: inside of one XLA's convolutions take ten times as long on a CPU.
+    # vmap, not a loop: inside a loop, XLA's convolutions take ten times as long on a CPU.
     masked = v[None] * jnp.moveaxis(masks, 1, 0)[..., None]
     return jax.vmap(lambda y: jnp.square(pull(y)[0]))(masked)
 
@@ -157,16 +157,16 @@ def gradient_maps(
   chunk: int = 32,
   mode: str | None = None,
 ) -> Iterator[np.ndarray]:
-  """The derivative of the image, averaged over cells, by every style: (d', g, g, channels) for each sample.
+  """For each sample, the derivative of the image by every style, averaged over cells: (d', g, g, channels).
 
   Args:
     generator: a StyleGAN2.
     rows: (N, d), all styles of the samples.
     cells: g; both sides of the image are multiples of it.
-    styles: (d',), the numbers of those that are looked at; None for all.
+    styles: (d',), numbers of the styles; None for all.
     noise: as of the generator's call.
     chunk: derivatives in one call.
-    mode: 'reverse', a pass for each cell and colour, or 'forward', one for each style; None for the fewer.
+    mode: 'reverse', a pass for each cell and colour, or 'forward', a pass for each style; None for the fewer passes.
 
   Raises:
     InputError: the image does not divide into such cells.

@@ -1,19 +1,18 @@
 """StyleSpace (Wu, Lischinski and Shechtman 2021, StyleSpace Analysis): single styles that act in one region.
 
-A direction is one style of a StyleGAN2, one channel of one layer's modulation, and a strength of 1 is its standard
-deviation. Which styles are local to a region is found from the derivative of the image by every style:
+A direction is one style of a StyleGAN2 (one channel of one layer's modulation), and strength 1 is its standard
+deviation. The derivative of the image by every style shows which styles are local to a region:
 
-as published (section 4 of the paper, and its code): for each image, the derivative of the image averaged over 32 x 32
-  cells, its magnitude averaged over colours. For a region of o cells this map is cut at the percentile that leaves o
-  cells; n of them lie inside of the region, whose score is n / o^2. The region with the best score has the style's vote
-  in this image. A style is local to a region if more than half of the images that show the region vote for it, and no
-  other region comes closer than a quarter.
+as published (section 4 of the paper, and its code): for each image, the derivative is averaged over 32 x 32 cells, and
+  its magnitude over colours. For a region of o cells, this map is cut at the percentile that keeps o cells. If n of
+  them lie inside the region, its score is n / o^2. The style votes for the region with the best score in this image. A
+  style is local to a region if more than half of the images that show the region vote for it, and no other region comes
+  closer than a quarter.
 
 here (our derivation): with E_i, F_i the derivative's energy inside and outside of the region in image i, a small edit
-  leaks sqrt(F_i / E_i) outside per change inside, whose mean over images is the ROIR of a small edit. Styles are ranked
-  by it, those first that change the region by what is wanted within the strengths that are used. Energies are
-  estimated from random probes; as the estimates are chi-squared, the biases of their roots and ratios are known, and
-  taken out.
+  leaks sqrt(F_i / E_i) outside per change inside. The mean over images, the ROIR of a small edit, ranks the styles;
+  styles that reach the target change of the region within the allowed strengths come first. Energies are estimated from
+  random probes. The estimates are chi-squared, so the biases of their roots and ratios are known and corrected.
 
 Letters: N samples, d styles in all, (h, w) the image's pixels, g cells, R regions, k directions, T probes.
 """
@@ -35,8 +34,8 @@ from panda_jax.rivals.style_gradients import gradient_maps, image_shape, region_
 
 CELLS = 32
 VOTES, MARGIN = 0.5, 0.25
-STRENGTHS = 20.0  # standard deviations; the published editor goes that far
-LEAKS = 1e6  # what an infinite leakage is written as
+STRENGTHS = 20.0  # standard deviations; the limit of the published editor
+LEAKS = 1e6  # is written for an infinite leakage
 SAMPLES, POPULATION = {False: 64, True: 1000}, {False: 10_000, True: 100_000}  # published: True
 
 
@@ -64,21 +63,21 @@ def discover(
   Args:
     generator: a StyleGAN2.
     region: a box, a mask (h, w), or masks (N, h, w), one for each sample, as from a segmentation of the images.
-    others: regions of the same forms that compete with it for the published votes; what is in none of them is one more.
-      Where regions overlap the earlier one counts, `region` first.
-    k: how many, at most.
-    samples: N, whose gradients are taken; 64, or 1000 as published.
-    population: of which the deviations are taken, N at least; 10 000, or 100 000 as published.
-    seed: of their z; the N are the first of the population.
-    truncation, truncation_layers, labels: as of `generator.map`. As published all rows of w+ are made what the first
-      one is after truncation.
+    others: regions of the same forms that compete for the published votes; the rest of the image is one more region.
+      Where regions overlap, the earlier one counts, `region` first.
+    k: number of styles at most.
+    samples: N, for the gradients; 64, or 1000 as published.
+    population: samples for the deviations, N at least; 10 000, or 100 000 as published.
+    seed: of their z; the N samples are the first of the population.
+    truncation, truncation_layers, labels: as of `generator.map`. As published, all rows of w+ are copies of the first
+      row after truncation.
     rgb: whether styles of the ToRGBs are candidates too.
     probes: T, for each sample; not as published.
-    target: root mean square change inside of the region, black to white being 2, that shall be within reach; not as
+    target: root mean square change inside of the region, black to white being 2, that strengths should reach; not as
       published.
     cells: g of the published maps; None for 32, or the image's side where that is less.
     published: rank by the published votes.
-    on_progress: told of the images that are through.
+    on_progress: called with the number of images done.
 
   Returns:
     One-hot directions in the space of styles, in standard deviations. Scores: 'leakage' (the ROIR of a small edit)
@@ -86,7 +85,7 @@ def discover(
     `provenance['channels']` names layer and channel of each.
 
   Raises:
-    InputError: no StyleGAN2, a region that does not fit, or, as published, no style that is local to it.
+    InputError: not a StyleGAN2, a region that does not fit, or, as published, no style is local to it.
     NonFiniteError: a style or a gradient is NaN or infinity.
   """
   generator = plain(generator)
@@ -161,26 +160,26 @@ def attribute(
   labels: Sequence[int] | None = None,
   rgb: bool = True,
 ) -> Directions:
-  """The styles that tell samples with an attribute from all samples (section 5 of the paper).
+  """The styles that distinguish samples with an attribute from all samples (section 5 of the paper).
 
   With x = (s - mean) / deviation of a style over the population, its score is |mean of x| / deviation of x over the
-  positive samples; each direction points to where they are.
+  positive samples; each direction points towards them.
 
   Args:
     generator: a StyleGAN2.
     positives: z (P, z_dim) of samples that have the attribute, 10 to 30 of them; 2 at least.
-    k: how many, at most.
-    population: samples of which means and deviations are taken.
+    k: number of styles at most.
+    population: samples for means and deviations.
     seed: of their z.
     truncation, truncation_layers: as of `generator.map`, of population and positives.
     labels: class indices; sample i of either has labels[i mod len(labels)].
-    rgb: whether styles of the ToRGBs are candidates too, which hold colours.
+    rgb: whether styles of the ToRGBs, which control colours, are candidates too.
 
   Returns:
     One-hot directions, of either sign, in standard deviations, with their 'score'.
 
   Raises:
-    InputError: no StyleGAN2, or too few positive samples.
+    InputError: not a StyleGAN2, or too few positive samples.
   """
   generator = plain(generator)
   sizes = style_sizes(generator)
@@ -229,7 +228,7 @@ def region_masks(regions: Sequence, size: tuple[int, int], samples: int) -> np.n
   """(R, h, w) bool, or (N, R, h, w) where one of them has a mask for each sample.
 
   Raises:
-    InputError: a region is neither box nor mask nor N masks, or is nowhere to be seen.
+    InputError: a region is not a box, a mask or N masks, or is empty in all images.
   """
   masks = []
   for region in regions:
@@ -251,20 +250,20 @@ def region_masks(regions: Sequence, size: tuple[int, int], samples: int) -> np.n
 
 
 def linear_scores(energies: np.ndarray, pixels: np.ndarray, probes: int) -> tuple[np.ndarray, np.ndarray]:
-  """What a small edit of each style leaks and changes, from estimates of energies.
+  """Leakage and change of a small edit of each style, from estimates of energies.
 
-  With E an energy and Q its estimate, Q T / E is chi-squared of T degrees of freedom, so that the mean of sqrt(Q) is
+  With E an energy and Q its estimate, Q T / E is chi-squared of T degrees of freedom. So the mean of sqrt(Q) is
   c sqrt(E), and that of 1 / sqrt(Q) is b / sqrt(E), with c = sqrt(2 / T) G((T + 1) / 2) / G(T / 2), b = sqrt(T / 2)
   G((T - 1) / 2) / G(T / 2) and G the gamma function.
 
   Args:
     energies: (N, 2, d), inside of the region and outside.
-    pixels: (N, 1) or (1, 1), how many numbers of an image are inside of the region; samples with none do not count.
+    pixels: (N, 1) or (1, 1), pixels times channels inside the region; samples with 0 do not count.
     probes: T, from 2.
 
   Returns:
     (d,) the mean of sqrt(outside / inside), and the mean root mean square change inside, per unit of the style. A
-    sample in which a style changes nothing at all does not count; one in which it changes the outside alone leaks 1e6.
+    sample in which a style changes nothing does not count; a sample in which it changes only the outside leaks 1e6.
   """
   half = probes / 2
   c = np.exp(gammaln(half + 0.5) - gammaln(half)) / np.sqrt(half)
@@ -279,13 +278,13 @@ def linear_scores(energies: np.ndarray, pixels: np.ndarray, probes: int) -> tupl
 
 
 def ranking(leakage: np.ndarray, change: np.ndarray, needed: float) -> np.ndarray:
-  """Styles that change a region by `needed` per deviation, by what they leak; then the others, by what they change."""
+  """First the styles that change a region by `needed` per deviation, least leakage first; then others, by change."""
   weak = change < needed
   return np.lexsort((np.where(weak, -change, leakage), weak))
 
 
 def overlaps(maps: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-  """(d, R, 3): cells of a map's strongest part inside of a region, in either, in the region; NaN where there is none.
+  """(d, R, 3): numbers of cells in both a map's strongest part and the region, in either, in the region; NaN for none.
 
   Args:
     maps: (d, g, g), not negative.
@@ -307,14 +306,14 @@ def overlaps(maps: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def votes(found: np.ndarray) -> np.ndarray:
-  """(d, R) of zeros and a one for each style: the region of the best n / o^2, from `overlaps`; the first of a tie."""
+  """(d, R), one-hot for each style: the region with the best n / o^2, from `overlaps`; the first one in a tie."""
   score = found[..., 0] / np.where(np.isnan(found[..., 2]), 1, found[..., 2]) ** 2
   best = np.argmax(np.where(np.isnan(score), -1, score), axis=1)
   return np.eye(found.shape[1])[best]
 
 
 def cell_labels(masks: np.ndarray, cells: int) -> np.ndarray:
-  """(g, g): which region of (R, h, w) has most of each cell, R for what is in none. Earlier ones count first."""
+  """(g, g): the region of (R, h, w) that covers most of each cell, R for no region. Earlier regions count first."""
   R, h, w = masks.shape
   owned = np.where(masks.any(axis=0), np.argmax(masks, axis=0), R)
   shares = (owned[None] == np.arange(R + 1).reshape(-1, 1, 1)).reshape(R + 1, cells, h // cells, cells, w // cells)
@@ -322,7 +321,7 @@ def cell_labels(masks: np.ndarray, cells: int) -> np.ndarray:
 
 
 def vote_rates(generator, rows, masks: np.ndarray, cells: int, chosen: np.ndarray, on_progress: Report) -> np.ndarray:
-  """(d', R + 1): the share of the images that show a region in which it has the vote of each of the chosen styles."""
+  """(d', R + 1): for each chosen style and region, the share of votes among the images that show the region."""
   total, shown = 0.0, 0.0
   for i, maps in enumerate(gradient_maps(generator, rows, cells, styles=chosen)):
     own = masks[i] if masks.ndim == 4 else masks
@@ -334,14 +333,14 @@ def vote_rates(generator, rows, masks: np.ndarray, cells: int, chosen: np.ndarra
 
 
 def _local(rates: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Styles that are local to the first region by the published rule, by their rate; and the scores of all."""
+  """Styles that are local to the first region by the published rule, ordered by rate; and the scores of all styles."""
   margin = rates[:, 0] - rates[:, 1:].max(axis=1)
   local = np.flatnonzero((rates[:, 0] > VOTES) & (margin > MARGIN))
   return local[np.argsort(-rates[local, 0], kind='stable')], {'rate': rates[:, 0], 'margin': margin}
 
 
 def _brief(region):
-  """A region as JSON values: a box as it is, of masks the shape and how much they cover."""
+  """A region as JSON values: a box as it is; for masks, their shape and the share that they cover."""
   array = np.asarray(region)
   if array.ndim < 2:
     return [int(x) for x in array]
