@@ -1,7 +1,7 @@
 """Several comparisons with one protocol: generators, layers or regions that a configuration lists, in one table.
 
-Each case is a whole comparison in a folder of its own, see run.py, with the configuration's values but for those that
-the case changes. The table has a column for each: what holds on one generator may not on another.
+Each case is a whole comparison in a folder of its own, see run.py. It has the configuration's values, except those that
+the case changes. The table has a column for each case, since results may differ between generators.
 """
 
 import itertools
@@ -27,20 +27,20 @@ from panda_jax.files.records import write_json
 CASES = 'cases'
 NAME = re.compile(r'\w[\w.+=, -]{0,79}')
 FILES = (TABLE, 'table.md')
-TITLES = {  # and digits
+TITLES = {  # and number of digits
   'roir': ('ROIR', 2),
   'psnr': ('PSNR outside the region, decibels', 1),
   'ssim': ('SSIM outside the region', 3),
 }
-# Differences of means over regions; those of ROIR are of its logarithm.
+# For differences of means over regions. For ROIR they are differences of its logarithm.
 OF_MEANS = {**MEASURES, 'roir': MEASURES['roir']._replace(slack=lambda best: math.log1p(MATCHED))}
 
 
 def cases_of(config: dict) -> dict[str, dict]:
-  """The configuration of each case, checked; {} where none are listed.
+  """The checked configuration of each case; {} if there are no cases.
 
   Raises:
-    InputError: a case is not a folder's name, changes a key that there is not, or to a value that it cannot have.
+    InputError: the name of a case is not a folder name, or a case changes an unknown key or gives a wrong value.
   """
   base, found = {key: value for key, value in config.items() if key != CASES}, {}
   for name, changes in config[CASES].items():
@@ -68,17 +68,17 @@ def compare_cases(
   """Runs the comparison of each case into a folder of its name, and writes table.md and table.json of all.
 
   Args:
-    workdir: folder; work of the same settings in it is gone on with.
+    workdir: folder; earlier work with the same settings in it continues.
     config: as of `default_config`, with `cases`.
     generators: {case: an object}, in place of a generator's folder.
     overwrite, command: as of `compare_into`.
 
   Returns:
-    {case: what its table.json says}.
+    {case: the content of its table.json}.
 
   Raises:
     InputError: there are no cases, one does not fit, or the folder holds other work.
-    Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    Interrupted: by Ctrl-C or SIGTERM; the same call continues the work.
   """
   workdir, generators = Path(workdir), generators or {}
   config = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
@@ -86,7 +86,7 @@ def compare_cases(
   if not cases:
     raise InputError(f'config.{CASES}', '{}', 'there is nothing to compare', 'see configs/compare_cats64.py')
   for name, case in cases.items():
-    check_fits(case, generators.get(name))  # before hours are spent on another
+    check_fits(case, generators.get(name))  # before another case runs for hours
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     check_no_links(workdir, (*FILES, RECORD, '.*.tmp'))
@@ -109,10 +109,10 @@ def compare_cases(
 
 
 def joined_of(workdir: Path, tables: Mapping[str, dict]) -> dict[str, dict]:
-  """For each case its generator, layer, regions and target, and of each method the means over regions.
+  """For each case its generator, layer, regions and target, and for each method the means over regions.
 
-  Of ROIR the geometric mean, since regions differ by factors. A method that does not reach the target in some region
-  has none. `same` says of which measures it cannot be told from the best, by differences of these means.
+  For ROIR the mean is geometric, since regions differ by factors. A method that misses the target in some region has no
+  means. `same` lists the measures in which the method and the best do not differ clearly, by these means.
   """
   return {name: _case(workdir / name / CELLS, table) for name, table in tables.items()}
 
@@ -126,7 +126,7 @@ def _case(folder: Path, table: dict) -> dict:
     cells = [] if missing[method] else [load_cell(folder, f'{method}-{region}') for region in config['regions']]
     for measure in MEASURES if cells else ():
       rows = np.stack([np.float64(cell.arrays[measure]) for cell in cells if cell is not None])
-      with np.errstate(divide='ignore'):  # what changes nothing outside is left out, as what changes nothing inside
+      with np.errstate(divide='ignore'):  # samples without change outside are left out, as those without change inside
         values[measure][method] = (np.log(rows) if measure == 'roir' else rows).mean(axis=0)
   apart = {measure: differences(values[measure], OF_MEANS[measure], config['bootstrap']) for measure in MEASURES}
   rows = {}
@@ -171,7 +171,7 @@ def written(joined: Mapping[str, dict], command: str = '') -> str:
 
 
 def _order(joined: Mapping[str, dict]) -> list[str]:
-  """Whether methods come in the same order in two cases: rank correlation of their ROIR (Spearman)."""
+  """Sentences on whether methods have the same order in two cases: rank correlation of their ROIR (Spearman)."""
   from scipy.stats import spearmanr
 
   lines = []

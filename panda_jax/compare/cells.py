@@ -19,9 +19,9 @@ from panda_jax.files.records import read_json, write_json
 from panda_jax.regions import fidelity, metrics
 from panda_jax.regions.realism import Embedding, frechet_distance
 
-SHOWN = 6  # samples whose edited images are kept for the strips
+SHOWN = 6  # number of samples with edited images on the strips
 SIGNS = 1, -1
-# Of the record of a cell.
+# The form of a cell's record.
 CELL = {
   'settings?': dict,
   'region': str,
@@ -41,31 +41,31 @@ ARRAYS = ('roir', 'psnr', 'ssim', 'leakage', 'edited')
 
 @dataclasses.dataclass(frozen=True)
 class Guard:
-  """Says how far edited images are from unedited ones: a Fréchet distance in the space of realism.py.
+  """The distance of edited images from unedited ones: a Fréchet distance in the space of realism.py.
 
   Attributes:
     embedding: of unedited images of other seeds.
-    rows: (N, dimensions), the unedited test samples in it.
+    rows: (N, dimensions), the unedited test samples in this space.
   """
 
   embedding: Embedding
   rows: np.ndarray
 
   def distance(self, rows: np.ndarray) -> float:
-    """Of the edited test samples, as rows in that space, to the unedited; 0 where nothing is changed."""
+    """Distance of the edited test samples, as rows in the space, from the unedited ones; 0 if nothing changes."""
     return frechet_distance(self.rows, rows)
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-  """What all cells share, and what one differs in.
+  """The settings of a cell.
 
   Attributes:
     region: its name.
     mask: (h, w) bool.
     target: the median change inside that strengths are matched to.
     curve: multiples of the matched strength at which the curve is taken.
-    bootstrap: how many resamples an interval is taken from.
+    bootstrap: number of resamples for an interval.
   """
 
   region: str
@@ -77,7 +77,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-  """The candidate that held-out samples chose: its place, sign and strength; whether that reaches the target."""
+  """The candidate chosen on held-out samples: its place, sign and strength; whether it reaches the target."""
 
   index: int
   alpha: float
@@ -89,7 +89,7 @@ class Chosen:
 def choose(bench: Bench, heldout: Samples, offered: list[Candidate], setting: Setting) -> Chosen:
   """The candidate and sign of the lowest mean ROIR on held-out samples, each at the strength that matches the target.
 
-  Where none reaches the target, the one that comes nearest to it.
+  If no candidate reaches the target, the nearest one is chosen.
   """
   tried: list[dict[str, Any]] = []
   start = 1.0  # candidates of one method need similar strengths
@@ -114,23 +114,23 @@ def choose(bench: Bench, heldout: Samples, offered: list[Candidate], setting: Se
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """What a cell says (JSON values), and its arrays.
+  """The results of a cell: its record (JSON values) and its arrays.
 
-  These are roir, psnr and ssim (N,) of the test samples, leakage (h, w), edited (shown, h, w, channels).
+  The arrays are roir, psnr and ssim (N,) of the test samples, leakage (h, w), edited (shown, h, w, channels).
   """
 
   record: dict[str, Any]
   arrays: dict[str, np.ndarray]
 
   def save(self, folder: Path, name: str) -> None:
-    """The arrays first: where the record is, the cell is whole."""
+    """Writes the record last, so that a cell with a record is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f'{name}.npz', npz_bytes(packed=True, **self.arrays))
     write_json(folder / f'{name}.json', self.record)
 
 
 def load_cell(folder: Path, name: str) -> Cell | None:
-  """A cell that was saved; None where there is none, or no whole one."""
+  """A saved cell; None if it is missing or not complete."""
   try:
     record = read_json(folder / f'{name}.json', 'workdir', CELL)
     return Cell(record, read_npz(folder / f'{name}.npz', 'workdir', ARRAYS))
@@ -143,9 +143,9 @@ def measure(
 ) -> Cell:
   """Chooses on held-out samples, then measures on test samples, which decide neither direction nor sign.
 
-  The median over a few held-out samples is known to some per cent only, so the strength that they gave is brought to
-  the target on the test samples: all methods are compared at one and the same change of what is reported. What the
-  held-out strength would have given is recorded too.
+  The median over a few held-out samples is uncertain by some per cent. So the strength is matched to the target again
+  on the test samples, and all methods are compared at the same change of the reported samples. The record also has the
+  results at the held-out strength.
   """
   began = time.perf_counter()
   chosen = choose(bench, heldout, offered, setting)
@@ -197,20 +197,20 @@ def measure(
 
 
 def _mean(values: np.ndarray) -> float | None:
-  """Of those that are numbers; None without any."""
+  """Mean of the values that are not NaN; None if there are none."""
   kept = values[np.isfinite(values)]
   return float(kept.mean()) if len(kept) else None
 
 
 class _Seen(NamedTuple):
-  """What is seen of the edited test samples.
+  """Measurements of the edited test samples.
 
   Attributes:
-    realism: Fréchet distance to the unedited; None without a guard.
-    realism_outside: the same, with the region put back.
+    realism: Fréchet distance to the unedited samples; None without a guard.
+    realism_outside: the same, with the region's original pixels.
     outside: (2, N), see `fidelity.outside`.
-    leakage: (h, w), where the change is on average.
-    edited: (shown, h, w, channels), a few of them.
+    leakage: (h, w), the mean change of each pixel.
+    edited: (shown, h, w, channels), a few edited samples.
   """
 
   realism: float | None

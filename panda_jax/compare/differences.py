@@ -1,8 +1,8 @@
-"""Which methods cannot be told from the best: differences on the same samples, with bootstrap intervals.
+"""Which methods do not differ clearly from the best: differences on the same samples, with bootstrap intervals.
 
-All methods edit the same samples, so the differences of two methods are taken sample by sample, and resamples draw
-samples, not values of each method (Efron and Tibshirani 1993, chapter 8). Intervals are for one pair each: among many
-methods one in twenty is told apart by chance. Letters: N samples.
+All methods edit the same samples, so two methods are compared sample by sample, and resamples draw samples, not values
+of each method (Efron and Tibshirani 1993, chapter 8). Each interval is for one pair: among many equal methods, one in
+twenty differs by chance. Letters: N samples.
 """
 
 import math
@@ -13,16 +13,16 @@ import numpy as np
 
 from panda_jax.regions import metrics
 
-MATCHED = 0.01  # relative, to which strengths are matched on test samples
+MATCHED = 0.01  # relative precision of matched strengths on test samples
 
 
 class Measure(NamedTuple):
   """A number of each sample.
 
   Attributes:
-    name: for people.
+    name: for readers.
     sign: 1 where larger is better, -1 where smaller is.
-    slack: of the best mean, how far another may be from it because strengths are matched to `MATCHED` only.
+    slack: from the best mean, the difference that may come from matching strengths only to `MATCHED`.
   """
 
   name: str
@@ -38,12 +38,12 @@ MEASURES = {
 
 
 class Difference(NamedTuple):
-  """Of a method from the best one.
+  """The difference of a method from the best one.
 
   Attributes:
     best: the method of the best mean.
-    mean, low, high: of this one's values less those of the best, with the ends of the interval (95 %).
-    same: whether they cannot be told apart: 0 is in the interval, or the means are apart by less than the slack.
+    mean, low, high: of this method's values minus those of the best, with the ends of the interval (95 %).
+    same: whether the two do not differ clearly: 0 is in the interval, or the means differ by less than the slack.
   """
 
   best: str
@@ -54,12 +54,12 @@ class Difference(NamedTuple):
 
 
 def differences(values: Mapping[str, np.ndarray], measure: Measure, resamples: int) -> dict[str, Difference]:
-  """The difference of each method from the best one, on samples of which both have a number.
+  """The difference of each method from the best one, on samples where both have a number.
 
   Args:
-    values: {method: (N,)}, not finite for a sample without a number. A method without any is left out.
-    measure: what they are.
-    resamples: how many the interval is taken from; they are the same in every call.
+    values: {method: (N,)}, not finite for a sample without a number. A method without any number is left out.
+    measure: of the values.
+    resamples: number for the interval; they are the same in every call.
   """
   known = {method: np.where(np.isfinite(x), x, np.nan) for method, x in values.items() if np.isfinite(x).any()}
   if not known:

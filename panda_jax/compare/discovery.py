@@ -1,4 +1,4 @@
-"""Runs the discoveries of a comparison, each in a process of its own, so that its time and peak memory can be told."""
+"""Runs the discoveries of a comparison, each in its own process, so that its time and peak memory can be measured."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ from panda_jax.files.records import read_json, write_json
 from panda_jax.runtime import signals
 
 COST = 'cost.json'
-FORM = {  # of it
+FORM = {  # of the record
   'settings': dict,
   'weights': str,
   'undefined': (str, None),
@@ -32,13 +32,13 @@ POLL_SECONDS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """What a discovery took.
+  """The cost of a discovery.
 
   Attributes:
-    seconds: wall time of it alone, compilation included; start-up, imports and loading of the generator excluded.
-    compile_seconds: of these, what XLA took to compile.
-    peak_bytes: most memory held above what was held when it began, on the host; None where not measured.
-    device_peak_bytes: most memory of an accelerator; None on a CPU.
+    seconds: wall time, with compilation, without start-up, imports and loading of the generator.
+    compile_seconds: the part of it that XLA took to compile.
+    peak_bytes: peak memory of the host above that at the start; None where not measured.
+    device_peak_bytes: peak memory of an accelerator; None on a CPU.
   """
 
   seconds: float
@@ -48,7 +48,7 @@ class Cost:
 
 
 def settings_of(config: dict, method: str) -> dict:
-  """The keys of a configuration that decide what a method finds; JSON values."""
+  """The keys of a configuration that affect the result of a method; JSON values."""
   names = ['generator', 'truncation', 'truncation_layers']
   if edits_features(method):
     names += ['layer', 'parts', 'samples']
@@ -59,10 +59,10 @@ def settings_of(config: dict, method: str) -> dict:
 
 
 def is_done(folder: Path, settings: dict) -> bool:
-  """Whether a folder holds what a method finds with these settings.
+  """Whether a folder holds the result of a method with these settings.
 
   Raises:
-    InputError: it holds what was found with others.
+    InputError: it holds the result of other settings.
   """
   try:
     found = read_json(folder / COST, 'workdir', FORM)['settings']
@@ -77,19 +77,19 @@ def is_done(folder: Path, settings: dict) -> bool:
 
 
 def cost_of(folder: Path) -> tuple[Cost | None, str | None]:
-  """The cost on record, and why the method is not defined, if it is not."""
+  """The recorded cost, and the reason if the method is not defined."""
   record = read_json(folder / COST, 'workdir', FORM)
   values = record['cost'] and {field.name: record['cost'][field.name] for field in dataclasses.fields(Cost)}
   return (Cost(**values) if values else None), record['undefined']
 
 
 def weights_of(folder: Path) -> str:
-  """The hash of the generator's weights on record."""
+  """The recorded hash of the generator's weights."""
   return read_json(folder / COST, 'workdir', FORM)['weights']
 
 
 def record_cost(folder: Path, settings: dict, digest: str, cost: Cost | None, undefined: str | None = None) -> None:
-  """Written last: where it is, the discovery is whole."""
+  """Writes the record. It comes last, so that a discovery with a record is complete."""
   folder.mkdir(parents=True, exist_ok=True)
   record = {'settings': settings, 'weights': digest, 'undefined': undefined}
   record['cost'] = None if cost is None else dataclasses.asdict(cost)
@@ -97,7 +97,7 @@ def record_cost(folder: Path, settings: dict, digest: str, cost: Cost | None, un
 
 
 class Stopwatch:
-  """Seconds, seconds of compilation and peak memory of what runs inside it."""
+  """Measures seconds, seconds of compilation and peak memory of the code inside it."""
 
   def __init__(self, isolated: bool):
     self._isolated = isolated
@@ -131,7 +131,7 @@ class Stopwatch:
 
 
 def _resident() -> int | None:
-  """Bytes that this process holds in memory; None where the system does not tell."""
+  """Bytes of memory that this process uses; None where the system does not report them."""
   try:
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
   except (OSError, ValueError, IndexError):
@@ -139,7 +139,7 @@ def _resident() -> int | None:
 
 
 def _peak_resident() -> int | None:
-  """The most bytes that this process ever held."""
+  """Peak memory of this process in bytes."""
   try:
     import resource
   except ImportError:
@@ -149,7 +149,7 @@ def _peak_resident() -> int | None:
 
 
 def discover_here(task, method: str, settings: dict, digest: str, isolated: bool = False) -> None:
-  """One method's discovery in this process, with its cost."""
+  """Runs one method's discovery in this process, and records its cost."""
   folder = task.folder(method)
   shutil.rmtree(folder, ignore_errors=True)
   watch = Stopwatch(isolated)
@@ -164,7 +164,7 @@ def discover_here(task, method: str, settings: dict, digest: str, isolated: bool
 
 
 def _in_child(config: dict, root: str, method: str, failure: str) -> None:
-  """The body of a discovery's own process. What goes wrong is left in a file."""
+  """The body of a discovery's own process. It writes errors to a file."""
   threading.Thread(target=_end_with_parent, daemon=True).start()
   try:
     task, digest = task_of(config, Path(root))
@@ -175,7 +175,7 @@ def _in_child(config: dict, root: str, method: str, failure: str) -> None:
 
 
 def _end_with_parent() -> None:
-  """A comparison that is killed leaves nobody behind who writes into its folder."""
+  """Ends this process when the comparison is killed, so that nothing writes into its folder."""
   multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
   os._exit(1)
 
@@ -200,18 +200,18 @@ def task_of(config: dict, root: Path, generator=None):
 
 
 def discover_apart(config: dict, root: Path, method: str, caught: Sequence[int]) -> None:
-  """One method's discovery in a process of its own; waits for it.
+  """Runs one method's discovery in its own process and waits for it.
 
   Raises:
-    InputError: what it could not use.
-    Interrupted: a signal came meanwhile; the other process is stopped.
+    InputError: as the discovery, or its process failed.
+    Interrupted: a signal came; the other process is stopped.
   """
   failure = root / f'.{method}.failure'
   failure.unlink(missing_ok=True)
   root.mkdir(parents=True, exist_ok=True)
   arguments = (config, str(root), method, str(failure))
   process = multiprocessing.get_context('spawn').Process(target=_in_child, args=arguments, daemon=True)
-  with signals.withheld():  # a terminal sends Ctrl-C to both, and this one stops the other
+  with signals.withheld():  # a terminal sends Ctrl-C to both processes; only this one reacts, and stops the other
     process.start()
   try:
     while process.is_alive():

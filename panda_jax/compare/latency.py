@@ -1,4 +1,4 @@
-"""How long one edited image takes, for each way of editing that a comparison uses."""
+"""The time of one edited image, for each kind of edit in a comparison."""
 
 import statistics
 import time
@@ -14,8 +14,8 @@ REPEATS = 7
 def latencies(applier: Applier, samples: Samples, candidate: Candidate) -> float:
   """Milliseconds per image of an edit of one batch, as a user waits for it: from latents or state to image.
 
-  Features before the layer are those of the unedited sample and are not made again; latents are mapped before. The
-  median of several calls after the first, which compiles.
+  Features before the layer come from the unedited sample and are not computed again; latents are already mapped. It is
+  the median of several calls after the first, which compiles.
   """
   first, latents = next(samples.batches())
   if candidate.edit is not None:

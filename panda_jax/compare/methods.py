@@ -1,7 +1,7 @@
-"""What each method of a comparison discovers, and the candidates that it then offers for a region.
+"""The discovery of each method of a comparison, and the candidates that it offers for a region.
 
-A method's discovery writes a folder of its own, so that it can run in a process of its own and is not done twice:
-directions for the rivals (one folder, or one for each region), factors for PandA and its ablations.
+A method's discovery writes its own folder, so that it can run in its own process and runs only once: directions for the
+rivals (one folder, or one for each region), factors for PandA and its ablations.
 Letters: S positions, C channels, d latent size.
 """
 
@@ -27,7 +27,7 @@ from panda_jax.solver.factors import Factors
 
 RANDOM_SEED = 0
 PUBLISHED_CHANNELS = {'lowrankgan': 'mean', 'resefa': 'sum'}  # how the published codes join colours
-PER_REGION = 'stylespace', 'lowrankgan', 'resefa'  # what they find depends on the region
+PER_REGION = 'stylespace', 'lowrankgan', 'resefa'  # their results depend on the region
 FITS = {
   'panda': {},
   'panda_frozen': {'joint': False},
@@ -56,7 +56,7 @@ EXPLAINED = {
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """What a discovery is given: the generator, the configuration's values, and the regions' masks (h, w) bool."""
+  """The inputs of a discovery: the generator, the configuration's values, and the regions' masks (h, w) bool."""
 
   generator: Any
   settings: dict
@@ -71,7 +71,7 @@ class Task:
     return self.root / method / region if region else self.root / method
 
   def rows(self) -> tuple[int, ...] | None:
-    """Rows of w+ that are moved; None where the latents have none."""
+    """Rows of w+ that are moved; None where the latents have no rows."""
     if latent_space(self.generator)[0] != 'w':
       return None
     wplus = self.generator.map(np.zeros((1, self.generator.z_dim), np.float32), self.labels(1)).wplus
@@ -82,7 +82,7 @@ class Task:
     return np.arange(count) % classes if classes else None
 
   def classes(self) -> range | None:
-    """All classes, which samples take in turn; None where there are none."""
+    """All classes, which samples take in turn; None without classes."""
     count = getattr(self.generator, 'num_classes', 0)
     return range(count) if count else None
 
@@ -105,20 +105,20 @@ class Task:
 
 
 def edits_features(method: str) -> bool:
-  """Whether a method works at a layer, on PandA's fit or one of its own."""
+  """Whether a method edits features at a layer, with PandA's fit or its own."""
   return method.startswith('panda') or method in ('pca_parts', 'random_part')
 
 
 def uses_fit(method: str) -> bool:
-  """Whether a method works on the factors of 'panda'."""
+  """Whether a method uses the factors of 'panda'."""
   return method in ('panda_region', 'panda_joint', 'panda_refined', 'panda_published', 'random_part')
 
 
 def discover(task: Task, method: str) -> None:
-  """Writes what a method finds into its folder.
+  """Writes the result of a method into its folder.
 
   Raises:
-    InputError: it is not defined on this generator.
+    InputError: the method is not defined on this generator.
   """
   if method in FITS:
     result = fit.fit(task.features(), task.settings['parts'], **FITS[method])
@@ -136,7 +136,7 @@ def discover(task: Task, method: str) -> None:
 
 
 def _rival(task: Task, method: str) -> None:
-  """Directions of one of the rivals: one folder, or one for each region."""
+  """Directions of a rival: one folder, or one for each region."""
   from panda_jax.rivals import METHODS
 
   settings, rows = task.settings, task.rows()
@@ -162,7 +162,7 @@ def _rival(task: Task, method: str) -> None:
 
 
 def _stylespace(task: Task, k: int, published: bool) -> None:
-  """Styles that act in each region; with the published votes there may be none in some of them."""
+  """Styles that act in each region; with the published votes some regions may have none."""
   from panda_jax.rivals import METHODS
 
   regions, refused = task.settings['regions'], None
@@ -187,7 +187,7 @@ def _stylespace(task: Task, k: int, published: bool) -> None:
 
 
 def _for_region(task: Task, method: str, region: str) -> None:
-  """Our own edits for a region: the appearance at the part that covers it best, or appearance and mask."""
+  """Our own edits for a region: the appearance at the part that covers the region best, or appearance and mask."""
   factors, settings = task.factors(), task.settings
   part = best_part(factors.parts, factors.grid, task.masks[region], task.margin())
   count = min(settings['region_samples'], settings['samples'])
@@ -220,7 +220,7 @@ def _found_for_region(task: Task, method: str, region: str) -> list[Candidate]:
 
 
 def _random_directions(task: Task) -> None:
-  """Directions drawn from a normal distribution: what the choice on held-out samples alone can do."""
+  """Directions drawn from a normal distribution: a control for the choice on held-out samples."""
   space, d = latent_space(task.generator)
   count = task.settings['candidates']
   vectors = np.random.RandomState(RANDOM_SEED).randn(count, d)
@@ -233,8 +233,8 @@ def _random_directions(task: Task) -> None:
 def _pca_parts(task: Task) -> None:
   """Leading eigenvectors of K = sum Z Z' over positions: the parts' problem at W = I without P >= 0.
 
-  Without the sign any orthonormal basis of the space that they span has the same error, so this also stands for the
-  factorisation without the constraint.
+  Without P >= 0, any orthonormal basis of their span has the same error, so this is also the factorisation without the
+  constraint.
   """
   source = task.features()
   K = C = None
@@ -251,9 +251,9 @@ def _pca_parts(task: Task) -> None:
 
 
 def candidates(task: Task, method: str, region: str) -> list[Candidate]:
-  """What a method offers for a region: at most as many as the configuration says, in the method's own order.
+  """A method's candidates for a region, in the method's own order; the configuration limits their number.
 
-  Nothing here looks at held-out or test samples.
+  No held-out or test samples are used here.
   """
   count = task.settings['candidates']
   mask = task.masks[region]
@@ -284,7 +284,7 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
     return _found_for_region(task, method, region)
   folder = task.folder(method, region if method in PER_REGION else None)
   if not folder.exists():
-    return []  # the method finds nothing there
+    return []  # the method finds nothing for this region
   found = found_directions.load(folder)
   return [
     Candidate(f'direction {j}', step=found.step(j), space=found.space, layers=found.layers)
@@ -293,7 +293,7 @@ def candidates(task: Task, method: str, region: str) -> list[Candidate]:
 
 
 def _panda(task: Task, factors: Factors, mask: np.ndarray, convention: str = 'unit') -> list[Candidate]:
-  """The part that covers the region best, with the appearances of most energy."""
+  """Edits at the part that covers the region best, with the appearances of most energy."""
   part = best_part(factors.parts, factors.grid, mask, task.margin())
   return [
     Candidate(f'part {part}, appearance {j}', edit=make_edit(factors, part, j, convention=convention))

@@ -1,4 +1,4 @@
-"""What a comparison writes for people: the table, the curves, the strips, the regions and where edits leak.
+"""The pages of a comparison for readers: the table, the curves, the strips, the regions and the maps of leakage.
 
 Letters: N samples, h, w image.
 """
@@ -23,7 +23,7 @@ BOLD = (
   'Bold: not distinguishable from the best of the column, at 95 % (paired bootstrap over samples), or by less than the '
   f'{100 * MATCHED:g} % to which strengths are matched can make.'
 )
-CHANGE_RANGE = 4  # times the target: the change that is shown in full colour on the strips
+CHANGE_RANGE = 4  # times the target: this change has full colour on the strips
 
 Cells = Mapping[tuple[str, str], Cell | None]
 
@@ -31,10 +31,10 @@ Cells = Mapping[tuple[str, str], Cell | None]
 def write_pages(
   folder: Path, table: dict, found: Cells, originals: np.ndarray, mean: np.ndarray, masks: Mapping[str, np.ndarray]
 ) -> None:
-  """table.md, curves.png, strips.png, regions.png, leakage.png.
+  """Writes table.md, curves.png, strips.png, regions.png and leakage.png.
 
   Args:
-    table: what table.json says.
+    table: the content of table.json.
     found: {(region, method): cell or None}.
     originals: (n, h, w, channels), the unedited samples of the strips.
     mean: (h, w, channels), of many samples.
@@ -48,7 +48,7 @@ def write_pages(
 
 
 def written_table(table: dict) -> str:
-  """table.md: ROIR, what changes outside, realism and cost, with what the numbers mean."""
+  """table.md: ROIR, changes outside, realism and cost, with the meaning of the numbers."""
   regions = list(table['config']['regions'])
   by_place = {(cell['region'], cell['method']): cell for cell in table['cells']}
   target, n = table['config']['target'], table['config']['test']
@@ -82,7 +82,7 @@ def written_table(table: dict) -> str:
 
 
 def _bold(table: dict) -> set[tuple[str, str, str]]:
-  """(region, method, measure) of what cannot be told from the best."""
+  """(region, method, measure) of each number that does not differ clearly from the best."""
   return {(said['region'], said['method'], said['measure']) for said in table['differences'] if said['same']}
 
 
@@ -131,7 +131,7 @@ def _intervals(table: dict, regions: list[str], by_place: dict) -> list[str]:
 
 
 def _by_region(table: dict, regions: list[str], words: Callable[[str, str], str]) -> list[str]:
-  """A row for each method, in each region what `words(region, method)` says."""
+  """A row for each method, with the text `words(region, method)` for each region."""
   lines = ['| method | ' + ' | '.join(regions) + ' |', '|---|' + '---|' * len(regions)]
   for method, said in table['methods'].items():
     lines.append(f'| {said["name"]} | ' + ' | '.join(words(region, method) for region in regions) + ' |')
@@ -247,7 +247,7 @@ def draw_curves(path: Path, table: dict) -> None:
 
 
 def _line_styles(methods: list[str]) -> dict[str, dict]:
-  """Colours and markers: of the methods distinct, of ablations and controls grey."""
+  """Colours and markers: distinct for methods, grey for ablations and controls."""
   styles, series, greys = {}, itertools.cycle(colours.MORE_SERIES), itertools.cycle('os^Dv<>')
   for method in methods:
     if method in ABLATIONS or method in CONTROLS:
@@ -266,7 +266,7 @@ def _line_styles(methods: list[str]) -> dict[str, dict]:
 
 
 def draw_regions(path: Path, originals: np.ndarray, mean: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
-  """Every region's outline on the mean of many samples and on a few of them."""
+  """Every region's outline on the mean of many samples and on a few samples."""
   pictures = to_bytes(np.concatenate([mean[None], originals]))
   size = tile_size(pictures.shape[1:3], len(pictures))
   rows = []
@@ -279,7 +279,7 @@ def draw_regions(path: Path, originals: np.ndarray, mean: np.ndarray, masks: Map
 
 
 def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, masks: Mapping[str, np.ndarray]) -> None:
-  """One test sample under every method, a row for each; for each region the edited image and what the edit changed."""
+  """One test sample with every method, a row for each; for each region the edited image and the change."""
   regions = list(masks)
   shown = middling(originals)
   original = originals[shown]
@@ -318,7 +318,7 @@ def draw_strips(path: Path, table: dict, found: Cells, originals: np.ndarray, ma
 
 
 def draw_leakage(path: Path, table: dict, found: Cells, masks: Mapping[str, np.ndarray]) -> None:
-  """Where edits change the image on average, a row for each method and a column for each region."""
+  """Maps of the mean change by edits, a row for each method and a column for each region."""
   from matplotlib import colormaps
 
   regions = list(masks)

@@ -1,8 +1,8 @@
-"""How edits of any kind are measured alike: the samples, the strength that matches, the choice, the numbers.
+"""How edits of all kinds are measured in the same way: the samples, the matched strength, the choice, the numbers.
 
-ROIR (PandA, ICLR 2023, Table 1) is the norm of an edit's change outside a region over that inside. It falls and rises
-with strength, so methods are compared at the strength whose median change inside is the same for all. What is chosen
-(direction, sign, strength) is chosen on held-out samples; what is reported is of test samples.
+ROIR (PandA, ICLR 2023, Table 1) is the norm of an edit's change outside a region over that inside. It depends on
+strength, so methods are compared at strengths with the same median change inside. Direction and sign are chosen on
+held-out samples; the reported numbers are of test samples.
 Letters: N samples, h, w image.
 """
 
@@ -18,7 +18,7 @@ from panda_jax.generators import seeds
 from panda_jax.regions import metrics
 from panda_jax.rivals.movement import Mover
 
-KEPT_IMAGES = 1024  # sets of at most so many samples keep originals and states, larger ones make them anew
+KEPT_IMAGES = 1024  # larger sets of samples do not keep originals and states but compute them again
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class Candidate:
   """One edit that a method offers, to be applied at any strength.
 
   Attributes:
-    label: for people, such as 'direction 3'.
+    label: for readers, such as 'direction 3'.
     edit: an edit of features with strength 1, or None.
-    step: (d,), or None: what strength 1 adds to latents.
-    space, layers: where it is added.
-    refined: the edit's mask is refined for each sample: the number of the part, and the factors.
+    step: (d,), or None: the step of latents at strength 1.
+    space, layers: the latents that the step moves.
+    refined: if the edit's mask is refined for each sample, the number of the part and the factors.
   """
 
   label: str
@@ -42,7 +42,7 @@ class Candidate:
 
 
 class Samples:
-  """Seeds with their latents and unedited images, a batch at a time; the last batch is filled up."""
+  """Seeds with their latents and unedited images, a batch at a time; the last batch is padded."""
 
   def __init__(self, generator, numbers: Sequence[int], batch: int, mapping: dict):
     self.generator, self.numbers = generator, np.asarray(numbers)
@@ -53,7 +53,7 @@ class Samples:
     return len(self.numbers)
 
   def batches(self) -> Iterator[tuple[int, Any]]:
-    """(place of its first sample, latents) of each batch."""
+    """(index of the first sample, latents) of each batch."""
     for first in range(0, len(self), self.size):
       yield first, self._remembered(('latents', first), lambda first=first: self._latents(first))
 
@@ -114,7 +114,7 @@ class Applier:
     return self._movers[key]
 
   def images(self, samples: Samples, first: int, latents, candidate: Candidate, alpha: float) -> jax.Array:
-    """(n, h, w, channels) of one batch."""
+    """Edited images (n, h, w, channels) of one batch."""
     if candidate.edit is None:
       return self.mover(candidate).images(latents, candidate.step, np.full(samples.size, alpha, np.float32))
     state = samples.state(first, latents, self.editor)
@@ -125,7 +125,7 @@ class Applier:
 
 
 class Change(NamedTuple):
-  """What an edit changes in each sample: L2 norms over pixels and channels, (N,) each, and pixels times channels."""
+  """The change of each sample by an edit: L2 norms over pixels and channels, (N,) each, and pixels times channels."""
 
   inside: np.ndarray
   outside: np.ndarray
@@ -138,7 +138,7 @@ class Change(NamedTuple):
 
   @property
   def roir(self) -> np.ndarray:
-    """(N,), NaN where nothing changes inside, or an image is not finite."""
+    """(N,); NaN if nothing changes inside, or an image is not finite."""
     return metrics.ratio(self.inside, self.outside, self.entries)
 
 
@@ -149,12 +149,12 @@ class Bench:
     self.applier, self.size = applier, size
 
   def change(self, samples: Samples, candidate: Candidate, alpha: float, mask: np.ndarray) -> Change:
-    """The change by a candidate at a strength, infinite or NaN where that is too strong; mask (h, w) bool."""
+    """The change by a candidate at a strength; infinite or NaN if the strength is too large. mask is (h, w) bool."""
     found, channels = [], None
     for first, latents in samples.batches():
       original = samples.original(first, latents)
       edited = self.applier.images(samples, first, latents, candidate, alpha)
-      found.append(metrics.norms(original, edited, mask, self.size))  # fetched when all batches are under way
+      found.append(metrics.norms(original, edited, mask, self.size))  # fetched after all batches are queued
       channels = original.shape[-1]
     inside, outside = (np.concatenate([np.asarray(x, np.float64) for x in norms]) for norms in zip(*found, strict=True))
     inside, outside = inside[: len(samples)], outside[: len(samples)]

@@ -1,7 +1,6 @@
 """`compare_into`: every method on the same generator, samples, regions and strengths, into a folder.
 
-Work that is done is kept: discoveries in discovered/METHOD, measured cells in cells/. The same command goes on with
-what is missing.
+Finished work is kept: discoveries in discovered/METHOD, measured cells in cells/. The same command does the rest.
 """
 
 import contextlib
@@ -49,7 +48,7 @@ from panda_jax.workdir.config import check_values
 TABLE, RECORD = 'table.json', 'config.json'
 DISCOVERED, CELLS = OURS = ('discovered', 'cells')
 FILES = (TABLE, 'table.md', 'curves.png', 'strips.png', 'regions.png', 'leakage.png')
-REALISM_SEED = 2_000_000  # of the unedited images that span the guard's space
+REALISM_SEED = 2_000_000  # first seed of the unedited images that define the guard's space
 DIMENSIONS = 64  # of that space
 
 
@@ -92,14 +91,14 @@ def checked(config: dict) -> dict:
 
 
 def check_fits(config: dict, generator=None) -> None:
-  """Checks regions and layer against the generator, of which no weights are read.
+  """Checks regions and layer against the generator, without reading weights.
 
   Args:
     config: as of `checked`.
     generator: an object in place of config.generator.
 
   Raises:
-    InputError: there is no generator, it has no such layer, or a region is not a part of its images.
+    InputError: there is no generator, it has no such layer, or a region is not inside its images.
   """
   if generator is None and config['generator'] is None:
     raise InputError('config.generator', None, 'not given', 'give --generator=DIR, or --generator=cats64')
@@ -114,16 +113,16 @@ def check_fits(config: dict, generator=None) -> None:
 
 
 def seeds_of(config: dict) -> tuple[range, range]:
-  """Seeds of the held-out and of the test samples: disjoint, and apart from those that anything is discovered on."""
+  """Seeds of the held-out and of the test samples: disjoint, and different from the seeds of discoveries."""
   middle = config['seed'] + config['heldout']
   return range(config['seed'], middle), range(middle, middle + config['test'])
 
 
 def claim(workdir: Path, config: dict, overwrite: bool) -> None:
-  """Takes a locked folder; with `overwrite`, without what an earlier comparison left.
+  """Prepares a locked folder; with `overwrite`, deletes the files of an earlier comparison.
 
   Raises:
-    InputError: it cannot be written, or other things are there.
+    InputError: the folder cannot be written, or has other files.
   """
   try:
     check_no_links(workdir, (*FILES, RECORD, '.*.tmp'))
@@ -149,7 +148,7 @@ def claim(workdir: Path, config: dict, overwrite: bool) -> None:
 
 
 def kept(workdir: Path) -> str:
-  """What becomes of a comparison that stops."""
+  """The sentence on what is kept of a comparison that stops."""
   if (workdir / TABLE).exists():
     return 'the table is complete'
   cells, discoveries = (len([*workdir.glob(pattern)]) for pattern in ('cells/*.json', 'discovered/*/cost.json'))
@@ -162,19 +161,19 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
   """Runs a comparison and writes table.md, table.json, curves.png, strips.png, regions.png and leakage.png.
 
   Args:
-    workdir: folder; work of the same settings in it is gone on with.
+    workdir: folder; earlier work with the same settings in it continues.
     config: as of `default_config`.
-    generator: an object in place of config.generator: a user's own, or one that is not on disk. What it is compared
-      on is then discovered in this process, and peak memory is not told.
-    overwrite: drop what an earlier comparison left.
+    generator: an object in place of config.generator: a user's own, or one that is not on disk. Discoveries then run in
+      this process, and peak memory is not measured.
+    overwrite: delete the files of an earlier comparison.
     command: for the record.
 
   Returns:
-    What table.json says.
+    The content of table.json.
 
   Raises:
     InputError: the configuration does not fit, the folder holds work of other settings, or an image is not finite.
-    Interrupted: by Ctrl-C or SIGTERM; the same call goes on.
+    Interrupted: by Ctrl-C or SIGTERM; the same call continues the work.
   """
   workdir = Path(workdir)
   config = checked(config.to_dict() if hasattr(config, 'to_dict') else dict(config))
@@ -193,7 +192,7 @@ def compare_into(workdir: str | os.PathLike, config, *, generator=None, overwrit
 
 
 class _Comparison:
-  """The steps of `compare_into`, and what they share."""
+  """The steps of `compare_into`, and their shared state."""
 
   def __init__(self, workdir: Path, config: dict, generator, caught: Sequence[int], progress: Progress):
     self.workdir, self.config, self.progress = workdir, config, progress
@@ -214,8 +213,8 @@ class _Comparison:
     return self.task
 
   def discover(self) -> None:
-    """Every discovery that is not done."""
-    first = sorted(self.methods, key=lambda name: name != 'panda')  # others work on its factors
+    """Runs every discovery that is not done."""
+    first = sorted(self.methods, key=lambda name: name != 'panda')  # others use its factors
     for i, method in enumerate(first):
       self._stop()
       settings = settings_of(self.config, method)
@@ -234,7 +233,7 @@ class _Comparison:
         raise InputError('workdir', self.workdir, problem, 'choose another folder or use --overwrite')
 
   def measure(self) -> None:
-    """Every cell that is not measured yet."""
+    """Measures every cell that is not measured yet."""
     config, task = self.config, self._load()
     heldout, test = (Samples(task.generator, t, config['batch'], task.mapping) for t in seeds_of(config))
     self.heldout, self.test = heldout, test
@@ -272,7 +271,7 @@ class _Comparison:
     return cells.measure(bench, self.heldout, self.test, offered, setting, guard)
 
   def _fingerprint(self, region: str, method: str) -> dict:
-    """What decides a cell, JSON values."""
+    """All settings that affect a cell, JSON values."""
     names = ('target', 'candidates', 'heldout', 'test', 'seed', 'curve', 'size', 'bootstrap', 'realism_samples')
     fingerprint: dict[str, Any] = {name: self.config[name] for name in names}
     fingerprint |= {'box': self.config['regions'][region], 'weights': self.digest}
@@ -293,7 +292,7 @@ class _Comparison:
     return cells.Guard(space, np.concatenate(rows))
 
   def _milliseconds(self, method: str) -> dict[str, float] | None:
-    """Per edited image, in batches of 1 and of config.batch."""
+    """Milliseconds per edited image, in batches of 1 and of config.batch."""
     if cost_of(self._root / method)[1] is not None:
       return None
     candidate = next(found for region in self.task.masks for found in candidates(self.task, method, region))
@@ -304,7 +303,7 @@ class _Comparison:
     return times
 
   def write(self, command: str) -> dict:
-    """The table and the pictures, from the cells."""
+    """Writes the table and the pictures, from the cells."""
     costs = {}
     for method in self.methods:
       self._stop()
@@ -343,7 +342,7 @@ class _Comparison:
     return table
 
   def _differences(self) -> list[dict]:
-    """Of every method that reaches the target from the best, for each region and measure."""
+    """Differences from the best, of each method that reaches the target, for each region and measure."""
     told = []
     for region, (name, measure) in itertools.product(self.task.masks, MEASURES.items()):
       reached = {
@@ -362,6 +361,6 @@ class _Comparison:
       return np.asarray(self.test.original(first, latents), np.float32)[: cells.SHOWN]
 
   def _mean(self) -> np.ndarray:
-    """Of the unedited held-out images, (h, w, channels)."""
+    """Mean of the unedited held-out images, (h, w, channels)."""
     images = [np.asarray(self.heldout.original(first, latents)) for first, latents in self.heldout.batches()]
     return np.concatenate(images)[: len(self.heldout)].mean(axis=0)

@@ -1,4 +1,4 @@
-"""The configuration of a comparison: every key there is, with its default and its meaning."""
+"""The configuration of a comparison: every key, with its default and its meaning."""
 
 import ml_collections
 from ml_collections.config_dict import placeholder
