@@ -1,8 +1,8 @@
-"""All pairs of a part and an appearance searched for edits worth seeing, and the best laid out on a page.
+"""A catalog of edits: a search over all pairs of a part and an appearance, and a page of the best ones.
 
-screening.py scores every pair by first derivatives, measurement.py makes edits for real, search.py chooses, names.py
-says in words where they are and what they do, output.py writes catalog.json and what goes with it, sheet.py and page.py
-lay it out.
+screening.py scores every pair by first derivatives, measurement.py measures actual edits, search.py chooses, names.py
+describes in words where edits are and what they change, output.py writes catalog.json and the other files, sheet.py and
+page.py draw the catalog.
 """
 
 from panda_jax.catalog.output import catalog_into

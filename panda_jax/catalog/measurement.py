@@ -1,4 +1,4 @@
-"""Edits made for real: pictures through the Editor, what they change, how they look, and how far they can be turned up.
+"""Measurements of actual edits: their pictures through the Editor, scores, realism, and the largest useful strength.
 
 Letters: N samples, E edits, K strengths, (h, w) pixels, d dimensions of the space of realism.py.
 """
@@ -17,9 +17,9 @@ from panda_jax.editing.editor import AnyEdit, Editor, samples_of
 from panda_jax.regions import metrics
 from panda_jax.regions.realism import SMALLEST, Embedding, embedding, frechet_distance
 
-LEVELS = 0.08, 0.16, 0.28, 0.45, 0.75  # predicted root mean square change of a part: the strengths that may be tried
-LIMIT = 0.04  # of realism: farther from unedited images than this an edit is no longer useful
-FLAT = 0.3  # of the slope up to the first strength: where the change grows less, more strength is of no use
+LEVELS = 0.08, 0.16, 0.28, 0.45, 0.75  # predicted root mean square change of a part, at the strengths to try
+LIMIT = 0.04  # of realism: edits farther from unedited images are not useful
+FLAT = 0.3  # of the slope up to the first strength: if the change grows more slowly, more strength is not useful
 REACHES = {
   'realism': 'more looks less real',
   'saturation': 'more changes little',
@@ -28,14 +28,14 @@ REACHES = {
 
 
 class Scores(NamedTuple):
-  """What an edit does to samples, measured on pictures clipped to black and white.
+  """Scores of an edit over samples, measured on pictures clipped to black and white.
 
   Attributes:
     change: root mean square change inside the part's region, where black to white is 2.
-    locality: energy of the change inside the region, as a share of all.
+    locality: energy of the change inside the region, as a share of the whole.
     consistency: mean product of two samples' changes inside, as a share of their mean energy.
     realism: squared Frechet distance of the edited samples to the same unedited ones, see realism.py: 0 is as real;
-      None where images are too small for it.
+      None where images are too small.
   """
 
   change: float
@@ -45,16 +45,16 @@ class Scores(NamedTuple):
 
   @property
   def score(self) -> float:
-    """How edits are ranked: change, as far as it is local and alike."""
+    """Edits are ranked by this: the change, reduced if it is not local or not alike in all samples."""
     return self.change * self.locality * max(self.consistency, 0.0)
 
 
 class Turned(NamedTuple):
-  """How far an edit can be turned up.
+  """The largest useful strength of an edit.
 
   Attributes:
-    alpha: the largest useful strength, positive.
-    reach: what ends it, a key of `REACHES`.
+    alpha: this strength, positive.
+    reach: what limits it, a key of `REACHES`.
   """
 
   alpha: float
@@ -67,10 +67,10 @@ def _seen(images, size):
 
 
 class Bench:
-  """Samples on which edits are made, all by one compiled call.
+  """Samples to edit, all by one compiled call.
 
   Args:
-    editor: of the generator; its batch is how many images are resumed at a time.
+    editor: of the generator; its batch is the number of images at a time.
     latents: of N samples.
     batch: images at a time.
 
@@ -94,7 +94,7 @@ class Bench:
     self.original: np.ndarray | Any = None  # until `start`
 
   def start(self, nothing: AnyEdit) -> 'Bench':
-    """Makes the originals: the same call as any edit, with one that adds nothing."""
+    """Computes the originals, by the same call as edits, with an edit that adds nothing."""
     (self.original,) = self.edited([nothing])
     return self
 
@@ -106,7 +106,7 @@ class Bench:
       index = np.array([sample for _, sample in filled])
       latents, state = samples_of((self._latents, self._state), index)
       made = _seen(self._editor.resumed(latents, state, [edit for edit, _ in filled]), SIZE)
-      if waiting is not None:  # copied while the device is at the next ones
+      if waiting is not None:  # copied while the device computes the next pictures
         yield from np.asarray(waiting[0])[: waiting[1]]
       waiting = made, len(chunk)
     if waiting is not None:
@@ -114,7 +114,7 @@ class Bench:
 
   def edited(self, edits: Sequence[AnyEdit]) -> np.ndarray:
     """(E, N, h, w, channels): every edit on every sample."""
-    # Whole batches of each edit: what rounding makes of its pictures does not depend on the others.
+    # Whole batches of each edit: the rounding of its pictures does not depend on other edits.
     numbers = np.minimum(np.arange(-(-self.samples // self._batch) * self._batch), self.samples - 1)
     pictures = np.stack(list(self.pictures((edit, i) for edit in edits for i in numbers)))
     return pictures.reshape(len(edits), len(numbers), *pictures.shape[1:])[:, : self.samples]
@@ -124,7 +124,7 @@ class Judge:
   """Scores of edited samples, against the unedited ones of a bench.
 
   Args:
-    bench: whose originals they are.
+    bench: that has the originals.
     space: of realism, or None.
   """
 
@@ -133,7 +133,7 @@ class Judge:
     self._rows = None if space is None else space(bench.original)
 
   def scores(self, edited: np.ndarray, region: np.ndarray) -> list[Scores]:
-    """Of E edits, pictures (E, N, h, w, channels), at a region (h, w)."""
+    """Scores of E edits with pictures (E, N, h, w, channels), at a region (h, w)."""
     distances = self._distances(edited)
     return [self._one(images, region, distance) for images, distance in zip(edited, distances, strict=True)]
 
@@ -163,11 +163,11 @@ def space_of(images: np.ndarray) -> Embedding | None:
 
 
 def turned_up(alphas: Sequence[float], scores: Sequence[Scores]) -> Turned:
-  """The largest useful strength of a sweep: real enough, and still growing; between strengths by interpolation.
+  """The largest strength of a sweep at which edits are real enough and the change still grows; by interpolation.
 
   Args:
     alphas: (K,) positive, increasing.
-    scores: at these.
+    scores: at these strengths.
   """
   slopes = np.diff([0.0, *(s.change for s in scores)]) / np.diff([0.0, *alphas])
   before = 0.0, 0.0
@@ -182,19 +182,19 @@ def turned_up(alphas: Sequence[float], scores: Sequence[Scores]) -> Turned:
 
 
 def promise(scores: Scores, growth: float) -> float:
-  """The score at the largest useful strength, guessed from another strength.
+  """The score at the largest useful strength, predicted from another strength.
 
-  Changes grow as the strength, and distances of realism as its square.
+  Changes grow with the strength, and distances of realism with its square.
 
   Args:
-    scores: there.
+    scores: at the other strength.
     growth: of the strength, at most.
   """
   return scores.score * min(growth, (LIMIT / scores.realism) ** 0.5 if scores.realism else growth)
 
 
 def at_strength(alpha: float, alphas: Sequence[float], scores: Sequence[Scores]) -> Scores:
-  """Scores between those of a sweep, linearly; at 0 nothing is changed, as locally and alike as at the least."""
+  """Scores at a strength, linear between those of a sweep. At 0 change and realism are 0, the rest as at the first."""
   places = [0.0, *alphas]
 
   def between(name: str, start: float) -> float:

@@ -1,19 +1,19 @@
 """Names of edits in words: where the part is, and what the edit does to the pixels there, "nose · darker".
 
-Where. A place is a box of the picture. It names a part if it holds at least half of the part's core, the pixels with
-half of its largest entry or more, as overlays outline them; of several the one that fits the core best (Dice's
-coefficient). The folder of a generator may name places of its own, as `places` in generator.json: {"nose": [left, top,
-right, bottom], ...} in pixels; "left eye" and "right eye" together are "eyes". Left is the left of the picture. Where
-none of these holds the part, and for all other generators, the words are those of the picture: top left, centre,
-border, ...
+Where. A place is a box of the picture. It names a part if it holds at least half of the part's core: the pixels with
+half of its largest entry or more, as in the outlines of overlays. If there are several places, the one that fits the
+core best is taken (Dice's coefficient). The folder of a generator may define its own places, as `places` in
+generator.json: {"nose": [left, top, right, bottom], ...} in pixels; "left eye" and "right eye" together are "eyes".
+Left is the left of the picture. If no such place holds the part, its name is a position in the picture: top left,
+centre, border, ...
 
-What. `MEASURES` are numbers of the pixels of a region, in CIELAB. Each changes from the original to the edited picture
-of a sample; the mean change over samples is divided by the standard deviation of the measure over unedited samples
-(Glass's delta), so that all measures are in one unit: how much samples differ anyway. The largest gives the word, if it
-is `LEAST` or more and `ALIKE` of the samples change that way; a second is said if it is almost as large. Else the edit
-is an "other change".
+What. `MEASURES` are numbers of the pixels of a region, in CIELAB. The mean change of each measure over samples, from
+the original to the edited picture, is divided by the standard deviation of the measure over unedited samples (Glass's
+delta). So all measures have one unit: how much samples differ anyway. The largest effect gives the word, if it is
+`LEAST` or more and a share `ALIKE` of the samples changes in this direction. A second word follows if its effect is
+almost as large. Else the edit is an "other change".
 
-The word is of all samples; the strength of the edit is the one that the catalog shows.
+The words are for all samples, at the strength that the catalog shows.
 Letters: N samples, (h, w) pixels, M pixels of a region.
 """
 
@@ -27,9 +27,9 @@ from panda_jax.files.records import misfit
 
 CORE = 0.5  # of a part's largest entry
 LEAST = 0.3  # standard deviations: between a small and a medium effect (Cohen 1988: 0.2 and 0.5)
-ALIKE = 0.75  # of the samples, at least, change as the mean does
+ALIKE = 0.75  # least share of samples that change in the direction of the mean
 SECOND = 0.7  # of the largest effect, for a second word
-FLAT = 1.0  # deviation of L* below which a region has no shapes: its sharpness and dark area would be rounding
+FLAT = 1.0  # a region with a smaller deviation of L* has no shapes: its sharpness and dark area are rounding
 OTHER = 'other change'
 BETWEEN = ' · '
 
@@ -43,12 +43,12 @@ _ROWS, _COLUMNS = ('top', '', 'bottom'), ('left', '', 'right')
 
 
 class Measure(NamedTuple):
-  """Something of the pixels of a region that an edit may change.
+  """A number of the pixels of a region that an edit may change.
 
   Attributes:
-    more, less: what an edit is called that raises or lowers it.
-    least: deviation over samples that counts at least; about what can just be seen.
-    meaning: what is measured, for readers.
+    more, less: the words for an edit that raises or lowers it.
+    least: lower bound of the deviation over samples; about the smallest visible difference.
+    meaning: for readers.
   """
 
   more: str
@@ -73,10 +73,10 @@ MEASURES = {
 
 
 def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Box]:
-  """{name: box} in shares of the picture (h, w), where generator.json says so; {} where it says none.
+  """{name: box} in shares of the picture (h, w), from generator.json; {} if it has no places.
 
   Raises:
-    InputError: they are not boxes inside the picture.
+    InputError: a place is not a box inside the picture.
   """
   wrong, known, (h, w) = misfit(description, PLACES), {}, size
   if wrong is None:
@@ -121,7 +121,7 @@ def _fitting(region: np.ndarray, shapes: Iterable[tuple[str, np.ndarray]]) -> st
 
 
 def of_the_picture(size: tuple[int, ...]) -> Iterable[tuple[str, np.ndarray]]:
-  """Ninths, thirds, quarters and halves, the middle, the border, both sides, and all of it."""
+  """Ninths, thirds, quarters and halves of the picture, the middle, the border, both sides, and the whole."""
 
   def box(*edges):
     return _inside(edges, size)
@@ -148,7 +148,7 @@ def of_the_picture(size: tuple[int, ...]) -> Iterable[tuple[str, np.ndarray]]:
 
 
 def _inside(box: Iterable[float], size: tuple[int, ...]) -> np.ndarray:
-  """(h, w) bool: pixels whose middle lies in a box given in shares of the picture."""
+  """(h, w) bool: pixels with their centres in a box, which is in shares of the picture."""
   left, top, right, bottom = box
   y, x = ((np.arange(n) + 0.5) / n for n in size)
   return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None]
@@ -168,7 +168,7 @@ def lab(images: np.ndarray) -> np.ndarray:
 def measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
   """`MEASURES` (N,) of images (N, h, w, channels) in [-1, 1] at a region (h, w) bool; without colours, those of L*.
 
-  NaN where a region has no contrast, of what then cannot be told.
+  Measures that need contrast are NaN in a region without contrast.
   """
   rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
   crop = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -194,7 +194,7 @@ def measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _steps(L: np.ndarray, region: np.ndarray, apart: int) -> np.ndarray:
-  """Root mean square differences (N,) of pixels of a region that lie so far apart, down and across; 0 of none."""
+  """Root mean square differences (N,) of pixels of a region at this distance, down and across; 0 without pairs."""
   down = (L[:, apart:] - L[:, :-apart])[:, region[apart:] & region[:-apart]]
   across = (L[:, :, apart:] - L[:, :, :-apart])[:, region[:, apart:] & region[:, :-apart]]
   steps = np.concatenate([down, across], axis=1)
@@ -215,7 +215,7 @@ def effects(original: np.ndarray, edited: np.ndarray, region: np.ndarray) -> dic
 def standardised(
   before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], unedited: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-  """The same of what was `measured` before and after the edit, in deviations of that on samples without it."""
+  """As `effects`, from what `measured` gives before and after the edit, and on unedited samples."""
   found = {}
   for name, values in before.items():
     change = after[name] - values
@@ -229,7 +229,7 @@ def standardised(
 
 
 def what(found: Mapping[str, float], second: float = SECOND) -> str:
-  """The words for `effects`; a second one for what is so much of the largest effect."""
+  """The words for `effects`; a second word if its effect is at least the share `second` of the largest."""
   largest = max(map(abs, found.values()), default=0.0)
   if largest < LEAST:
     return OTHER
@@ -243,7 +243,7 @@ def numbered(part: int, appearance: int, alpha: float) -> str:
 
 
 def distinct(titles: Iterable[str]) -> list[str]:
-  """The same, each but the first of a kind with its number: "nose · darker 2"."""
+  """The titles, with a number for each repeated one: "nose · darker 2"."""
   seen: dict[str, int] = {}
   found = []
   for title in titles:

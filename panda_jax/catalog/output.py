@@ -1,4 +1,4 @@
-"""What `panda-jax catalog` writes: edits and their names, scores of all pairs, a sheet, a page and a record."""
+"""The files of `panda-jax catalog`: edits and their names, scores of all pairs, a sheet, a page and a record."""
 
 import dataclasses
 import os
@@ -26,12 +26,12 @@ RECORD, SCREENED, SHEET, PAGE = 'record.json', 'screened.npz', 'catalog.png', 'c
 
 
 class Written(NamedTuple):
-  """What is in the folder.
+  """The content of the folder.
 
   Attributes:
     found: the edits.
-    record: what record.json says.
-    files: names.
+    record: the content of record.json.
+    files: their names.
   """
 
   found: Found
@@ -120,7 +120,7 @@ def _named(one: Candidate, found: Found, opened: FinishedFit) -> NamedEdit:
 
 
 def _scores(one: Candidate, found: Found) -> dict[str, Any]:
-  """Held-out scores first; then of the samples that the strength was set on; then those of screening."""
+  """Scores on held-out samples, then on the samples that set the strength, then those of screening."""
   pair = one.part, one.appearance
   return {
     **_plain(one.heldout),

@@ -1,4 +1,4 @@
-"""catalog.html: every edit of a catalog with its pictures from no strength to its own, in one file, for any browser."""
+"""catalog.html: every edit of a catalog with pictures from strength 0 to its own, in one file, for any browser."""
 
 import io
 import json
@@ -23,12 +23,12 @@ from panda_jax.runtime import notebook
 from panda_jax.runtime.invocation import program_name
 from panda_jax.workdir.finished_fit import FinishedFit
 
-LARGEST = 14_000_000  # bytes of the page, pictures as text among them
+LARGEST = 14_000_000  # bytes of the page, with its pictures as text
 # Longest side of a frame, samples, and WebP quality: the first that fits.
 SIZES = (128, 3, 82), (96, 3, 78), (64, 3, 78), (64, 2, 70), (48, 1, 60), (32, 1, 40)
-PART_SIDE = 96  # pixels of the picture of where a part is
+PART_SIDE = 96  # pixels of the picture that shows a part
 
-SCORES = {  # key: heading, what it means
+SCORES = {  # key: heading, meaning
   'score': ('score', 'How edits are ranked: change times locality times consistency. Higher is better.'),
   'change': (
     'change',
@@ -85,10 +85,10 @@ def page(found: Found, opened: FinishedFit, record: Mapping[str, Any], names: Ma
   """The whole page.
 
   Args:
-    found: what is on it.
+    found: the edits to show.
     opened: the fit.
     record: see `catalog_into`.
-    names: what edits are called, by `Candidate.name`.
+    names: titles of edits, by `Candidate.name`.
     path: of the zoo, for commands.
   """
   parts = sorted({one.part for one in (*found.edits, *found.random)})
@@ -136,7 +136,7 @@ def packed(frames: Sequence[np.ndarray]) -> tuple[list[str], int, int]:
   """Frames (FRAMES, n, h, w, channels) of each edit as one picture, strengths below each other, samples side by side.
 
   Returns:
-    Data URLs, the longest side of a frame, and how many samples: as much as keeps the page small enough.
+    Data URLs, the longest side of a frame, and the number of samples, the largest that keep the page small enough.
   """
   sprites: list[str] = []
   side, samples = SIZES[0][:2]
@@ -174,7 +174,7 @@ def _value(one: Candidate, key: str) -> float | None:
 
 
 def said(key: str, value: float | None) -> str:
-  """A score as a person reads it."""
+  """A score as text for readers."""
   if value is None:
     return '-'
   if key in ('locality', 'consistency'):

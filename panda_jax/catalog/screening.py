@@ -1,11 +1,11 @@
-"""Every part with every appearance, looked at to first order: how strongly, how locally and how alike images answer.
+"""First-order scores of every part with every appearance: how strong, how local and how alike the changes are.
 
 To first order, adding alpha m_k a_j' to the features of sample i changes its image by alpha D_ikj = alpha J_i m_k a_j'.
 For a probe e of random signs, G = J_i' e is one vector-Jacobian product, and <e, D_ikj> = m_k' G a_j for all pairs at
 once; its square has the mean |D_ikj|^2, since the entries of e are independent with mean square 1 (Hutchinson's
-estimator). The same probe cut to the region of part k gives the energy inside it, what is left of the probe that
-outside. Samples that share a probe give the products of their changes, <D_i, D_i'>, without bias too: how alike they
-are. All D_ikj themselves would cost R_S R_C forward derivatives per sample; this costs R_S + 1 backward ones per probe.
+estimator). The probe restricted to the region of part k gives the energy inside it; the rest of the probe gives the
+energy outside. Samples that share a probe also give unbiased products of their changes, <D_i, D_i'>: how alike they
+are. Computing all D_ikj would cost R_S R_C forward derivatives per sample; this costs R_S + 1 backward ones per probe.
 Letters: N samples, S positions, C channels, R_S parts, R_C appearances, q probes, (h, w) pixels.
 """
 
@@ -20,21 +20,21 @@ from panda_jax.regions.responses import Responses
 from panda_jax.workdir.finished_fit import FinishedFit
 
 SIZE = 128  # longer side of the images that are compared
-REGION = 0.25  # of a part's largest entry: pixels from there on are its region
-PROBES, GROUP = 2, 4  # per sample; and samples that share them
+REGION = 0.25  # of a part's largest entry: pixels with this value or more are its region
+PROBES, GROUP = 2, 4  # probes per sample, and samples that share probes
 SEED = 20261123
 
 
 class Screened(NamedTuple):
-  """What first derivatives say of each pair, (R_S, R_C) each; zeros where part or appearance is dead.
+  """First-order scores of each pair, (R_S, R_C) each; zeros where part or appearance is dead.
 
   Attributes:
     strength: root mean square change of the part's pixels per unit of alpha, where -1 is black and 1 white.
-    locality: energy of the change inside the part's region, as a share of all.
+    locality: energy of the change inside the part's region, as a share of the whole.
     consistency: mean product of two samples' changes inside, as a share of their mean energy: 1 for the same change in
-      all samples, 0 for unrelated ones. Estimated, so that it may lie a little beyond.
+      all samples, 0 for unrelated ones. It is an estimate and may lie slightly outside this range.
     natural: standard deviation of the appearance's coordinate at the part over samples, in units of alpha.
-    score: how pairs are ranked.
+    score: pairs are ranked by it.
   """
 
   strength: np.ndarray
@@ -44,7 +44,7 @@ class Screened(NamedTuple):
   score: np.ndarray
 
   def best(self, part: int, count: int) -> list[int]:
-    """The appearances of most score at a part, the best first; those without any are left out."""
+    """The appearances with the highest scores at a part, the best first, without those of score 0."""
     order = np.argsort(-self.score[part], kind='stable')[:count]
     return [int(j) for j in order if self.score[part, j] > 0]
 
@@ -66,14 +66,14 @@ def unit_directions(factors) -> np.ndarray:
 def part_regions(
   factors, size: tuple[int, int], margin: int | tuple[int, int] = 0, least: float = REGION
 ) -> np.ndarray:
-  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part has `least` of its maximum."""
+  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part is `least` of its maximum or more."""
   maps = relative(factors.part_maps())
   found = on_image(maps, compared_size(size, SIZE), margin) >= least
   return found & (factors.parts.max(axis=0) > 0)[:, None, None]
 
 
 def probes_of(sample: int, shape: tuple[int, ...]) -> np.ndarray:
-  """Random signs (q, h, w, channels) of a sample, the same for all of its group."""
+  """Random signs (q, h, w, channels) of a sample, the same for all samples of its group."""
   rng = np.random.default_rng((SEED, sample // GROUP))
   return rng.choice(np.array([-1, 1], np.float32), (PROBES, *shape))
 
@@ -86,7 +86,7 @@ def screen(opened: FinishedFit, latents) -> Screened:
     latents: of N samples, 4 or more.
 
   Raises:
-    InputError: the generator is none, or cannot be differentiated.
+    InputError: there is no generator, or it cannot be differentiated.
     NonFiniteError: features, images or derivatives are not finite.
   """
   factors = opened.factors
@@ -108,7 +108,7 @@ def scored(whole: np.ndarray, inside: np.ndarray, entries: np.ndarray, natural: 
 
   Args:
     whole, inside: (N, q, R_S, R_C), see `Responses.probed`; samples of a group have the same probes.
-    entries: (R_S,) numbers in the part's region, pixels times channels.
+    entries: (R_S,) pixels times channels in the part's region.
     natural: (R_S, R_C), see `Screened`.
   """
   whole, inside = whole.astype(np.float64), inside.astype(np.float64)

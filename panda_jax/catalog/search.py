@@ -1,7 +1,7 @@
-"""From all pairs of parts and appearances to a short list of edits that differ: screened, measured, thinned, judged.
+"""The search, from all pairs of parts and appearances to a short list of different edits.
 
-Four disjoint sets of samples after those of the fit: pairs are screened on the first, strengths set and edits chosen on
-the second, shown scores and pictures are of the third, and the fourth spans the space in which realism is told.
+It uses four disjoint sets of samples after those of the fit. The first screens pairs; the second sets strengths and
+chooses edits; the third gives the scores and pictures that are shown; the fourth defines the space of realism.
 Letters: N samples, R_S parts, R_C appearances, (h, w) pixels.
 """
 
@@ -23,13 +23,13 @@ from panda_jax.runtime.environment import one_blas_thread
 from panda_jax.runtime.progress import narrated
 from panda_jax.workdir.finished_fit import FinishedFit
 
-SIMILAR = 0.7  # cosine of two edits' changes, from which on they are the same edit to look at
+SIMILAR = 0.7  # edits whose changes have this cosine or more look the same
 LIKELY = 0.8  # the same before their strengths are known
-MAP, MAPPED = 16, 8  # changes are compared on a grid of so many cells a side, of so many samples
-AT_ONCE = 8  # edits whose pictures are held at once
-BATCH = 16  # images resumed at a time: what more of them take on a CPU does not fit its caches
+MAP, MAPPED = 16, 8  # cells at each side of the grid on which changes are compared, and samples
+AT_ONCE = 8  # edits with pictures in memory at once
+BATCH = 16  # images at a time: more do not fit the caches of a CPU
 SETS = 'screened', 'measured', 'heldout', 'unedited'
-SHOWN, FRAMES = 3, 9  # samples whose pictures are kept, and strengths from 0 to the edit's own
+SHOWN, FRAMES = 3, 9  # samples with pictures, and strengths from 0 to the edit's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +73,17 @@ DEFAULTS = Settings()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-  """A pair with a sign, measured.
+  """A measured pair with a sign.
 
   Attributes:
     part, appearance, sign: 0-based indices; 1 or -1.
-    turned: how far it can be turned up.
-    measured: scores there, of the samples that the strength was set on.
+    turned: its largest useful strength.
+    measured: scores at this strength, on the samples that set it.
     map: its change on some samples, coarse, of unit length.
-    heldout: scores of other samples.
-    frames: (FRAMES, SHOWN, h, w, channels) of other samples, strength from 0 to its own; None until they are made.
-    effects: on measures of the region, of the same samples, see names.py.
-    title: what it is called in words; empty until it is known.
+    heldout: scores on held-out samples.
+    frames: (FRAMES, SHOWN, h, w, channels) of held-out samples, strength from 0 to its own; None until computed.
+    effects: on measures of the region, on held-out samples, see names.py.
+    title: in words; empty until it is known.
   """
 
   part: int
@@ -99,12 +99,12 @@ class Candidate:
 
   @property
   def alpha(self) -> float:
-    """With its sign, to three digits."""
+    """The strength with its sign, to three digits."""
     return float(f'{self.sign * self.turned.alpha:.3g}')
 
   @property
   def rank(self) -> float:
-    """Its score; 0 for one that changes nothing but rounding."""
+    """Its score; 0 if its change is rounding."""
     return self.measured.score if self.measured.change > LEAST_CHANGE else 0.0
 
   def __repr__(self) -> str:
@@ -156,7 +156,7 @@ class Found:
 
 
 def sample_sets(opened: FinishedFit, settings: Settings) -> dict[str, range]:
-  """Seeds of each set: those that follow the samples of the fit."""
+  """Seeds of each set; they follow the samples of the fit."""
   count = opened.factors.provenance.get('samples')
   first, found = opened.seed + (count if isinstance(count, int) else 0), {}
   for name in SETS:
@@ -179,7 +179,7 @@ def coarse(change: np.ndarray) -> np.ndarray:
 
 
 def diverse(ranked: Sequence[Ranked], top: int, similar: float = SIMILAR) -> list[Ranked]:
-  """Those of the highest ranks above 0, at most `top` of each part, and none that does what a better one does."""
+  """The highest ranks above 0, at most `top` of each part, without edits that look the same as a better one."""
   kept: list[Ranked] = []
   for one in sorted(ranked, key=lambda one: -one.rank):
     if not one.rank > 0 or sum(other.part == one.part for other in kept) >= top:
@@ -190,7 +190,7 @@ def diverse(ranked: Sequence[Ranked], top: int, similar: float = SIMILAR) -> lis
 
 
 class _Sweep:
-  """An edit at some strengths of `measurement.LEVELS`, which lie side by side.
+  """An edit at some consecutive strengths of `measurement.LEVELS`.
 
   Args:
     part, appearance, sign: as of `Candidate`.
@@ -203,16 +203,16 @@ class _Sweep:
     self._steps: dict[int, tuple[float, Scores, np.ndarray]] = {}
 
   def alpha(self, place: int) -> float:
-    """The strength at a place of the levels."""
+    """The strength at an index of the levels."""
     return measurement.LEVELS[place] * self._scale
 
   def add(self, place: int, scores: Scores, coarsened: np.ndarray) -> None:
     self._steps[place] = self.alpha(place), scores, coarsened
 
   def following(self) -> int | None:
-    """The place of the strength to try next; None where the largest useful one is known.
+    """The index of the strength to try next; None if the largest useful one is known.
 
-    From the middle up, until more is of no use, or down, until it looks real enough.
+    The search goes from the middle up, until more is not useful, or down, until edits look real enough.
     """
     if not self._steps:
       return len(measurement.LEVELS) // 2
@@ -231,12 +231,12 @@ class _Sweep:
 
   @property
   def map(self) -> np.ndarray:
-    """Of the strength that was tried first."""
+    """The map at the strength that was tried first."""
     return next(iter(self._steps.values()))[2]
 
   @property
   def rank(self) -> float:
-    """The score at the largest useful strength, guessed from the strength that was tried first."""
+    """The score at the largest useful strength, predicted from the strength that was tried first."""
     place, (_, scores, _) = next(iter(self._steps.items()))
     return measurement.promise(scores, measurement.LEVELS[-1] / measurement.LEVELS[place])
 
@@ -249,15 +249,15 @@ class _Sweep:
 
 
 def _going(sweeps: Sequence[_Sweep]) -> list[tuple[_Sweep, int]]:
-  """Those that are not at their end, each with the place that follows."""
+  """The unfinished sweeps, each with the index of its next strength."""
   return [(sweep, place) for sweep in sweeps if (place := sweep.following()) is not None]
 
 
 def places_of(opened: FinishedFit) -> list[str]:
-  """(R_S) where each part is, in words, see names.py; empty for dead ones.
+  """(R_S) where each part is, in words, see names.py; empty for dead parts.
 
   Raises:
-    InputError: the fit has no generator, or what its folder says of places cannot be used.
+    InputError: the fit has no generator, or the places in its folder cannot be used.
   """
   opened.needed_generator()
   size = opened.image_size()
@@ -268,15 +268,15 @@ def places_of(opened: FinishedFit) -> list[str]:
 
 
 class Finder:
-  """What all pairs are measured with: one Editor, samples, and the space of realism.
+  """One Editor, samples, and the space of realism, with which all pairs are measured.
 
   Args:
     opened: a fit with a generator.
-    settings: see there.
+    settings: see `Settings`.
     sets: seeds of each set.
 
   Attributes:
-    tried: how many edits were measured.
+    tried: number of edits measured.
   """
 
   def __init__(self, opened: FinishedFit, settings: Settings, sets: dict[str, range]):
@@ -309,7 +309,7 @@ class Finder:
       part: index.
       signed: appearances with signs.
       slopes: (R_C,) predicted change of the part per alpha.
-      followed: of the most promising ones that differ, so many; of all if left out.
+      followed: number of edits, the most promising ones that differ; all if left out.
     """
     sweeps = [_Sweep(part, appearance, sign, 1 / slopes[appearance]) for appearance, sign in signed]
     self.tried += len(sweeps)
@@ -320,7 +320,7 @@ class Finder:
     return [sweep.candidate() for sweep in kept]
 
   def _step(self, going: Sequence[tuple[_Sweep, int]]) -> None:
-    """Measures each at the strength that comes next."""
+    """Measures each edit at its next strength."""
     for first in range(0, len(going), AT_ONCE):
       some = going[first : first + AT_ONCE]
       edited = self._bench.edited(
@@ -334,7 +334,7 @@ class Finder:
         sweep.add(place, one, coarse(images[:MAPPED] - self._bench.original[:MAPPED]))
 
   def judged(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The same with held-out scores and frames."""
+    """The candidates with held-out scores and frames."""
     bench = self.bench(self._sets['heldout'])
     judge, shown = Judge(bench, self.space), min(SHOWN, bench.samples)
     edits = [make_edit(self._opened.factors, one.part, one.appearance, one.alpha) for one in candidates]
@@ -407,7 +407,7 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
     slopes = screened.strength[part]
     both = [(appearance, sign) for appearance in screened.best(part, settings.pairs) for sign in (1, -1)]
     candidates += finder.measured(part, both, slopes, settings.followed)
-    rng = np.random.default_rng((SEED, part))  # drawn alike whatever other parts there are
+    rng = np.random.default_rng((SEED, part))  # the draw does not depend on other parts
     changing = np.flatnonzero(slopes > 0)
     random = rng.choice(changing, min(settings.random, len(changing)), replace=False).tolist()
     signs = rng.choice([1, -1], len(random)).tolist()
@@ -431,6 +431,6 @@ def _entitled(edits: Sequence[Candidate], places: Sequence[str]) -> list[Candida
 
 
 def _place(judged: Candidate) -> tuple[int, float]:
-  """Where it comes in the catalog."""
+  """The sort key of the catalog."""
   assert judged.heldout is not None
   return judged.part, -judged.heldout.score

@@ -1,4 +1,4 @@
-"""catalog.png: a row for each part, the sample, where the part is, and its best edits at full strength."""
+"""catalog.png: a row for each part with the sample, the part's place, and its best edits at full strength."""
 
 import io
 import os
@@ -18,7 +18,7 @@ MOST_PARTS, ACROSS = 32, 10  # rows of parts, and edits in one
 
 
 def draw_sheet(path: str | os.PathLike, found: Found, opened: FinishedFit) -> None:
-  """Draws the catalog's edits on one of the shown samples, those by random pairs last in their rows.
+  """Draws the catalog's edits on one of the shown samples; edits by random pairs come last in a row.
 
   Args:
     path: the PNG to write, 256 colours.
