@@ -1,4 +1,4 @@
-"""Whether runs have found the same parts, and what parts are like: cosines, zeros, overlap.
+"""Whether runs found the same parts, and statistics of parts: cosines, zeros, overlap.
 
 Letters: S positions, R, Q numbers of parts.
 """
@@ -11,7 +11,7 @@ from panda_jax.experiments.runs import Run
 
 
 def cosines(P: np.ndarray, Q: np.ndarray) -> np.ndarray:
-  """Of each part of P (S, R) with each of Q (S, Q): (R, Q) from 0 to 1; 0 for dead parts."""
+  """Cosines (R, Q), from 0 to 1, of each part of P (S, R) with each of Q (S, Q); 0 for dead parts."""
   P, Q = (x / np.maximum(np.linalg.norm(x, axis=0), np.finfo(float).tiny) for x in (np.float64(P), np.float64(Q)))
   return P.T @ Q
 
@@ -21,7 +21,7 @@ def matches(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 
   The optimal assignment (Kuhn 1955; SciPy's is by Crouse 2016).
   """
-  from scipy.optimize import linear_sum_assignment  # only here: it takes long to import
+  from scipy.optimize import linear_sum_assignment  # here, since its import is slow
 
   found = cosines(P, Q)
   rows, columns = linear_sum_assignment(-found)
@@ -40,7 +40,7 @@ def mutual(parts: Sequence[np.ndarray]) -> float | None:
 
 
 def between_halves(runs: Iterable[Run]) -> float | None:
-  """Mean agreement of the parts of one half of the samples with those of the other, of runs that differ in that."""
+  """Mean agreement of the parts from one half of the samples with those from the other half."""
   halves: dict[str, dict[str, np.ndarray]] = {}
   for run in runs:
     if run.config['half'] != 'none':
@@ -50,7 +50,7 @@ def between_halves(runs: Iterable[Run]) -> float | None:
 
 
 def zeros(P: np.ndarray) -> float:
-  """Share of entries that are exactly zero."""
+  """Share of entries that are exactly 0."""
   return float(np.mean(P == 0))
 
 

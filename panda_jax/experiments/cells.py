@@ -1,4 +1,4 @@
-"""The runs of a sweep: which settings each has, what its folder is called, and whose it is where several share them."""
+"""The runs of a sweep: their settings, the names of their folders, and their shares of several machines."""
 
 import hashlib
 import itertools
@@ -16,10 +16,10 @@ from panda_jax.errors import InputError, brief, nearest
 from panda_jax.files.records import misfit
 from panda_jax.workdir.config import KEYS, default_config, forms, kind_of
 
-MANY = 300  # runs, from which on a person is asked whether it was meant
+MANY = 300  # runs; for more the user must confirm
 MOST = 1_000_000  # runs
 LONGEST = 120  # characters of a run's name
-WITH_COMMAS = ('grid', 'labels')  # keys whose one value has commas
+WITH_COMMAS = ('grid', 'labels')  # keys with commas in a single value
 NUMBERS = re.compile(r'(-?\d{1,18})(?:-(-?\d{1,18})(?::(\d{1,18}))?)?')
 BOOLS = {'true': True, 'false': False}
 
@@ -31,7 +31,7 @@ class Cell(NamedTuple):
 
   Attributes:
     name: of its folder: the settings in which it differs from others.
-    settings: {key: value}, what it changes of the configuration.
+    settings: {key: value}, its changes to the configuration.
   """
 
   name: str
@@ -47,10 +47,10 @@ class Cell(NamedTuple):
 def parsed_values(key: str, text: str, flag: str | None = None) -> Sequence[Any]:
   """The values of a key from '4,8,12', of whole numbers also from '0-4' and '4-24:4', in steps of 4.
 
-  `flag`: what it was typed as, for messages.
+  `flag`: as the user typed it, for messages.
 
   Raises:
-    InputError: it is no such list; a value is given twice; there are more than `MOST`.
+    InputError: the text is not such a list, a value is given twice, or there are more than `MOST` values.
   """
   kind, argument = kind_of(key), flag or key
   example = {int: '4,8 or 0-4 or 4-24:4', float: '0.7,1', bool: 'true,false'}.get(kind, 'one,two')
@@ -69,7 +69,7 @@ def parsed_values(key: str, text: str, flag: str | None = None) -> Sequence[Any]
 
 
 def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Sequence[Any]:
-  """What a piece between two commas stands for."""
+  """The values of a piece between two commas."""
   said = 'it' if piece == text else brief(piece, 24)
   if kind is int:
     found = NUMBERS.fullmatch(piece)
@@ -93,14 +93,14 @@ def _values(argument: str, kind: type, piece: str, text: str, remedy: str) -> Se
 
 
 def checked_axes(given: Any, of: str) -> list[dict[str, Sequence[Any]]]:
-  """What the `sweep()` of a configuration gives: {key: values}, or a list of {key: value}, one for each run.
+  """The checked result of a configuration's `sweep()`: {key: values}, or a list of {key: value}, one for each run.
 
   Args:
-    given: it.
+    given: the result.
     of: the configuration's name, for messages.
 
   Raises:
-    InputError: it is something else, or a value is not of its key's type.
+    InputError: it has another form, or a value is not of its key's type.
   """
   blocks = given if isinstance(given, list | tuple) else [given]
   problem = f'its sweep() gives {type(given).__name__}'
@@ -126,7 +126,7 @@ def checked_axes(given: Any, of: str) -> list[dict[str, Sequence[Any]]]:
 
 
 def _listed(key: str) -> str:
-  """A list of values that a key may have, for messages."""
+  """The values that a key may have, for messages."""
   examples = {int: '[4, 8]', float: '[0.7, 1.0]', bool: '[True, False]'}
   return examples.get(kind_of(key), "['one', 'two']")
 
@@ -138,14 +138,14 @@ def check_key(key: Any) -> None:
 
 
 def cells_of(blocks: Iterable[Axes], yes: bool = False) -> list[Cell]:
-  """All runs: the products of the values of each block, in an order that keeps together what shares features.
+  """All runs: the products of the values of each block. Runs that share features are next to each other.
 
   Args:
     blocks: {key: values} each.
-    yes: many are meant.
+    yes: the user confirmed many runs.
 
   Raises:
-    InputError: there is nothing to vary, or there are too many runs.
+    InputError: nothing varies, or there are too many runs.
   """
   blocks = [{key: block[key] for key in KEYS if key in block} for block in blocks]
   count = sum(math.prod(map(len, block.values())) for block in blocks)
@@ -171,7 +171,7 @@ def _text(value: Any) -> str:
 
 
 def _names(settings: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> list[str]:
-  """'layer=5,parts=8' and the like; of paths the last piece, with a hash where that is that of two."""
+  """Names like 'layer=5,parts=8'. Of a path they have the last piece, with a hash if two paths end the same."""
   short: dict[str, dict[str, str]] = {}
   for key in differing:
     full = {_text(one[key]) for one in settings if key in one}
@@ -187,10 +187,10 @@ def _hash(text: str) -> str:
 
 
 def shard_of(cells: Sequence[Cell], text: str | None) -> Sequence[Cell]:
-  """The runs of shard i of n, from 'i/n' with i from 0: neighbours, which share most; all for None.
+  """The runs of shard i of n, from 'i/n' with i from 0: consecutive runs, which share most; all for None.
 
   Raises:
-    InputError: it is no such text.
+    InputError: the text does not have this form.
   """
   if text is None:
     return cells

@@ -9,7 +9,7 @@ from panda_jax.pictures.figures import new_figure, png_of
 
 SIZE = 5.2, 3.6  # inches of a panel
 FONT = 8  # points
-MOST_SERIES = 16  # that a picture can tell apart
+MOST_SERIES = 16  # that a reader can distinguish
 
 
 def _panel(figure, place: tuple[int, int, int], title: str, across: str, up: str):

@@ -1,8 +1,8 @@
-"""Runs of a sweep in several processes at once, which take them from this one.
+"""Runs of a sweep in several processes at once. This process gives them out.
 
-A fit leaves processor cores idle while it compiles and draws, and a small one while it solves too. In threads of one
-process, runs would share signals and figures. Each process begins in another part of the sweep, since neighbours share
-features and programs; when that is done, it takes from the end of the part of which most is left.
+A fit leaves processor cores idle while it compiles and draws; a small fit also while it solves. In threads of one
+process, runs would share signals and figures. Each process has its own part of the sweep, since consecutive runs share
+features and programs. When its part is done, it takes the last run of the part with most runs left.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from panda_jax.errors import InputError, Interrupted
 from panda_jax.runtime import signals
 
 POLL_SECONDS = 0.1
-NOW_SECONDS = 0.25  # between two texts of one process
-PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'  # the first process would take three quarters of a GPU's memory
+NOW_SECONDS = 0.25  # between two progress texts of one process
+PREALLOCATE = 'XLA_PYTHON_CLIENT_PREALLOCATE'  # with it, the first process takes three quarters of a GPU's memory
 
 Item, Result = TypeVar('Item'), TypeVar('Result')
-Work = Callable[[Item, Callable[[str], None]], Result]  # does one item; tells how it stands
+Work = Callable[[Item, Callable[[str], None]], Result]  # does one item; reports its progress
 
 
 class _Process(Generic[Item]):
-  """One process, and the items that are still its own."""
+  """One process and its remaining items."""
 
   def __init__(self, own: Sequence[Item], target: Callable, *arguments: Any):
     context = multiprocessing.get_context('spawn')
@@ -35,7 +35,7 @@ class _Process(Generic[Item]):
     self.own, self.at = deque(own), None
     self.process = context.Process(target=target, args=(theirs, *arguments), daemon=True)
     self.process.start()
-    theirs.close()  # so that its end is noticed
+    theirs.close()  # so that the end of the process closes the pipe
 
 
 def done_by(
@@ -46,18 +46,18 @@ def done_by(
   now: Callable[[str], None],
   lost: Callable[[Item, str], Result],
 ) -> Iterator[Result]:
-  """What became of the items, as they are finished.
+  """The results of the items, in the order in which they end.
 
   Args:
-    jobs: processes.
-    items: neighbours share most. They, and all that follows, are pickled.
+    jobs: number of processes.
+    items: in an order in which consecutive items share most. Items and the next arguments are pickled.
     begin: called once in each process with `arguments`; it returns the function that does an item.
-    now: told how items stand.
-    lost: the result of an item whose process died, from that and a sentence.
+    now: called with the progress of items.
+    lost: function of an item whose process died and a sentence; it gives the item's result.
 
   Raises:
-    InputError: of the work, which stops the others; or no process is left.
-    Interrupted: Ctrl-C or SIGTERM came; the others are told by SIGTERM, and waited for.
+    InputError: of the work, which stops the other processes; or no process is left.
+    Interrupted: Ctrl-C or SIGTERM came; the processes get SIGTERM, and this one waits for them.
   """
   shares = [items[len(items) * i // jobs : len(items) * (i + 1) // jobs] for i in range(jobs)]
   processes: list[_Process] = []
@@ -66,7 +66,7 @@ def done_by(
       with (
         signals.withheld(),
         _without_preallocation(),
-      ):  # a terminal sends Ctrl-C to all, and this one tells the others
+      ):  # a terminal sends Ctrl-C to all processes; only this one reacts, and stops the others
         processes += [_Process(own, _work, begin, tuple(arguments)) for own in shares]
       yield from _served(processes, caught, now, lost)
     finally:
@@ -78,7 +78,7 @@ def done_by(
 
 
 def _served(processes, caught, now, lost) -> Iterator:
-  """Hands out items until all are done."""
+  """Gives out items until all are done."""
   left = {one.connection: one for one in processes}
   while left:
     ready = wait(list(left), POLL_SECONDS)
@@ -112,7 +112,7 @@ def _served(processes, caught, now, lost) -> Iterator:
 
 
 def _next(one: _Process, processes: Sequence[_Process]):
-  """The next item for a process: its own, or the last of whoever has most left."""
+  """The next item for a process: its own, or the last one of the process with most items left."""
   if one.own:
     return one.own.popleft()
   most = max(processes, key=lambda other: len(other.own))
@@ -126,7 +126,7 @@ def _death(code: int | None) -> str:
 
 @contextlib.contextmanager
 def _without_preallocation() -> Iterator[None]:
-  """Processes that are started inside share the memory of a GPU, unless the user has said how."""
+  """Processes that are started inside share the memory of a GPU, unless the user has set `PREALLOCATE`."""
   ours = PREALLOCATE not in os.environ
   os.environ.setdefault(PREALLOCATE, 'false')
   try:
@@ -159,12 +159,12 @@ def _work(connection: Connection, begin: Callable[..., Work], arguments: tuple) 
 
 
 def _plain(value: object) -> object:
-  """What can be sent."""
+  """The value, or its text if it cannot be sent."""
   return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _end_with_parent() -> None:
-  """Whoever kills the command leaves nobody behind who writes into its folder."""
+  """Ends this process when the command is killed, so that nothing writes into its folder."""
   parent = multiprocessing.parent_process()
   assert parent is not None
   wait([parent.sentinel])

@@ -17,12 +17,12 @@ from panda_jax.runtime import notebook
 
 PAGE = 'runs.html'
 MOST_ROWS = 1000  # of the table
-MOST_SHOWN = 60  # runs of a series whose parts are shown
+MOST_SHOWN = 60  # runs of a series with parts on the page
 MOST_PARTS = 48  # of a run
 SIDE = 56  # pixels of a part's longer side, about
-LIKE = 0.5  # least cosine of parts that stand below each other
-SHADES = 1.0, 0.65, 0.35  # of a colour that stands for several parts
-PANEL = 560  # pixels across of the picture of one panel
+LIKE = 0.5  # least cosine of parts in one column
+SHADES = 1.0, 0.65, 0.35  # of a colour that is used for several parts
+PANEL = 560  # width in pixels of the picture of one panel
 
 
 def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> Path:
@@ -31,7 +31,7 @@ def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> 
   Args:
     folder: where.
     runs: all of them.
-    rows: of `table.rows_of`, as they are ordered.
+    rows: of `table.rows_of`, in the order of the page.
 
   Returns:
     The page's path.
@@ -75,7 +75,7 @@ def choice(runs: Sequence[Run]) -> str:
 
 
 def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
-  """Errors and agreement; of series with several numbers of parts, and by layer where there are several."""
+  """Errors and agreement of series with several numbers of parts, and errors by layer if there are several layers."""
   chosen = {label: some for label, some in found.items() if len(some) > 1}
   pieces = []
   if chosen:
@@ -98,7 +98,7 @@ def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:
 
 
 def all_runs(rows: Sequence[table.Row]) -> str:
-  """The table, and what its columns mean."""
+  """The table, and the meaning of its columns."""
   columns, cells = table.shown(rows[:MOST_ROWS])
   more = '' if len(rows) <= MOST_ROWS else pages.paragraph(f'The first {MOST_ROWS} of {len(rows)} runs.')
   told = [f'{key}: {meaning}.' for key, meaning in table.MEANINGS.items() if key in columns]
@@ -106,7 +106,7 @@ def all_runs(rows: Sequence[table.Row]) -> str:
 
 
 def parts(runs: Sequence[Run]) -> str:
-  """For each series a table: a row for each run, its parts below those of other runs that they are most like."""
+  """A table for each series with a row for each run. Similar parts of different runs are in one column."""
   pieces = []
   for label, some in series(runs).items():
     shown = sorted(some, key=lambda run: run.parts.shape[1])[:MOST_SHOWN]
@@ -122,9 +122,9 @@ def parts(runs: Sequence[Run]) -> str:
 
 
 def columns_of(runs: Sequence[Run]) -> tuple[list[list[int | None]], int]:
-  """For each run the part in each column, None where it has none like those there; and how many columns there are.
+  """For each run the part in each column, None if no part is similar; and the number of columns.
 
-  The columns are the parts of the run with most parts, and behind them what others have besides.
+  First come the parts of the run with most parts, then further parts of other runs.
   """
   reference = max(runs, key=lambda run: run.parts.shape[1])
   known = [reference.parts[:, k] for k in range(reference.parts.shape[1])]
@@ -144,7 +144,7 @@ def columns_of(runs: Sequence[Run]) -> tuple[list[list[int | None]], int]:
 
 
 def _colour(column: int) -> tuple[int, int, int]:
-  """The colours of overlays, then the same in darker shades."""
+  """The colours of overlays, then darker shades of them."""
   times, place = divmod(column, len(colours.OVERLAY))
   red, green, blue = (round(value * SHADES[times % len(SHADES)]) for value in colours.OVERLAY[place])
   return red, green, blue
@@ -174,9 +174,9 @@ def _image(pixels: np.ndarray, alternative: str) -> str:
 
 
 def together(maps: np.ndarray, at: Sequence[int | None]) -> np.ndarray:
-  """All parts (R, H, W) in the colours of their columns, as pixels (H, W, 3): the largest at each position.
+  """All parts (R, H, W) as pixels (H, W, 3): each position has the colour of the column of its largest part.
 
-  `at`: for each column the part in it, as of `columns_of`.
+  `at`: for each column the part in it, see `columns_of`.
   """
   peaks = maps.max(axis=(1, 2), keepdims=True)
   shares = maps / np.where(peaks > 0, peaks, 1)

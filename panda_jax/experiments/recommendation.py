@@ -1,12 +1,12 @@
-"""How many parts: a number with its reason, or why it cannot be known.
+"""A recommended number of parts with its reason, or why it cannot be known.
 
-Held-out samples are explained by what the factors see of them, so their error falls with every further part, whether
-there is anything left to find or not. What tells is how much: features of which nothing is left but noise have the same
-energy in each of the S - R directions of positions that R parts leave, and one more part takes one of them, 1 / (S - R)
-of the error. A part that finds something takes several times as much (our derivation; compare Wold 1978, who asks the
-same of principal components). So the number is the smallest beyond which no larger one that was tried takes more than
-`PAYS` times what it would take of noise. It is known where the last parts clearly pay (`CLEAR`), so that the fall does
-not fade away as it does where parts overlap, and where the parts come back with other seeds and in both halves.
+The error on held-out samples falls with every further part, even if nothing is left to find. So the size of the fall
+counts. If only noise is left after R parts, it has the same energy in each of the S - R remaining directions of
+positions. One more part then removes one direction: 1 / (S - R) of the error. A part that finds structure removes
+several times as much (our derivation; compare Wold 1978 on the same question for principal components). So the number
+is the smallest beyond which no larger number that was tried removes more than `PAYS` times its share of noise. It is
+known if the last parts clearly pay (`CLEAR`), since the fall fades slowly where parts overlap, and if other seeds and
+both halves give the same parts.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from panda_jax.experiments.agreement import between_halves, mutual
 from panda_jax.experiments.runs import Run, series
 
 PAYS = (
-  1.5  # times what a part takes of noise; on planted features it takes 0.9 to 1.1, and parts that are there 5 to 40
+  1.5  # times the share of a part under noise; on planted features it is 0.9 to 1.1 for noise, 5 to 40 for real parts
 )
-CLEAR = 2.5  # times: less than this just before the fall stops, and it fades away
-SAME = 0.9  # mean cosine of matched parts, from which on runs have found the same ones
+CLEAR = 2.5  # times this share: a smaller last gain shows that the fall fades slowly
+SAME = 0.9  # runs with this mean cosine of matched parts or more found the same parts
 USUAL = '8 to 16 are usual for edits'
 UNKNOWN = 'No best number is known'
 ALONE = f'{UNKNOWN}: no runs differ in parts alone; sweep several, such as sweep --parts=4,8,12,16 --held_out=200.'
@@ -27,12 +27,12 @@ ALONE = f'{UNKNOWN}: no runs differ in parts alone; sweep several, such as sweep
 
 @dataclasses.dataclass(frozen=True)
 class Level:
-  """The runs with one number of parts, all other settings but seed and half being the same.
+  """The runs with one number of parts; they differ only in seed and half.
 
   Attributes:
     parts: R_S.
     error, held_out: of the run on all samples that fits best; `held_out` is None where it was not measured.
-    seeds, halves: agreement of the parts over seeds, and of the two halves; None where there are none to compare.
+    seeds, halves: agreement of the parts over seeds, and of the two halves; None without runs to compare.
   """
 
   parts: int
@@ -44,7 +44,7 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Recommendation:
-  """A number of parts, None where it cannot be known, and the reason."""
+  """A number of parts, None if it cannot be known, and the reason."""
 
   parts: int | None
   reason: str
@@ -54,7 +54,7 @@ class Recommendation:
 
 
 def levels(runs: Iterable[Run]) -> list[Level]:
-  """Finished runs that differ in parts, seed and half only, by their numbers of parts."""
+  """Finished runs that differ only in parts, seed and half, grouped by number of parts."""
   by_parts: dict[int, list[Run]] = {}
   for run in runs:
     by_parts.setdefault(run.parts.shape[1], []).append(run)
@@ -69,7 +69,7 @@ def levels(runs: Iterable[Run]) -> list[Level]:
 
 
 def gain(one: Level, more: Level, positions: int) -> float:
-  """How many times more of the held-out error the further parts of `more` take than they would take of noise."""
+  """The fall of the held-out error by the further parts of `more`, divided by their fall under noise."""
   assert one.held_out is not None
   assert more.held_out is not None
   noise = one.held_out * (more.parts - one.parts) / max(1, positions - one.parts)
@@ -124,25 +124,25 @@ def recommended(found: Sequence[Level], positions: int) -> Recommendation:
 
 
 def of_series(runs: Iterable[Run]) -> dict[str, Recommendation]:
-  """For each series of runs, by its label."""
+  """The recommendation for each series of runs, by its label."""
   return {
     label: recommended(levels(some), some[0].parts.shape[0]) for label, some in series(runs).items() if several(some)
   }
 
 
 def several(runs: Iterable[Run]) -> bool:
-  """Whether there are runs with different numbers of parts, so that one can be chosen."""
+  """Whether runs have different numbers of parts, so that a number can be chosen."""
   return len({run.config['parts'] for run in runs}) > 1
 
 
 def sentences(runs: Iterable[Run]) -> list[str]:
-  """What is recommended, a sentence or more for each series."""
+  """The recommendation in one or more sentences for each series."""
   found = of_series(runs).items()
   return [f'{label}: {said}'.removeprefix(': ') for label, said in found] or [ALONE]
 
 
 def _where_they_hold(measured: Sequence[Level]) -> str:
-  """Which numbers of parts come back, for those who have to choose all the same; '' where nothing tells."""
+  """A sentence on the numbers of parts for which runs agree, for users who must choose anyway; '' if unknown."""
   told = {level.parts: [x for x in (level.seeds, level.halves) if x is not None] for level in measured}
   worst = {parts: min(values) for parts, values in told.items() if values}
   if not worst:

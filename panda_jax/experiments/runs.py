@@ -1,4 +1,4 @@
-"""The runs in folders: what fits have left there, whether they finished, failed or were stopped."""
+"""The runs in folders: the records of fits that finished, failed or were stopped."""
 
 import dataclasses
 import functools
@@ -19,9 +19,9 @@ from panda_jax.workdir.config import KEYS, config_form, default_config, told
 from panda_jax.workdir.finished_fit import CONFIG, FACTORS, SUMMARY
 
 RECORD = 'summary.json'
-MOST_FOLDERS = 100_000  # that are looked into
-AGAIN = ('seed', 'half')  # keys in which runs of the same settings are repeated
-UNTOLD = ('checkpoint_seconds', 'batch', 'store', 'sha256')  # keys that change no result, or are one
+MOST_FOLDERS = 100_000  # that are searched
+AGAIN = ('seed', 'half')  # keys in which repeated runs of the same settings differ
+UNTOLD = ('checkpoint_seconds', 'batch', 'store', 'sha256')  # keys that do not change results, or are a result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Run:
   """One run.
 
   Attributes:
-    name: of its folder, below the one that was given.
-    folder: where it is.
-    config: of the fit; of a run that failed, as far as it is on record.
+    name: of its folder, below the given folder.
+    folder: its path.
+    config: of the fit; of a run that failed, the recorded keys.
     state: 'finished', 'failed' or 'unfinished'.
-    summary: what summary.json says, {} unless it is finished.
+    summary: the content of summary.json, {} unless it is finished.
     error: why it failed, or ''.
   """
 
@@ -64,16 +64,16 @@ class Run:
     return self.summary.get('held_out', {}).get('relative_error')
 
   def settings(self, *but: str) -> str:
-    """What tells its result from others', without some keys: a text to compare."""
+    """The settings that affect its result, without some keys, as a text to compare."""
     left = {key: value for key, value in self.config.items() if key not in (*UNTOLD, *but)}
     return json.dumps(left, sort_keys=True)
 
 
 def found(folders: Iterable[str | os.PathLike]) -> list[Run]:
-  """All runs in and below folders, by name; links are not followed.
+  """All runs in and below folders, sorted by name; links are not followed.
 
   Raises:
-    InputError: there is none in one of the folders, or no such folder.
+    InputError: a folder does not exist or holds no runs.
   """
   given = [Path(folder) for folder in folders]
   if not given:
@@ -92,7 +92,7 @@ def found(folders: Iterable[str | os.PathLike]) -> list[Run]:
 
 
 def _counted(name: str) -> list[tuple[int, str]]:
-  """A name's place in an order in which 8 comes before 12."""
+  """A sort key for names in which 8 comes before 12."""
   return [(int(piece), '') if piece.isdecimal() else (-1, piece) for piece in re.split(r'([0-9]{1,18})', name)]
 
 
@@ -103,7 +103,7 @@ def differing(runs: Iterable[Run]) -> list[str]:
 
 
 def grouped(runs: Iterable[Run], *but: str) -> dict[str, list[Run]]:
-  """Runs by all their settings but some; see `Run.settings`."""
+  """Runs grouped by their settings, except the given keys; see `Run.settings`."""
   found: dict[str, list[Run]] = {}
   for run in runs:
     found.setdefault(run.settings(*but), []).append(run)
@@ -111,7 +111,7 @@ def grouped(runs: Iterable[Run], *but: str) -> dict[str, list[Run]]:
 
 
 def series(runs: Iterable[Run]) -> dict[str, list[Run]]:
-  """Finished runs that differ in parts, seed and half only, by what tells them from other such: 'layer=5'."""
+  """Finished runs in groups that differ only in parts, seed and half, by a label of the group: 'layer=5'."""
   finished = [run for run in runs if run.state == 'finished']
   keys = [key for key in differing(finished) if key not in ('parts', *AGAIN)]
   found: dict[str, list[Run]] = {}
@@ -134,11 +134,11 @@ def _below(top: Path, several: bool) -> Iterator[Run]:
     run = _read(folder, folder.name if folder == top else str(folder if several else folder.relative_to(top)))
     if run is not None:
       yield run
-      inner.clear()  # what commands wrote from a fit
+      inner.clear()  # folders that commands wrote from a fit
 
 
 def _read(folder: Path, name: str) -> Run | None:
-  """A run; None where the records are of something else."""
+  """A run; None if the records are not of a fit."""
   config, wrong = _record(folder / CONFIG, config_form())
   known = default_config().to_dict()
   if config is not None:
@@ -159,7 +159,7 @@ def _read(folder: Path, name: str) -> Run | None:
 
 
 def _record(path: Path, form: Any) -> tuple[Any, str]:
-  """A JSON record, or None and what is wrong with it."""
+  """A JSON record and '', or None and the problem."""
   try:
     return read_json(path, 'folder', form), ''
   except InputError as error:

@@ -1,9 +1,9 @@
-"""The runs of a sweep, one after the other or several at once: each an ordinary fit in a folder of its own, below one
-that all share.
+"""The runs of a sweep, one after the other or several at once. Each is an ordinary fit in its own folder inside the
+folder of the sweep.
 
-Runs that share features have them made, or read, once in a process, and programs are compiled once for runs of equal
-shapes. A run is the same bits as the same fit alone. What is finished is left, so the same sweep goes on where it
-stopped, and several commands may work in one folder: a fit locks its own.
+A process makes or reads shared features once, and compiles programs once for runs of equal shapes. A run gives the same
+bits as the same fit alone. Finished runs are not repeated, so the same sweep continues where it stopped. Several
+commands may work in one folder, since a fit locks its own folder.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ from panda_jax.workdir.fit import checked_path, fit_into, outcome
 from panda_jax.workdir.fit_features import OF_FEATURES, Shelf
 
 FAILURE, SUMMARY = 'failure.json', 'summary.json'
-OF_ALL = ('features', 'generator')  # keys without which no run can be done
+OF_ALL = ('features', 'generator')  # if their inputs are missing, no run can be done
 LONGEST_SENTENCE = 300
 KEPT = 'what is finished is kept; the same command does the rest'
 
 
 class Outcome(NamedTuple):
-  """What became of a run: 'finished', 'failed', or 'busy' where another command is at it; and a sentence."""
+  """The end of a run: 'finished', 'failed', or 'busy' if another command works on it; and a sentence."""
 
   name: str
   state: str
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 class Watch(Progress):
-  """What a person sees of one run among many: where it stands, without the sentences of a fit."""
+  """The progress of one run among many, without the sentences of a fit."""
 
   def __init__(self, name: str, now: Callable[[str], None]):
     super().__init__(show=False)
@@ -67,21 +67,21 @@ def sweep_into(
   """Does the runs that are not finished yet.
 
   Args:
-    folder: of the sweep; a run is in `folder / name`. A run that fails leaves failure.json there, with its sentence.
-    config: what runs do not change.
+    folder: of the sweep; a run is in `folder / name`. A run that fails writes failure.json there, with its sentence.
+    config: settings that are the same in all runs.
     cells: the runs.
-    jobs: how many are done at once, each in a process that has its own features in memory.
+    jobs: number of runs at once, each in a process with its own features in memory.
     prepare: called first in each of these processes, if there are several; it is pickled.
-    overwrite: do all anew.
+    overwrite: repeat finished runs.
     for_tensorboard: as of `fit_into`.
-    show: tell how it goes.
+    show: show the progress.
 
   Returns:
-    What became of each run, in the order in which they ended.
+    The outcome of each run, in the order in which they ended.
 
   Raises:
-    InputError: the configuration has no value that it could have; what all runs need is missing.
-    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
+    InputError: a value of the configuration cannot be used, or an input that all runs need is missing.
+    Interrupted: Ctrl-C or SIGTERM came; unfinished runs have saved their states.
   """
   check_values(config.to_dict(), default_config())
   if jobs < 1:
@@ -107,31 +107,31 @@ def sweep_into(
 
 
 def _group(cell: Cell, base: Mapping[str, Any]) -> tuple:
-  """What runs that share features have in common."""
+  """The settings that are equal in runs that share features."""
   return tuple(cell.settings.get(key, base[key]) for key in OF_FEATURES)
 
 
 def _order(cells: Sequence[Cell], base: Mapping[str, Any]) -> list[Cell]:
-  """The runs, those that share features next to each other."""
+  """The runs, sorted so that runs that share features are next to each other."""
   order = {key: place for place, key in enumerate(dict.fromkeys(_group(cell, base) for cell in cells))}
   return sorted(cells, key=lambda cell: order[_group(cell, base)])
 
 
 def _begun(prepare: Callable[[], None] | None, *given: Any) -> Callable[[Cell, Callable[[str], None]], Outcome]:
-  """What a process of several begins with."""
+  """The function that does runs in one of several processes."""
   if prepare is not None:
     prepare()
   return _Runs(*given).done
 
 
 def _lost(folder: Path, config: ml_collections.ConfigDict, cell: Cell, sentence: str) -> Outcome:
-  """Of a run whose process died."""
+  """The outcome of a run whose process died."""
   _record(folder / cell.name, cell.config(config), sentence)
   return Outcome(cell.name, 'failed', f'failed: {sentence}')
 
 
 class _Runs:
-  """Does runs in this process, keeping what those that follow each other share."""
+  """Does runs in this process and keeps what consecutive runs share."""
 
   def __init__(self, folder: Path, base: dict[str, Any], cells: list[Cell], overwrite: bool, for_tensorboard: bool):
     self._folder, self._base, self._cells = folder, base, cells
@@ -142,14 +142,14 @@ class _Runs:
     """Does one run.
 
     Raises:
-      InputError: what all runs need is missing.
+      InputError: an input that all runs need is missing.
       Interrupted: as of `sweep_into`.
     """
     overwrite = self._how['overwrite']
     group = _group(cell, self._base)
     if group != self._at:
       if self._at is not None:
-        forget_programs()  # of other sizes: those of hundreds would fill the memory
+        forget_programs()  # of other sizes: programs of hundreds of runs would fill the memory
       these = [other for other in self._cells if _group(other, self._base) == group]
       left = [other for other in these if overwrite or not (self._folder / other.name / SUMMARY).is_file()]
       self._shelf.begin(self._base | other.settings for other in left)
@@ -162,7 +162,7 @@ class _Runs:
       (workdir / FAILURE).unlink(missing_ok=True)
     except InUse as error:
       return Outcome(cell.name, 'busy', error.problem)
-    except Exception as error:  # whatever it is, the other runs are none the worse for it
+    except Exception as error:  # an error of any kind must not stop the other runs
       if isinstance(error, InputError) and self._concerns_all(error):
         raise
       sentence = brief(error if isinstance(error, InputError) else f'{type(error).__name__}: {error}', LONGEST_SENTENCE)
@@ -172,14 +172,14 @@ class _Runs:
     return Outcome(cell.name, 'finished', f'{outcome(summary)}, {took}')
 
   def _concerns_all(self, error: InputError) -> bool:
-    """Whether no run can be done: what is missing, or names no features, is the same in all."""
+    """Whether no run can be done: the missing or wrong input is the same in all runs."""
     key = error.argument
     wrong = error.missing or (key in OF_ALL and not isinstance(error, NonFiniteError))
     return wrong and key in KEYS and len({str(cell.settings.get(key, self._base[key])) for cell in self._cells}) == 1
 
 
 def _record(workdir: Path, config: ml_collections.ConfigDict, sentence: str) -> None:
-  """failure.json, unless a finished fit is there, or nothing can be written: then the sentence has been said."""
+  """Writes failure.json, unless the folder has a finished fit or cannot be written; the sentence was shown anyway."""
   if (workdir / SUMMARY).is_file():
     return
   try:

@@ -1,4 +1,4 @@
-"""Runs as a table: settings that differ as columns, then what came of them; for a terminal, or for other programs."""
+"""Runs as a table: columns for settings that differ, then for results; for a terminal, or for other programs."""
 
 import csv
 import io
@@ -25,13 +25,13 @@ MEANINGS = {
 }
 DIGITS = {'error': 5, 'held_out': 5, 'seeds': 3, 'halves': 3, 'zeros': 3, 'overlap': 3, 'seconds': 1}
 
-COLUMNS = {'held_out': 'held_out_samples'}  # of settings that are called like a figure
+COLUMNS = {'held_out': 'held_out_samples'}  # settings whose names are also those of results
 
 Row = dict[str, Any]
 
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
-  """A row for each run, all with the same keys in the same order; None where there is nothing to tell.
+  """A row for each run, all with the same keys in the same order; None for unknown values.
 
   The keys: `run`, settings that differ between runs, those of MEANINGS, `state` and `problem`.
   """
@@ -66,7 +66,7 @@ def _megabytes(count: int | None) -> int | None:
 
 
 def ordered(rows: Sequence[Row], by: str | None) -> list[Row]:
-  """Rows by one column, upwards, or downwards for '-column'; those without a value come last.
+  """Rows sorted by a column, ascending, or descending for '-column'; rows without a value come last.
 
   Raises:
     InputError: there is no such column.
@@ -86,7 +86,7 @@ def ordered(rows: Sequence[Row], by: str | None) -> list[Row]:
 
 
 def shown(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-  """The columns that have something to tell, and the cells as a person reads them."""
+  """The columns that are not empty, and the cells as text for readers."""
   columns = [key for key in rows[0] if any(row[key] is not None for row in rows)]
   if {row[STATE] for row in rows} == {'finished'}:
     columns.remove(STATE)
@@ -102,10 +102,10 @@ def _cell(key: str, value: Any) -> str:
 
 
 def written(rows: Sequence[Row], form: str) -> str:
-  """Rows in one of FORMATS but 'table'. CSV and JSON have all columns and digits.
+  """Rows as text in one of FORMATS, except 'table'. CSV and JSON have all columns and digits.
 
   Raises:
-    InputError: there is no such form.
+    InputError: there is no such format.
   """
   writers: dict[str, Callable[[Sequence[Row]], str]] = {'csv': _csv, 'json': _json, 'markdown': _markdown}
   if form not in writers:
@@ -133,7 +133,7 @@ def _markdown(rows: Sequence[Row]) -> str:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-  """For a terminal; to a file or a pipe as wide as it needs to be."""
+  """Prints a table that fits the terminal; in a file or pipe its width is not limited."""
   from rich import box
   from rich.console import Console
   from rich.table import Table
