@@ -1,4 +1,4 @@
-// Of the catalog's page: moves strengths, filters, sorts, copies; it requests nothing.
+// Script of the catalog's page: moves strengths, filters, sorts, copies. It makes no requests.
 'use strict';
 const about = JSON.parse(document.getElementById('about').textContent);
 const find = id => document.getElementById(id);

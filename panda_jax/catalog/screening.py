@@ -66,7 +66,7 @@ def unit_directions(factors) -> np.ndarray:
 def part_regions(
   factors, size: tuple[int, int], margin: int | tuple[int, int] = 0, least: float = REGION
 ) -> np.ndarray:
-  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part is `least` of its maximum or more."""
+  """(R_S, h, w) bool at the compared size of images (h, w): where an enlarged part reaches `least` of its maximum."""
   maps = relative(factors.part_maps())
   found = on_image(maps, compared_size(size, SIZE), margin) >= least
   return found & (factors.parts.max(axis=0) > 0)[:, None, None]
