@@ -2,8 +2,8 @@
 
 colours.py has every colour, and sheets.py lays tiles out. parts.py draws the parts of a fit, figures.py its plots
 (convergence, spectrum) and plain images, overlays.py parts on images, maps.py saliency, strips.py and edits.py edited
-samples. pages.py makes HTML. The pages of a catalog, of a comparison and of the explorer are made where they belong.
-What is listed here is public: matplotlib figures, which a notebook shows.
+samples. pages.py makes HTML. The packages of the catalog, the comparison and the explorer make their own pages.
+The names listed here are public: matplotlib figures, which a notebook shows.
 """
 
 from panda_jax.pictures.figures import convergence_figure, spectrum_figure

@@ -1,4 +1,4 @@
-"""The sheets of an edit: which picture for which result. The pictures themselves are drawn in strips.py."""
+"""The sheets of an edit: the choice of pictures for each result. strips.py draws the pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ MOST_MOVING = 4  # samples side by side in a moving picture
 
 
 class Sheet(NamedTuple):
-  """What is drawn of an edit.
+  """The data of the pictures of an edit.
 
   Attributes:
     original: (N, h, w, channels).
     edited: (N, E, K, h, w, channels).
-    edits: E of them, by name.
-    strengths: (K,) over the columns, or None where the edits have different ones.
+    edits: E edits, by name.
+    strengths: (K,) over the columns, or None if the edits have different strengths.
     names: of the samples.
-    grid, margin: of the feature map, cells beyond the image among it.
+    grid, margin: of the feature map; the grid includes cells beyond the image.
   """
 
   original: np.ndarray
@@ -93,7 +93,7 @@ def _draw_difference(path: Path, sheet: Sheet, k: int, after: str) -> None:
 
 
 def _draw_unnumbered(path: Path, sheet: Sheet) -> None:
-  """For edits that have no strengths in common: a column for each edit, or for each step of its sweep."""
+  """Draws edits without common strengths: a column for each edit, or for each step of its sweep."""
   titles, (N, E, K) = list(sheet.edits), sheet.edited.shape[:3]
   swept = K > 1
   columns = [f'strength {k + 1} of {K}' for k in range(K)] if swept else titles if E > 1 else ['edited']

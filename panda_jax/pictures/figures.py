@@ -1,8 +1,8 @@
-"""Plots of a fit, the error against time and the spectra of the appearances, and what all pictures share.
+"""Plots of a fit (error against time, spectra of the appearances), and functions that all pictures share.
 
-What is called `..._figure` gives a matplotlib figure, which a notebook shows; `draw_...` writes the same as a PNG that
-appears under its name only when it is complete. matplotlib is imported when the first one is drawn, and its global
-state (pyplot, the chosen backend) is not touched.
+`..._figure` functions return a matplotlib figure, which a notebook shows; `draw_...` functions write it to a PNG, which
+appears under its name only when it is complete. matplotlib is imported at the first drawing, and its global state
+(pyplot, the chosen backend) is not changed.
 """
 
 import functools
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
 DPI = 150
-MOST_IMAGES = 64  # that one sheet shows
-SHEET_PIXELS = 4096  # most width or height of a sheet; larger images are halved until they fit
+MOST_IMAGES = 64  # on one sheet
+SHEET_PIXELS = 4096  # largest width or height of a sheet; larger images are halved until they fit
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def _figure_class():
   from matplotlib.figure import Figure
 
   class ShownFigure(Figure):
-    """A figure that a notebook shows also where pyplot was never imported."""
+    """A figure that a notebook shows even if pyplot was never imported."""
 
     def _repr_png_(self) -> bytes:
       return png_of(self)
@@ -59,20 +59,20 @@ def png_of(figure: 'Figure') -> bytes:
 
 
 def save_figure(path: str | os.PathLike, figure: 'Figure') -> None:
-  """A figure as a PNG, whole or not at all."""
+  """Writes a figure to a PNG, atomically."""
   write_atomically(path, png_of(figure))
 
 
 @contextmanager
 def saved_figure(path: str | os.PathLike, width: float, height: float, **options) -> Iterator:
-  """A figure of `width` x `height` inches, saved to `path` as a whole or not at all."""
+  """A figure of `width` x `height` inches, which is saved to `path` atomically."""
   figure = new_figure(width, height, **options)
   yield figure
   save_figure(path, figure)
 
 
 def _plain(axes, title: str | None = None) -> None:
-  """The same quiet look for every plot."""
+  """The common style of all plots."""
   axes.spines[['top', 'right']].set_visible(False)
   axes.grid(color=colours.GRID, linewidth=0.6)
   axes.set_axisbelow(True)
@@ -81,7 +81,7 @@ def _plain(axes, title: str | None = None) -> None:
 
 
 def _logarithmic(axis, values: np.ndarray, unit: str = '') -> None:
-  """A logarithmic axis with numbers as people write them, also between powers of ten where `values` span few."""
+  """A logarithmic axis with plain numbers; if `values` span few powers of ten, also between the powers."""
   from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
   axis.axes.set(**{f'{axis.axis_name}scale': 'log'})
@@ -140,7 +140,7 @@ def convergence_figure(history: Sequence[Mapping]) -> 'Figure':
 
 
 def _draw_errors(axes, rows: Sequence[Mapping], keys: Sequence[str], faint: bool = False) -> None:
-  """Errors against seconds, in a series for each value of these keys: markers, and lines too where they are faint."""
+  """Draws errors against seconds, one series for each value of these keys: markers, and lines too if `faint`."""
   series: dict[tuple, list] = {}
   for row in rows:
     series.setdefault(tuple(row[key] for key in keys), []).append((row['seconds'], row['relative_error']))
@@ -190,7 +190,7 @@ def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -
 
   figure = new_figure(11, 4.6, layout='constrained')
   left, right = figure.subplots(1, 2)
-  figure.get_layout_engine().set(wspace=0.08)  # the axis between them has a label of its own
+  figure.get_layout_engine().set(wspace=0.08)  # space for the label of the axis between the plots
   _plain(left, 'Energy of the appearances')
   live = shares > 0
   marker = {'markersize': 5 if len(shares) <= 64 else 2.5, 'linestyle': 'none'}
@@ -225,7 +225,7 @@ def spectrum_figure(energies: Sequence[float], eigenvalues_W: Sequence[float]) -
 
 
 def middling(images: np.ndarray) -> int:
-  """Which of (N, h, w, channels) is of middling brightness: in a very dark or light image edits do not show."""
+  """The index of the image of (N, h, w, channels) with median brightness: very dark or light images hide edits."""
   brightness = images.mean(axis=(1, 2, 3))
   return int(np.argmin(np.abs(brightness - np.median(brightness))))
 
@@ -238,21 +238,21 @@ def to_bytes(images: np.ndarray) -> np.ndarray:
 
 
 def save_pixels(path: str | os.PathLike, pixels: np.ndarray, profile: bytes | None = None) -> None:
-  """Pixels (H, W, 3) uint8 as a PNG, whole or not at all; `profile` (ICC) says which colours they are."""
+  """Writes pixels (H, W, 3) uint8 to a PNG, atomically; `profile` (ICC) defines their colours."""
   from PIL import Image
 
   save_picture(path, Image.fromarray(pixels), profile)
 
 
 def save_picture(path: str | os.PathLike, picture, profile: bytes | None = None) -> None:
-  """A PIL image as a PNG, whole or not at all."""
+  """Writes a PIL image to a PNG, atomically."""
   buffer = io.BytesIO()
   picture.save(buffer, format='PNG', dpi=(DPI, DPI), icc_profile=profile)
   write_atomically(path, buffer.getvalue())
 
 
 def draw_images(path: str | os.PathLike, images: np.ndarray) -> None:
-  """A sheet of the first `MOST_IMAGES` images (N, H, W, channels), clipped to [-1, 1], row by row."""
+  """Writes a sheet of the first `MOST_IMAGES` images (N, H, W, channels), clipped to [-1, 1], row by row."""
   from PIL import Image
 
   pixels = to_bytes(images[:MOST_IMAGES])

@@ -27,10 +27,10 @@ from panda_jax.pictures.strips import sample_names
 
 MOST_SAMPLES = 8  # columns of one page
 MOST_MAPS = 12  # appearances on one page
-MOST_BARS = 4  # so many appearances at most have a colour bar each, with their own numbers
-LINES = 2  # so many appearances at most have their level lines drawn over the images as well
-ROUNDING = 0.36  # of a mask's pixel: the width of the blur that rounds its steps off
-SPREAD = 0.7  # power of a coordinate that the colours follow, so that small ones are seen beside rare large ones
+MOST_BARS = 4  # with more appearances than this, they have no colour bars of their own
+LINES = 2  # with more appearances than this, images have no level lines
+ROUNDING = 0.36  # width of the blur that smooths the steps of a mask, in its pixels
+SPREAD = 0.7  # colours follow this power of a coordinate, so that small ones are visible beside rare large ones
 INSIDE = colours.OVERLAY[0]
 MOST_PAIRS = 4  # parts, each twice, in one row
 BEFORE, AFTER = colours.OVERLAY[1], colours.OVERLAY[0]
@@ -42,7 +42,7 @@ def _tiles(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _stacked(argument: str, maps, count: int) -> np.ndarray:
-  """Maps (N, H, W, k) for what comes as (N, H, W) or (N, H, W, k), of as many samples as there are images."""
+  """Maps (N, H, W, k) from (N, H, W) or (N, H, W, k); N must be the number of images."""
   maps = np.asarray(maps)
   if maps.ndim not in (3, 4) or len(maps) != count or 0 in maps.shape:
     shape = 'x'.join(map(str, maps.shape))
@@ -98,7 +98,7 @@ def saliency_page(
   for j in range(min(k, MOST_MAPS)):
     fine = on_image(maps[:shown, :, :, j], pixels.shape[1:3], margin)
     low, high = (maps[..., j].min(), maps[..., j].max()) if limits is None else limits[j]
-    # Differences within the rounding of float32 are none.
+    # Differences within the rounding of float32 count as zero.
     least = 1e-5 * max(abs(low), abs(high), float(np.finfo(np.float32).tiny))
     reach = max(high - thresholds[j], thresholds[j] - low, least)
     place = np.clip((fine - thresholds[j]) / reach, -1, 1)
@@ -123,9 +123,9 @@ saliency_figure, draw_saliency = figure_of(saliency_page), file_of(saliency_page
 
 
 def fitted_masks(masks: np.ndarray, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
-  """Masks (N, H, W) of the feature grid or of the image's size as booleans (N, h, w); margins are the grid's.
+  """Masks (N, H, W) on the feature grid or at the image's size, as bool (N, h, w); the margin is of the grid.
 
-  Steps of larger pixels are rounded off; a single pixel stays.
+  Steps of larger pixels are smoothed; a single pixel stays.
   """
   from PIL import Image
   from scipy.ndimage import gaussian_filter
@@ -154,7 +154,7 @@ def draw_masks(
   title: str = '',
   note: str = '',
 ) -> None:
-  """Masks over their images: coloured and outlined inside, grey outside.
+  """Draws masks over their images: coloured and outlined inside, grey outside.
 
   Args:
     path: the PNG to write.
@@ -179,7 +179,7 @@ def draw_masks(
 
 
 def _cut(pixels: np.ndarray, kept: np.ndarray) -> np.ndarray:
-  """uint8 images (N, h, w, 3), white but where `kept` (N, h, w), with a grey line around that."""
+  """uint8 images (N, h, w, 3), white outside of `kept` (N, h, w), with a grey line around it."""
   from scipy.ndimage import binary_dilation
 
   cut = np.where(kept[..., None], pixels, 255).astype(np.uint8)
@@ -198,7 +198,7 @@ def draw_cutouts(
   title: str = '',
   note: str = '',
 ) -> None:
-  """What lies inside the masks, and what outside, on white.
+  """Draws the image inside the masks, and outside, on white.
 
   Args:
     path: the PNG to write.
@@ -235,7 +235,7 @@ def draw_refined(
   title: str = '',
   note: str = '',
 ) -> None:
-  """Parts refined for each sample against the global ones: a row for each sample, a pair of columns for each part.
+  """Draws parts refined for each sample beside the global ones: a row for each sample, two columns for each part.
 
   Args:
     path: the PNG to write.
@@ -243,7 +243,7 @@ def draw_refined(
     parts: (S, R_S), the global ones.
     refined: (N, S, R_S).
     grid: (H, W).
-    chosen: which parts, at most `MOST_PAIRS`; those that change most if left out.
+    chosen: at most `MOST_PAIRS` parts; those that change most if left out.
     errors: (N, 2), relative errors with the global and with the refined parts.
     names: one for each sample.
     margin: cells of the grid beyond the image at each edge (StyleGAN3).

@@ -1,7 +1,7 @@
-"""Where parts are on images: they are laid over samples.
+"""Overlays: parts drawn over samples.
 
-A position of the feature grid covers the same share of the image everywhere; of a StyleGAN3, whose maps reach beyond
-the image, `margin` cells are cut at each edge first.
+Each position of the feature grid covers an equal share of the image. The maps of a StyleGAN3 reach beyond the image, so
+`margin` cells are first cut at each edge.
 """
 
 import math
@@ -13,17 +13,17 @@ from panda_jax.pictures import colours
 from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import Page, Row, Swatch, figure_of, file_of, font, resized, rows_page, tile_size
 
-SAMPLES = 5  # images across a page
-MOST_ROWS = 10  # groups of parts below each other before they share rows
-OUTLINE = 0.5  # of a part's maximum: where its outline runs
+SAMPLES = 5  # images in a row
+MOST_ROWS = 10  # more groups of parts share rows
+OUTLINE = 0.5  # of a part's maximum: the level of its outline
 NUMBER = 16  # pixels, height of the numbers on parts
 CAPTION = 27  # pixels of a line of text above a tile
-MOST_NUMBERS = 3  # places of one part that carry its number
-LEAST_PLACE = 0.3  # of the part's largest piece: smaller ones carry none
+MOST_NUMBERS = 3  # places of one part with its number
+LEAST_PLACE = 0.3  # of the part's largest piece: smaller pieces have no number
 
 
 def on_image(maps: np.ndarray, size: tuple[int, int], margin: int | tuple[int, int] = 0) -> np.ndarray:
-  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge, smoothly at image size (k, h, w).
+  """Maps (k, H, W) on the feature grid, cut by `margin` cells at each edge and interpolated to image size (k, h, w).
 
   `margin`: one number, or (above and below, at the sides).
   """
@@ -39,7 +39,7 @@ def on_image(maps: np.ndarray, size: tuple[int, int], margin: int | tuple[int, i
 
 
 def greyed(images: np.ndarray, greys: tuple[int, int] = colours.PALE) -> np.ndarray:
-  """uint8 images (N, h, w, 3) without colour, each stretched over the same greys, so that colour stands out."""
+  """uint8 images (N, h, w, 3) in grey, each scaled to the same range, so that colours over them stand out."""
   luma = np.asarray(images, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
   low, high = np.quantile(luma, [0.02, 0.98], axis=(1, 2), keepdims=True)
   place = np.where(high > low, (luma - low) / np.maximum(high - low, 1), 0.5)
@@ -54,7 +54,7 @@ def laid_on(images: np.ndarray, colour: np.ndarray, opacity: np.ndarray) -> np.n
 
 
 def outlined(images: np.ndarray, masks: np.ndarray, colour: Sequence[int] = (255, 255, 255)) -> np.ndarray:
-  """uint8 images (N, h, w, 3) with the border of masks (N, h, w) as a line that also shows on its own colour."""
+  """uint8 images (N, h, w, 3) with the border of masks (N, h, w) as a line that is visible on its own colour too."""
   from scipy.ndimage import binary_dilation, binary_erosion
 
   drawn = images.copy()
@@ -90,7 +90,7 @@ def _numbered(image: np.ndarray, places: list[tuple[int, int, int]]) -> np.ndarr
 
 
 def _places(shown: np.ndarray) -> list[tuple[int, int]]:
-  """(x, y) in the middle of each large piece of a part (h, w) above half its maximum, the largest first."""
+  """(x, y) in the middle of each large piece of a part (h, w) above half of its maximum, the largest piece first."""
   from scipy.ndimage import center_of_mass, label
   from scipy.ndimage import sum as total
 
@@ -127,13 +127,13 @@ def _captioned(tiles: np.ndarray, text: str) -> list[np.ndarray]:
 
 
 def part_groups(count: int) -> list[list[int]]:
-  """Parts 0 ... count-1 in groups of nearly equal size, each small enough for every part to have its own colour."""
+  """Parts 0 ... count-1 in groups of nearly equal size, so small that every part of a group has its own colour."""
   groups = max(1, math.ceil(count / len(colours.OVERLAY)))
   return [group.tolist() for group in np.array_split(np.arange(count), groups)]
 
 
 def relative(maps: np.ndarray) -> np.ndarray:
-  """Maps (k, H, W), each divided by its maximum; dead ones stay zero."""
+  """Maps (k, H, W), each divided by its maximum; dead maps stay zero."""
   return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 

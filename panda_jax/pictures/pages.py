@@ -1,4 +1,4 @@
-"""A static HTML page that is one file: its style, tables and pictures are in it, and it runs no script."""
+"""A static HTML page in one file with its style, tables and pictures. It runs no script."""
 
 import base64
 import html
@@ -12,11 +12,11 @@ from pathlib import Path
 from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
 
-LARGE_PICTURE = 200_000  # bytes of a PNG, above which it goes in as WebP
+LARGE_PICTURE = 200_000  # bytes; larger PNGs are inlined as WebP
 QUALITY = 88
-WIDTH = 1080  # pixels across of the page's content
-TALL = 680, 900  # pixels across and down that a picture has at least before its height is limited
-LARGEST_GIF = 12_000_000  # bytes; larger ones are named only
+WIDTH = 1080  # width of the page's content in pixels
+TALL = 680, 900  # least width and height in pixels of pictures whose height is limited
+LARGEST_GIF = 12_000_000  # bytes; of larger ones the page has only the name
 LARGEST_PICTURE = 64 << 20  # bytes
 MOST_PIXELS = 50_000_000
 FORMATS = 'PNG', 'GIF', 'JPEG', 'WEBP'
@@ -34,12 +34,12 @@ def paragraph(words: str, soft: bool = False) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
-  """Short values with their names, side by side."""
+  """Names and short values, side by side."""
   return f'<dl class=facts>{"".join(f"<div><dt>{text(k)}</dt><dd>{text(v)}</dd></div>" for k, v in pairs)}</dl>'
 
 
 def table(rows: Sequence[Sequence[object]], head: Sequence[str] = (), changed: Sequence[bool] = ()) -> str:
-  """Rows whose first cell is their heading; the values of those in `changed` stand out."""
+  """A table whose rows begin with a heading; the values of rows in `changed` stand out."""
   lines = [f'<thead><tr>{"".join(f"<th scope=col>{text(cell)}</th>" for cell in head)}</tr></thead>'] if head else []
   for i, (name, *cells) in enumerate(rows):
     mark = ' class=changed' if len(changed) > i and changed[i] else ''
@@ -53,19 +53,19 @@ def notes(lines: Iterable[str]) -> str:
 
 
 def command(lines: str | Sequence[str]) -> str:
-  """Commands as they are typed; a line is broken between words, and within one only if it is longer than the line."""
+  """Commands to type; lines break between words, and within a word only if it is longer than the line."""
   lines = [lines] if isinstance(lines, str) else lines
   shown = (' '.join(f'<i>{text(word)}</i>' for word in line.split(' ')) for line in lines)
   return f'<pre><code>{"".join(f"<span>{line}</span>" for line in shown)}</code></pre>'
 
 
 def columns(*blocks: str) -> str:
-  """Blocks side by side where there is room."""
+  """Blocks, side by side if the page is wide enough."""
   return f'<div class=columns>{"".join(f"<div>{block}</div>" for block in blocks if block)}</div>'
 
 
 def details(summary: str, body: str) -> str:
-  """Something that opens when asked for."""
+  """A summary that opens the body on a click."""
   return f'<details><summary>{text(summary)}</summary>{body}</details>'
 
 
@@ -75,12 +75,12 @@ def address(data: bytes, kind: str) -> str:
 
 
 def _inlined(data: bytes) -> tuple[str, tuple[int, int]]:
-  """The data URL of a picture, and its size across and down; large PNGs become WebP, as good to look at."""
+  """The data URL of a picture, and its width and height; large PNGs become WebP, which looks as good."""
   from PIL import Image
 
   try:
     with warnings.catch_warnings(action='ignore', category=Image.DecompressionBombWarning):
-      picture = Image.open(io.BytesIO(data), formats=FORMATS)  # which decodes nothing yet
+      picture = Image.open(io.BytesIO(data), formats=FORMATS)  # decodes nothing yet
   except Image.DecompressionBombError as error:
     raise ValueError('it has too many pixels') from error
   with picture:
@@ -96,13 +96,13 @@ def _inlined(data: bytes) -> tuple[str, tuple[int, int]]:
 
 
 def figure(path: str | os.PathLike, alternative: str, caption: str = '', most: int = WIDTH) -> str:
-  """A picture, inlined, with a caption; nothing where there is no such file, a sentence where it cannot be read.
+  """An inlined picture with a caption; '' if the file does not exist, a sentence if it cannot be read.
 
   Args:
     path: PNG, GIF, JPEG or WebP.
-    alternative: what it shows, for those who do not see it.
+    alternative: a description, for readers who do not see the picture.
     caption: below it.
-    most: pixels across.
+    most: largest width in pixels.
   """
   path = Path(path)
   if not os.path.isfile(path):
@@ -120,7 +120,7 @@ def picture(data: bytes, alternative: str, caption: str = '', most: int = WIDTH)
   """`figure` of a picture in memory.
 
   Raises:
-    ValueError, OSError, SyntaxError: it is none of FORMATS, or too large.
+    ValueError, OSError, SyntaxError: it is not one of FORMATS, or too large.
   """
   source, (width, height) = _inlined(data)
   wide = ' class=wide' if width > 700 else ''
@@ -137,7 +137,7 @@ def page(title: str, head: str, sections: Sequence[tuple[str, str, str]], foot: 
   Args:
     title: of the window and of the page.
     head: HTML below the title.
-    sections: (id, heading, HTML) in order; those without content are left out.
+    sections: (id, heading, HTML) in order; empty ones are left out.
     foot: HTML at the end.
   """
   sections = [section for section in sections if section[2]]

@@ -10,31 +10,31 @@ from panda_jax.errors import InputError
 from panda_jax.pictures import colours
 from panda_jax.pictures.sheets import Bar, Page, figure_of, file_of, ramp
 
-PAGE = 1600, 1200  # pixels that the tiles of few parts share
+PAGE = 1600, 1200  # pixels for the tiles of few parts together
 TILE = 160, 440  # pixels, least and greatest square root of a tile's area
-LONGEST = 8  # a tile's greatest aspect; the cells of longer grids are drawn stretched
+LONGEST = 8  # a tile's greatest aspect; cells of longer grids are stretched
 MARGIN, GAP = 36, 22  # pixels around the page, and between tiles
 TEXT = 18  # pixels
 BAR = 82  # pixels of height below the tiles, for the colour bar and its label
-SHORTEST_PAGE = 620  # pixels of width, for the same
-NARROW = 60  # pixels of width: words in tiles of less run downwards
+SHORTEST_PAGE = 620  # pixels of width, for the colour bar and its label
+NARROW = 60  # pixels of width: words in narrower tiles are vertical
 
 
 class PartsLayout(NamedTuple):
-  """Where tiles lie on the page, in pixels from its upper left corner."""
+  """Positions of tiles on the page, in pixels from its upper left corner."""
 
   width: int
   height: int
   columns: int
   corners: list[tuple[int, int]]  # (left, top) of every tile
   cell: tuple[int, int]  # height and width of one position, or of one block of `pooled` positions
-  pooled: tuple[int, int]  # rows and columns of the grid that share a cell: 1 unless the grid is finer than pixels
+  pooled: tuple[int, int]  # rows and columns of the grid in one cell: 1 unless the grid is finer than pixels
   tile: tuple[int, int]  # height and width
   title_lines: int
 
 
 def parts_layout(count: int, grid: tuple[int, int], energies: bool = False) -> PartsLayout:
-  """Tiles for `count` parts on a page of about 4:3, whole pixels to a position so that all look alike."""
+  """Tiles for `count` parts on a page of about 4:3. A position has whole pixels, so that all look alike."""
   aspect = min(max(grid[1] / grid[0], 1 / LONGEST), LONGEST)
   side = min(max(math.sqrt(PAGE[0] * PAGE[1] / count), TILE[0]), TILE[1])
   wanted = side / math.sqrt(aspect), side * math.sqrt(aspect)
@@ -59,7 +59,7 @@ def parts_layout(count: int, grid: tuple[int, int], energies: bool = False) -> P
   columns = min(range(1, count + 1), key=ugliness)
   rows = math.ceil(count / columns)
   width = max(columns * pitch[0] - GAP + 2 * MARGIN, SHORTEST_PAGE)
-  height = rows * pitch[1] + 2 * MARGIN + BAR  # the last term is the colour bar's
+  height = rows * pitch[1] + 2 * MARGIN + BAR  # the last term is for the colour bar
   left = (width - columns * pitch[0] + GAP) // 2 + (pitch[0] - GAP - tile[1]) // 2
   top = MARGIN + title_lines * line
   corners = [(left + k % columns * pitch[0], top + k // columns * pitch[1]) for k in range(count)]
@@ -71,7 +71,7 @@ def _percent(share: float) -> str:
 
 
 def _tile(part: np.ndarray, layout: PartsLayout) -> np.ndarray:
-  """(height, width) pixels of one part (H, W): a rectangle a position; where several share one, the largest."""
+  """(height, width) pixels of one part (H, W): a rectangle for each position, or for the maximum of several."""
   short = [-n % block for n, block in zip(part.shape, layout.pooled, strict=True)]
   part = np.pad(part, [(0, n) for n in short])
   rows, columns = layout.pooled

@@ -1,7 +1,7 @@
 """Pages of labelled tiles: rows and columns of small pictures with names, a legend, colour bars and a note.
 
-Tiles are uint8 (h, w, 3), all of one size on a page. The text is matplotlib's own font, so that a page looks alike
-on every machine; Pillow does the drawing.
+Tiles are uint8 (h, w, 3), all of one size on a page. The font is matplotlib's own, so that a page looks the same on
+every machine; Pillow draws.
 """
 
 import functools
@@ -18,14 +18,14 @@ from panda_jax.pictures.figures import DPI, new_figure, save_picture
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
 
-PAGE_WIDTH = 1760  # pixels that the tiles of one row share
+PAGE_WIDTH = 1760  # pixels for the tiles of one row together
 TILE = 96, 208  # least and greatest longer side of a tile
-LARGE_TILE = 288  # the greatest where there are three columns or fewer
+LARGE_TILE = 288  # the greatest with three columns or fewer
 GAP = 6  # pixels between tiles
-BREAK = 14  # pixels more, between groups of columns
+BREAK = 14  # further pixels between groups of columns
 NAME_GAP = 10  # pixels between names and tiles
 BORDER = 18  # around the page
-LONGEST_NAME = 170  # pixels that the name of a row may take
+LONGEST_NAME = 170  # pixels for the name of a row
 LEADING = 1.3  # distance of two lines of text, as a multiple of the font's size
 MOST_LINES = 3  # of the name of a row or column
 
@@ -36,14 +36,14 @@ def written(value: float, digits: int = 4) -> str:
 
 
 class Swatch(NamedTuple):
-  """A line of a legend: a colour and what it stands for."""
+  """A line of a legend: a colour and its meaning."""
 
   colour: tuple[int, int, int]
   text: str
 
 
 class Bar(NamedTuple):
-  """A colour bar: what the colours say, their values from left to right (n, 3) uint8, and {place in [0, 1]: tick}."""
+  """A colour bar: its label, its colours from left to right (n, 3) uint8, and {place in [0, 1]: tick}."""
 
   label: str
   colours: np.ndarray
@@ -51,7 +51,7 @@ class Bar(NamedTuple):
 
 
 class Row(NamedTuple):
-  """A row of a page: its name, or a legend of its own; its tiles, None where there is none; a heading above it."""
+  """A row of a page: its name or its own legend; its tiles, None for an empty place; a heading above it."""
 
   name: str | Sequence[Swatch]
   tiles: Sequence[np.ndarray | None]
@@ -68,7 +68,7 @@ def font(size: int):
 
 
 def tile_size(image: tuple[int, int], columns: int, page: int = PAGE_WIDTH) -> tuple[int, int]:
-  """(h, w) of the tiles that show images of size (h, w) in so many columns, of the same shape."""
+  """(h, w) of the tiles for images of size (h, w) in this number of columns, with the same aspect."""
   most = LARGE_TILE if columns <= 3 else TILE[1]
   side = min(max(page // max(columns, 1) - GAP, TILE[0]), most)
   return max(1, round(side * image[0] / max(image))), max(1, round(side * image[1] / max(image)))
@@ -85,7 +85,7 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def wrapped(text: str, size: int, width: float, most: int = MOST_LINES) -> list[str]:
-  """Lines of `text` no wider than `width` pixels; what does not fit into `most` of them ends in an ellipsis."""
+  """Lines of `text` not wider than `width` pixels; a text that needs more than `most` lines ends in an ellipsis."""
   measure = font(size).getlength
 
   def cut(line: str) -> str:
@@ -108,12 +108,12 @@ def wrapped(text: str, size: int, width: float, most: int = MOST_LINES) -> list[
 
 
 def ramp(palette, low: float = 0.0, high: float = 1.0, count: int = 256) -> np.ndarray:
-  """(count, 3) uint8 colours of a matplotlib palette between two of its places."""
+  """(count, 3) uint8 colours of a matplotlib palette, from place `low` to `high`."""
   return palette(np.linspace(low, high, count), bytes=True)[:, :3]
 
 
 class Page:
-  """A white page to put tiles and text on, saved whole."""
+  """A white page for tiles and text, saved atomically."""
 
   def __init__(self, width: int, height: int, size: int):
     """`size`: of the text, in pixels."""
@@ -129,14 +129,14 @@ class Page:
     self._picture.paste(Image.fromarray(np.ascontiguousarray(tile)), (int(left), int(top)))
 
   def frame(self, left: int, top: int, height: int, width: int) -> None:
-    """A line of one pixel around a tile."""
+    """Draws a line of one pixel around a tile."""
     self._pen.rectangle((left - 1, top - 1, left + width, top + height), outline=colours.FAINT)
 
   def text(self, place: tuple[float, float], words: str, anchor: str = 'la', colour: str = colours.INK) -> None:
     self._pen.text(place, words, fill=colour, font=font(self.size), anchor=anchor)
 
   def lines(self, middle: tuple[float, float], lines: Sequence[str], anchor: str) -> None:
-    """Lines around a middle height, each anchored at its place across: 'l', 'm' or 'r'."""
+    """Writes lines, centred vertically at `middle`; `anchor` is their horizontal alignment: 'l', 'm' or 'r'."""
     pitch = self.size * LEADING
     first = middle[1] - pitch * (len(lines) - 1) / 2
     for i, line in enumerate(lines):
@@ -149,7 +149,7 @@ class Page:
     self.text((left + side + 0.5 * self.size, middle), swatch.text, 'lm')
 
   def bar(self, left: int, top: int, width: int, bar: Bar) -> None:
-    """A colour bar with its ticks and label below; three lines of text high."""
+    """Draws a colour bar with its ticks and label below; three lines of text high."""
     thick = round(0.8 * self.size)
     across = np.rint(np.linspace(0, len(bar.colours) - 1, width)).astype(int)
     self.paste(np.repeat(bar.colours[across][None], thick, axis=0), left, top)
@@ -178,7 +178,7 @@ class Page:
 
 
 def swatch_width(swatch: Swatch, size: int) -> float:
-  """Pixels across that a line of a legend takes."""
+  """Width in pixels of a line of a legend."""
   return 1.3 * size + font(size).getlength(swatch.text)
 
 
@@ -208,7 +208,7 @@ def file_of(page: Callable[Arguments, Page]) -> Callable[Concatenate[str | os.Pa
 
 
 def _in_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[Swatch]]:
-  """A legend in lines of at most `width` pixels."""
+  """A legend split into lines of at most `width` pixels."""
   lines: list[list[Swatch]] = []
   used = 0.0
   for swatch in legend:
@@ -222,20 +222,20 @@ def _in_lines(legend: Sequence[Swatch], size: int, width: int) -> list[list[Swat
 
 
 def _shared_out(items: Sequence, most: int) -> list[list]:
-  """Lists of at most so many, nearly equally long."""
+  """The items split into lists of at most `most`, of nearly equal length."""
   count = -(-len(items) // most)
   return [[items[i] for i in some] for some in np.array_split(np.arange(len(items)), count)] if count else []
 
 
 def _name_width(name: str | Sequence[Swatch], size: int) -> float:
-  """Pixels across that a row's name or legend takes."""
+  """Width in pixels of a row's name or legend."""
   if not isinstance(name, str):
     return max(swatch_width(swatch, size) for swatch in name)
   return max((font(size).getlength(line) for line in wrapped(name, size, LONGEST_NAME)), default=0.0)
 
 
 class _Sheet:
-  """Where everything of a page of rows lies; see `rows_page` for the arguments."""
+  """The layout of a page of rows; see `rows_page` for the arguments."""
 
   def __init__(self, rows, columns, title, legend, bars, note, breaks):
     tile = next(tile for row in rows for tile in row.tiles if tile is not None)
@@ -295,7 +295,7 @@ class _Sheet:
         page.paste(tile, self.left + shift, top)
 
   def _draw_below(self, page: Page) -> None:
-    """Legend, colour bars, note."""
+    """Draws legend, colour bars and note."""
     y, size, line = self.below, self.size, self.line
     for swatches in self.legend:
       x = float(self.left)

@@ -28,14 +28,14 @@ from panda_jax.pictures.sheets import (
 )
 
 MOST_SAMPLES = 16  # rows of one page
-MOST_ROWS = 36  # of a grid, all its samples together
-MOST_STRENGTHS = 9  # columns; of more, so many are shown, evenly spaced
+MOST_ROWS = 36  # of a grid with all its samples
+MOST_STRENGTHS = 9  # columns; of more strengths, this number is shown, evenly spaced
 FRAME = 224  # pixels, longest side of one image in a moving picture
-PALETTE_PIXELS = 60_000  # at most, from which the palette of a moving picture is made
+PALETTE_PIXELS = 60_000  # at most, to compute the palette of a moving picture
 DITHER = 10  # grey levels between its darkest and lightest offset
-FRAMES_WIDTH = 960  # pixels that the images of a moving picture share
+FRAMES_WIDTH = 960  # pixels for the images of a moving picture together
 ALPHA = '\N{GREEK SMALL LETTER ALPHA}'
-FULL = 0.998  # of the pixels change less than the end of the scale
+FULL = 0.998  # share of pixels that change less than the end of the scale
 
 
 def strength(alpha: float) -> str:
@@ -44,7 +44,7 @@ def strength(alpha: float) -> str:
 
 
 def sample_names(count: int, names: Sequence[str] | None, argument: str = 'names') -> list[str]:
-  """The names given, or none, one for each sample."""
+  """The given names, or empty ones, one for each sample."""
   if names is None:
     return [''] * count
   if len(names) != count:
@@ -61,7 +61,7 @@ def _images(argument: str, images, dimensions: Sequence[int]) -> np.ndarray:
 
 
 def _strengths(original: np.ndarray, edited: np.ndarray, alphas) -> np.ndarray:
-  """Strengths (K,) of edited images (N, E, K, h, w, channels), after a check that they fit the originals."""
+  """Strengths (K,) of edited images (N, E, K, h, w, channels); checks that these fit the originals."""
   alphas = np.atleast_1d(np.asarray(alphas, np.float64))
   if (edited.shape[0], *edited.shape[2:]) != (original.shape[0], len(alphas), *original.shape[1:]):
     shapes = ['x'.join(map(str, shape)) for shape in (edited.shape, original.shape)]
@@ -180,7 +180,7 @@ def draw_difference(
   title: str = '',
   note: str = '',
 ) -> None:
-  """A row for each sample: before, after, and where they differ, one scale for all.
+  """Draws a row for each sample: before, after, and their difference, with one scale for all.
 
   Args:
     path: the PNG to write.
@@ -230,9 +230,9 @@ def save_gif(
   seconds: float = 2.0,
   back: bool = True,
 ) -> None:
-  """A moving picture that goes through the frames and back, for ever.
+  """Writes a moving picture that repeats the frames, forwards and backwards.
 
-  All frames share one palette and an ordered dither, so that what does not change stands still.
+  All frames share one palette and an ordered dither, so that pixels without change stay constant.
 
   Args:
     path: the GIF to write.
@@ -265,7 +265,7 @@ def save_gif(
 
 
 def _reduced(pages: np.ndarray) -> list:
-  """uint8 pages (T, h, w, 3) as pictures of 256 colours that they share."""
+  """uint8 pages (T, h, w, 3) as pictures with 256 common colours."""
   from PIL import Image
 
   _, h, w, _ = pages.shape
