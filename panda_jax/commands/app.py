@@ -45,7 +45,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def samples_of(given: flags.FlagValues, opened):
-  """What is shown: samples of seeds, of a class if one is given, or those of a file."""
+  """The samples to show: of seeds (of a class if one is given), or of a file."""
   from panda_jax.commands import requests
   from panda_jax.generators.labels import each, parsed_labels
   from panda_jax.workdir.samples import Samples
@@ -75,5 +75,5 @@ def run(options: flags.FlagValues, call) -> None:
     with signals.keeping(lambda: 'what was saved is complete'):
       serve(Fits(opened, samples_of(options, opened[0])), options.host, options.port, options.name)
   except Interrupted as stopped:
-    if stopped.number != signal.SIGINT:  # which is how it is ended
+    if stopped.number != signal.SIGINT:  # the usual way to stop the explorer
       raise

@@ -1,7 +1,7 @@
-"""Compiled programs, kept between commands: most of a short command is compilation.
+"""Compiled programs, kept between commands, since compilation is most of the time of a short command.
 
-JAX's persistent compilation cache decides what is kept and under which key; our folder holds it. JAX's own folder gives
-back a damaged program as long as it can be unpacked, keeps a cut one for good, and tells of both in warnings.
+JAX's persistent compilation cache decides which programs are kept and under which keys; our folder stores them. JAX's
+own folder returns a damaged program if it can be unpacked, never deletes a truncated one, and only warns of both.
 """
 
 import functools
@@ -17,14 +17,14 @@ from panda_jax.errors import InputError
 from panda_jax.files.cache import Cache
 
 OFF = 'off'
-OF_JAX = 'JAX_COMPILATION_CACHE_DIR'  # in the environment: a cache of JAX's own
+OF_JAX = 'JAX_COMPILATION_CACHE_DIR'  # environment variable that names a cache of JAX
 OF_XLA = 'jax_persistent_cache_enable_xla_caches'
 CPUINFO = '/proc/cpuinfo'
 FEATURES = 'model name', 'flags', 'Features', 'CPU implementer', 'CPU part'  # in it
 
 
 class Programs:
-  """A folder of programs, as JAX asks for it: only those of machines like this one are found in it."""
+  """A folder of programs with the interface that JAX needs. Only programs of machines like this one are found."""
 
   def __init__(self, folder: str | os.PathLike):
     self._path, self._cache = folder, Cache(folder)  # JAX names `_path` in its log
@@ -37,13 +37,13 @@ class Programs:
 
 
 def keep(where: str | None, alone: bool = True, computes: bool = True) -> None:
-  """Keeps what this process compiles from now on, and takes from there what was compiled before.
+  """Keeps the programs that this process compiles from now on, and reuses those that were compiled before.
 
   Args:
-    where: a folder, or 'off'. None for the folder in the user's cache, unless the environment names one to JAX, which
-      then uses it in its own way.
-    alone: False for one of several processes that compute together, which may have no folder in common. On GPUs they
-      tune programs together: where one finds what another has to compile, that one waits. So a folder must be given.
+    where: a folder, or 'off'. None for the folder in the user's cache. If the environment names a cache of JAX, None
+      leaves everything to JAX.
+    alone: False for one of several processes that compute together, which may have no common folder. On GPUs they tune
+      programs together: if one finds a program that another must compile, the other waits. So they need a given folder.
     computes: False for a command that compiles nothing: the folder is only checked, since importing JAX takes long.
 
   Raises:
@@ -61,16 +61,16 @@ def keep(where: str | None, alone: bool = True, computes: bool = True) -> None:
     folder = None
   if folder is not None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-    if hasattr(jax.config, OF_XLA):  # files that XLA writes there itself know no bounds
+    if hasattr(jax.config, OF_XLA):  # files that XLA writes there have no size limit
       jax.config.update(OF_XLA, 'none')
-    # Of what can be unpacked and yet not be loaded, as that of another build of the same version: it is compiled again.
+    # For programs that cannot be loaded, such as those of another build of the same version: they are compiled again.
     warnings.filterwarnings('ignore', 'Error reading persistent compilation cache entry')
   jax.config.update('jax_compilation_cache_dir', None if folder is None else str(folder))
   reset_cache()  # of an earlier command in this process
 
 
 def _held_by_us() -> bool:
-  """Lets JAX keep programs in `Programs`, for which it has no public way; False where a version has no place for it."""
+  """Makes JAX use `Programs`, by its private interface; False if this version of JAX has no such interface."""
   try:
     from jax._src import compilation_cache
   except ImportError:
@@ -82,7 +82,7 @@ def _held_by_us() -> bool:
 
 
 def _folder(where: str | None, alone: bool) -> Path | None:
-  """The folder that is meant by what `keep` is given; None for none."""
+  """The folder for the arguments of `keep`; None for no folder."""
   if where == OFF:
     return None
   if where is None:
@@ -93,10 +93,10 @@ def _folder(where: str | None, alone: bool) -> Path | None:
 
 
 def _default() -> Path | None:
-  """Our folder in the user's cache, wherever the system has that."""
+  """Our folder in the user's cache, at the place of the system."""
   try:
     home = Path.home()
-  except RuntimeError:  # there is none
+  except RuntimeError:  # the user has no home folder
     return None
   if sys.platform == 'darwin':
     caches = home / 'Library' / 'Caches'
@@ -109,12 +109,12 @@ def _default() -> Path | None:
 
 
 def _private(folder: Path | None) -> Path | None:
-  """The folder, unless others can write into it: whoever can, decides what we run."""
+  """The folder; None if it is another user's or others can write into it, since we would run their code."""
   if folder is None or not hasattr(os, 'getuid'):
     return folder
   try:
     found = os.stat(folder)
-  except OSError:  # it is made at the first program, or cannot be
+  except OSError:  # it does not exist yet, or cannot be made
     return folder
   others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
   return folder if found.st_uid == os.getuid() and not others else None
@@ -122,16 +122,16 @@ def _private(folder: Path | None) -> Path | None:
 
 @functools.cache
 def machine() -> str:
-  """What a program was compiled for beyond what JAX has in its keys: homes are shared between unlike machines.
+  """A hash of the machine that JAX's keys leave out, since different machines may share a home folder.
 
-  XLA chooses instructions by the features and the name of the CPU, and how finely to divide work by their number. How
-  programs are packed depends on Python.
+  XLA chooses instructions by the features and the name of the CPU, and divides work by the number of CPUs. The packing
+  of programs depends on Python.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
   told = [platform.system(), platform.machine(), platform.processor(), str(cores), *map(str, sys.version_info[:2])]
   try:
     with open(CPUINFO, errors='replace') as file:
-      first = file.read(1 << 16).split('\n\n')[0]  # all are alike
+      first = file.read(1 << 16).split('\n\n')[0]  # all CPUs are alike
     told += [line for line in first.splitlines() if line.split(':')[0].strip() in FEATURES]
   except OSError:
     pass

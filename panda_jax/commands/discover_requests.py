@@ -1,4 +1,4 @@
-"""What somebody who types `panda-jax discover` asks for: arguments of a method, and a strip."""
+"""From the flags of `panda-jax discover` to the arguments of a method and a strip."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ SAME = 'layer', 'samples', 'seed', 'truncation', 'truncation_layers'
 
 
 def requested(options: Any) -> tuple[dict[str, Any], Strip]:
-  """The arguments of --method's `discover`, and what is drawn.
+  """The arguments of --method's `discover`, and the strip to draw.
 
   Raises:
     InputError: flags that are missing, malformed, or of another method.

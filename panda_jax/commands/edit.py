@@ -57,14 +57,14 @@ def define(values: flags.FlagValues) -> None:
 
 
 def edits_folder(options: flags.FlagValues, name: str) -> Path:
-  """Where edits and removals of this name go."""
+  """The folder of edits and removals with this name."""
   if options.out or options.workdir:
     return Path(options.out) if options.out else sentences.inside(options.workdir, Path('edits') / name)
   raise InputError('out', None, 'not given', 'give --out=DIR')
 
 
 def options_of(options: flags.FlagValues, call, progress):
-  """How edits and removals are run and written."""
+  """Options for running and writing edits and removals."""
   from panda_jax.workdir.edits import EditOptions
 
   return EditOptions(

@@ -69,7 +69,7 @@ def run(options: flags.FlagValues, call) -> None:
 
 
 def in_processes(options: flags.FlagValues) -> contextlib.AbstractContextManager:
-  """Joins the other processes of this fit, if there are to be some."""
+  """Joins the other processes of this fit, if there are any."""
   if options.distributed:
     from panda_jax.runtime.processes import joined
 

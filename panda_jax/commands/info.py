@@ -25,7 +25,7 @@ def run(options: flags.FlagValues, call) -> None:
 
 
 def described(found: Mapping[str, Any], arrays: Collection[str]) -> str:
-  """Family, sizes and layer table of a generator, of what `disk.read_sizes` found and the names of its weights."""
+  """Family, sizes and layer table of a generator, from `disk.read_sizes` and the names of its weights."""
   from panda_jax.converters.means import mean_of
 
   mean = mean_of(found['w_dim'] > 0, 'w_avg' in arrays, found.get('mean_w'))

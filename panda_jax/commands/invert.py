@@ -14,7 +14,7 @@ EXAMPLES = (
   'invert --generator=cats64 --images=FOLDER --space=wplus --out=DIR2',
 )
 PHOTOGRAPHS, SEARCH = 'photographs', 'inversion'
-MOST_TOLD = 8  # photographs that failed, or lie on their heads
+MOST_TOLD = 8  # photographs that failed or are upside down
 UPRIGHT = 90  # degrees
 
 
@@ -84,10 +84,10 @@ def define(values: flags.FlagValues) -> None:
 
 
 def placing(options: flags.FlagValues, folder, size: tuple[int, int]):
-  """Where photographs lie in the generator's frame (h, w): a function of their names and sizes.
+  """The placement of photographs in the generator's frame (h, w), as a function of their names and sizes.
 
   Raises:
-    InputError: flags that are malformed or do not go together.
+    InputError: flags are malformed or do not go together.
   """
   import numpy as np
 
@@ -129,13 +129,13 @@ def _table(path: str) -> dict[str, list[float]]:
 
 
 def given_or_own(given: str | None, folder, file_of, load, weights: str):
-  """What a flag names by a file, or else what is in the generator's folder; None where there is none, or for off.
+  """The content of the file that a flag names, else of the file in the generator's folder; None for 'off' or no file.
 
   Args:
     given: value of the flag.
     folder: of the generator, or None.
-    file_of: from that folder to the file in it, or None.
-    load: reads a file; refuses that of a generator with other weights.
+    file_of: from the folder to its file, or None.
+    load: reads a file; raises InputError for a file of other weights.
     weights: the generator's hash.
   """
   if given == 'off':

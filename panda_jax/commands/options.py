@@ -10,7 +10,7 @@ from panda_jax.workdir.config import KEYS, Key, kind_of, told
 
 DEFINE = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 FOLDERS, SAMPLES, MASKS, IMAGES, MODEL = 'folders', 'samples', 'masks', 'images', 'generator'
-SEEDS = '0,1,2,3'  # of samples that are edited where none are given
+SEEDS = '0,1,2,3'  # of the edited samples, if none are given
 
 
 def configured(values: flags.FlagValues, names: Sequence[str], keys: Mapping[str, Key], heading: str) -> None:
@@ -76,10 +76,10 @@ def generator(
 
 
 def given_generator(options: flags.FlagValues) -> str:
-  """The folder, or the name, in --generator.
+  """The folder or name in --generator.
 
   Raises:
-    InputError: it is not given.
+    InputError: the flag is not given.
   """
   if not options.generator:
     raise InputError('generator', None, 'not given', 'give --generator=DIR, a folder that `panda-jax convert` wrote')
@@ -130,7 +130,7 @@ def latents(values: flags.FlagValues) -> None:
 
 
 def samples(values: flags.FlagValues, default: str) -> None:
-  """All that names samples of a fit."""
+  """All flags that choose samples of a fit."""
   seeds(values, default)
   latents(values)
   labels(values)
@@ -172,7 +172,7 @@ def drop_rgb(values: flags.FlagValues) -> None:
 
 
 def mask(values: flags.FlagValues, combined: str = 'union') -> None:
-  """What shapes the mask of an edit or a removal; `combined`: how parts are joined by default, in words."""
+  """The flags for the mask of an edit or a removal; `combined`: how parts are joined by default, in words."""
   given = {'flag_values': values, 'module_name': MASKS}
   flags.DEFINE_enum(
     'combine', None, ['union', 'sum'], f'How several parts are joined to one mask; if left out, {combined}.', **given

@@ -1,8 +1,8 @@
-"""Command lines: flags get their values, configurations are loaded, and what is wrong is said in one sentence.
+"""Command lines: flags get their values, configurations are loaded, and an error is one sentence.
 
-The flags are absl's and the configurations ml_collections'. absl's own way of reading a command line is not used: it
-adds flags of its own (--flagfile, --verbosity), takes the last of what is given twice, and one flag as the value of
-another; its messages name neither flag nor remedy.
+The flags are absl's and the configurations ml_collections'. absl's parser is not used: it adds its own flags
+(--flagfile, --verbosity), takes the last value of a repeated flag, and takes a flag as the value of another flag; its
+messages name neither flag nor remedy.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from panda_jax.errors import InputError, nearest
 from panda_jax.workdir.config import told
 from panda_jax.workdir.folders import Taken
 
-REPEATED = '; repeat this option to specify a list of values'  # what absl adds to the help of flags that may be
+REPEATED = '; repeat this option to specify a list of values'  # absl adds this to the help of repeatable flags
 LISTED = re.compile(r'\d+([-,]\d+)+')  # whole numbers, or a range of them
 LARGEST = 1 << 63  # of a whole number
-MOST_COMMANDS = 5  # that a remedy names
+MOST_COMMANDS = 5  # in a remedy
 HELP = {'--help', '-help', '-h', '--help=true'}
-CHOSEN = ('out',)  # flags whose value is chosen by the command where none is given
+CHOSEN = ('out',)  # flags with a value that the command chooses if none is given
 OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
-# By absl's name of a type: what is wrong with a text that is none, and a value that would do.
+# By absl's name of a type: the problem with other texts, and an example value.
 KINDS = {
   'int': ('it is not a whole number', '3'),
   'float': ('it is not a number', '0.5'),
@@ -42,10 +42,10 @@ KINDS = {
 
 
 def own_flags(values: flags.FlagValues) -> set[str]:
-  """The names of all flags but absl's own."""
+  """The names of all flags, except absl's own."""
   found = values.flags_by_module_dict().items()
   absls = {flag.name for module, some in found for flag in some if str(module).startswith('absl.')}
-  # absl counts the keys of configurations as its own too
+  # absl counts the keys of configurations as its own flags
   return {name for name in values if values[name].name not in absls or '.' in name}
 
 
@@ -67,7 +67,7 @@ def _line(flag: flags.Flag) -> str:
 
 
 def nearest_flag(name: str, known: Collection[str], see: str) -> str:
-  """A remedy: the flag that looks like this one, or what lists them."""
+  """A remedy: the flag with the most similar name, or how to list the flags."""
   return nearest(name, [flag for flag in known if '.' not in flag and len(flag) > 1], see, '--')
 
 
@@ -83,18 +83,17 @@ def parse(
 
   Args:
     values: the flags.
-    words: what was typed after the command.
-    see: what lists the flags, for remedies.
-    positional: whether words may belong to no flag.
-    command: whose flags these are, for messages.
+    words: the words after the command.
+    see: how to list the flags, for remedies.
+    positional: whether words without a flag are allowed.
+    command: of the flags, for messages.
     elsewhere: the commands that have a flag, for messages.
 
   Returns:
-    The words that belong to no flag.
+    The words without a flag.
 
   Raises:
-    InputError: a flag that is unknown, given twice, without a value or with one that it cannot have; a word that
-      belongs to no flag.
+    InputError: a flag is unknown, is given twice, or has no value or a wrong one; or a word has no flag.
   """
   known, given, rest = own_flags(values), {}, []
   coming = iter(words)
@@ -139,7 +138,7 @@ def parse(
 def _set(flag: flags.Flag, text: str, known: Collection[str], command: str | None) -> None:
   try:
     flag.parse(text)
-  except Exception as error:  # the types of configurations have parsers of their own, which raise what they like
+  except Exception as error:  # the types of configurations have their own parsers, which raise any error
     if f'{flag.name}s' in known and LISTED.fullmatch(text):
       problem, remedy = 'it is a list of whole numbers', f'did you mean --{flag.name}s={text}?'
       raise InputError(f'--{flag.name}', text, problem, remedy) from error
@@ -157,7 +156,7 @@ def _set(flag: flags.Flag, text: str, known: Collection[str], command: str | Non
 
 
 def _malformed(flag: flags.Flag) -> tuple[str, str]:
-  """What is wrong with a text that a flag cannot have, and what to do."""
+  """The problem with a text that cannot be the value of a flag, and the remedy."""
   allowed = getattr(flag.parser, 'enum_values', None)
   if allowed:
     return 'there is no such choice', f'give one of {", ".join(allowed)}'
@@ -170,13 +169,13 @@ def _malformed(flag: flags.Flag) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def naming(values: flags.FlagValues, words: str = '') -> Iterator[None]:
-  """What is wrong is told by the name that is typed: that of a flag, of a key of the configuration, or of a word.
+  """Errors in the block name an argument as the user typed it: a flag, a key of the configuration, or a word.
 
-  A value that was not typed keeps the name that it has where it is from, such as a file of edits.
+  A value that was not typed keeps its name, for example that in a file of edits.
 
   Args:
     values: the flags.
-    words: names of words that belong to no flag, as --help shows them: 'SOURCE DESTINATION'.
+    words: names of words without a flag, as --help shows them: 'SOURCE DESTINATION'.
   """
   try:
     yield
@@ -195,7 +194,7 @@ def naming(values: flags.FlagValues, words: str = '') -> Iterator[None]:
 
 
 def _names_folder(values: flags.FlagValues) -> bool:
-  """Whether --name was given as the name of a folder, and not as that of an edit in --zoo."""
+  """Whether --name is the name of a folder, and not of an edit in --zoo."""
   given = [name for name in ('name', 'zoo', 'annotate') if name in values and values[name].present]
   return 'name' in given and ('zoo' not in given or 'annotate' in given)
 
@@ -210,14 +209,14 @@ def define_config(
   """Loads the configuration that --config names, and defines its flag and a flag for each key that is overridden.
 
   Args:
-    values: where they are defined.
-    words: what was typed after the command.
-    default: the configuration where none is named; None if there must be one.
+    values: the flags, to which they are added.
+    words: the words after the command.
+    default: the configuration if none is named; None if --config is required.
     such_as: an example, for remedies.
-    lists: the flags of keys take any text, and leave the configuration as it is.
+    lists: the flags of keys take any text, and do not change the configuration.
 
   Returns:
-    The words without --config, and the module that the configuration is from.
+    The words without --config, and the module of the configuration.
 
   Raises:
     InputError: the file cannot be used, --config is missing or given twice, or a key does not exist.
@@ -261,7 +260,7 @@ def loaded_config(named: str, such_as: str = 'demo') -> tuple[ml_collections.Con
   """A configuration, and the module of its file, or of its name in `folder`; 'FILE.py:SIZE' is `get_config(SIZE)`.
 
   Raises:
-    InputError: there is no such file, or it raises something, or gives no ConfigDict.
+    InputError: the file does not exist, raises an error, or does not give a ConfigDict.
   """
   given, colon, size = named.partition(':')
   path = found(given)
@@ -270,7 +269,7 @@ def loaded_config(named: str, such_as: str = 'demo') -> tuple[ml_collections.Con
     raise InputError('--config', named, 'there is no such file', f'give a file, or a name: {nearest(given, names)}')
   loader = importlib.machinery.SourceFileLoader('panda_jax_configuration', path)
   module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-  sys.modules[loader.name] = module  # dataclasses look for theirs there
+  sys.modules[loader.name] = module  # dataclasses look up their module there
   try:
     loader.exec_module(module)
   except InputError:
@@ -284,10 +283,10 @@ def loaded_config(named: str, such_as: str = 'demo') -> tuple[ml_collections.Con
 
 
 def called(module: ModuleType, name: str, named: str, *arguments: str) -> Any:
-  """What a function of a configuration gives.
+  """The result of a function of a configuration.
 
   Raises:
-    InputError: there is no such function, or it raises something.
+    InputError: the function does not exist, or raises an error.
   """
   try:
     return getattr(module, name)(*arguments)
@@ -298,21 +297,21 @@ def called(module: ModuleType, name: str, named: str, *arguments: str) -> Any:
 
 
 def _raised(named: str, error: BaseException) -> InputError:
-  """What a configuration raised, as a sentence."""
+  """The error of a configuration, as a sentence."""
   return InputError(
     '--config', named, f'it raises {type(error).__name__}: {error}', 'correct the file, or give another'
   )
 
 
 def folder() -> Path:
-  """The configurations that come with the package: configs/ of a clone, which an installed package has inside."""
+  """The folder of the package's configurations: configs/ in a clone, or its copy in an installed package."""
   package = Path(panda_jax.__file__).parent
   inside = package / 'configs'
   return inside if inside.is_dir() else package.parent / 'configs'
 
 
 def found(named: str) -> str | None:
-  """The path of a configuration, given itself or by a name in `folder`."""
+  """The path of a configuration, from a path or a name in `folder`."""
   if os.path.isfile(named):
     return named
   known = {file.stem: str(file) for file in folder().glob('*.py')}

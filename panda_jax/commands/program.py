@@ -1,4 +1,4 @@
-"""The program: which command was typed, its help, and one sentence for whatever ends it early."""
+"""The program: the choice of the command, its help, and one sentence for any error or signal that ends it."""
 
 import dataclasses
 import importlib
@@ -46,9 +46,9 @@ class Call:
   """How a command was called.
 
   Attributes:
-    words: that belong to no flag.
-    text: what was typed, for records.
-    started: `time.perf_counter()` when the process began, or None.
+    words: those without a flag.
+    text: the whole command line, for records.
+    started: `time.perf_counter()` at the start of the process, or None.
     configuration: the module that --config names, if the command takes one.
   """
 
@@ -59,7 +59,7 @@ class Call:
 
 
 def module_of(name: str) -> ModuleType:
-  """The file of a command.
+  """The module of a command.
 
   Raises:
     InputError: there is no such command.
@@ -70,17 +70,17 @@ def module_of(name: str) -> ModuleType:
 
 
 def define(module: ModuleType, values: flags.FlagValues) -> flags.FlagValues:
-  """The flags of a command, defined in `values`: its own, and what every command has."""
+  """Defines the flags of a command in `values`: its own, and those of every command."""
   module.define(values)
   options.compilation_cache(values)
   return values
 
 
 def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, Any, Call]:
-  """The command that was typed, its flags and the rest of the call.
+  """The command, its flags and the rest of the call.
 
   Raises:
-    InputError: there is no such command; what is wrong with its flags.
+    InputError: there is no such command, or its flags are wrong.
   """
   if len(argv) < 2 or argv[1].startswith('-'):
     remedy = f'give one of {", ".join(COMMANDS)}; --help tells them'
@@ -99,7 +99,7 @@ def parse(argv: list[str], started: float | None = None) -> tuple[ModuleType, An
 
 
 def check_keys(name: str, config: Mapping[str, Any], keys: Collection[str]) -> None:
-  """Raises InputError if a configuration has a key that its command has not, as one of another command does."""
+  """Raises InputError if a configuration has a key that its command does not have, such as one of another command."""
   strange = sorted(set(config.keys()) - set(keys))
   if strange:
     raise InputError(
@@ -117,7 +117,7 @@ def commands_with(flag: str) -> list[str]:
 
 
 def helped(name: str | None) -> str:
-  """What --help says: the commands, or the examples and the flags of one.
+  """The text of --help: the commands, or the examples and the flags of one command.
 
   Raises:
     InputError: there is no such command.
@@ -142,14 +142,14 @@ def helped(name: str | None) -> str:
 
 
 def main(argv: list[str], started: float | None = None) -> int:
-  """Runs what was typed.
+  """Runs a command line.
 
   Args:
     argv: the program, the command, its flags.
-    started: `time.perf_counter()` when the process began.
+    started: `time.perf_counter()` at the start of the process.
 
   Returns:
-    The exit status: 0; 1 where processes lost each other; 2 for a mistake of the user; 128 and the number of a signal.
+    The exit status: 0; 1 if processes lost each other; 2 for an error of the user; 128 plus the number of a signal.
   """
   logging.set_verbosity(logging.ERROR)
   try:
@@ -168,7 +168,7 @@ def main(argv: list[str], started: float | None = None) -> int:
           )
           module.run(given, call)
     sys.stdout.flush()
-  except BrokenPipeError:  # whoever reads has seen enough, and the work is done
+  except BrokenPipeError:  # the reader has closed the pipe, and the work is done
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
   except OSError as error:
     print(f'error: {refusal("file", error.filename, "the system refuses it", error)}', file=sys.stderr)
@@ -194,10 +194,10 @@ def main(argv: list[str], started: float | None = None) -> int:
 
 
 def end(argv: list[str], started: float | None = None) -> None:
-  """`main`, and then the end of the process.
+  """Runs `main`, then ends the process.
 
-  What threads of libraries died of is shown, unless one sentence said what went wrong: after a failed write those of
-  Orbax go on to fail, of nothing that the sentence does not tell.
+  Errors in threads of libraries are shown, unless the command has ended with its own sentence: after a failed write,
+  threads of Orbax also fail, for the same reason.
   """
   died = []
   threading.excepthook = lambda args: died.append(lambda: threading.__excepthook__(args))
@@ -213,5 +213,5 @@ def end(argv: list[str], started: float | None = None) -> None:
   signals.ignore()
   if code:
     sys.stderr.flush()
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the message above is the last word, of other threads too
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # no thread may print after the message above
     os._exit(code)

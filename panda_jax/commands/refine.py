@@ -12,7 +12,7 @@ OF_FIT = 'the first 8 of the fit'
 
 
 def define_explained(values: flags.FlagValues, default_folder: str) -> None:
-  """Flags of refine and of saliency: what is looked at, and where it is written."""
+  """Flags of refine and of saliency: the samples or features, and the output folder."""
   shared.samples(values, OF_FIT)
   flags.DEFINE_string(
     'features',
@@ -48,7 +48,7 @@ def define(values: flags.FlagValues) -> None:
 
 
 def explained_folder(options: flags.FlagValues, command: str, numbers, *told: str) -> Path:
-  """Where the command writes; `told`: flags that the name of the folder tells where they are given."""
+  """The folder that the command writes; `told`: flags that are part of its name if they are given."""
   from panda_jax.commands import requests
   from panda_jax.workdir.folders import folder_name
 
@@ -60,7 +60,7 @@ def explained_folder(options: flags.FlagValues, command: str, numbers, *told: st
 
 
 def options_of(options: flags.FlagValues, call, progress):
-  """How refine and saliency write."""
+  """Options for writing the results of refine and saliency."""
   from panda_jax.workdir.records import Options
 
   return Options(options.overwrite, call.text, progress.samples_done, sentences.notes_to(progress))

@@ -1,4 +1,4 @@
-"""What somebody who types `panda-jax edit` and its like asks for: flags as a fit, samples and edits."""
+"""From the flags of `panda-jax edit` and similar commands to a fit, samples and edits."""
 
 import dataclasses
 import hashlib
@@ -21,23 +21,23 @@ from panda_jax.inversion.files import Inverted, is_inverted, load_inverted
 from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 from panda_jax.workdir.samples import Samples
 
-BETWEEN = '/'  # several edits
+BETWEEN = '/'  # separates several edits
 LONGEST_NAME = 100  # characters of a folder's name
 FILES = ('.npy', '.npz', '.png')
-# Flags of edits and removals that the name of a folder tells.
+# Flags of edits and removals that are part of a folder's name.
 DISTINCT = 'combine', 'feather', 'mask', 'latents', 'space', 'labels', 'noise', 'drop_rgb', 'compose'
 STRENGTHS = 'give --alpha=3, --alpha=-3,0,3 for a sweep, or --alpha=3/-2 for two edits'
-MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that make an edit anew
+MADE_BY = ('part', 'appearance', 'alpha', 'mask', 'directions')  # flags that define a new edit
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-  """A fit and edits of it.
+  """A fit and its edits.
 
   Attributes:
     opened: the fit.
     edits: {name: specs that are added up}.
-    name: of the folder, for default.
+    name: default name of the folder.
   """
 
   opened: FinishedFit
@@ -48,7 +48,7 @@ class Request:
     """Adds the edit to a zoo.
 
     Raises:
-      InputError: there are several, or the name is taken.
+      InputError: there are several edits, or the name is used.
     """
     if len(self.edits) > 1:
       raise InputError('annotate', name, f'there are {len(self.edits)} edits', 'give one, or --add to add them up')
@@ -70,7 +70,7 @@ def parsed_index(text: str, argument: str) -> int:
 
 
 def _index(piece: str, argument: str, text: str) -> int:
-  """The index in a piece of all that was given."""
+  """The index in a piece of the whole text."""
   if not piece.strip().removeprefix('-').isdecimal() or len(piece) > 12:
     problem = 'not a whole number' if piece == text else f'{brief(piece, 40) or "nothing"} is not a whole number'
     raise InputError(argument, text, problem, f'give --{argument}=3')
@@ -78,7 +78,7 @@ def _index(piece: str, argument: str, text: str) -> int:
 
 
 def _appearance(piece: str, text: str) -> int:
-  """One appearance of all that were given; several, as `saliency` takes them, are several edits."""
+  """The appearance in a piece of the whole text. Several, in the notation of `saliency`, raise an error."""
   if re.fullmatch(r'\d+(,\d+)+', text):
     numbers = text.split(',')
     remedy = f'give --appearance={BETWEEN.join(numbers)} for {len(numbers)} edits'
@@ -134,7 +134,7 @@ def parsed_method(text: str | None) -> str | float:
 
 
 def given_fit(options: Any) -> FinishedFit:
-  """The fit in --workdir, with the generator of --generator if that is given."""
+  """The fit in --workdir, with the generator of --generator if given."""
   if not options.workdir:
     raise InputError('workdir', None, 'not given', 'give --workdir=DIR, the folder of a fit')
   return open_workdir(options.workdir, options.generator)
@@ -148,7 +148,7 @@ def given_generator(options: Any):
 
 
 def given_latents(options: Any, generator) -> Latents | Inverted | None:
-  """What --latents holds, in the --space that it is in, or photographs that were inverted; None without it."""
+  """The latents in --latents, of the space --space, or inverted photographs; None without --latents."""
   if options.latents is not None:
     if options.seeds is not None:
       raise InputError('seeds', options.seeds, 'given together with --latents', 'give one of them')
@@ -159,7 +159,7 @@ def given_latents(options: Any, generator) -> Latents | Inverted | None:
 
 
 def read_latents(path: str, generator, space: str | None, labels: object = None) -> Latents | Inverted:
-  """A file of latents, or the folder of an inversion, which says itself what it holds."""
+  """Latents from a file, or from the folder of an inversion, which needs no space and labels."""
   if not is_inverted(path):
     return latent_files.read(path, generator, space)
   for name, value in (('space', space), ('labels', labels)):
@@ -174,7 +174,7 @@ def drawn(options: Any, generator) -> Latents:
 
 
 def given_samples(options: Any, opened: FinishedFit, seeds: Sequence[int] | None = None) -> Samples:
-  """The samples that --seeds or --latents name, with their --labels; without either, `seeds`."""
+  """The samples of --seeds or --latents, with their --labels; without both flags, those of `seeds`."""
   labels = parsed_labels(options.labels)
   if options.latents is None and options.space is None:
     named = options.seeds is not None or seeds is None
@@ -207,10 +207,10 @@ def given_mask(options: Any, opened: FinishedFit):
 
 
 def requested(options: Any) -> Request:
-  """The edits that flags ask for: part, appearance, alpha, ..., or zoo and name.
+  """The edits of the flags: part, appearance, alpha, ..., or zoo and name.
 
   Raises:
-    InputError: flags that are missing, malformed, or do not go together.
+    InputError: flags are missing, malformed, or do not go together.
   """
   if options.annotate and not options.zoo:
     raise InputError('annotate', options.annotate, 'there is no zoo to write to', 'give --zoo=FILE.json')
@@ -246,7 +246,7 @@ def _from_zoo(options: Any) -> Request:
 
 
 def _from_annotated(options: Any, names: Sequence[str]) -> tuple[FinishedFit, dict[str, list[Spec]]]:
-  """The authors' directions run on their own factors, not on those of a fit."""
+  """The authors' directions with their own factors, not with those of a fit."""
   if options.workdir:
     raise InputError(
       'workdir',
@@ -299,7 +299,7 @@ def _from_flags(options: Any, opened: FinishedFit) -> tuple[dict[str, list[Spec]
 
 
 def _each(options: Any) -> list[tuple[tuple[int, ...], int, float | tuple[float, ...]]]:
-  """(parts, appearance, strengths) of every edit that --part, --appearance and --alpha name: one, or one for each."""
+  """(parts, appearance, strengths) of every edit of --part, --appearance and --alpha; a single value serves all."""
   pieces = {name: options[name].value for name in ('part', 'appearance', 'alpha')}
   pieces = {name: None if text is None else text.split(BETWEEN) for name, text in pieces.items()}
   found = [
@@ -338,7 +338,7 @@ def _strengths(alpha: float | tuple[float, ...]) -> str:
 
 
 def _default_name(titles: Sequence[str], options: Any) -> str:
-  """What the edit is; a short form of its flags."""
+  """A name for the edit: a short form of its flags."""
   words = '-'.join(titles)
   for old, new in (('parts ', 'part'), ('part ', 'part'), ('appearance ', 'appearance'), ('direction ', 'direction')):
     words = words.replace(old, new)
@@ -350,9 +350,9 @@ def _default_name(titles: Sequence[str], options: Any) -> str:
 
 
 def distinction(options: Any, *names: str) -> str:
-  """What a folder's name says of the flags that were given: '-seeds0-5-labels207'; '' where all are at their defaults.
+  """The part of a folder's name for the given flags: '-seeds0-5-labels207'; '' if all have their defaults.
 
-  A file is told by its name without the folder.
+  For a file it has the name without the folder.
   """
   words = ''
   for name in names:
@@ -366,7 +366,7 @@ def distinction(options: Any, *names: str) -> str:
 
 
 def file_name(words: str) -> str:
-  """A folder's name: what a file system or a shell may trip over is replaced; of a long one the end becomes a hash."""
+  """A folder's name: unsafe characters are replaced, and the end of a long name becomes a hash."""
   safe = ''.join(c if c.isalnum() or c in '.+-_' else '_' for c in words).strip('.')
   if len(safe) > LONGEST_NAME:
     digest = hashlib.sha256(words.encode(errors='surrogateescape')).hexdigest()[:8]

@@ -12,7 +12,7 @@ EXAMPLES = (
   'sample --generator=cats64 --seeds=0-15 --truncation=0.7 --out=DIR',
   'sample --generator=cats64 --latents=z.npy --layer=5 --out=DIR',
 )
-TYPED = 'generator', 'seeds', 'latents', 'space', 'labels', 'transform', 'features'  # of which the record has hashes
+TYPED = 'generator', 'seeds', 'latents', 'space', 'labels', 'transform', 'features'  # the record hashes them
 
 
 def define(values: flags.FlagValues) -> None:
