@@ -1,4 +1,4 @@
-"""A fit is saved as it goes, and goes on from what was saved: the same steps in every process, one of which writes."""
+"""Saves a fit while it runs, and resumes a saved fit. All processes take the same steps; one of them writes."""
 
 import json
 from collections.abc import Callable
@@ -13,31 +13,31 @@ from panda_jax.runtime.supervision import tell_kept
 from panda_jax.solver.state import SolverState
 from panda_jax.workdir.checkpoints import Checkpoints, packed, unpacked
 
-ALONE = 'generate', 'scan'  # passes in which processes are not in step
+ALONE = 'generate', 'scan'  # passes in which processes do not run in step
 
 
 def checkpointed(workdir: Path) -> bool:
-  """Whether there is a whole checkpoint."""
+  """Whether there is a complete checkpoint."""
   return any(path.name.isdigit() for path in workdir.glob('checkpoints/*'))
 
 
 def kept(saved: bool) -> str:
-  """What becomes of a fit that stops."""
+  """The sentence on what is kept of a fit that stops."""
   if saved:
     return 'the same command goes on from the last checkpoint'
   return 'there is no checkpoint yet: the same command starts from the beginning'
 
 
 class Saving:
-  """What `fit` calls back: shows where it stands, saves, and stops at a signal.
+  """The callbacks of `fit`: they show progress, save, and stop at a signal.
 
   Args:
     workdir: of the fit.
     seconds: between checkpoints.
     largest: bytes of arrays that a checkpoint can hold, see `checkpoints.largest`.
-    caught: signals so far; one in any process stops all at the same point.
+    caught: signals so far; a signal in any process stops all processes at the same point.
     saved: whether there is a checkpoint of an earlier run.
-    check: called in process 0 with the source's hash before anything is restored; raises if it is another source.
+    check: called in process 0 with the source's hash before anything is restored; raises if the source differs.
     clock, progress: of this process.
   """
 
@@ -62,7 +62,7 @@ class Saving:
     tell_kept(kept(saved))
 
   def kept(self) -> str:
-    """What becomes of the fit if it stops now."""
+    """The sentence on what is kept if the fit stops now."""
     return kept(self._saved)
 
   def resume(self, sha256: str) -> SolverState | None:
@@ -82,7 +82,7 @@ class Saving:
     return state
 
   def save(self, state: SolverState) -> None:
-    """Process 0 alone writes: all have the same state, and it is small. If it cannot, all processes raise."""
+    """Writes in process 0 only: all have the same state, and it is small. If writing fails, all processes raise."""
     if state.phase == 'early':
       return
 
@@ -116,7 +116,7 @@ class Saving:
     return [number in self._caught for number in signals.NAMES]
 
   def _stop(self, asked) -> None:
-    """Saves and raises where a signal has asked any process to."""
+    """Saves and raises if any process has caught a signal."""
     if not any(asked):
       return
     if self._last is not None:
@@ -126,7 +126,7 @@ class Saving:
     raise stopped
 
   def finish(self) -> None:
-    if self._last is not None:  # a run resumed at its last iteration has nothing new
+    if self._last is not None:  # a run resumed at its last iteration has no new state
       self.save(self._last)
     self._last = None
     self._checkpoints.close()

@@ -1,4 +1,4 @@
-"""Checkpoints of the solver's state, by Orbax: whole or absent, so that a killed run goes on from the last one."""
+"""Checkpoints of the solver's state, by Orbax. They are atomic, so that a killed run resumes from the last one."""
 
 import dataclasses
 import json
@@ -18,9 +18,9 @@ from panda_jax.runtime import processes
 from panda_jax.solver import joint, secant
 from panda_jax.solver.state import MEMORY, SolverState
 
-COPIES = 64  # of P in a state: it, earlier ones, and what is remembered to extrapolate
+COPIES = 64  # of P in a state: P, earlier ones, and the memory of extrapolation
 ANEW = 'use --overwrite to start again'
-INFO = {  # the form of what is saved beside the arrays
+INFO = {  # the form of the values saved beside the arrays
   'level': int,
   'phase': str,
   'samples': int,
@@ -52,7 +52,7 @@ def _parts(state: SolverState) -> tuple[dict, dict]:
     'remembered': 0 if state.tried is None else len(state.tried),
   }
   arrays = jax.tree.map(np.asarray, _fields(state.inner))
-  memory = np.zeros((2, MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # of one shape, however many there are
+  memory = np.zeros((2, MEMORY, *arrays['P'].shape), arrays['P'].dtype)  # the shape does not depend on their number
   if info['remembered']:
     memory[:, : info['remembered']] = state.tried, state.mapped
   return arrays | {'remembered': memory}, info
@@ -66,7 +66,7 @@ def _joined(arrays: dict, info: dict) -> SolverState:
 
 
 def packed(state: SolverState) -> bytes:
-  """A state as bytes, for other processes."""
+  """A state as bytes, to send to other processes."""
   from flax import serialization
 
   inner, info = _parts(state)
@@ -74,7 +74,7 @@ def packed(state: SolverState) -> bytes:
 
 
 def unpacked(data: bytes) -> SolverState:
-  """What `packed` packed. Call it where float64 is enabled if it was there."""
+  """The inverse of `packed`. Enable float64 if it was enabled in `packed`."""
   from flax import serialization
 
   found = serialization.msgpack_restore(data)
@@ -82,18 +82,18 @@ def unpacked(data: bytes) -> SolverState:
 
 
 def largest(positions: int, channels: int, parts: int) -> int:
-  """Bytes that the arrays of a state can have together: some copies of P and X, and numbers."""
+  """Largest number of bytes of all arrays of a state: some copies of P and X, and numbers."""
   return 8 * (COPIES * positions * parts + 4 * channels * channels) + (1 << 20)
 
 
 class Checkpoints:
-  """Saves at most every so many seconds, and whenever asked; keeps the last two.
+  """Writes and reads checkpoints, and tells when the next is due; keeps the last two.
 
-  Orbax is imported at the first use: it takes most of a second.
+  Orbax is imported at the first use, since its import takes most of a second.
   """
 
   def __init__(self, folder: Path, seconds: float, largest: int):
-    """`largest`: bytes of arrays that a state can have."""
+    """`seconds`: between checkpoints. `largest`: bytes of the arrays of a state."""
     self._folder, self._seconds, self._largest = folder, seconds, largest
     self._manager, self._last = None, None
 
@@ -101,9 +101,9 @@ class Checkpoints:
     if self._manager is None:
       import orbax.checkpoint as ocp
 
-      logging.getLogger('absl').setLevel(logging.CRITICAL)  # what fails is raised, and said once
+      logging.getLogger('absl').setLevel(logging.CRITICAL)  # errors are raised, and shown once
       self._folder.mkdir(parents=True, exist_ok=True)
-      # The state is small and the same in every process, so process 0 alone saves it, where the others may see no disk.
+      # The state is small and equal in every process, so only process 0 saves it. Others may not see the disk.
       alone = ocp.options.MultiprocessingOptions(primary_host=0)
       if processes.several():
         alone = ocp.options.MultiprocessingOptions(
@@ -120,11 +120,11 @@ class Checkpoints:
     return self._manager
 
   def due(self) -> bool:
-    """Whether the first save, or one more, is due."""
+    """Whether a save is due: the first, or the next one."""
     return self._last is None or time.monotonic() - self._last >= self._seconds
 
   def save(self, state: SolverState) -> None:
-    """Writes the state. A failure (no space, no rights) leaves the last checkpoint as it is."""
+    """Writes the state. A failure (no space, no permission) does not change the last checkpoint."""
     import orbax.checkpoint as ocp
 
     inner, info = _parts(state)
@@ -134,12 +134,12 @@ class Checkpoints:
         step = (manager.latest_step() or 0) + 1
         manager.save(step, args=ocp.args.Composite(inner=ocp.args.PyTreeSave(inner), info=ocp.args.JsonSave(info)))
         manager.wait_until_finished()
-    except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+    except Exception as error:  # Orbax and TensorStore raise any error of their file layer
       raise refusal('workdir', self._folder.parent, 'the checkpoint could not be written', error) from error
     self._last = time.monotonic()
 
   def restore(self) -> SolverState | None:
-    """The last whole state, or None. Call it where float64 is enabled if it was when the state was saved."""
+    """The last complete state, or None. Enable float64 if it was enabled when the state was saved."""
     if not self._folder.is_dir():
       return None
     import orbax.checkpoint as ocp
@@ -147,15 +147,15 @@ class Checkpoints:
     try:
       manager = self._open()
       step = manager.latest_step()
-    except Exception as error:  # of names that are not steps
+    except Exception as error:  # for example for names that are not steps
       raise refusal('workdir', self._folder.parent, 'its checkpoints cannot be read', error, ANEW) from error
     if step is None:
       return None
-    empty = joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # the sizes come from what is read
+    empty = joint.begin(np.zeros((1, 1)), np.zeros((1, 1)))  # sizes come from the file
     structure = _fields(empty) | {'remembered': 0}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), structure)
     try:
-      stores.stored(self._folder / str(step) / 'inner', self._largest)  # or Orbax would believe what they claim
+      stores.stored(self._folder / str(step) / 'inner', self._largest)  # else Orbax trusts the sizes in the files
       parsed_json(read_bytes(self._folder / str(step) / 'info' / 'metadata', 'workdir', ANEW, LARGEST_JSON), INFO)
       saved = manager.restore(
         step,

@@ -1,4 +1,4 @@
-"""The configuration of a fit: every key there is, with its default and its meaning."""
+"""The configuration of a fit: every key, with its default and its meaning."""
 
 import copy
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from ml_collections.config_dict import FieldReference, placeholder
 from panda_jax.errors import InputError
 from panda_jax.files.records import misfit
 
-# Keys that have a flag of their own.
+# Keys with their own flags.
 FLAGS = (
   'features',
   'generator',
@@ -30,7 +30,7 @@ FLAGS = (
 
 
 class Key(NamedTuple):
-  """A key of a configuration: its default, and what it means."""
+  """A key of a configuration: its default and its meaning."""
 
   default: Any
   meaning: str
@@ -87,7 +87,7 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 def defaults(keys: Mapping[str, Key]) -> ml_collections.ConfigDict:
-  """A new configuration of these keys; values that can be changed in place are copies."""
+  """A new configuration of these keys; mutable values are copied."""
   return ml_collections.ConfigDict({name: copy.deepcopy(key.default) for name, key in keys.items()})
 
 
@@ -98,7 +98,7 @@ def kind_of(name: str, keys: Mapping[str, Key] = KEYS) -> type:
 
 
 def described_keys(keys: Mapping[str, Key] = KEYS, flags: Collection[str] = FLAGS) -> list[str]:
-  """A line for each key that has no flag of its own, as --help shows them."""
+  """A line of --help for each key without its own flag."""
   lines = []
   for name, (default, meaning) in keys.items():
     if name not in flags:
@@ -108,7 +108,7 @@ def described_keys(keys: Mapping[str, Key] = KEYS, flags: Collection[str] = FLAG
 
 
 def told(default: Any) -> str:
-  """A default in the words of a command line."""
+  """A default as on a command line."""
   if isinstance(default, bool):
     return str(default).lower()
   if isinstance(default, tuple):
@@ -118,7 +118,7 @@ def told(default: Any) -> str:
 
 
 def forms(defaults: ml_collections.ConfigDict) -> dict[str, Any]:
-  """The form of each value of a configuration, as JSON has it, see `files.records.misfit`: that of its default."""
+  """The form of each value of a configuration in JSON, see `files.records.misfit`: the form of its default."""
 
   def form(key: str) -> Any:
     kind, value = defaults.get_type(key), defaults[key]
@@ -130,12 +130,12 @@ def forms(defaults: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def config_form() -> dict:
-  """The form of config.json, see `files.records.misfit`: keys of a configuration, and the hash of what was fitted."""
+  """The form of config.json, see `files.records.misfit`: keys of a configuration, and the hash of the features."""
   return {f'{key}?': form for key, form in forms(default_config()).items()} | {'sha256?': (str, None)}
 
 
 def check_values(values: Mapping[str, Any], defaults: ml_collections.ConfigDict) -> None:
-  """Raises InputError unless a configuration has a value of its own type for every key that there is."""
+  """Raises InputError unless a configuration has every key, each with a value of its type."""
   for key, form in forms(defaults).items():
     if key not in values:
       raise InputError(f'config.{key}', None, 'not given', 'begin with default_config() and change values of it')

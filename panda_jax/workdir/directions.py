@@ -1,4 +1,4 @@
-"""What `panda-jax discover` writes: directions, how they were found, and a strip of the first ones on a few samples.
+"""The files of `panda-jax discover`: directions with a record, and a strip of the first ones on a few samples.
 
 Letters: k directions, d latent size, N samples, K strengths.
 """
@@ -26,25 +26,25 @@ from panda_jax.rivals.movement import Mover
 from panda_jax.runtime.environment import versions
 from panda_jax.workdir.folders import claimed
 
-SETTINGS = 'provenance', 'discovery', 'settings'  # where they are in the record of directions
+SETTINGS = 'provenance', 'discovery', 'settings'  # keys to them in the record of directions
 STRIP = 'strip.png'
 SHOWN = 5  # directions on the strip
-VISIBLE = 0.1  # root mean square change of images, black to white being 2, that the larger strength of a strip aims at
-TILE = 256  # pixels of a side that are kept of the strip's images
-LARGEST = 2.0**12  # strength; directions that still change nothing are drawn with it
+VISIBLE = 0.1  # root mean square change of images, black to white being 2, at the larger strength of a strip
+TILE = 256  # largest side in pixels of the strip's images
+LARGEST = 2.0**12  # strength; directions without visible change are drawn with it
 CALLED = {'layers': 'rows', 'k': 'count', 'seeds': 'references'}  # {argument of a method: its flag}
-DRAWN = 'labels', 'truncation', 'truncation_layers'  # of the strip too: methods that have no use for them never mind
+DRAWN = 'labels', 'truncation', 'truncation_layers'  # also of the strip, so methods without them do not raise an error
 
 
 @dataclasses.dataclass(frozen=True)
 class Strip:
-  """What is drawn.
+  """The samples and strengths of the strip.
 
   Attributes:
     seeds: of the samples.
     labels: their classes; sample i has labels[i mod len(labels)].
     truncation, truncation_layers: as of `generator.map`.
-    alphas: strengths; by what they change if left out.
+    alphas: strengths; chosen by the change of images if left out.
   """
 
   seeds: Sequence[int] = (0, 1, 2, 3)
@@ -55,13 +55,13 @@ class Strip:
 
 
 def arguments_of(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-  """Those of the given arguments that are not None, once they fit a method.
+  """The given arguments that are not None, after a check that they fit the method.
 
   Args:
-    given: by the names that `discover` has for them; None for what was not asked for.
+    given: by their names in `discover`; None if not given.
 
   Raises:
-    InputError: there is no such method, it has no such argument, or needs one that was not given.
+    InputError: there is no such method, it has no such argument, or a required argument is missing.
   """
   if method not in NAMES:
     raise InputError('method', method, 'there is no such method', f'give one of {", ".join(NAMES)}')
@@ -92,11 +92,11 @@ def discover_into(
   """Discovers and writes directions.npy (k, d) float32, directions.json and strip.png into a folder.
 
   Args:
-    out: folder. One that holds directions found otherwise is refused without `overwrite`.
+    out: folder. One with directions of other settings raises an error without `overwrite`.
     generator: plain or compiled, or a user's own.
     method: a key of METHODS.
     arguments: keywords of its `discover`.
-    strip: what is drawn.
+    strip: the picture to draw.
     command: for the record.
     on_progress: as of `discover`.
 
@@ -104,7 +104,7 @@ def discover_into(
     The directions, and {file name: shape} of the arrays.
 
   Raises:
-    InputError: as of the method; or files cannot be written, or other ones are there.
+    InputError: as of the method; or files cannot be written, or the folder has other results.
   """
   out, strip = Path(out), strip or Strip()
   generator = plain(generator)
@@ -135,7 +135,7 @@ def _discovered(
   record['seconds'] = round(time.perf_counter() - began, 3)
   found = dataclasses.replace(found, provenance={**found.provenance, 'discovery': record})
   pictures = _pictures(generator, found, latents, strip, on_progress)
-  (out / RECORD).unlink(missing_ok=True)  # it comes last: where it is, everything is
+  (out / RECORD).unlink(missing_ok=True)  # written last: a folder with it is complete
   _draw(out / STRIP, found, strip, *pictures)
   found.save(out)
   return found, {ARRAY: found.vectors.shape}
@@ -147,7 +147,7 @@ def _json(value):
 
 
 def _pictures(generator, found: Directions, latents, strip: Strip, on_progress: Report):
-  """Strengths (K,), originals (N, h, w, 3) and edited images (N, directions, K, h, w, 3), run one image at a time."""
+  """Strengths (K,), originals (N, h, w, 3) and edited images (N, directions, K, h, w, 3), computed one at a time."""
   mover = Mover(generator, found.space, found.layers)
   steps = [found.step(j) for j in range(min(SHOWN, len(found)))]
 
@@ -194,7 +194,7 @@ def _draw(
 def visible_strength(image: Callable[[int, float], np.ndarray], count: int) -> float:
   """The strength, to two digits, at which half of the directions change an image by `VISIBLE` or more.
 
-  Doubled from 2^-6 until it is reached, or `LARGEST`, then interpolated.
+  The strength doubles from 2^-6 until this change is reached, at most to `LARGEST`; then it is interpolated.
 
   Args:
     image: (direction, strength) to (h, w, channels).
@@ -216,7 +216,7 @@ def visible_strength(image: Callable[[int, float], np.ndarray], count: int) -> f
 
 
 def _reduced(image: np.ndarray) -> np.ndarray:
-  """An image (h, w, 3) of at most TILE pixels a side."""
+  """The image (h, w, 3) reduced to at most TILE pixels a side."""
   size = reduced_size(image.shape[:2], TILE)
   if size == image.shape[:2]:
     return image
@@ -225,7 +225,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 
 
 def told(say: Callable[[str], None]) -> Report:
-  """A report of progress that says it in words, with the time left."""
+  """A report of progress in words, with the remaining time."""
   began: dict[str, tuple[float, int]] = {}
 
   def report(name: str, done: int, of: int) -> None:

@@ -1,4 +1,4 @@
-"""What `panda-jax edit` and `panda-jax remove` write: pictures before and after, as arrays and as sheets, and a record.
+"""The files of `panda-jax edit` and `panda-jax remove`: arrays and sheets of pictures before and after, and a record.
 
 Letters: N samples, E edits, K strengths, h, w image.
 """
@@ -31,11 +31,11 @@ from panda_jax.workdir.records import Options, sha256
 from panda_jax.workdir.samples import SHOWN, Samples, check_finite, features_of, fit_features
 
 RECORD = 'edit.json'
-UNSEEN = 1e-5  # of pixels from -1 to 1: a change by less is rounding
+UNSEEN = 1e-5  # of pixels from -1 to 1: a smaller change is rounding
 
 
 def with_rms(edits: Mapping[str, Sequence[Spec]], opened: FinishedFit) -> dict[str, list[Spec]]:
-  """The same specs, with the layer's rms activation where alpha counts in it and none is recorded."""
+  """The specs, with the layer's rms activation added where alpha has this unit and the value is missing."""
   rms = None
   filled: dict[str, list[Spec]] = {}
   for name, specs in edits.items():
@@ -50,12 +50,12 @@ def with_rms(edits: Mapping[str, Sequence[Spec]], opened: FinishedFit) -> dict[s
 
 @dataclasses.dataclass(frozen=True)
 class EditOptions(Options):
-  """How edits are run and written.
+  """Options for running and writing edits.
 
   Attributes:
-    noise, drop_rgb, batch: as of `Editor`; photographs that were inverted keep the noise of their inversion.
-    compose: of photographs, see composition.py: 'difference' adds what an edit changes to the photograph, and writes
-      the whole photographs too; 'generated' shows the generator's pictures.
+    noise, drop_rgb, batch: as of `Editor`; inverted photographs keep the noise of their inversion.
+    compose: of photographs, see composition.py: 'difference' adds the change by an edit to the photograph, and also
+      writes the whole photographs; 'generated' shows the generator's pictures.
     Others as of `Options`.
   """
 
@@ -77,11 +77,11 @@ def edit_into(
   """Edits samples of a fit and writes original.npy, edited.npy, difference.npy, edit.json and pictures into a folder.
 
   Args:
-    out: folder. One that holds other edits is refused without `overwrite`.
+    out: folder. One with other edits raises an error without `overwrite`.
     opened: a fit with a generator.
     edits: {name: specs that are added up}; with several names `edited` has an axis E.
-    samples: N of them.
-    options: see there.
+    samples: N samples.
+    options: see `EditOptions`.
     refined: with parts refined for each sample, see refine.py.
 
   Returns:
@@ -122,10 +122,10 @@ def remove_into(
     part: one or more, joined.
     appearance, strength, separate: as of `removal.remove`.
     mask: combine, threshold, feather, drawn, as of `removal.remove`.
-    statistics: how many samples of the fit the rule and the strength are taken from.
+    statistics: number of samples of the fit for the rule and the strength.
 
   Returns:
-    As `edit_into`, and what edit.json says under 'removal'.
+    As `edit_into`, and the content of 'removal' in edit.json.
 
   Raises:
     InputError: as of `edit_into` and `removal.remove`.
@@ -159,7 +159,7 @@ def remove_into(
 
 
 def shared_strengths(alphas: Sequence[float | Sequence[float]]) -> list[float] | None:
-  """What stands over the columns of a sheet: the one strength or sweep of all edits; None where they have several."""
+  """The strengths over the columns of a sheet, if all edits have the same strength or sweep; else None."""
   found = {tuple(alpha) if np.ndim(alpha) else (alpha,) for alpha in alphas}
   return [float(x) for x in found.pop()] if len(found) == 1 else None
 
@@ -184,7 +184,7 @@ def _write(
   content: dict,
   more: dict,
 ) -> dict[str, tuple[int, ...]]:
-  """The files of both commands. `content` tells one edit from another; edit.json holds `more` too."""
+  """Writes the files of both commands. `content` identifies the edits; edit.json also holds `more`."""
   if options.compose not in COMPOSITIONS:
     raise InputError('compose', options.compose, 'there is no such picture', f'give {" or ".join(COMPOSITIONS)}')
   noise = samples.noise or options.noise
@@ -210,7 +210,7 @@ def _write(
   shapes: dict[str, tuple[int, ...]] = {}
   shown: list[tuple[np.ndarray, np.ndarray]] = []
   largest: list[np.ndarray] = []  # changes (n, E)
-  replaced = RECORD, *PICTURES, f'{PHOTOGRAPHS}/*.png'  # this one may draw fewer pictures
+  replaced = RECORD, *PICTURES, f'{PHOTOGRAPHS}/*.png'  # the new edit may draw fewer pictures
   with claimed(out, RECORD, settings, 'another edit is', options.overwrite, marker='edited.npy', replaced=replaced):
     with writing(out) as create:
       files: dict = {}
@@ -246,12 +246,12 @@ def _write(
 
 
 class Composition:
-  """Edits on photographs, see editing/composition.py; whole photographs with the edits in them go to a folder.
+  """Edits on photographs, see editing/composition.py. A folder gets the whole photographs with their edits.
 
   Args:
-    photographs: N of them, inverted.
-    edits: E of them, by name.
-    grid, margin: of the feature map, cells beyond the image among it.
+    photographs: N inverted photographs.
+    edits: E edits, by name.
+    grid, margin: of the feature map; the grid includes cells beyond the image.
   """
 
   def __init__(
@@ -262,11 +262,11 @@ class Composition:
     self._stems = stems if len({*stems}) == len(stems) else photographs.names  # a.png beside a.jpg
 
   def batch(self, out: Path, first: int, original: np.ndarray, edited: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The next photographs n and their edits, (n, h, w, channels) and (n, [E], [K], h, w, channels).
+    """The next n photographs and their edits, (n, h, w, channels) and (n, [E], [K], h, w, channels).
 
     Args:
       out: folder of the results.
-      first: number of the first of them.
+      first: number of the first photograph.
       original, edited: the generator's pictures.
     """
     (out / PHOTOGRAPHS).mkdir(exist_ok=True)
@@ -290,17 +290,17 @@ class Composition:
     return weight(np.max(masks, axis=0), self._grid, size, self._margin)
 
   def _numbers(self, e: int, k: int, shape: tuple[int, ...]) -> list[str]:
-    """What tells the pictures of one photograph apart: the numbers of the edit and of its strength."""
+    """The numbers in a picture's name: of the edit and of its strength, if there are several."""
     return [f'{number}' for number, count in ((e, shape[1]), (k, shape[2])) if count > 1]
 
 
 def drawn(out: Path) -> list[str]:
-  """The pictures of edits that are in a folder: how many there are depends on the edits."""
+  """The pictures of edits in a folder; their number depends on the edits."""
   return [name for name in (*PICTURES, PHOTOGRAPHS) if (out / name).exists()]
 
 
 def idle(edits: Mapping[str, AnyEdit], largest: np.ndarray, names: Sequence[str]) -> list[str]:
-  """What changes nothing, a sentence for each edit; `largest`: change of a pixel, (N, E)."""
+  """A sentence for each edit that changes nothing; `largest`: largest change of a pixel, (N, E)."""
   notes = []
   for (title, edit), changes in zip(edits.items(), largest.T, strict=True):
     same = [name for name, change in zip(names, changes, strict=True) if change <= UNSEEN]

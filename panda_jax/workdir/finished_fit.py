@@ -1,4 +1,4 @@
-"""A finished fit, opened again: its factors, and the generator and latents that they were fitted on."""
+"""A finished fit, opened again: its factors, and the generator and latents of the fit."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from panda_jax.solver.factors import Factors, digest_of
 from panda_jax.workdir.config import config_form
 
 FACTORS, CONFIG = 'factors.npz', 'config.json'
-# The form of summary.json, see `files.records.misfit`. It comes last: where it is, a fit is finished.
+# The form of summary.json, see `files.records.misfit`. It is written last: a fit with it is finished.
 SUMMARY = {
   'relative_error': float,
   'held_out?': {'samples': int, 'relative_error': float},
@@ -31,7 +31,7 @@ SUMMARY = {
 
 
 def full_mean(factors: Factors) -> np.ndarray | None:
-  """What centring subtracted, as a feature map (H, W, C) float32; None where nothing was."""
+  """The mean that centring subtracted, as a feature map (H, W, C) float32; None without centring."""
   if factors.mean is None:
     return None
   S, C = factors.parts.shape[0], factors.appearances.shape[0]
@@ -92,7 +92,7 @@ class FinishedFit:
     self.digest_factors, self.mean = digest_of(factors), full_mean(factors)
     self._given = generator
     if generator is not None:
-      self.generator  # noqa: B018, so that a wrong one is told before anything else
+      self.generator  # noqa: B018, so that a wrong generator raises first
 
   def __repr__(self) -> str:
     first, *more = self.factors.summary()
@@ -120,7 +120,7 @@ class FinishedFit:
 
   @property
   def _source(self) -> Any:
-    """The generator, or where it is."""
+    """The generator, or its folder or name."""
     return self._made.get('path') if self._given is None else self._given
 
   @functools.cached_property
@@ -221,7 +221,7 @@ class FinishedFit:
       ) from error
 
   def _check_hash(self, generator, given) -> None:
-    """Raises InputError unless the weights are those that the fit hashed; where it hashed features there is nothing."""
+    """Raises InputError unless the weights have the hash of the fit; if the fit hashed features, nothing is checked."""
     from panda_jax.generators.source import GeneratorSource
 
     recorded, made = self.factors.provenance.get('sha256'), self._made
@@ -231,7 +231,7 @@ class FinishedFit:
     try:
       source = GeneratorSource(generator, **{name: made[name] for name in names})
       same = source.digest().hexdigest() == recorded
-    except (InputError, KeyError, TypeError):  # it does not even take the fit's labels
+    except (InputError, KeyError, TypeError):  # it does not accept the fit's labels
       same = False
     if not same:
       name = given if isinstance(given, str | os.PathLike) else type(generator).__name__

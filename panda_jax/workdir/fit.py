@@ -1,4 +1,4 @@
-"""A fit into a folder: configuration in, files out, and going on where a killed run stopped."""
+"""A fit into a folder: from a configuration to files. It resumes where a killed run stopped."""
 
 import contextlib
 import json
@@ -53,15 +53,15 @@ FINISHED = 'the fit is finished'
 # Keys that may differ between processes.
 OF_ONE_PROCESS = ('features', 'generator', 'held_out_features', 'checkpoint_seconds')
 ANEW = 'use --overwrite to start again'
-# Keys that change how fast a fit is, or when it is saved, but not its result.
+# Keys that change the speed of a fit, or when it is saved, but not its result.
 WITHOUT_EFFECT = ('features', 'generator', 'batch', 'store', 'checkpoint_seconds')
 
 
 def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
-  """Accepts a locked folder that is empty or of the same configuration; empties it of our files with `overwrite`.
+  """Accepts a locked folder that is empty or of the same configuration; with `overwrite`, deletes our files in it.
 
   Raises:
-    InputError: it cannot be written, holds a fit of another configuration or files that a fit would replace, or a
+    InputError: it cannot be written, holds a fit of another configuration or files that a fit would replace, or has a
       symbolic link where a fit writes.
   """
   check_no_links(workdir, (*OUTPUTS, '.*.tmp'))
@@ -89,12 +89,12 @@ def prepare(workdir: Path, config: dict, overwrite: bool) -> None:
 
 
 def read_config(workdir: Path) -> dict:
-  """The configuration that a fit has on record."""
+  """The recorded configuration of a fit."""
   return read_json(workdir / 'config.json', 'workdir', config_form(), ANEW)
 
 
 def agree(workdir: Path, old: dict, new: dict) -> None:
-  """Raises unless both configurations have the same keys that matter; names the first that differs."""
+  """Raises unless the keys that matter are equal in both configurations; the error names the first that differs."""
   for key in sorted((old.keys() | new.keys()) - {*WITHOUT_EFFECT}):
     if key in old and key in new and old[key] != new[key]:
       raise InputError(
@@ -106,7 +106,7 @@ def agree(workdir: Path, old: dict, new: dict) -> None:
 
 
 def checked_path(workdir: str | os.PathLike) -> Path:
-  """The path of a workdir, of characters that every library here can write."""
+  """The path of a workdir; its characters must suit every library here."""
   try:
     text = os.fspath(workdir).encode()
   except UnicodeEncodeError:
@@ -131,23 +131,23 @@ def fit_into(
   """Runs the fit that `config` describes and writes every file of a workdir, see docs/reference/files.md.
 
   Args:
-    workdir: created if need be. One with a finished fit of the same configuration is left as it is; one with an
-      unfinished fit goes on from its last checkpoint.
+    workdir: created if it does not exist. A finished fit of the same configuration is not repeated; an unfinished fit
+      resumes from its last checkpoint.
     config: see `config.default_config`.
-    overwrite: drop what an earlier fit left there.
+    overwrite: delete the files of an earlier fit.
     published: a name; also write the authors' pair of .npy files under it.
-    verbose: say all that was weighed when it was chosen where features live.
-    clock: running since the process started, for honest totals.
-    shelf: where features come from, for fits that share them.
-    progress: what a person sees; of this fit alone if left out.
-    for_tensorboard: write what TensorBoard reads too, see `results.tensorboard`.
+    verbose: show all reasons for the choice where features are kept.
+    clock: running since the process started, so that totals include the start.
+    shelf: source of features, for fits that share them.
+    progress: the display for the user; a new one for this fit if left out.
+    for_tensorboard: also write files for TensorBoard, see `workdir.tensorboard`.
 
   Returns:
     The content of summary.json.
 
   Raises:
     InputError: an argument cannot be used, files cannot be written, or another process writes there.
-    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
+    Interrupted: Ctrl-C or SIGTERM came; the state is saved.
   """
   clock, peak = clock or Clock(), Peak()
   workdir = checked_path(workdir)
@@ -173,7 +173,7 @@ def fit_into(
     prepare(workdir, settings, overwrite)
 
   def told() -> str | None:
-    if not processes.first():  # it may not see the folder
+    if not processes.first():  # this process may not see the folder
       return None
     return FINISHED if os.path.lexists(workdir / 'summary.json') else kept(checkpointed(workdir))
 
@@ -196,11 +196,11 @@ def _fit_into(
   progress: Progress,
   events: tensorboard.Events | None,
 ) -> dict:
-  """The fit itself, in a folder that is locked and prepared."""
+  """The fit, in a folder that is locked and prepared."""
   settings, record, source = config.to_dict(), workdir / 'config.json', features.fitted
 
   def found_before() -> dict:
-    """Of an earlier run: the summary if it is finished, or the hash of its source and whether it has saved."""
+    """Of an earlier run: the summary if it is finished, else the hash of its source and whether it has saved."""
     sha256 = read_config(workdir).get('sha256') if record.exists() else None
     if not os.path.lexists(workdir / 'summary.json'):
       return {'sha256': sha256, 'saved': checkpointed(workdir)}
@@ -237,7 +237,7 @@ def _fit_into(
       clock.on_compile = progress.compiling
       with signals.keeping(saving.kept):
         held_out = None
-        if features.held_out is not None:  # what is wrong with it is said before the fit
+        if features.held_out is not None:  # errors in it come before the fit
           with clock.phase('features'), held_out_named(config.held_out_features):
             held_out = shelf.taken(
               features.held_out,
@@ -266,7 +266,7 @@ def _fit_into(
           storage=config.storage,
           batch=config.batch,
           max_iterations=config.max_iterations,
-          progress=False,  # `saving` tells it
+          progress=False,  # `saving` shows it
           provenance=provenance_of(config, source),
           clock=clock,
           resume=resume,
@@ -286,7 +286,7 @@ def _fit_into(
       summary = json_of_first(processes.on_first(write))
       if events is not None:
         events.end(result, summary)
-    for warning in result.warnings[len(source.notes) :]:  # these were said at the start
+    for warning in result.warnings[len(source.notes) :]:  # the others were shown at the start
       progress.say(f'note: {warning}')
     progress.say(f'{outcome(summary)}, {summary["seconds"]["total"]:.1f} s in all; results in {workdir}')
     numbered = 'overlay.png' if source.kind == 'generator' else 'parts.png'
@@ -298,7 +298,7 @@ def _fit_into(
 
 
 def outcome(summary: dict) -> str:
-  """The errors of a fit in words."""
+  """The relative errors of a fit in words."""
   text = f'relative error {summary["relative_error"]:.5f} ({summary["reason"]})'
   if 'held_out' not in summary:
     return text
@@ -307,7 +307,7 @@ def outcome(summary: dict) -> str:
 
 
 def json_of_first(value: dict | None) -> dict:
-  """JSON values that process 0 has, in all of them."""
+  """The JSON values of process 0, in all processes."""
   return json.loads(processes.from_first(json.dumps(value).encode())) if processes.several() else value
 
 
@@ -322,7 +322,7 @@ def write_results(
 ) -> dict:
   """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished.
 
-  `told`: more entries of it, JSON values.
+  `told`: further entries of summary.json, JSON values.
   """
   factors = result.factors
   factors.save(workdir / 'factors.npz')

@@ -1,4 +1,4 @@
-"""The features that a configuration speaks of: those that are fitted, and those that are held out.
+"""The features of a configuration: those that are fitted, and those that are held out.
 
 Letters: N samples.
 """
@@ -21,17 +21,17 @@ from panda_jax.features.store import free_host_bytes, held_in_memory
 from panda_jax.generators import labels
 
 HALVES = ('none', 'first', 'second')
-# Keys that tell features from others, but for the seed: which samples of a generator they are.
+# Keys that, with those of `OF_SAMPLES`, define features.
 OF_FEATURES = (
   *('features', 'generator', 'layer', 'samples', 'labels', 'truncation', 'truncation_layers', 'grid', 'layout'),
   'batch',
 )
-OF_SAMPLES = ('seed', 'samples', 'held_out', 'held_out_features')  # which seeds are asked for
-SHARE = 4  # of the free memory, one in so many, is what features may take that are kept for later fits
+OF_SAMPLES = ('seed', 'samples', 'held_out', 'held_out_features')  # keys that choose the seeds
+SHARE = 4  # features that are kept for later fits may take 1 / SHARE of the free memory
 
 
 class Features(NamedTuple):
-  """What is fitted, and the samples that are held out, if there are to be some."""
+  """The fitted samples, and the held-out samples, if any."""
 
   fitted: FeatureSource
   held_out: FeatureSource | None
@@ -39,7 +39,7 @@ class Features(NamedTuple):
 
 @contextlib.contextmanager
 def held_out_named(file: str | None) -> Iterator[None]:
-  """What is wrong with features in the block is said of those that are held out, in a file or not."""
+  """Errors about features in the block name the flag of the held-out ones: that of their file, or of their number."""
   try:
     yield
   except InputError as error:
@@ -62,10 +62,10 @@ def parsed_grid(text: str | None) -> tuple[int, int] | None:
 
 
 def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
-  """Where the features come from: a file, or a generator that makes them.
+  """The source of the features: a file, or a generator.
 
   Raises:
-    InputError: none or both are given, or something in them does not fit.
+    InputError: none or both are given, or a setting does not fit.
   """
   if (config.features is None) == (config.generator is None):
     given = None if config.features is None else config.features
@@ -106,15 +106,15 @@ def source_of(config: ml_collections.ConfigDict) -> FeatureSource:
 
 
 def divided(source: FeatureSource, config: Mapping[str, Any]) -> Features:
-  """Which samples are fitted, and which are held out.
+  """Divides samples into fitted and held-out ones.
 
   Args:
-    source: all that `source_of` gives.
-    config: `held_out` samples are the next ones of a generator. Of a file they are those behind `samples`, or where all
-      of it is to be used the last ones. `half`: the first or second half of the others is fitted.
+    source: as `source_of` gives it.
+    config: `held_out` samples are the next ones of a generator. In a file they follow the first `samples`, or are the
+      last ones if `samples` is not given. `half`: only the first or second half of the other samples is fitted.
 
   Raises:
-    InputError: there are not so many samples, or those of the second file are not like the others.
+    InputError: there are too few samples, or the maps in the second file have another size.
   """
   count, file, half = config['held_out'], config['held_out_features'], config['half']
   if half not in HALVES:
@@ -146,16 +146,16 @@ def divided(source: FeatureSource, config: Mapping[str, Any]) -> Features:
 
 
 class Shelf:
-  """Features as fits ask for them. What follow each other and share features can have them from one shelf, made once.
+  """The features of fits. Consecutive fits that share features use one shelf, which makes them once.
 
-  Without `begin`, for a fit alone, nothing is kept. Features are the same bits either way.
+  Without `begin`, for a single fit, nothing is kept. The bits of features are the same in both cases.
   """
 
   def __init__(self) -> None:
     self.begin(())
 
   def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
-    """Forgets all, and keeps from now on what these fits share; their features differ in seed and half at most."""
+    """Deletes all features, and keeps those of these fits from now on; the fits differ only in keys of `OF_SAMPLES`."""
     self._asked = {tuple(config[key] for key in OF_SAMPLES) for config in configs}
     self._sources: dict[tuple, FeatureSource] = {}
     self._features: dict[tuple, Features] = {}
@@ -163,7 +163,7 @@ class Shelf:
     self._rows: dict[tuple, np.ndarray] = {}
 
   def features(self, config: ml_collections.ConfigDict) -> Features:
-    """What is fitted and held out.
+    """The fitted and held-out features of a fit.
 
     Raises:
       InputError: as of `source_of` and `divided`.
@@ -175,7 +175,7 @@ class Shelf:
         self._sources[key] = source_of(config)
       source = self._sources[key]
       if source.kind == 'generator' and source.seed != config.seed:
-        source = limited(source, source.samples, seed=config.seed)  # with the programs that are compiled
+        source = limited(source, source.samples, seed=config.seed)  # reuses the compiled programs
         source.latents(np.arange(1))
       self._features[key, more] = divided(source, config)
     return self._features[key, more]
@@ -194,7 +194,7 @@ class Shelf:
     return found
 
   def _held(self, own: Any, told: Callable[[int], None]) -> ArraySource:
-    """Features of a generator in host memory: out of those of all seeds that are asked for, where they overlap."""
+    """Features of a generator in host memory; if fits overlap in seeds, a part of the features of all these seeds."""
     first, last = own.seed, own.seed + own.samples
     within = [(a, b) for a, b in self._ranges(own) if a <= first and last <= b]
     if not within or (within[0][1] - within[0][0]) * own.sample_bytes > free_host_bytes() // SHARE:
@@ -206,9 +206,9 @@ class Shelf:
     return ArraySource.of_samples(self._rows[a, b, listed][first - a : last - a], own.grid)
 
   def _ranges(self, own: Any) -> list[tuple[int, int]]:
-    """Seeds from .. to that are made at once.
+    """Ranges of seeds, each made at once.
 
-    Only processors make a sample to the same bits wherever it is in a batch; and labels go by the place of a sample.
+    They are joined only on CPUs, where the bits of a sample do not depend on its place in a batch, and without labels.
     """
     windows = []
     for first, samples, held_out, file in self._asked:
@@ -227,7 +227,7 @@ class Shelf:
 
 
 def provenance_of(config: ml_collections.ConfigDict, source: FeatureSource) -> dict:
-  """What the factors' provenance says of the features besides their hash."""
+  """The factors' provenance of the features, without their hash."""
   if source.kind == 'generator':
     return {'layer': config.layer, 'generator': {'path': config.generator, **source.description()}}
   return {} if config.layer is None else {'layer': config.layer}

@@ -1,4 +1,4 @@
-"""The pictures of a fit: which one shows what. They are drawn in pictures/."""
+"""The choice of the pictures of a fit. The package pictures/ draws them."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from panda_jax.solver.fit import FitResult
 
 
 def draw_fit(workdir: Path, result: FitResult) -> None:
-  """parts.png, convergence.png and spectrum.png."""
+  """Draws parts.png, convergence.png and spectrum.png."""
   parts.draw_parts(workdir / 'parts.png', result.factors.parts, result.factors.grid, result.part_energy)
   figures.draw_convergence(workdir / 'convergence.png', result.history)
   figures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
 
 
 def draw_on_samples(workdir: Path, result: FitResult, source) -> np.ndarray:
-  """overlay.png and saliency.png: parts and appearances on the first samples of a generator.
+  """Draws overlay.png and saliency.png: parts and appearances on the first samples of a generator.
 
   Returns:
     The feature maps of these samples (n, H, W, C).

@@ -1,4 +1,4 @@
-"""Folders that commands write: their names, and how one process claims one. Nothing is written through a link."""
+"""Folders that commands write: their names, and how a process claims one. Nothing is written through a link."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from panda_jax.runtime import signals
 
 
 class Taken(InputError):
-  """Results of other settings are in the folder."""
+  """The folder has results of other settings."""
 
 
 # Files that commands write into their folders.
@@ -24,14 +24,14 @@ RESULTS = ('*.npy', '*.npz', '*.png', '*.gif', '*.json', '*.html', '.*.tmp', '.*
 
 
 def folder_name(command: str, numbers: Sequence[int] | None = None) -> str:
-  """Where the results of a command go below the workdir unless the user says: 'refine-19', 'saliency-0+3'."""
+  """The default folder below the workdir for the results of a command: 'refine-19', 'saliency-0+3'."""
   if not numbers:
     return command
   return f'{command}-{_few(numbers)}'
 
 
 def _few(numbers: Sequence[int]) -> str:
-  """Numbers in a few characters, others for others."""
+  """A short text for numbers, different for different numbers."""
   if len(numbers) <= 4:
     return '+'.join(map(str, numbers))
   row = f'{numbers[0]}-to-{numbers[-1]}'
@@ -53,25 +53,24 @@ def claimed(
   beside: Collection[str] = (),
   replaced: Iterable[str] = (),
 ) -> Iterator[None]:
-  """Makes and locks a folder that a command writes into, unless results of other settings are there already.
+  """Makes and locks a folder that a command writes into, unless it has results of other settings.
 
-  One that is made for nothing goes away again.
+  If the block fails, a new folder that is still empty is deleted.
 
   Args:
     out: folder.
-    record: name of the JSON file that is written last and tells whose results are there.
-    settings: JSON values that tell these results from others.
-    what: such other results, with their verb.
-    overwrite: take the folder nevertheless.
-    marker: a file that is a result too, of nobody knows what settings where there is no record.
-    keys: of the record, one inside the other, that lead to its settings.
-    beside: keys beside the settings there, of what tells no results from others.
-    replaced: patterns of files that go when others are overwritten: the record, and what may not be written again.
+    record: name of the JSON file that is written last, with the settings of the results.
+    settings: JSON values that identify these results.
+    what: other results with their verb, for the message.
+    overwrite: take the folder even if it has other results.
+    marker: a file that is a result too; without a record its settings are unknown.
+    keys: nested keys in the record that lead to its settings.
+    beside: keys among the settings that do not identify results.
+    replaced: patterns of files to delete when results are overwritten: the record, and files that may not be rewritten.
 
   Raises:
-    Taken: other results are there.
-    InputError: a link is in place of a result, another process writes there, or what the block writes cannot be
-      written.
+    Taken: the folder has other results.
+    InputError: a result is a link, another process writes there, or the block cannot write.
   """
   new = not os.path.lexists(out)
   dropped = 'nothing of it is kept: the same command starts from the beginning'
@@ -88,13 +87,13 @@ def claimed(
       yield
   except BaseException:
     if new:
-      with contextlib.suppress(OSError):  # where something was kept
+      with contextlib.suppress(OSError):  # the folder is not empty
         out.rmdir()
     raise
 
 
 def claim(out: Path, record: str, settings: dict, overwrite: bool, marker: str):
-  """The folder, for refinements and saliency maps; see `claimed`."""
+  """Claims the folder of refinements or saliency maps; see `claimed`."""
   replaced = record, 'cutouts*.png'
   return claimed(out, record, settings, 'other results are', overwrite, marker=marker, replaced=replaced)
 
@@ -107,7 +106,7 @@ def _remove(old: Path, out: Path) -> None:
 
 
 def _settings_in(path: Path, keys: Iterable[str], beside: Collection[str]) -> Any:
-  """None where nothing can be read, which equals no settings."""
+  """The settings in a record; None, which differs from all settings, if they cannot be read."""
   try:
     found = read_json(path, 'out')
     for key in keys:

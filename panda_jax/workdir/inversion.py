@@ -1,7 +1,7 @@
-"""What `panda-jax invert` writes: latents.npz, a page of the pictures, errors.json, and copies of the photographs.
+"""The files of `panda-jax invert`: latents.npz, a page of the pictures, errors.json, and copies of the photographs.
 
-A folder of photographs is inverted some at a time; what is done is kept in `unfinished/`, and the same command goes on
-from there. Letters: N photographs, (h, w) pixels of the generator's pictures.
+Photographs are inverted in batches. Finished batches are kept in `unfinished/`, and the same command resumes from
+there. Letters: N photographs, (h, w) pixels of the generator's pictures.
 """
 
 import contextlib
@@ -37,19 +37,19 @@ from panda_jax.workdir.records import DEFAULT, Options
 
 RECORD, PICTURE, UNFINISHED = 'errors.json', 'inverted.png', 'unfinished'
 MOST_SHOWN = 16  # photographs on the page
-PIECE = f'{"?" * 32}.npz'  # of what is unfinished: names are hashes
-CLEAR = 3.0  # the difference on the page is shown so many times larger
+PIECE = f'{"?" * 32}.npz'  # of a finished batch: names are hashes
+CLEAR = 3.0  # factor of the difference on the page
 
 
 class Photograph(NamedTuple):
-  """A photograph and the crop of it that is inverted.
+  """A photograph and its crop, which is inverted.
 
   Attributes:
     name: of its file.
     path: of its file.
     digest: SHA-256 (hex) of its file.
     crop: (h, w, channels) uint8.
-    placement: where the crop lies.
+    placement: of the crop.
   """
 
   name: str
@@ -59,7 +59,7 @@ class Photograph(NamedTuple):
   placement: Placement
 
 
-Place = Callable[[str, tuple[int, int]], Placement]  # name and size (H, W) of a photograph to its placement
+Place = Callable[[str, tuple[int, int]], Placement]  # (name, size (H, W)) of a photograph to its placement
 
 
 def read_photographs(
@@ -69,12 +69,12 @@ def read_photographs(
 
   Args:
     paths: of their files.
-    place: where the crop of each lies.
+    place: function that gives the placement of each crop.
     channels: of the generator's pictures.
-    recognition: what crops must look like; anything where it is left out.
+    recognition: the check of crops; no check if left out.
 
   Raises:
-    InputError: none can.
+    InputError: no photograph can be used.
   """
   found, failed = [], {}
   for path in paths:
@@ -104,7 +104,7 @@ def _content(path: Path) -> bytes:
 
 
 def labels_of(photographs: Sequence[Photograph], labels, paths: Sequence[Path]) -> np.ndarray | None:
-  """The labels of the photographs that can be used, of labels for all paths: one for all, or one each.
+  """The labels of the photographs that can be used, from the labels of all paths: one for all, or one each.
 
   Raises:
     InputError: as of `labels.each`.
@@ -127,14 +127,14 @@ def invert_into(
   """Inverts photographs and writes latents.npz, errors.json, inverted.png and photographs/ into a folder.
 
   Args:
-    out: folder. One that holds another inversion is refused without `overwrite`.
+    out: folder. One with another inversion raises an error without `overwrite`.
     inverter: with its settings.
-    photographs: N of them.
+    photographs: N photographs.
     labels: as of a call of the inverter.
-    options: see there.
+    options: see `Options`.
     failed: {name: sentence} of photographs that could not be used, for the record.
-    more: what else tells these results from others, JSON values.
-    on_progress: told what is being done.
+    more: further settings that identify these results, JSON values.
+    on_progress: called with a text for each step.
 
   Raises:
     InputError: labels do not fit, a photograph has changed since it was read, or files cannot be written.
@@ -161,7 +161,7 @@ def invert_into(
   if any(x.path.resolve().parent == (out / PHOTOGRAPHS).resolve() for x in photographs):
     raise InputError('out', out, 'the photographs themselves are in it', 'choose another folder')
   if labels is not None:
-    class_rows(inverter.generator, labels, len(photographs))  # what does not fit is said before anything is written
+    class_rows(inverter.generator, labels, len(photographs))  # labels that do not fit raise before anything is written
   replaced = RECORD, LATENTS, PICTURE, f'{PHOTOGRAPHS}/*', f'{UNFINISHED}/{PIECE}'
   kept = 0
   with claimed(out, RECORD, settings, 'another inversion is', options.overwrite, marker=LATENTS, replaced=replaced):
@@ -199,13 +199,13 @@ def invert_into(
     write_json(out / RECORD, {**told, 'settings': settings, 'command': options.command, 'versions': versions()})
     for piece in (*unfinished.glob(PIECE), *unfinished.glob(f'.{PIECE}.*.tmp')):
       piece.unlink()
-    with contextlib.suppress(OSError):  # where something else is in it
+    with contextlib.suppress(OSError):  # the folder has other files
       unfinished.rmdir()
   return found
 
 
 def _counted(first: int, count: int) -> str:
-  """Which photographs, counted from 1."""
+  """The numbers of the photographs, counted from 1."""
   return f'{first + 1}' if count == 1 else f'{first + 1} to {first + count}'
 
 
@@ -214,7 +214,7 @@ def _told(on_progress: Callable[[str], None], which: str, most: int, stage: str,
 
 
 def _again(photograph: Photograph) -> bytes:
-  """The file of a photograph, which is not kept in memory meanwhile."""
+  """The file of a photograph, read again since memory does not keep it."""
   content = _content(photograph.path)
   if hashlib.sha256(content).hexdigest() != photograph.digest:
     raise InputError('images', photograph.path, 'it has changed since it was read', 'put it back, or start again')
@@ -222,7 +222,7 @@ def _again(photograph: Photograph) -> bytes:
 
 
 def _some(labels, first: int, count: int, N: int):
-  """Labels of some photographs, from one for all or one each."""
+  """Labels of a batch of photographs, from one for all or one each."""
   if labels is None or len(np.atleast_1d(labels)) != N or N == 1:
     return labels
   return np.asarray(labels)[first : first + count]
@@ -236,7 +236,7 @@ def _piece(
   settings: dict,
   tell: Callable[[str, int], None],
 ) -> Inverted:
-  """The inversion of some photographs: from what an interrupted run left, or made now."""
+  """The inversion of a batch of photographs: from the file of an interrupted run, or computed now."""
   telling = {'settings': settings, 'rows': [x.name for x in rows]}
   digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()
   path = folder / f'{digest[:32]}.npz'
@@ -244,7 +244,7 @@ def _piece(
   if path.is_file():
     try:
       return load_inverted(path, inverter.generator)
-    except InputError:  # damaged: made anew
+    except InputError:  # damaged: computed again
       path.unlink()
   found = Inverted(inverter(np.stack([x.crop for x in rows]), labels, on_evaluations=tell), names, placements)
   save_inverted(path, found, curve=True)
@@ -271,7 +271,7 @@ def _together(pieces: Sequence[Inverted], folder: Path) -> Inverted:
 
 
 def draw_inverted(path: str | os.PathLike, inverted: Inverted) -> None:
-  """A page of the first photographs: the photograph, the inversion, and the difference."""
+  """Draws a page of the first photographs: the photograph, the inversion, and the difference."""
   found = inverted.inversion
   count = min(len(found), MOST_SHOWN)
   size = tile_size(found.images.shape[1:3], 3)

@@ -1,4 +1,4 @@
-"""What results have in common: how they are written, and the record that comes last."""
+"""Shared by all results: options for writing, and the record that is written last."""
 
 import dataclasses
 import hashlib
@@ -15,13 +15,13 @@ from panda_jax.runtime.environment import versions
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """How a command writes.
+  """Options for writing results.
 
   Attributes:
     overwrite: replace other results in the folder.
-    command: for the record, to do it again.
-    on_samples: told of the samples that are through, by the name of the pass.
-    on_note: told, in a sentence each, what was asked for and comes to nothing.
+    command: for the record, so that it can be repeated.
+    on_samples: called with the name of the pass and the number of samples done.
+    on_note: called with a sentence for each request without effect.
   """
 
   overwrite: bool = False
@@ -40,13 +40,13 @@ def sha256(array) -> str:
 
 
 def write_arrays(out: Path, arrays: dict[str, np.ndarray]) -> None:
-  """Arrays by their file names."""
+  """Writes arrays by their file names."""
   for name, array in arrays.items():
     write_atomically(out / name, npy_bytes(array))
 
 
 def finish(out: Path, name: str, settings: dict, told: dict, arrays: dict, options: Options) -> None:
-  """The record comes last: where it is, everything else is."""
+  """Writes the record, last: results with a record are complete."""
   record = {'settings': settings, **told, 'command': options.command}
   record['pictures'] = sorted(path.name for path in out.glob('*.png'))
   record |= {'arrays': {name: list(array.shape) for name, array in arrays.items()}, 'versions': versions()}

@@ -1,4 +1,4 @@
-"""What `panda-jax refine` writes: parts of single samples.
+"""The files of `panda-jax refine`: parts of single samples.
 
 Letters: N samples, H, W grid, S positions, C channels, R_S parts.
 """
@@ -36,15 +36,15 @@ def refine_into(
   """Refines parts for each sample; writes parts.npy, errors.npy, refine.json and refined.png into a folder.
 
   Args:
-    out: folder. One that holds another refinement is refused without `overwrite`.
+    out: folder. One with another refinement raises an error without `overwrite`.
     opened: a fit.
     samples, features, layout: as of `Given`.
-    options: see there.
+    options: see `Options`.
     proximal, steps, tolerance: as of `refine.refine`.
 
   Returns:
-    {file name: shape} of the arrays, parts.npy (N, S, R_S) and errors.npy (N, 2: global, refined), and what
-    refine.json says of them.
+    {file name: shape} of the arrays, parts.npy (N, S, R_S) and errors.npy (N, 2: global, refined), and the results in
+    refine.json.
 
   Raises:
     InputError: features and factors do not fit, or files cannot be written.
@@ -62,7 +62,7 @@ def refine_into(
   with claim(out, RECORD, settings, options.overwrite, 'errors.npy'):
     found, shown, seconds = [], [], 0.0
     for batch in given.batches('refine', options.on_samples, SHOWN):
-      if not found:  # the program is compiled before the clock runs
+      if not found:  # compile the program before the clock starts
         refine.refine(batch.features, opened.factors, proximal, steps=1, tolerance=tolerance)
       began = time.perf_counter()
       found.append(refine.refine(batch.features, opened.factors, proximal, steps=steps, tolerance=tolerance))
@@ -99,7 +99,7 @@ def refine_into(
 def likeness(parts: np.ndarray, refined: np.ndarray) -> np.ndarray:
   """Cosine between each global part (S, R_S) and its refined ones (N, S, R_S), mean over samples: (R_S,).
 
-  1 where a part stayed what it was; low where it went elsewhere, which a proximal pull prevents. 0 for dead parts.
+  1 for a part that did not change; low for a part that moved elsewhere, which the proximal term prevents. 0 if dead.
   """
   products = np.einsum('sk,nsk->nk', parts, refined)
   lengths = np.linalg.norm(parts, axis=0)[None] * np.linalg.norm(refined, axis=1)
@@ -107,7 +107,7 @@ def likeness(parts: np.ndarray, refined: np.ndarray) -> np.ndarray:
 
 
 def emptied(parts: np.ndarray, refined: np.ndarray, names: Sequence[str]) -> list[str]:
-  """Which parts (S, R_S) have nothing left in which samples (N, S, R_S), a sentence for each part."""
+  """A sentence for each part (S, R_S) that refinement left empty in some samples (N, S, R_S)."""
   notes = []
   for k in np.flatnonzero(parts.any(axis=0)):
     gone = [name for name, one in zip(names, refined[:, :, k], strict=True) if not one.any()]

@@ -1,4 +1,4 @@
-"""report.html: everything about one workdir on a page that needs no other file, no network and no script."""
+"""report.html: everything in a workdir on a page that needs no other file, no network and no script."""
 
 import datetime
 import os
@@ -28,18 +28,18 @@ from panda_jax.workdir.report_folders import (
 
 REPORT = 'report.html'
 MOST_PARTS = 144  # tiles of parts
-TILE = 96  # pixels that a part's tile has at least
-PLOT, SPECTRUM = 760, 960  # pixels across of plots
+TILE = 96  # least pixels of a part's tile
+PLOT, SPECTRUM = 760, 960  # widths of plots in pixels
 
 
 def write_report(workdir: str | os.PathLike) -> Path:
-  """Writes report.html about a finished fit, and everything that was made from it below the same folder.
+  """Writes report.html about a finished fit, and about all results made from it below the same folder.
 
   Args:
-    workdir: what `panda-jax fit` wrote; edits, removals, refinements and saliency maps are those in its folders.
+    workdir: of `panda-jax fit`; the page has the edits, removals, refinements and saliency maps in its folders.
 
   Returns:
-    The page's path. It is one file with its pictures in it.
+    The path of the page, one file with its pictures in it.
 
   Raises:
     InputError: there is no finished fit in the folder, or the page cannot be written.
@@ -101,7 +101,7 @@ def foot() -> str:
 
 
 def settings(summary: dict, config: dict, factors: Factors) -> str:
-  """What was fitted and how; what differs from the defaults stands out."""
+  """The features and settings of the fit; settings that differ from the defaults stand out."""
   defaults = default_config().to_dict()
   rows = [[key, short(value), short(defaults[key])] for key, value in config.items() if key in defaults]
   changed = [config[key] != defaults[key] for key in config if key in defaults]
@@ -137,12 +137,12 @@ def error_curve(workdir: Path, summary: dict) -> str:
 
 
 def part_tile(part: np.ndarray) -> bytes:
-  """A PNG of one part (H, W), some pixels to a position; exact zeros are white."""
+  """A PNG of one part (H, W), several pixels for each position; exact zeros are white."""
   return notebook.png(notebook.heat(part, TILE))
 
 
 def parts(workdir: Path, summary: dict, factors: Factors) -> str:
-  """A tile for each part, and all of them over samples."""
+  """A tile for each part, and all parts over samples."""
   energy = summary.get('part_energy') or []
   tiles = []
   for k, part in enumerate(factors.part_maps()[:MOST_PARTS]):
@@ -201,7 +201,7 @@ def appearances(workdir: Path, factors: Factors) -> str:
 
 
 def fit_command(workdir: Path, config: dict) -> str:
-  """The command that makes the fit again."""
+  """The command that repeats the fit."""
   defaults = default_config().to_dict()
   words = []
   for key, value in config.items():
@@ -212,7 +212,7 @@ def fit_command(workdir: Path, config: dict) -> str:
 
 
 def commands(workdir: Path, config: dict, factors: Factors, found: list[Path], strength: object) -> str:
-  """What to type to make everything on the page again, and to go on."""
+  """The commands that make everything on the page again, and further commands."""
   usable = isinstance(strength, int | float) and strength is not True and 0 < strength < np.inf
   strength = strength if usable else suggestions.USUAL
   lines = [fit_command(workdir, config)]

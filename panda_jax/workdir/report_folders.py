@@ -1,4 +1,4 @@
-"""The part of a report that tells what was made from a fit: folders below its own, with their records and pictures."""
+"""The part of a report about results of a fit: folders below its own, with their records and pictures."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,15 @@ from panda_jax.pictures import pages
 from panda_jax.pictures.sheets import written
 from panda_jax.pictures.strips import ALPHA
 
-MOST_FOLDERS = 40  # whose pictures are on the page
+MOST_FOLDERS = 40  # on the page, with their pictures
 TOLD = ('command', 'edits', 'versions', 'pictures', 'arrays')  # keys of a record that its table leaves out
-LONG = ('mask', 'direction')  # keys of an edit that are left to the record
-MOST_ROWS = 80  # of the table of one record
+LONG = ('mask', 'direction')  # keys of an edit that only the record has
+MOST_ROWS = 80  # in the table of one record
 PICTURES = ('.png', '.gif', '.jpg', '.webp')
 
 
 def read_record(path: Path, form: Any = dict) -> dict[str, Any] | None:
-  """A JSON object of a form from a file; None where there is none."""
+  """A JSON object of a form from a file; None if the file is missing or has another form."""
   try:
     return read_json(path, 'workdir', form)
   except InputError:
@@ -36,7 +36,7 @@ def _numbers(value: Any) -> str:
 
 
 def short(value: Any, most: int = 200) -> str:
-  """A JSON value as a person writes it."""
+  """A JSON value as text for readers."""
   if value is None:
     return 'not set'
   words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -63,13 +63,13 @@ def folders(workdir: Path) -> list[Path]:
 
 
 def told_apart(found: list[Path], digest: str) -> tuple[list[Path], list[Path]]:
-  """Folders that were made with these factors, or do not say with which; and those that name others by their hash."""
+  """Folders with the hash of these factors, or without a hash; and folders with the hash of other factors."""
   stale = [folder for folder in found if _child(records(folder), 'settings').get('factors', digest) != digest]
   return [folder for folder in found if folder not in stale], stale
 
 
 def left_out(stale: list[Path], workdir: Path) -> str:
-  """Says what is not on the page since it was made with other factors, of an earlier fit."""
+  """A sentence on folders that are not on the page, since they have other factors, of an earlier fit."""
   if not stale:
     return ''
   names = ', '.join(str(folder.relative_to(workdir)) for folder in stale[:MOST_FOLDERS])
@@ -77,7 +77,7 @@ def left_out(stale: list[Path], workdir: Path) -> str:
 
 
 def records(folder: Path) -> dict[str, Any]:
-  """What the folder's JSON files say, those with the same key in the order of their names."""
+  """The keys of the folder's JSON files, read in the order of their names; of equal keys the last one counts."""
   said: dict[str, Any] = {}
   for path in sorted(folder.glob('*.json')):
     said |= read_record(path) or {}
@@ -85,7 +85,7 @@ def records(folder: Path) -> dict[str, Any]:
 
 
 def _rows(said: dict[str, Any]) -> list[list[str]]:
-  """Rows of a table for a record: lists of numbers are kept short, long texts too; settings are spelt out."""
+  """Rows of a table for a record: long lists and texts are shortened; settings have a row each."""
   rows = []
   for key, value in said.items():
     if key in TOLD:
@@ -103,7 +103,7 @@ def _child(said: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def sentences(said: dict[str, Any]) -> list[str]:
-  """What a record comes down to, such as 'eyes: part 1, appearance 0, alpha 10'."""
+  """Sentences that summarise a record, such as 'eyes: part 1, appearance 0, alpha 10'."""
   lines = []
   for name, terms in _child(_child(said, 'settings'), 'edits').items():
     told = []
@@ -143,14 +143,14 @@ CAPTIONS = {
 
 
 def caption(picture: Path, said: dict[str, Any]) -> str:
-  """What is to be seen on a picture of a known name."""
+  """The caption of a picture with a known name."""
   removed = _child(said, 'settings').get('kind') == 'removal'
   name = picture.stem.partition('-')[0] + picture.suffix  # of 'cutouts-3.png', one of several
   return CAPTIONS.get('difference.png' if removed and name == 'strip.png' else name, '')
 
 
 def made_from(found: list[Path], workdir: Path) -> str:
-  """Each folder with its pictures, what its record says, and the command that makes it again."""
+  """Each folder with its pictures, its record, and the command that makes it again."""
   pieces = []
   for folder in found[:MOST_FOLDERS]:
     said = records(folder)

@@ -1,4 +1,4 @@
-"""What `panda-jax saliency` writes: where appearances are.
+"""The files of `panda-jax saliency`: maps of where appearances are.
 
 Letters: N samples, H, W grid, k appearances, (h, w) pixels.
 """
@@ -38,31 +38,31 @@ def saliency_into(
   statistics: int = SALIENCY_STATISTICS,
   given_masks: np.ndarray | None = None,
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
-  """Where appearances are: writes coordinates.npy, masks.npy, statistics.json and pictures into a folder.
+  """Shows where appearances are: writes coordinates.npy, masks.npy, statistics.json and pictures into a folder.
 
-  Range and threshold are those of the first samples of the fit's generator; with features, of these themselves.
+  Range and threshold are from the first samples of the fit's generator; with `features`, from these features.
 
   Args:
-    out: folder. One that holds other maps is refused without `overwrite`.
+    out: folder. One with other maps raises an error without `overwrite`.
     opened: a fit.
     appearances: one or more, 0-based.
     samples, features, layout: as of `Given`.
-    options: see there.
+    options: see `Options`.
     threshold: 'mean' over samples and positions, as published; 'otsu'; or a number.
-    statistics: how many samples of the fit's generator.
+    statistics: number of samples of the fit's generator.
     given_masks: (N, h, w), to compare with the masks found.
 
   Returns:
     {file name: shape} of the arrays: coordinates.npy (N, H, W) float32 and masks.npy (N, h, w) bool, at the images'
-    size or, without images, on the grid; both with a last axis k where several appearances are asked for. And what
-    statistics.json says of them.
+    size or, without images, on the grid; both have a last axis k if there are several appearances. And the results in
+    statistics.json.
 
   Raises:
     InputError: an appearance out of range, features or masks that do not fit, or files cannot be written.
   """
   chosen = saliency.checked_appearances(appearances, opened.factors.appearances.shape[1])
   for a in chosen:
-    direction_of(opened.factors.appearances, a)  # raises where it is dead
+    direction_of(opened.factors.appearances, a)  # raises for a dead appearance
   threshold = saliency.checked_threshold(threshold)
   out, given = Path(out), Given(opened, samples, features, layout)
   if not isinstance(statistics, int | np.integer) or statistics < 1:
@@ -120,7 +120,7 @@ def saliency_into(
 
 
 def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks) -> dict[str, Any]:
-  """What statistics.json says of one appearance; inside: (N, h, w)."""
+  """The entries of one appearance in statistics.json; inside: (N, h, w)."""
   said: dict[str, Any] = {
     'mean': float(gathered.mean[j]),
     'std': float(gathered.std[j]),
@@ -137,7 +137,7 @@ def _told(gathered: saliency.Statistics, thresholds, inside, j: int, given_masks
 
 
 def _shown(given: Given, chosen: Sequence[int], method: str | float, samples: int) -> tuple[str, str]:
-  """Whose coordinates a picture shows, and what its white is."""
+  """The title's words for the appearances, and for the meaning of white."""
   whose = 'appearance' if len(chosen) == 1 else 'appearances'
   of = f'{samples} samples of the generator' if given.size else f'these {samples} samples'
   white = {'mean': f'the mean over {of}', 'otsu': f"Otsu's threshold of {of}"}.get(method, 'the threshold given')

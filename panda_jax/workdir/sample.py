@@ -1,4 +1,4 @@
-"""What `panda-jax sample` writes: images of a generator, their latents and feature maps."""
+"""The files of `panda-jax sample`: images of a generator, their latents and feature maps."""
 
 import hashlib
 import math
@@ -27,8 +27,8 @@ from panda_jax.workdir.samples import check_finite
 
 BATCH_PIXELS = 1 << 19  # of images at a time: eight of 256 x 256
 RECORD = 'sample.json'
-TOLD = 'command', 'typed'  # keys of the record beside the settings, which are at its top
-ARRAYS = 'w.npy', 'wplus.npy', 'features.npy'  # that are not always written
+TOLD = 'command', 'typed'  # keys of the record beside the settings, which are at its top level
+ARRAYS = 'w.npy', 'wplus.npy', 'features.npy'  # not always written
 
 
 def sample_into(
@@ -57,23 +57,23 @@ def sample_into(
   """Runs a generator and writes images, latents and feature maps into a folder.
 
   Args:
-    out: folder. One that holds samples made with other settings is refused without `overwrite`.
+    out: folder. One with samples of other settings raises an error without `overwrite`.
     generator: see the protocol.
     array: samples in a space, see `spaces.latents_of`: for z the untruncated draws (N, z_dim).
-    labels: (N,) class indices or (N, classes) rows; one is that of all samples.
+    labels: (N,) class indices or (N, classes) rows; a single one is for all samples.
     space: 'z', 'w' or 'wplus'.
     truncation, truncation_layers: as of `latents_of`.
     noise: 'const', 'none' or 'random', from `noise_seed`.
     transform: (3, 3), StyleGAN3 only.
-    layer: split there: features.npy is written, and the images are those of the resumed run.
+    layer: where to split: features.npy is written, and images are those of the resumed run.
     features: (N, H, W, C), to resume from at `layer` instead of the generator's own.
-    inversion: of photographs, in place of `array`, whose features are resumed from where it has them.
+    inversion: of photographs, in place of `array`; if it has features, the run resumes from them.
     drop_rgb: forget the RGB accumulated before `layer`, as published PandA does.
-    command: for the record, to do it again.
-    typed: what named the generator, the samples and their classes, for the record.
+    command: for the record, so that it can be repeated.
+    typed: the flags for the generator, the samples and their classes, for the record.
     batch: samples at a time.
-    on_samples: told how many there are.
-    on_note: told, in a sentence, what images.png does not show.
+    on_samples: called with the number of samples done.
+    on_note: called with a sentence on values that images.png does not show.
 
   Returns:
     {file name: shape} of the arrays written: images.npy always, wplus.npy with a mapping network, and w.npy unless w+
@@ -139,7 +139,7 @@ def sample_into(
       given, labels_batch, there = array[filled], None if labels is None else labels[filled], space
       w = run.mapping(given, labels_batch) if mapped and space == 'z' else given if space == 'w' else None
       if mapped and space == 'z' and not getattr(generator, 'class_means', False):
-        given, labels_batch, there = w, None, 'w'  # by way of w, so that w.npy gives the same images bit for bit
+        given, labels_batch, there = w, None, 'w'  # through w, so that w.npy gives the same images bit for bit
       if inversion is None:
         latents = latents_of(run, given, there, labels_batch, **options)
       else:
@@ -172,7 +172,7 @@ def sample_into(
 
 
 def space_header(name: str, shape: tuple[int, ...]) -> bytes | None:
-  """What w.npy and wplus.npy begin with, so that they say which they hold; None for other files."""
+  """The header of w.npy and wplus.npy, which names the space; None for other files."""
   space = Path(name).stem
   return header(shape, space) if space in SPACES else None
 

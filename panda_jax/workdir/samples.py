@@ -1,4 +1,4 @@
-"""The samples that results are of: of seeds, of a file of latents, or feature maps that are given.
+"""The samples of results: from seeds, from a file of latents, or given feature maps.
 
 Letters: N samples, H, W grid, C channels, (h, w) pixels.
 """
@@ -22,17 +22,17 @@ from panda_jax.workdir.finished_fit import FinishedFit
 from panda_jax.workdir.records import sha256
 
 SHOWN = maps.MOST_SAMPLES  # samples on the pictures
-FEATURES_BATCH = 16  # of them at a time
+FEATURES_BATCH = 16  # samples at a time
 BATCH = 8
-GREY = 64  # pixels of the least side of what stands for an image where there is none
+GREY = 64  # least side in pixels of a grey picture in place of a missing image
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """The samples that are edited: by seeds, from a file of z, w or w+, or photographs that were inverted.
+  """The samples to edit: from seeds, from a file of z, w or w+, or inverted photographs.
 
   Attributes:
-    seeds, given: either of them.
+    seeds, given: one of the two.
     labels: as of `FinishedFit.labels_of`.
   """
 
@@ -42,19 +42,19 @@ class Samples:
 
   @property
   def photographs(self) -> Inverted | None:
-    """The photographs that they are of, if they are."""
+    """The photographs, if the samples are inverted photographs."""
     return self.given if isinstance(self.given, Inverted) else None
 
   @property
   def noise(self) -> str | None:
-    """The noise that they were inverted with; None where any will do."""
+    """The noise of the inversion of photographs; None for other samples."""
     return self.given.inversion.noise if isinstance(self.given, Inverted) else None
 
   def latents(self, opened: FinishedFit):
-    """What drives the generator.
+    """The latents for the generator of a fit.
 
     Raises:
-      InputError: they do not fit it; features that were inverted at another layer.
+      InputError: they do not fit the generator, or their features were inverted at another layer.
     """
     if self.given is None:
       return opened.latents(self.seeds, self.labels)
@@ -67,17 +67,17 @@ class Samples:
     return opened.mapped(self.given.array, self._classes(opened), self.given.space)
 
   def _classes(self, opened: FinishedFit) -> np.ndarray | None:
-    """Labels of all that a file of latents holds."""
+    """Labels of all samples in a file of latents."""
     array, space = cast(Latents, self.given)
     if space != 'z':
-      return self.labels  # w and w+ hold the class: there should be none
+      return self.labels  # w and w+ contain the class and need no labels
     return opened.labels_of(opened.seed + np.arange(len(array)), self.labels, 'samples')
 
   def chosen(self, opened: FinishedFit, numbers: Sequence[int]) -> 'Samples':
-    """Some of them: any seeds, with the same labels; or those of these numbers in the file.
+    """Samples of other seeds, with the same labels; or the samples with these numbers in the file.
 
     Raises:
-      InputError: the file holds fewer.
+      InputError: the file holds fewer samples.
     """
     if self.given is None:
       return dataclasses.replace(self, seeds=tuple(numbers))
@@ -99,7 +99,7 @@ class Samples:
     return [f'sample {i}' for i in range(len(self.given.array))]
 
   def record(self) -> dict[str, Any]:
-    """What tells them from others, JSON values."""
+    """JSON values that identify these samples."""
     record = {'seeds': None if self.seeds is None else list(self.seeds)}
     arrays = {'labels': self.labels} | ({} if self.given is None else {self.given.space: self.given.array})
     if isinstance(self.given, Inverted):
@@ -135,7 +135,7 @@ def features_of(opened: FinishedFit, latents, count: int, noise: str = 'const') 
 
 class Batch(NamedTuple):
   features: np.ndarray  # (n, H, W, C)
-  images: np.ndarray | None  # (n, h, w, channels), not clipped, where they were asked for and can be made
+  images: np.ndarray | None  # (n, h, w, channels), not clipped; None if not requested or not possible
 
 
 class Given:
@@ -144,16 +144,15 @@ class Given:
   Args:
     opened: the fit.
     samples: of its generator.
-    features: in their place, what `sources.as_source` takes; for None, what the fit itself was made on if that was a
-      file.
+    features: in their place, a source for `sources.as_source`; None for the file of the fit, if it has one.
     layout: of the features, as of `sources.as_source`; that of the fit if left out.
 
   Attributes:
     names: of the samples.
-    size: (h, w) of their images, or None where there are none.
+    size: (h, w) of their images, or None without images.
 
   Raises:
-    InputError: there are neither a generator nor features, or they do not fit the factors.
+    InputError: there is neither a generator nor features, or they do not fit the factors.
   """
 
   def __init__(self, opened: FinishedFit, samples: Samples | None = None, features=None, layout: str | None = None):
@@ -170,18 +169,18 @@ class Given:
       self.names = self._samples.names()
       self._noise = self._samples.noise or opened.noise
       self._editor = Editor(opened.needed_generator(), opened.layer, self._noise)
-      self._latents = self._samples.latents(opened)  # what does not fit is said before anything is written
+      self._latents = self._samples.latents(opened)  # latents that do not fit raise before anything is written
     self.size = None if self._source else opened.image_size()
     self.margin = 0 if self._source else opened.margin
 
   def record(self) -> dict[str, Any]:
-    """What tells these samples from others, JSON values."""
+    """JSON values that identify these samples."""
     if self._source is None:
       return self._samples.record()
     return {'features': self._source.name(), 'sha256': self._source.digest().hexdigest()}
 
   def batches(self, name: str, on_samples: Callable[[str, int], None], images: int = 0) -> Iterator[Batch]:
-    """Features of all samples in order; with images of the first `images` of them or a few more."""
+    """Features of all samples in order; with images of the first `images` samples or a few more."""
     if self._source is not None:
       done = 0
       for block in self._source.blocks(BATCH):
@@ -192,7 +191,7 @@ class Given:
     N = len(self.names)
     size = max(1, min(BATCH, N, BATCH_PIXELS // (self.size[0] * self.size[1])))
     for first in range(0, N, size):
-      rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is filled up: one program serves all
+      rows = np.minimum(first + np.arange(size), N - 1)  # the last batch is padded: one program serves all
       chosen = samples_of(self._latents, rows)
       state, made = self._editor.state(chosen), None
       if first < images:
@@ -203,7 +202,7 @@ class Given:
 
 
 def first_seeds(opened: FinishedFit) -> tuple[int, ...]:
-  """Those of the samples that are shown where none are given."""
+  """The seeds of the samples that are shown by default."""
   return tuple(range(opened.seed, opened.seed + SHOWN))
 
 
@@ -223,7 +222,7 @@ def _source(opened: FinishedFit, features, layout: str | None):
 
 
 def blank(given: Given, count: int) -> np.ndarray:
-  """Grey in place of images, (count, h, w, 1), where features came alone."""
+  """Grey pictures (count, h, w, 1) in place of images, if only features are given."""
   H, W = given.opened.factors.grid
   times = -(-GREY // min(H, W))
   return np.zeros((count, H * times, W * times, 1), np.float32)

@@ -1,4 +1,4 @@
-"""What to type next: commands that make sense for a finished fit, as a shell takes them."""
+"""Suggested next commands for a finished fit, quoted for a shell."""
 
 import os
 import shlex
@@ -9,18 +9,18 @@ import numpy as np
 from panda_jax.runtime.invocation import program_name
 from panda_jax.solver.factors import Factors
 
-SHARE = 1.5  # of the usual length of a fibre: on the embedded generator an edit is plain then, and not yet saturated
-USUAL = 3.0  # that strength on the embedded generator, where a fit has none on record
+SHARE = 1.5  # of the usual length of a fibre: on the embedded generator, such an edit is clear and not yet saturated
+USUAL = 3.0  # this strength on the embedded generator, if the fit has no record of it
 
 
 def strength_for(features: np.ndarray) -> float:
-  """A strength at which edits of features (N, H, W, C) are plain, to one digit; in feature units."""
+  """A strength at which edits of features (N, H, W, C) are clearly visible, to one digit; in feature units."""
   squares = np.square(np.asarray(features, np.float64)).sum(axis=-1)
   return float(f'{SHARE * np.sqrt(squares.mean()):.0e}') or USUAL
 
 
 def commands(workdir: str | os.PathLike, factors: Factors, strength: float = USUAL) -> dict[str, str]:
-  """{name: command} to go on with a fit; edits and removals only where it has a generator."""
+  """{name: command} of next commands for a fit; edits and removals only if it has a generator."""
   part = next(iter(factors.live_parts), 0)
   given = {
     'edit': [f'--part={part}', '--appearance=0', f'--alpha={-strength:g},0,{strength:g}', '--seeds=0-3'],
@@ -35,5 +35,5 @@ def commands(workdir: str | os.PathLike, factors: Factors, strength: float = USU
 
 
 def typed(name: str, flags: Iterable[str]) -> str:
-  """A command as a shell takes it, with the program as it was started."""
+  """A command quoted for a shell, with the program as it was started."""
   return shlex.join([*program_name().split(), name, *flags])

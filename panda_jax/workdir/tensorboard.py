@@ -1,7 +1,7 @@
-"""A fit as TensorBoard shows it: errors by phase as they fall, and at the end parts, settings and what came of it.
+"""A fit for TensorBoard: the errors of each phase during the fit, and at the end parts, settings and results.
 
-What is written is in WORKDIR/tensorboard, one run for each fit, so that TensorBoard shows a sweep by the names of its
-runs. The writer is tensorboardX, of the extra `tensorboard`: it needs neither TensorFlow nor PyTorch.
+The files are in WORKDIR/tensorboard, one run for each fit, so that TensorBoard shows a sweep by the names of its runs.
+The writer is tensorboardX, of the extra `tensorboard`: it needs neither TensorFlow nor PyTorch.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from panda_jax.solver.state import SolverState
 
 FOLDER, EVENTS = 'tensorboard', 'events.out.tfevents.*'
 SIDE = 160  # pixels of a part's longer side, about
-MOST_PARTS = 64  # that are written as images
+MOST_PARTS = 64  # written as images
 
 
 def check_installed() -> None:
@@ -29,14 +29,14 @@ def check_installed() -> None:
 
 
 class Events:
-  """What TensorBoard reads of one fit.
+  """The TensorBoard files of a fit.
 
   Args:
     workdir: of the fit, locked.
     settings: its configuration.
 
   Raises:
-    InputError: it cannot be written, or a link is where it would be written.
+    InputError: they cannot be written, or a link is in their place.
   """
 
   def __init__(self, workdir: Path, settings: Mapping[str, Any]):
@@ -44,7 +44,7 @@ class Events:
     self._folder, self._settings, self._told, self._writer = workdir / FOLDER, settings, 0, None
 
   def begin(self, told: int) -> None:
-    """Begins, or goes on where so many iterations are written; what came after them is forgotten."""
+    """Begins, or resumes after `told` iterations; later ones in the files are dropped."""
     from tensorboardX import SummaryWriter
 
     try:
@@ -56,14 +56,14 @@ class Events:
       raise refusal('workdir', self._folder, 'it cannot be written', error) from error
 
   def state(self, state: SolverState) -> None:
-    """Errors of the iterations since the last call."""
+    """Writes the errors of the iterations since the last call."""
     for step, entry in enumerate(state.history[self._told :], start=self._told):
       self._writer.add_scalar(f'relative_error/{entry["phase"]}', entry['relative_error'], step)
       self._writer.add_scalar('samples', entry['samples'], step)
     self._told = max(self._told, len(state.history))
 
   def end(self, result: FitResult, summary: Mapping[str, Any]) -> None:
-    """Parts as images; settings and final figures, which TensorBoard compares runs by."""
+    """Writes parts as images, and settings and final numbers, by which TensorBoard compares runs."""
     from tensorboardX import summary as records
 
     for k, part in enumerate(result.factors.part_maps()[:MOST_PARTS]):
@@ -82,6 +82,6 @@ class Events:
       self._writer.file_writer.add_summary(record)
 
   def close(self) -> None:
-    """Writes what is left."""
+    """Writes the remaining events."""
     if self._writer is not None:
       self._writer.close()
