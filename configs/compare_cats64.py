@@ -6,7 +6,7 @@ python run.py compare --config=configs/compare_cats64.py:layers --workdir=runs/c
 python run.py compare --config=configs/compare_cats64.py --config.test=10000 --workdir=...      where there is a GPU
 
 Regions are boxes (r0, r1, c0, c1) in the 64 x 64 pixels of the images: rows r0 to r1 - 1, columns c0 to c1 - 1, set by
-hand on the mean of 256 samples; regions.png shows them. Cases may change any key, the generator and its regions too:
+hand on the mean of 256 samples; regions.png shows them. Cases may change any key, also the generator and its regions:
 {'cats64': {}, 'dogs': {'generator': 'runs/dogs', 'layer': 7, 'regions': {'eyes': (20, 30, 12, 52)}}}.
 """
 
@@ -15,7 +15,7 @@ from panda_jax.errors import InputError
 
 
 def get_config(size: str = 'full'):
-  """`size`: 'full'; 'layers', PandA alone at three of them; 'smoke', a quick run of few methods on few samples."""
+  """`size`: 'full'; 'layers', PandA alone at three layers; 'smoke', a quick run of few methods on few samples."""
   config = default_config()
   config.generator = 'cats64'
   config.regions = {

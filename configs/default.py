@@ -1,4 +1,4 @@
-"""The defaults, for a fit described by flags alone.
+"""The defaults, for a fit that is described only by flags.
 
 python run.py fit --features=FILE.npy --parts=8 --workdir=DIR
 """

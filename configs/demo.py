@@ -1,4 +1,4 @@
-"""Parts of the real feature maps that the repository carries: 100 faces through a random network, 16 x 16 x 48.
+"""Parts of the real feature maps in the repository: 100 faces through a random network, 16 x 16 x 48.
 
 python run.py fit --config=configs/demo.py --workdir=runs/demo          8 s on two cores
 python run.py fit --config=configs/demo.py:smoke --workdir=runs/smoke   6 s

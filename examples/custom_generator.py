@@ -2,8 +2,8 @@
 
   python examples/custom_generator.py [CHECKPOINT.pth] [--layer=4] [--parts=8] [--center=position] [--out=DIR]
 
-Without a checkpoint the weights are random, which shows the protocol but no parts of anything. A checkpoint is a flat
-dict of tensors `generator_deconv.{i}.0.weight` (convolutions) and `generator_deconv.{i}.1.*` (batch norms).
+Without a checkpoint the weights are random: this shows the protocol, but the parts have no meaning. A checkpoint is a
+flat dict of tensors `generator_deconv.{i}.0.weight` (convolutions) and `generator_deconv.{i}.1.*` (batch norms).
 Any class with the methods below is a generator for the rest of the package: see panda_jax/generators/protocol.py.
 """
 
@@ -42,9 +42,9 @@ class DCGAN:
 
   def _layer(self, i: int, x: jax.Array) -> jax.Array:
     weight = self.weights[i]
-    if i == 1:  # an ordinary convolution; PyTorch's kernels are (out, in, k, k)
+    if i == 1:  # a convolution; PyTorch's kernels are (out, in, k, k)
       step, pad, kernel = 1, 1, weight.transpose(2, 3, 1, 0)
-    else:  # a transposed one, (in, out, k, k): zeros between the pixels, then the kernel turned by 180 degrees
+    else:  # a transposed convolution, (in, out, k, k): zeros between pixels, then the kernel rotated by 180 degrees
       kernel = weight.transpose(2, 3, 0, 1)[::-1, ::-1]
       step, pad = (1, 3) if i == 0 else (2, 2)
     x = jax.lax.conv_general_dilated(
@@ -78,7 +78,7 @@ class DCGAN:
 
 
 def random_tensors(seed: int = 0) -> dict[str, np.ndarray]:
-  """What a checkpoint would hold, with random numbers."""
+  """The tensors of a checkpoint, with random numbers."""
   rng, tensors = np.random.default_rng(seed), {}
   for i, shape in enumerate(SHAPES):
     channels, key = shape[0] if i == 1 else shape[1], f'generator_deconv.{i}'

@@ -1,4 +1,4 @@
-"""Trains an encoder for a generator on the generator's own samples; README.md beside this file says more.
+"""Trains an encoder for a generator on the generator's own samples; see README.md beside this file.
 
 python -m examples.train_encoder --generator=DIR [--images=200000]
 
@@ -36,13 +36,13 @@ from panda_jax.runtime.progress import Progress
 
 SEE = 'see the README beside this module'
 RATE = 2e-3
-MIXED = 0.5  # share of the samples whose rows of w+ are of two draws
-LATENT = 0.05  # weight of the error of the coordinates beside that of the picture
-TOLD = 20  # steps
+MIXED = 0.5  # share of the samples whose rows of w+ come from two draws
+LATENT = 0.05  # weight of the coordinates' error relative to that of the picture
+TOLD = 20  # steps between two losses
 
 
 def drawn(key: jax.Array, count: int, where: Coordinates | None, z_dim: int) -> jax.Array:
-  """Coordinates of samples: of one draw; half of them, where there is w+, with the later rows of another."""
+  """Coordinates of samples. With w+, a share `MIXED` of them has the later rows of a second draw."""
   if where is None:
     return jax.random.normal(key, (count, z_dim))
   first, second, cut, mixed = jax.random.split(key, 4)
@@ -54,14 +54,14 @@ def drawn(key: jax.Array, count: int, where: Coordinates | None, z_dim: int) -> 
 
 
 def train(generator, images: int, batch: int, seed: int, on_images=lambda name, n: None) -> tuple[Encoder, list[float]]:
-  """An encoder for a generator, and its loss every some steps.
+  """An encoder for a generator, and its loss every `TOLD` steps.
 
   Args:
     generator: see the protocol.
     images: samples to train on.
-    batch: of them a step.
+    batch: samples in a step.
     seed: of all draws.
-    on_images: told how many are done.
+    on_images: called with the number of samples done.
 
   Raises:
     NonFiniteError: the loss is not finite.
@@ -120,7 +120,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
-    InputError: unknown or malformed ones, or no generator.
+    InputError: a flag is unknown or malformed, or there is no generator.
   """
   values = defined()
   parser.parse(values, words, SEE)
@@ -130,7 +130,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
 
 
 def run(options: flags.FlagValues) -> Path:
-  """Trains and writes; the path of the file."""
+  """Trains and writes; returns the path of the file."""
   generator = load_generator(options.generator)
   out = Path(options.out) if options.out else folder_of(options.generator) / FILE
   check_writable(out, 'out')

@@ -1,4 +1,4 @@
-"""Trains a StyleGAN2 on a zip file or folder of images; README.md beside this file says how.
+"""Trains a StyleGAN2 on a zip file or folder of images; see README.md beside this file.
 
 python -m examples.train_generator --config=examples/train_generator/configs/NAME.py --data=DATA --workdir=DIR
 """
@@ -35,7 +35,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
-    InputError: unknown or malformed flags, or a configuration that cannot be used.
+    InputError: a flag is unknown or malformed, or the configuration cannot be used.
   """
   values = defined()
   rest, _ = parser.define_config(values, words, DEFAULT, 'examples/train_generator/configs/smoke.py')
@@ -70,4 +70,4 @@ if __name__ == '__main__':
   signals.ignore()
   sys.stderr.flush()
   if code:
-    os._exit(code)  # after a failed write, Orbax's threads would add their tracebacks at exit
+    os._exit(code)  # else Orbax's threads print tracebacks at exit after a failed write

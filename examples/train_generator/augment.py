@@ -1,21 +1,21 @@
-"""Augmentation of what the discriminator sees, with a probability that follows how much it overfits.
+"""Augmentation of the discriminator's images, with a probability that follows its overfitting.
 
-Shifts and colours are those that do not leak into the generator's images as long as the probability stays below one
-(Karras et al. 2020, "Training generative adversarial networks with limited data", sections 2 and 3).
+These changes of position and colour do not leak into the generator's images while the probability is below one (Karras
+et al. 2020, "Training generative adversarial networks with limited data", sections 2 and 3).
 """
 
 import jax
 import jax.numpy as jnp
 
 SHIFT = 1 / 8  # of the image's side, at most
-ADJUST_IMAGES = 200_000  # over which the probability may go from 0 to 1
-MOST = 0.8  # so that the distribution behind it stays identifiable
+ADJUST_IMAGES = 200_000  # at least, for the probability to go from 0 to 1
+MOST = 0.8  # so that the original distribution stays identifiable
 
 
 def augmented(images: jax.Array, key: jax.Array, probability: jax.Array) -> jax.Array:
-  """Images (N, H, W, channels), each shifted, brightened, saturated and contrasted independently with `probability`.
+  """Images (N, H, W, channels); each change of position, brightness, saturation and contrast has `probability`.
 
-  Shifts are whole pixels; what comes in is a reflection.
+  Shifts are whole pixels; a reflection fills the border.
   """
   N, H, W, _ = images.shape
   keys = jax.random.split(key, 5)
@@ -41,6 +41,6 @@ def augmented(images: jax.Array, key: jax.Array, probability: jax.Array) -> jax.
 
 
 def adjusted(probability: jax.Array, real_logits: jax.Array, target: float) -> jax.Array:
-  """The probability after a batch of real logits (N,): up while the mean of their signs is above `target`."""
+  """The probability after a batch of real logits (N,): it rises while the mean of their signs is above `target`."""
   step = real_logits.shape[0] / ADJUST_IMAGES
   return jnp.clip(probability + step * jnp.sign(jnp.mean(jnp.sign(real_logits)) - target), 0.0, MOST)

@@ -1,4 +1,4 @@
-"""Images of a zip file or a folder as one array in memory, and batches that depend on the seed alone."""
+"""Images of a zip file or a folder as one array in memory, and batches that depend only on the seed."""
 
 import hashlib
 import io
@@ -18,14 +18,14 @@ from panda_jax.errors import InputError, refusal
 ENDINGS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 LARGEST_FILE = 64 << 20  # bytes of one compressed image
 LARGEST_SIDE = 4096
-HELD_OUT = 8  # one photograph in so many is never trained on
+HELD_OUT = 8  # one photograph in 8 is never trained on
 SAME = 8.0  # root mean square of the differences, in levels of 255
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-SOFTER = np.arange(9, dtype=np.float32) / 32  # weights of either neighbour in a low-pass, up to the binomial one
+SOFTER = np.arange(9, dtype=np.float32) / 32  # weights of each neighbour in a low-pass, up to the binomial filter
 
 
 class Images(NamedTuple):
-  """What `read_images` gives.
+  """The result of `read_images`.
 
   Attributes:
     pixels: (N, H, W, 3) uint8, in the order of the names.
@@ -39,15 +39,15 @@ class Images(NamedTuple):
 
 
 def read_images(path: str | os.PathLike, on_images: Callable[[str, int], None] = lambda name, n: None) -> Images:
-  """Every image of a zip file or of a folder and those below it, decoded to RGB.
+  """Every image of a zip file, or of a folder and the folders below it, decoded to RGB.
 
   Args:
-    path: of either.
-    on_images: told how many are read.
+    path: of the file or folder.
+    on_images: called with the number of images read.
 
   Raises:
-    InputError: there is no such path, no image in it, or some are damaged, not square powers of two or of several
-      sizes; the text names one and says how many.
+    InputError: the path does not exist, has no image, or has images that are damaged, not square, not a power of two,
+      or of several sizes; the text names one and gives their number.
   """
   path = Path(path)
   if not path.exists():
@@ -103,7 +103,7 @@ def _zipped(path: Path) -> Iterator[tuple[str, bytes]]:
         raise InputError('data', path, f'{name} unpacks to over {LARGEST_FILE >> 20} MB', 'leave it out')
       try:
         yield name, archive.read(name)
-      except Exception as error:  # zipfile and zlib raise much
+      except Exception as error:  # zipfile and zlib raise many kinds
         raise InputError('data', path, f'{name} cannot be unpacked ({error})', 'copy the file again') from error
 
 
@@ -115,7 +115,7 @@ def _decoded(path: Path, name: str, content: bytes) -> np.ndarray:
       return np.asarray(image.convert('RGB'))
   except InputError:
     raise
-  except Exception as error:  # Pillow raises what its decoders raise
+  except Exception as error:  # Pillow raises any error of its decoders
     said = ' '.join(str(error).split())[:120].replace(str(path), '')
     raise InputError('data', path, f'{name} cannot be decoded ({said})', 'replace or remove that file') from error
 
@@ -131,8 +131,8 @@ def _check_size(path: Path, name: str, shape: tuple[int, ...]) -> None:
 def photographs(pixels: np.ndarray) -> np.ndarray:
   """The photograph (N,) that each image (N, H, W, 3) shows: an index from 0, in the order of first appearance.
 
-  Collections from the web hold the same photograph several times, re-encoded or cropped a little differently. Images
-  whose 8x8 averages differ by less than `SAME` are one photograph, and so are chains of such images.
+  Collections from the web have copies of photographs, re-encoded or cropped slightly differently. Images whose 8x8
+  averages differ by less than `SAME` are one photograph, and so are chains of such images.
   """
   N, side = pixels.shape[:2]
   small = pixels.reshape(N, 8, side // 8, 8, side // 8, 3).mean(axis=(2, 4), dtype=np.float32).reshape(N, -1)
@@ -151,7 +151,7 @@ def photographs(pixels: np.ndarray) -> np.ndarray:
 
 
 def split(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Indices of the images to train on, and one of each photograph held out: every eighth photograph, in order.
+  """Indices of the images to train on, and of one image for each held-out photograph: every eighth, in order.
 
   Args:
     shown: (N,) the photograph of each image, see `photographs`.
@@ -162,10 +162,10 @@ def split(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def aliasing(luma: np.ndarray) -> np.ndarray:
-  """How much of the detail of luma (N, H, W) is at the finest scale: (N,), 0 for smooth images, 1/2 for white noise.
+  """The share of the detail of luma (N, H, W) at the finest scale: (N,), 0 for smooth images, 1/2 for white noise.
 
-  Root mean squares of the mixed second difference over the first differences. A photograph that is made small without
-  a low-pass keeps detail that its pixels cannot hold: hairs become rows of dots.
+  It is the root mean square of the mixed second difference over that of the first differences. A photograph that is
+  reduced without a low-pass keeps detail finer than its pixels: hairs become rows of dots.
   """
   down, across = np.diff(luma, axis=1), np.diff(luma, axis=2)
   mixed = np.diff(down, axis=2) / 2
@@ -175,9 +175,9 @@ def aliasing(luma: np.ndarray) -> np.ndarray:
 
 
 def softened(pixels: np.ndarray, most: float) -> np.ndarray:
-  """Images (N, H, W, 3) uint8 with an `aliasing` of `most`: each goes through the weakest low-pass that achieves it.
+  """Images (N, H, W, 3) uint8 with an `aliasing` of `most`, each after the weakest low-pass that is sufficient.
 
-  The strongest has the weights (1/4, 1/2, 1/4); an image that it does not suffice for is left at that.
+  The strongest low-pass has the weights (1/4, 1/2, 1/4); some images stay above `most` even then.
   """
   found = pixels.copy()
   for first in range(0, len(pixels), 1024):
@@ -200,12 +200,12 @@ def _low_pass(x: np.ndarray, weight: float, axis: int) -> np.ndarray:
 class Batches:
   """Batches of a fixed size from shuffled epochs; batch number k is a function of the seed and k.
 
-  An epoch goes once through every photograph, in one of the images that show it.
+  An epoch has every photograph once, as one of the images that show it.
 
   Args:
     pixels: (N, H, W, 3) uint8.
-    index: which of them to draw from.
-    shown: (N,) the photograph of each, see `photographs`.
+    index: of the images to draw from.
+    shown: (N,) the photograph of each image, see `photographs`.
     size: images of a batch.
     seed: of the order.
   """

@@ -1,4 +1,4 @@
-"""The discriminator of StyleGAN2 (Karras et al. 2020): residual blocks, then the spread within a few images.
+"""The discriminator of StyleGAN2 (Karras et al. 2020): residual blocks, then the deviation over a few images.
 
 Letters: N images, H, W their grid, C channels.
 """
@@ -14,7 +14,7 @@ from jax import lax
 from panda_jax.generators.layers import LAYOUT, PRECISION, Dense, conv, fir, leaky, matmul, per_channel
 
 TAPS = (0.125, 0.375, 0.375, 0.125)
-GROUP = 4  # images whose spread is one number
+GROUP = 4  # images with a common deviation
 
 
 @jax.custom_jvp
@@ -31,7 +31,7 @@ def _conv_down_jvp(primals, tangents):
 
 
 def _gathered(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """The same as nine matrix products, whose transpose by the kernel a CPU does in half the time of XLA's own."""
+  """As `conv_down`, by nine matrix products. On a CPU their derivative by the kernel takes half the time of XLA's."""
   N, H, W, C = x.shape
   h, w = (H - 1) // 2, (W - 1) // 2
   result = 0
@@ -47,7 +47,7 @@ def activated(x: jax.Array, gain: float = math.sqrt(2)) -> jax.Array:
 
 
 class Conv(nnx.Module):
-  """k x k convolution with the learning rate of its weights equalised, halving the grid or not."""
+  """A k x k convolution with equalised learning rate; it may halve the grid."""
 
   def __init__(self, inputs: int, outputs: int, size: int, rngs: nnx.Rngs, *, down: bool = False, bias: bool = True):
     self.weight = nnx.Param(jax.random.normal(rngs.params(), (size, size, inputs, outputs)))
@@ -57,7 +57,7 @@ class Conv(nnx.Module):
     self.gain = 1 / (size * math.sqrt(inputs))
 
   def __call__(self, x: jax.Array) -> jax.Array:
-    """(N, H, W, inputs) to (N, H, W, outputs), or to half the grid."""
+    """(N, H, W, inputs) to (N, H, W, outputs), or to half of the grid."""
     kernel = self.weight[...] * self.gain
     if self.down and kernel.shape[0] == 3:
       x = conv_down(fir(x, TAPS, (2, 2)), kernel)
@@ -69,7 +69,7 @@ class Conv(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Two convolutions, the second halves the grid, beside a linear path; the sum has the variance of either."""
+  """Two convolutions, the second halves the grid, plus a linear path; the sum has the variance of each path."""
 
   def __init__(self, inputs: int, outputs: int, rngs: nnx.Rngs):
     self.first = Conv(inputs, inputs, 3, rngs)
@@ -83,7 +83,7 @@ class Block(nnx.Module):
 def with_spread(x: jax.Array) -> jax.Array:
   """Adds a channel: the standard deviation over `GROUP` consecutive images, averaged over grid and channels.
 
-  (N, H, W, C) to (N, H, W, C + 1), for N a multiple of GROUP, or below it. Karras et al. 2018, section 3.
+  (N, H, W, C) to (N, H, W, C + 1), for N below GROUP or a multiple of it. Karras et al. 2018, section 3.
   """
   N, H, W, C = x.shape
   group = min(GROUP, N)

@@ -1,4 +1,4 @@
-"""Stores a trained generator as float16, as the package ships it.
+"""Stores a trained generator as float16, in the form that the package ships.
 
 python -m examples.train_generator.embed --generator=DIR --out=panda_jax/assets/NAME
 """
@@ -14,15 +14,15 @@ from panda_jax.errors import InputError
 from panda_jax.generators.disk import read_description, save_generator
 
 SEE = 'see the README beside this module'
-KEPT = ('training', 'source')  # what the new folder says of where it comes from
-OF_THE_PICTURES = ('points', 'places')  # what one that is replaced says of pictures of the same kind
+KEPT = ('training', 'source')  # entries of the trained generator that the new folder keeps
+OF_THE_PICTURES = ('points', 'places')  # entries on the kind of pictures, kept from a replaced folder
 
 
 def embed(generator: str, out: Path, overwrite: bool) -> int:
   """Writes the folder; returns its size in bytes.
 
   Raises:
-    InputError: there is no such generator, or something else is at `out`.
+    InputError: there is no such generator, or `out` has other files.
   """
   description = read_description(generator)
   replaced = read_description(out) if (out / 'generator.json').is_file() else {}
@@ -45,7 +45,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
-    InputError: unknown or malformed flags.
+    InputError: a flag is unknown or malformed.
   """
   values = defined()
   parser.parse(values, words, SEE)

@@ -1,9 +1,9 @@
-"""Quality of generators against held-out real images, as numbers and as sheets to look at.
+"""Quality of generators against held-out real images, as numbers and as sheets of pictures.
 
 python -m examples.train_generator.evaluate --generator=DIR [--generator=DIR2 ...] --data=ZIP|FOLDER --out=DIR
 
 Writes evaluation.json and, for each generator NAME, NAME_samples.png, NAME_truncation.png and NAME_nearest.png. The
-feature space is that of panda_jax/regions/realism.py, fitted to training images; the held-out ones are the trainer's.
+feature space is that of panda_jax/regions/realism.py, fitted to training images; held-out images are the trainer's.
 """
 
 import json
@@ -31,7 +31,7 @@ TRUNCATIONS = (0.5, 0.7, 0.85, 1.0)
 FIT_IMAGES = 4000
 BATCH = 32
 SHOWN = 64
-COMPARED = 8  # samples shown beside their nearest training images
+COMPARED = 8  # samples beside their nearest training images
 NEIGHBOURS = 5
 
 
@@ -56,14 +56,14 @@ def compared(real: np.ndarray, rows: np.ndarray) -> dict[str, float]:
 def evaluate(
   folders: list[str], path: str | os.PathLike, out: Path, samples: int, progress: Progress
 ) -> dict[str, object]:
-  """What the module says; returns the content of evaluation.json.
+  """Evaluates, see the module; returns the content of evaluation.json.
 
   Args:
     folders: of generators, or names of embedded ones.
-    path: zip file or folder of the images they were trained on.
+    path: zip file or folder of the training images.
     out: folder for the results.
     samples: images to draw from each generator.
-    progress: told what goes on.
+    progress: the display of progress.
 
   Raises:
     InputError: images or generators cannot be used, or do not fit together.
@@ -99,7 +99,7 @@ def evaluate(
       images = generated(generator, np.arange(samples), truncation)
       rows = space(images)
       sweep[str(truncation)] = compared(real, rows)
-    # The last is truncation 1.
+    # The last truncation is 1.
     indices, distances = realism.nearest(rows, seen, NEIGHBOURS)
     result['generators'][name] = {
       'truncation': sweep,
@@ -124,7 +124,7 @@ def _eight() -> tuple[float, ...]:
 
 
 def _beside(images, pixels, indices, chosen) -> np.ndarray:
-  """Rows of a sample and its nearest training images."""
+  """Rows, each with a sample and its nearest training images."""
   rows = []
   for k in chosen:
     neighbours = pixels[indices[k]].astype(np.float32) / 127.5 - 1
@@ -133,7 +133,7 @@ def _beside(images, pixels, indices, chosen) -> np.ndarray:
 
 
 def table(result: dict) -> str:
-  """The result for a person."""
+  """The result as a table for readers."""
   lines = [f'{"":24} {"truncation":>10} {"Fréchet":>9} {"precision":>10} {"recall":>7} {"nearest":>8}']
 
   def line(name, truncation, row, distance):
@@ -163,7 +163,7 @@ def parsed(words: list[str]) -> flags.FlagValues:
   """The flags.
 
   Raises:
-    InputError: unknown or malformed flags.
+    InputError: a flag is unknown or malformed.
   """
   values = defined()
   parser.parse(values, words, SEE)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training by Orbax: whole or absent, so that a killed one goes on from the last."""
+"""Checkpoints of a training by Orbax. They are atomic, so that a killed training resumes from the last one."""
 
 import logging
 from pathlib import Path
@@ -20,7 +20,7 @@ class Checkpoints:
     import orbax.checkpoint as ocp
 
     self._folder = folder.absolute()
-    logging.getLogger('absl').setLevel(logging.CRITICAL)  # what fails is raised, and said once
+    logging.getLogger('absl').setLevel(logging.CRITICAL)  # errors are raised, and shown once
     options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True, enable_async_checkpointing=False)
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -28,25 +28,25 @@ class Checkpoints:
     """Writes the state.
 
     Raises:
-      InputError: there is no space or no right to; the last whole checkpoint is kept.
+      InputError: there is no space or no permission; the last complete checkpoint is kept.
     """
     import orbax.checkpoint as ocp
 
     if self._manager.latest_step() == int(state.images):
-      return  # a training that was at its end already
+      return  # the training had already ended
     arrays = {name: np.asarray(leaf) for name, leaf in _named(state).items()}
     try:
       with silent_threads():
         self._manager.save(int(state.images), args=ocp.args.PyTreeSave(arrays), force=True)
         self._manager.wait_until_finished()
-    except Exception as error:  # Orbax and TensorStore raise whatever their file layer raised
+    except Exception as error:  # Orbax and TensorStore raise any error of their file layer
       raise refusal('workdir', self._folder.parent, 'the checkpoint could not be written', error) from error
 
   def restore(self, like: TrainState) -> TrainState | None:
     """The last state, with the structure and the devices of `like`; None if there is none.
 
     Raises:
-      InputError: it cannot be read, or is that of other networks.
+      InputError: it cannot be read, or is of other networks.
     """
     import orbax.checkpoint as ocp
 

@@ -1,7 +1,7 @@
 """The steps of the training: pure functions of a state, compiled once each.
 
-Adversarial step: non-saturating loss (Goodfellow et al. 2014), the discriminator first, then the generator against the
-new discriminator; both on the same generated images, which saves one pass of the generator in four. Lazy
+Adversarial step: non-saturating loss (Goodfellow et al. 2014), first the discriminator, then the generator against the
+new discriminator. Both use the same generated images, which saves one pass of the generator in four. Lazy
 regularisation, with the optimiser's constants corrected for its interval, and path lengths: Karras et al. 2020, section
 3.1 and appendix B. R1: Mescheder et al. 2018, equation 9.
 Letters: N images of a batch, H, W their grid.
@@ -32,14 +32,14 @@ W_MEAN_DRAWS = 1 << 14
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that a training goes on from.
+  """The state of a training.
 
   Attributes:
     generator, average, discriminator: learnt arrays; `average` is the generator's exponential moving average.
     generator_moments, discriminator_moments: of Adam.
     path_mean: () running mean of the path lengths.
     probability: () of augmentation.
-    images: () int32, real images shown so far.
+    images: () int32, number of real images so far.
   """
 
   generator: nnx.State
@@ -53,18 +53,18 @@ class TrainState:
 
 
 class Training(NamedTuple):
-  """A training as functions of its state; each but `begin` is compiled at its first call.
+  """A training as functions of its state; each, except `begin`, is compiled at its first call.
 
   Attributes:
-    begin: () -> TrainState, from the seed, and the generator from `config.initial` if that names one.
+    begin: () -> TrainState, from the seed; the generator is that of `config.initial` if given.
     adversarial: (state, uint8 images (N, H, W, channels), learns=True) -> (state, metrics); without `learns`, the
-      generator stays as it is.
-    discriminator_penalty: likewise, R1.
+      generator does not change.
+    discriminator_penalty: with the same arguments, R1.
     path_penalty: (state) -> (state, metrics).
     show: (state, z (M, z_dim)) -> float images (M, H, W, channels) of the averaged generator.
-    finite: state -> whether all its numbers are.
+    finite: state -> whether all its numbers are finite.
     exported: state -> the averaged generator with the mean of its w, a StyleGAN2.
-    batches: how a batch lies on the devices.
+    batches: the sharding of a batch over the devices.
   """
 
   begin: Callable
@@ -93,7 +93,7 @@ def generator_options(config: ml_collections.ConfigDict) -> StyleGAN2Options:
 
 
 def check(config: ml_collections.ConfigDict, devices: int) -> None:
-  """Raises InputError where a configuration cannot be trained on so many devices."""
+  """Raises InputError if a configuration cannot be trained on this number of devices."""
   sizes = int(math.log2(config.resolution)) - 1
   for name in ('widths', 'discriminator_widths'):
     if len(config[name]) != sizes:
@@ -116,7 +116,7 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
 
 
 def adam(config: ml_collections.ConfigDict, every: int | None) -> optax.GradientTransformation:
-  """Adam, its constants corrected for one step more in every `every`."""
+  """Adam, with constants corrected for one further step in every `every` steps."""
   share = 1 if every is None else every / (every + 1)
   b1, b2 = config.adam
   return optax.adam(config.learning_rate * share, b1=b1**share, b2=b2**share, eps=1e-8)
@@ -151,7 +151,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     return nnx.merge(graph_d, computing(params))(images)
 
   def typed(tree):
-    # Some initial arrays are weakly typed, which steps end: each step would be compiled again for what they return.
+    # Some initial arrays are weakly typed, but steps return strong types: without this, each step compiles twice.
     return jax.tree.map(lambda x: jnp.asarray(x, x.dtype), tree)
 
   def spread(x):
@@ -165,7 +165,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     return images
 
   def keys(state, purpose: int, count: int):
-    # A function of the seed and of the images shown: a resumed training draws what it would have drawn.
+    # A function of the seed and the number of images, so that a resumed training makes the same draws.
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), purpose), state.images)
     return jax.random.split(key, count)
 
@@ -225,13 +225,13 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       (gradient_g,) = pull(by_images)
       params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
       if config.discriminator_images:
-        # At its full rate at once, it would leave the discriminator behind, which then says the same of every image.
+        # A generator at its full rate at once outruns the discriminator, whose logits then are equal for all images.
         share = jnp.clip(state.images / config.discriminator_images - 1, 0, 1)
         params = jax.tree.map(lambda old, new: old + share * (new - old), state.generator, params)
     else:
       generator_loss, gradient_g = loss_g(fake, discriminator), ()
       params, moments_g = state.generator, state.generator_moments
-    # Half of the average is of the last `average_images`, or of a share of all while there are few.
+    # Half of the average's weight is on the last `average_images`, or on a share of all images while there are few.
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))
     keep = jnp.exp2(-N / jnp.maximum(half, 1e-8))
@@ -331,7 +331,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
 
 
 def _initial(config: ml_collections.ConfigDict, options: StyleGAN2Options) -> nnx.State | None:
-  """Learnt arrays of the generator that `config.initial` names; what only noise maps need is left out."""
+  """Learnt arrays of the generator `config.initial`, without those for noise maps if there is no noise."""
   if not config.initial:
     return None
   model = load_generator(config.initial)

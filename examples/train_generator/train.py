@@ -1,4 +1,4 @@
-"""The loop: batches in, checkpoints, metrics, sample grids and snapshots of the generator out."""
+"""The training loop: it takes batches and writes checkpoints, metrics, sample grids and snapshots of the generator."""
 
 import json
 import os
@@ -25,29 +25,29 @@ from panda_jax.workdir.autosave import checkpointed, kept
 
 RECORD, METRICS, SAMPLES, SNAPSHOTS, RESULT = 'training.json', 'metrics.jsonl', 'samples', 'snapshots', 'generator'
 SHOWN = 64
-# What may change between two runs of one training.
+# Keys that may change between two runs of one training.
 FREE = ('images', 'log_images', 'sample_images', 'snapshot_images', 'checkpoint_seconds')
 
 
 def train_into(
   workdir: Path, config: ml_collections.ConfigDict, images: str | os.PathLike, overwrite: bool = False
 ) -> Path:
-  """Trains, or goes on with, the GAN of a configuration; returns the folder of the averaged generator.
+  """Trains the GAN of a configuration, or resumes it; returns the folder of the averaged generator.
 
-  In `workdir`: training.json (what it is), metrics.jsonl (one line per `log_images`), samples/ (a grid per
+  In `workdir`: training.json (settings and data), metrics.jsonl (one line per `log_images`), samples/ (a grid per
   `sample_images`, always of the same z), snapshots/ (the averaged generator per `snapshot_images`), checkpoints/ and,
   at the end, generator/.
 
   Args:
-    workdir: made if need be. One that holds another training is refused without `overwrite`.
+    workdir: created if it does not exist. One with another training raises an error without `overwrite`.
     config: see configs/.
     images: zip file or folder.
-    overwrite: drop what an earlier training left.
+    overwrite: delete the files of an earlier training.
 
   Raises:
     InputError: the configuration, the images or the folder cannot be used.
     NonFiniteError: a loss, a gradient or a weight is NaN or infinite. The last checkpoint is from before.
-    Interrupted: Ctrl-C or SIGTERM came; what state there was is saved.
+    Interrupted: Ctrl-C or SIGTERM came; the state is saved.
   """
   mesh = data_mesh()
   steps.check(config, mesh.size)
@@ -84,7 +84,7 @@ def train_into(
 
 
 def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
-  """Takes a locked folder, unless it holds another training."""
+  """Prepares a locked folder, unless it has another training."""
   try:
     path = workdir / RECORD
     if overwrite:
@@ -108,7 +108,7 @@ def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
     write_atomically(path, (json.dumps(record, indent=2) + '\n').encode())
   except OSError as error:
     raise refusal('workdir', workdir, 'it cannot be written', error) from error
-  except InputError:  # which is a ValueError too
+  except InputError:  # InputError is a ValueError too
     raise
   except (ValueError, KeyError) as error:
     raise InputError('workdir', workdir, f'its {RECORD} is damaged', 'use --overwrite to start anew') from error
@@ -196,7 +196,7 @@ class _Run:
     )
 
   def _drop_later_lines(self, images: int) -> None:
-    """Lines after the checkpoint will be written again; so will one that was cut."""
+    """Drops lines after the checkpoint, which will be written again, and a truncated line."""
     path = self.workdir / METRICS
     if not path.exists():
       return

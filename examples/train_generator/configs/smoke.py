@@ -1,4 +1,4 @@
-"""A training of seconds, to see that everything works: 16x16 images, hardly any channels."""
+"""A training of some seconds, to check that everything works: 16x16 images, few channels."""
 
 import ml_collections
 
