@@ -1,1 +1,1 @@
-"""Yardsticks and timings; `python -m benchmarks.solver --help`."""
+"""Timings and comparisons with yardsticks; `python -m benchmarks.solver --help`."""

@@ -1,4 +1,4 @@
-"""The arrays that the solver is measured on: real feature maps from files, synthetic ones for the larger sizes."""
+"""The arrays for measurements of the solver: real feature maps from files, synthetic ones for the larger sizes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ class Case:
   features: np.ndarray  # (N, S, C) float32, positions row-major
   grid: tuple[int, int]  # (H, W), S = H * W
   parts: int
-  source: object = None  # the GeneratorSource that made them, if one did
+  source: object = None  # the GeneratorSource that made them, if any
 
 
 def from_file(name: str, path: str) -> Case:
@@ -36,9 +36,9 @@ def from_file(name: str, path: str) -> Case:
 
 
 def _images(key: jax.Array, blobs: jax.Array, samples: int) -> jax.Array:
-  """(samples, H, W, 3): fixed blobs in random colours over smooth noise, as parts of aligned pictures vary.
+  """(samples, H, W, 3): fixed blobs in random colours over smooth noise, similar to parts of aligned pictures.
 
-  blobs: (k, H, W). Without anything tied to a place, K would be that of a stationary field and have no parts.
+  blobs: (k, H, W). Without structure at fixed places, K would be that of a stationary field and have no parts.
   """
   colours, noise = jax.random.split(key)
   H, W = blobs.shape[1:]
@@ -66,7 +66,7 @@ def _network(weights: list[tuple[jax.Array, jax.Array]], images: jax.Array) -> j
 
 
 def conv_features(samples: int, side: int, channels: int, seed: int = 0, chunk: int = 50) -> np.ndarray:
-  """(samples, side * side, channels) float32: random pictures seen through a fixed random two-layer network."""
+  """(samples, side * side, channels) float32: random pictures through a fixed random two-layer network."""
   layout, first, second, pictures = jax.random.split(jax.random.key(seed), 4)
   blobs = _blobs(layout, 40, side)
 
@@ -95,7 +95,7 @@ def from_generator(folder: str, layer: int, samples: int, parts: int = 12) -> Ca
 
 
 def make(name: str, path: str = '') -> Case | str:
-  """The case, or a sentence that says why it is left out."""
+  """The case, or a sentence with the reason why it is left out."""
   if name in SYNTHETIC:
     samples, side, channels, parts = SYNTHETIC[name]
     return Case(name, conv_features(samples, side, channels), (side, side), parts)

@@ -3,8 +3,8 @@
   python -m benchmarks.choosing runs/choosing runs/halves --side_by_side=5 --out=docs/explanation/choosing-parts
   python -m benchmarks.choosing runs/choosing runs/centered runs/faces --across=center --name=centered --out=...
 
-NAME.png: all parts of the run of the first seed in one tile, a row for each generator and layer, a column for each
-number of parts, or for what is subtracted; the same colours for parts of a row that are alike. NAME-curves.png: as on
+NAME.png: a tile has all parts of the run of the first seed; a row for each generator and layer, a column for each
+number of parts, or for each kind of centring. Similar parts in a row have the same colour. NAME-curves.png: as on
 runs.html. NAME-LAYER.png: the parts of a layer side by side. The table goes to stdout.
 """
 
@@ -30,7 +30,7 @@ TILE = 160  # pixels of a side
 
 
 def kind(run: Run, *keys: str) -> tuple:
-  """What a row of the picture shares: generator or file, layer, and the other keys."""
+  """The settings that are equal in a row of the picture: generator or file, layer, and the other keys."""
   config = run.config
   return (Path(config['generator'] or config['features']).stem, config['layer'], *(config[key] for key in keys))
 
@@ -47,7 +47,7 @@ def tile(run: Run, at: Sequence[int | None]) -> np.ndarray:
 
 
 def draw(path: Path, runs: Sequence[Run], across: str) -> None:
-  """The picture of parts."""
+  """Draws the picture of parts."""
   keys = [key for key in ('parts', 'center') if key != across and len({run.config[key] for run in runs}) > 1]
   values = sorted({run.config[across] for run in runs})
   rows = []
@@ -66,7 +66,7 @@ def draw(path: Path, runs: Sequence[Run], across: str) -> None:
 
 
 def draw_side_by_side(path: Path, runs: Sequence[Run]) -> None:
-  """The picture of one layer: a row for each run, those parts below each other that are alike."""
+  """Draws the picture of one layer: a row for each run, with similar parts in one column."""
   runs = sorted(runs, key=lambda run: run.config['parts'])
   placed, count = page.columns_of(runs)
   rows = [

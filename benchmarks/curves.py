@@ -17,8 +17,8 @@ class Curve:
     seconds: (T,) of the method's own clock, compilation excluded.
     errors: (T,) relative error over all samples.
     iterations: (T,) or empty.
-    steps: the curve holds its value until the next point (a best so far) instead of moving towards it.
-    notes: whatever else belongs into the JSON file.
+    steps: the curve is constant until the next point (a best so far), not interpolated.
+    notes: further entries of the JSON file.
   """
 
   seconds: list[float]
@@ -82,10 +82,10 @@ def relative_errors(features: np.ndarray, factors: list[tuple[np.ndarray, np.nda
 
 
 def stretches_above(ours: Curve, theirs: Curve, slack: float = 1e-6) -> list[list[float]]:
-  """Where our curve lies above theirs by more than `slack` (float32 rounding of an error), as [from, to] in seconds.
+  """Intervals [from, to] in seconds where our curve is above theirs by more than `slack` (float32 rounding).
 
-  Looked at on a fine logarithmic grid from our first point to the later of the two ends. Ours holds its last point,
-  theirs is interpolated, which favours theirs.
+  They are compared on a fine logarithmic grid from our first point to the later of the two ends. Our curve is constant
+  after each point, theirs is interpolated, which favours theirs.
   """
   start, end = ours.seconds[0], max(ours.seconds[-1], theirs.seconds[-1])
   grid = np.geomspace(start, end, 400)
@@ -112,7 +112,7 @@ STYLE = {
 
 
 def draw(curves: dict[str, Curve], others: dict[str, list[Curve]], title: str, path: Path) -> None:
-  """Error against seconds (log): each method at its best setting, its `others` pale behind it."""
+  """Draws error against seconds (log): each method at its best setting, and its `others` pale behind it."""
   import matplotlib
 
   matplotlib.use('Agg')
@@ -137,7 +137,7 @@ def draw(curves: dict[str, Curve], others: dict[str, list[Curve]], title: str, p
     )
   finals = [curve.final for curve in curves.values()]
   least = min(finals)
-  # The start of the published rule is an error near 1: shown, it would hide every difference that matters.
+  # The published rule starts at an error near 1; on this scale the relevant differences would be invisible.
   axes.set_ylim(least - 0.03 * (1 - least), max(max(finals), least + 0.2 * (1 - least)) + 0.02)
   axes.set(xscale='log', xlabel='seconds (compilation excluded)', ylabel='relative error, all samples', title=title)
   axes.grid(alpha=0.25, which='both', linewidth=0.5)

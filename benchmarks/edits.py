@@ -2,14 +2,14 @@
 
     python -m benchmarks.edits --generator=DIR --layer=5 [--samples=500 --parts=12] [--batches=1,32]
 
-Without --generator it is a StyleGAN2 of 256 pixels with random weights and the published widths; that changes no figure
-of the edits, and says little about refinement, which is then left out.
+Without --generator it is a StyleGAN2 of 256 pixels with random weights and the published widths. Random weights do not
+change the times of edits, but say little about refinement, which is then left out.
 
-Edits: given the state at the layer, one compiled call resumes it as it is (the yardstick), another adds an edit of its
-own to each image first. Calls of both alternate, so that a busy machine slows both; what is extra is that of the
-medians, and next to it that of the pairs and of the processor time, which other processes disturb least. The first
-call, which compiles, is timed apart; later ones change part, appearance, strength, seed and factors.
-Refinement: each sample alone, as its users call it. Yardstick: the published loop of plain gradient steps, 100 at 1e-5,
+Edits: from the state at the layer, one compiled call resumes without an edit (the yardstick); another first adds a
+different edit to each image. The two calls alternate, so that a busy machine slows both. The extra time is from the
+medians; beside it are those from pairs and from processor time, which other processes disturb least. The first call,
+which compiles, is timed separately; later calls change part, appearance, strength, seed and factors.
+Refinement: one sample at a time, as users call it. Yardstick: the published loop of plain gradient steps, 100 at 1e-5,
 in its own order of multiplication and in a thin one, and at the best of other rates. Prints tables, writes
 edits-NAME-layer.json.
 """
@@ -69,7 +69,7 @@ def timed(call, *arguments) -> float:
 
 
 def random_factors(generator, layer: int, parts: int, seed: int = 0) -> Factors:
-  """Factors of the layer's sizes: orthonormal appearances, smooth parts. What they are does not change any time."""
+  """Factors of the layer's sizes: orthonormal appearances, smooth parts. Their values do not change the times."""
   C, H, W = generator.layers[layer]
   rng = np.random.default_rng(seed)
   A = np.linalg.qr(rng.standard_normal((C, C)))[0]
@@ -85,7 +85,7 @@ def latents_of(generator, numbers):
 
 
 def edits_of(factors: Factors, count: int, turn: int) -> list:
-  """One edit for each image; another `turn` has other parts, appearances and strengths."""
+  """One edit for each image; each `turn` has other parts, appearances and strengths."""
   C, parts = factors.appearances.shape[1], factors.parts.shape[1]
   live = np.flatnonzero(factors.parts.any(axis=0))
   return [
@@ -140,7 +140,7 @@ def measured_edits(generator, factors: Factors, layer: int, batch: int, seconds:
 
 
 def whole_edits(generator, factors: Factors, layer: int, batch: int) -> dict:
-  """From latents to original and edited pictures on the host, first and later: what a user waits for."""
+  """Times from latents to original and edited pictures on the host, of the first and later calls."""
   editor = Editor(generator, layer)
   latents = latents_of(Compiled(generator), range(batch))
   edit = edits_of(factors, 1, 0)[0]
@@ -149,13 +149,13 @@ def whole_edits(generator, factors: Factors, layer: int, batch: int) -> dict:
 
 
 def relative_error(factors: Factors, Z: np.ndarray, parts: np.ndarray) -> float:
-  """Mean over samples; Z (n, S, C), parts (n, S, R_S)."""
+  """Mean relative error over samples; Z (n, S, C), parts (n, S, R_S)."""
   found = [dataclasses.replace(factors, parts=p).relative_error(z[None]) for z, p in zip(Z, parts, strict=True)]
   return float(np.mean(found))
 
 
 def measured_refinement(factors: Factors, Z: np.ndarray) -> list[dict]:
-  """Rows of the table of refinement; Z (n, S, C), less the mean if the factors were fitted without one."""
+  """Rows of the table of refinement; Z (n, S, C), minus the mean if the factors were fitted without it."""
   rows = []
 
   def keep(name: str, run, repeats: int = 1) -> dict:
@@ -239,7 +239,7 @@ def main(argv):
     whole = f'from latents to both pictures {row["whole"]["seconds"]:.3f} s'
     log(f'{batch:5} {rates} {shares} {firsts}   (compiled again: {row["compiled_again"]}; {whole})')
   if _GENERATOR.value:
-    numbers = range(10**6, 10**6 + _REFINED.value)  # samples that the fit has not seen
+    numbers = range(10**6, 10**6 + _REFINED.value)  # samples that are not in the fit
     Z = np.asarray(Compiled(generator).run_to(latents_of(generator, numbers), layer).features, np.float32)
     Z = Z.reshape(len(Z), H * W, C)
     record['global_error'] = relative_error(factors, Z, np.broadcast_to(factors.parts, (len(Z), *factors.parts.shape)))

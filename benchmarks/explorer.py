@@ -1,14 +1,14 @@
-"""The explorer: how quick its page is for one user, and its server under load.
+"""The explorer: the speed of its page for one user, and of its server under load.
 
     python -m benchmarks.explorer [--workdir=DIR] [--clients=50 --edits=20 --seconds=180]      6 minutes on two cores
 
-Without --workdir the fit is that of configs/cats64.py, made first. On the page, in chromium: milliseconds until the
-first film of a part is there, until an edit that is pointed at is on the screen, until the first *Remove* is, and how
-many strengths a second a slide shows. Under load, 50 clients make 20 edits each, one right after the other, again and
-again: threads of this process, on the same cores as the server, each of which chooses a part, slides its strength,
-changes the appearance, slides on, and waits for each edit's picture. Yardstick: the same edits by the same engine in
-one process, without server and clients. Prints a table, writes explorer-NAME.json: latencies, edits a second, errors,
-and the memory of the server every second, which is to be flat after the first minute.
+Without --workdir it first makes the fit of configs/cats64.py. On the page, in chromium: milliseconds until the first
+filmstrip of a part, until an edit under the pointer, and until the first *Remove* are on the screen; and strengths per
+second while the slider moves. Under load, each of 50 clients makes 20 edits without a pause, again and again. Clients
+are threads of this process, on the same cores as the server. Each chooses a part, moves the slider, changes the
+appearance, moves the slider again, and waits for each edit's picture. Yardstick: the same edits by the same engine in
+one process, without server and clients. Prints a table, writes explorer-NAME.json: latencies, edits per second, errors,
+and the memory of the server every second, which should be constant after the first minute.
 """
 
 import concurrent.futures
@@ -52,7 +52,7 @@ def log(text: str) -> None:
 
 
 def edits_of(client: int, count: int, engine: Engine) -> Iterator[Choice]:
-  """A client's edits, one after the other: others for each client."""
+  """A client's edits in order; each client has different edits."""
   part, appearance = engine.parts[client % len(engine.parts)], engine.appearances[0]
   for k in range(count):
     if k == count // 2:
@@ -61,7 +61,7 @@ def edits_of(client: int, count: int, engine: Engine) -> Iterator[Choice]:
 
 
 def without_server(engine: Engine, clients: int, count: int) -> dict:
-  """Seconds of each edit from a choice to its picture's address; one client more warms up."""
+  """Seconds of each edit from a choice to its picture's address; a further client warms up."""
   seconds = []
   for client in range(clients + 1):
     for choice in edits_of(client, count, engine):
@@ -76,7 +76,7 @@ def without_server(engine: Engine, clients: int, count: int) -> dict:
 
 
 class Client:
-  """One page, by the requests that it makes."""
+  """The requests of one page."""
 
   def __init__(self, server: Server, fit: str):
     self.connection, self.fit = http.client.HTTPConnection('127.0.0.1', server.port, timeout=300), fit
@@ -100,7 +100,7 @@ class Client:
     return seconds
 
 
-# In the page: does something, and says after how many milliseconds a picture has become another one.
+# In the page: does an action, and returns the milliseconds until a picture has changed.
 ON_SCREEN = """
 const [selector, done] = arguments, began = performance.now(), picture = document.querySelector(selector);
 const before = picture?.src;
@@ -131,7 +131,7 @@ POINT = "document.querySelectorAll('#film button')[{}].dispatchEvent(new Pointer
 
 
 def on_the_page(workdir: Path) -> dict:
-  """What one user waits for, with a server of its own that has just started."""
+  """The waiting times of one user, with a newly started server."""
   server, browser = Server(workdir), Browser()
   server.start()
   try:
@@ -178,7 +178,7 @@ def watched(process: int) -> Iterator[list[tuple[float, float]]]:
 
 
 def with_server(workdir: Path, engine: Engine, clients: int, count: int, seconds: float) -> dict:
-  """One client alone, then all of them at once until `seconds` are over."""
+  """One client alone, then all clients at once for `seconds`."""
   server, errors, latencies, rounds = Server(workdir), [], [], []
   server.start()
   try:
@@ -222,13 +222,13 @@ def with_server(workdir: Path, engine: Engine, clients: int, count: int, seconds
 
 
 def _slope(memory: list[tuple[float, float]]) -> float:
-  """MB a minute after the first one, by least squares."""
+  """MB per minute after the first minute, by least squares."""
   moments, sizes = zip(*[(moment / 60, mb) for moment, mb in memory if moment > FIRST_MINUTE], strict=True)
   return statistics.linear_regression(moments, sizes).slope
 
 
 def fitted(folder: Path) -> Path:
-  """A workdir in a folder: a copy of what is needed of the one given, or a fit of configs/cats64.py."""
+  """A workdir in a folder: a copy of the needed files of the given one, or a fit of configs/cats64.py."""
   given = Path(_WORKDIR.value)
   workdir = folder / (given.resolve().name if _WORKDIR.value else 'cats64')
   if _WORKDIR.value:

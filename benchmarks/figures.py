@@ -1,13 +1,13 @@
-"""Every committed picture of docs/ and every table that is made of runs, anew from the embedded generator.
+"""Makes every committed picture of docs/ and every table of runs again, from the embedded generator.
 
 python -m benchmarks.figures                       10 minutes on two cores: all but the comparison
 python -m benchmarks.figures --only=parts,edits    some of them
 python -m benchmarks.figures --only=compare        half an hour more
 python -m benchmarks.figures --only=card --data=cats64.zip
 
-Each is a few commands, as a user gives them, in one folder (`--runs`), and what is kept of their files. What is
-finished there is not made again; `--fresh` begins with an empty folder. Pictures are stored with 256 colours. What
-benchmarks/results holds besides has its own commands: the docstrings of the other benchmarks.
+Each figure runs a few commands, as a user would, in one folder (`--runs`), and keeps some of their files. Finished
+results in the folder are not made again; `--fresh` starts with an empty folder. Pictures are stored with 256 colours.
+For other files in benchmarks/results, the docstrings of the other benchmarks have the commands.
 """
 
 import io
@@ -44,14 +44,14 @@ COLOURS = 256
 
 
 def command(*words: str) -> None:
-  """A command of panda-jax or, with -m first, a module; the figures end where one fails."""
+  """Runs a command of panda-jax or, with -m first, a module; the figures end if one fails."""
   given = [*words] if words[0] == '-m' else ['run.py', *words]
   print('$ python', *given, flush=True)
   subprocess.run([sys.executable, *given], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def fitted(runs: Path, parts: int = 12) -> Path:
-  """The fit of configs/cats64.py; finished once, it is not made again."""
+  """The fit of configs/cats64.py; a finished fit is not repeated."""
   folder = runs / f'cats{parts}'
   command('fit', '--config=configs/cats64.py', f'--parts={parts}', f'--workdir={folder}')
   return folder
@@ -66,13 +66,13 @@ def catalogued(runs: Path, parts: int = 12) -> Path:
 
 
 def stored(source: Path, to: Path) -> None:
-  """A picture with 256 colours, white among them, dithered: half of its bytes or less, and it looks alike."""
+  """Stores a picture with 256 colours, including white, dithered: at most half of its bytes, with the same look."""
   with Image.open(source) as opened:
-    if opened.mode == 'P':  # it has them
+    if opened.mode == 'P':  # it has 256 colours already
       shutil.copyfile(source, to)
       return
     picture = opened.convert('RGB')
-  # Means over 5x5 pixels are off by 0.6 of 255, root mean square; with median cut by 2 to 3.
+  # Means over 5x5 pixels differ by 0.6 of 255, root mean square; with median cut by 2 to 3.
   palette = picture.quantize(COLOURS - 1, method=Image.Quantize.MAXCOVERAGE)
   palette.putpalette([*(palette.getpalette() or [])[: 3 * (COLOURS - 1)], 255, 255, 255])
   buffer = io.BytesIO()
@@ -81,7 +81,7 @@ def stored(source: Path, to: Path) -> None:
 
 
 def parts(runs: Path) -> None:
-  """Where the twelve parts are, on samples."""
+  """The twelve parts on samples."""
   stored(fitted(runs) / 'overlay.png', DOCS / 'parts.png')
 
 
@@ -94,9 +94,9 @@ def eyes(runs: Path) -> None:
 
 
 def best(zoo: dict[str, NamedEdit], count: int) -> list[NamedEdit]:
-  """The edits with the largest change that is local and alike and has a word, one of each place.
+  """The edits with the best scores and a word for their change, one for each place.
 
-  Places that the generator names come first: the others are what surrounds its object.
+  Places with names of the generator come first; the others surround its object.
   """
   around = {name for name, _ in of_the_picture((6, 6))}
   kept: dict[str, NamedEdit] = {}
@@ -108,7 +108,7 @@ def best(zoo: dict[str, NamedEdit], count: int) -> list[NamedEdit]:
 
 
 def edits(runs: Path) -> None:
-  """The best edits of the catalog by their names, on samples that none was chosen on."""
+  """The best edits of the catalog with their names, on samples that did not choose them."""
   catalog = catalogued(runs)
   opened = panda_jax.open_workdir(catalog.parent)
   first = int(json.loads((catalog / 'record.json').read_text())['seeds']['heldout'].split()[0])
@@ -173,7 +173,7 @@ def card(runs: Path, data: str | None) -> None:
 
 
 class Figure(NamedTuple):
-  """A function of the folder of runs, and whether it is among all."""
+  """A function of the folder of runs, and whether it runs by default."""
 
   made: Callable[[Path], None]
   among_all: bool = True

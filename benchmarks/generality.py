@@ -1,10 +1,10 @@
-"""What of the comparison on cats64 holds on another trained generator: a DCGAN of faces, under the same protocol.
+"""The comparison on another trained generator, a DCGAN of faces, with the protocol of cats64.
 
   python -m benchmarks.generality CHECKPOINT.pth --workdir=DIR        20 to 40 minutes on a busy machine
 
-CHECKPOINT.pth is as in examples/custom_generator.py. It has neither w nor styles, so that StyleSpace is not defined,
-and SeFa, GANSpace, LowRankGAN and ReSeFa work on z. PandA edits its layers of 16 x 16 and 8 x 8. Regions were set by
-hand on the mean of 256 samples. The numbers of cats64 beside them are those of results/compare_cats64/table.json.
+CHECKPOINT.pth is as in examples/custom_generator.py. It has neither w nor styles, so StyleSpace is not defined, and
+SeFa, GANSpace, LowRankGAN and ReSeFa work on z. PandA edits its layers of 16 x 16 and 8 x 8. Regions were set by hand
+on the mean of 256 samples. The table also has the numbers of cats64, from results/compare_cats64/table.json.
 """
 
 import json
@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / 'results'
 
 
 def stored(table: dict) -> dict:
-  """A case out of a table that was made before: of each method the geometric mean over regions of its mean ROIR."""
+  """A case from an existing table: for each method the geometric mean over regions of its mean ROIR."""
   means: dict[str, list[float]] = {}
   for cell in table['cells']:
     means.setdefault(cell['method'], []).append(cell['roir']['mean'])

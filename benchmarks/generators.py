@@ -1,13 +1,13 @@
-"""Seconds and memory of the generators: one image and eight at a time, float32 and bfloat16, compilation apart.
+"""Seconds and memory of the generators: one image and eight at a time, float32 and bfloat16, without compilation.
 
 python -m benchmarks.generators [--set=bench|full] [--cases=stylegan2,...] [--batches=1,8] [--dtypes=float32,bfloat16]
 
-Weights are random, which changes no figure. The set `bench` is of 256 pixels (BigGAN of BigGAN-PyTorch: 128) and the
-published widths for that size; `full` is of the published full sizes. Yardsticks in the same process, on the same
-device and threads: the rate of a large matrix product, and from it the time that the operations of an image (as XLA
-counts them) would take at that rate.
-Every case runs in a process of its own, so that peak memory is its own: of the process on a CPU, less what it had after
-imports, and of the device on an accelerator. Prints a table and keeps every row in generators-SET.json.
+Weights are random, which does not change the numbers. The set `bench` has 256 pixels (BigGAN of BigGAN-PyTorch: 128)
+and the published widths for that size; `full` has the published full sizes. Yardsticks in the same process, on the same
+device and threads: the rate of a large matrix product, and the time of an image's operations (as XLA counts them) at
+that rate.
+Every case runs in its own process, so that peak memory is its own: on a CPU that of the process minus that after
+imports, on an accelerator that of the device. Prints a table and keeps every row in generators-SET.json.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from pathlib import Path
 from absl import app, flags
 
 SETS = ('bench', 'full')
-CASES = {  # pixels of the higher side in each set; None where there is no other size
+CASES = {  # pixels of the longer side in each set; None if there is no other size
   'progan': (256, 1024),
   'stylegan': (256, 1024),
   'stylegan2': (256, 1024),
@@ -51,7 +51,7 @@ PRODUCT = 2048  # side of the matrices of the yardstick
 
 
 def widths(resolution: int, base: int, most: int = 512, per_block: int = 2) -> tuple[int, ...]:
-  """min(base / r, most) channels, two layers a resolution."""
+  """min(base / r, most) channels, for two layers at each resolution."""
   sizes = [4 * 2**k for k in range(resolution.bit_length() - 3 + 1) if 4 * 2**k <= resolution]
   return tuple(min(base // r, most) for r in sizes for _ in range(per_block))
 
@@ -89,9 +89,9 @@ def options_of(case: str, resolution: int):
 
 
 def stylegan_xl_options(resolution: int):
-  """That of ImageNet: a stem of 16 pixels, and a head of seven layers for each doubling, for the last of five.
+  """The options for ImageNet: a stem of 16 pixels, and a head of seven layers for each doubling, five for the last.
 
-  Widths are those of the training script's defaults.
+  Widths are the defaults of the training script.
   """
   from panda_jax.generators.stylegan_xl import StyleGANXLOptions
 
@@ -117,13 +117,13 @@ def stylegan_xl_options(resolution: int):
 
 
 def _xl_layers(count: int, size: int, cutoff: float, stopband: float, rate: int | None) -> list[tuple]:
-  """The layers of a stem or a head, that to the image the last, as of StyleGANXLOptions.
+  """The layers of a stem or a head as in StyleGANXLOptions; the last one makes the image.
 
   Args:
-    count: of layers before it.
+    count: number of layers before the last.
     size: pixels of the image.
     cutoff, stopband: frequencies at its beginning.
-    rate: at which the first layer of a head samples; None of a stem, which has the sampling of its frequencies.
+    rate: sampling rate of the first layer of a head; None for a stem, whose frequencies give the rate.
   """
   layers = []
   for i in range(count + 1):
@@ -139,7 +139,7 @@ def _xl_layers(count: int, size: int, cutoff: float, stopband: float, rate: int 
 
 
 def peak_bytes() -> int:
-  """Most memory so far: of the accelerator if there is one, else resident in this process."""
+  """Peak memory so far: of the accelerator if there is one, else of this process."""
   import jax
 
   stats = jax.devices()[0].memory_stats()
@@ -223,7 +223,7 @@ def run_one(text: str) -> dict:
 
 
 def keep(path: Path, row: dict) -> None:
-  """Adds a row to the file, in place of an earlier one of the same case, type, batch and device."""
+  """Adds a row to the file; it replaces one of the same case, type, batch and device."""
   names = ('case', 'resolution', 'dtype', 'batch', 'device')
   rows = json.loads(path.read_text()) if path.exists() else []
   rows = [r for r in rows if any(r[name] != row[name] for name in names)] + [row]

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# What is measured where there is one GPU, and a JAX that uses it, in at most 8 minutes:
+# The measurements for a machine with one GPU, and a JAX that uses it, in at most 8 minutes:
 #
 #   [PYTHON=.venv/bin/python] [OUT=DIR] [SMALL=1] bash benchmarks/gpu.sh
 #
-# A part of the tests; a fit of 10 000 samples of a full-size StyleGAN2 at 512 channels on 16 x 16, and what it takes
-# beyond the features; generators against the rate of a matrix product; edits against plain resumes; seconds from
-# a command to its result. SMALL=1 rehearses that at small sizes, on any machine. Every step has its time, and one that
-# fails or exceeds it leaves the others alone. Writes gpu-NAME.json into OUT, and gpu-steps.json with how each ended; the
-# exit status is the number of steps that did not end well.
+# A part of the tests; a fit of 10 000 samples of a full-size StyleGAN2 at 512 channels on 16 x 16, and its time beyond
+# the features; generators against the rate of a matrix product; edits against plain resumes; seconds from a command to
+# its result. SMALL=1 runs all steps at small sizes, on any machine. Every step has a time limit; a step that fails or
+# exceeds it does not stop the others. Writes gpu-NAME.json into OUT, and gpu-steps.json with the end of each step; the
+# exit status is the number of failed steps.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -15,7 +15,7 @@ OUT=${OUT:-benchmarks/results}
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export XDG_CACHE_HOME=$work/cache  # nothing is compiled already
+export XDG_CACHE_HOME=$work/cache  # begin without compiled programs
 mkdir -p "$OUT" "$work/results"
 failed=0
 
@@ -29,12 +29,12 @@ step() {  # NAME SECONDS COMMAND...
   echo "$name $((SECONDS - began)) $status" >>"$work/steps"
 }
 
-kept() {  # FILE NAME: a result, under the name that it keeps
+kept() {  # FILE NAME: copies a result to its final name
   [ ! -s "$work/results/$1" ] || cp "$work/results/$1" "$OUT/gpu-$2.json"
 }
 
 if [ -n "${SMALL:-}" ]; then
-  patience=5  # a CPU may be slow, and busy
+  patience=5  # a CPU may be slow and busy
   tests=(tests/solver/test_moments.py)
   fit=(--resolution=32 --layer=3 --samples=64 --parts=3)
   generators=(--set=bench --cases=biggan-plain --batches=1 --dtypes=float32 --seconds=0)

@@ -1,17 +1,17 @@
-"""Photographs that no crop was trained on, inverted in each space, and how edits work on them.
+"""Inversion of held-out photographs in each space, and how edits work on them.
 
     python -m benchmarks.inversion --data=cats64.zip --workdir=DIR [--count=200] [--yardstick=8]
 
-`--data` is what cats64 was trained on; the held-out photographs are the trainer's. `--workdir` is a fit of cats64 with
-its catalog: its layer is that of the features. For each space: PSNR, SSIM, distance in the space of realism.py, seconds
-of processor time a photograph on the second call. For features also as a function of the regulariser.
+`--data` is the training data of cats64; the held-out photographs are the trainer's. `--workdir` is a fit of cats64 with
+its catalog; features are of its layer. For each space: PSNR, SSIM, distance in the space of realism.py, seconds of
+processor time for a photograph in the second call. For features also as a function of the regulariser.
 
-Editability: the best edits of the catalog, each at its largest useful alpha, on inverted photographs against the same
-on samples: change, locality, consistency and realism of catalog/measurement.py, medians over the edits.
+Editability: the best edits of the catalog, each at its largest useful alpha, on inverted photographs and on samples:
+change, locality, consistency and realism of catalog/measurement.py, medians over the edits.
 
 Yardstick: Adam on w from the mean of w, mean square of the pixels, 1000 steps, the best of five rates, on the same
-photographs; and how soon each space is as near. Prints a table, writes inversion-cats64.json, after every step, and
-inversion-cats64.png.
+photographs; and the time at which each space reaches its error. Prints a table, writes inversion-cats64.json after
+every step, and inversion-cats64.png.
 """
 
 import json
@@ -73,7 +73,7 @@ def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def figures(found, space, seconds: float) -> dict:
-  """What is told of an inversion."""
+  """The reported numbers of an inversion."""
   images = np.clip(found.images, -1, 1)
   rows, own = space(images), space(found.photographs)
   return {
@@ -87,7 +87,7 @@ def figures(found, space, seconds: float) -> dict:
 
 
 def timed(inverter, pixels):
-  """An inversion, and the seconds of processor time that it takes once everything is compiled."""
+  """An inversion, and its seconds of processor time after compilation."""
   evaluations, inverter.evaluations = inverter.evaluations, 2
   inverter(pixels[: inverter.batch])
   inverter.evaluations = evaluations
@@ -97,7 +97,7 @@ def timed(inverter, pixels):
 
 
 def best_edits(opened, count: int) -> list:
-  """The best of the fit's catalog by score, each at its largest useful alpha."""
+  """The edits of the fit's catalog with the best scores, each at its largest useful alpha."""
   stored = json.loads((opened.folder / 'catalog' / 'catalog.json').read_text())['edits']
   ranked = sorted(stored.values(), key=lambda edit: -edit['scores']['score'])[:count]
   terms = [term for edit in ranked for term in edit['terms'][:1]]
@@ -105,7 +105,7 @@ def best_edits(opened, count: int) -> list:
 
 
 def editability(opened, latents, noise: str, edits: list) -> dict[str, np.ndarray]:
-  """Scores (E,) of edits of a fit, by name."""
+  """Scores (E,) of a fit's edits, by name."""
   editor = Editor(opened.needed_generator(), opened.layer, noise)
   bench = Bench(editor, latents, 16).start(make_edit(opened.factors, 0, 0, 0.0))
   judge = Judge(bench, space_of(bench.original))
@@ -117,12 +117,12 @@ def editability(opened, latents, noise: str, edits: list) -> dict[str, np.ndarra
 
 
 def kept(own: dict, base: dict) -> dict[str, float]:
-  """Medians over edits, as shares of those on samples."""
+  """Medians over edits, as shares of the medians on samples."""
   return {name: float(np.median(own[name]) / np.median(base[name])) for name in own}
 
 
 def yardstick(generator, pixels: np.ndarray) -> dict:
-  """Adam on w from its mean; the best of the rates by the error at the end."""
+  """Adam on w from its mean, at the rate with the least final error."""
   structure, arrays = split(generator)
   photographs = jnp.asarray(pixels.astype(np.float32) / 127.5 - 1)
   N, rows = len(pixels), plain(generator)
@@ -157,7 +157,7 @@ def yardstick(generator, pixels: np.ndarray) -> dict:
 
 
 def sooner(generator, encoder, pixels: np.ndarray, space: str, target: float) -> dict:
-  """Seconds and mean square error of a space at growing numbers of evaluations, and the first at the target."""
+  """Seconds and mean square error in a space at increasing numbers of evaluations, and the first at the target."""
   curve = []
   for budget in BUDGETS:
     inverter = Inverter(generator, space, encoder=encoder, evaluations=budget, tolerance=0)
@@ -169,7 +169,7 @@ def sooner(generator, encoder, pixels: np.ndarray, space: str, target: float) ->
 
 
 def draw_shown(path: Path, images: dict[str, np.ndarray]) -> None:
-  """A row of pictures (n, h, w, 3) for each name."""
+  """Draws a row of pictures (n, h, w, 3) for each name."""
   rows = [Row(name, list(resized(to_bytes(some), (SIDE, SIDE)))) for name, some in images.items()]
   draw_rows(path, rows, (), note=f'The first {SHOWN} of the photographs; medians of all.')
 

@@ -2,7 +2,7 @@
 
 python -m benchmarks.kills --moments=20 --processes=1,2        some 20 minutes on two quiet cores
 
-What was compiled is kept between runs, so that most of a run is the fit and its checkpoints, not compilation.
+Compiled programs are kept between runs, so that most of a run is the fit and its checkpoints, not compilation.
 """
 
 import contextlib
@@ -36,13 +36,13 @@ def checked(done: list[tuple[int, str]]) -> None:
 
 
 def finished(arguments: list[str], workdir: Path, processes: int) -> panda_jax.Factors:
-  """The factors of a run that nobody disturbs, whatever it finds in the workdir."""
+  """The factors of a run that is not killed; the workdir may have an unfinished fit."""
   checked(ended(begin(arguments, workdir, processes)))
   return panda_jax.Factors.load(workdir / 'factors.npz')
 
 
 def timed(arguments: list[str], workdir: Path, processes: int) -> dict[str, float]:
-  """Seconds that a run lasts from its start, and from its first checkpoint."""
+  """Seconds of a run from its start, and from its first checkpoint."""
   began = time.monotonic()
   running = begin(arguments, workdir, processes)
   wait_for_checkpoint(running[0], workdir)
@@ -55,13 +55,13 @@ def killed(arguments: list[str], workdir: Path, processes: int, since: str, mome
   """Kills process `victim` `moment` seconds after the start, or after the first checkpoint, and runs again.
 
   Returns:
-    What was there, and the factors.
+    Checkpoints at the kill, seconds until the other processes ended, and the factors.
   """
   running = begin(arguments, workdir, processes)
   if since == 'checkpoint':
     wait_for_checkpoint(running[0], workdir)
   time.sleep(moment)
-  with contextlib.suppress(ProcessLookupError):  # it was quicker this time
+  with contextlib.suppress(ProcessLookupError):  # this run had already ended
     os.killpg(running[victim].pid, signal.SIGKILL)
   began = time.monotonic()
   ended(running)  # the others end by themselves
@@ -71,11 +71,11 @@ def killed(arguments: list[str], workdir: Path, processes: int, since: str, mome
 
 
 def random_moments(arguments: list[str], folder: Path, processes: int, since: Sequence[str], rng) -> list[dict]:
-  """Kills, each compared with the undisturbed run.
+  """Kills, each compared with a run that is not killed.
 
   Args:
-    since: for each kill 'start', at random over the time that a run takes, or 'checkpoint', over the time that is left
-      after its first checkpoint.
+    since: for each kill 'start', at random over the time of a run, or 'checkpoint', over the time after its first
+      checkpoint.
   """
   whole = timed(arguments, folder / 'whole', processes)
   expected = panda_jax.Factors.load(folder / 'whole' / 'factors.npz')

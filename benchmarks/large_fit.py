@@ -1,10 +1,10 @@
-"""A fit of many samples of a full-size generator: what it takes beyond making the features.
+"""A fit of many samples of a full-size generator: its time beyond making the features.
 
     python -m benchmarks.large_fit [--resolution=1024 --layer=5 --samples=10000 --parts=16]
 
-The generator is a StyleGAN2 with random weights and the published widths, which changes the seconds of no pass; its
-layer 5 has 512 channels on 16 x 16. The fit is that of the command, first with nothing compiled and then with what the
-first one left. Yardstick: the features alone, which the same command makes. Prints a table, writes large_fit.json.
+The generator is a StyleGAN2 with random weights, which do not change the times, and the published widths. Its layer 5
+has 512 channels on 16 x 16. The command runs twice, first without compiled programs, then with those of the first run.
+Yardstick: the features alone, which the same command makes. Prints a table, writes large_fit.json.
 """
 
 import json
@@ -32,14 +32,14 @@ STATES = 'empty', 'filled'  # the folder of compiled programs
 
 
 def full_stylegan2(resolution: int):
-  """A StyleGAN2 with random weights, its widths those of config-f."""
+  """A StyleGAN2 with random weights and the widths of config-f."""
   sizes = [4 << k for k in range(resolution.bit_length() - 2)]
   widths = tuple(min(32768 // size, 512) for size in sizes for _ in range(2))
   return registry.create('stylegan2', StyleGAN2Options(resolution, widths, 512, 512, (512,) * 8, clamp=256.0))
 
 
 def fitted(generator: Path, workdir: Path, kept: Path) -> dict:
-  """What `summary.json` of a fit says."""
+  """The content of `summary.json` of a fit."""
   command = [sys.executable, 'run.py', 'fit', f'--generator={generator}', f'--layer={_LAYER.value}']
   command += [f'--samples={_SAMPLES.value}', f'--parts={_PARTS.value}', f'--workdir={workdir}']
   subprocess.run([*command, f'--compilation_cache={kept}'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)

@@ -11,8 +11,8 @@ import numpy as np
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-# Tighter than SciPy's defaults (ftol 2.2e-9, gtol 1e-5): even ftol 1e-11 leaves some starts 0.1 % above the minimum
-# that they reach with this, for about the same time.
+# Tighter than SciPy's defaults (ftol 2.2e-9, gtol 1e-5): even with ftol 1e-11 some starts end 0.1 % above the minimum
+# that they reach with these, in about the same time.
 OPTIONS = {'maxiter': 6000, 'maxfun': 9000, 'ftol': 1e-13, 'gtol': 1e-8}
 
 
@@ -49,8 +49,8 @@ def random_starts(starts: int, positions: int, parts: int, seed: int = 0) -> np.
 def minimise(K: np.ndarray, starts: np.ndarray, limit: float = np.inf) -> list[Run]:
   """One run from each of starts (n, S, R); begins no further run once `limit` seconds have passed.
 
-  With one BLAS thread: on products as thin as K P a second one gains nothing, and on a machine that does anything else
-  the two wait for each other (measured on two cores: 1.8 s for 32 starts with one, 1.8 to 17 s with two).
+  It uses one BLAS thread: for products as thin as K P a second thread is not faster, and on a busy machine two threads
+  wait for each other (measured on two cores: 1.8 s for 32 starts with one thread, 1.8 to 17 s with two).
   """
   K = K / np.trace(K)
   runs, spent = [], 0.0

@@ -1,4 +1,4 @@
-"""What a record of a benchmark says of where and when it was made."""
+"""The entries of a benchmark's record on the machine and the date."""
 
 import datetime
 import json
@@ -24,7 +24,7 @@ def machine() -> dict:
 
 
 def written(record: dict, path: Path) -> Path:
-  """The path, once a record begun by `machine` is written there."""
+  """Writes a record that `machine` began; returns its path."""
   record['load_average']['after'] = os.getloadavg()
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(record, indent=1, allow_nan=False) + '\n')

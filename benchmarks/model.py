@@ -1,16 +1,16 @@
-"""The cost model of docs/explanation/cost.md: seconds of each pass from operations, bytes and what a machine does."""
+"""The cost model of docs/explanation/cost.md: seconds of each pass from operations, bytes and a machine's rates."""
 
 import math
 from dataclasses import dataclass
 
 # Public figures of one NVIDIA H200 SXM and its NVLink; I is a fast parallel file system. `--constants` replaces them.
 H200 = {'F': 67e12, 'B': 4.8e12, 'I': 5e9, 'L': 450e9, 'l': 5e-6}
-PER_PROCESS = 8  # devices that share one I
+PER_PROCESS = 8  # devices with one common I
 
 
 @dataclass(frozen=True)
 class Pass:
-  """Operations, bytes read on the devices and numbers sent, of one pass over all samples.
+  """Operations, bytes read on the devices and numbers sent in one pass over all samples.
 
   Attributes:
     sums: all-reduces that depend on each other.
@@ -23,7 +23,7 @@ class Pass:
 
 
 def passes(N: int, S: int, C: int, R_S: int, R_C: int) -> dict[str, Pass]:
-  """By name; the formulas of docs/explanation/cost.md."""
+  """Passes by name, from the formulas of docs/explanation/cost.md."""
   read = 4 * N * S * C
   return {
     'K': Pass(2 * N * S * S * C, read, S * S),
@@ -36,7 +36,7 @@ def passes(N: int, S: int, C: int, R_S: int, R_C: int) -> dict[str, Pass]:
 
 
 def seconds(one: Pass, devices: int, constants: dict, streamed: bool = False) -> dict[str, float]:
-  """By term: computing, memory, source, sending; a pass takes the longest of the first three, and the last."""
+  """Seconds by term: computing, memory, source, sending. A pass takes the longest of the first three plus the last."""
   D, k = devices, constants
   terms = {
     'compute': one.operations / (D * k['F']),
@@ -63,7 +63,7 @@ def show(constants: dict | None) -> None:
       all_passes = passes(10**exponent, S, C, R_S, C)
       cells = []
       for devices in (1, 8, 64, 512, 4096):
-        streamed = 4 * 10**exponent * S * C / devices > 64e9  # more than a device holds
+        streamed = 4 * 10**exponent * S * C / devices > 64e9  # more than the memory of a device
         outer = sum(whole(seconds(all_passes[name], devices, constants, streamed)) for name in ('M, N', 'K1, K2'))
         step = seconds(all_passes['thin step'], devices, constants, streamed)
         cells.append(f'{devices:>5}: {outer:8.2g} | {whole(step):8.2g} {max(step, key=step.get)}')

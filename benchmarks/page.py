@@ -19,7 +19,7 @@ _EDIT = flags.DEFINE_integer('edit', 0, 'Of those to try on it, by its place.', 
 _OUT = flags.DEFINE_string('out', None, 'PNG that is written.', required=True)
 
 SIZE = 1280, 800
-SECONDS = 4  # until samples are drawn and what is said for a while is gone
+SECONDS = 4  # until samples are drawn and temporary messages are gone
 
 
 def main(argv):

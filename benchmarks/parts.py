@@ -1,9 +1,9 @@
-"""Whether the recommended number of parts is the one that was planted, in features of known parts with noise.
+"""Whether the recommended number of parts is the true one, in features of known parts with noise.
 
 python -m benchmarks.parts --draws=10        some 10 minutes on two cores
 
-Each draw has 4 to 12 parts at random, disjoint or overlapping. The yardstick is the largest fall of the error (the
-elbow), which people look for by eye. Of overlapping parts, which the model cannot express, no number is right.
+Each draw has 4 to 12 parts at random, disjoint or overlapping. The yardstick is the elbow of the error curve, which
+people choose by eye. For overlapping parts, which the model cannot express, no number is right.
 """
 
 import json
@@ -22,7 +22,7 @@ GRID, CHANNELS, FITTED, HELD_OUT = (8, 8), 16, 200, 100
 
 
 def planted(parts: int, noise: float, overlapping: bool, rng: np.random.Generator) -> np.ndarray:
-  """Features (N, H, W, C): random cores times unit parts, the energies of parts up to four times each other's.
+  """Features (N, H, W, C): random cores times unit parts; energies of parts differ by a factor of up to four.
 
   `noise`: its standard deviation, in units of that of the features.
   """
@@ -49,7 +49,7 @@ def measured(features: np.ndarray, tried, seeds: int) -> list[Level]:
 
 
 def elbow(found: list[Level]) -> int:
-  """Where the fall of the held-out error slows down most: the largest second difference."""
+  """The number of parts at the largest second difference of the held-out error."""
   errors = np.array([level.held_out for level in found])
   return found[1 + int(np.argmax(errors[:-2] - 2 * errors[1:-1] + errors[2:]))].parts
 

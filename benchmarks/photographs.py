@@ -1,10 +1,10 @@
-"""From a photograph's file to its edited picture, as the explorer goes: taken, inverted, edited, and written whole.
+"""From a photograph's file to its edited picture, as in the explorer: read, inverted, edited, and written whole.
 
     python -m benchmarks.photographs --workdir=DIR      a minute on two cores
 
-The photographs are those of docs/photographs, and the first of them once more with 12 megapixels. Yardstick: the same
-with as many evaluations as `invert` may take. Everything is compiled before. Prints seconds, of the clock and of the
-processor, and PSNR; writes photographs-NAME.json.
+The photographs are those of docs/photographs, and the first one again with 12 megapixels. Yardstick: the same with the
+most evaluations that `invert` allows. Everything is compiled before. Prints seconds of the clock and of the processor,
+and PSNR; writes photographs-NAME.json.
 """
 
 import base64
@@ -39,7 +39,7 @@ def files() -> dict[str, bytes]:
 
 
 def measured(engine: Engine, content: bytes) -> dict[str, float]:
-  """Seconds until the edited picture is there, and until the whole photograph is; PSNR."""
+  """Seconds until the edited picture and until the whole photograph are ready; PSNR."""
   sent = {'name': 'x.jpg', 'content': base64.b64encode(content).decode(), 'count': 1}
   clock, processor = time.perf_counter(), time.process_time()
   upload = engine.photographs.shelf.put(photographs.upload_of(sent), len(content))

@@ -1,10 +1,10 @@
-"""What rounding in products and in storage does to the error and the factors.
+"""The effect of rounding in products and in storage on the error and the factors.
 
     python -m benchmarks.precision [--features=FILE.npy] [--parts=12] [--out=FILE.json]        six minutes on two cores
 
-CPUs multiply in float32 whatever precision says, so that the products of accelerators are emulated here: operands are
-rounded to what the hardware takes, and added up in float32. Storage as bfloat16 is not emulated. The error of each
-result is computed from its factors in float64.
+CPUs multiply in float32 at any `precision`, so the products of accelerators are emulated here: operands are rounded as
+in the hardware, and products are summed in float32. Storage as bfloat16 is not emulated. The error of each result is
+computed from its factors in float64.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from panda_jax.runtime.clock import forget_programs
 from panda_jax.runtime.environment import versions
 from panda_jax.solver import joint, moments
 
-BFLOAT16, TF32 = 7, 10  # bits of the mantissa that are stored
+BFLOAT16, TF32 = 7, 10  # stored bits of the mantissa
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Rounding:
     return getattr(jnp, name)
 
   def matmul(self, a, b, **options):
-    if jnp.result_type(a, b) != jnp.float32:  # the small matrices, which are never rounded
+    if jnp.result_type(a, b) != jnp.float32:  # small matrices are never rounded
       return jnp.matmul(a, b, **options)
 
     def rounded(x):
@@ -71,7 +71,7 @@ class Rounding:
 
 @contextlib.contextmanager
 def emulated(case: Case):
-  """Products with the data are rounded inside."""
+  """Inside, products with the data are rounded."""
   if case.bits is None:
     yield
     return

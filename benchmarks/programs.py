@@ -1,8 +1,8 @@
 """Runs a command in this process and lists the programs that it compiles: `programs.py RECORD.json COMMAND --flag=...`.
 
-Run as a file, with the folder that has the package in PYTHONPATH: so the commands of another commit are listed too. JAX
-says what it traces, lowers and compiles, and its profiler what ran. Seconds of what happens inside something else, as a
-constant that is compiled while a function is traced, are counted there only.
+Run it as a file, with the folder of the package in PYTHONPATH, so that it can list the commands of another commit too.
+JAX reports what it traces, lowers and compiles, and its profiler reports what ran. Nested seconds, for example of a
+constant that is compiled while a function is traced, count only for the inner one.
 """
 
 import collections
@@ -24,7 +24,7 @@ KEYS = 'programs', 'tracing', 'lowering', 'compiling', 'reading', 'runs', 'runni
 
 
 class Programs:
-  """What is told of compilation, by the name of the function.
+  """The reports on compilation, by the name of the function.
 
   Attributes:
     rows: {name: {key of `KEYS`: count or seconds}}.
@@ -53,7 +53,7 @@ class Programs:
     row[key] += seconds - inner
 
   def add_runs(self, folder: Path) -> None:
-    """Adds what the profiler wrote: of each run the time from its first operation to the end of its last."""
+    """Adds the profiler's runs: the time of each from its first operation to the end of its last."""
     from jax.profiler import ProfileData
 
     runs: dict[tuple[str, int], tuple[float, float]] = {}
@@ -71,13 +71,13 @@ class Programs:
       self.rows[name]['running'] += (last - first) / 1e9
 
   def record(self) -> list[dict]:
-    """A row for each function, that which takes longest first."""
+    """A row for each function, the slowest first."""
     rows = [{'name': name} | {key: round(value, 4) for key, value in row.items()} for name, row in self.rows.items()]
     return sorted(rows, key=lambda row: -sum(row[key] for key in KEYS if key not in ('programs', 'runs')))
 
 
 def _plain(name: str) -> str:
-  """A function's name, from that or from its module's: 'jit(f)' and 'jit_f' are f."""
+  """A function's name, from the name of the function or module: 'jit(f)' and 'jit_f' are f."""
   return re.sub(r'\W', '_', re.sub(r'^jit\((.*)\)$', r'\1', name)).removeprefix('jit_')
 
 

@@ -1,12 +1,12 @@
-"""The published PandA rule, the yardstick that the solver is measured against.
+"""The published PandA rule, the yardstick of the solver.
 
 Update (Oldfield et al., ICLR 2023; shared/methods.md 1.2 and 1.3), for L = sum_i ||Z_i - A A'Z_i P P'||^2 over a batch:
 P <- max(P - lr dL/dP, 0), then A <- A - lr dL/dA at the new P; gradients summed, not averaged, over the batch; one
 fixed learning rate, no momentum, no stopping rule.
 
-Two variants do the same arithmetic in different orders of multiplication:
-  `as_published`  every product of matrices from left to right, C x C and S x S matrices formed on the way;
-  `thin`          everything through Z P, which has R_S columns (our reordering, the same gradients to rounding).
+Two variants compute the same gradients in different orders of multiplication:
+  `as_published`  every product of matrices from left to right, with C x C and S x S intermediate matrices;
+  `thin`          everything through Z P, which has R_S columns (our reordering, equal up to rounding).
 
 Here Z is in the paper's orientation, (n, C, S), positions row-major; A is (C, R_C), P is (S, R_S), all float32.
 """
@@ -38,7 +38,7 @@ def reconstruct(Z: jax.Array, A: jax.Array, P: jax.Array) -> jax.Array:
 
 
 class AsPublished:
-  """Gradients from left to right. XLA may share equal prefixes among the terms; nothing else is rearranged."""
+  """Gradients from left to right. XLA may share equal prefixes of terms; nothing else is reordered."""
 
   @staticmethod
   def parts(Z: jax.Array, A: jax.Array, P: jax.Array) -> jax.Array:
@@ -58,7 +58,7 @@ class AsPublished:
 
 
 class Thin:
-  """The same gradients through Y = Z P (n, C, R_S) and M = A'Y (n, R_C, R_S); no C x C and no S x S matrix.
+  """The same gradients through Y = Z P (n, C, R_S) and M = A'Y (n, R_C, R_S), without C x C or S x S matrices.
 
   With U = A M and V = A (A'U):  dL/dP = sum_i 2 P (U_i'U_i) + Z_i'(2 V_i P'P - 4 U_i)
                                  dL/dA = sum_i 2 A (M_i P'P M_i') + Y_i (2 P'P (A'U_i)' - 4 M_i')
@@ -103,8 +103,8 @@ def advance(
   Args:
     Z: (N, C, S), all samples.
     rate: learning rate, float32 scalar.
-    order: (iterations, batch) int32, the samples that each iteration draws.
-    start, stop: traced, so that a run cut into pieces for snapshots compiles once.
+    order: (iterations, batch) int32, the samples of each iteration.
+    start, stop: traced, so that a run in pieces, for snapshots, compiles once.
     variant: 'as_published' or 'thin'.
   """
 
@@ -116,7 +116,7 @@ def advance(
 
 @partial(jax.jit, static_argnames='variant')
 def advance_fixed(Z: jax.Array, factors: Factors, rate: jax.Array, iterations: jax.Array, *, variant: str) -> Factors:
-  """Full-gradient iterations: every one of them on the whole fixed batch Z (n, C, S)."""
+  """Full-gradient iterations, each on the whole fixed batch Z (n, C, S)."""
   return jax.lax.fori_loop(0, iterations, lambda _, factors: step(variant, Z, factors, rate), factors)
 
 
@@ -126,8 +126,8 @@ def refine(
 ) -> jax.Array:
   """The published refinement: parts (S, R_S) after plain projected gradient steps on Z (n, C, S) alone, A fixed.
 
-  All columns start from the global parts. Samples given together share one P, their gradients summed
-  (shared/methods.md 1.5); the authors call it with one sample, at a rate of 1e-5 and for 100 iterations.
+  All columns start from the global parts. Samples given together share one P, and their gradients are summed
+  (shared/methods.md 1.5). The authors call it with one sample, at a rate of 1e-5 and for 100 iterations.
   """
   gradients = VARIANTS[variant]
 
@@ -146,7 +146,7 @@ def initial_factors(Z: jax.Array, parts: int, appearances: int | None = None) ->
   """The published start: A = leading left singular vectors of the uncentred channel scatter of Z (N, C, S)."""
   N, C, S = Z.shape
   scatter = np.zeros((C, C))
-  for i in range(0, N, 64):  # in blocks, lest the product be materialised per sample or the data doubled
+  for i in range(0, N, 64):  # in blocks, so that neither products of all samples nor a copy of the data are in memory
     block = Z[i : i + 64]
     scatter += np.asarray(jnp.einsum('nas,nbs->ab', block, block, precision='highest'))
   A = np.linalg.svd(scatter / N)[0][:, : appearances or C]
@@ -154,7 +154,7 @@ def initial_factors(Z: jax.Array, parts: int, appearances: int | None = None) ->
 
 
 def sample_order(samples: int, iterations: int, batch: int = 1, seed: int = 0) -> np.ndarray:
-  """(iterations, batch) int32: epochs of random permutations, the stand-in for a fresh sample every iteration."""
+  """(iterations, batch) int32: epochs of random permutations, in place of a new sample in every iteration."""
   random = np.random.RandomState(seed)
   epochs = -(-iterations * batch // samples)
   order = np.concatenate([random.permutation(samples) for _ in range(epochs)])

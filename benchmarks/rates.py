@@ -1,8 +1,8 @@
 """The published rule at its best: timed runs over learning rates and orders of the samples.
 
-Its end depends on luck as much as on the rate: another order of the samples leads to another local minimum (on the case
-`small` 0.316 or 0.325 at one and the same rate). A yardstick from one unlucky order would flatter us, so the thin form
-is searched over several orders, and the rule as published is run in the order that turned out best.
+Its result depends on the order of the samples as much as on the rate: another order gives another local minimum (on the
+case `small` 0.316 or 0.325 at the same rate). One unlucky order would favour our solver, so the thin form is searched
+over several orders, and the rule as published runs in the best order.
 """
 
 import time
@@ -19,19 +19,19 @@ from benchmarks.curves import Curve
 
 RATIO = 3.0  # from one learning rate of the table to the next
 CENTRE = 0.02  # middle of the table in units of 1 / lambda_max(K / N); batch 1 diverges somewhere above 0.1
-EXTENSIONS = 4  # further rates at most, while the best lies at an end of the table
+EXTENSIONS = 4  # further rates at most, while the best rate is at an end of the table
 
 
 @dataclass
 class Search:
-  """What the search found in one order of the samples.
+  """The result of the search in one order of the samples.
 
   Attributes:
     best: the curve with the lowest final error.
     others: the curves of the other rates that did not diverge.
     table: one row per rate: scaled (in units of 1 / lambda_max), rate, status, spent, iterations_done, error.
     order: seed of the order of the samples.
-    seconds: of all rates together, what a user pays who has to find the rate.
+    seconds: of all rates together, the cost of finding the rate.
   """
 
   best: Curve
@@ -48,19 +48,19 @@ class Search:
 
 
 def marks(iterations: int, count: int = 24) -> list[int]:
-  """Log-spaced iteration counts at which factors are copied out, 1 and the last among them."""
+  """Log-spaced iteration counts at which factors are copied out, with 1 and the last."""
   return sorted({round(x) for x in np.geomspace(1, iterations, count)})
 
 
 def timed_run(program: Callable, Z, start, order, rate: float, cap: float) -> tuple[list[tuple], dict]:
-  """The rule at one learning rate, the clock stopped while factors are copied out.
+  """The rule at one learning rate. The clock stops while factors are copied out.
 
   Returns snapshots (iteration, seconds, A, P) and notes: status 'finished', 'capped' (at `cap` seconds) or 'diverged',
-  seconds spent (those up to a divergence included), iterations done.
+  seconds spent (also those before a divergence), iterations done.
   """
   snapshots, seconds, done, factors, status = [], 0.0, 0, start, 'finished'
   for mark in marks(len(order)):
-    if done:  # the last stretches are long: end one at the cap rather than far behind it
+    if done:  # the last pieces are long: end one at the cap, not far after it
       affordable = (cap - seconds) / (seconds / done)
       if affordable < mark - done:
         status, mark = 'capped', done + max(0, int(affordable))
@@ -81,7 +81,7 @@ def timed_run(program: Callable, Z, start, order, rate: float, cap: float) -> tu
 
 
 def curve_of(features: np.ndarray, snapshots: list[tuple], notes: dict) -> Curve | None:
-  """The run's curve; None where the rule diverged or an overshoot clamped all of P to 0 for good."""
+  """The run's curve; None if the rule diverged or an overshoot clamped all of P to 0 for ever."""
   errors = curves.relative_errors(features, [(A @ A.T, P) for _, _, A, P in snapshots])
   if notes['status'] == 'diverged' or not errors or not errors[-1] < 0.999:
     if notes['status'] != 'diverged':
@@ -109,13 +109,13 @@ def search(
   count: int,
   cap: float,
 ) -> Search | None:
-  """Runs the rule at `count` rates around centre / scale, and further ones while the best lies at an end of the table.
+  """Runs the rule at `count` rates around centre / scale, and further ones while the best is at an end of the table.
 
   Args:
     program: compiled `published.advance`.
     Z: (N, C, S).
     order: seed of the order of the samples.
-    scale: lambda_max(K / N), what a rate is relative to.
+    scale: lambda_max(K / N); rates are relative to it.
     cap: seconds per rate.
   """
   samples = jnp.asarray(published.sample_order(len(Z), iterations, seed=order))
@@ -147,7 +147,7 @@ def search(
 
 
 def compiled(Z, start, iterations: int, variant: str) -> tuple[Callable, float]:
-  """`published.advance` compiled ahead of time for these shapes, and the seconds that took."""
+  """`published.advance` compiled ahead of time for these shapes, and the seconds of compilation."""
   began = time.perf_counter()
   order = jax.ShapeDtypeStruct((iterations, 1), jnp.int32)
   zero = jnp.int32(0)
@@ -158,11 +158,11 @@ def compiled(Z, start, iterations: int, variant: str) -> tuple[Callable, float]:
 def measure(
   case: Case, methods: list[str], *, scale: float, iterations: int, count: int, orders: int, cap: float, log: Callable
 ) -> tuple[dict[str, Search], dict]:
-  """Both forms of the published rule: searches for 'thin' and 'published' (as asked for), and what else to record.
+  """The requested forms of the published rule: searches for 'thin' and 'published', and further entries to record.
 
-  The slow form is run in the best order of the fast one and at rates around its best rate.
+  The slow form runs in the best order of the fast form and at rates around its best rate.
   """
-  # The paper's orientation, laid out for the rule and not for us.
+  # In the paper's orientation, with the memory layout that suits the rule.
   Z = jnp.asarray(np.ascontiguousarray(np.swapaxes(case.features, 1, 2)))
   began = time.perf_counter()
   start = jax.block_until_ready(published.initial_factors(Z, case.parts))
@@ -201,7 +201,7 @@ def measure(
 
 
 def extrapolate(slow: Curve, thin: Curve, iterations: int) -> None:
-  """Notes where a capped run as published would have ended: same arithmetic, samples and rate as the thin form's."""
+  """Notes the error at which a capped slow run would end: the thin form has the same arithmetic, samples and rate."""
   if slow.notes['status'] == 'capped':
     slow.notes['extrapolated'] = {
       'iterations': iterations,

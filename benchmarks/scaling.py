@@ -3,9 +3,8 @@
 python -m benchmarks.scaling --out=scaling.json            an hour on two quiet cores; --cases=N,S picks some sweeps
 python -m benchmarks.scaling --model [--constants=scaling.json]
 
-Each case runs in a process of its own, so that its peak memory is its own. Features are made from a number, at the
-speed of memory, so that a million samples need no disk. The yardstick is the model with constants that this machine was
-measured to have.
+Each case runs in its own process, so that its peak memory is its own. Features are computed from a number, at the speed
+of memory, so that a million samples need no disk. The yardstick is the model with constants measured on this machine.
 """
 
 import datetime
@@ -42,11 +41,11 @@ SWEEPS = {
   'devices': [{'devices': d} for d in (1, 2, 4, 8)],
   'processes': [{'processes': p} for p in (1, 2)],
 }
-POOL = 2048  # different fields that samples are scaled copies of
+POOL = 2048  # different fields; samples are scaled copies of them
 
 
 class Synthetic(FeatureSource):
-  """Smooth fields of a pool, scaled for each sample by a factor of its own: as fast to make as to copy."""
+  """Smooth fields of a pool, with a scale for each sample: as fast to make as to copy."""
 
   kind = 'synthetic'
   defined = True
@@ -61,7 +60,7 @@ class Synthetic(FeatureSource):
     strength = rng.uniform(0, 2, (POOL, 12)).astype(np.float32)
     fibres = rng.standard_normal((12, C))
     self._pool = np.empty((POOL, S, C), np.float32)
-    for first in range(0, POOL, 64):  # a few at a time: temporaries of the whole pool would hide the fit's own peak
+    for first in range(0, POOL, 64):  # a few at a time: temporaries of the whole pool would hide the fit's peak
       raw = np.einsum('sb,nb,bc->nsc', bumps, strength[first : first + 64], fibres, optimize=True).astype(np.float32)
       noise = 0.05 * rng.standard_normal(raw.shape, np.float32)
       self._pool[first : first + 64] = np.where(raw > 0, raw, 0.2 * raw) + noise
@@ -78,7 +77,7 @@ class Synthetic(FeatureSource):
   def take(self, indices):
     i = indices + self._first
     samples = self._pool[i * 997 % POOL]
-    samples *= (1 + i % 101 / 100).astype(np.float32)[:, None, None]  # in place: new pages are what costs most
+    samples *= (1 + i % 101 / 100).astype(np.float32)[:, None, None]  # in place: new pages cost most
     return samples
 
   def blocks(self, size):
@@ -91,7 +90,7 @@ def peak_bytes() -> int:
 
 
 def numbers_sent() -> dict[str, list[int]]:
-  """Of each program compiled for a fit that sends anything: how many numbers each of its all-reduces carries."""
+  """For each compiled program of a fit that sends data: the size of each of its all-reduces."""
   found = {}
   for name, compiled in compiled_programs():
     results = re.findall(r'= (.*?) all-reduce(?:-start)?\(', compiled.as_text())
@@ -118,7 +117,7 @@ def run_case(case: dict) -> dict:
 
 
 def measured(case: dict) -> dict:
-  """The same in processes of its own; what process 0 found."""
+  """`run_case` in its own processes; the result of process 0."""
   count = case['processes']
   begin = 'from benchmarks import scaling\nimport json, sys\n'
   body = 'print("found", json.dumps(scaling.run_case(json.loads(sys.argv[1]))))'
@@ -147,7 +146,7 @@ def best_rate(work: float, program, *args) -> float:
 
 
 def constants() -> dict:
-  """F, B and I of this machine, and L and l between its devices (see docs/explanation/cost.md)."""
+  """F, B and I of this machine, and L and l between its devices; see docs/explanation/cost.md."""
   key = jax.random.key(0)
   square, wide = jax.random.normal(key, (2048, 2048)), jax.random.normal(key, (64, 1 << 20))
   product = jax.jit(lambda x: jnp.matmul(x, x, precision='highest'))

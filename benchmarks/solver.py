@@ -3,11 +3,10 @@
     python -m benchmarks.solver --cases=small,cats,conv128,wide,large --out=benchmarks/results \
       --small=../shared/data/features_16x16x48.npy --cats=../shared/data/cats64_layer5.npy
 
-Everything runs in this process, one method after the other. Compilation is timed apart. The clock stands still while
-factors are copied out. The yardsticks are favoured where there is a choice: their clocks leave out the transfer of the
-features and the start of A, ours counts everything since `fit` was called; the published rule is shown at the best of
-its learning rates and orders of the samples (benchmarks/rates.py) and reads stored samples, where its users generate
-one each time.
+Everything runs in this process, one method after the other. Compilation is timed separately. The clock stops while
+factors are copied out. Choices favour the yardsticks: their clocks leave out the transfer of the features and the start
+of A, ours counts everything from the call of `fit`. The published rule has the best of its learning rates and orders of
+the samples (benchmarks/rates.py), and it reads stored samples, while its users generate one in each iteration.
 Per case: a table on standard output, solver-CASE.json with everything, solver-CASE.png with the curves.
 """
 
@@ -68,7 +67,7 @@ def lbfgsb_and_block(case, K: np.ndarray, K_seconds: float) -> tuple[Curve, dict
   check = curves.relative_errors(case.features, [(identity, best.P)])[0]
   curve = Curve(seconds.tolist(), best_so_far.tolist(), steps=True, notes={'error_of_best_on_the_samples': check})
 
-  # As the restarts of a fit run it, and in float64; errors are those of the P found, computed like L-BFGS-B's.
+  # As in the restarts of a fit, and in float64. Errors of the resulting P are computed like those of L-BFGS-B.
   ours = {}
   for dtype, tolerance in (('float32', starts_of_a_fit.TOLERANCE), ('float64', 1e-5)):
     with enable_x64(True):
@@ -98,7 +97,7 @@ def lbfgsb_and_block(case, K: np.ndarray, K_seconds: float) -> tuple[Curve, dict
 
 
 def on_the_fly(case) -> dict:
-  """The fit from seeds, features made in it, and apart the time that making them takes; programs compiled before."""
+  """The fit from seeds, which makes the features, and separately their time; programs are compiled before."""
   import panda_jax
 
   began = time.perf_counter()
@@ -118,19 +117,19 @@ def on_the_fly(case) -> dict:
 
 
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> dict:
-  """Our errors from the same starts beside theirs: medians, bests, and how often ours is lower or equal."""
+  """Our errors and theirs from the same starts: medians, bests, and how often ours is lower or equal."""
   return {
     'errors': ours.tolist(),
     'median_ratio': float(np.median(ours) / np.median(theirs)),
     'best_ratio': float(ours.min() / theirs.min()),
-    # Two solvers that reach one minimum differ in the last digits: 1e-6 of the error counts as equal.
+    # Two solvers that reach the same minimum differ in the last digits: 1e-6 of the error counts as equal.
     'lower_or_equal': float(np.mean(ours <= theirs * (1 + 1e-6))),
     'strictly_lower_or_equal': float(np.mean(ours <= theirs)),
   }
 
 
 def our_fit(case) -> tuple[Curve, dict]:
-  """panda_jax.fit, a second time after all its programs are compiled, with every state it reports."""
+  """panda_jax.fit, a second time after all its programs are compiled, with every state that it reports."""
   import panda_jax
 
   snapshots: list[tuple[float, str, np.ndarray, np.ndarray]] = []
@@ -162,7 +161,7 @@ def our_fit(case) -> tuple[Curve, dict]:
 
 
 def comparison(found: dict[str, Curve], others: dict[str, list[Curve]]) -> dict:
-  """What the issue asks of our curve against the yardsticks'."""
+  """The comparison of our curve with those of the yardsticks."""
   ours, report = found['ours'], {'first_point_seconds': found['ours'].seconds[0]}
   for name, theirs in found.items():
     if name == 'ours':

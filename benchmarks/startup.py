@@ -2,11 +2,11 @@
 
     python -m benchmarks.startup [--commands=fit_toy,edit] [--repeats=5] [--reference=FOLDER]     two hours on two cores
 
-Each command runs as a user runs it, in a process of its own, first with an empty folder of compiled programs and then
-with what that run left there; `fit_rank` with what a fit of another number of parts left. Yardstick: the same commands
-of another commit's clone, in turn. XLA_FLAGS holds for all. Then each command runs twice more, observed, for its
-programs (`benchmarks.programs`), and once for its imports. Processor seconds are the ones to compare on a busy machine.
-Prints a table, writes startup.json.
+Each command runs as a user runs it, in its own process, first with an empty folder of compiled programs and then with
+those of the first run; `fit_rank` with those of a fit of another number of parts. Yardstick: the same commands in a
+clone of another commit, alternating. XLA_FLAGS is the same for all. Then each command runs twice more, observed, for
+its programs (`benchmarks.programs`), and once for its imports. On a busy machine, compare processor seconds. Prints a
+table, writes startup.json.
 """
 
 import collections
@@ -50,7 +50,7 @@ FILLED_BY = {'fit_rank': 'fit_generator'}
 MISTAKES = ('mistake',)
 STATES = 'empty', 'filled'
 IMPORT = re.compile(r'import time: +(\d+) \|')
-MOST_SHOWN = 12  # programs of a command that are printed; the file has all
+MOST_SHOWN = 12  # printed programs of a command; the file has all
 
 _COMMANDS = flags.DEFINE_list('commands', list(COMMANDS), f'Which of {", ".join(COMMANDS)}.')
 _REPEATS = flags.DEFINE_integer('repeats', 5, 'Runs of which medians are taken.', lower_bound=1)
@@ -63,7 +63,7 @@ def log(text: str) -> None:
 
 
 class Runs:
-  """Runs commands in a folder, which has what they work on."""
+  """Runs commands in a folder with their inputs."""
 
   def __init__(self, folder: Path):
     self._folder, self._count = folder, 0
@@ -71,7 +71,7 @@ class Runs:
     self._places['FEATURES'] = str(folder / 'sampled' / 'features.npy')
 
   def prepare(self, commands: list[str]) -> None:
-    """Makes the files and fits that these commands work on; what that compiles is kept for no measured run."""
+    """Makes the input files and fits of these commands; measured runs do not use the programs compiled for them."""
     draw = np.random.RandomState(0)
     parts, shape = draw.rand(64, 3) ** 4, (32, 8, 8, 12)
     Z = np.einsum('ncr,sr->nsc', draw.randn(32, 12, 3), parts) + 0.05 * draw.randn(32, 64, 12)
@@ -86,18 +86,18 @@ class Runs:
         self.timed(words, CLONE, kept)
 
   def new(self) -> Path:
-    """A folder that is not there yet."""
+    """The path of a new folder."""
     self._count += 1
     return self._folder / str(self._count)
 
   def timed(self, words: str, clone: Path, kept: Path, before: list[str] | None = None) -> tuple[float, float, str]:
-    """Seconds of the clock and of the processor, and what was said on stderr.
+    """Seconds of the clock and of the processor, and the text on stderr.
 
     Args:
       words: of `COMMANDS`.
-      clone: whose package runs.
-      kept: where its compiled programs are.
-      before: what to run in place of run.py.
+      clone: the folder of the package to run.
+      kept: the folder of its compiled programs.
+      before: the command in place of run.py.
     """
     command = [sys.executable, *(before or ['run.py']), *words.format(OUT=self.new(), **self._places).split()]
     environment = {name: text for name, text in os.environ.items() if not name.startswith('JAX_')}
@@ -121,19 +121,19 @@ class Runs:
     return seconds, usage.ru_utime + usage.ru_stime, text
 
   def programs(self, words: str, kept: Path) -> list[dict]:
-    """What one run compiled, reads and runs."""
+    """The programs that one run compiles, reads and runs."""
     record = self.new()
     self.timed(words, CLONE, kept, ['-P', str(CLONE / 'benchmarks' / 'programs.py'), str(record)])
     return json.loads(record.read_text())
 
   def importing(self, words: str, kept: Path) -> float:
-    """Seconds of imports in one run, as Python tells them."""
+    """Seconds of imports in one run, as Python reports them."""
     said = self.timed(words, CLONE, kept, ['-X', 'importtime', 'run.py'])[2]
     return sum(int(found[1]) for found in IMPORT.finditer(said)) / 1e6
 
 
 def measured(runs: Runs, name: str, clones: dict[str, Path], repeats: int) -> dict:
-  """Seconds of each clone and state, then the imports and programs of ours."""
+  """Seconds of each clone and state, and the imports and programs of this clone."""
   words, fills = COMMANDS[name], COMMANDS[FILLED_BY.get(name, name)]
   found: dict = {'command': words}
   for which, clone in [*clones.items()] * repeats:
@@ -156,7 +156,7 @@ def measured(runs: Runs, name: str, clones: dict[str, Path], repeats: int) -> di
 
 
 def table(name: str, found: dict, clones: dict[str, Path]) -> list[str]:
-  """Lines for people: medians, and the programs that take longest."""
+  """Lines for readers: medians, and the slowest programs."""
   lines = [f'{name}: {found["command"]}', f'  imports {found["import_seconds"]:.2f} s']
   for which in clones:
     for state, row in found[which].items():
@@ -190,7 +190,7 @@ def main(argv):
     for name in _COMMANDS.value:
       found = record['commands'][name] = measured(runs, name, clones, _REPEATS.value)
       log('\n'.join(table(name, found, clones)))
-      path = written(record, Path(_OUT.value) / 'startup.json')  # each time: two hours may be cut short
+      path = written(record, Path(_OUT.value) / 'startup.json')  # each time: two hours may be interrupted
   log(f'wrote {path}')
 
 

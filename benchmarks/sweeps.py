@@ -1,11 +1,11 @@
-"""What a sweep saves over single commands, that its runs are theirs bit for bit, and kill -9 in the middle of one.
+"""Time that a sweep saves over single commands, equality of their runs bit for bit, and kill -9 during a sweep.
 
 python -m benchmarks.sweeps --out=benchmarks/results/sweep-cats64.json      half an hour on two quiet cores
 
-The sweep is of 4 numbers of parts, 3 layers and 3 seeds on cats64, by one process and by two. The yardstick: single
-commands, each in a process of its own, of which a few are run and compared; all 36 are taken to cost as much each. Both
-are measured without a cache of compiled programs, and with one that has them all. Then a small sweep is killed at
-random moments and started again; its table must be that of one that nobody killed.
+The sweep has 4 numbers of parts, 3 layers and 3 seeds on cats64, in one process and in two. The yardstick is single
+commands, each in its own process. A few are run and compared; all 36 are assumed to cost the same. Both are measured
+without a cache of compiled programs, and with a cache of all of them. Then a small sweep is killed at random moments
+and started again; its table must equal that of a sweep that is not killed.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ NEVER_THE_SAME = 'seconds', 'memory'
 
 
 def done(*words: str) -> dict[str, float]:
-  """Runs a command to its end: its seconds, and processor time."""
+  """Seconds and processor time of a command that runs to its end."""
   before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
   subprocess.run([sys.executable, '-m', 'panda_jax', *words], check=True, stdout=subprocess.DEVNULL)
   after, seconds = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - began
@@ -83,7 +83,7 @@ def table(folder: Path) -> list[dict]:
 
 
 def kills(folder: Path, moments: int, rng: np.random.Generator) -> list[float]:
-  """Kills a sweep at random moments; the moments, as shares of the time that it takes."""
+  """Kills a sweep at random moments; returns the moments, as shares of the sweep's time."""
   np.save(folder / 'z.npy', planted.structured(200, (12, 12), 16))
   kept = {'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
   os.environ.update(kept)
@@ -96,7 +96,7 @@ def kills(folder: Path, moments: int, rng: np.random.Generator) -> list[float]:
     command = [sys.executable, '-m', 'panda_jax', *words, workdir, f'--jobs={1 + k % 2}']
     process = subprocess.Popen(command, start_new_session=True)
     time.sleep(share * whole)
-    with contextlib.suppress(ProcessLookupError):  # it was quicker this time
+    with contextlib.suppress(ProcessLookupError):  # this run had already ended
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     left = len([*(folder / str(k)).glob('*/summary.json')])
