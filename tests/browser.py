@@ -1,4 +1,4 @@
-"""Pages as a person meets them: headless chromium, and waiting for what it shows."""
+"""Pages as a user sees them: headless chromium, and waiting for its content."""
 
 import importlib.util
 import json

@@ -1,9 +1,9 @@
 """Makes JAX strict for every test. Warnings are errors by pyproject.toml; x64 stays off, as users have it.
 
-Tests that need several devices start a process of their own with XLA_FLAGS, since the count is fixed at start-up.
-Most of a test's time is compilation. So all compile quickly rather than well, and what was compiled is in one folder
-for all workers and for the commands that tests start; later runs have it too, see programs.py. Fits with fewer
-instructions compile as their users' do.
+Tests that need several devices start their own process with XLA_FLAGS, since the number is fixed at start-up.
+Most of a test's time is compilation. So tests compile with little optimisation. One folder has the compiled programs of
+all workers and of the commands that tests start; later runs use it too, see programs.py. Fits with fewer instructions
+compile as for users.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""What documents tell a reader to type: commands and snippets of Python, taken out of their text."""
+"""Commands and snippets of Python in the text of documents."""
 
 import ast
 import re

@@ -1,6 +1,6 @@
-"""Damages every kind of file that the tool reads: only an InputError, or something that is right, may come of it.
+"""Damages every kind of file that the tool reads: the result must be an InputError or correct.
 
-Checkpoints have a fuzzer of their own, `tests/converters/fuzz.py`. By hand, as many as wanted (`nice` is polite):
+Checkpoints have their own fuzzer, `tests/converters/fuzz.py`. To run it by hand, with any number (use `nice`):
 
     nice python -m tests.fuzz --count=100000 --seed=1 [--only=factors,zoo]
 """

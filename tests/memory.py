@@ -1,4 +1,4 @@
-"""The memory of this process, as Linux tells it."""
+"""The memory of this process, as Linux reports it."""
 
 from pathlib import Path
 

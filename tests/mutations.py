@@ -1,6 +1,6 @@
-"""Files damaged at random, what becomes of them when they are read, and how much of time and memory that takes.
+"""Random damage to files, the result of reading them, and the time and memory that this takes.
 
-What is fuzzed is in `tests/fuzz.py` (everything that the tool reads) and `tests/converters/fuzz.py` (checkpoints).
+The fuzzers are `tests/fuzz.py` (everything that the tool reads) and `tests/converters/fuzz.py` (checkpoints).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Tiny generators about which everything is known: Jacobians, parts, what leaks where, and how edits saturate.
+"""Tiny generators with known Jacobians, parts, leaks, and saturation of edits.
 
 Each has the methods of panda_jax/generators/protocol.py and can be traced by JAX. Letters as there; d latent size.
 """

@@ -1,7 +1,7 @@
-"""What was compiled while tests ran, kept for later runs on this machine, of any checkout.
+"""Compiled programs of tests, kept for later runs on this machine, of any checkout.
 
-JAX's keys hold the program, the flags and the versions, so what a change of the code compiles is compiled. Processes
-that tests kill may leave half an entry in the folder of a run; only whole ones go from there to what is kept.
+JAX's keys contain the program, the flags and the versions, so changed code is compiled again. Processes that tests kill
+may leave incomplete entries in the folder of a run; only complete entries are kept.
 """
 
 import contextlib

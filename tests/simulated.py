@@ -1,4 +1,4 @@
-"""Python code run in a process of its own with several simulated devices."""
+"""Runs Python code in its own process with several simulated devices."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What can be imported from the top, and how results show themselves."""
+"""The names that can be imported from `panda_jax`, and how results and progress are shown."""
 
 import ast
 import importlib

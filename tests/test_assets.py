@@ -1,4 +1,4 @@
-"""The embedded generator: it is there, small, a trained one, and says what it is."""
+"""The embedded generator: it exists, is small and trained, and has a description."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The examples in docstrings of what is public give what they show, after the lines that the site puts before them."""
+"""The examples in public docstrings give the output that they show, after the first lines on the site's page."""
 
 import doctest
 import importlib

@@ -1,7 +1,7 @@
-"""Whatever a document tells a reader to type works: each command and snippet is run, long ones at smoke sizes.
+"""All commands and snippets in documents work: each is run, long ones at smoke sizes.
 
-A command that is new in a document needs a line in `FORMS`, unless it works as it stands. All run in one folder that
-has what documents speak of: checkpoints, generators, feature maps, a fit of cats64.
+A new command in a document needs a line in `FORMS`, unless it works without changes. All run in one folder with the
+files that documents use: checkpoints, generators, feature maps, a fit of cats64.
 """
 
 import lzma

@@ -1,4 +1,4 @@
-"""What the operating system refuses is told with its own reason and a remedy that fits it."""
+"""Errors of the operating system have its reason and a suitable remedy."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A fixed run of the fuzzer over everything that is read; `fuzz.py` says how to run a longer one."""
+"""A fixed run of the fuzzer over all kinds of files; `fuzz.py` describes longer runs."""
 
 from pathlib import Path
 

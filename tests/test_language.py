@@ -1,4 +1,4 @@
-"""Phrases that readers stumbled over stay out of pages, help and errors."""
+"""Pages, help and errors do not use phrases that readers stumbled over."""
 
 import ast
 import re

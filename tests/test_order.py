@@ -1,4 +1,4 @@
-"""The order of the rooms, from the code itself: imports go one way, and each package says what is in it."""
+"""The order of the packages, called rooms here: imports go one way, and each docstring says what its package has."""
 
 import ast
 from collections import defaultdict

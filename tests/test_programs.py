@@ -1,4 +1,4 @@
-"""Programs that were compiled for tests: later runs have the whole ones, and no others."""
+"""Compiled programs of tests: later runs get the complete ones, and no others."""
 
 import pytest
 from jax._src import compilation_cache

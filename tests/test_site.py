@@ -1,4 +1,4 @@
-"""The pages of the documentation name all that there is, and every link and anchor in them leads somewhere."""
+"""The pages of the documentation name everything public, and every link and anchor in them has a target."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""The range of versions: its lower end is what .ci/run tests."""
+"""The range of versions: .ci/run tests its lower end."""
 
 import re
 import tomllib

@@ -21,7 +21,7 @@ from panda_jax.features.store import free_host_bytes, held_in_memory
 from panda_jax.generators import labels
 
 HALVES = ('none', 'first', 'second')
-# Keys that, with those of `OF_SAMPLES`, define features.
+# Keys that define features, together with the seed: the samples of a generator.
 OF_FEATURES = (
   *('features', 'generator', 'layer', 'samples', 'labels', 'truncation', 'truncation_layers', 'grid', 'layout'),
   'batch',
@@ -155,7 +155,7 @@ class Shelf:
     self.begin(())
 
   def begin(self, configs: Iterable[Mapping[str, Any]]) -> None:
-    """Deletes all features, and keeps those of these fits from now on; the fits differ only in keys of `OF_SAMPLES`."""
+    """Drops all features, and keeps those that these fits share; their features differ only in seed and half."""
     self._asked = {tuple(config[key] for key in OF_SAMPLES) for config in configs}
     self._sources: dict[tuple, FeatureSource] = {}
     self._features: dict[tuple, Features] = {}

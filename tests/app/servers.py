@@ -1,4 +1,4 @@
-"""The explorer in a process of its own, as users run it."""
+"""The explorer in its own process, as users run it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What the page is answered: pictures, edits, masks; and sentences for what it would not ask."""
+"""Answers to the page: pictures, edits, masks; and error sentences for requests that the page never makes."""
 
 import base64
 import io

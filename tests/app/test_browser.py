@@ -1,4 +1,4 @@
-"""The explorer as a person meets it, in headless chromium: clicks, slides, keys, files, two users, a restart."""
+"""The explorer as a user sees it, in headless chromium: clicks, sliders, keys, files, two users, a restart."""
 
 import base64
 import importlib.resources

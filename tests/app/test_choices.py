@@ -1,4 +1,4 @@
-"""Choices go to the page and back as they are, and what comes from a page is checked."""
+"""Choices go to the page and back without change, and input from a page is checked."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""No client keeps a connection that it does not use, and none is the last that gets one."""
+"""Unused connections are closed, so that a new client always gets one."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""Pictures of a choice are those of the library, whatever its samples are."""
+"""Pictures of a choice are those of the library, for all kinds of samples."""
 
 import shlex
 import time

@@ -1,4 +1,4 @@
-"""Filmstrips: entries of the catalog, or what changes most at a place, as pictures of the edits that they would be."""
+"""Filmstrips: pictures of edits from the catalog, or of the edits that change a place most."""
 
 import numpy as np
 import pytest

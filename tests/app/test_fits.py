@@ -1,4 +1,4 @@
-"""Fits to choose between: their names, and what is none."""
+"""The fits to choose from: their names, and folders that are not fits."""
 
 import shutil
 

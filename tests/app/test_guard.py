@@ -1,4 +1,4 @@
-"""Who is answered and who is not; and that nothing which is held for a client is held for ever."""
+"""Which requests are answered; and nothing is kept for a client for ever."""
 
 import asyncio
 import json

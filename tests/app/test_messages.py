@@ -1,4 +1,4 @@
-"""What the page sends is read; of anything else nothing is, however large or deep it is."""
+"""Messages of the page are read; any other message is refused, also very large or deep ones."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Photographs: what is taken and refused, where it is placed, edits of it as the commands make them, and its end."""
+"""Photographs: accepted and refused files, their placement, edits as by the commands, and their deletion."""
 
 import base64
 import gc

@@ -1,4 +1,4 @@
-"""Saved edits: complete, of names that nobody takes twice, inside the workdir, and run again by the command."""
+"""Saved edits: complete, with unique names, inside the workdir, and repeatable by the command."""
 
 import errno
 

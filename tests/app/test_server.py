@@ -1,4 +1,4 @@
-"""What the server answers, and what it does not: requests as anybody could send them."""
+"""Which requests the server answers and refuses: any client could send them."""
 
 import http.client
 import json

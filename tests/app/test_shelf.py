@@ -1,4 +1,4 @@
-"""Things of users have keys that nobody guesses, and an end."""
+"""Objects of users have keys that cannot be guessed, and they expire."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The benchmark of edits runs as a user runs it, and its figures say what they claim."""
+"""The benchmark of edits runs as a user runs it, and its numbers are what their names say."""
 
 import json
 import subprocess

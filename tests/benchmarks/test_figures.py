@@ -1,4 +1,4 @@
-"""The figures of the documentation: which edits are shown, how pictures are stored, what is written into the card."""
+"""The figures of the documentation: the choice of edits, the stored pictures, the text of the card."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU, as far as it can be told without one: its time, and what it names."""
+"""The script for a machine with a GPU, checked without a GPU: its time limits, and the files and modules it names."""
 
 import importlib.util
 import re

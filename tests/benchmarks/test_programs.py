@@ -1,4 +1,4 @@
-"""What the benchmark of start-up counts: each second once, under the name of its function."""
+"""The benchmark of start-up counts each second once, under the name of its function."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The catalog on generators whose good pairs are planted: who comes first and last, what is written and compiled."""
+"""The catalog on generators with planted good pairs: their order, the files written, the programs compiled."""
 
 import json
 

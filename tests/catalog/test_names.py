@@ -1,4 +1,4 @@
-"""Names of edits: planted changes get their words, others none; places; names that somebody changes stay."""
+"""Names of edits: planted changes get their words, others do not; places; names that a user changed are kept."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""catalog.html and the command: one file that asks for nothing, works in a browser, and whose edits run."""
+"""catalog.html and the command: one file without requests that works in a browser; its edits run."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""catalog.html as a person meets it, opened from a folder in headless chromium: pointer, keys, copies, a phone."""
+"""catalog.html as a user sees it, opened from a folder in headless chromium: pointer, keys, copies, a phone."""
 
 import json
 import shlex

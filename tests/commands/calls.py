@@ -1,4 +1,4 @@
-"""Commands as somebody types them: in this process, which spares importing and compiling, or in one of their own."""
+"""Commands as a user types them: in this process, which saves imports and compilation, or in their own process."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The way of a user from a checkpoint of each family to the explorer: every command on what those before it wrote."""
+"""From a checkpoint of each family to the explorer: every command on the files of the commands before it."""
 
 import functools
 import json

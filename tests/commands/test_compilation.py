@@ -1,4 +1,4 @@
-"""Compiled programs that commands keep: results are those of an empty folder to the last bit, whatever happens."""
+"""Compiled programs that commands keep: results always equal those with an empty folder, to the last bit."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""`run.py discover` as a user meets it, what it writes, and the flags that it and `compare` share with others."""
+"""`run.py discover` as a user runs it, its files, and the flags that it and `compare` share with other commands."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`run.py edit` and `remove` as a user meets them: files, records, the zoo, and what is said of mistakes."""
+"""`run.py edit` and `remove` as a user runs them: files, records, the zoo, and messages for mistakes."""
 
 import html
 import json

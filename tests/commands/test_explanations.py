@@ -1,4 +1,4 @@
-"""`run.py refine` and `run.py saliency`, and what they write: on a user's own generator, and on arrays."""
+"""`run.py refine` and `run.py saliency` and their files: on a user's own generator, and on arrays."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What becomes of a fit in two processes when something goes wrong in one: an end for all, a sentence, and a way on."""
+"""A failure in one of two processes of a fit: both end, with a sentence, and the fit can be resumed."""
 
 import signal
 import socket

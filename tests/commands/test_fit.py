@@ -1,4 +1,4 @@
-"""`run.py` as a user meets it: files, messages, exit codes, going on after a kill, a full disk."""
+"""`run.py fit` as a user runs it: files, messages, exit codes, resuming after a kill, a full disk."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a command imports: libraries that take long are left alone where nothing needs them."""
+"""The imports of commands: slow libraries are imported only where they are needed."""
 
 import json
 import os

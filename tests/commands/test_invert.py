@@ -1,4 +1,4 @@
-"""`invert` as somebody types it: photographs in, edits on them out, and what is said of mistakes."""
+"""`invert` as a user types it: photographs in, edits on them out, and messages for mistakes."""
 
 import json
 import shutil

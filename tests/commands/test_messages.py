@@ -1,4 +1,4 @@
-"""Every mistake costs one line that names the argument, its value and the remedy, whatever the value."""
+"""Every mistake gives one line that names the argument, its value and the remedy, for any value."""
 
 import functools
 import re

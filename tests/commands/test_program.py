@@ -1,4 +1,4 @@
-"""The program itself: its doors, which flags a command has, what --help and the last lines say."""
+"""The program: how it is started, the flags of commands, the text of --help and of the last lines."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""A comparison on a planted generator: four quadrants, channels that spread by known widths."""
+"""A comparison on a planted generator: four quadrants, and channels with known spread."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Several comparisons in one call: each a whole one, and the table of all."""
+"""Several comparisons in one call: each is complete, and the table has all."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Cells of the comparison: what is chosen, at which strength, on which samples, and the numbers."""
+"""Cells of the comparison: the chosen edits, their strengths, their samples, and the numbers."""
 
 import numpy as np
 import pytest

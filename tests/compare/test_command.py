@@ -1,4 +1,4 @@
-"""`run.py compare` as its user runs it: on the embedded generator, each discovery in a process of its own."""
+"""`run.py compare` as a user runs it: on the embedded generator, each discovery in its own process."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Paired differences: what is told apart, what is not, and that pairs are used."""
+"""Paired differences: which methods differ clearly, which do not, and that pairs are used."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The table for people: what it says of cells that are reached, not reached, and not there."""
+"""The table for readers: cells that reach the target, that do not, and that are missing."""
 
 from panda_jax.compare.pages import written_table
 

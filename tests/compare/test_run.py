@@ -1,4 +1,4 @@
-"""A whole comparison: its files, what it does not do twice, what it refuses."""
+"""A whole comparison: its files, work that is not repeated, requests that are refused."""
 
 import json
 import os

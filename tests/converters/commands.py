@@ -1,4 +1,4 @@
-"""The command `python -m converters` in a process of its own, also broken off at a chosen moment."""
+"""The command `python -m converters` in its own process; it can be stopped at a chosen moment."""
 
 import os
 import subprocess

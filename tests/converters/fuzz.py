@@ -1,6 +1,6 @@
-"""Reads checkpoints that were damaged at random: only an InputError or a readable tree may come of it.
+"""Reads checkpoints with random damage: the result must be an InputError or a readable tree.
 
-By hand, as many as wanted (give files to damage them too; `nice` is polite, as it takes minutes):
+To run it by hand, with any number (give files to damage them too; use `nice`, as it takes minutes):
 
     nice python -m tests.converters.fuzz --count=100000 --seed=1 [FILE ...]
 """

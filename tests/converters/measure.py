@@ -1,8 +1,8 @@
-"""Converts files one after the other, all but the writing, and says in JSON what became of each.
+"""Converts files one after the other, without writing them, and prints the result of each in JSON.
 
-That is its outcome, seconds of the processor, and bytes of memory at the peak.
+The result is the outcome, seconds of the processor, and bytes of peak memory.
 
-`python -m tests.converters.measure FILE ...`, a process of its own, so that nothing else is measured. Linux only.
+`python -m tests.converters.measure FILE ...` is a separate process, so that nothing else is measured. Linux only.
 """
 
 import gc

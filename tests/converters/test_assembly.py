@@ -1,4 +1,4 @@
-"""Assembly: every array of the generator set exactly once and sound, or all problems at once."""
+"""Assembly: every array of the generator is set exactly once and is valid, or one error names all problems."""
 
 import dataclasses
 

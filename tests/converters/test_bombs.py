@@ -1,4 +1,4 @@
-"""Small files that ask for much memory or time, met within both, in a process of their own."""
+"""Small files that need much memory or time: they are handled within limits of both, in their own process."""
 
 import io
 import shutil

@@ -1,4 +1,4 @@
-"""Sizes that a checkpoint claims and does not hold: told within bounds of time and memory, whatever the claim."""
+"""False sizes in a checkpoint give an error within limits of time and memory, for any size."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Out again: what is written has the keys of the original's file and no classes, and is converted to the same bits."""
+"""Export: the file has the keys of the original file and no classes, and is converted to the same bits."""
 
 import importlib
 import io

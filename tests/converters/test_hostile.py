@@ -1,4 +1,4 @@
-"""Hostile and broken files, each met as it deserves: by the reader within bounds, and by the command in one line."""
+"""Hostile and broken files: the reader handles them within limits, and the command with one line."""
 
 import json
 import subprocess

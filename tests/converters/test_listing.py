@@ -1,4 +1,4 @@
-"""`convert --list`: a line for each dialect, of which all that it promises is so."""
+"""`convert --list`: a line for each dialect, in which everything is true."""
 
 import importlib
 from pathlib import Path

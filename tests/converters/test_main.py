@@ -1,4 +1,4 @@
-"""`python -m converters` as a user meets it: the report, mistakes, and a destination that is whole or not there."""
+"""`python -m converters` as a user runs it: the report, mistakes, and a destination that is complete or absent."""
 
 import hashlib
 import json

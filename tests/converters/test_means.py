@@ -1,4 +1,4 @@
-"""`--mean_w`: the mean of w that a file lacks, estimated from stated seeds, and recorded."""
+"""`--mean_w`: a mean of w that is missing in a file is estimated from given seeds, and recorded."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Networks in what people wrap them in: prefixes, dicts in dicts, state dicts of modules, several in one file."""
+"""Networks in common wrappers: prefixes, nested dicts, state dicts of modules, several in one file."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Safetensors: every type there and back, networks in them, and files that lie."""
+"""Safetensors: every type written and read, networks in them, and files with false sizes."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Snapshots of whole networks: plain modules, dill's helpers, and discriminators that may be made of anything."""
+"""Snapshots of whole networks: plain modules, dill's helpers, and discriminators with any content."""
 
 import struct
 import sys

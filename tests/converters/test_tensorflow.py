@@ -1,4 +1,4 @@
-"""TensorFlow pickles: which network is taken, what contradicts itself, and what is refused by name."""
+"""TensorFlow pickles: the network that is chosen, contradictions in files, and what is refused by name."""
 
 import struct
 

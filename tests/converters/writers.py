@@ -1,4 +1,4 @@
-"""Checkpoints written by hand, opcode by opcode, in the three containers: torch is not there to write them."""
+"""Writes checkpoints opcode by opcode, in the three containers, since torch is not installed."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Edits: exact where nothing is added, linear, in any order, compiled once, and the published ones reproduced."""
+"""Edits: exact where nothing is added, linear, in any order, compiled once; published edits are reproduced."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What is asked for and changes nothing is said: an error where it cannot be meant, else a note, also in the record."""
+"""Requests without effect: an error if it is surely a mistake, else a note, also in the record."""
 
 import dataclasses
 import json

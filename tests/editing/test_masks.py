@@ -1,4 +1,4 @@
-"""Masks: the three conventions, dead parts, thresholds, soft edges, and pictures that somebody drew."""
+"""Masks: the three conventions, dead parts, thresholds, soft edges, and drawn pictures."""
 
 import numpy as np
 import pytest

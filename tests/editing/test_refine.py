@@ -1,4 +1,4 @@
-"""Refinement: planted parts that moved are found, no sample gets worse, and pieces agree with the block solver."""
+"""Refinement: moved planted parts are found, no sample gets worse, and the result is that of the block solver."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Named edits keep to their factors; the authors' directions are read as literals and nothing of them is run."""
+"""Named edits run only on their factors; the authors' directions are read as literals and never run."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, and what it writes is what it says."""
+"""The notebook runs from its first cell to its last, and writes the files that it names."""
 
 import json
 import re

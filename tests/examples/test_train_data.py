@@ -1,4 +1,4 @@
-"""Images for the trainer: what is read, what is refused, what is held out, and in which order batches come."""
+"""Images for the trainer: which are read, refused and held out, and the order of batches."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The trainer of encoders: what it learns, in a family with w and one without, and what it says of mistakes."""
+"""The trainer of encoders: its result in a family with w and in one without, and messages for mistakes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The trainer as its user runs it: killed and resumed, refused, diverging; and the evaluation of what it made."""
+"""The trainer as a user runs it: killed and resumed, refused, diverging; and the evaluation of its generator."""
 
 import dataclasses
 import json

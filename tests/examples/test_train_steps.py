@@ -1,4 +1,4 @@
-"""The steps of the trainer against the losses they stand for, written down plainly."""
+"""The steps of the trainer against simple implementations of their losses."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Which runs a sweep has, from what somebody types."""
+"""The runs of a sweep, from the text that a user types."""
 
 import time
 

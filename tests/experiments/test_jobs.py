@@ -1,4 +1,4 @@
-"""Several processes that take runs from one: one that dies, one that refuses, and all of them stopped."""
+"""Several processes that take runs from one process: one dies, one raises an error, all are stopped."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""runs.html as a person sees it, at the width of a desk and of a phone."""
+"""runs.html as a reader sees it, at the width of a desktop and of a phone."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The number of parts: found where it was planted, not claimed where it cannot be known."""
+"""The number of parts: found if it was planted, and not given if it cannot be known."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""`panda-jax runs`: the table in all its forms, the page, and what is not a run."""
+"""`panda-jax runs`: the table in all formats, the page, and folders that are not runs."""
 
 import csv
 import io

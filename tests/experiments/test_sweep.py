@@ -1,4 +1,4 @@
-"""A sweep as somebody types it: its runs are those of single fits, a failed one is recorded, a stopped one goes on."""
+"""A sweep as a user types it: runs equal single fits, a failed run is recorded, a stopped sweep is resumed."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Sources of features: all kinds give the same samples, and bad ones say what is wrong."""
+"""Sources of features: all kinds give the same samples, and bad sources raise clear errors."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Where features live and in which dtype: the choice by measured rates, and sums over features stored as bfloat16."""
+"""Where features are kept and in which dtype: the choice by measured rates, and sums over features in bfloat16."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Arrays in files that anybody may have written: only what numpy writes is read, and no header is believed."""
+"""Arrays in untrusted files: only numpy's format is read, and headers are checked."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A cache gives back what was put there or nothing, whatever happens to its folder."""
+"""A cache returns the stored value or nothing, whatever happens to its folder."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Records that anybody may have written, folders that are claimed, and links, through which nothing is written."""
+"""Untrusted records, claimed folders, and links, through which nothing is written."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""One process at a time writes into a folder: the next one is told whose it is, and a killed one leaves it free."""
+"""One process at a time writes into a folder. A second one gets an error with the owner; a kill frees the folder."""
 
 import errno
 import json

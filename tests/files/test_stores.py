@@ -1,4 +1,4 @@
-"""Folders of weights that claim, refer to or unfold to more than they hold: told before Orbax sees them."""
+"""Folders of weights that claim, refer to or decompress to more than they hold: an error before Orbax reads them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Folders that appear whole: killed at every step, with and without one that was there before."""
+"""Folders that are written atomically: killed at every step, with and without an earlier folder."""
 
 import json
 import os

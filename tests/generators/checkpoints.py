@@ -1,4 +1,4 @@
-"""Random checkpoints of tiny generators in the layouts that users have, with every part of them set to something."""
+"""Random checkpoints of tiny generators in the layouts of users' files, with a value for every array."""
 
 import itertools
 from pathlib import Path

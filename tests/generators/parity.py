@@ -1,4 +1,4 @@
-"""Comparison of a generator with stored or computed references: the largest error, never a mean."""
+"""Comparison of a generator with stored or computed references, by the largest error."""
 
 import numpy as np
 

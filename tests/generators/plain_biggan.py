@@ -1,6 +1,6 @@
-"""BigGAN-deep once more, in numpy and float64, as plainly as it can be written.
+"""A second BigGAN-deep, in numpy and float64, as simple as possible.
 
-It works on the tensors of a file by their names there, and shares nothing with the package.
+It uses the tensors of a file by their names in it, and shares no code with the package.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""BigGAN of BigGAN-PyTorch and of PyTorch-StudioGAN once more, in numpy and float64, as plainly as it can be written.
+"""A second BigGAN of BigGAN-PyTorch and of PyTorch-StudioGAN, in numpy and float64, as simple as possible.
 
-It works on the tensors of a file by their names there, channels first and every step in the order of the original, and
-shares nothing with the package. `random_checkpoint` makes such tensors; its spectral norms are not at a fixed point.
+It uses the tensors of a file by their names in it, channels first and every step in the order of the original, and
+shares no code with the package. `random_checkpoint` makes such tensors; its spectral norms are not at a fixed point.
 """
 
 import dataclasses

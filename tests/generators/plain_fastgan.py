@@ -1,4 +1,4 @@
-"""FastGAN once more, in numpy and float64, on the tensors of a file by their names there."""
+"""A second FastGAN, in numpy and float64, on the tensors of a file by their names in it."""
 
 import math
 

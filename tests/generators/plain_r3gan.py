@@ -1,4 +1,4 @@
-"""R3GAN once more, in numpy and float64, on the tensors of a file by their names there."""
+"""A second R3GAN, in numpy and float64, on the tensors of a file by their names in it."""
 
 import numpy as np
 

@@ -1,6 +1,6 @@
-"""StyleGAN3 once more, in numpy and float64, as plainly as it can be written: zeros inserted, filters as they stand.
+"""A second StyleGAN3, in numpy and float64, as simple as possible: zeros are inserted, filters are used as stored.
 
-It works on the tensors of a file by their names there, and shares nothing with the package.
+It uses the tensors of a file by their names in it, and shares no code with the package.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""StyleGAN-XL once more, in numpy and float64, on the tensors of a file by their names there.
+"""A second StyleGAN-XL, in numpy and float64, on the tensors of a file by their names in it.
 
-Layers are those of plain_stylegan3.py; here are what a stem and heads on it write, the mapping network, and the
-attributes that the modules of a file keep.
+Layers are those of plain_stylegan3.py. This file has the outputs of a stem and of heads on it, the mapping network, and
+the attributes of a file's modules.
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """ProGAN, StyleGAN and StyleGAN2 from their formulas in float64 numpy, NCHW, on the arrays of a checkpoint as stored.
 
-Deliberately plain, and independent of the package: every convolution is a loop over kernel positions, every style has
-its own kernel per sample. Each network returns a dict: 'w', 'wplus', 'image', 'features' {layer: array} and, for
-StyleGAN2, 'rgb' {layer: array or None}.
+It is simple and independent of the package: every convolution is a loop over kernel positions, every style has its own
+kernel per sample. Each network returns a dict: 'w', 'wplus', 'image', 'features' {layer: array} and, for StyleGAN2,
+'rgb' {layer: array or None}.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Networks of NVlabs' TensorFlow code, made of the random arrays of `checkpoints` by turning their layouts round."""
+"""Networks of NVlabs' TensorFlow code, made from the random arrays of `checkpoints` in TensorFlow's layouts."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What options may be: every field of every family is of its type and in its range, as every published network is."""
+"""Bounds of options: every field of every family has a type and a range, and every published network is inside."""
 
 import dataclasses
 import json

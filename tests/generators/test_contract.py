@@ -1,4 +1,4 @@
-"""What every family promises, from one table of small generators: split and resume, derivatives, vmap, compilation.
+"""The contract of every family, on one table of small generators: split and resume, derivatives, vmap, compilation.
 
 A new family adds one row per variant to CASES.
 """

@@ -1,4 +1,4 @@
-"""The example of a user's own network: it is a generator, and it runs from end to end."""
+"""The example of a user's own network: it is a generator, and it runs from beginning to end."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Generators on disk: an exact round trip, and damaged folders told for what they are."""
+"""Generators on disk: an exact round trip, and clear errors for damaged folders."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Files of latents say what they hold, wherever they go; what is not a file of latents is a sentence."""
+"""Files of latents keep the name of their space, also as copies; other files give an error sentence."""
 
 import shutil
 

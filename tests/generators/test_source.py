@@ -1,4 +1,4 @@
-"""Features that a generator makes from seeds: those of any other way to make them, fitted to the same factors."""
+"""Features that a generator makes from seeds: equal to features made in other ways, with the same factors."""
 
 import numpy as np
 import pytest

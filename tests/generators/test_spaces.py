@@ -1,4 +1,4 @@
-"""z, w and w+ of every family give the same images, and what a generator cannot take is a sentence."""
+"""z, w and w+ of every family give the same images, and inputs that a generator cannot use give an error sentence."""
 
 import jax
 import numpy as np

@@ -1,7 +1,7 @@
-"""Reference checkpoints that lie compressed in tests/data, and what their original code gave for them.
+"""Reference checkpoints, compressed in tests/data, and the outputs of their original code.
 
-Stored outputs are those of the original code, NCHW float32, without loss: images at every other pixel, some of the
-channels of feature maps, and one sample of them.
+Stored outputs are those of the original code, NCHW float32, lossless: images at every second pixel, some channels of
+feature maps, and one sample of them.
 """
 
 import atexit

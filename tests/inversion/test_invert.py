@@ -1,4 +1,4 @@
-"""Inversions: a photograph that is a sample comes back; edits go on from them; what is kept, and what is said."""
+"""Inversions: a photograph that is a sample is recovered; edits start from inversions; files and messages."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS side by side: each problem ends as it would alone, and falls at every step."""
+"""Limited-memory BFGS on several problems: each ends as it would alone, and its error falls at every step."""
 
 import functools
 

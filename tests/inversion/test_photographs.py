@@ -1,4 +1,4 @@
-"""Photographs as cameras and people save them, and files that are none."""
+"""Photographs as cameras and users save them, and files that are not photographs."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Crops of photographs: where they lie, what is in them, and the way back, which changes nothing outside the edit."""
+"""Crops of photographs: their places, their pixels, and their return, which changes nothing outside the edit."""
 
 import tracemalloc
 

@@ -1,4 +1,4 @@
-"""Unknowns in the unit of what they change: moments of matrices, noise of the metric, gradients of zero."""
+"""Unknowns scaled by the change that they make: moments of matrices, noise of the metric, zero gradients."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Crops that show a sample, or a photograph like one, are told from others."""
+"""Crops that show a sample, or a similar photograph, are distinguished from others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures are whole PNG files, right for every shape, and show each part where it is."""
+"""Pictures are complete PNG files, correct for every shape, and show each part at its place."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Pictures of maps over samples: heat, masks, cut-outs and refined parts are drawn where they are."""
+"""Pictures of maps over samples: heat, masks, cut-outs and refined parts are drawn at their places."""
 
 import numpy as np
 import pytest

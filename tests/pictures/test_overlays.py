@@ -1,4 +1,4 @@
-"""Parts and coordinates on images: where they are painted, that margins are cut, and that colours can be told apart."""
+"""Parts and coordinates on images: they are at their places, margins are cut, and colours are distinguishable."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Pictures of edits: which image stands where, differences where they are, and moving pictures that stand still."""
+"""Pictures of edits: the places of images and differences, and constant pixels in moving pictures."""
 
 import os
 

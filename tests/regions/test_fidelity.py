@@ -1,4 +1,4 @@
-"""PSNR and SSIM outside of a region, against their definitions written out."""
+"""PSNR and SSIM outside of a region, against direct implementations of their definitions."""
 
 import numpy as np
 import pytest

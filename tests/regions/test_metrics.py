@@ -1,4 +1,4 @@
-"""Numbers computed by hand, planted curves for the strengths, and what must be refused."""
+"""Numbers computed by hand, planted curves for the strengths, and inputs that must be refused."""
 
 import math
 

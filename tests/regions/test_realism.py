@@ -1,4 +1,4 @@
-"""Distances between sets of images: known cases, and what must grow when images get worse."""
+"""Distances between sets of images: known cases, and distances that must grow as images get worse."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Appearances and masks for regions: known Jacobians, known answers, and images that agree with the scores."""
+"""Appearances and masks for regions: known Jacobians, known solutions, and images that agree with the scores."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Stored numbers of the published codes, and the generators they were made with."""
+"""Stored numbers of the published codes, and the generators of these numbers."""
 
 import functools
 import importlib.util

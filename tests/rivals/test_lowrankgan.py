@@ -1,4 +1,4 @@
-"""LowRankGAN: the published directions from our Jacobians, and generators for which the answer is known."""
+"""LowRankGAN: the published directions from our Jacobians, and generators with a known solution."""
 
 import numpy as np
 import pytest

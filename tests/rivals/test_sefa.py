@@ -1,4 +1,4 @@
-"""SeFa: stored numbers of the published code, and generators for which a singular value decomposition is the answer."""
+"""SeFa: stored numbers of the published code, and generators whose solution is a singular value decomposition."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""StyleSpace: stored numbers of the published code, and a generator whose styles paint known patterns."""
+"""StyleSpace: stored numbers of the published code, and a generator whose styles draw known patterns."""
 
 import jax
 import jax.numpy as jnp

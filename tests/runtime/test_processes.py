@@ -1,4 +1,4 @@
-"""One fit in two processes: the same factors, each sample read once, decisions taken together."""
+"""One fit in two processes: the same factors, each sample read once, the same decisions in both."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: at every moment one sentence that is true, the right exit status, and nothing half done."""
+"""Ctrl-C and SIGTERM: at every moment one true sentence, the right exit status, and no incomplete results."""
 
 import contextlib
 import gc

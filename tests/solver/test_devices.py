@@ -1,4 +1,4 @@
-"""Many devices: what the compiled passes send, that nothing goes to the host, one program per shape."""
+"""Many devices: the data that compiled passes send, no transfers to the host, one program per shape."""
 
 import numpy as np
 import pytest

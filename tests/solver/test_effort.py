@@ -1,4 +1,4 @@
-"""What the compiler does changes how soon a fit begins, not what it finds."""
+"""The compiler's effort changes how soon a fit begins, not its result."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The estimator: it is `fit` with other words, keeps the habits of scikit-learn, and says what was not fitted."""
+"""The estimator: it equals `fit`, follows the conventions of scikit-learn, and raises if it is not fitted."""
 
 import inspect
 

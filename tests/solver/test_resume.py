@@ -1,4 +1,4 @@
-"""A fit that is resumed ends as the uninterrupted one, to the last bit, wherever it was stopped."""
+"""A resumed fit ends as an uninterrupted one, to the last bit, wherever it was stopped."""
 
 import signal
 import sys

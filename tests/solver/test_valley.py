@@ -1,4 +1,4 @@
-"""The end of a fit where the error is flat: it is the least, it is the same, and its reason is true."""
+"""The end of a fit where the error is flat: it has the least error, it is always the same, and its reason is true."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Fits that are opened again: with their generator, latents and labels; and what is not theirs is refused."""
+"""Fits that are opened again, with their generator, latents and labels; those of other fits are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""report.html: one file that holds everything about a workdir, whatever is or is not in it."""
+"""report.html: one file with everything in a workdir, also if some results are missing."""
 
 import base64
 import html.parser

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fit, read by its own reader; and other programs that watch, by the plain callback."""
+"""The TensorBoard files of a fit, read by TensorBoard's own reader; and the plain callback for other programs."""
 
 import sys
 
