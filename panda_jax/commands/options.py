@@ -64,7 +64,7 @@ def compilation_cache(values: flags.FlagValues) -> None:
 
 
 def out(values: flags.FlagValues, default: str | None = None) -> None:
-  """`default`: in words, where there is one."""
+  """`default`: the default in words, if there is one."""
   text = 'Folder to write to' + (f'; if left out, {default}.' if default else '.')
   flags.DEFINE_string('out', None, text, flag_values=values, module_name=FOLDERS)
 
@@ -107,7 +107,7 @@ def labels(values: flags.FlagValues) -> None:
 
 
 def seeds(values: flags.FlagValues, default: str | None = None) -> None:
-  """`default`: in words, where there is one."""
+  """`default`: the default in words, if there is one."""
   text = 'Seeds of the samples: 0,1,2 or 0-99' + (f'; if left out, {default}.' if default else '.')
   flags.DEFINE_string('seeds', None, text, flag_values=values, module_name=SAMPLES)
 
