@@ -79,7 +79,7 @@ def test_a_photograph_without_a_face_in_the_box_is_left_out_and_the_others_go_on
   assert [one.name for one in found] == ['right.png']
   assert '--recognition=off' in failed['left.png']
   assert len(read_photographs(listed(tmp_path), place, 3)[0]) == 2
-  with pytest.raises(InputError, match=r"images=left.png: .* unlike all samples of the generator"):
+  with pytest.raises(InputError, match=r'images=left.png: .* unlike all samples of the generator'):
     read_photographs([tmp_path / 'left.png'], place, 3, known)
 
 
