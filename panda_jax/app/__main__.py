@@ -1,4 +1,4 @@
-"""`python -m panda_jax.app`, as `panda-jax app`."""
+"""`python -m panda_jax.app` runs `panda-jax app`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""What each request of the explorer's page is answered with: values that JSON can hold.
+"""The answer to each request of the explorer's page, as values that JSON can hold.
 
-An action takes fits and the values of a request, which may have been made up by anybody, and raises InputError for what
-is of no use, whose sentence the page shows. One that takes long is a generator, which says how far it is.
+An action takes the fits and the values of a request. Any client can send any values, so an action raises InputError for
+values that it cannot use, and the page shows the sentence. A slow action is a generator function: it yields progress.
 """
 
 import base64
@@ -36,7 +36,7 @@ from panda_jax.pictures import colours
 
 LARGEST_MASK = 8 << 20  # bytes of its file
 THUMBNAIL = 128  # pixels of a sample's longer side
-MOST_LETTERS = 200  # of what an edit is called
+MOST_LETTERS = 200  # of an edit's name
 FILES = 'photograph', 'mask'
 UNKNOWN = 'The picture in the frame looks unlike all samples of the generator; is the frame in the right place?'
 
@@ -87,19 +87,19 @@ def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
 
 
 def _names_of_parts(engine: Engine) -> tuple[dict[str, str], str]:
-  """What parts are called, and what is wrong with that: as all edits of a part in the catalog say, else by place."""
+  """Names of parts, and a warning. A name is the catalog's if all edits of the part agree, else it is of the place."""
   found, warning = {}, ''
   try:
     found = {str(part): name for part, name in enumerate(places_of(engine.opened)) if name}
     for part, name in _called(engine.catalog()).items():
       found[str(part)] = name
-  except InputError as error:  # no reason not to open the page
+  except InputError as error:  # the page opens nevertheless
     warning = sentence(error)
   return found, warning
 
 
 def _called(catalog: Mapping[str, NamedEdit]) -> dict[int, str]:
-  """What a catalog calls parts, where all its edits of one call it the same."""
+  """The names of parts in a catalog, for parts that have the same name in all their edits."""
   found: dict[int, set[str]] = {}
   for entry in catalog.values():
     (where, between, _), (term, *more) = entry.title.partition(BETWEEN), entry.terms
@@ -109,7 +109,7 @@ def _called(catalog: Mapping[str, NamedEdit]) -> dict[int, str]:
 
 
 def _packed_maps(maps: np.ndarray) -> Answer:
-  """Maps (k, H, W) in [0, 1] as bytes, 255 for 1; what is above 0 stays so."""
+  """Maps (k, H, W) in [0, 1] as bytes, 255 for 1; values above 0 stay above 0."""
   whole = np.ceil(255 * np.clip(maps, 0, 1)).astype(np.uint8)
   return {'shape': list(whole.shape), 'bytes': base64.b64encode(whole.tobytes()).decode()}
 
@@ -191,7 +191,7 @@ def mask(fits: Fits, values: Mapping) -> Answer:
   content = received(values, name, LARGEST_MASK, 'mask', 'give a PNG of the size of the picture')
   try:
     found = engine.read_mask(content)
-  except InputError as error:  # by the name that the sender knows
+  except InputError as error:  # the message has the name that the user knows
     raise InputError('mask', name, error.problem, error.remedy) from error
   return {'mask': Spec(mask=tuple(found.tolist())).to_json()['mask']}
 
@@ -250,7 +250,7 @@ def marks(fits: Fits, values: Mapping) -> Answer:
   try:
     corners = (photographs.placement(upload.size, points, box).corners() / (W, H)).tolist()
   except InputError as error:
-    if len(known) != 1 or box:  # the second is still to come
+    if len(known) != 1 or box:  # after one point, the second is still missing
       said, wrong = sentence(error), True
   found = {'points': points, 'box': box, 'said': said, 'wrong': wrong, 'corners': corners}
   return found | {'marks': [[x / W, y / H] for x, y in known]}
@@ -302,5 +302,5 @@ ACTIONS: Mapping[str, Callable[[Fits, Mapping], Answer | Generator[str, None, An
     for action in (fit, pictures, frames, removal, refined, mask, photograph, ready, marks, inversion, whole, saved)
   }
 )
-# How many of these at a time, all users together: those that take much memory, or all cores, one.
+# These take much memory or all cores: each runs once at a time, for all users together.
 ALONE = frozenset({'photograph', 'ready', 'inversion', 'whole'})

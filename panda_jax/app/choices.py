@@ -1,8 +1,8 @@
-"""What a user of the explorer has chosen: values without a picture in them.
+"""What a user of the explorer has chosen, as values without pictures.
 
-The page holds its choice and sends it with every request. So the server keeps nothing of anybody, two users cannot
-meet, and a page that was left open goes on where it was when the server has been restarted. What comes may have been
-made up by anybody: `from_json` takes nothing but what has the form of a choice, `check` nothing but what a fit has.
+The page holds its choice and sends it with every request. So the server keeps no choices, users do not affect each
+other, and an open page still works after a restart of the server. Any client can send any values: `from_json` accepts
+only the form of a choice, and `check` accepts only the parts and appearances of a fit.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from panda_jax.errors import InputError
 MOST_SEEDS = 9  # pictures at a time
 MOST_TERMS = 8  # edits at a time
 MOST_TRUNCATION = 2.0
-LARGEST_NUMBER = 1e30  # strengths and masks; what is added to features stays finite in float32
+LARGEST_NUMBER = 1e30  # of strengths and masks: the edited features stay finite in float32
 REMEDY = 'load the page again'
 
 
@@ -103,7 +103,7 @@ class Seed(NamedTuple):
   truncation: float | None = None
 
 
-Key = Seed | str  # a sample, or what a photograph is held under
+Key = Seed | str  # a sample, or the key of a photograph
 
 
 class Offered(NamedTuple):

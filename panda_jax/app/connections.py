@@ -1,7 +1,7 @@
-"""Connections of the explorer's server: how many there are, and how long one may keep it waiting.
+"""Connections of the explorer's server: a limit to their number, and to the time that the server waits for a client.
 
-uvicorn bounds neither: a client that sends its request a byte a minute, or never reads the answer, would hold memory
-and a connection for ever.
+uvicorn has neither limit. A client that sends one byte a minute, or never reads the answer, would hold memory and a
+connection for ever.
 """
 
 import resource
@@ -10,8 +10,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST = 500  # connections; each open page has about three
-WAITING_SECONDS = 15  # for the head of a request, and for a body that is answered already
-STALLED_SECONDS = 60  # while nothing of an answer is taken
+WAITING_SECONDS = 15  # for the head of a request, or for the rest of a body after the answer
+STALLED_SECONDS = 60  # while the client reads nothing of an answer
 
 
 def most_connections() -> int:
@@ -46,7 +46,7 @@ class Connection(H11Protocol):
         timer.cancel()
 
   def _watch(self):
-    """Where nothing but the client is waited for, there is a deadline."""
+    """Sets a deadline while the server waits only for the client."""
     ours, theirs = self.conn.our_state, self.conn.their_state
     waiting = theirs is h11.IDLE or (theirs is h11.SEND_BODY and ours is h11.DONE)
     if waiting and not self._deadline:
@@ -68,8 +68,8 @@ class Connection(H11Protocol):
   def send_400_response(self, msg):
     if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
       super().send_400_response(msg)
-    else:  # an answer is on its way already
+    else:  # an answer has already begun
       self.transport.close()
-    if self.cycle:  # it has nobody to answer to any more
+    if self.cycle:  # the client no longer gets its answer
       self.cycle.disconnected = True
       self.cycle.message_event.set()

@@ -1,4 +1,4 @@
-"""What a choice looks like: pictures of it, quickly, and what an edit of a part may be.
+"""Pictures of a choice, fast enough for sliders, and the possible edits of a part.
 
 Letters: N samples, H, W grid, S positions, C channels, R_S parts; images are (h, w, channels) before clipping.
 """
@@ -31,9 +31,9 @@ from panda_jax.pictures.overlays import relative
 from panda_jax.workdir.finished_fit import FinishedFit
 from panda_jax.workdir.samples import Samples, features_of, fit_features
 
-KEPT = 32  # samples whose states, and whose refined parts, are at hand
-PROXIMAL = 0.03  # of refinement: holds parts to what they were
-FAR = 4.0  # times the root mean square of a coordinate: where strengths end
+KEPT = 32  # samples whose states and refined parts are kept
+PROXIMAL = 0.03  # of refinement: keeps refined parts close to the global ones
+FAR = 4.0  # times the standard deviation of a coordinate: the largest strength
 
 
 def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
@@ -57,8 +57,8 @@ class _Sample(NamedTuple):
   editor: Editor
   latents: Any
   state: Any  # at the layer
-  original: np.ndarray  # (h, w, channels), what is shown unedited
-  inverted: np.ndarray | None = None  # the generator's picture, where the one shown is a photograph
+  original: np.ndarray  # (h, w, channels), the picture without edits
+  inverted: np.ndarray | None = None  # the generator's picture, if the original is a photograph
 
 
 class Engine:
@@ -80,7 +80,7 @@ class Engine:
     self.opened, self.factors, self.samples = opened, opened.factors, samples or Samples()
     given = self.samples.given
     self.first_seed, self.most_seeds = (opened.seed, 2**32) if given is None else (0, len(given.array))
-    (self.samples if given else self.samples.chosen(opened, [self.first_seed])).latents(opened)  # they fit
+    (self.samples if given else self.samples.chosen(opened, [self.first_seed])).latents(opened)  # checks them
     self._editors: dict[str, Editor] = {}
     self.editor = self._editor(self.samples.noise)
     self.photographs = Photographs(opened, shelf or Shelf(), self.samples.labels if given is None else None)
@@ -95,7 +95,7 @@ class Engine:
     self._refined: OrderedDict[Hashable, np.ndarray] = OrderedDict()
     self._statistics: np.ndarray | None = None
     self._reaches: np.ndarray | None = None
-    self._lock = threading.RLock()  # requests come in threads
+    self._lock = threading.RLock()  # requests run in several threads
 
   def _remembered(self, store: OrderedDict, key: Hashable, make: Callable[[], Any]):
     if key not in store:
@@ -125,7 +125,7 @@ class Engine:
       return found
     if self.truncation is None:
       raise InputError('truncation', truncation, 'these samples have no truncation', 'load the page again')
-    # w+ is linear in the truncation, and each value of it would be compiled anew.
+    # w+ is linear in the truncation. Two values are enough; each further value would need another compilation.
     none, full = (np.asarray(self.opened.latents(seeds, found.labels, end).wplus, np.float32) for end in (0.0, 1.0))
     return Samples(given=Latents(none + np.float32(truncation) * (full - none), 'wplus'))
 
@@ -147,7 +147,7 @@ class Engine:
     return _Sample(editor, latents, state, chosen.photographs.inversion.photographs[0], made)
 
   def _parts_of(self, key: Key) -> np.ndarray:
-    """(S, R_S), refined for a sample."""
+    """Parts (S, R_S), refined for a sample."""
 
     def make():
       features = np.asarray(self._sample(key).state.features, np.float32)
@@ -187,7 +187,7 @@ class Engine:
       for key in choice.keys:
         sample, parts = self._sample(key), self._parts_of(key) if choice.refined else None
         row = [self._one(sample, version, parts) for version in versions]
-        rows.append([_finite(np.asarray(picture, np.float32)) for picture in row])  # by now the device is through
+        rows.append([_finite(np.asarray(picture, np.float32)) for picture in row])  # waits, after all have started
     stacked = np.stack([np.stack(row) for row in rows], axis=1)
     return stacked[0] if alphas is None else stacked
 

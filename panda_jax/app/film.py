@@ -1,9 +1,9 @@
-"""The filmstrip of a place: edits of a part, or of a painted mask, that are worth trying, each as it would look there.
+"""The filmstrip of a place: useful edits of a part or of a painted mask, each with a picture of its result.
 
-They are those of the catalog, in its order. Where it has none they are both signs of the appearances that change most
-of what is there and least of what is not, of those whose coordinate varies most there; the largest effect comes first.
-Edits that the catalog does not name in words are called as a new one would, by what they change of the picture that is
-looked at and of a few others. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
+The edits are those of the catalog, in its order. If the catalog has none for the place, the candidates are the
+appearances whose coordinate varies most there. Those that change the place most and the rest least are shown with both
+signs, the largest effect first. An edit without a name in words in the catalog is named by its measured effects on the
+picture in view and on a few others. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
 import dataclasses
@@ -19,14 +19,14 @@ from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import OUTLINE, on_image
 
-FRAMES = 16  # made in one call
+FRAMES = 16  # pictures of one call
 LONGEST = 10  # shown
-TRIED = 2 * FRAMES  # appearances, where there is no catalog
-SAMPLES = 4  # by which an edit without words is called; each takes the time of a film
-UNEDITED = 8  # by which the size of its effect is measured; the page begins with as many
-SHARE = 0.75  # of where their strengths end
+TRIED = 2 * FRAMES  # appearances that are tried without a catalog
+SAMPLES = 4  # on which effects are measured to name an edit; each takes the time of a film
+UNEDITED = 8  # samples that give the scale of effects; the page begins with the same number
+SHARE = 0.75  # of an appearance's largest strength
 PIXELS = 160  # of a frame's side
-AROUND, LEAST = 1.15, 0.4  # a frame's side: of the place's longer one, and of the picture's shorter one at least
+AROUND, LEAST = 1.15, 0.4  # of a frame's side: times the place's longer side, and at least times the picture's shorter
 
 
 class Frame(NamedTuple):
@@ -78,7 +78,7 @@ def prepare(engine: Engine) -> None:
 
 
 def _measured(engine: Engine, choice: Choice, terms: list[Spec], inside: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-  """Pictures (E, h, w, channels) of E edits, and what they change of what is inside (h, w)."""
+  """Pictures (E, h, w, channels) of E edits, and their effects inside a region (h, w)."""
   looked = dataclasses.replace(choice, seeds=choice.seeds[:1])
   others = [
     dataclasses.replace(choice, seeds=(seed,), photograph=None, refined=False)
@@ -93,7 +93,7 @@ def _measured(engine: Engine, choice: Choice, terms: list[Spec], inside: np.ndar
 
 
 def _called(effects: list[dict], given: list[str]) -> list[str]:
-  """What edits are called: by the name that was given, where there is one, or else by their effects."""
+  """Names of edits: the given name if there is one, else a name from the effects."""
   called: list[str] = []
   for effect, name in zip_longest(effects, given):
     words = names.what(effect)
@@ -102,7 +102,7 @@ def _called(effects: list[dict], given: list[str]) -> list[str]:
 
 
 def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
-  """What each of E edits (E, N, h, w, channels) changes of N samples inside, see `names.effects`; {} of nothing."""
+  """Effects of E edits (E, N, h, w, channels) on N samples inside a region, see `names.effects`; {} if it is empty."""
   if not inside.any():
     return [{}] * len(after)
   E, N = after.shape[:2]
@@ -112,7 +112,7 @@ def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:
-  """Rows and columns of a square around a region (h, w) of a picture, as large as may be seen well."""
+  """Rows and columns of a square around a region (h, w) of a picture, large enough to see well."""
   most, where = np.array(inside.shape), np.argwhere(inside)
   first, last = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(2, int), most)
   side = round(min(most.min(), max(LEAST * most.min(), AROUND * (last - first).max())))
@@ -121,13 +121,13 @@ def _around(inside: np.ndarray) -> tuple[slice, slice]:
 
 
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
-  """(words, edit) of entries of the catalog with one edit, of this part and nothing else, in their order.
+  """(words, edit) for the catalog's entries with a single edit, which is of this place, in the catalog's order.
 
-  A catalog that was made before edits had titles numbers them; then there are no words.
+  Catalogs from before edits had titles have numbers as names; then the words are empty.
   """
   try:
     named = [(entry.title or name, engine.terms_of(entry)) for name, entry in engine.catalog().items()]
-  except InputError:  # it is damaged, which the page has said
+  except InputError:  # it is damaged; the page has already shown a warning
     return []
   found = [(name, terms[0]) for name, terms in named if len(terms) == 1]
   listed = [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
@@ -141,7 +141,7 @@ def _is_numbered(name: str, term: Spec) -> bool:
 
 
 def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Spec]:
-  """Both signs of the appearances that change most of what is inside (h, w) of the picture that is looked at."""
+  """Both signs of the appearances that change the picture in view most inside a region (h, w)."""
   before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
   features, A = engine.features(), engine.factors.appearances[:, engine.appearances]
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
@@ -163,7 +163,7 @@ def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndar
 
 
 def _worth(change: np.ndarray, inside: np.ndarray) -> float:
-  """How much a change (h, w, channels) changes inside, times the share of it that lies there."""
+  """The size of a change (h, w, channels) inside a region, times the share of the change that lies there."""
   energy = np.square(change, dtype=np.float64).sum(axis=-1)
   within = float(energy[inside].sum())
   return np.sqrt(within) * within / max(float(energy.sum()), 1e-30)

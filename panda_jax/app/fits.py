@@ -1,4 +1,4 @@
-"""The fits between which a user of the explorer can choose: those named when it was started, and no others."""
+"""The fits that a user of the explorer can choose: only those that were named at its start."""
 
 import threading
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Who is answered, and how much of them at a time: an ASGI application around that of the explorer.
+"""Which requests are answered, and how many at a time: an ASGI application around the explorer's application.
 
-What is not on a short list is refused before anything of it is read, pages of other sites may not send requests, and
-whatever is held for a client has a bound and an end.
+A request that is not on a short list is refused before its body is read. Pages of other sites may not send requests.
+Everything that is held for a client has a limit in size and in time.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from panda_jax.app import messages
 
 LOOPBACK = ('127.0.0.1', 'localhost', '::1')
 ANY_ADDRESS = 'any address'
-BODY_SECONDS = 30  # until the body of a request is whole
-MOST_HELD = 128 << 20  # bytes of requests that arrive or wait, all together
-MOST_WAITING = 200  # requests that are answered or wait for it
+BODY_SECONDS = 30  # until the body of a request is complete
+MOST_HELD = 128 << 20  # bytes of all requests that arrive or wait
+MOST_WAITING = 200  # requests that wait or are being answered
 
 _NAME = r'[\w@+-][\w.@+-]{0,99}'
 ALLOWED = {
@@ -91,7 +91,7 @@ class Guard:
     """The status to refuse a request with for what its head says, or None."""
     hosts, origins = _given(scope, b'host'), _given(scope, b'origin')
     if len(hosts) != 1 or not self._goes_by(hosts[0]):
-      return 400  # a name of another site that leads here
+      return 400  # another site's name that points to this server
     if any(origin not in (f'http://{hosts[0]}', f'https://{hosts[0]}') for origin in origins):
       return 403
     method = 'GET' if scope['method'] == 'HEAD' else scope['method']
@@ -109,7 +109,7 @@ class Guard:
 
   @contextlib.contextmanager
   def _held(self):
-    """A place among those that wait; gives a function that is told of bytes that are kept as long as it lasts."""
+    """Counts one waiting request; gives a function that counts the bytes kept for it."""
     if self.waiting >= MOST_WAITING:
       raise Refused(503)
     self.waiting, held = self.waiting + 1, 0
@@ -143,12 +143,12 @@ def _is_address(name: str) -> bool:
 
 
 def _given(scope, name: bytes) -> list[str]:
-  """What headers of this name say."""
+  """The values of the headers of this name."""
   return [value.decode('latin-1').lower() for key, value in scope['headers'] if key == name]
 
 
 def _marked(send):
-  """A `send` with our headers."""
+  """A `send` that adds our headers."""
   own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
   async def marked(answer):
@@ -160,10 +160,10 @@ def _marked(send):
 
 
 async def _message(scope, receive, hold: Callable[[int], None]):
-  """What a request says.
+  """The message in a request's body.
 
   Raises:
-    Refused: it is too large, breaks off, takes too long, or is not a message.
+    Refused: the body is too large, incomplete, too slow, or not a message.
   """
   body, more = bytearray(), True
   try:

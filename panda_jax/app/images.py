@@ -1,4 +1,4 @@
-"""Pictures as the page gets them: inside of the answer, no larger than they are shown.
+"""Pictures for the page: inside the answer, and no larger than the page shows them.
 
 Letters: N samples, h, w image.
 """
@@ -13,8 +13,8 @@ from panda_jax.pictures.figures import to_bytes
 from panda_jax.pictures.sheets import ramp, resized
 
 LARGEST = 1024  # pixels of a picture's longer side
-EXACT = 256  # pixels of the longer side up to which pictures lose nothing on their way
-QUALITY = 95  # of larger ones, as JPEG
+EXACT = 256  # pixels of the longer side up to which pictures are sent without loss
+QUALITY = 95  # of larger pictures, sent as JPEG
 
 
 def png_bytes(pixels: np.ndarray, profile: bytes | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""What the page sends: an object in JSON, of a bounded size, of few values that are not deep in each other."""
+"""What the page sends: a JSON object with limits to its size, the number of its values and their nesting."""
 
 import re
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from typing import Any
 
 from panda_jax.files.records import parsed_json
 
-LARGEST = 24 << 20  # bytes: a photograph, and a choice of painted masks
-MOST_VALUES = 20_000  # a value takes far more memory than its characters
+LARGEST = 24 << 20  # bytes: enough for a photograph and a choice of painted masks
+MOST_VALUES = 20_000  # a value takes far more memory than its text
 MOST_QUOTES = 5_000
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # the last one may break off
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # the last one may be incomplete
 
 
 def checked(body: bytes) -> Mapping[str, Any] | None:

@@ -1,6 +1,6 @@
-"""Photographs of the explorer's users: taken from what a page sends, placed by its eyes or a box, and inverted.
+"""Photographs of the explorer's users: read from a request, cropped by marked points or a box, and inverted.
 
-They are held in memory alone, see shelf.py. Letters: (H, W) the photograph, (h, w) the generator's picture.
+They are held in memory only, see shelf.py. Letters: (H, W) the photograph, (h, w) the generator's picture.
 """
 
 import base64
@@ -28,11 +28,11 @@ from panda_jax.inversion.recognition import Recognition, load_recognition, recog
 from panda_jax.workdir.finished_fit import FinishedFit
 from panda_jax.workdir.suggestions import typed
 
-LARGEST = 14 << 20  # bytes of a file; the messages of the page are bounded too
-MOST_PIXELS = 1 << 25  # 34 megapixels, of which some copies are made
-EVALUATIONS = 120  # the edited picture has to be there within 5 s
-NOISE = 'none'  # as the command's
-SHOWN = 640  # pixels of the larger side of what is marked
+LARGEST = 14 << 20  # bytes of a file; in base 64 it must fit into a message, see messages.py
+MOST_PIXELS = 1 << 25  # 34 megapixels; several copies are in memory at a time
+EVALUATIONS = 120  # so that the edited picture appears within 5 s
+NOISE = 'none'  # as in the command
+SHOWN = 640  # pixels of the longer side of the picture on which users mark points
 LONGEST_NAME, LONGEST_NUMBERS = 60, 200  # characters
 USE = '“Use this photo”'  # the button
 
@@ -95,7 +95,7 @@ def received(data: Any, name: str, most: int, argument: str, remedy: str) -> byt
     raise InputError(argument, name, f'the file is larger than {most >> 20} MB', remedy)
   try:
     return base64.b64decode(content, validate=True)
-  except ValueError as error:  # no base 64
+  except ValueError as error:  # it is not base 64
     raise InputError(argument, name, 'it did not arrive whole', 'send it again') from error
 
 
@@ -117,7 +117,7 @@ def upload_of(data: Any) -> Upload:
   return Upload(_file_name(name), content, pixels.shape[:2], _reduced(pixels))
 
 
-_decoding = threading.Lock()  # Pillow is silenced meanwhile, for all threads
+_decoding = threading.Lock()  # decoding silences Pillow's warnings, for all threads
 
 
 def _pixels(content: bytes, name: str) -> np.ndarray:
@@ -126,7 +126,7 @@ def _pixels(content: bytes, name: str) -> np.ndarray:
 
 
 def _points_of(opened: FinishedFit, size: tuple[int, int]) -> dict[str, tuple[float, float]]:
-  """Points that the generator's folder says; {} where what it says is of no use."""
+  """Points that are named in the generator's folder; {} if they cannot be used."""
   try:
     return known_points(opened.generator_folder, size)
   except InputError:
@@ -152,12 +152,12 @@ def _gone() -> InputError:
 
 
 def _file_name(name: str) -> str:
-  """A name without anything that a path, a page or a shell would act on."""
+  """A name without characters that mean something in a path, a page or a shell."""
   return re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.') or 'photograph'
 
 
 def _reduced(pixels: np.ndarray) -> np.ndarray:
-  """A photograph (H, W, 3) with `SHOWN` pixels along its larger side; smaller ones grow, so that marks are seen."""
+  """A photograph (H, W, 3) with `SHOWN` pixels along its longer side; small ones are enlarged, so that marks show."""
   from PIL import Image
 
   H, W = pixels.shape[:2]
@@ -201,7 +201,7 @@ class Photographs:
     self.opened, self.shelf, self._labels = opened, shelf, labels
     self.size, self.channels = opened.image_size(), getattr(opened.generator, 'image_channels', 3)
     self.points = _points_of(opened, self.size)
-    self._lock, self._ready = threading.Lock(), False  # the inverter does one at a time
+    self._lock, self._ready = threading.Lock(), False  # the inverter takes one photograph at a time
 
   def hint(self, points: Any = '', box: Any = '') -> str:
     """What to do next with a photograph."""
@@ -243,7 +243,7 @@ class Photographs:
     encoder = None if path is None else load_encoder(path, self.opened.digest_weights())
     inverter = Inverter(generator, layer=self.opened.layer, encoder=encoder, noise=NOISE, evaluations=1)
     nothing = np.zeros((1, *self.size, self.channels), np.float32)
-    inverter(nothing, self._labels)  # compiles all of it
+    inverter(nothing, self._labels)  # compiles everything
     self._known(nothing[0])
     inverter.evaluations, self._ready = EVALUATIONS, True
     return inverter
@@ -306,7 +306,7 @@ class Photographs:
       if box:
         return boxed(numbers_of(box, 'box'), size, self.size)
       return pointed(numbers_of(points, 'points'), np.asarray([*self.points.values()]), size, self.size)
-    except InputError as error:  # whose remedy is of the command
+    except InputError as error:  # its remedy is for the command
       again = 'drag another box' if box else 'click again'
       raise InputError('marks', box or points, error.problem, f'press “Clear the marks” and {again}') from error
 

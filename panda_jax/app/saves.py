@@ -1,6 +1,6 @@
-"""What the explorer writes: a folder for each saved edit, in WORKDIR/app, and nothing anywhere else.
+"""What the explorer writes: a folder for each saved edit, in WORKDIR/app and nowhere else.
 
-Whoever reaches the page can save. So there is a limit to how many edits, and to how many bytes, a workdir takes.
+Everybody who can open the page can save. So the number of edits and bytes in a workdir is limited.
 """
 
 import dataclasses
@@ -34,15 +34,15 @@ from panda_jax.workdir.suggestions import typed
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
 FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
-WHOLE = 'photograph.png'  # of a photograph, the whole of it with the edit in it
+WHOLE = 'photograph.png'  # the whole photograph with the edit in it
 LONGEST_NAME, SHORT_NAME = 60, 40
 _NAME = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?')
-_DEVICE = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)  # no names of files on Windows
+_DEVICE = re.compile(r'(con|prn|aux|nul|(com|lpt)\d)(\..*)?', re.IGNORECASE)  # reserved on Windows
 MOST_SAVED = 1000  # folders in WORKDIR/app
-MOST_BYTES = 2 << 30  # of all of them together
+MOST_BYTES = 2 << 30  # of all folders together
 REMEDY = 'put the photographs of the inversion back, or invert again'
 FRAMES = 9  # of sweep.gif
-MOVING = 4  # samples in it
+MOVING = 4  # samples in sweep.gif
 
 
 class Saved(NamedTuple):
@@ -168,7 +168,7 @@ def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = 
 
 
 def _save_photographs(folder: Path, photographs: Inverted) -> None:
-  """An inversion and the files that it is of, as `load_inverted` reads them."""
+  """Writes an inversion and its photographs, as `load_inverted` reads them."""
   inversions.save_inverted(folder / inversions.LATENTS, photographs)
   (folder / inversions.PHOTOGRAPHS).mkdir()
   for name in photographs.names if photographs.placements else ():
@@ -183,16 +183,16 @@ _claiming = threading.Lock()
 
 
 def _claimed(parent: Path, name: str) -> Path:
-  """A new folder of this name, or of this name and a number: making it is what claims it.
+  """A new folder of this name, or of this name and a number. Two saves cannot get the same: the folder is made here.
 
   Raises:
-    InputError: the parent is full, or cannot be written.
+    InputError: the parent is full, or cannot be written to.
   """
   try:
     with _claiming:
       parent.mkdir(exist_ok=True)
       _check_room(parent)
-      for number in range(1, MOST_SAVED + 2):  # one of them is free
+      for number in range(1, MOST_SAVED + 2):  # at most MOST_SAVED are taken
         folder = parent / (name if number == 1 else f'{name}-{number}')
         try:
           folder.mkdir()
@@ -205,7 +205,7 @@ def _claimed(parent: Path, name: str) -> Path:
 
 
 def _check_room(parent: Path) -> None:
-  """Raises InputError where a folder holds as many saved edits, or as many bytes, as it may."""
+  """Raises InputError if a folder holds `MOST_SAVED` edits or `MOST_BYTES` bytes."""
   folders = [entry for entry in os.scandir(parent) if not entry.name.startswith('.') and entry.is_dir()]
   paths = (Path(at) / file for folder in folders for at, _, files in os.walk(folder) for file in files)
   used = sum(path.lstat().st_size for path in paths)

@@ -1,6 +1,6 @@
 """Serves the page of the explorer, and nothing else.
 
-What a client can cost is bounded in connections.py (connections), guard.py (requests), messages.py (what is in them),
+The limits for clients are in connections.py (connections), guard.py (requests), messages.py (contents of requests),
 choices.py (edits) and saves.py (files).
 """
 
@@ -23,7 +23,7 @@ from panda_jax.files.access import read_bytes
 from panda_jax.pictures import pages
 
 BACKLOG = 100  # connections that wait to be accepted
-AT_ONCE = 4  # answers that are made, of all users together
+AT_ONCE = 4  # answers that are made at a time, for all users together
 LARGEST_SAVED = 1 << 28  # bytes of a file
 KINDS = MappingProxyType(
   {
@@ -71,10 +71,10 @@ class Explorer:
     await send({'type': 'http.response.body', 'body': b'' if scope['method'] == 'HEAD' else content})
 
   def _file(self, path: str) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """What is at an address, and what is said of it.
+    """The content at an address, and its headers.
 
     Raises:
-      Refused: there is nothing.
+      Refused: there is nothing at this address.
     """
     if path in self.files:
       name = {'/': 'index.html', '/favicon.ico': 'icon.svg'}.get(path, path)
@@ -92,7 +92,7 @@ class Explorer:
     raise Refused(404)
 
   async def _answered(self, name: str, message, receive, send) -> None:
-    """Sends lines of JSON: {'busy': text} while something is at work, then {'done': answer} or {'error': text}.
+    """Sends lines of JSON: {'busy': text} while the action runs, then {'done': answer} or {'error': text}.
 
     Raises:
       Refused: there is no such action.
@@ -114,13 +114,13 @@ class Explorer:
 
 
 async def _gone(receive) -> None:
-  """Until the client is."""
+  """Returns when the client has disconnected."""
   while (await receive())['type'] != 'http.disconnect':
     pass
 
 
 async def _lines(name: str, fits: Fits, message):
-  """What is told of an action."""
+  """The lines that are sent for an action."""
   try:
     made = await asyncio.to_thread(answers.ACTIONS[name], fits, message)
     if isinstance(made, Generator):
@@ -212,8 +212,8 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
     backlog=BACKLOG,
     proxy_headers=False,
     server_header=False,
-    log_level='error',  # others are of requests that anybody can send
-    timeout_graceful_shutdown=1,  # open pages hold connections; they find the server again when it is back
+    log_level='error',  # any client can cause lower messages
+    timeout_graceful_shutdown=1,  # open pages hold connections; they connect again after a restart
   )
   server = uvicorn.Server(config)
   with ThreadPoolExecutor(1) as pool:
@@ -223,10 +223,10 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
 
 
 def _warmed(fits: Fits, server) -> None:
-  """Compiles what is needed, while the server runs: pages that are open say that they wait for it.
+  """Compiles what is needed while the server runs; open pages say that they wait for it.
 
   Raises:
-    InputError: the first fit cannot be edited. Then the server ends.
+    InputError: the first fit cannot be edited. The server then ends.
   """
   try:
     for _ in fits.prepared(fits.names[0]).warmer():

@@ -1,4 +1,4 @@
-"""What the explorer holds for its users in memory: each thing under a key that nobody can guess, and for a while."""
+"""Objects that the explorer holds in memory for its users, each for a limited time and under a key nobody can guess."""
 
 import secrets
 import threading
@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-MOST_BYTES = 512 << 20  # of all things; a photograph has some 5 MB
+MOST_BYTES = 512 << 20  # of all objects; a photograph has some 5 MB
 SECONDS = 3600  # unused
 
 
@@ -20,7 +20,7 @@ class Shelf:
   """Things of users, and an end for each: unused for `SECONDS` it is dropped, and sooner where others need the room."""
 
   def __init__(self):
-    self._things: OrderedDict[str, _Thing] = OrderedDict()  # the longest unused first
+    self._things: OrderedDict[str, _Thing] = OrderedDict()  # in the order of last use
     self._lock = threading.RLock()
     self._timer: threading.Timer | None = None
 
@@ -45,7 +45,7 @@ class Shelf:
       return thing.value
 
   def _watch(self) -> None:
-    """Drops what is unused for too long, and comes back for the next."""
+    """Drops objects that have been unused for too long, and sets a timer for the next one."""
     with self._lock:
       while self._things:
         key, thing = next(iter(self._things.items()))

@@ -1,4 +1,4 @@
-// Elements of the page: found by their names, or made.
+// Elements of the page: finds or makes them.
 
 export const find = (id) => document.getElementById(id);
 
@@ -10,7 +10,7 @@ export function make(tag, properties = {}, ...children) {
 
 export const button = (properties, ...children) => make('button', {type: 'button', ...properties}, ...children);
 
-// A command as nodes: its lines break between words, not inside of them.
+// A command as nodes, so that its lines break only between words.
 export const commandWords = (command) =>
   command.split(' ').flatMap((word, i) => [i ? ' ' : '', make('i', {textContent: word})]);
 

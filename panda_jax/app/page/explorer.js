@@ -1,4 +1,4 @@
-// Puts the page together: the fit, the tools, the place that is chosen, and the keys.
+// Joins the parts of the page: the fit, the tools, the chosen place, and the keys.
 
 import {find, make} from './dom.js';
 import {take} from './film.js';
@@ -15,7 +15,7 @@ import {removing, stronger, toggle} from './stack.js';
 import {say} from './status.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
-const ENOUGH = 0.9; // of a part that is removed
+const ENOUGH = 0.9; // share of a part that looks like background: then it is removed
 
 async function tried(work) {
   try {
@@ -62,7 +62,7 @@ find('fit').addEventListener('change', (event) => open(event.target.value));
 // The place.
 
 find('part').addEventListener('change', (event) => {
-  const {value} = event.target; // before the page shows what is chosen now
+  const {value} = event.target; // read before the page resets the field
   paint(false);
   choosePart(value === '' ? null : Number(value));
 });
@@ -131,7 +131,7 @@ const KEYS = {
 
 document.addEventListener('keydown', (event) => {
   if (!session.fit || document.querySelector('dialog[open]')) return;
-  const letters = event.target.matches('select') && /^[a-z]$/i.test(event.key); // they choose from the list
+  const letters = event.target.matches('select') && /^[a-z]$/i.test(event.key); // letters choose from the list
   const typing = event.target.matches('input[type=text]') || (letters && !event.ctrlKey && !event.metaKey);
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === 'z' && !typing) {
     event.preventDefault();

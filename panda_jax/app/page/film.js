@@ -1,4 +1,4 @@
-// The filmstrip: edits to try at the place that is chosen, each as it would look.
+// The filmstrip: edits to try at the chosen place, each with a picture of its result.
 
 import {button, find, make} from './dom.js';
 import {ask, Refusal} from './server.js';
@@ -14,15 +14,15 @@ const known = new Map();
 const POINT = matchMedia('(hover: hover)').matches ? 'Point at one to see it. ' : '';
 const HOW = `${POINT}Choose one to take it, and again to drop it. `;
 const MOST = 40; // films that are kept
-let shown = '', shownOf = '', frames = []; // what was asked for; of which place; what came
+let shown = '', shownOf = '', frames = []; // the last request; its place; its answer
 
-// The edit that a frame would replace: the chosen one, if it is of this place.
+// The edit that a frame would replace: the chosen edit, if it is of this place.
 const replaces = () => {
   const edit = chosenEdit();
   return edit && session.now.place && samePlace(edit.term, session.now.place) ? edit : null;
 };
 
-// What an edit is called beside those of other places.
+// An edit's name with its place, for a list of several places.
 const named = ({name}) => (name.includes(' · ') ? name : `${called(session.now.place)} · ${name}`);
 
 function withFrame(frame) {
@@ -40,7 +40,7 @@ export function take(i) {
   else change(withFrame(frame));
 }
 
-// What a name says of the edit, without its part.
+// An edit's name without its part.
 const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ');
 
 const about = () => button({textContent: 'What do the words mean?', className: 'link', onclick: explained});
@@ -73,7 +73,7 @@ function marked() {
   [...strip.children].forEach((one, i) => one.setAttribute('aria-pressed', String(isTaken(frames[i], old))));
 }
 
-// An edit that followed the mask is called as there, if it is one of those to try.
+// If the chosen edit moved to a new mask and is among the frames there, it gets that frame's name.
 function renamed({id}) {
   const edit = editOf(id);
   if (!edit?.moved) return;
@@ -84,7 +84,7 @@ function renamed({id}) {
 
 const DRAW = 'Draw on the picture where to edit.', NOWHERE = 'Choose a part of the picture, or paint where to edit.';
 
-// Of another place the frames are others: until they are there, there are none.
+// Another place has other frames: until they arrive, no frames are shown.
 function placed({place}) {
   const of = JSON.stringify([session.fit.fit, place]);
   title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';

@@ -1,4 +1,4 @@
-// Saving: the picture comes to this computer, and the edit with its command stays in the folder of the fit.
+// Saving: the browser downloads the picture; the server keeps the edit and its command in the folder of the fit.
 
 import {button, commandWords, find, make} from './dom.js';
 import {phone} from './scrolling.js';
@@ -22,7 +22,7 @@ async function tried(work) {
 
 let kept = ''; // what was saved last
 
-// What is saved of a choice; edits are added up in any order.
+// The parts of a choice that are saved. Edits are sorted: their order does not change the picture.
 function savedOf(now) {
   const choice = choiceOf(now);
   return JSON.stringify([session.fit.fit, {...choice, terms: choice.terms.map((term) => JSON.stringify(term)).sort()}]);
@@ -56,7 +56,7 @@ async function copied(text, code) {
   try {
     await navigator.clipboard.writeText(text);
     say('Copied.');
-  } catch { // not over plain HTTP: then it is there to be copied by hand
+  } catch { // browsers do not copy over plain HTTP: the user copies by hand
     getSelection().selectAllChildren(code);
     say('Press Ctrl+C to copy it.');
   }
@@ -72,7 +72,7 @@ find('whole').addEventListener('click', () => tried(async () => {
   say(`${done.name} is in your downloads.`);
 }));
 
-// Why there is nothing to save, or which button saves what.
+// Says why there is nothing to save, or what each button saves.
 function hint(now) {
   if (!now.edits.length) return 'Take an edit, then save the picture.';
   if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
@@ -80,7 +80,7 @@ function hint(now) {
   return '“Save picture” saves what you see, “Save whole photograph” all of your photograph with the edits in it.';
 }
 
-// What is said of the last save is there as long as what is shown is what was saved.
+// The note on the last save is shown while the picture is the saved one.
 function follows(now) {
   find('saved').hidden = !kept || savedOf(now) !== kept;
   find('save').disabled = !now.edits.some(acts);

@@ -1,17 +1,17 @@
-// Where parts are: maps on the cells of the picture, and how they are drawn on it.
+// Maps of parts on the cells of the picture, and their drawings.
 
 import {session} from './session.js';
 
 export const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-const NEAR = 96, HALF = 128; // of 255: from where on the inside of a part is coloured, and where its outline is
+const NEAR = 96, HALF = 128; // of 255: a part is coloured from NEAR upwards, its outline is at HALF
 
-// Maps as they come: {shape: [parts, rows, columns], bytes}.
+// Maps from the server: {shape: [parts, rows, columns], bytes}.
 export function unpacked({shape: [count, rows, columns], bytes}) {
   const all = typeof bytes === 'string' ? bytesOf(bytes) : bytes, size = rows * columns;
   return {rows, columns, maps: Array.from({length: count}, (_, i) => all.subarray(i * size, (i + 1) * size))};
 }
 
-// The part that is strongest at a place (shares of width and height), by its number; null if none is there.
+// The number of the strongest part at a place (shares of width and height); null if there is no part.
 export function partAt({rows, columns, maps}, x, y) {
   const cell = Math.min(rows - 1, Math.floor(y * rows)) * columns + Math.min(columns - 1, Math.floor(x * columns));
   let best = -1;
@@ -19,7 +19,7 @@ export function partAt({rows, columns, maps}, x, y) {
   return best < 0 ? null : session.fit.parts[best];
 }
 
-// A map, enlarged smoothly to so many pixels, as values from 0 to 255.
+// A map, enlarged smoothly to the given size, as values from 0 to 255.
 function enlarged({rows, columns}, map, width, height) {
   const small = new OffscreenCanvas(columns + 2, rows + 2), pen = small.getContext('2d');
   const pixels = pen.createImageData(columns + 2, rows + 2);
@@ -38,7 +38,7 @@ function enlarged({rows, columns}, map, width, height) {
   return found;
 }
 
-// The pixels of a map above half of its maximum that have one below it no farther than `line` away.
+// The outline: pixels above half of the map's maximum with a pixel below it within a distance of `line`.
 function edges(values, width, height, line) {
   const found = [];
   for (let y = 0, i = 0; y < height; y++) {
@@ -83,7 +83,7 @@ export function outlines(of, width, height) {
   return canvas;
 }
 
-// Masks, S numbers from 0 to 1 of the whole grid, as the server takes them.
+// Masks for the server: S numbers from 0 to 1, for the whole grid.
 export function packedMask(mask) {
   const bytes = new Uint8Array(new Float32Array(mask).buffer);
   let text = '';
@@ -93,7 +93,7 @@ export function packedMask(mask) {
 
 export const unpackedMask = (text) => new Float32Array(bytesOf(text).buffer);
 
-// The cells of a mask that lie in the picture, as maps of one.
+// The cells of a mask that lie in the picture, as the maps of one part.
 export function mapsOfMask(mask) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
   const rows = H - 2 * top, columns = W - 2 * left, most = Math.max(...mask) || 1;

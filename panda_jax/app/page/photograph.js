@@ -1,4 +1,4 @@
-// A photograph of one's own: dropped or chosen, marked by its eyes or a box, inverted, and then a sample like others.
+// The user's photograph: dropped or chosen, marked with points or a box, inverted, and then used like a sample.
 
 import {commandWords, find} from './dom.js';
 import {ask, packed, Refusal} from './server.js';
@@ -42,7 +42,7 @@ export const given = (files) => tried(async () => {
   tried(() => ask('ready', {fit: session.fit.fit}));
 }, (sentence) => say(sentence, 'error'));
 
-// What is marked, or what came of it.
+// Shows the marks, or the result of the inversion.
 function show(inverted) {
   for (const id of ['marking', 'marking-fields', 'invert', 'photo-clear']) find(id).hidden = inverted;
   find('inverted').hidden = !inverted;
@@ -129,7 +129,7 @@ find('invert').addEventListener('click', () => tried(async () => {
     show(true);
     told(found.said);
     const photograph = {key: found.photograph, name: found.name, picture: found.pictures[0], shown: true};
-    (session.now.photograph ? change : turn)({photograph}); // that there is one is no step: undoing edits keeps it
+    (session.now.photograph ? change : turn)({photograph}); // no step: undo keeps it
     find('photo-close').focus();
   } finally {
     counting();
@@ -137,7 +137,7 @@ find('invert').addEventListener('click', () => tried(async () => {
   }
 }));
 
-// Dropped anywhere, or chosen.
+// A file that was dropped anywhere or chosen.
 const files = (event) => [...(event.dataTransfer?.types ?? [])].includes('Files');
 document.addEventListener('dragover', (event) => {
   if (!files(event)) return;

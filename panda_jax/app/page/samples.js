@@ -1,4 +1,4 @@
-// The samples below the picture: which are there, and which one is looked at.
+// The samples below the picture: the list, and the sample in view.
 
 import {button, find, make} from './dom.js';
 import {pictures} from './pictures.js';
@@ -9,9 +9,9 @@ import {wrong} from './status.js';
 
 const strip = find('samples'), seeds = find('seeds'), truncation = find('truncation');
 const COUNT = 8; // samples at a time
-const MOST_RANDOM = 10_000; // their names fit below the pictures
+const MOST_RANDOM = 10_000; // larger seeds would not fit below the pictures
 
-// Numbers such as 3, 7 and 0-4, and what is wrong with them.
+// Reads numbers such as 3, 7 and 0-4, and says what is wrong with them.
 function numbers(text) {
   const {most_seed: greatest, most_seeds: most} = session.fit, found = new Set();
   const such = 'Type whole numbers, such as 3 or 0-7.';
@@ -41,7 +41,7 @@ export const firstSeeds = (fit) => {
   return some(fit.first_seed);
 };
 
-// Seeds that follow each other: their samples are as unlike as any, and the field for seeds has room for them.
+// Consecutive seeds: they fit into the field, and their samples are as different as those of any seeds.
 export function random() {
   const most = Math.min(MOST_RANDOM, session.fit.most_seed + 2 - COUNT);
   look(some(Math.floor(Math.random() * Math.max(1, most))));
@@ -51,7 +51,7 @@ function look(list) {
   change({seeds: list, seed: list[0], photograph: session.now.photograph && {...session.now.photograph, shown: false}});
 }
 
-// The sample after or before the one that is looked at.
+// The sample after or before the one in view.
 export function next(by) {
   const {seeds: all, seed, photograph} = session.now, keys = [...(photograph ? [photograph.key] : []), ...all];
   const at = keys.indexOf(photograph?.shown ? photograph.key : seed);
@@ -103,7 +103,7 @@ function shown(now) {
   find('psi').textContent = psi.toFixed(2);
 }
 
-// Scrolls the list, and not the page.
+// Scrolls the list, not the page.
 function inSight(one) {
   const {left, right} = strip.getBoundingClientRect(), box = one.getBoundingClientRect();
   strip.scrollLeft += Math.min(0, box.left - left) + Math.max(0, box.right - right);

@@ -1,16 +1,16 @@
-// What scrolling shows: that a list goes on, and on a phone a smaller picture, with its tools beside it.
+// Scrolling: a list that continues fades at its end; on a phone the picture becomes smaller, with its tools beside it.
 
 import {find} from './dom.js';
 
 export const phone = matchMedia('(max-width: 800px)');
 const look = find('look'), main = document.querySelector('main');
-const [AWAY, BACK] = [90, 50]; // pixels below the page's head from which on the picture is small, and is not again
+const [AWAY, BACK] = [90, 50]; // pixels below the page's head: the picture is small from AWAY, large again at BACK
 
 function sized() {
   const from = main.offsetTop, small = look.classList.contains('small');
   if (phone.matches && scrollY > from + (small ? BACK : AWAY)) {
     if (small) return;
-    look.style.height = `${look.offsetHeight}px`; // the page keeps its length: nothing jumps
+    look.style.height = `${look.offsetHeight}px`; // the page keeps its length, so nothing jumps
     look.classList.add('small');
   } else if (small) {
     look.classList.remove('small');
@@ -21,7 +21,7 @@ function sized() {
 addEventListener('scroll', sized, {passive: true});
 phone.addEventListener('change', sized);
 
-// The side on which a list goes on fades.
+// Fades the side on which a list continues.
 function faded(list) {
   const {scrollTop, scrollLeft, clientHeight, clientWidth, scrollHeight, scrollWidth} = list;
   const [before, after] = list.id === 'panel'

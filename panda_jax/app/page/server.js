@@ -1,10 +1,10 @@
-// Asks the server: a request for each action, answered with lines of JSON of which the last one counts.
+// Requests to the server: one for each action. The answer is lines of JSON, and the last line has the result.
 
 import {say, working} from './status.js';
 
-const AGAIN = 1000; // milliseconds until a server that does not answer is asked again
+const AGAIN = 1000; // milliseconds until the next try when the server does not answer
 
-// What the server refused, in a sentence.
+// An error of the server, with a sentence for the user.
 export class Refusal extends Error {}
 
 const pause = (time) => new Promise((resolve) => setTimeout(resolve, time));
@@ -27,7 +27,7 @@ async function answered(action, values) {
   }
 }
 
-// What an action gives; `words` are shown if it takes a while, and `told` gets what it says meanwhile.
+// The result of an action; `words` are shown if it is slow, and `told` is called with its progress.
 export async function ask(action, values, words = '', told = () => {}) {
   const done = working(words);
   try {
@@ -49,7 +49,7 @@ export async function ask(action, values, words = '', told = () => {}) {
   }
 }
 
-// A file as the server takes it: its content in base 64, null if it has more than `most` bytes.
+// A file for the server: its content in base 64, or null if it has more than `most` bytes.
 export async function packed(file, most, count = 1) {
   const values = {name: file.name, count, content: null};
   if (count > 1 || file.size > most) return values;

@@ -1,9 +1,9 @@
-// What is chosen, and the way back and forth. Everything on the page follows from `session.now`.
+// The choice, with undo and redo. Everything on the page follows from `session.now`.
 
 const MOST = 100; // steps that can be undone
-const KEPT = 'panda-explorer'; // in the browser, so that a page that is loaded again goes on
-const LATER = 200; // milliseconds until it is kept there
-const LONG = 100; // letters from which on texts, which are masks and pictures, are kept once for all steps
+const KEPT = 'panda-explorer'; // key of the browser's storage: a page that is loaded again continues
+const LATER = 200; // milliseconds between a change and its storage
+const LONG = 100; // letters: longer texts (masks and pictures) are stored once for all steps
 const EMPTY = {
   seeds: [], seed: 0, truncation: null, photograph: null, refined: false, place: null, edits: [], chosen: null,
 };
@@ -19,8 +19,8 @@ function moved() {
   for (const listener of listeners) listener(session.now);
 }
 
-// Steps are kept in the tab, not on the server, which holds nothing of anybody: so another tab has its own, and they
-// outlive a restart of the server. Where there is no room for all of them, the oldest are left out.
+// Steps are stored in the tab, not on the server. So each tab has its own, and they survive a restart of the server.
+// If there is not enough space for all steps, the oldest are dropped.
 
 let keeping = null;
 
@@ -32,7 +32,7 @@ function keep() {
     try {
       sessionStorage.setItem(KEPT, packed({fit, digest, now, past, future}));
       return;
-    } catch { /* it is full, or not allowed: then the page begins anew */ }
+    } catch { /* storage is full or not allowed: a reload starts from the beginning */ }
   }
 }
 
@@ -52,7 +52,7 @@ function unpacked({texts, short}) {
   return JSON.parse(short, (key, value) => (Number.isInteger(value?.text) ? texts[value.text] : value));
 }
 
-// One step on. Changes with the same `slide`, one after the other, are one step.
+// Makes one step. Successive changes with the same `slide` are one step.
 export function change(changes, slide = null) {
   const next = {...session.now, ...changes};
   if (JSON.stringify(next) === JSON.stringify(session.now)) return;
@@ -61,16 +61,16 @@ export function change(changes, slide = null) {
   moved();
 }
 
-// What is looked at changes, which is not a step: undoing goes on from here.
+// Changes the sample in view. This is not a step: undo does not change it back.
 export function turn(changes) {
   Object.assign(session, {now: {...session.now, ...changes}, sliding: null});
   moved();
 }
 
-// A step as it was, but looked at where one looks now: what is looked at is not a step.
+// An earlier or later step, with the sample that is in view now.
 function seen(step) {
   const {seed, place, photograph} = session.now;
-  const same = !step.photograph || step.photograph.key === photograph?.key; // what there is to look at stays
+  const same = !step.photograph || step.photograph.key === photograph?.key; // the photograph stays unless the step has another
   return {
     ...step,
     seed: step.seeds.includes(seed) ? seed : step.seed,
@@ -93,7 +93,7 @@ export function redo() {
   moved();
 }
 
-// What the browser kept of a fit, or null.
+// The steps of a fit in the browser's storage, or null.
 export function kept() {
   try {
     return unpacked(JSON.parse(sessionStorage.getItem(KEPT)));
@@ -102,7 +102,7 @@ export function kept() {
   }
 }
 
-// Begins with a fit; with what was kept, if it is of these factors.
+// Begins with a fit, and with its stored steps if they are of these factors.
 export function begin(fit, seeds) {
   const fresh = {...EMPTY, seeds, seed: seeds[0]}, before = kept();
   const {now, past, future} = before?.fit === fit.fit && before.digest === fit.digest ? before : {past: [], future: []};
@@ -127,7 +127,7 @@ export function deleted(id) {
   change({edits, chosen: session.now.chosen === id ? edits.at(-1)?.id ?? null : session.now.chosen});
 }
 
-// The choice that the server makes pictures of, the chosen edit last.
+// The choice for the server, with the chosen edit last.
 export function choiceOf(now) {
   const acting = now.edits.filter((edit) => edit.on);
   acting.sort((one, two) => (one.id === now.chosen) - (two.id === now.chosen));
@@ -137,7 +137,7 @@ export function choiceOf(now) {
   return {...choice, truncation: now.truncation};
 }
 
-// Words for a place: the name of a part, and its number where that is not enough.
+// Words for a place: the name of a part, and its number if several parts have this name.
 export function called(place) {
   if (!place) return '';
   if (place.mask) return 'painted mask';

@@ -5,20 +5,20 @@ import {change, chosenEdit, deleted, editOf, follow, placeOf, replaced, session,
 import {say} from './status.js';
 
 const list = find('edits'), said = find('stack-said');
-const LARGEST = 1e6; // strength that can be typed
+const LARGEST = 1e6; // the largest strength that can be typed
 const STEPS = 100; // of a slider, from 0 to its end
-const NOTCH = 0.06; // of a slider's end: so near to 0 a drag stays at 0
-const WHOLE = 0.99; // of the strength that removes a part: less is less
-const BEYOND = 1.5; // times the strength that an edit begins with: where its slider ends
+const NOTCH = 0.06; // share of a slider's end: closer to 0, a drag stays at 0
+const WHOLE = 0.99; // share of the strength that removes a part: below it, the removal is partial
+const BEYOND = 1.5; // a slider's end, times the strength with which its edit begins
 
 const written = (x) => String(Number(x.toPrecision(3)));
 
-// An edit that is taken. With the sign of alpha that it then has it is what it is called; on the page that is above 0.
+// A new edit. Its name describes the sign that alpha has now; the page shows strengths of this sign as positive.
 export function taken(id, name, term) {
   return {id, name, term, sign: Math.sign(term.alpha) || 1, end: endOf(term), on: true};
 }
 
-// An edit that removes a part, which with less strength than it begins with it does only partly.
+// An edit that removes a part. With less than its first strength it removes the part only partly.
 export function removing(id, name, term) {
   return {...taken(id, `${name} · removed`, term), whole: Math.abs(term.alpha)};
 }
@@ -28,7 +28,7 @@ const strengthOf = ({sign, term}) => sign * term.alpha;
 // Whether an edit changes anything.
 export const acts = (edit) => edit.on && edit.term.alpha !== 0;
 
-// How an edit differs from what it is called.
+// How an edit differs from its name.
 function stateOf(edit) {
   const strength = strengthOf(edit);
   if (strength === 0) return 'no effect at 0';
@@ -36,11 +36,11 @@ function stateOf(edit) {
   return strength < WHOLE * edit.whole ? 'only partly' : '';
 }
 
-// What the edits that act are called, and how they differ from that.
+// Names of the edits that act, and how each differs from its name.
 export const wordsOf = (now) =>
   now.edits.filter(acts).map((edit) => [edit.name, stateOf(edit)].filter(Boolean).join(', '));
 
-// Where the slider of an edit ends that begins at a strength.
+// The end of an edit's slider, from the edit's first strength.
 function endOf(term) {
   const found = session.fit.reaches[term.appearance] ?? Math.max(...Object.values(session.fit.reaches));
   return Math.max(found, Number((BEYOND * Math.abs(term.alpha)).toPrecision(2)));
@@ -48,14 +48,14 @@ function endOf(term) {
 
 function strengthen(id, strength) {
   const edit = editOf(id);
-  const alpha = edit && edit.sign * Number(strength.toPrecision(4)) || 0; // and not -0
+  const alpha = edit && edit.sign * Number(strength.toPrecision(4)) || 0; // 0 in place of -0
   if (edit) replaced(id, {term: {...edit.term, alpha}}, `strength ${id}`);
 }
 
-// Where a strength comes to that is moved: it stops at 0 on its way to the other side, and nearer to it than `near`.
+// The new value of a moved strength: it is 0 if the move crosses 0 or ends closer to 0 than `near`.
 const stopped = (from, to, near) => (from * to < 0 || Math.abs(to) < near ? 0 : to);
 
-// The chosen edit by a step stronger or weaker; a key that is held stops at 0.
+// Makes the chosen edit one step stronger or weaker; a held key stops at 0.
 export function stronger(by, held) {
   const edit = chosenEdit(), strength = edit && strengthOf(edit);
   if (!edit || (held && strength === 0)) return;
@@ -81,7 +81,7 @@ function choose(id) {
   if (edit && session.now.chosen !== id) turn({chosen: id, place: placeOf(edit.term)});
 }
 
-let dragging = false; // a slider, with a pointer
+let dragging = false; // whether a pointer drags a slider
 for (const kind of ['pointerup', 'pointercancel']) addEventListener(kind, () => { dragging = false; });
 
 const cards = new Map(); // by edit, so that a slider is not replaced while it is dragged
@@ -97,7 +97,7 @@ function made(id) {
     strengthen(id, stopped(strengthOf(edit), Number(slider.value), near));
   }});
   slider.addEventListener('pointerdown', () => { dragging = true; });
-  slider.addEventListener('keydown', (event) => { // a key that is held stops at 0
+  slider.addEventListener('keydown', (event) => { // a held key stops at 0
     const edit = editOf(id);
     if (event.repeat && event.key.startsWith('Arrow') && strengthOf(edit) === 0) event.preventDefault();
   });
@@ -149,7 +149,7 @@ function shown(now) {
     eye.setAttribute('aria-pressed', String(edit.on));
     eye.querySelector('use').setAttribute('href', edit.on ? '#icon-eye' : '#icon-shut');
     Object.assign(slider, {min: -end, max: end, step: end / STEPS});
-    const moved = Math.abs(slider.value - strength) > end / STEPS; // else it is being dragged
+    const moved = Math.abs(slider.value - strength) > end / STEPS; // else the user is dragging it
     if (moved || document.activeElement !== slider) slider.value = strength;
     slider.style.setProperty('--at', Math.max(0, Math.min(1, (1 + strength / end) / 2)));
     slider.setAttribute('aria-label', `Strength of ${edit.name}`);

@@ -9,12 +9,12 @@ import {wordsOf} from './stack.js';
 import {counted, say} from './status.js';
 
 const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
-const SIDE = 512; // pixels of the drawing of parts
+const SIDE = 512; // pixels of a side of the drawing of parts
 const PAINT = [255, 150, 40];
 const HINTED = 1500; // milliseconds that all parts are shown
-const SETTLED = 150; // milliseconds without a change, after which other pictures follow
+const SETTLED = 150; // milliseconds without a change before the other pictures are made
 
-// What is chosen, the last choice first; those in between are left out.
+// Shows the picture of the newest choice; older choices that still wait are skipped.
 
 let wanted = null, running = false, tried = null, settled = null;
 const rest = [];
@@ -54,7 +54,7 @@ async function showOne() {
   }
 }
 
-// Until there is a picture: what is waited for, and for how many seconds.
+// Until there is a picture: says what the page waits for, and for how many seconds.
 
 let counting = null;
 
@@ -88,7 +88,7 @@ function refused(error) {
   say(error.message, 'error');
 }
 
-// What is not chosen yet, as long as it is pointed at: changes to what is; null for none.
+// A preview of changes to the choice while the pointer is on them; null for none.
 export function preview(changes) {
   if (!changes && !tried) return;
   tried = changes;
@@ -99,7 +99,7 @@ export function preview(changes) {
 // Parts.
 
 let refinedMaps = null, refinedOf = '';
-let pointed = null, stroke = null; // the part under the pointer; the way of the brush
+let pointed = null, stroke = null; // the part under the pointer; the path of the brush
 export const maps = () => refinedMaps ?? session.maps;
 
 async function refine(now) {
@@ -134,7 +134,7 @@ function outline() {
     const mask = stroke?.mask ?? (place?.mask && unpackedMask(place.mask));
     if (mask) {
       const masks = mapsOfMask(mask);
-      const fill = stroke || (painting() && stage.matches(':hover')) ? 0.5 : 0; // else it would hide what an edit does
+      const fill = stroke || (painting() && stage.matches(':hover')) ? 0.5 : 0; // else it would hide the edit's effect
       pen.drawImage(drawn(masks, masks.maps[0], width, height, PAINT, fill, 2), 0, 0);
     }
   } else {
@@ -155,7 +155,7 @@ function outline() {
   }
 }
 
-// Shows all parts for a moment, so that it is seen that there are some.
+// Shows all parts for a moment, so that users see that there are parts.
 export function hint() {
   stage.classList.add('hinted');
   outline();
@@ -165,9 +165,9 @@ export function hint() {
   }, HINTED);
 }
 
-let outlined = null; // the edits for which the place is outlined, though nothing points at it
+let outlined = null; // the edits during which the place is outlined without a pointer on it
 
-// Outlines the place until the edits change: then the outline would hide what they do.
+// Outlines the place until the edits change; later the outline would hide their effect.
 function outlining() {
   outlined = session.now.edits;
   canvas.classList.add('shown');
@@ -210,7 +210,7 @@ stage.addEventListener('click', (event) => {
 
 export const painting = () => find('paint').getAttribute('aria-pressed') === 'true';
 
-// Takes the brush up, or puts it away. It does not go with the divider: a stroke would move that.
+// Switches the brush on or off. The divider is then off: a stroke would move it.
 export function paint(on) {
   if (on === painting()) return;
   find('paint').setAttribute('aria-pressed', String(on));
@@ -221,7 +221,7 @@ export function paint(on) {
   if (!on) outlining();
 }
 
-// It paints cells of the grid whose middle is as near to the pointer's way as the brush is wide.
+// The brush paints cells of the grid whose centre is within the brush's width of the pointer's path.
 
 function dab(mask, [x, y], value) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
@@ -264,7 +264,7 @@ for (const kind of ['pointerup', 'pointercancel']) {
   });
 }
 
-// A mask in place of the part; the chosen edit follows if it was of the mask before, and may need another name there.
+// Takes a mask in place of the part. If the chosen edit was of the mask before, it moves, and may need another name.
 export function setMask(mask) {
   const edit = chosenEdit(), was = session.now.place;
   if (mask && was?.mask && edit?.term.mask === was.mask) {

@@ -1,8 +1,8 @@
-// The line that says what is at work, what was done, and what went wrong.
+// The line that says what is running, what was done, and what went wrong.
 
 import {follow} from './session.js';
 
-const PATIENCE = 300; // milliseconds from which on a wait is shown
+const PATIENCE = 300; // milliseconds until a wait is shown
 const SHORT = 6000; // milliseconds that a note stays
 const line = document.getElementById('status');
 const waits = new Set();
@@ -15,13 +15,13 @@ export function say(words, kind = 'note') {
   if (kind === 'note') timer = setTimeout(() => { line.textContent = ''; line.className = ''; }, SHORT);
 }
 
-// Says below a field what is wrong with it; nothing if the words are empty.
+// Shows below a field what is wrong with it; empty words clear it.
 export function wrong(field, words) {
   document.getElementById(`${field.id}-wrong`).textContent = words;
   field.setAttribute('aria-invalid', String(Boolean(words)));
 }
 
-// Counts seconds in an element until the function returned is called.
+// Counts seconds in an element until the returned function is called.
 export function counted(element) {
   const began = performance.now();
   const count = () => { element.textContent = `${Math.round((performance.now() - began) / 1000)} s`; };
@@ -33,10 +33,10 @@ export function counted(element) {
   };
 }
 
-// What was wrong is passed when something is done.
+// An error is cleared when the choice changes.
 follow(() => { if (line.className === 'error') say(''); });
 
-// Shows that something is at work, from when it takes long until the function returned is called.
+// Shows that something is running, if it is slow, until the returned function is called.
 export function working(words) {
   const wait = {words, shown: false};
   waits.add(wait);
