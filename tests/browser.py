@@ -11,7 +11,7 @@ DESKTOP, PHONE = (1280, 1000), (390, 844)
 
 
 def need(*modules: str) -> None:
-  """Skips where one is not installed."""
+  """Skips the test if a module is not installed."""
   for name in modules:
     if importlib.util.find_spec(name) is None:
       pytest.skip(f"{name} is not installed: pip install -e '.[app,browser]'")
@@ -24,7 +24,7 @@ def need_chromium() -> None:
 
 
 def until(found, seconds: float = 60):
-  """What `found()` returns, once it is true."""
+  """Waits until `found()` is true, and returns its result."""
   end = time.monotonic() + seconds
   while not (result := found()):
     assert time.monotonic() < end, 'it did not come about'
@@ -33,7 +33,7 @@ def until(found, seconds: float = 60):
 
 
 class Browser:
-  """A browser of its own, that knows nothing of others."""
+  """A browser with its own profile."""
 
   def __init__(self):
     from selenium import webdriver
@@ -63,7 +63,7 @@ class Browser:
     field.send_keys(text)
 
   def move_to(self, element, x: float, y: float):
-    """The pointer at fractions of an element's width and height; a chain of actions to go on with."""
+    """A chain of actions that begins with the pointer at fractions of an element's width and height."""
     from selenium.webdriver import ActionChains
 
     self.script("arguments[0].scrollIntoView({block: 'center'})", element)
@@ -81,5 +81,5 @@ class Browser:
     return [m['params']['request']['url'] for m in messages if m['method'] == 'Network.requestWillBeSent']
 
   def complaints(self) -> list[dict]:
-    """What the browser's console got since the last call that is an error."""
+    """Errors in the browser's console since the last call."""
     return [entry for entry in self.driver.get_log('browser') if entry['level'] == 'SEVERE']

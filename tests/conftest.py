@@ -13,7 +13,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-# Matrices here are small, and threads that wait for each other spin: a decomposition cost eight times one thread's.
+# Matrices here are small, and waiting threads use processor time: a decomposition cost eight times that of one thread.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # before NumPy is imported
 
 import jax
@@ -24,16 +24,16 @@ from tests import programs
 from tests.memory import STATUS, resident
 from tests.simulated import QUICK, ROOT
 
-# Where Ctrl-C is ignored, as by a shell for what it runs in the background, all that tests start would ignore it too.
+# A shell starts background jobs with Ctrl-C ignored. Processes that tests start would then ignore it too.
 if threading.current_thread() is threading.main_thread():
   signal.signal(signal.SIGINT, signal.default_int_handler)
 _CACHE = None
-if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers, and processes that tests start, inherit it
+if 'PYTEST_XDIST_WORKER' not in os.environ:  # workers and the processes of tests inherit it
   _CACHE = tempfile.TemporaryDirectory(prefix='panda-jax-compiled-')
   programs.take(Path(_CACHE.name))
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
-  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # thousands of small ones, met by many files
-  os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'  # their folder would be part of every key
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'  # thousands of small programs serve many files
+  os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'  # else their folder is part of every key
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {QUICK}'.strip()
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])  # pytest may have imported jax
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
@@ -41,7 +41,7 @@ if hasattr(jax.config, OF_XLA):
   jax.config.update(OF_XLA, 'none')
 jax.devices()  # reads the flags
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-gc.set_threshold(50_000, 20, 100)  # a trace makes many objects that stay, which were looked through over and over
+gc.set_threshold(50_000, 20, 100)  # a trace makes many lasting objects; fewer collections scan them
 
 
 def pytest_unconfigure():
@@ -49,7 +49,7 @@ def pytest_unconfigure():
     programs.keep(Path(_CACHE.name))
 
 
-# Files that take longest, one of which alone would otherwise be left for the end.
+# The slowest files run first. Otherwise one of them would run alone at the end.
 LONGEST = (
   'solver/test_fit.py',
   'commands/test_failures.py',
@@ -66,15 +66,15 @@ def pytest_collection_modifyitems(items):
     name = item.path.relative_to(ROOT / 'tests').as_posix()
     return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
-  items.sort(key=rank)  # within a rank as they were
+  items.sort(key=rank)  # keeps the order within a rank
 
 
-MOST_MEMORY = 2_500_000_000  # bytes of a worker, beyond which programs of earlier files are dropped
+MOST_MEMORY = 2_500_000_000  # bytes of a worker; above it, programs of earlier files are dropped
 
 
 @pytest.fixture(autouse=True, scope='module')
 def bounded_memory():
-  """Programs of one file of tests serve others, until they take gigabytes."""
+  """Keeps compiled programs for the next files of tests, until they take gigabytes."""
   yield
   if not STATUS.exists() or resident() > MOST_MEMORY:
     jax.clear_caches()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r'^```(\S*)[^\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r'`([^`]+)`')
-DOORS = (  # to the one program, by which name it is known below
+DOORS = (  # ways to start the program, and the one name used below
   (re.compile(r'(?:python )?run\.py (?=[\w-])|python -m panda_jax (?=[\w-])'), 'panda-jax '),
   (re.compile(r'python -m converters (?=\S)'), 'panda-jax convert '),
   (re.compile(r'python -m panda_jax\.app (?=\S)'), 'panda-jax app '),
@@ -24,13 +24,13 @@ class Piece(NamedTuple):
 
 
 def pages() -> list[Path]:
-  """The Markdown of the site, which may be built meanwhile."""
+  """The Markdown of the site, without the build folder: a build may run at the same time."""
   given = [path for path in (ROOT / 'docs').iterdir() if path.name != '_build']
   return sorted(path for top in given for path in (top, *top.rglob('*.md')) if path.suffix == '.md')
 
 
 def documents() -> list[Path]:
-  """Markdown that a reader meets, and the configurations, whose headers say what to type."""
+  """Markdown for readers, and the configurations, whose docstrings have commands."""
   found = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *pages(), *ROOT.glob('examples/*/README.md')]
   found += [*ROOT.glob('panda_jax/assets/*.md'), *ROOT.glob('configs/*.py'), *ROOT.glob('examples/*/configs/*.py')]
   return sorted(found)
@@ -54,13 +54,13 @@ def pieces() -> Iterator[Piece]:
 
 
 def commands(body: str) -> list[str]:
-  """The commands of a fence, without what is said of them; none of a block that is not of commands."""
+  """The commands of a fence, without comments; none if it has other text."""
   lines = [plain(line) for line in body.replace('\\\n', ' ').splitlines()]
   return [line for line in lines if TYPED.match(line)]
 
 
 def plain(line: str) -> str:
-  """A command without comments, each space once; figures that follow two spaces or more are none of it either."""
+  """A command with single spaces, without comments and without figures that follow three spaces or more."""
   line = re.split(r'\s#|\s{3,}(?=[a-z0-9]+(?: [a-z]+| s\b))', line.strip())[0]
   line = ' '.join(line.split())
   for door, name in DOORS:

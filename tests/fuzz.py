@@ -76,9 +76,9 @@ class Format:
   """A kind of file.
 
   Attributes:
-    originals: whole ones.
-    damage: makes another one of one.
-    read: does with a file whatever a command would do with it first.
+    originals: undamaged files.
+    damage: makes a damaged file from an original.
+    read: reads a file as a command would.
   """
 
   originals: tuple[bytes, ...]
@@ -87,11 +87,11 @@ class Format:
 
 
 def placed(path: Path, name: str) -> Path:
-  """The folder in which the case is found under the name that its reader looks for."""
+  """A folder in which the case has the name that its reader needs."""
   folder = path.parent / 'placed'
   if not (folder / name).exists():
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    os.link(path, folder / name)  # the next case is written into the same file
+    os.link(path, folder / name)  # the next case is written to the same file
   return folder
 
 
@@ -200,7 +200,7 @@ def read_lock(path: Path) -> None:
 
 
 def values_of(path: Path) -> dict:
-  """What a configuration file of a user's own might give, which is Python and no business of ours."""
+  """The values that a user's configuration file, which is Python, could give."""
   try:
     values = json.loads(path.read_bytes())
   except (ValueError, RecursionError):
@@ -225,13 +225,13 @@ def read_comparison(path: Path) -> None:
 
 @functools.cache
 def generator():
-  """A small one, for what belongs to a generator."""
+  """A small generator, for files that belong to one."""
   options = {'resolution': 8, 'widths': (2, 2, 2, 2), 'z_dim': 2, 'w_dim': 2, 'mapping_widths': (2,)}
   return registry.create('stylegan2', registry.options_class('stylegan2')(**options), nnx.Rngs(0))
 
 
 def inversion(layer: int | None) -> bytes:
-  """latents.npz of two photographs."""
+  """The latents.npz of two photographs."""
   C, H, W = generator().layers[2]
   images = np.zeros((2, 8, 8, 3), np.float32)
   found = Inversion(
@@ -290,7 +290,7 @@ def picture(kind: str) -> bytes:
 
 
 def formats() -> dict[str, Format]:
-  """Every kind by name."""
+  """All kinds of files by name."""
   with tempfile.TemporaryDirectory() as folder:
     WHOLE.save(Path(folder) / 'f.npz')
     factors = (Path(folder) / 'f.npz').read_bytes()
@@ -392,7 +392,7 @@ def main() -> None:
 
 
 def fuzz(name: str, kind: Format, count: int, seed: int):
-  """Damages and reads so many files of a kind, in a folder of their own."""
+  """Damages and reads `count` files of a kind, in their own folder."""
   rng = random.Random(f'{name} {seed}')
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / 'case' / 'case.npy'

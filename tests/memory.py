@@ -9,6 +9,6 @@ ON_LINUX = pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason
 
 
 def resident(field: str = 'VmRSS') -> int:
-  """Bytes now, or the most so far: 'VmHWM'."""
+  """Bytes now, or with 'VmHWM' the maximum so far."""
   line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f'{field}:'))
   return int(line.split()[1]) * 1024

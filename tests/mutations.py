@@ -63,14 +63,14 @@ def cut(raw: bytes, rng: random.Random) -> bytes:
 
 
 def lengthened(raw: bytes, rng: random.Random) -> bytes:
-  """A number somewhere becomes a large one."""
+  """Replaces bytes somewhere by a large number."""
   width, place = rng.choice(WIDTHS), rng.randrange(len(raw))
   value = rng.choice(LENGTHS) & ((1 << 8 * width) - 1)
   return raw[:place] + value.to_bytes(width, 'little') + raw[place + width :]
 
 
 def spliced(raw: bytes, rng: random.Random) -> bytes:
-  """A piece is left out, repeated, or put somewhere else."""
+  """Drops, repeats or moves a piece."""
   start = rng.randrange(len(raw))
   piece = raw[start : start + rng.choice((1, 2, 8, 64))]
   rest = raw[:start] + raw[start + len(piece) :] if rng.random() < 0.5 else raw
@@ -85,9 +85,9 @@ def of_bytes(raw: bytes, rng: random.Random) -> bytes:
   return rng.choice(BYTES)(raw, rng)
 
 
-# Of formats whose content would not be reached if bytes alone were changed.
+# Mutations of formats whose content is not reached by changes of bytes alone.
 
-RAW = '"RAW"'  # stands where a text that is not a JSON value is put
+RAW = '"RAW"'  # placeholder for a text that is not a JSON value
 
 
 HOSTILE_TEXTS = (
@@ -104,13 +104,13 @@ HOSTILE_TYPES = '<f4', '>f8', '<f2', '|b1', '<i8', '|V2', '|V7', '<c8', '<M8[s]'
 
 
 def places(value: Any, at: tuple = ()) -> list[tuple]:
-  """The ways to everything inside a JSON value."""
+  """The paths to all values inside a JSON value."""
   inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
   return [at, *(place for key, one in list(inner)[:40] for place in places(one, (*at, key)))]
 
 
 def altered(value: Any, place: tuple, change: Callable[[Any], Any]) -> Any:
-  """A JSON value with something else at one place."""
+  """A JSON value with another value at one place."""
   if not place:
     return change(value)
   copied = dict(value) if isinstance(value, dict) else list(value)
@@ -119,7 +119,7 @@ def altered(value: Any, place: tuple, change: Callable[[Any], Any]) -> Any:
 
 
 def other_json(raw: bytes, rng: random.Random) -> bytes:
-  """Something in a JSON text becomes something else that is JSON, or nearly."""
+  """Replaces a value in a JSON text by something that is JSON, or nearly."""
   value, inserted = json.loads(raw), rng.choice(HOSTILE_TEXTS)
   for _ in range(rng.choice((1, 1, 2, 5))):
     place, kind = rng.choice(places(value)), rng.randrange(6)
@@ -170,7 +170,7 @@ def npy_or_bytes(raw: bytes, rng: random.Random) -> bytes:
 
 
 def npz_or_bytes(raw: bytes, rng: random.Random) -> bytes:
-  """An `.npz` file of which one member is changed, with its right checksum; or one that is changed anywhere."""
+  """An `.npz` file with one changed member and its right checksum, or with changed bytes anywhere."""
   if rng.random() < 0.3:
     return of_bytes(raw, rng)
   out = io.BytesIO()
@@ -195,7 +195,7 @@ def _other_member(name: str, content: bytes, rng: random.Random) -> bytes:
 
 
 def other_literal(raw: bytes, rng: random.Random) -> bytes:
-  """A Python file in which a literal is another one."""
+  """A Python file with one literal replaced."""
   text = raw.decode()
   literals = list(re.finditer(r"'[^']*'|-?\d+\.?\d*|\[[^][]*\]", text))
   one = rng.choice(literals)
@@ -213,9 +213,9 @@ def run(count: int, path: Path, damaged: Callable[[], bytes], read: Callable[[Pa
 
   Args:
     count: how many.
-    path: where each is written in turn; nothing else may come to be in its folder.
-    damaged: gives the next one.
-    read: gives the outcome, a few words.
+    path: where each file is written; no other file may appear in its folder.
+    damaged: returns the next file.
+    read: returns the outcome, a few words.
 
   Raises:
     Exception: whatever `read` raised, with the case in a note.
@@ -227,7 +227,7 @@ def run(count: int, path: Path, damaged: Callable[[], bytes], read: Callable[[Pa
 
   around = sorted(os.listdir(path.parent))
   before, started = resident(), time.perf_counter()
-  Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+  Path('/proc/self/clear_refs').write_text('5')  # resets the peak
   figures = Figures(Counter(), 0.0, 0, 0, 0.0)
   handler = signal.signal(signal.SIGPROF, too_long)
   try:

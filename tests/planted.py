@@ -42,9 +42,9 @@ def matched(P, Q):
 
 
 def assert_same_factors(one, two, parts=1e-3, outer=1e-2):
-  """Equal but for rounding. 1e-3 of a part's largest entry: float32 sums in another order move the stopping point by
-  some 1e-5; 1e-2 of the largest entry of W: its weakly determined directions have 1e-6 of the energy and feel the
-  rounding of sums, 1e-7, in the second digit."""
+  """Equal up to rounding. 1e-3 of a part's largest entry: float32 sums in another order move the stopping point by
+  some 1e-5. 1e-2 of the largest entry of W: its weakly determined directions have 1e-6 of the energy, so that the
+  rounding of sums, 1e-7, changes their second digit."""
   assert one.parts.shape == two.parts.shape
   largest = np.maximum(one.parts.max(axis=0), 1e-30)
   np.testing.assert_array_less(np.abs(one.parts - two.parts).max(axis=0) / largest, parts)

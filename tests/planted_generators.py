@@ -1,6 +1,6 @@
 """Tiny generators with known Jacobians, parts, leaks, and saturation of edits.
 
-Each has the methods of panda_jax/generators/protocol.py and can be traced by JAX. Letters as there; d latent size.
+Each has the methods of panda_jax/generators/protocol.py and can be traced by JAX. Same letters; d is the latent size.
 """
 
 import jax
@@ -154,7 +154,7 @@ def _blur(size, width):
 
 
 class PairsGenerator(PartsGenerator):
-  """Known pairs of a part and a channel paint where they are, alike in all samples; all other pairs leak and disagree.
+  """Planted pairs of a part and a channel act inside the part, alike in all samples; other pairs leak and vary in sign.
 
   Channel c added at part k paints its colour inside the part alone for planted pairs (k, c). Elsewhere it paints half
   as strongly with a blur of width `leak`, with the sign of the c-th latent. Channels in `silent` paint nothing.

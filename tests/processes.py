@@ -34,7 +34,7 @@ def environment(devices: int) -> dict[str, str]:
 
 
 def start(command: list[str], devices: int = 1) -> subprocess.Popen:
-  """In a process group of its own, so that a signal to it reaches all that it starts."""
+  """Starts a command in its own process group, so that a signal to the group reaches all its processes."""
   return subprocess.Popen(
     command,
     cwd=ROOT,
@@ -46,7 +46,7 @@ def start(command: list[str], devices: int = 1) -> subprocess.Popen:
   )
 
 
-# The program, which gets a signal when its first checkpoint is written, by itself or by its parent, if it has one.
+# The program. When its first checkpoint is written, it gets a signal, from itself or from its parent process.
 STRUCK = """
 import os, signal, sys, time
 from panda_jax import __main__ as program
@@ -71,7 +71,7 @@ program.main()
 
 
 def fit_command(number: int | None = None) -> list[str]:
-  """The words that start a fit; with the number of a signal, it gets that when its first checkpoint is written."""
+  """The words that start a fit; it gets the signal of this number, if any, when its first checkpoint is written."""
   return [sys.executable, *(['run.py'] if number is None else ['-c', STRUCK, str(int(number))]), 'fit']
 
 
@@ -100,7 +100,7 @@ def wait_for_checkpoint(process: subprocess.Popen, workdir: Path) -> None:
 
 
 def ended(processes: list[subprocess.Popen], seconds: float = SECONDS) -> list[tuple[int, str]]:
-  """Exit status and output of each; all are ended if one takes too long."""
+  """Exit status and output of each process; all are killed if one takes too long."""
   try:
     said = [process.communicate(timeout=seconds)[0] for process in processes]
   finally:
@@ -112,7 +112,7 @@ def ended(processes: list[subprocess.Popen], seconds: float = SECONDS) -> list[t
 
 
 def run_processes(count: int, code: str, *arguments: str, devices: int = 1) -> list[str]:
-  """Runs `code` in so many processes that have joined; returns what each printed, and fails with their errors."""
+  """Runs `code` in `count` joined processes; returns the output of each, and fails with their errors."""
   port = free_port()
   joining = 'import sys\nfrom panda_jax.runtime import processes\n'
   commands = [

@@ -13,31 +13,31 @@ from jax._src import compilation_cache
 
 from panda_jax.commands.compilation import machine
 
-LARGEST = 1 << 30  # bytes, ten times those of one run; beyond them all is compiled anew
+LARGEST = 1 << 30  # bytes, ten times those of one run; above it, all entries are deleted
 ENTRIES = '*-cache'
 
 
 def kept() -> Path:
-  """The folder for this machine, and for this way to pack entries, which hangs on what is installed."""
+  """The folder for this machine and for the compression of entries, which depends on the installed packages."""
   packing = compilation_cache.compress_executable(b'')[:2].hex()
   home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
   return home / 'panda-jax' / 'tests' / f'{machine()}-{packing}'
 
 
 def take(folder: Path) -> None:
-  """Puts what is kept into the folder of this run. Nothing writes into an entry that is there, so links will do."""
+  """Links kept entries into the folder of this run. No process writes to an existing entry, so links are safe."""
   for path in kept().glob(ENTRIES):
-    with contextlib.suppress(FileNotFoundError):  # where another run empties it
+    with contextlib.suppress(FileNotFoundError):  # another run may empty the folder
       try:
         os.link(path, folder / path.name)
-      except OSError:  # to another file system
+      except OSError:  # no links to another file system
         shutil.copyfile(path, folder / path.name)
 
 
 def keep(folder: Path) -> None:
-  """Keeps what is new in the folder of this run."""
+  """Keeps the new entries of this run."""
   target = kept()
-  with contextlib.suppress(OSError):  # of a full disk, or where nothing may be written
+  with contextlib.suppress(OSError):  # a full disk, or no right to write
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
     if sum(path.stat().st_size for path in target.glob(ENTRIES)) > LARGEST:
       shutil.rmtree(target)

@@ -107,7 +107,7 @@ class Handle:
 
 @pytest.fixture
 def cell(monkeypatch):
-  """What a notebook's cell shows: a line for each display."""
+  """The output of a notebook's cell: a line for each display."""
   said = []
 
   def display(data, raw, display_id):
@@ -146,7 +146,7 @@ def test_silence_is_broken_without_a_terminal(monkeypatch, capsys):
     said, expected = '', f' s: {name}compiling block_step'
     with Progress() as bar:
       (Watch('parts=2', bar.now) if name else bar).compiling('block_step')
-      while f'{expected}\n' not in said:  # for as long as it takes
+      while f'{expected}\n' not in said:  # until the line appears
         said += capsys.readouterr().err
     assert re.match(r'still at work after \d+ s', said)
   with Progress(show=False):
@@ -217,7 +217,7 @@ np.savez(OUT, *map(np.asarray, arrays))
 
 
 def _run(script: str, in_float64: bool = False) -> list[np.ndarray]:
-  """What a script writes to OUT: in this process, or in one of its own where x64 is on from the start."""
+  """The arrays that a script writes to OUT: in this process, or in its own process with x64 on from the start."""
   with tempfile.TemporaryDirectory() as folder:
     text = f'OUT = {folder + "/out.npz"!r}\n{script}'
     if in_float64:

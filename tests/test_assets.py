@@ -1,4 +1,4 @@
-"""The embedded generator: it exists, is small and trained, and has a description."""
+"""The embedded generator exists, is small and trained, and has a description."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_size_and_card():
   description = read_description('cats64')
   assert str(description['training']['images']) in card.replace(' ', '')
   assert str(description['parameters']) in card.replace(' ', '')
-  # Nothing of the machine that wrote it.
+  # It names nothing of the machine that wrote it.
   for path in (ASSETS / 'cats64').rglob('*'):
     if path.is_file() and path.stat().st_size < 30_000:
       assert b'/tmp' not in path.read_bytes()
@@ -66,13 +66,13 @@ def test_float16_storage_refuses_what_it_cannot_hold(cats, tmp_path):
 
 
 def test_images_are_of_cats_seen_from_the_front(cats):
-  """What a trained generator must show: faces in their place, brown to grey, and unlike each other."""
+  """A trained generator shows faces at the expected place, brown to grey, and different from each other."""
   generator = Compiled(cats)
   images = np.asarray(generator(generator.map(draws(cats, range(64)), truncation=0.7)))
   assert np.isfinite(images).all()
   assert np.mean(np.abs(images) > 1.2) < 0.02  # hardly anything is clipped
-  # Faces were cropped so that both eyes lie on row 26, columns 18 and 45: there the mean picture is darkest or
-  # lightest against its surroundings, and left and right look alike.
+  # Faces were cropped so that both eyes are on row 26, columns 18 and 45. There the mean picture is darkest or lightest
+  # against its surroundings, and left and right look alike.
   mean = images.mean(axis=(0, 3))
   assert np.corrcoef(mean.ravel(), mean[:, ::-1].ravel())[0, 1] > 0.5
   assert images.std(axis=0).mean() > 0.2

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_site import DOCS, documented
 
-# What an example cannot show: why.
+# Names without an example, and the reason.
 WITHOUT_EXAMPLE = {
   'panda_jax.errors.Interrupted': 'a signal raises it',
   'panda_jax.errors.Lost': 'another process that ended raises it',
@@ -18,7 +18,7 @@ WITHOUT_EXAMPLE = {
 HIDDEN = {'tree_flatten_with_keys', 'tree_unflatten'}  # on the site, see docs/conf.py
 
 
-# Names of constants, files and texts that a reader of the site does not see; 'channels: C.', which Sphinx makes a list.
+# Constants and files that a reader of the site does not see, and 'channels: C.', which Sphinx turns into a list.
 ELSEWHERE = re.compile(r'`[A-Z_]{4,}`|\bsee (the module|the protocol|there|above)\b|\w\.py\b|^ +\w+: (\w|\d+)[.)]$')
 
 
@@ -29,7 +29,7 @@ def found(name: str):
 
 @pytest.fixture(scope='module')
 def names():
-  """What the page of the API defines before all examples."""
+  """The names that the page of the API defines before all examples."""
   (text,) = re.findall(
     r'^```python\n(.*?)^```$', (DOCS / 'reference/api/index.md').read_text(), re.MULTILINE | re.DOTALL
   )
@@ -39,7 +39,7 @@ def names():
 
 
 def own_members(thing) -> list[str]:
-  """Methods and properties that a class documents itself, and the site shows."""
+  """A class's own documented methods and properties, as the site shows them."""
   return [
     name
     for name, value in vars(thing).items()
@@ -49,7 +49,7 @@ def own_members(thing) -> list[str]:
 
 
 def members(thing):
-  """What the site shows of it: itself and, of a class, its methods and properties."""
+  """The objects that the site documents: the thing itself and, for a class, its methods and properties."""
   return [thing, *(vars(thing)[name] for name in (own_members(thing) if inspect.isclass(thing) else ()))]
 
 
@@ -76,7 +76,7 @@ def test_examples_give_what_they_show(name, names, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', [name for name in documented() if inspect.isclass(found(name))])
 def test_a_class_shows_its_methods_in_use(name):
-  """Those that it documents itself; what it inherits is shown there."""
+  """Its own methods only; inherited ones are shown at the base class."""
   thing = found(name)
   shown = examples(thing.__doc__)
   for member in own_members(thing):

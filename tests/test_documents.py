@@ -1,4 +1,4 @@
-"""All commands and snippets in documents work: each is run, long ones at smoke sizes.
+"""All commands and snippets in documents work: each is run, long ones at small sizes.
 
 A new command in a document needs a line in `FORMS`, unless it works without changes. All run in one folder with the
 files that documents use: checkpoints, generators, feature maps, a fit of cats64.
@@ -40,10 +40,10 @@ class Form(NamedTuple):
   """How a command is run here.
 
   Attributes:
-    how: '', LONG (in slow tests only), READ (its flags are read and no more: it needs several machines, a GPU or hours,
-      or another test runs it), OUTSIDE (what it names is there).
-    instead: {words: other words}.
-    more: words at its end.
+    how: '', LONG (in slow tests only), READ (only its flags are read: it needs several machines, a GPU or hours, or
+      another test runs it), OUTSIDE (a test only checks that what it names exists).
+    instead: {words: replacements}.
+    more: words that are added at the end.
   """
 
   how: str = ''
@@ -56,7 +56,7 @@ CATS, DEMO = f'{FIT} --config=cats64', f'{FIT} --config=configs/demo.py'
 DISCOVER, SWEEP, RUNS = 'panda-jax discover', 'panda-jax sweep', 'panda-jax runs'
 TRAIN = 'python -m examples.train_generator'
 FORMS = {
-  CATS: Form(READ),  # run below, with a workdir, as the next three are
+  CATS: Form(READ),  # run below with a workdir, like the next three
   f'{FIT} --config=configs/cats64.py --workdir=runs/cats64': Form(READ),
   f'{DEMO}:smoke': Form(READ),
   'panda-jax COMMAND --help': Form('', {'COMMAND': 'fit'}),
@@ -106,7 +106,7 @@ FORMS = {
   # tests/examples/test_train_loop.py runs it
   f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(READ),
 }
-PARSED = (  # on several machines, on a GPU, or for hours; the same code runs in tests of its own
+PARSED = (  # on several machines, on a GPU, or for hours; other tests run the same code
   'XLA_FLAGS=--xla_force_host_platform_device_count=8 ',
   COMPARE,  # tests/compare/test_command.py runs it
   'panda-jax fit --distributed ',
@@ -139,7 +139,7 @@ def unpacked(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-  """A folder with all that documents speak of, and a fit of cats64."""
+  """A folder with all files that documents use, and a fit of cats64."""
   place = tmp_path_factory.mktemp('reader')
   for name in ('configs', 'tests', 'examples', 'docs'):
     (place / name).symlink_to(ROOT / name)
@@ -192,14 +192,14 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def reader(place, monkeypatch):
-  """Somebody in that folder."""
+  """Works in that folder."""
   monkeypatch.chdir(place)
   monkeypatch.setattr('panda_jax.app.server.serve', lambda *given: None)
   return place
 
 
 def typed(command: str, form: Form, number: int) -> list[str]:
-  """The words of a command as it is run here."""
+  """The words of a command as this test runs it."""
   for old, new in form.instead.items():
     assert old in command
     command = command.replace(old, new)
@@ -221,7 +221,7 @@ def run(words: list[str]) -> int:
 
 
 def read_only(words: list[str], monkeypatch) -> int:
-  """Reads the flags of a command, and does nothing."""
+  """Reads the flags of a command without running it."""
   if words[0] == 'srun':
     words = words[words.index('panda-jax') :]
   match words:
@@ -238,7 +238,7 @@ def read_only(words: list[str], monkeypatch) -> int:
 
 
 def look_at(command: str) -> None:
-  """Looks for what a command outside of the package names."""
+  """Checks that what a command outside of the package names exists: targets, files, modules."""
   words = shlex.split(command)
   match words:
     case ['make', target]:
@@ -292,7 +292,7 @@ def test_a_command(command, reader, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_commands_that_take_long(reader, monkeypatch, capsys):
-  """In the order of the documents: some need what others wrote."""
+  """Runs commands in the order of the documents: some need files of earlier ones."""
   order = sorted(marked(True), key=lambda command: 'fit' not in command)
   for command in order:
     check(command, monkeypatch, capsys)
@@ -320,7 +320,7 @@ LONG_SNIPPETS = ('docs/how-to/region-edits.md',)
 
 
 def snippets_run(document: str) -> dict:
-  """What the snippets of a page define, one after the other, each page on its own."""
+  """Runs the snippets of a page in order, with common names; each page on its own."""
   names: dict = {}
   for text in SNIPPETS[document]:
     text = text.replace('range(64)', 'range(4)').replace('evaluations=20', 'evaluations=2')

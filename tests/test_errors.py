@@ -1,4 +1,4 @@
-"""Errors of the operating system have its reason and a suitable remedy."""
+"""Errors of the operating system show its reason and a suitable remedy."""
 
 import errno
 import os
@@ -39,7 +39,7 @@ def test_a_wrong_path_and_an_unknown_reason_leave_the_remedy_to_the_caller():
 
 @pytest.mark.parametrize('length', range(20, 400, 7))
 def test_no_item_more_is_not_told(length):
-  """One long item is shortened itself; the text does not count none."""
+  """A single long item is shortened; the text does not say that 0 items are left out."""
   said = str(InputError('source', 'file.safetensors', 'it is wrong', 'give another', items=['x' * length]))
   assert ' 0 more' not in said
   assert 'xxx' in said

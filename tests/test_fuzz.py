@@ -9,7 +9,7 @@ from tests.fuzz import formats, fuzz
 CASES = 100  # of each kind
 SLOW = {'generator.json': 30}  # a generator is loaded each time
 FORMATS = formats()
-NEVER_REFUSED = 'picture', 'edit.json', 'cost', 'cell', 'lock'  # what is damaged counts as absent
+NEVER_REFUSED = 'picture', 'edit.json', 'cost', 'cell', 'lock'  # a damaged file counts as absent
 
 
 @pytest.mark.skipif(not Path('/proc/self/clear_refs').exists(), reason='memory is measured on Linux')
@@ -21,4 +21,4 @@ def test_damaged_files_are_read_or_refused(name):
   assert figures.outcomes[f'{name}: read'] > 0  # the mutations reach the contents
   assert (figures.outcomes[f'{name}: refused'] > count // 10) != (name in NEVER_REFUSED)
   assert figures.slowest < 5
-  assert figures.growth < 256 << 20  # most of it are libraries that are imported late
+  assert figures.growth < 256 << 20  # mostly libraries that are imported late

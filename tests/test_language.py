@@ -23,7 +23,7 @@ STUMBLING = {
 
 
 def errors() -> Iterator[tuple[str, str]]:
-  """Where and what: the texts of every error in the package, with what is filled in left out."""
+  """(place, texts) of every error in the package, without the values that are filled in."""
   for path in (ROOT / 'panda_jax').rglob('*.py'):
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Call) and getattr(node.func, 'id', '') in ('InputError', 'NonFiniteError', 'refusal'):
@@ -39,7 +39,7 @@ def help_lines() -> Iterator[tuple[str, str]]:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-  """What people wrote: not the records of runs, nor what was said of earlier versions."""
+  """The pages that people wrote, without records of runs and the history of versions."""
   for path in documents():
     name = str(path.relative_to(ROOT))
     if path.suffix == '.md' and not name.startswith(('CHANGELOG', 'benchmarks/results', 'panda_jax/assets')):

@@ -1,4 +1,4 @@
-"""The order of the packages, called rooms here: imports go one way, and each docstring says what its package has."""
+"""Imports between packages (`room` in names here) go one way, and each package's docstring says what is in it."""
 
 import ast
 from collections import defaultdict
@@ -9,7 +9,7 @@ import pytest
 import panda_jax
 
 ROOT = Path(panda_jax.__file__).parent
-# From the lowest to the highest; a room imports from those before it only.
+# From the lowest to the highest; a package imports only from packages before it.
 ORDER = (
   'errors',
   'runtime',
@@ -31,7 +31,7 @@ ORDER = (
   'app',
 )
 DOORS = {('commands', 'app')}  # `panda-jax app` starts the explorer
-MOST_ARROWS = 89  # between rooms; fewer is better
+MOST_ARROWS = 89  # imports between packages; fewer is better
 
 
 def room_of(path: Path) -> str:
@@ -43,7 +43,7 @@ def modules() -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-  """The rooms that a module imports, wherever in it."""
+  """The packages that a module imports, also inside functions."""
   found = set()
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.ImportFrom) and node.module == 'panda_jax':
@@ -56,7 +56,7 @@ def imported(path: Path) -> set[str]:
 
 
 def arrows() -> dict[tuple[str, str], list[str]]:
-  """{(room, room it imports): modules that do}."""
+  """{(package, package that it imports): modules with this import}."""
   found = defaultdict(list)
   for path in modules():
     for other in imported(path) - {room_of(path)}:
@@ -84,7 +84,7 @@ def test_modules_inside_a_room_do_not_import_each_other_in_a_circle():
   names = {name(path): path for path in modules()}
   needs = {}
   for here, path in names.items():
-    # What is imported when the module is: imports in functions come later.
+    # Only imports at the top of a module count: those in functions run later.
     top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom) and node.module]
     found = {(node.module, f'{node.module}.{alias.name}') for node in top for alias in node.names}
     found = {module if module in names else package for package, module in found}

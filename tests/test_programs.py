@@ -10,7 +10,7 @@ WHOLE = compilation_cache.compress_executable(b'program')
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-  """The folder of a run, in which one process was killed."""
+  """The folder of a run in which one process was killed."""
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'home'))
   folder = tmp_path / 'run'
   folder.mkdir()

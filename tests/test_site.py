@@ -24,7 +24,7 @@ DIRECTIVE = re.compile(r'^\.\. auto(?:class|function):: (\S+)$', re.MULTILINE)
 
 
 def listings():
-  """docs/_ext/code_listings.py, of which Sphinx makes parts of pages."""
+  """docs/_ext/code_listings.py, from which Sphinx makes parts of pages."""
   spec = importlib.util.spec_from_file_location('code_listings', DOCS / '_ext' / 'code_listings.py')
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
@@ -36,7 +36,7 @@ LISTINGS = listings()
 
 @cache
 def text_of(path: Path) -> str:
-  """The Markdown of a page, without its code; of a notebook, that of its cells."""
+  """The Markdown of a page without its code; for a notebook, the Markdown of its cells."""
   if path.suffix == '.ipynb':
     cells = json.loads(path.read_text())['cells']
     return '\n\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'markdown')
@@ -49,7 +49,7 @@ def text_of(path: Path) -> str:
 
 @cache
 def listed(kind: str, name: str) -> str:
-  return '' if kind == 'layers' else getattr(LISTINGS, kind)(name)  # no links in those, and they take seconds
+  return '' if kind == 'layers' else getattr(LISTINGS, kind)(name)  # layers have no links and take seconds
 
 
 def anchors(path: Path) -> set[str]:
@@ -101,7 +101,7 @@ def test_what_is_documented_is_there_and_says_what_it_is(name):
 
 
 def test_what_pages_import_is_documented():
-  """Of the package: with them, a reader types no private name."""
+  """All names of the package; with them, a reader types no private name."""
   configurations = {f'panda_jax.{name}.default_config' for name in ('workdir.config', 'compare.settings')}
   names = set(documented()) | configurations | {'panda_jax.pictures', 'panda_jax.catalog'}
   for path in pages():
@@ -139,13 +139,13 @@ def test_every_key_of_a_configuration_is_on_its_page(name):
 
 def test_commands_that_take_a_configuration_have_their_keys_on_the_site():
   taking = {name for name in program.COMMANDS if hasattr(program.module_of(name), 'KEYS')}
-  assert taking - {'sweep'} == {*LISTINGS.CONFIGURED}  # a sweep's are those of fits
+  assert taking - {'sweep'} == {*LISTINGS.CONFIGURED}  # a sweep has the options of fits
 
 
 @pytest.mark.parametrize('name', FAMILIES)
 def test_the_layers_of_a_family_come_from_its_networks(name):
   page = (DOCS / 'families' / f'{name}.md').read_text()
-  assert (f'{{{{ layers {name} }}}}\n' in page) == (name != 'fastgan')  # of which no published sizes are at hand
+  assert (f'{{{{ layers {name} }}}}\n' in page) == (name != 'fastgan')  # its published sizes are not available
 
 
 def test_layers_are_told_by_grid():
@@ -183,7 +183,7 @@ def files_named() -> set[str]:
 def test_every_file_that_is_written_is_on_the_site():
   reference = '\n'.join(path.read_text() for path in DOCS.glob('reference/**/*.md'))
   missing = {name for name in files_named() if f'`{name}`' not in reference}
-  assert missing == {'mask.png', 'index.html'}  # what the explorer calls a mask that its page sends, and that page
+  assert missing == {'mask.png', 'index.html'}  # the explorer's name for a mask from its page, and the page itself
 
 
 def test_citations_are_of_this_version():

@@ -20,7 +20,7 @@ POINTS = {'left eye': [4, 6], 'right eye': [11, 6], 'nose': [8, 10]}
 
 
 def quadrants() -> np.ndarray:
-  """Parts (S, 5): the quarters of the grid, row by row, as strong as their number and one; the last part is dead."""
+  """Parts (S, 5): the four quarters of the grid, row by row, with strengths 1 to 4; the fifth part is dead."""
   half = np.arange(CELLS) >= CELLS // 2
   number = (2 * half[:, None] + half[None]).reshape(-1, 1)
   return np.where(number == np.arange(PARTS + 1)[None], number + 1.0, 0)
@@ -58,7 +58,7 @@ def shared_engine(fitted):
 
 @pytest.fixture
 def engine(shared_engine, tmp_path):
-  """The same one, compiled once, in a workdir of its own."""
+  """The same engine, compiled once, with its own workdir."""
   before = shared_engine.opened.folder
   shared_engine.opened.folder = tmp_path / 'fit'
   shared_engine.opened.folder.mkdir()
@@ -67,10 +67,10 @@ def engine(shared_engine, tmp_path):
 
 
 class Asked:
-  """Does what requests of the page ask for, of a server that has one fit.
+  """Calls actions as requests of the page do, on a server with one fit.
 
   Attributes:
-    said: what the last action said while it was at work.
+    said: the progress lines of the last action.
   """
 
   def __init__(self, engine):

@@ -16,7 +16,7 @@ class Server:
   """Runs from `start` to `stop`.
 
   Attributes:
-    url: with the port that it found the first time, and keeps.
+    url: its port is free at the first start, and stays the same.
   """
 
   def __init__(self, workdir: Path, *others: Path):
@@ -39,7 +39,7 @@ class Server:
     self.url = f'http://127.0.0.1:{self.port}/'
 
   def said(self) -> str:
-    """What it wrote to stderr so far."""
+    """The text on stderr so far."""
     return self._errors.read_text()
 
   def stop(self) -> int:

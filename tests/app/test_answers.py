@@ -22,7 +22,7 @@ EDIT = Spec((1,), 2, 3.0)
 
 
 def pixels(address):
-  """What is in a picture's address."""
+  """The pixels in a picture's address."""
   kind, _, content = address.partition(',')
   assert kind in ('data:image/png;base64', 'data:image/jpeg;base64')
   return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
@@ -43,7 +43,7 @@ def test_a_fit_says_what_can_be_chosen(asked):
   assert list(fit['reaches']) == ['0', '1', '2', '3', '4']
   assert all(reach > 0 for reach in fit['reaches'].values())
   maps = unpacked(fit['maps'])
-  assert maps.shape == (4, 8, 8)  # the dead one is not shown
+  assert maps.shape == (4, 8, 8)  # the dead part is not shown
   np.testing.assert_array_equal(maps > 0, asked.engine.maps()[:4] > 0)
   assert maps.max(axis=(1, 2)).tolist() == [255] * 4
   assert (fit['truncation'], fit['first_seed'], fit['most_seed']) == (1.0, 0, 2**32 - 1)
@@ -65,7 +65,7 @@ def test_parts_are_called_by_their_place_or_as_all_entries_of_the_catalog_call_t
   assert asked('fit')['warning'] == ''
   assert asked('fit')['names'] == places | {'1': 'nose', '0': 'mouth'}
   path.write_text('{}')
-  damaged = asked('fit')  # which is not a reason not to open the page
+  damaged = asked('fit')  # the page opens nevertheless
   assert damaged['names'] == places
   assert 'it is not a zoo' in damaged['warning']
   assert asked('frames', choice={'seeds': [3]}, place={'part': [1], 'appearance': 0})['frames']
@@ -179,7 +179,7 @@ def test_a_picture_that_claims_to_be_large_is_not_unpacked(asked):
 
 
 SEED = {'seeds': [3]}
-WRONG = [  # actions, what is sent, and what is said of it
+WRONG = [  # action, request, error sentence
   ('pictures', {}, 'load the page again'),
   ('pictures', {'choice': SEED}, 'they are not a list'),
   ('pictures', {'choice': SEED, 'views': []}, 'they are not a list'),
@@ -227,4 +227,4 @@ def test_every_action_wants_a_fit(action):
 
   fits = SimpleNamespace(names=['fit'], engine=none, prepared=none, number=none)
   with pytest.raises(InputError, match='load the page again'):
-    list(ACTIONS[action](fits, {'fit': 'other'}))  # one that takes long begins when it is asked for what it says
+    list(ACTIONS[action](fits, {'fit': 'other'}))  # a generator function starts when it is iterated

@@ -17,13 +17,13 @@ from tests.app.servers import SECONDS, Server
 from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 
 pytestmark = pytest.mark.slow
-PARTS = 'top left', 'top right', 'bottom left', 'bottom right'  # what they are called
+PARTS = 'top left', 'top right', 'bottom left', 'bottom right'  # their names
 FEW = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=2, random=1)
 
 
 @pytest.fixture(scope='module')
 def server(fitted, tmp_path_factory):
-  """Of a fit with a catalog, and of another one that has fewer parts and none."""
+  """A server of a fit with a catalog, and of another fit with fewer parts and without a catalog."""
   need('uvicorn')
   need_chromium()
   folder = tmp_path_factory.mktemp('browsed')
@@ -44,8 +44,8 @@ class Explorer(Browser):
   """A browser with the page of the explorer."""
 
   def open(self, url, size=DESKTOP):
-    """A page as nobody has used it."""
-    self.driver.get(f'{url}favicon.ico')  # a page that keeps something leaves it when it is left
+    """Opens the page as a new user."""
+    self.driver.get(f'{url}favicon.ico')  # a page stores its choice when it is left
     self.script('sessionStorage.clear()')
     super().open(url, size)
     until(
@@ -64,7 +64,7 @@ class Explorer(Browser):
     return self.script('return document.getElementById(arguments[0]).src', picture)
 
   def changed(self, act, seconds=60):
-    """Does something, and waits until the picture has become another one."""
+    """Does something, and waits until the picture has changed."""
     before = self.source()
     act()
     return until(lambda: self.source() != before, seconds)
@@ -74,7 +74,7 @@ class Explorer(Browser):
     self.one(selector).click()
 
   def click_at(self, x, y):
-    """On the picture, at fractions of its width and height."""
+    """Clicks on the picture, at fractions of its width and height."""
     self.move_to(self.one('#stage'), x, y).click().perform()
 
   def keys(self, *keys):
@@ -83,7 +83,7 @@ class Explorer(Browser):
     ActionChains(self.driver).send_keys(*keys).perform()
 
   def film(self):
-    """The frames of the place that is chosen, when they are there."""
+    """Waits for the frames of the chosen place."""
     until(lambda: self.all('#film button') and not self.all('#film.waiting'))
     return self.all('#film button')
 
@@ -94,14 +94,14 @@ class Explorer(Browser):
     return self.film()
 
   def take(self, part=1, frame=0):
-    """An edit of a part, taken from the film."""
+    """Takes an edit of a part from the film."""
     frames = self.choose_part(part)
     count = len(self.edits())
     self.changed(lambda: self.script('arguments[0].click()', frames[frame]))
     until(lambda: len(self.edits()) > count)
 
   def edits(self):
-    """Names of edits in the stack, and their strengths."""
+    """Names and strengths of the edits in the stack."""
     rows = self.script(
       "return [...document.querySelectorAll('#edits li')].map((e) => "
       "[e.querySelector('.name').textContent, e.querySelector('input[type=text]').value])"
@@ -144,7 +144,7 @@ class Explorer(Browser):
 
 @pytest.fixture(scope='module')
 def browsers():
-  """Two browsers that know nothing of each other."""
+  """Two browsers with separate profiles."""
   need_chromium()
   made = [Explorer(), Explorer()]
   yield made
@@ -177,9 +177,9 @@ def test_pointing_shows_an_edit_and_a_click_takes_it(browser, server):
   browser.move_to(browser.one('#tools'), 0.01, 0.5).perform()
   assert browser.source() == seen
   assert browser.source('before') == first
-  browser.changed(browser.film()[1].click)  # another one in its place
+  browser.changed(browser.film()[1].click)  # replaces the first edit
   assert [name for name, _ in browser.edits()] == [names[1]]
-  browser.film()[1].click()  # again: it is dropped
+  browser.film()[1].click()  # a second click drops it
   until(lambda: browser.edits() == [])
 
 
@@ -203,19 +203,19 @@ def test_the_stack_of_edits(browser):
   strength = browser.edits()[0][1]
   browser.changed(lambda: browser.slide(10))
   until(lambda: browser.edits()[0][1] > strength)
-  assert PARTS[1] in browser.text('#film-title')  # the place of the edit that is slid
+  assert PARTS[1] in browser.text('#film-title')  # the place of the edit whose slider moves
   browser.all('#edits .down')[0].click()
   assert [name for name, _ in browser.edits()] == names[::-1]
   browser.changed(lambda: browser.all('#edits .bin')[0].click())
   assert [name for name, _ in browser.edits()] == names[:1]
   browser.changed(lambda: browser.click('#do-reset'))
   until(lambda: browser.source() == first)
-  for expected in (names[:1], names[::-1], names):  # all that was done, and back
+  for expected in (names[:1], names[::-1], names):  # undo everything, then redo
     browser.click('#do-undo')
     until(lambda expected=expected: [name for name, _ in browser.edits()] == expected)
   assert browser.edits()[0][1] > strength
   browser.click('#do-undo')
-  until(lambda: browser.edits()[0][1] == strength)  # a slide is one step
+  until(lambda: browser.edits()[0][1] == strength)  # a slider's move is one step
   until(lambda: browser.source() == both)
   for _ in range(4):
     browser.click('#do-redo')
@@ -240,11 +240,11 @@ def test_before_and_after(browser):
   assert half != hidden
   browser.one('#divider').send_keys(Keys.ARROW_LEFT * 10)
   assert browser.script(clip) not in (half, hidden)
-  browser.move_to(browser.one('#stage'), 0.2, 0.8).click().perform()  # nowhere near it
-  assert browser.script(divider) == pytest.approx(17, abs=2)  # of a hundred, less what is a thumb's width
+  browser.move_to(browser.one('#stage'), 0.2, 0.8).click().perform()  # far from the divider
+  assert browser.script(divider) == pytest.approx(17, abs=2)  # of 100; half of the slider's thumb is left out
   browser.move_to(browser.one('#stage'), 0.2, 0.8).click_and_hold().move_by_offset(150, 0).release().perform()
   assert browser.script(divider) > 30
-  assert browser.text('#film-title') == f'Try on {PARTS[1]}'  # it chooses nothing
+  assert browser.text('#film-title') == f'Try on {PARTS[1]}'  # the click chooses no part
   browser.move_to(browser.one('#stage'), 0.2, 0.2).perform()
   outlines = "return getComputedStyle(document.querySelector('#parts')).opacity"
   until(lambda: browser.script(outlines) == '0')
@@ -280,12 +280,12 @@ def test_a_strength_stops_at_0_and_says_when_it_is_reversed(browser):
   assert state() == 'reversed'
   until(lambda: browser.one('#after').get_attribute('alt').endswith(', reversed'))
   assert browser.one('#save').is_enabled()
-  assert at(0.8) == 0  # it was below
+  assert at(0.8) == 0  # it was below 0
   assert at(0.8) > 0
   assert state() == ''
   assert at(0.52) == 0
   browser.slide(1)
-  assert browser.edits()[0][1] > 0  # keys go on in small steps
+  assert browser.edits()[0][1] > 0  # keys continue in small steps
   browser.slide(-3)
   assert browser.edits()[0][1] < 0
   browser.type_over(browser.all('#edits input[type=text]')[0], 'much\t')
@@ -303,7 +303,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
-  browser.click('#do-undo')  # a stroke is a step
+  browser.click('#do-undo')  # a stroke is one step
   until(lambda: browser.text('#film-title') == 'Try')
   browser.click('#do-redo')
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
@@ -334,7 +334,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.slide(-2, 1)
   assert browser.all('#edits .state')[1].text == 'only partly'
   browser.changed(lambda: browser.click('#refine'))
-  until(lambda: browser.all('#stage.hinted'))  # where the parts are now
+  until(lambda: browser.all('#stage.hinted'))  # the parts show their outlines
   browser.changed(lambda: browser.click('#refine'))
   browser.click('#paint')
   browser.move_to(browser.one('#stage'), 0.5, 0.5).click().perform()
@@ -362,7 +362,7 @@ def test_masks_are_of_the_whole_grid_and_drawn_where_the_picture_is(browser):
     });
   """)
   rows, columns, shown, packed, part, none = found
-  assert (rows, columns, shown) == (2, 2, [127, 0, 0, 0])  # half of the largest, which lies beyond
+  assert (rows, columns, shown) == (2, 2, [127, 0, 0, 0])  # half of the maximum, which lies beyond the picture
   expected = np.zeros(24, np.float32)
   expected[[0, 8]] = 1, 0.5
   assert packed == Spec(mask=tuple(expected.tolist())).to_json()['mask']
@@ -398,7 +398,7 @@ def test_samples(browser):
   until(lambda: browser.source() == shown)
   browser.changed(lambda: browser.click('#random'))
   assert len(browser.all('#samples button')) == 8
-  assert re.fullmatch(r'\d+-\d+', browser.one('#seeds').get_attribute('value'))  # all are in sight
+  assert re.fullmatch(r'\d+-\d+', browser.one('#seeds').get_attribute('value'))  # the field shows all of them
   assert browser.text('#seeds-wrong') == ''
 
 
@@ -411,7 +411,7 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
     browser.says(f'Saved as {name}.')
     until((tmp_path / 'fetched' / f'{name}.png').exists)
   browser.changed(lambda: browser.click('#do-undo'))
-  assert not browser.one('#saved').is_displayed()  # it is of another picture
+  assert not browser.one('#saved').is_displayed()  # it is about another picture
   browser.changed(lambda: browser.click('#do-redo'))
   assert browser.one('#saved').is_displayed()
   edited = np.asarray(Image.open(tmp_path / 'fetched' / 'mine.png'))
@@ -438,7 +438,7 @@ def test_everything_by_keys_alone(browser, server):
   browser.film()
   browser.move_to(browser.one('#help'), 0.5, 0.5).perform()
   outline = "return getComputedStyle(document.querySelector('#parts')).opacity"
-  until(lambda: browser.script(outline) == '1')  # as long as nothing is edited, it is seen what is chosen
+  until(lambda: browser.script(outline) == '1')  # without edits, the chosen place is outlined
   browser.changed(lambda: browser.keys('1'))
   until(lambda: browser.script(outline) == '0')
   ((name, strength),) = browser.edits()
@@ -466,7 +466,7 @@ def test_everything_by_keys_alone(browser, server):
   browser.says('Saved as seed-0-top-right-')
   browser.changed(lambda: browser.keys(Keys.DELETE))
   assert browser.edits() == []
-  # By tab every control is reached, and what is reached is seen.
+  # Tab reaches every control, and the focus is visible.
   browser.script("document.querySelector('#help').focus()")
   reached = set()
   for _ in range(60):
@@ -477,7 +477,7 @@ def test_everything_by_keys_alone(browser, server):
     assert found[1] or found[0] == 'BODY', found
     reached.add(found[0])
   assert {'stage', 'do-undo', 'hold', 'part', 'paint', 'refine', 'name', 'random', 'seeds', 'truncation'} <= reached
-  assert {'photo-file', name} <= reached  # of the film the focus shows the edit, of which the name is told
+  assert {'photo-file', name} <= reached  # a frame of the film shows its edit at focus, with its name
 
 
 def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, tmp_path):
@@ -504,7 +504,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   until(lambda: value('box'))
   x, y, width, height = map(float, value('box').split(','))
   assert width == height
-  assert (x, y) == pytest.approx((60, 40), abs=2)  # pixels of the screen are larger than those of the photograph
+  assert (x, y) == pytest.approx((60, 40), abs=2)  # a pixel of the screen is larger than one of the photograph
   browser.click('#photo-clear')
   until(lambda: not value('box'))
   on_photograph(0.4, 0.4).click().perform()
@@ -519,9 +519,9 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
     new MutationObserver(() => window.heard.push(said.textContent)).observe(
       said, {subtree: true, childList: true, characterData: true});
   """)
-  assert browser.one('#photo').rect == still  # whatever was said
+  assert browser.one('#photo').rect == still  # the text below did not move it
   assert browser.one('#invert').text == 'Use this photo'
-  browser.changed(lambda: browser.click('#invert'), SECONDS)  # it is compiled meanwhile
+  browser.changed(lambda: browser.click('#invert'), SECONDS)  # includes compilation
   until(lambda: 'The photograph is ready' in browser.text('#photo-said'))
   assert 'Matching the photograph: features' in ' | '.join(browser.script('return window.heard'))
   assert 'PSNR' in browser.text('#near')
@@ -545,7 +545,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
     assert browser.all('#samples button')[0].text == 'mine.png'
     browser.changed(lambda: browser.click('#do-undo' if browser.edits() else '#random'))
   browser.changed(lambda: browser.all('#samples button')[0].click())
-  assert 'mine.png' in browser.one('#after').get_attribute('alt')  # neither undoing nor other seeds lose it
+  assert 'mine.png' in browser.one('#after').get_attribute('alt')  # it stays after undo and after a change of seeds
 
 
 def test_two_users_do_not_meet(browser, browsers, server):
@@ -570,8 +570,8 @@ def test_another_fit_has_its_own_parts(browser, server):
   until(lambda: PARTS[3] in browser.text('#film-title'))
   browser.changed(lambda: browser.film()[0].click())
   name, strength = browser.edits()[0]
-  assert name == f'bottom right · {browser.text("#film button span")}'  # there is no catalog: it is called the same
-  assert strength > 0  # of what it is called, whatever its sign
+  assert name == f'bottom right · {browser.text("#film button span")}'  # without a catalog, the frame has the same name
+  assert strength > 0  # positive in the direction of its name
   browser.click('#save')
   browser.says('Saved as seed-0-bottom-right-')
   assert len(list((server.others[0] / 'app').glob('seed-0-bottom-right-*/edit.json'))) == 1
@@ -585,12 +585,12 @@ def test_a_page_left_open_goes_on_after_a_restart_and_after_it_is_loaded_again(b
   browser.says('The server does not answer')
   server.start()
   until(lambda: browser.source() != picture)
-  browser.changed(lambda: browser.click('#do-undo'))  # what was before the restart is not forgotten
+  browser.changed(lambda: browser.click('#do-undo'))  # undo works across the restart
   until(lambda: browser.source() == picture)
   browser.driver.refresh()
   until(lambda: browser.all('body.ready') and browser.source() == picture)
   assert browser.edits() == edits
-  browser.changed(lambda: browser.click('#do-redo'))  # nor by loading the page again
+  browser.changed(lambda: browser.click('#do-redo'))  # and redo after a reload
   assert browser.edits() != edits
   browser.click('#do-undo')
   browser.click('#do-undo')
@@ -629,7 +629,7 @@ def test_on_a_phone(browser, server):
     assert browser.one('#help-close').is_displayed()
     table = browser.script("const one = document.querySelector('#words'); return [one.scrollWidth, one.clientHeight]")
     assert table[0] <= PHONE[0]
-    assert table[1] < 2 * PHONE[1]  # words stand beside each other
+    assert table[1] < 2 * PHONE[1]  # the words are side by side
     browser.click('#help-close')
     picture = browser.one('#stage').rect
     assert picture['y'] < 120
@@ -637,7 +637,7 @@ def test_on_a_phone(browser, server):
     browser.choose_part(3)
     frame = browser.one('#film button').rect
     assert browser.script('return scrollY') == 0
-    assert frame['y'] + frame['width'] < PHONE[1]  # they are in sight
+    assert frame['y'] + frame['width'] < PHONE[1]  # the frames are visible
     browser.take(3)
     browser.changed(lambda: browser.slide(5))
     for selector in (
@@ -656,7 +656,7 @@ def test_on_a_phone(browser, server):
       assert box['x'] + box['width'] <= PHONE[0], selector
       assert box['height'] >= 26, selector
     browser.script("document.querySelector('#edits').scrollIntoView({block: 'center'})")
-    until(lambda: browser.one('#shown').rect['height'] < 0.45 * PHONE[1])  # the picture is smaller, its tools beside it
+    until(lambda: browser.one('#shown').rect['height'] < 0.45 * PHONE[1])  # smaller, with its tools beside it
     tops = browser.script(
       "return ['#shown', '#edits .eye', '#edits .bin', '#edits input', '#do-undo', '#hold'].map((one) => {"
       'const box = document.querySelector(one).getBoundingClientRect(); return [box.top, box.bottom]})'
@@ -675,7 +675,7 @@ def test_on_a_phone(browser, server):
     browser.one('#edits .eye').click()
     (top, bottom), *tools = tops
     assert top == 0
-    assert all(bottom <= first < last <= PHONE[1] for first, last in tools[:3])  # a strength is set in sight of both
+    assert all(bottom <= first < last <= PHONE[1] for first, last in tools[:3])  # below the picture, in sight
     assert all(0 <= first < last <= bottom for first, last in tools[3:])
     browser.click('#save')
     browser.says('Saved as')
@@ -688,7 +688,7 @@ def test_on_a_phone(browser, server):
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server):
-  browser.complaints()  # of other tests
+  browser.complaints()  # drops those of other tests
   browser.asked_for()
   browser.open(server.url)
   browser.take(3)
@@ -700,7 +700,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_complains(browser, server)
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
 def test_names_roles_and_contrast(browser, scheme):
-  """By axe-core, which finds what has no name, a wrong role, or too little contrast."""
+  """axe-core finds elements without a name, with a wrong role, or with too little contrast."""
   need('selenium_axe_python')
   axe = (importlib.resources.files('selenium_axe_python') / 'axe-core' / 'axe.min.js').read_text()
   browser.colours(scheme)

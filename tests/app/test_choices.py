@@ -88,7 +88,7 @@ def test_seeds(seeds):
 
 @pytest.fixture
 def offered():
-  """Of a grid of 2 x 2 and 3 channels; part 1 and appearance 2 are dead."""
+  """A fit with a grid of 2 x 2 and 3 channels; part 1 and appearance 2 are dead."""
   return Offered.of(Factors(np.eye(3) * [1, 1, 0], np.array([[1, 0, 1]] * 4, float), (2, 2)))
 
 

@@ -15,7 +15,7 @@ LARGE = 16 << 20
 
 @pytest.fixture
 def port(monkeypatch):
-  """Of a server that answers at once, with much where much is asked for, before it reads any body."""
+  """The port of a server that answers before it reads a body; the answer to /large is large."""
   need('uvicorn')
   import uvicorn
 
@@ -48,7 +48,7 @@ def opened(port, *sent):
 
 
 def ended(connection) -> bytes:
-  """What arrives until the server closes the connection."""
+  """The bytes that arrive until the server closes the connection."""
   found = b''
   with connection:
     try:
@@ -102,7 +102,7 @@ def test_a_newcomer_gets_in_where_others_keep_the_server_waiting(port):
   with contextlib.ExitStack() as closed:
     for connection in idle:
       closed.enter_context(connection)
-    # Until its request has arrived a newcomer waits like the others, and may be the one that is closed: it comes again.
+    # A new client also waits until its request has arrived. Its connection may be the one that is closed: it retries.
     answers = (ended(opened(port, HEAD + b'Connection: close\r\n\r\n')) for _ in range(5))
     assert b'HTTP/1.1 404' in next(answer for answer in answers if answer)
     for connection in idle:

@@ -32,7 +32,7 @@ def test_pictures_are_those_of_the_library(engine):
   expected = Editor(engine.opened.generator, engine.opened.layer).images(latents, whole)
   np.testing.assert_allclose(engine.originals((Seed(3), Seed(7))), expected.original, atol=1e-5)
   np.testing.assert_allclose(engine.edited(choice), expected.edited, atol=1e-5)
-  assert np.abs(expected.difference).max() > 0.01  # the edit is one that is seen
+  assert np.abs(expected.difference).max() > 0.01  # the edit is visible
 
 
 def test_strengths_of_the_last_term(engine):
@@ -77,7 +77,7 @@ def test_whatever_is_chosen_is_one_program_and_quick(engine):
   start = time.process_time()
   for k in range(20):
     engine.edited(Choice((0,), (Spec((1,), 2, k / 10),)))
-  assert time.process_time() - start < 20 / 5  # of the processor; five a second, it is some hundred
+  assert time.process_time() - start < 20 / 5  # processor time: at least 5 a second; some 100 are usual
 
 
 def test_variants_are_the_same_pictures_made_at_once(engine):
@@ -144,7 +144,7 @@ def test_catalog(engine):
   swept = Spec((1,), 2, (-1.0, -3.0, 2.0), alpha_unit='rms', rms=2.0)
   write_zoo(path, {'eyes': NamedEdit(here, 3, (swept, FIRST)), 'other': NamedEdit('0' * 64, 3, (FIRST,))})
   found = engine.catalog()
-  assert list(found) == ['eyes']  # what was made on other factors is not offered
+  assert list(found) == ['eyes']  # entries of other factors are left out
   assert engine.terms_of(found['eyes']) == (Spec((1,), 2, -6.0), FIRST)
   path.write_text('{}')
   with pytest.raises(InputError, match='not a zoo'):

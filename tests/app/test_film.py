@@ -54,7 +54,7 @@ def test_edits_that_a_catalog_only_numbers_are_called_by_what_they_do(engine):
   entries = {names.numbered(1, term.appearance, term.alpha): NamedEdit(here, 3, (term,)) for term in terms}
   entries['mine'] = NamedEdit(here, 3, (Spec((1,), 4, 1.0),))
   write_zoo(path, entries)
-  assert next(iter(entries)) == 'part 1 · appearance 3 · +'  # as older catalogs have it
+  assert next(iter(entries)) == 'part 1 · appearance 3 · +'  # as in older catalogs
   frames = film(engine, Choice((7,), (EDIT,)), PLACE)
   assert [frame.term for frame in frames] == [*terms, Spec((1,), 4, 1.0)]  # the catalog's order and strengths
   assert frames[-1].name == 'mine'
@@ -78,12 +78,12 @@ def test_where_there_is_no_catalog_the_strongest_local_changes_are_there(engine,
     alphas.setdefault(frame.term.appearance, []).append(frame.term.alpha)
   assert all(len(both) == 2 and sum(both) == 0 for both in alphas.values())
   worths = {j: worth(j) for j in engine.appearances}
-  # The region that film.py takes is that of the enlarged part, a few pixels off from this one.
+  # film.py uses the region of the enlarged part, which differs from this one by a few pixels.
   assert min(worths[j] for j in alphas) > 0.8 * max(worths[j] for j in engine.appearances if j not in alphas)
 
 
 def _changed(engine, frame):
-  """What an edit changes of seed 7 and three others, with another edit there already."""
+  """The effects of an edit on seed 7 and three other samples, which have another edit already."""
   region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
   unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
   before = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT,))), region)
@@ -105,4 +105,4 @@ def test_where_there_is_no_catalog_frames_say_what_they_do(engine):
   picture = engine.originals([Seed(7)])
   assert _effects(picture, picture[None], picture, np.zeros((16, 16), bool)) == [
     {}
-  ]  # a mask may lie beside the picture
+  ]  # a mask may lie outside the picture

@@ -13,7 +13,7 @@ from panda_jax.workdir.finished_fit import FinishedFit, open_workdir
 
 @pytest.fixture(scope='module')
 def workdirs(fitted, tmp_path_factory):
-  """Three fits, two of folders of the same name; the last has two parts and fewer appearances."""
+  """Three fits, two in folders of the same name; the last has two parts and fewer appearances."""
   folders = [tmp_path_factory.mktemp('fits') / name for name in ('a/fit', 'b/fit', 'b/few')]
   for folder in folders:
     shutil.copytree(fitted, folder)

@@ -1,4 +1,4 @@
-"""Which requests are answered; and nothing is kept for a client for ever."""
+"""Which requests are answered, and the limits in size and time to what is kept for a client."""
 
 import asyncio
 import json
@@ -86,7 +86,7 @@ NAMES = [
 
 @pytest.mark.parametrize('host', NAMES)
 def test_other_names_are_not(host):
-  """A page of another site reaches the server under a name of that site, if that name leads here."""
+  """Another site can make one of its names point to this server; then its page can send requests here."""
   assert refusal(host=host) == 400
 
 
@@ -119,7 +119,7 @@ def test_pages_of_other_sites_are_refused(method, origin):
 
 @pytest.mark.parametrize('kind', ['', 'text/plain', 'multipart/form-data; boundary=x', 'application/jsonx', 'x' * 5000])
 def test_other_types_of_content_are_refused(kind):
-  """Forms of other sites send no other types, and no origin in old browsers."""
+  """A form of another site cannot send application/json; old browsers send no origin with a form."""
   headers = {'content-type': kind}
   assert refusal('POST', '/do/saved', **headers) == 415
   assert Guard(None, LOOPBACK).refusal(head('POST', '/do/saved')) == 415
@@ -133,7 +133,7 @@ def test_one_host_and_no_second():
 
 
 class Answerer:
-  """Behind the guard: answers when it is told to, and keeps the messages that it saw."""
+  """The application behind the guard: answers after `release`, and keeps the messages that arrived."""
 
   def __init__(self):
     self.seen, self.release = [], asyncio.Event()
@@ -146,7 +146,7 @@ class Answerer:
 
 
 class Client:
-  """Asks a guard, and keeps what it is told."""
+  """Sends requests to a guard, and keeps the headers of the answer."""
 
   def __init__(self, guarded):
     self.guarded, self.gone = guarded, asyncio.Event()
@@ -175,7 +175,7 @@ class Client:
 
 
 def ran(what):
-  """Runs a coroutine that takes what is behind a guard, and the guard."""
+  """Runs a coroutine function that takes an application and its guard."""
 
   async def run():
     app = Answerer()

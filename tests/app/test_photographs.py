@@ -53,16 +53,16 @@ def sent(data, name='mine.png', count=1):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-  monkeypatch.setattr(held, 'EVALUATIONS', 4)  # what is made of a photograph is as good for these tests as the best
+  monkeypatch.setattr(held, 'EVALUATIONS', 4)  # these tests need no good inversion
 
 
 def taken(asked, **options):
-  """The key of a photograph that was sent."""
+  """Sends a photograph; its key."""
   return asked('photograph', **sent(content(drawn(), **options)))['key']
 
 
 def inverted(engine, pixels=None, points='', box=''):
-  """The key of a photograph that was sent and inverted."""
+  """Sends and inverts a photograph; its key."""
   upload = upload_of(sent(content(drawn() if pixels is None else pixels)))
   return engine.photographs.inverted(engine.photographs.shelf.put(upload, 1), points, box)
 
@@ -86,9 +86,9 @@ def test_the_saved_command_makes_the_same_whole_photograph(engine, fitted, tmp_p
   again = np.asarray(Image.open(tmp_path / 'again' / 'photographs' / 'mine.png')).astype(int)
   assert np.abs(again - edited).max() <= 1  # float32 in batches of other sizes rounds to another level at times
   np.testing.assert_allclose(np.load(tmp_path / 'again' / 'edited.npy'), engine.edited(choice), atol=1e-4)
-  # What was saved is an inversion that the explorer itself takes, and saves again with its photograph.
+  # The explorer can open the saved inversion, and save it again with its photograph.
   monkeypatch.setattr(engine, 'samples', Samples(given=load_inverted(saved.folder, engine.opened.generator)))
-  monkeypatch.setattr(engine, '_samples', OrderedDict())  # of seeds
+  monkeypatch.setattr(engine, '_samples', OrderedDict())  # forgets the samples of seeds
   listed = Choice((0,), (EDIT,))
   np.testing.assert_array_equal(engine.whole(listed), edited)
   second = saves.save(engine, listed, 'second')
@@ -122,7 +122,7 @@ def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
   (frame, *_) = film(asked.engine, Choice.from_json(choice), Spec.from_json(place))
   made = asked.engine.edited(Choice((0,), (Spec.from_json(term), frame.term), True, photograph=key))[0]
   size = frame.picture.shape[0]
-  np.testing.assert_allclose(frame.picture, made[:size, :size], atol=1e-4)  # part 0 is at the left above
+  np.testing.assert_allclose(frame.picture, made[:size, :size], atol=1e-4)  # part 0 is at the top left
 
 
 def test_an_inversion_says_how_near_it_is_and_the_command(asked):
@@ -132,7 +132,7 @@ def test_an_inversion_says_how_near_it_is_and_the_command(asked):
   assert f'--images=mine.png --points={EYES} --evaluations=4 --out=DIR' in found['command']
   assert (found['name'], len(found['pictures'])) == ('mine.png', 2)
   assert 'features, step' in asked.said[-1]
-  assert UNKNOWN not in found['said']  # where the generator's folder holds no recognition
+  assert UNKNOWN not in found['said']  # the generator's folder has no recognition file
 
 
 def test_a_crop_unlike_the_samples_is_told_and_taken(asked, monkeypatch):
@@ -152,7 +152,7 @@ def test_what_work_says_comes_before_what_it_returns():
     result.append((yield from progress(work)))
 
   result = []
-  assert list(steps()) in ([], ['half'])  # it may be through before anybody looks
+  assert list(steps()) in ([], ['half'])  # it may end before the first look
   assert result == [3]
 
   def fails(say):
@@ -230,16 +230,16 @@ def test_clicks_are_the_points_of_the_generator_in_turn(asked):
     ((0.25, 0.5), '10,15', 'Now the right eye'),
     ((0.75, 0.5), '10,15,30,15', 'or click the nose too'),
     ((0.5, 0.75), '10,15,30,15,20,22.5', 'Press “Use this photo”.'),
-    ((0.1, 0.1), '4,3', 'Now the right eye'),  # all were there: the next one begins anew
+    ((0.1, 0.1), '4,3', 'Now the right eye'),  # all points were there: a further click starts again
   ):
-    found = asked('marks', key=key, points=points, box='1,1,9,9', click=place)  # a click is in place of the box
+    found = asked('marks', key=key, points=points, box='1,1,9,9', click=place)  # a click replaces the box
     points = found['points']
     assert (points, found['box'], found['wrong']) == (now, '', False)
     assert said in found['said']
     assert found['marks'][-1] == pytest.approx(place)
     assert (found['corners'] is None) == (len(found['marks']) == 1)
   assert asked('marks', key=key, points='nonsense', click=[0.5, 0.5])['points'] == '20,15'
-  # Eyes level, 20 pixels apart in place of 7: so many times larger, and not turned.
+  # The eyes are level and 20 pixels apart in place of 7: the crop is 20/7 times larger, and not turned.
   placement = asked.engine.photographs.placement((30, 40), '10,12,30,12')
   np.testing.assert_allclose(placement.matrix, [[20 / 7, 0, 10 - 4 * 20 / 7], [0, 20 / 7, 12 - 6 * 20 / 7]])
 
@@ -281,7 +281,7 @@ def test_marks_that_lead_nowhere_are_sentences(asked, points, box, said):
   key = taken(asked)
   with pytest.raises(InputError, match=said):
     asked('inversion', key=key, points=points, box=box)
-  assert asked('marks', key=key, points=points, box=box)['wrong'] is (points != '10,15')  # one is still to come
+  assert asked('marks', key=key, points=points, box=box)['wrong'] is (points != '10,15')  # the second point is missing
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_a_generator_without_points_takes_boxes_alone(asked, monkeypatch):
 def test_nobody_has_the_photograph_of_another_fit_or_of_nobody(asked, fitted):
   mine, key, upload = asked.engine, inverted(asked.engine), taken(asked)
   other = Engine(open_workdir(fitted), shelf=mine.photographs.shelf)
-  assert other.photographs.upload(upload).name == 'mine.png'  # a file serves all fits
+  assert other.photographs.upload(upload).name == 'mine.png'  # all fits share uploads
   for engine, wrong in ((other, key), (mine, upload), (mine, 'none'), (other, '')):
     with pytest.raises(InputError, match='does not hold it'):
       engine.photographs.held(wrong)
@@ -332,7 +332,7 @@ def test_of_a_photograph_that_is_dropped_nothing_stays(engine):
 
 
 def fetched(asked, photograph):
-  """What there is to download, of a photograph without edits."""
+  """The download of a photograph without edits."""
   done = asked('whole', choice={'photograph': photograph})
   assert done['name'] == 'mine-edited.png'
   found = asked.engine.photographs.shelf.get(done['address'].removeprefix('photographs/'))

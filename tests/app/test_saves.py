@@ -94,7 +94,7 @@ def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch
   folder = engine.opened.folder / 'app'
   monkeypatch.setattr(saves, 'MOST_SAVED', 2)
   save(engine, CHOICE, 'mine')
-  (folder / '.hidden').mkdir()  # no saved edit
+  (folder / '.hidden').mkdir()  # not a saved edit
   save(engine, CHOICE, 'mine')
   with pytest.raises(InputError, match=r'it holds 2 edits of .*; move some elsewhere, or delete them, and save again'):
     save(engine, CHOICE, 'mine')

@@ -1,4 +1,4 @@
-"""Which requests the server answers and refuses: any client could send them."""
+"""Requests that the server answers, and requests that it refuses; any client can send any request."""
 
 import http.client
 import json
@@ -149,7 +149,7 @@ def test_what_a_request_may_not_be(server):
 
 HEAD = 'Host: 127.0.0.1:{port}\r\n'
 CHUNKED = 'Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n'
-HOSTILE = [  # requests, and the statuses that may come of them
+HOSTILE = [  # request, allowed statuses
   ('GET / HTTP/1.1\r\nHost: [\r\n\r\n', {400}),
   ('GET / HTTP/1.1\r\nHost: attacker.example\r\n\r\n', {400}),
   (f'GET /static/{"a" * 5000} HTTP/1.1\r\n{HEAD}\r\n', {404}),
@@ -186,7 +186,7 @@ def test_one_request_after_the_other_over_one_connection(server):
 
 
 TERM = {'part': [1], 'appearance': 2, 'alpha': 3.0}
-WRONG = [  # what is sent to an action, and what is said of it
+WRONG = [  # values for an action, error sentence
   ('pictures', {'choice': {'terms': [TERM | {'part': [0] * 10**4}]}, 'views': ['edited']}, 'part: there are 4 at most'),
   ('pictures', {'choice': {'terms': [TERM | {'alpha': 2.9e38}]}, 'views': ['edited']}, 'not one number'),
   ('pictures', {'choice': {'photograph': 'gone'}, 'views': ['edited']}, 'give the file again'),

@@ -21,14 +21,14 @@ def test_the_longest_unused_makes_room(monkeypatch):
   assert things.get(first) == 'a'
   third = things.put('c', 4)
   assert [things.get(key) for key in (first, second, third)] == ['a', None, 'c']
-  large = things.put('d', 99)  # alone, it is held
+  large = things.put('d', 99)  # a single object is always held
   assert [things.get(key) for key in (first, third, large)] == [None, None, 'd']
 
 
 def test_what_is_unused_is_dropped_though_nobody_asks(monkeypatch):
   monkeypatch.setattr(shelf, 'SECONDS', 0.2)
   things = Shelf()
-  for _ in range(2):  # the watch is wound again
+  for _ in range(2):  # the timer is set again
     things.put('a', 1)
     end = time.monotonic() + 60
     while things._things:

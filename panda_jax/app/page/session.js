@@ -70,7 +70,7 @@ export function turn(changes) {
 // An earlier or later step, with the sample that is in view now.
 function seen(step) {
   const {seed, place, photograph} = session.now;
-  const same = !step.photograph || step.photograph.key === photograph?.key; // the photograph stays unless the step has another
+  const same = !step.photograph || step.photograph.key === photograph?.key; // unless the step has another one
   return {
     ...step,
     seed: step.seeds.includes(seed) ? seed : step.seed,
