@@ -11,7 +11,7 @@ from unittest import mock
 from panda_jax.commands import program
 
 ROOT = Path(__file__).parents[2]
-DOORS = {  # how the program is started
+DOORS = {  # ways to start the program
   'run.py': ('run.py',),
   'panda_jax': ('-m', 'panda_jax'),
   'converters': ('-m', 'converters'),
@@ -20,14 +20,14 @@ DOORS = {  # how the program is started
 
 
 def call(*arguments) -> int:
-  """`run.py` in this process; its exit status."""
+  """Runs `run.py` in this process; returns its exit status."""
   argv = ['run.py', *map(str, arguments)]
   with mock.patch.object(sys, 'argv', argv):
     return program.main(argv)
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-  """`call`, and what is said."""
+  """Runs `call`; returns its output too."""
   out, err = io.StringIO(), io.StringIO()
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     code = call(*arguments)
@@ -35,7 +35,7 @@ def run(*arguments) -> subprocess.CompletedProcess:
 
 
 def process(*arguments, door: str = 'run.py', cwd: Path = ROOT) -> subprocess.CompletedProcess:
-  """The program in a process of its own."""
+  """Runs the program in its own process."""
   place = [str(ROOT / 'run.py')] if door == 'run.py' else DOORS[door]
   return subprocess.run(
     [sys.executable, *place, *map(str, arguments)],

@@ -37,7 +37,7 @@ from tests.generators import (
 )
 from tests.generators.test_stylegan3 import SMALL
 
-C = 8  # channels, which those share that have 8x8 maps; so one compilation of the solver serves them all
+C = 8  # channels of all networks with 8x8 maps, so that one compilation of the solver serves them
 
 
 def progan() -> bytes:
@@ -73,7 +73,7 @@ def r3gan() -> bytes:
   return write_nvlabs({'G_ema': plain_r3gan.pickled(plain_r3gan.arrays((6, C, 4), classes=3, embed=2))})
 
 
-FILES = {  # a checkpoint of each family, small or which its own code wrote, and a layer
+FILES = {  # of each family: a checkpoint (small, or written by the original code), and a layer
   'progan': (progan, 4),
   'stylegan': (stylegan, 4),
   'stylegan2, not square': ('stylegan2_initres', 4),
@@ -84,7 +84,7 @@ FILES = {  # a checkpoint of each family, small or which its own code wrote, and
   'fastgan': (fastgan, 2),
 }
 PARTS, APPEARANCES, LABELS = 2, 3, (2, 0)
-SEEDS = (5, 2)  # of the second of these labels, and of the first
+SEEDS = (5, 2)  # seeds of the second label and of the first
 FEW = catalog.Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=1, top=1, random=1)
 
 
@@ -127,7 +127,7 @@ def test_every_family(family, tmp_path, monkeypatch):
     workdir=workdir,
     opened=opened,
     features=np.asarray(state.features),
-    alpha=float(f'{layer_rms(state.features):.2g}'),  # strong enough to be seen
+    alpha=float(f'{layer_rms(state.features):.2g}'),  # strong enough to be visible
     images=np.asarray(generator.run_from(latents, state, layer)),
     regions=screening.part_regions(factors, generator.image_size, opened.margin),
   )
@@ -140,27 +140,27 @@ def test_every_family(family, tmp_path, monkeypatch):
   check_catalog(made)
   check_explorer(made, edited)
   check_report(made)
-  for picture in {*workdir.rglob('*.png')} - {*workdir.rglob('app/*/edited.png')}:  # which is of the generator's size
+  for picture in {*workdir.rglob('*.png')} - {*workdir.rglob('app/*/edited.png')}:  # this one has the generator's size
     with Image.open(picture) as shown:
       assert min(shown.size) > 200, picture
 
 
 def of_samples(command, made, *flags):
-  """A command on the samples; its folder."""
+  """Runs a command on the samples; returns its folder."""
   folder = made.workdir / command
   done(command, f'--workdir={made.workdir}', f'--seeds={",".join(map(str, SEEDS))}', f'--out={folder}', *flags)
   return folder
 
 
 def assert_local(made, part, difference):
-  """Pixels of the part change more than the others do."""
+  """Pixels of the part change more than other pixels."""
   change = np.square(difference).mean(axis=(0, -1))
   region = made.regions[part]
   assert change[region].mean() > change[~region].mean()
 
 
 def check_edit(made) -> np.ndarray:
-  """Of the first sample, the last strength."""
+  """Checks the first sample at the last strength."""
   folder = of_samples('edit', made, '--part=1', '--appearance=2', f'--alpha={-made.alpha},0,{made.alpha}')
   original, edited, difference = arrays(folder, 'original', 'edited', 'difference')
   np.testing.assert_allclose(original, made.images, atol=1e-5 * max(1, np.abs(made.images).max()))  # its labels too
@@ -197,7 +197,7 @@ def check_refinement(made) -> None:
 
 
 def check_catalog(made) -> None:
-  """A command of the catalog makes its edit."""
+  """A command that the catalog shows makes the catalog's edit."""
   done('catalog', f'--workdir={made.workdir}')
   path = made.workdir / 'catalog' / 'catalog.json'
   name, entry = next(iter(read_zoo(path).items()))
@@ -209,13 +209,13 @@ def check_catalog(made) -> None:
 
 
 def check_explorer(made, edited) -> None:
-  """Its picture is that of `edit`; what the catalog found is offered; the command of what is saved is one."""
+  """The explorer's picture is that of `edit`; it offers the catalog's edits; a saved edit has a valid command."""
   engine = Engine(made.opened)
   choice = Choice(SEEDS[:1], (Spec((1,), 2, made.alpha),))
   # One sample at a time and several: sums of float32 in another order.
   np.testing.assert_allclose(engine.edited(choice)[0], edited, atol=1e-4 * max(1, np.abs(edited).max()))
   maps, (x, y) = engine.maps(), inside(made, 1)
-  assert maps[:, int(y * maps.shape[1]), int(x * maps.shape[2])].argmax() == 1  # the part that a click there chooses
+  assert maps[:, int(y * maps.shape[1]), int(x * maps.shape[2])].argmax() == 1  # a click there chooses part 1
   assert engine.catalog()
   words = shlex.split(save(engine, choice, 'mine').command)
   module, options, _ = program.parse(['run.py', *words[words.index('edit') :]])
@@ -223,7 +223,7 @@ def check_explorer(made, edited) -> None:
 
 
 def inside(made, part) -> tuple[float, float]:
-  """(x, y) in [0, 1] where a part is strongest against the others, within the image."""
+  """(x, y) in [0, 1], within the image, where a part most exceeds the others."""
   maps, margin = relative(made.opened.factors.part_maps()), np.broadcast_to(made.opened.margin, 2)
   rows, columns = (slice(m, n - m) for m, n in zip(margin, made.opened.factors.grid, strict=True))
   lead = (maps[part] - np.delete(maps, part, axis=0).max(axis=0))[rows, columns]

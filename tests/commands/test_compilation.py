@@ -24,12 +24,12 @@ ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.start
 
 
 class Found(list):
-  """Whether each program that was asked for was there."""
+  """For each requested program, whether it was in the folder."""
 
 
 @pytest.fixture
 def found(monkeypatch):
-  """What is asked for; this process has its own folder of programs again afterwards."""
+  """The requests for programs; afterwards this process has its own folder of programs again."""
   names = 'jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs'
   before = {name: getattr(jax.config, name) for name in names}
   if hasattr(jax.config, compilation.OF_XLA):
@@ -50,7 +50,7 @@ def found(monkeypatch):
 
 
 def computed() -> bytes:
-  """The result of a program that is compiled, or read, anew."""
+  """The result of a program that is compiled or read again."""
   jax.clear_caches()
 
   def program(x):
@@ -78,7 +78,7 @@ def test_a_damaged_program_is_compiled_again(found, tmp_path, recwarn):
 
 @pytest.mark.oldest
 def test_a_program_that_cannot_be_unpacked_or_loaded(found, tmp_path, recwarn):
-  """The bytes are those that were written, by another build of the same version."""
+  """The bytes are intact, but another build of the same version wrote them."""
   compilation.keep(str(tmp_path))
   expected = computed()
   (path,) = tmp_path.glob('jit_program-*')
@@ -128,7 +128,7 @@ def test_the_folder_of_the_user(found, tmp_path, monkeypatch, place):
   assert [*folder.glob('jit_program-*')]
   compilation.keep(None, alone=False)
   computed()
-  folder.chmod(0o777)  # others could give us programs
+  folder.chmod(0o777)  # other users could place programs in it
   compilation.keep(None)
   computed()
   assert found == [False]
@@ -150,7 +150,7 @@ def test_without_a_home_nothing_is_kept(found, monkeypatch, home, tmp_path):
 
 @pytest.mark.oldest
 def test_without_a_place_in_jax_nothing_is_kept(found, monkeypatch, tmp_path):
-  """A version of JAX that has none: its own folder would give back what is damaged."""
+  """A version of JAX without `get_file_cache`: its own folder would return damaged programs."""
   assert compilation._held_by_us()
   monkeypatch.delattr(compilation_cache, 'get_file_cache')
   compilation.keep(str(tmp_path))
@@ -164,7 +164,7 @@ def test_what_the_environment_says_to_jax_stays(found, monkeypatch, tmp_path):
   compilation.keep(None)
   assert jax.config.jax_compilation_cache_dir == before
   monkeypatch.chdir(tmp_path)
-  (tmp_path / 'off').touch()  # of no meaning
+  (tmp_path / 'off').touch()  # has no effect
   compilation.keep('off')
   computed()
   assert jax.config.jax_compilation_cache_dir is None

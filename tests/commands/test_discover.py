@@ -23,7 +23,7 @@ FILES = {'directions.npy', 'directions.json', 'strip.png'}
 
 @pytest.fixture
 def ours(folder, tmp_path):  # noqa: F811
-  """Arguments that go with every call."""
+  """Arguments for every call."""
   return f'--generator={folder}', f'--out={tmp_path / "out"}'
 
 
@@ -126,13 +126,13 @@ def test_flags_and_keys_of_one_command_are_no_others(tmp_path, capsys, arguments
 
 
 def test_published_is_a_name_elsewhere(capsys):
-  """In fit it takes one; it must not have become a switch there."""
+  """In `fit` this flag takes a value; it must not have become a switch there."""
   assert call('fit', '--features=none.npy', '--parts=2', '--workdir=w', '--published=a_name') == 2
   assert capsys.readouterr().err.startswith('error: --features=none.npy')
 
 
 def test_a_users_generator_and_its_record(tmp_path):
-  """No NNX module, latents without rows; a mask in place of a box."""
+  """A generator that is not an NNX module, with latents without rows; a mask in place of a box."""
   generator = LinearGenerator(random_jacobian())
   mask, reported = box_mask((1, 5, 2, 7), (8, 8)), []
   strip = Strip(seeds=(0, 1), alphas=(2.0,))
@@ -157,7 +157,7 @@ def test_what_is_not_finite_is_named_and_leaves_no_record(tmp_path):
 
 @pytest.mark.parametrize('gain', [3e-4, 0.02, 1.0, 7.0])
 def test_strengths_of_a_strip_are_visible(gain):
-  """Of three directions the middle one decides: for a linear change, alpha = VISIBLE / gain."""
+  """The middle one of three directions decides: for a linear change, alpha = VISIBLE / gain."""
   steps = np.array([0.1, 1, 5]) * gain
   found = visible_strength(lambda j, alpha: np.full((4, 4, 3), alpha * steps[j]), 3)
   np.testing.assert_allclose(found, directions.VISIBLE / gain, rtol=0.05)  # two digits
@@ -174,7 +174,7 @@ def test_regions_and_arguments():
   assert parsed_region('1, 2,3,4') == (1, 2, 3, 4)
   given = {'region': (1, 2, 3, 4), 'k': None, 'truncation': 0.7, 'published': True}
   assert arguments_of('resefa', given) == {'region': (1, 2, 3, 4), 'truncation': 0.7, 'published': True}
-  assert arguments_of('sefa', {'truncation': 0.7, 'k': 2}) == {'k': 2}  # truncation is of the strip, then
+  assert arguments_of('sefa', {'truncation': 0.7, 'k': 2}) == {'k': 2}  # then truncation is for the strip
 
 
 def test_progress_says_how_much_time_is_left(monkeypatch):

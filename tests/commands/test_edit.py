@@ -86,7 +86,7 @@ def test_the_same_command_again_and_another_one(workdir, capsys):
 
 
 def test_a_name_that_is_taken_asks_for_another_name(workdir, capsys):
-  """In folders that somebody else filled, so that nothing is computed."""
+  """The folders already have other results, so that the commands stop before they compute."""
   for name in ('taken', 'edits/taken', 'edits/part1-appearance2-alpha4'):
     (workdir / name).mkdir(parents=True)
     for record in ('edit.json', 'refine.json', 'statistics.json'):
@@ -321,7 +321,7 @@ def test_a_fit_ends_with_what_to_do_next_and_the_report_says_the_same(folder, tm
   features = Editor(open_workdir(path).generator, LAYER).state(open_workdir(path).latents(range(5))).features
   usual = np.sqrt(np.square(features).sum(axis=-1).mean())
   strength = json.loads((path / 'summary.json').read_text())['strength']
-  assert 1.2 * usual < strength < 2 * usual  # what the generator's own features are, not a number for all
+  assert 1.2 * usual < strength < 2 * usual  # it depends on the generator's features, not on a constant
   assert f'--alpha=-{strength:g},0,{strength:g} ' in following[0]
   record = json.loads(next(path.glob('edits/*/edit.json')).read_text())
   assert record['settings']['edits']['part 0, appearance 0'][0]['alpha'] == [-strength, 0, strength]
@@ -363,7 +363,7 @@ def test_pictures_of_coordinates_look_alike_and_say_what_they_show(folder, tmp_p
     assert options['title'] == f'Coordinates of {whose}: red is above, blue below {white}.'
 
 
-NAMES = {  # of folders, where none is given
+NAMES = {  # default names of folders
   ('edit', *EDIT): 'part1-appearance2-alpha4',
   ('edit', *EDIT, '--seeds=0-3', '--threshold=0.3', '--refined'): (
     'part1-appearance2-alpha4-seeds0-3-threshold0.3-refined'

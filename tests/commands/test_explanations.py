@@ -1,4 +1,4 @@
-"""`run.py refine` and `run.py saliency` and their files: on a user's own generator, and on arrays."""
+"""`run.py refine`, `run.py saliency` and their files: on a user's own generator, and on arrays."""
 
 import dataclasses
 import json
@@ -36,14 +36,14 @@ def factors_for(generator, layer, parts=4, seed=0):
 
 @pytest.fixture(scope='module')
 def dcgan():
-  """A user's own generator, no NNX module, and factors at layer 4."""
+  """A user's own generator, which is not an NNX module, and factors at layer 4."""
   generator = DCGAN(random_tensors())
   return FinishedFit(factors_for(generator, 4), generator, layer=4)
 
 
 @pytest.fixture(scope='module')
 def on_features(tmp_path_factory):
-  """The workdir of a small fit on a file of features, and these features."""
+  """The workdir of a small fit on a file of features, and the features."""
   folder = tmp_path_factory.mktemp('explain')
   features = planted.structured(N=10, grid=(6, 8), C=12)
   np.save(folder / 'features.npy', features)
@@ -61,7 +61,7 @@ def test_a_users_own_generator(dcgan, tmp_path):
 
 
 def test_refined_parts_are_masks_of_edits(dcgan):
-  """Each sample is edited where its own part is, and nowhere else."""
+  """Each sample is edited only where its own part is."""
   latents = Samples((0, 1, 2)).latents(dcgan)
   features = np.asarray(dcgan.generator.run_to(latents, 4).features)
   refined = refine(features, dcgan.factors)

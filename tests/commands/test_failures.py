@@ -17,7 +17,7 @@ from tests.processes import ended, fit_command, run_processes, start, start_fits
 pytestmark = pytest.mark.slow
 
 SMOKE = '--config=configs/demo.py:smoke'
-LOST = 'lost the others', 'broke off'  # by JAX's runtime, or by the sum that it waited in
+LOST = 'lost the others', 'broke off'  # found by JAX's runtime, or by the sum in which the process waited
 
 
 def assert_one_sentence(text: str, *expected: str) -> None:
@@ -25,12 +25,12 @@ def assert_one_sentence(text: str, *expected: str) -> None:
   assert len(errors) == 1, text
   assert any(some in errors[0] for some in expected), text
   assert 'Traceback' not in text
-  assert '***' not in text  # of a dump
+  assert '***' not in text  # a dump contains it
 
 
 @pytest.fixture(scope='module')
 def features(tmp_path_factory):
-  """The arguments of a fit that has some steps left after its first checkpoint, and its factors in one process."""
+  """The arguments of a fit with some steps after its first checkpoint, and its factors from one process."""
   path = tmp_path_factory.mktemp('failures') / 'z.npy'
   np.save(path, planted.structured())
   arguments = [f'--features={path}', '--parts=5', '--config.checkpoint_seconds=0.1']
@@ -45,7 +45,7 @@ def test_a_process_that_dies_ends_the_other_and_the_rerun_goes_on(features, tmp_
   assert status == 1, text
   assert_one_sentence(text, *LOST)
   assert not (tmp_path / 'w' / 'summary.json').exists()
-  # One process alone goes on from what two have saved, and knows the features again.
+  # One process alone continues from the checkpoint of two, and recognises the features.
   again = run('fit', *command)
   assert again.returncode == 0, again.stderr
   assert 'going on from' in again.stderr
@@ -74,10 +74,10 @@ def test_sigterm_to_one_process_saves_and_stops_both(features, tmp_path):
   planted.assert_same_factors(expected, panda_jax.Factors.load(tmp_path / 'w' / 'factors.npz'))
 
 
-# Seconds within which the kill comes: about what a fit takes on a quiet machine, and what is left of it.
+# Seconds before the kill, at most: about the time of a fit on an idle machine, and of the rest of a fit.
 @pytest.mark.parametrize(('processes', 'since', 'seconds'), [(1, 'start', 5), (2, 'checkpoint', 1)])
 def test_killed_at_any_moment_the_rerun_ends_with_the_same_factors(features, tmp_path, processes, since, seconds):
-  # More of them: python -m benchmarks.kills
+  # For more kills: python -m benchmarks.kills
   arguments, expected = features
   moment, victim = np.random.default_rng().uniform(0, seconds), processes - 1
   found = kills.killed(arguments, tmp_path / 'w', processes, since, moment, victim)
@@ -94,7 +94,7 @@ def test_other_configurations_are_refused_by_all(tmp_path):
 
 def test_what_one_process_cannot_do_is_said_by_all(tmp_path):
   bad = planted.structured(30, (4, 4), 6)
-  bad[25, 2, 1, 3] = np.nan  # which process 1 reads
+  bad[25, 2, 1, 3] = np.nan  # process 1 reads this sample
   np.save(tmp_path / 'z.npy', bad)
   said = run_processes(
     2,
@@ -196,7 +196,7 @@ def test_a_dump_becomes_a_sentence():
   said = supervision._sentence('process 1 of 2', -signal.SIGABRT, dump)
   assert 'process 1 of 2 lost the others' in said
   assert '(UNAVAILABLE: gone)' in said
-  assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end in an exit, not in a signal
+  assert supervision._sentence('process 1 of 2', 1, dump) == said  # some dumps end with an exit, not with a signal
   assert said.endswith('then start all processes again')
   kept = 'there is no checkpoint yet'
   assert supervision._sentence('process 1 of 2', 1, dump, kept).endswith(f'start all processes again: {kept}')

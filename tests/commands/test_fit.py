@@ -145,7 +145,7 @@ def test_what_threads_die_of_is_shown_unless_a_sentence_explains(code, monkeypat
     return code
 
   for module, hook in ((threading, 'excepthook'), (sys, 'unraisablehook')):
-    monkeypatch.setattr(module, hook, getattr(module, hook))  # put back afterwards
+    monkeypatch.setattr(module, hook, getattr(module, hook))  # restored after the test
   left = []
   for module, name, fake in (
     (program, 'main', main),
@@ -184,7 +184,7 @@ def test_sigterm_while_features_are_scanned_stops_at_once_and_leaves_the_way_fre
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
   workdir = tmp_path / 'w'
   arguments = ('fit', '--config=configs/demo.py:smoke', f'--workdir={workdir}')
-  # Files can grow to so many bytes only, as on a disk that fills up.
+  # A limit to the size of files acts like a full disk.
   shell = f'trap "" XFSZ; ulimit -f {kilobytes}; exec "$@"'
   done = subprocess.run(
     ['bash', '-c', shell, 'bash', sys.executable, 'run.py', *arguments],
@@ -197,7 +197,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
   assert done.stderr.strip().splitlines()[-1].startswith('error: --workdir=')
   assert 'Traceback' not in done.stderr
   assert not [name for name in os.listdir(workdir) if name.endswith('.tmp')]
-  assert run(*arguments).returncode == 0  # with space, the same command goes through
+  assert run(*arguments).returncode == 0  # with space, the same command succeeds
 
 
 def test_a_source_larger_than_the_budget_is_streamed(tmp_path):

@@ -13,7 +13,7 @@ from tests.commands.calls import ROOT
 DRAWING = {'matplotlib', 'PIL'}
 READING = {'orbax', 'scipy.linalg'}
 COMPUTING = {'numpy', 'jax', 'flax', 'optax', 'tensorstore'}
-CALLS = {  # by name: what is typed, how it ends, and what it does not import
+CALLS = {  # name: (words, exit status, modules that it does not import)
   'help': (['--help'], 0, DRAWING | READING | COMPUTING),
   'help of a command': (['edit', '--help'], 0, DRAWING | READING | COMPUTING),
   'flag of another command': (['fit', '--alpha=3'], 2, DRAWING | READING | COMPUTING),  # it looks at every command

@@ -23,7 +23,7 @@ from panda_jax.workdir.samples import Samples
 from tests.commands.calls import call, run
 
 LAYER, QUICK = 2, ('--evaluations=6',)
-PROFILE = bytes(16) + b'RGB ' + bytes(108)  # the head of one
+PROFILE = bytes(16) + b'RGB ' + bytes(108)  # the head of a colour profile
 
 
 @pytest.fixture(scope='module')
@@ -155,7 +155,7 @@ def test_the_explorer_edits_photographs(inverted, workdir):
 
 def test_points_turn_a_photograph_to_where_the_generator_has_them(folder, tmp_path):
   image = np.zeros((80, 80, 3), np.uint8)
-  image[28:33, 18:23] = 255  # an eye at (20, 30) and none at (60, 30): scale 10
+  image[28:33, 18:23] = 255  # a bright eye at (20, 30) and none at (60, 30): scale 10
   Image.fromarray(image).save(tmp_path / 'a.png')
   (tmp_path / 'points.json').write_text(json.dumps({'a.png': [20, 30, 60, 30]}))
   for points in ('20,30,60,30', tmp_path / 'points.json'):
@@ -187,7 +187,7 @@ def test_an_interrupted_inversion_goes_on(workdir, photographs, tmp_path, monkey
   monkeypatch.setattr('panda_jax.runtime.progress.PLAIN_SECONDS', 0)
   assert call('invert', *given) == 0
   assert len(calls) == 4  # two of three were left
-  said = capsys.readouterr().err  # of a long one, without a terminal
+  said = capsys.readouterr().err  # progress of a long inversion, without a terminal
   assert '\n2 of 3 photographs: latents, evaluation 1; at most 6 in all\n' in said
   assert '1 of 3 photographs: latents' not in said
   assert not (tmp_path / 'out' / 'unfinished').exists()
@@ -282,7 +282,7 @@ def test_photographs_are_not_truncated(inverted, folder, tmp_path):
 def test_what_holds_no_inversion_is_told(workdir, tmp_path):
   said = run('edit', f'--workdir={workdir}', f'--latents={tmp_path}', *EDIT, f'--out={tmp_path / "out"}')
   assert 'there is no latents.npz in it' in said.stderr
-  np.savez(tmp_path / 'latents.npz', w=np.zeros((1, 4, 8), np.float32))  # somebody's own
+  np.savez(tmp_path / 'latents.npz', w=np.zeros((1, 4, 8), np.float32))  # a user's own file
   given = (f'--workdir={workdir}', f'--latents={tmp_path / "latents.npz"}', *EDIT)
   assert call('edit', *given, f'--out={tmp_path / "out"}') == 0
 

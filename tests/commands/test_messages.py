@@ -121,12 +121,12 @@ def assert_one_line(text, *parts):
 
 
 def shown(value):
-  """How a message begins to show a value."""
+  """The first characters with which a message shows a value."""
   return errors.printable(' '.join(value.split()))[:60]
 
 
 def flags_of(name):
-  """{flag: its kind} of a command."""
+  """{flag: kind} for a command."""
   values = flags.FlagValues()
   program.module_of(name).define(values)
   return {flag: values[flag].flag_type() for flag in values}
@@ -161,7 +161,7 @@ UNKNOWN = [
   (['---parts=3'], '---parts=3'),
 ]
 WORDS = [(['--=x'], 'argument=--=x'), (['--'], 'argument=--'), (['x' * 44_000], 'argument=xxx')]
-OF_FLAGS = {  # {flag: what is wrong with it}
+OF_FLAGS = {  # {flag: problem}
   'workdir': [
     (['--workdir'], '--workdir='),
     (['--workdir', '--overwrite'], '--workdir='),
@@ -257,7 +257,7 @@ def test_a_configuration_that_is_not_there(value, capsys):
 
 @pytest.fixture(scope='module')
 def fit_of_nothing(tmp_path_factory):
-  """A generator and a workdir with factors that no fit made: nothing is compiled."""
+  """A generator, and a workdir with made-up factors, so that nothing is compiled."""
   folder = tmp_path_factory.mktemp('words')
   options = {'resolution': 8, 'widths': (6, 6, 5, 5), 'z_dim': 7, 'w_dim': 8, 'mapping_widths': (8,)}
   rngs = nnx.Rngs(jax.random.key(0, impl='unsafe_rbg'))
@@ -289,7 +289,7 @@ SAMPLE, DISCOVER = ('--generator=G', '--out=O', '--seeds=0'), ('--generator=G', 
 INVERT = '--generator=G', '--out=O', '--images=I'
 FILES = ['', 'missing', 'x' * 44_000, 'a\nb', '\udcff.npy', '/', 'README.md', '/dev/null']
 NUMBERS = ['', 'x', '1.5', '0,x', '9' * 5_000, '1' + ',1x' * 20_000, '\ud800', '-']
-# {flag: (command, what else it needs, values)} of flags that take text. Free ones take any name.
+# {flag: (command, other words that it needs, values)} for flags that take text. Free flags take any name.
 TEXTS = {
   'workdir': ('report', (), FILES),
   'generator': ('info', (), FILES),
@@ -365,7 +365,7 @@ def test_a_value_that_a_flag_of_text_cannot_have(flag, fit_of_nothing, quick, tm
 
 
 def test_every_flag_is_looked_at():
-  """A new flag needs a line in TEXTS, unless it has a type that tells bad values from good ones."""
+  """A new flag needs a line in TEXTS, unless its type finds bad values."""
   found = {pair for name in program.COMMANDS for pair in flags_of(name).items()}
   assert {flag for flag, kind in found if kind in ('string', 'multi string')} == {*TEXTS, *FREE, *ELSEWHERE}
   assert {kind for _, kind in found} == {'string', 'multi string', *MALFORMED}
@@ -426,7 +426,7 @@ def test_help_shows_flags_of_ours_only(name, capsys):
 
 
 def test_strengths_in_help_are_those_of_the_embedded_generator(capsys):
-  """At layer 5 of cats64, 3 is plain and 30 saturates."""
+  """At layer 5 of cats64, a strength of 3 is clearly visible and one of 30 saturates."""
   for name in program.COMMANDS:
     assert call(name, '--help') == 0
   assert call('--help') == 0

@@ -16,9 +16,9 @@ from panda_jax.workdir import config
 from tests.commands.calls import DOORS, ROOT, call, process, run
 
 COMMANDS = [*program.COMMANDS]
-BY_COMMAND = {'converters': 'convert', 'app': 'app'}  # doors of one command
-CONFIGURATION = {'compare': ['--config=compare_cats64']}  # what a command cannot do without
-# Files of no command.
+BY_COMMAND = {'converters': 'convert', 'app': 'app'}  # modules that start one command
+CONFIGURATION = {'compare': ['--config=compare_cats64']}  # flags that a command needs
+# Files that are not commands.
 HELPERS = {'compilation', 'options', 'parser', 'program', 'requests', 'sentences', 'discover_requests'}
 
 
@@ -53,7 +53,7 @@ def test_a_flag_of_another_command_is_refused(capsys):
 
 
 def source_of(name: str) -> str:
-  """A command and what it hands its flags to."""
+  """A command and the modules that get its flags."""
   module = program.module_of(name)
   text = inspect.getsource(module.run)
   found, coming = [], [text]
@@ -69,7 +69,7 @@ def source_of(name: str) -> str:
   return '\n'.join(found)
 
 
-INDIRECT = {  # flags that are read by a name in a list
+INDIRECT = {  # flags whose names are in a list in the code
   'fit': {*config.FLAGS, 'coordinator', 'process_id', 'processes'},
   'sweep': {*config.FLAGS},
   'compare': {'generator', 'layer', 'samples', 'parts', 'seed', 'truncation', 'truncation_layers'},
@@ -83,7 +83,7 @@ INDIRECT = {  # flags that are read by a name in a list
 def test_every_flag_is_read(name):
   text = source_of(name)
   read = {*re.findall(r'\b(?:options|given)\.(\w+)', text), *re.findall(r"options\['(\w+)'\]", text)}
-  assert {*defined(name)} <= {'compilation_cache'} | read | INDIRECT.get(name, set())  # that one by the program
+  assert {*defined(name)} <= {'compilation_cache'} | read | INDIRECT.get(name, set())  # the program reads that one
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -152,7 +152,7 @@ def test_help_and_version_are_names_elsewhere(tmp_path):
 
 @pytest.mark.parametrize('door', DOORS)
 def test_doors(door):
-  """Each is the program, and tells what to type there; the sums of two are those of one."""
+  """Each way starts the program, and its help and errors show what to type there."""
   words = [] if door in BY_COMMAND else [BY_COMMAND['converters']]
   name = BY_COMMAND.get(door, 'convert')
   shown = 'python run.py' if door == 'run.py' else 'python -m panda_jax'
@@ -167,7 +167,7 @@ def test_doors(door):
 @pytest.mark.parametrize('door', ['run.py', 'panda_jax'])
 def test_a_reader_that_has_seen_enough_is_no_mistake(door):
   command = ' '.join([sys.executable, *DOORS[door], 'info', '--generator=cats64'])
-  # The reader is gone before anything is written.
+  # The reader closes the pipe before anything is written.
   shell = f'{command} | (exec <&-); echo ${{PIPESTATUS[0]}}'
   done = subprocess.run(['bash', '-c', shell], cwd=ROOT, capture_output=True, text=True, timeout=300)
   assert (done.stdout, done.stderr) == ('0\n', '')
@@ -208,7 +208,7 @@ def test_success_is_told_without_control_characters(tmp_path, capsys):
 
 
 def test_shared_flags_are_declared_under_one_heading():
-  """--help shows them by these."""
+  """--help shows the flags under these headings."""
   headings = {value for name, value in vars(options).items() if name.isupper() and isinstance(value, str)}
   for name in COMMANDS:
     used = {*defined(name).flags_by_module_dict()}

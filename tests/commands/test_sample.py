@@ -14,7 +14,7 @@ from tests.commands.calls import call
 LAYER, CLASSES = 2, 3
 TRUNCATION = ('--truncation=0.6', '--truncation_layers=3')
 EDIT = ('edit', '--part=0', '--appearance=1', '--alpha=2')
-COMMANDS = {  # each with the array that shows on which samples it ran
+COMMANDS = {  # each with the array that depends on its samples
   'edit': (EDIT, 'original.npy'),
   'remove': (('remove', '--part=0', '--samples=4'), 'original.npy'),
   'refine': (('refine',), 'parts.npy'),
@@ -24,7 +24,7 @@ COMMANDS = {  # each with the array that shows on which samples it ran
 
 @pytest.fixture(scope='module')
 def network(tmp_path_factory):
-  """A folder. Its mean of w is not 0, so that truncating twice is not truncating once."""
+  """A generator's folder. Its mean of w is not 0, so that truncating twice differs from truncating once."""
   options = {'resolution': 8, 'widths': (6, 6, 5, 5), 'z_dim': 8, 'w_dim': 8, 'mapping_widths': (8,)}
   options |= {'num_classes': CLASSES, 'embed_dim': 8, 'label_input': 'joint'}
   rngs = nnx.Rngs(jax.random.key(0, impl='unsafe_rbg'))
@@ -63,7 +63,7 @@ def test_sample_goes_on_from_what_it_wrote(network, sampled, tmp_path, name, giv
   assert call('sample', f'--generator={network}', f'--latents={moved}', *given, f'--out={tmp_path / "out"}') == 0
   np.testing.assert_array_equal(np.load(tmp_path / 'out' / 'images.npy'), np.load(sampled / 'images.npy'))
   assert (tmp_path / 'out' / 'wplus.npy').read_bytes() == (sampled / 'wplus.npy').read_bytes()
-  assert (tmp_path / 'out' / 'w.npy').exists() == (name == 'w')  # w cannot be told from w+
+  assert (tmp_path / 'out' / 'w.npy').exists() == (name == 'w')  # w+ does not give w
 
 
 def test_w_of_earlier_samples_is_not_left_beside_those_of_others(network, sampled, tmp_path):
@@ -72,7 +72,7 @@ def test_w_of_earlier_samples_is_not_left_beside_those_of_others(network, sample
   given = (f'--generator={network}', f'--latents={tmp_path / "projected_w.npz"}', f'--out={tmp_path / "out"}')
   assert call('sample', *given) == 2
   assert (tmp_path / 'out' / 'w.npy').exists()
-  assert call('sample', *given, '--overwrite', '--truncation=0.5') == 2  # which loses nothing
+  assert call('sample', *given, '--overwrite', '--truncation=0.5') == 2  # an error deletes nothing
   assert (tmp_path / 'out' / 'w.npy').exists()
   assert call('sample', *given, '--overwrite') == 0
   assert not (tmp_path / 'out' / 'w.npy').exists()
@@ -88,7 +88,7 @@ def test_the_record_tells_what_was_typed_and_knows_older_ones(network, sampled, 
   record.write_text(json.dumps({key: value for key, value in found.items() if key not in ('command', 'typed')}))
   given = ('sample', f'--generator={network}', '--labels=2,0,1', *TRUNCATION, f'--out={tmp_path / "out"}')
   assert call(*given, '--seeds=3-5') == 0
-  assert call(*given, '--seeds=3,4,5') == 0  # the same, typed in another way
+  assert call(*given, '--seeds=3,4,5') == 0  # the same samples
   assert json.loads(record.read_text())['typed']['seeds'] == '3,4,5'
   assert call(*given, '--seeds=3,4,6') == 2
   assert 'other samples are there' in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_every_command_takes_every_space(workdir, sampled, tmp_path, command):
 
 def test_rows_of_w_plus_of_their_own(workdir, sampled, tmp_path):
   wplus = np.load(sampled / 'wplus.npy')
-  wplus[:, 2:] = wplus[::-1, 2:]  # coarse rows of one sample, fine ones of another
+  wplus[:, 2:] = wplus[::-1, 2:]  # coarse rows of one sample, fine rows of another
   np.save(tmp_path / 'mixed.npy', wplus)
   out = tmp_path / 'out'
   assert call(*EDIT, f'--workdir={workdir}', f'--latents={tmp_path / "mixed.npy"}', f'--out={out}') == 0
@@ -124,7 +124,7 @@ def test_rows_of_w_plus_of_their_own(workdir, sampled, tmp_path):
   np.testing.assert_allclose(mixed[1], straight[1], atol=1e-5)
 
 
-LABELLED = {  # --labels of four samples: what each gets, or what is said
+LABELLED = {  # --labels of four samples: (the class of each, or the error)
   '1': (1, 1, 1, 1),
   '1,0,2,1': (1, 0, 2, 1),
   '0-2,0': (0, 1, 2, 0),
@@ -154,7 +154,7 @@ LABEL_FILES = {
 
 
 def seen(capsys, expected, code, found, wanted):
-  """Either the images of these classes, or one line that says what is wrong."""
+  """Gives the images of these classes, or one line with the error."""
   error = capsys.readouterr().err
   if isinstance(expected, str):
     lines = [line for line in error.splitlines() if line.startswith('error: ')]
@@ -198,7 +198,7 @@ def test_labels_of_every_command(fitted, tmp_path, capsys, command):
   assert call(*given, '--seeds=0-2', '--labels=0,1') == 2
   assert '2 of them: there are 3 seeds' in capsys.readouterr().err
   assert call(*given, '--seeds=0-2', '--labels=0,1,2,0') == 2
-  assert call(*given, '--labels=7') == 2  # also where the samples are those of the command
+  assert call(*given, '--labels=7') == 2  # also for the default samples of the command
   assert 'labels=7: there is no such class' in capsys.readouterr().err
   assert not list(tmp_path.iterdir())
 

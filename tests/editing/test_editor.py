@@ -83,7 +83,7 @@ def test_original_is_the_whole_generator_and_alpha_0_the_original(family):
   assert editor.compilations() == 1
   if family != 'stylegan2':
     return
-  state = editor.state(latents)  # and each picture is that of its sample, edited by hand
+  state = editor.state(latents)  # each picture equals that of its sample, edited by hand
   for k, alpha in ((0, -2), (2, 3)):
     change = offset(edit.replace(alpha=np.float32(alpha))).reshape(1, height, width, channels)
     changed = state.replace(features=state.features + change)
@@ -292,7 +292,7 @@ def test_edits_that_do_not_fit_are_told(small, factors, editor):
     assert said in str(caught.value)
 
 
-# What the authors' code did to random generators: settings of the stored cases.
+# Settings of the stored cases: edits of random generators by the authors' code.
 EDITS = {'one': [([1], 2, 3.0)], 'sum': [([0, 3], 5, -4.5)], 'two': [([2], 0, 3.0), ([1, 3], 4, -6.0)]}
 PUBLISHED = {
   'stylegan2': ('stylegan2', {}, 5),
@@ -332,7 +332,7 @@ def test_the_published_convention(behaviour, name):
       continue
     generator, _ = stored(family)
     latents = generator.map(behaviour[f'{key}__z'], None, **truncation)
-    # The published code forgets the RGB of the layers before.
+    # The published code leaves out the RGB of earlier layers.
     result = Editor(generator, layer, drop_rgb=True).images(latents, edit)
     for suffix, ours in (('x_raw', result.original), ('x_edited_raw', result.edited)):
       if f'{key}__{suffix}' in behaviour:

@@ -1,4 +1,4 @@
-"""Requests without effect: an error if it is surely a mistake, else a note, also in the record."""
+"""Edits without effect: an error if the request is surely a mistake, else a note, also in the record."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ LAYER, CELLS, CHANNELS = 3, 8, 5
 
 @pytest.fixture(scope='module')
 def fitted(tmp_path_factory):
-  """A fit whose parts are the quarters of the grid, and one that is dead; the last appearance is dead too."""
+  """A fit whose parts are the quarters of the grid and a dead part; the last appearance is dead too."""
   options = {
     'resolution': 16,
     'widths': (6, 6, CHANNELS, CHANNELS, 4, 4),
@@ -159,7 +159,7 @@ def test_pictures_that_are_not_finite_stop_an_edit(workdir, tmp_path, capsys):
 
 def test_what_refinement_emptied():
   parts = np.eye(4, 3, dtype=np.float32)
-  parts[:, 2] = 0  # was dead before
+  parts[:, 2] = 0  # a part that was dead before
   refined = np.stack([parts] * 3)
   refined[[0, 2], :, 1] = 0
   assert refinement.emptied(parts, refined, ['seed 3', 'seed 4', 'seed 5']) == [

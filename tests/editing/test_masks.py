@@ -49,7 +49,7 @@ def test_refined_parts_have_peaks_of_their_own(parts):
   many = np.stack([parts, 2 * parts, 0 * parts])
   mask = masks.part_mask(many, 1)
   np.testing.assert_array_equal(mask[0], mask[1])
-  np.testing.assert_array_equal(mask[2], 0)  # refinement left this sample nothing: no division
+  np.testing.assert_array_equal(mask[2], 0)  # after refinement this sample has no part: no division by 0
 
 
 @pytest.mark.parametrize('convention', masks.CONVENTIONS)
@@ -236,7 +236,7 @@ def test_what_leaves_nothing_of_a_mask_is_said():
   for options in ({'drawn': drawn}, {'drawn': np.eye(4)[3]}, {'drawn': np.eye(4)[1], 'threshold': 0.5}):
     with pytest.raises(InputError, match='nothing of the part is left inside the drawn mask'):
       masks.shaped(mask, (2, 2), **options)
-  several = np.stack([mask, mask[::-1]])  # nothing is left of the second: others are edited
+  several = np.stack([mask, mask[::-1]])  # the second mask is empty: other samples are edited
   np.testing.assert_array_equal(masks.shaped(several, (2, 2), drawn=np.eye(4)[0]), np.stack([np.eye(4)[0], [0] * 4]))
   with pytest.raises(InputError, match='refinement left nothing of it in any sample'):
     masks.part_mask(np.zeros((3, 4, 2), np.float32), 1)

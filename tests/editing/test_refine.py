@@ -1,4 +1,4 @@
-"""Refinement: moved planted parts are found, no sample gets worse, and the result is that of the block solver."""
+"""Refinement finds moved planted parts, makes no sample worse, and gives the result of the block solver."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ GRID, WIDTH = (16, 16), 4
 
 
 def moved_parts(seed=0, samples=6, C=24, R_C=None, noise=0.0, farthest=WIDTH // 2):
-  """Four square parts; in each sample each of them lies up to `farthest` cells elsewhere, the supports still disjoint.
+  """Four square parts; in each sample each part is moved by up to `farthest` cells, and the supports stay disjoint.
 
   Returns features (N, H, W, C), the global factors, and the true parts (N, S, 4).
   """
@@ -61,7 +61,7 @@ def test_finds_parts_that_moved_by_half_their_width(C, R_C, noise):
     refined = refine(features, factors)
     assert overlaps(refined.parts, true).min() > 0.9
     assert refined.errors[:, 1].max() < (1e-5 if noise == 0 else 0.05)
-    if noise == 0 and C > 6:  # and nothing is left of where they were
+    if noise == 0 and C > 6:  # and nothing remains at their old place
       assert overlaps(refined.parts, true, above=0).min() > 0.9
 
 

@@ -48,7 +48,7 @@ def test_the_part_becomes_background(sign, margin, lift):
     before, after = found.covered
     assert before.max() == 0
     assert after.min() >= 0.95
-  # The report is of the edited features: the coordinate that saliency shows there.
+  # The report is about the edited features: it has the coordinate that saliency shows there.
   change = offset(found.edit).reshape(1, *factors.grid, C)
   c = (Z + change) @ (factors.appearances[:, BACKGROUND])
   mask = factors.parts[:, [1, 3]].max(axis=1).reshape(factors.grid) > 0

@@ -73,7 +73,7 @@ def test_heat_maps_of_the_published_notebook(reference, appearance):
   _, low, high = reference[f'a{appearance}__mean_min_max']
   values = reference[f'a{appearance}__show_coords'][:2]
   ours = saliency.heat_maps(values, low, high, SIZE).astype(int)
-  # Cells beyond the dataset's range wrap round in the original, and its filter carries that some cells further.
+  # In the original, cells beyond the dataset's range overflow, and its filter spreads this to a few more cells.
   beyond = (values < low) | (values > high)
   near = saliency.resized(255 * beyond.astype(np.uint8), SIZE) > 0
   near |= saliency.resized(beyond.astype(np.float32), SIZE) != 0
@@ -83,7 +83,7 @@ def test_heat_maps_of_the_published_notebook(reference, appearance):
 
 
 def test_cut_outs_of_the_published_notebook(reference):
-  """Its image lacks the RGB made before the layer; what matters here is which pixels become white."""
+  """Its image lacks the RGB from before the layer; this test only needs the pixels that become white."""
   values = reference['a0__show_coords'][1:2]
   inside = saliency.masks(values, reference['a0__mean_min_max'][0], SIZE)[:, ::2, ::2]
   image = reference['image_1'][None].astype(np.float32) / 127.5 - 1

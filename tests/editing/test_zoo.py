@@ -73,7 +73,7 @@ def test_annotations_at_once_lose_none(tmp_path, monkeypatch):
 
   def slowly(path):
     found = plain(path)
-    time.sleep(0.02)  # in which others would write
+    time.sleep(0.02)  # time in which other processes would write
     return found
 
   monkeypatch.setattr(zoo, 'read_zoo', slowly)
@@ -236,7 +236,7 @@ def test_files_without_directions(tmp_path, text, said):
 
 
 def again(path, edit, factors, name='x'):
-  """What comes back of an edit, by `load_edit` and as a command reads it."""
+  """The saved edit, read by `load_edit` and as a command reads it."""
   edit.save(path, name, overwrite=True)
   named = zoo.read_zoo(path)[name]
   np.testing.assert_array_equal(offset(named.edit(factors, digest_of(factors))), offset(edit))

@@ -17,14 +17,14 @@ def checkpoint(tree) -> Checkpoint:
 
 
 def stored(name: str) -> Path:
-  """The path of a file under tests/data, unpacked if it lies compressed."""
+  """The path of a file under tests/data, unpacked if it is compressed."""
   folder, file = name.split('/')
   path = DATA / name
   return path if path.exists() else unpacked.checkpoint(folder) / file
 
 
 def generator(converter, source, weights='ema', **options):
-  """The generator of a tree, or of a file under tests/data, where it may lie compressed."""
+  """The generator of a tree, or of a file under tests/data, which may be compressed."""
   found = read(stored(source)) if isinstance(source, str) else checkpoint(source)
   return assemble(converter.convert(found, weights, options))
 
@@ -40,7 +40,7 @@ class Maker:
     self.arrays[key] = np.asarray(about + scale * self.rng.standard_normal(shape), np.float32)
 
   def layer(self, key, *shape, bias=None, scale=1.0, about=0.0):
-    """A weight, and a bias of its first axis."""
+    """A weight, and a bias with the size of its first axis."""
     self.normal(f'{key}.weight', *shape, scale=scale)
     self.normal(f'{key}.bias', shape[0] if bias is None else bias, scale=0.2 * scale, about=about)
 
@@ -60,7 +60,7 @@ def progan(widths=(6, 6, 5, 7), z_dim=9, label=0, channels=3, fused=False, seed=
 
 
 def genforce_mapping(m, z_dim, w_dim, hidden, depth, label, own, rows, lr):
-  """mapping.* and truncation.*; `own` gives every row a w of its own."""
+  """mapping.* and truncation.*; with `own`, every row has its own w."""
   if label:
     m.normal('mapping.label_weight', label, z_dim)
   inputs = 2 * z_dim if label else z_dim
@@ -85,7 +85,7 @@ def stylegan(
   start=(4, 4),
   seed=0,
 ):
-  """`start`: (h, w) of the constant."""
+  """`start` is (h, w) of the constant."""
   m = Maker(seed)
   genforce_mapping(m, z_dim, w_dim, hidden, depth, label, own, len(widths), lr)
   m.arrays['synthesis.lod'] = np.zeros((), np.float32)
@@ -126,7 +126,7 @@ def stylegan2_genforce(
   lr=0.01,
   seed=0,
 ):
-  """`widths`: of the constant, then of every convolution."""
+  """`widths` are those of the constant and of every convolution."""
   m = Maker(seed)
   genforce_mapping(m, z_dim, w_dim, hidden, depth, label, own, len(widths), lr)
   taps = np.asarray(taps, np.float64)
@@ -149,7 +149,7 @@ def stylegan2_genforce(
 
 
 def nvlabs_filter(taps):
-  """What setup_filter makes of a filter: eight taps and more stay separable."""
+  """A filter after setup_filter: one with eight taps or more stays separable."""
   taps = np.asarray(taps, np.float64)
   if taps.ndim == 1 and taps.size < 8:
     taps = np.outer(taps, taps)
@@ -178,7 +178,7 @@ def stylegan2_nvlabs(
   scale=1.0,
   seed=0,
 ):
-  """A module; `flat` passes the arguments as stylegan3's code does, without `attributes` only they tell options."""
+  """A module; `flat` passes arguments as stylegan3's code does; without `attributes`, only they show the options."""
   m = Maker(seed)
   sizes = [4 * 2**k for k in range(len(widths) // 2)]
   told = {'synthesis.img_resolution': sizes[-1], 'mapping.w_avg_beta': 0.995 if mean else None}

@@ -21,12 +21,12 @@ def close(ours, reference, bound, what, relative=False):
 
 
 def middle(generator) -> int:
-  """The layer in the middle of those at which a generator can be split."""
+  """The middle one of the layers at which a generator can be split."""
   return sorted(generator.layers)[len(generator.layers) // 2]
 
 
 def check_computed(generator, reference, latents, noise='const', image=IMAGE, features=FEATURES):
-  """Against what reference_numpy computed: image, features and RGB at every layer, and resuming in the middle.
+  """Compares with reference_numpy: image, features and RGB at every layer, and resuming in the middle.
 
   test_contract.py resumes at every layer.
   """
@@ -49,10 +49,10 @@ def check_computed(generator, reference, latents, noise='const', image=IMAGE, fe
 
 
 def check_stored(generator, name, truncation_layers=None, image=IMAGE, features=FEATURES):
-  """Against tests/data/NAME/reference.npz, made by the original code; returns the names of what was compared."""
+  """Compares with tests/data/NAME/reference.npz, made by the original code; returns the names of compared arrays."""
   with np.load(DATA / name / 'reference.npz') as file:
     stored = dict(file)
-  left, generator = set(stored) - {'z'}, Compiled(generator)  # operation by operation, each would be compiled
+  left, generator = set(stored) - {'z'}, Compiled(generator)  # uncompiled, each operation would be compiled alone
 
   def compare(key, ours, bound=image, relative=False):
     if key in stored:

@@ -119,7 +119,7 @@ class Plain:
     return x + self.state[f'{key}.gamma'] * self.conv(f'{key}.snconv1x1_o_conv', mixed)
 
   def features(self, z: np.ndarray, labels: np.ndarray, truncation: float) -> list[np.ndarray]:
-    """The feature maps (N, C, H, W) before and after each entry, and last the image; z is not yet truncated."""
+    """The feature maps (N, C, H, W) before and after each entry, and last the image; z is given untruncated."""
     condition = np.concatenate([z * truncation, labels @ self.state['embeddings.weight'].T], axis=1)
     key = 'generator.gen_z'
     x = condition @ self.weight(key).T + self.state[f'{key}.bias']

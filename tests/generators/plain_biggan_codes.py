@@ -18,7 +18,7 @@ class Network:
   Attributes:
     code: 'ajbrock', 'studiogan', 'deep_legacy' or 'deep_studiogan'.
     widths: of the maps from the first to the last; the deep ones have two blocks for each step.
-    attention: after how many blocks there is one.
+    attention: for each attention, the number of blocks before it.
     chunk: numbers of z that the first linear map sees.
     shared: numbers of the embedding of a class; 0 for none.
     classes: 0 for an unconditional network.
@@ -47,7 +47,7 @@ class Network:
 
   @property
   def blocks(self) -> list[tuple[bool, int, int]]:
-    """(up, in, out) of each."""
+    """(up, in, out) of each block."""
     found = []
     for before, after in zip(self.widths[:-1], self.widths[1:], strict=True):
       found += [(False, before, before)] if self.deep else []
@@ -60,7 +60,7 @@ class Network:
 
   @property
   def condition(self) -> int:
-    """Columns of the maps from the condition of a block."""
+    """Columns of the linear maps from the condition of a block."""
     if self.code == 'ajbrock' and not self.shared:
       return self.classes
     return self.shared + (self.chunk if self.split else 0)
@@ -84,7 +84,7 @@ def names_of(network: Network) -> tuple:
 
 
 def entries(network: Network):
-  """(key, block or None for an attention, width of the maps that come in)."""
+  """(key, block or None for an attention, width of the input maps)."""
   found, ours = [], network.code == 'ajbrock'
   if 0 in network.attention:
     assert not ours
@@ -171,7 +171,7 @@ def _statistics(network: Network) -> tuple[str, str]:
 
 
 def balanced(state: dict, network: Network, z: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-  """The state with the last statistics as these samples have them, so that no image is all black and white."""
+  """The state with the last statistics replaced by those of these samples, so that no image is all black and white."""
   last = Plain(state, network).features(z, y)[-2]
   names = _statistics(network) if network.code == 'ajbrock' else ('running_mean', 'running_var')
   keys = [f'{names_of(network)[1]}.{name}' for name in names]

@@ -18,7 +18,7 @@ class Arrays(Maker):
     weight = scale * self.rng.standard_normal(shape)
     u, v = (np.abs(self.rng.standard_normal(length)) + 0.1 for length in (rows, columns))
     norm = u @ np.moveaxis(weight, axis, 0).reshape(rows, columns) @ v
-    u *= scale * math.sqrt(columns) / norm  # with which the features keep their size
+    u *= scale * math.sqrt(columns) / norm  # keeps the size of the features
     for end, array in (('orig', weight), ('u', u), ('v', v)):
       self.arrays[f'{key}.weight_{end}'] = np.asarray(array, np.float32)
 
@@ -44,8 +44,8 @@ def arrays(resolution=64, widths=(5, 4, 3, 4, 3, 2, 2), convolutions=(2, 2, 2, 2
 
   Args:
     resolution: of the image.
-    widths: of the map of each size, from 4x4 on; to 256x256 at least, as the code makes them whatever the resolution.
-    convolutions: 1 or 2, of each map from 8x8 on.
+    widths: of the map of each size from 4x4, at least to 256x256: the code makes these at any resolution.
+    convolutions: 1 or 2, for each map from 8x8.
     z_dim: numbers in z.
     variant: classes of a conditional one; channels; seed.
   """

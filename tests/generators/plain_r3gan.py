@@ -41,7 +41,7 @@ def arrays(widths=(6, 4, 4), blocks=(1, 2, 1), inner=(12, 8, 8), groups=(3, 1, 2
 
 
 def pickled(state: dict, period='new', **attributes):
-  """The generator of a snapshot, as a plain module under the class names of a period; attributes of the whole."""
+  """The generator of a snapshot, as a plain module with the class names of a period; attributes of the network."""
   top, package = PERIODS[period]
   classes = {'': f'{top}.Generator', 'Model': f'{package}.Networks.Generator'}
   for key in state:

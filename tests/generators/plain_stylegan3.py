@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 
 def random_checkpoint(rng: np.random.Generator, **arguments) -> dict[str, np.ndarray]:
-  """A state dict with random numbers everywhere; the filters are lopsided, so that turning them shows."""
+  """A state dict with random numbers everywhere; the filters are asymmetric, so that a flipped filter is found."""
   a = defaults(arguments)
   state, w, classes = {}, a['w_dim'], a['c_dim']
 
@@ -51,7 +51,7 @@ def random_checkpoint(rng: np.random.Generator, **arguments) -> dict[str, np.nda
 
 
 def defaults(arguments: dict) -> dict:
-  """The arguments of the constructor with those that were not given."""
+  """The arguments of the constructor, completed with its defaults."""
   return {
     'channel_base': 32768,
     'channel_max': 512,
@@ -123,13 +123,13 @@ def geometry(a: dict) -> list[dict]:
 
 
 def correlated(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-  """(N, I, H, W) with (O, I, k, k), where they overlap wholly."""
+  """Convolution of (N, I, H, W) with (O, I, k, k), without padding."""
   windows = sliding_window_view(x, kernel.shape[2:], axis=(2, 3))
   return np.einsum('nihwab,oiab->nohw', windows, kernel, optimize=True)
 
 
 def filtered(x: np.ndarray, f: np.ndarray | None, up: int, down: int, padding) -> np.ndarray:
-  """Zeros inserted, padded or cropped, convolved with the filter and its gain, every down-th sample kept."""
+  """Inserts zeros, pads or crops, convolves with the filter and its gain, and keeps every down-th sample."""
   N, C, H, W = x.shape
   spread = np.zeros((N, C, H * up, W * up))
   spread[:, :, ::up, ::up] = x

@@ -1,6 +1,6 @@
 """A second StyleGAN-XL, in numpy and float64, on the tensors of a file by their names in it.
 
-Layers are those of plain_stylegan3.py. This file has the outputs of a stem and of heads on it, the mapping network, and
+Layers are those of plain_stylegan3.py. This file has the outputs of a stem and of its heads, the mapping network, and
 the attributes of a file's modules.
 """
 
@@ -27,7 +27,7 @@ STEM = {
 
 
 def stem(a: dict) -> list[dict]:
-  """What each layer of a stem writes."""
+  """The output of each layer of a stem."""
   N, res = a['num_layers'], a['img_resolution']
   written = []
   for i in range(N + 1):
@@ -41,7 +41,7 @@ def stem(a: dict) -> list[dict]:
 
 
 def with_head(a: dict, below: list[dict], layers: int, res: int) -> list[dict]:
-  """What each layer writes after a head has replaced the last ones; it has kernels, filters and clamps of its own."""
+  """The output of each layer after a head has replaced the last ones; it has its own kernels, filters and clamps."""
   kept = [one for one in below if not one['critical']]
   first, start = kept[-1], len(kept) + 1
   written = []
@@ -76,7 +76,7 @@ def finished(written: list[dict]) -> list[dict]:
 
 
 def chained(a: dict, written: list[dict]) -> list[dict]:
-  """The layers as plain_stylegan3.py has them."""
+  """The layers in the form of plain_stylegan3.py."""
   layers = []
   for i, after in enumerate(written):
     before, last = written[max(i - 1, 0)], after['last']
@@ -132,7 +132,7 @@ class Plain(plain_stylegan3.Plain):
 
   def _random(self, rng) -> dict[str, np.ndarray]:
     a, w = self.arguments, self.arguments['w_dim']
-    # Those of its synthesis are made as a StyleGAN3 makes its own.
+    # The attributes of its synthesis are made as in StyleGAN3.
     plain = plain_stylegan3.geometry
     plain_stylegan3.geometry = lambda _: self.layers
     try:

@@ -1,8 +1,8 @@
 """ProGAN, StyleGAN and StyleGAN2 from their formulas in float64 numpy, NCHW, on the arrays of a checkpoint as stored.
 
-It is simple and independent of the package: every convolution is a loop over kernel positions, every style has its own
-kernel per sample. Each network returns a dict: 'w', 'wplus', 'image', 'features' {layer: array} and, for StyleGAN2,
-'rgb' {layer: array or None}.
+It is simple and independent of the package: every convolution is a loop over kernel positions, and a style makes a
+kernel for each sample. Each network returns a dict: 'w', 'wplus', 'image', 'features' {layer: array} and, for
+StyleGAN2, 'rgb' {layer: array or None}.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ def doubles(arrays):
 
 
 def correlate(x, weight, pad):
-  """(N, I, H, W) with (O, I, k, k)."""
+  """Convolution of (N, I, H, W) with (O, I, k, k)."""
   k = weight.shape[-1]
   x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
   height, width = x.shape[2] - k + 1, x.shape[3] - k + 1
@@ -47,7 +47,7 @@ def filtered(x, kernel, before, after):
 
 
 def interleaved(x):
-  """A zero after every pixel."""
+  """Inserts a zero after every pixel."""
   n, c, height, width = x.shape
   out = np.zeros((n, c, 2 * height, 2 * width))
   out[:, :, ::2, ::2] = x
@@ -84,7 +84,7 @@ def bias(values):
 
 
 def smeared(weight):
-  """A 3x3 kernel on its last two axes summed over the four ways to put it into 4x4."""
+  """A kernel, 3x3 on its last two axes, summed over its four positions in 4x4."""
   w = np.pad(weight, ((0, 0), (0, 0), (1, 1), (1, 1)))
   return w[:, :, 1:, 1:] + w[:, :, :-1, 1:] + w[:, :, 1:, :-1] + w[:, :, :-1, :-1]
 

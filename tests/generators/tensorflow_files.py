@@ -6,7 +6,7 @@ from panda_jax.converters.checkpoint import TensorFlowNetwork
 
 
 def network(function, variables, kwargs, name='Gs', components=None) -> TensorFlowNetwork:
-  """A network as a file that was read holds it; every other number of no axes is a number and no array."""
+  """A network as the reader gives it; every second array without axes is a plain number."""
   held = [
     [key, float(value) if np.ndim(value) == 0 and i % 2 else value] for i, (key, value) in enumerate(variables.items())
   ]
@@ -28,13 +28,13 @@ def kernel(weight):
 
 
 def up_name(i, up='Conv0_up'):
-  """The name of layer i of ProGAN and StyleGAN, whose first two are at 4x4."""
+  """The name of layer i of ProGAN and StyleGAN; the first two layers are at 4x4."""
   size = 4 * 2 ** (i // 2)
   return f'{size}x{size}/{up if i % 2 == 0 else "Conv1" if i > 1 else "Conv"}'
 
 
 def progan(arrays, fused=False, label=0, name='Gs', unscaled=False, **kwargs) -> TensorFlowNetwork:
-  """Of checkpoints.progan; `unscaled` stores the weights in effect."""
+  """The network of checkpoints.progan; `unscaled` stores the effective weights."""
   count = 1 + max(int(key[5:].split('.')[0]) for key in arrays if key.startswith('layer'))
   channels, z = arrays['output0.weight'].shape[0], arrays['layer0.weight'].shape[1] - label
   out = {'lod': np.zeros((), np.float32)}
@@ -64,7 +64,7 @@ def progan(arrays, fused=False, label=0, name='Gs', unscaled=False, **kwargs) ->
 
 
 def _mapping(arrays, rows, lr, kwargs, unscaled=False, gain=1.0):
-  """The component `mapping` of genforce's arrays, and the sizes that it tells."""
+  """The component `mapping` from genforce's arrays, and the sizes that it shows."""
   out, i = {}, 0
   if 'mapping.label_weight' in arrays:
     out['LabelConcat/weight'] = arrays['mapping.label_weight']
@@ -86,7 +86,7 @@ def _mapping(arrays, rows, lr, kwargs, unscaled=False, gain=1.0):
 
 
 def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) -> TensorFlowNetwork:
-  """Of checkpoints.stylegan; `stale` is the level of detail that the synthesis network was left with."""
+  """The network of checkpoints.stylegan; `stale` is the level of detail that the synthesis network still has."""
   rows = 1 + max(int(key.split('.')[1][5:]) for key in arrays if key.startswith('synthesis.layer'))
   told = {'num_channels': arrays['synthesis.output0.weight'].shape[0], 'resolution': 2 * 2 ** (rows // 2)}
   told |= kwargs | ({'use_wscale': False} if unscaled else {})
@@ -118,7 +118,7 @@ def stylegan(arrays, lr=0.01, name='Gs', unscaled=False, stale=3.0, **kwargs) ->
 
 
 def stylegan2(arrays, lr=0.01, name='Gs', revised=False, **kwargs) -> TensorFlowNetwork:
-  """Of checkpoints.stylegan2_genforce; `revised` as the code that grows names its layers."""
+  """The network of checkpoints.stylegan2_genforce; `revised` uses the layer names of the code that grows."""
   rows = 2 + max(int(key.split('.')[1][5:]) for key in arrays if key.startswith('synthesis.layer'))
   blocks = [k for k in range(rows // 2) if f'synthesis.output{k}.weight' in arrays]
   told = {'num_channels': arrays[f'synthesis.output{blocks[-1]}.weight'].shape[0], 'resolution': 2 * 2 ** (rows // 2)}
@@ -150,7 +150,7 @@ def _styled(out, place, prefix, arrays):
 
 
 def stylegan2_ada(module, name='Gs', **kwargs) -> TensorFlowNetwork:
-  """Of checkpoints.stylegan2_nvlabs."""
+  """The network of checkpoints.stylegan2_nvlabs."""
   arrays, given = module.state_dict, module.init_kwargs
   synthesis, mapping = given['synthesis_kwargs'], given['mapping_kwargs']
   rows = 2 * (given['img_resolution'].bit_length() - 1) - 2

@@ -58,7 +58,7 @@ class TestFixture:
     _, generator, outputs = loaded
     latents = generator.map(outputs['z'], outputs['class_onehot'], truncation=t)
     unpacked.assert_image(generator(latents), outputs[f'image_t{t}'], IMAGE)
-    # A class by its index is the same.
+    # A class given by its index gives the same.
     by_index = generator.map(outputs['z'], outputs['class_onehot'].argmax(1), truncation=t)
     np.testing.assert_array_equal(by_index.condition, latents.condition)
     if t == 0.7:
@@ -147,7 +147,7 @@ def _everything(generator, latents):
 
 
 class TestStatistics:
-  # The published lookup: where rounding leaves no fraction or almost one, and that it interpolates the wrong way round.
+  # The published lookup: cases where rounding gives a fraction of 0 or almost 1; its interpolation is reversed.
   @pytest.mark.parametrize(
     ('truncation', 'expected'),
     [
@@ -220,7 +220,7 @@ class TestGenerator:
     z, labels = generator.sample(jax.random.key(0), 500)
     assert z.shape == (500, 5)
     assert float(jnp.abs(z).max()) <= 2
-    np.testing.assert_allclose(z.std(), 0.88, atol=0.03)  # of the normal distribution cut off at 2
+    np.testing.assert_allclose(z.std(), 0.88, atol=0.03)  # the normal distribution truncated at 2
     assert set(np.asarray(labels)) == {0, 1, 2, 3}
     assert isinstance(generator.map(z[:1], labels[:1]), ClassLatents)
 

@@ -20,7 +20,7 @@ from panda_jax.generators.seeds import draws
 from tests.generators import unpacked
 from tests.generators.plain_biggan_codes import Network, Plain, balanced, random_checkpoint
 
-# Absolute, and relative to the standard deviation: twice what float32 and float64 differ by in the deep network.
+# Absolute, and relative to the standard deviation: twice the difference of float32 and float64 in the deep network.
 IMAGE, FEATURES = 2e-5, 2e-5
 STORED = {
   'biggan_pytorch': ('G_ema.pth', 'ajbrock'),
@@ -109,7 +109,7 @@ def test_variants_agree_with_a_plain_implementation(name):
   maps = Plain(state, network).features(z.astype(np.float64), labels.astype(np.float64))
   assert generator.z_dim == network.z_dim
   assert generator.layers == {layer: found.shape[1:] for layer, found in enumerate(maps[:-1])}
-  assert (np.abs(maps[-1]) < 0.9).mean() > 0.3  # grey pixels, whose differences are seen
+  assert (np.abs(maps[-1]) < 0.9).mean() > 0.3  # on grey pixels differences are visible
   latents = generator.map(z, labels)
   # Float32 rounds to some 1e-6 of the largest value; tanh has a slope of 1 at most.
   np.testing.assert_allclose(channels_first(generator(latents)), maps[-1], atol=3e-5)
@@ -157,11 +157,11 @@ class TestFiles:
     left = {key for key in left if not key.endswith(('.u0', '_u', '_v'))}
     for key in state:
       if key in left or (key == 'shared.weight' and name.startswith('deep')):
-        continue  # without its embedding a deep network looks like an unconditional one, which a note tells
+        continue  # without it a deep network looks unconditional; a note says so
       less = {other: value for other, value in state.items() if other != key}
       conversion = converter.convert(checkpoint(less))
       assert conversion.problems, key
-      if key != 'shared.weight':  # without it the file is one of another kind
+      if key != 'shared.weight':  # without it the file is of another kind
         assert any(key in problem for problem in conversion.problems), (key, conversion.problems)
 
   @pytest.mark.parametrize('name', ['ajbrock', 'studiogan'])

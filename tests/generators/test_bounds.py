@@ -1,4 +1,4 @@
-"""Bounds of options: every field of every family has a type and a range, and every published network is inside."""
+"""Bounds of options: every field of every family has a type and a range, and published networks are inside them."""
 
 import dataclasses
 import json
@@ -64,7 +64,7 @@ def test_an_option_that_came_later_leaves_digests_as_they_were():
 
 @pytest.mark.parametrize('family', LARGE)
 def test_every_field_has_its_type_and_range(family):
-  """Whatever a field may not be is named; some may be None, a text or empty."""
+  """A wrong value gives an error that names the field; some fields may be None, a text or empty."""
   options = LARGE[family]
   for field in dataclasses.fields(options):
     hint = typing.get_type_hints(type(options))[field.name]

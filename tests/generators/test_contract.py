@@ -35,11 +35,11 @@ class Case:
     family: a key of registry.FAMILIES.
     options: keyword arguments of the family's options.
     noisy: whether noise changes the image.
-    stored: whether there are maps of noise that 'const' means; without them it is as 'none'.
+    stored: whether there are stored noise maps for 'const'; without them 'const' equals 'none'.
     truncates: whether a truncation other than 1 is possible.
     layer: at which derivatives by features are taken.
-    fresh: starts from the arrays that the family makes, and draws only those that are constant; for families with
-      arrays that cannot be just any numbers. Otherwise all are drawn, which takes less time.
+    fresh: starts from the arrays that the family makes, and draws only constant ones; for families with arrays that
+      cannot have arbitrary values. Otherwise all are drawn, which takes less time.
     tune: changes the generator in place.
     bound: of the difference between a resumed image and the whole one.
   """
@@ -141,7 +141,7 @@ CASES = {
   'stylegan_xl, no labels': Case(
     'stylegan_xl', STYLEGAN_XL | {'num_classes': 0, 'embed_dim': 0}, noisy=False, layer=2, fresh=True
   ),
-  # Behind the attention: its pooling meets equal numbers where a block before it is dead, and has no derivative there.
+  # After the attention: a dead block before it gives equal numbers, where its pooling has no derivative.
   'biggan': Case('biggan', BIGGAN, noisy=False, layer=2, fresh=True, tune=spread_statistics),
   'biggan, pieces of z': Case('biggan', BIGGAN | PIECES, noisy=False, layer=2, fresh=True, tune=spread_statistics),
   'biggan, a table of classes': Case(
@@ -181,7 +181,7 @@ def made(name):
     value = value_of(variable)
     if case.fresh and (np.asarray(value) != np.ravel(value)[:1]).any():
       return variable
-    scale = 100 if 'mapping_network' in path and 'layers' in path else 1  # their rate of learning is 1/100
+    scale = 100 if 'mapping_network' in path and 'layers' in path else 1  # their learning rate is 1/100
     about = np.asarray(value) if case.fresh else 0
     spread = 0.2 if case.fresh else 1
     drawn = np.asarray(about + spread * scale * rng.standard_normal(value.shape), np.float32)
@@ -196,7 +196,7 @@ def made(name):
 
 @pytest.fixture(scope='module', params=CASES)
 def named(request):
-  """The name of a case, its generator, and that compiled, which the tests share."""
+  """The name of a case, its generator and the compiled generator, which the tests share."""
   generator = made(request.param)
   return request.param, generator, Compiled(generator)
 
@@ -209,7 +209,7 @@ def in_float64(generator):
   """The same generator with all its arrays in float64; call it under jax.enable_x64."""
   graphdef, state = nnx.split(generator)
 
-  def cast(a):  # by NumPy: JAX would compile a program for each shape
+  def cast(a):  # with NumPy: JAX would compile a program for each shape
     return jax.device_put(np.asarray(a, np.float64)) if jnp.issubdtype(a.dtype, jnp.floating) else a
 
   return nnx.merge(graphdef, jax.tree.map(cast, state))
@@ -246,7 +246,7 @@ def test_resumed_at_every_layer_it_is_the_whole(named):
   name, generator, _ = named  # not compiled as a whole: its layers are shared by all splits
   case = CASES[name]
   latents = generator.map(*draws(generator))
-  # What is drawn is the hardest to draw again; noise that is stored is met at one layer.
+  # Drawn noise is the hardest to repeat, so it is tested at all layers; stored noise is tested at one.
   for noise, layers in (
     ((KEYS[0], generator.layers), ('const', [case.layer])) if case.noisy else (('const', generator.layers),)
   ):
@@ -281,7 +281,7 @@ def test_samples_do_not_see_each_other(named):
   name, _, generator = named
   latents = generator.map(*draws(generator))
   one = jax.tree.map(lambda a: a[1:2], latents)
-  # Random weights reach beyond 10, where sums of another batch size round to some 1e-6 of the value.
+  # Random weights give values above 10; sums of another batch size then differ by some 1e-6 of the value.
   np.testing.assert_allclose(generator(latents)[1:2], generator(one), rtol=2e-6, atol=max(1e-5, CASES[name].bound))
 
 
@@ -299,7 +299,7 @@ def test_vmap_over_a_leading_axis(named):
 
 
 def test_derivatives_in_float64(named):
-  """By z, weights and an edit of features at once: jvp against central differences along a line, vjp against jvp."""
+  """For z, weights and an edit of features together: jvp against central differences on a line, vjp against jvp."""
   name, generator, _ = named
   z, labels = draws(generator)
   layer, rng = CASES[name].layer, np.random.default_rng(0)
@@ -307,7 +307,7 @@ def test_derivatives_in_float64(named):
   truncation = 0.7 if CASES[name].truncates else 1.0
   with enable_x64(True):
     graphdef, params, others = nnx.split(in_float64(generator), nnx.Param, ...)
-    # Doubled pixels are alike, and the pooling of BigGAN's attention has no derivative there.
+    # Doubled pixels are equal, and there the pooling of BigGAN's attention has no derivative.
     edit = 0.1 * rng.standard_normal((2, height, width, channels))
     leaves, tree = jax.tree.flatten((np.asarray(z, np.float64), params, edit))
     leaves = [np.asarray(leaf) for leaf in leaves]  # NumPy's arithmetic compiles nothing
@@ -327,7 +327,7 @@ def test_derivatives_in_float64(named):
       return out, tangent, jax.vjp(image, leaves)[1](cotangent)[0]
 
     cotangent = rng.standard_normal(jax.eval_shape(image, leaves).shape)
-    step = 1e-7  # so short that hardly one of the activations passes its kink on the way
+    step = 1e-7  # so short that hardly any activation passes its kink
     ahead, behind = (
       np.asarray(evaluated([a + t * d for a, d in zip(leaves, directions, strict=True)], cotangent)[0])
       for t in (step, -step)
@@ -378,7 +378,7 @@ def test_a_module_that_cannot_be_hashed_compiles_for_itself():
   class Scaled(nnx.Module):
     def __init__(self):
       self.weight = nnx.Param(jax.device_put(np.float32(2)))
-      self.settings = SimpleNamespace(unit=3.0)  # which has no hash
+      self.settings = SimpleNamespace(unit=3.0)  # it has no hash
 
     def map(self, z, labels=None, truncation=1.0, truncation_layers=None):
       return z * self.weight[...] * self.settings.unit
@@ -398,7 +398,7 @@ def test_truncation_draws_towards_the_mean(named):
   whole = generator.map(z, labels)
   if not isinstance(whole, WPlus):
     return
-  labels = None if labels is None else np.full_like(labels, labels[0])  # each class may have a mean of its own
+  labels = None if labels is None else np.full_like(labels, labels[0])  # each class may have its own mean
   whole, w = generator.map(z, labels), generator.mapping(z, labels)
   half = generator.map(z, labels, truncation=0.5)
   none = generator.map(z, labels, truncation=0.0)

@@ -22,7 +22,7 @@ def example():
 
 
 def transposed_convolution(x, weight, stride, padding):
-  """As its definition has it: every input pixel adds a copy of the kernel to the output. x (I, H, W)."""
+  """Transposed convolution by its definition: every input pixel adds a copy of the kernel. x (I, H, W)."""
   k = weight.shape[2]
   size = (x.shape[1] - 1) * stride + k
   y = np.zeros((weight.shape[1], size, size))

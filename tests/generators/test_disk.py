@@ -158,7 +158,7 @@ def test_missing_weights(saved):
   assert 'the weights cannot be read' in refusal(saved)
 
 
-# Reads that had begun when the first one failed end later, and TensorStore complains of it: not among other tests.
+# After a failed read, other reads end later, and TensorStore warns about them. So this runs in its own process.
 DAMAGED = """
 import json, sys
 import numpy as np

@@ -20,7 +20,7 @@ from tests.generators import plain_fastgan, unpacked
 from tests.generators.checkpoints import checkpoint, generator
 from tests.generators.parity import close, nhwc
 
-# Absolute, images of standard deviation 0.2, and relative to that of features: float32 itself errs by 2e-7 and 2e-6.
+# Absolute, for images of standard deviation 0.2, and relative to that of features: float32 errs by 2e-7 and 2e-6.
 IMAGE, FEATURES = 3e-6, 1e-5
 RNG = np.random.default_rng(4)
 
@@ -60,7 +60,7 @@ ONE = (1,) * 6
 VARIANTS = {
   'two convolutions': {},
   'one': {'convolutions': ONE},
-  'in turn': {'convolutions': (2, 1, 2, 1, 2, 1)},  # as older code has it
+  'in turn': {'convolutions': (2, 1, 2, 1, 2, 1)},  # as in older code
   'labels': {'classes': 3},
   'labels, one': {'classes': 3, 'convolutions': ONE, 'resolution': 128},
   'labels, in turn': {'classes': 3, 'convolutions': (2, 1, 2, 1, 2, 1)},
@@ -109,7 +109,7 @@ def test_an_edit_reaches_the_gates_that_read_the_map():
   np.testing.assert_array_equal(states[4].skips[0], states[1].features)
   first = states[1].replace(features=states[1].features + 1)
   image = made.run_from(latents, first, 1)
-  # The same by hand: the later maps from the edited one, and the gate from it, too.
+  # The same by hand: the later maps and the gate both come from the edited map.
   later = made._run(latents, {0: first.features}, 4, 'none')
   state = states[4].replace(features=later[3], skips=(first.features,))
   np.testing.assert_allclose(made.run_from(latents, state, 4), image, atol=1e-6)

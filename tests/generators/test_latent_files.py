@@ -12,7 +12,7 @@ W, WPLUS = (np.random.default_rng(0).standard_normal(shape).astype(np.float32) f
 
 
 class Network:
-  """Where z and w have the same shape."""
+  """A network whose z and w have the same shape."""
 
   z_dim, num_classes = 8, 0
 
@@ -46,7 +46,7 @@ def test_the_record_goes_where_the_file_goes_and_not_where_its_numbers_go(tmp_pa
   found = latent_files.read(moved, Network())
   assert found.space == 'w'
   np.testing.assert_array_equal(found.array, W)
-  assert latent_files.read(moved, Network(), 'z').space == 'z'  # who says so knows better
+  assert latent_files.read(moved, Network(), 'z').space == 'z'  # the user's word is preferred
   np.save(path, np.load(path))
   with pytest.raises(InputError, match='give --space=z or --space=w'):
     latent_files.read(path, Network())

@@ -20,7 +20,7 @@ from tests.generators import plain_r3gan, unpacked
 from tests.generators.checkpoints import checkpoint, generator
 from tests.generators.parity import check_computed, close, nhwc
 
-# Absolute, images of standard deviation 0.7, and relative to that of features: float32 itself errs by 1 and 2e-6.
+# Absolute, for images of standard deviation 0.7, and relative to that of features: float32 errs by 1e-6 and 2e-6.
 IMAGE, FEATURES = 1e-5, 1e-5
 RNG = np.random.default_rng(3)
 
@@ -156,7 +156,7 @@ def test_what_nobody_knows_is_refused_where_it_is_needed(tmp_path):
 
 
 def place_in(made: Call, name: str, value: Call) -> None:
-  """Puts something in the place of a module within a module."""
+  """Replaces a module within a module."""
   first, _, rest = name.partition('.')
   if rest:
     place_in(made.state['_modules'][first], rest, value)

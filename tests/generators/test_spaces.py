@@ -51,7 +51,7 @@ def test_every_space_gives_the_same_latents(name):
 
 
 def test_rows_of_their_own():
-  """Any w+ is used as it is: each row drives its own layer."""
+  """w+ is used as given: each row drives its own layer."""
   generator = made('stylegan2', STYLEGAN2)
   wplus = np.random.default_rng(0).standard_normal((2, generator.rows, generator.w_dim)).astype(np.float32)
   images = generator(latents_of(generator, wplus, 'wplus'))
@@ -82,7 +82,7 @@ SAME = STYLEGAN2 | CONDITIONAL | {'z_dim': 8}
     ((5, 4, 8), None, None, 'wplus'),
     ((5, 8), 'z', None, 'z'),
     ((5, 8), None, 'w', 'w'),
-    ((5, 8), 'z', 'w', 'z'),  # who says so knows better
+    ((5, 8), 'z', 'w', 'z'),  # the user's word is preferred
     ((5, 8), None, None, 'z and w of this generator .* give --space=z or --space=w'),
     ((5, 7), None, None, r'shape 5x7, .* give z as \(N, 8\), w as \(N, 8\), wplus as \(N, 4, 8\)'),
     ((4, 8), 'wplus', None, r'give wplus as \(N, 4, 8\)'),

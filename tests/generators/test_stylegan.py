@@ -16,7 +16,7 @@ BOUNDS = {'image': 1e-4, 'features': 3e-4}
 
 
 def test_stored_outputs_of_the_original():
-  """It reaches 128, where 'auto' begins to fuse the up-sampling."""
+  """The network reaches 128, where 'auto' begins to fuse the up-sampling."""
   check_stored(generator(converter, 'stylegan_fused128/checkpoint.pth'), 'stylegan_fused128', 18, **BOUNDS)
 
 

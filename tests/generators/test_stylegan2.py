@@ -93,7 +93,7 @@ def test_nvlabs_variants(name, noise):
 
 
 def test_clamp_is_active_in_the_variants():
-  """Else the tests above would say nothing of it."""
+  """Otherwise the tests above would not test the clamp."""
   z = RNG.standard_normal((2, 9))
   arrays = checkpoints.stylegan2_nvlabs(clamp=0.4).state_dict
   free, bound = (reference_numpy.stylegan2_nvlabs(arrays, z, clamp=clamp)['image'] for clamp in (None, 0.4))
@@ -187,7 +187,7 @@ def test_every_problem_is_told_and_names_its_key():
 @pytest.mark.parametrize('architecture', ['skip', 'resnet', 'orig'])
 def test_every_key_of_a_pickle_counts(architecture):
   module = checkpoints.stylegan2_nvlabs(architecture=architecture, c_dim=2)
-  # What is missing below is either told, or of no use; the embedding's absence shows in what the constructor was given.
+  # Each missing key is named in a problem, or is not needed. The constructor's arguments show a missing embedding.
   idle = {'synthesis.b4.resample_filter', 'synthesis.b4.conv1.resample_filter', 'synthesis.b8.conv1.resample_filter'}
   if architecture != 'skip':
     idle.add('synthesis.b8.resample_filter')
@@ -227,7 +227,7 @@ def test_a_pickle_that_contradicts_itself(change, problem):
   assert any(text.startswith(problem) for text in problems({'G_ema': altered}))
 
 
-# Attributes of the original: what it has in a network of these sizes, and what would make it another network.
+# Attributes of the original: the value in a network of these sizes, and a value of another network.
 ATTRIBUTES = {
   'num_ws': (4, 3),
   'img_resolution': (8, 16),
@@ -327,7 +327,7 @@ def test_styles_stand_for_wplus(architecture):
     np.testing.assert_allclose(made.run_from(styles, state, layer), image, atol=1e-6)
   changed = styles.replace(rgbs=tuple(style + 1 for style in styles.rgbs))
   assert np.abs(made(changed) - image).max() > 0.01
-  # A style is the affine map of its row of w+, without the gain of its layer.
+  # A style is the affine map of its row of w+, without its layer's gain.
   weights = made.affine_weights()
   order = ['conv0', 'rgb0', 'conv1', 'conv2', 'rgb1', 'conv3', 'conv4', 'rgb2']
   assert list(weights) == [name for name in order if architecture == 'skip' or name not in ('rgb0', 'rgb1')]

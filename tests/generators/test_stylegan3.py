@@ -60,7 +60,7 @@ def snapshot(state: dict, weights: str = 'G_ema', attributes: dict | None = None
 
 
 def plain_and_ours(name: str):
-  """A variant as the plain network and as ours, with the same numbers."""
+  """A variant as the plain network and as our generator, with the same weights."""
   arguments = SMALL | VARIANTS[name]
   state = plain_stylegan3.random_checkpoint(np.random.default_rng(3), **arguments)
   conversion = converter.convert(snapshot(state, **arguments))
@@ -149,7 +149,7 @@ def test_stored_outputs_of_an_image_half_as_wide_as_high():
 
   assert_close(generator(latents), 'image_psi1.0', IMAGE)
   assert_close(generator(drawn), 'image_psi0.7', IMAGE)
-  for layer in (0, 4):  # late layers of this network cost float32 itself 4e-5
+  for layer in (0, 4):  # in late layers of this network float32 errs by 4e-5
     state = generator.run_to(latents, layer)
     assert_close(state.features, f'feat_l{layer}_psi1.0', 1.5e-4 * outputs[f'feat_l{layer}_psi1.0'].std())
   edited = state.replace(features=state.features + np.moveaxis(outputs['delta_l4'], 1, -1))

@@ -18,7 +18,7 @@ from tests.generators import plain_stylegan_xl, unpacked
 from tests.generators.checkpoints import checkpoint, generator
 from tests.generators.parity import close, nhwc
 
-# Absolute, images of standard deviation 0.06 to 1, and relative to that of features: float32 itself errs by 2e-6.
+# Absolute, for images of standard deviation 0.06 to 1, and relative to that of features: float32 errs by 2e-6.
 IMAGE, LATENTS, FEATURES = 1e-5, 1e-5, 3e-5
 RNG = np.random.default_rng(5)
 
@@ -128,7 +128,7 @@ def test_an_embedding_with_more_rows_than_classes_is_noted():
 
 
 def changed(key: str, value: object) -> list[str]:
-  """What is wrong when the first attribute that ends so has another value."""
+  """The problems when the first attribute with this ending has another value."""
   plain = plain_stylegan_xl.Plain(heads=((4, 32),))
   name = next(name for name in plain.told if name.endswith(key))
   return converter.convert(checkpoint({'G_ema': module(plain, **{name: value})})).problems
@@ -149,7 +149,7 @@ CONTRADICTIONS = {
   'bias_gain': (0.1, 'mapping.fc0.bias_gain is 0.1'),
   'activation': ('relu', 'activation=relu'),
 }
-# Those that the plain networks here do not keep, but the original does.
+# Attributes that the original has, but the plain networks here do not.
 MORE = {
   'num_ws': 3,
   'mapping.num_layers': 3,
@@ -189,12 +189,12 @@ def test_every_problem_is_told_and_names_its_key():
   assert converter.convert(checkpoint({'G_ema': module(plain)})).problems == []
   for key in plain.arrays:
     if key == 'mapping.embed_proj.weight' or key.startswith('mapping.fc'):
-      continue  # without it, it is another network
+      continue  # without it, the network is another one
     arrays = plain.arrays | {key: np.zeros((2, 3, 7, 1, 1), np.float32)}
     problems = converter.convert(checkpoint({'G_ema': module(plain, arrays)})).problems
     assert any(problem.startswith(f'{key}: expected') for problem in problems), (key, problems)
     if key == converter.EMBEDDING:
-      continue  # it tells this family from StyleGAN3
+      continue  # it distinguishes this family from StyleGAN3
     del arrays[key]
     problems = converter.convert(checkpoint({'G_ema': module(plain, arrays)})).problems
     assert problems, key

@@ -13,10 +13,10 @@ from tests.generators import checkpoints, reference_numpy, tensorflow_files, unp
 from tests.generators.checkpoints import generator
 from tests.generators.parity import check_computed, close, middle
 
-# Absolute, images of standard deviation 0.5: four times what float32 differs by from one implementation to another.
+# Absolute, for images of standard deviation 0.5: four times the float32 difference between two implementations.
 IMAGE, LATENTS = 5e-5, 1e-5
 FEATURES = 1e-4  # relative to the standard deviation; instance norm magnifies rounding where a map is nearly constant
-DEFAULTS = {'stylegan': (0.7, 8), 'stylegan2': (0.5, None)}  # the truncation of the original where none is given
+DEFAULTS = {'stylegan': (0.7, 8), 'stylegan2': (0.5, None)}  # the original's default truncation
 STORED = (
   *('progan_tf', 'progan_tf_unfused', 'stylegan_tf', 'stylegan_tf_fused128'),
   *('stylegan2_tf_skip', 'stylegan2_tf_resnet', 'stylegan2_tf_revised', 'stylegan2_ada_tf', 'stylegan2_ada_tf_cond'),
@@ -25,7 +25,7 @@ STORED = (
 
 @pytest.fixture(scope='module')
 def converted(tmp_path_factory):
-  """Converts a stored file; gives the generator that is loaded from the folder, and its description."""
+  """Converts a stored file; returns the generator loaded from the folder, and its description."""
 
   def run(name, weights='ema'):
     folder = tmp_path_factory.mktemp(name) / 'generator'
@@ -116,12 +116,12 @@ def test_progan_variants(name):
   label, fused = given.get('label', 0), given.get('fused', False)
   arrays = checkpoints.progan(**given)
   made = generator(progan, [None, None, tensorflow_files.progan(arrays, fused, label, **options)])
-  z = 3 * RNG.standard_normal((2, made.z_dim))  # of another length than usual, which the label is weighed against
+  z = 3 * RNG.standard_normal((2, made.z_dim))  # an unusual length: the label is weighted against it
   latents = z
   labels = np.eye(3)[[2, 0]] if label else None
   if label:
     latents = np.concatenate([z, labels], axis=1)
-  reference = reference_numpy.progan(arrays, latents, fused=fused)  # normalises what it is given, here both at once
+  reference = reference_numpy.progan(arrays, latents, fused=fused)  # normalises z and label together
   check_computed(made, reference, made.map(z, labels))
 
 
@@ -140,7 +140,7 @@ STYLEGAN = {
   'blur of rows': {'blur_filter': [[1, 2, 1], [0, 3, 1], [2, 1, 1]]},
   'no blur': {'blur_filter': None},
   'rectangular': {'start': (3, 5), 'init_res': [3, 5]},
-  'high and narrow': {'start': (64, 3), 'resolution_h': 128},  # what is narrow is not fused
+  'high and narrow': {'start': (64, 3), 'resolution_h': 128},  # narrow maps are not fused
 }
 
 
@@ -199,7 +199,7 @@ def test_stylegan2_variants(name):
   given = dict(STYLEGAN2[name])
   revised, taps, lr = given.pop('revised', False), given.get('taps'), given.get('lr', 0.01)
   arrays = checkpoints.stylegan2_genforce(**given)
-  if revised:  # coarse RGB layers, which are not in use
+  if revised:  # coarse RGB layers are not used
     arrays |= {f'synthesis.output{k}.{part}': arrays[f'synthesis.output2.{part}'] for k in (0, 1) for part in RGB}
   kwargs = {'resample_kernel': list(taps)} if taps else {}
   made = generator(stylegan2, [None, None, tensorflow_files.stylegan2(arrays, lr, revised=revised, **kwargs)])

@@ -1,4 +1,4 @@
-"""A family of one layer, for tests of what all families share: registry, disk and assembly."""
+"""A family of one layer, for tests of code that all families share: registry, disk and assembly."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ class Tiny(nnx.Module):
 
 
 def register(monkeypatch) -> None:
-  """Makes the family known until the test ends."""
+  """Registers the family until the test ends."""
   monkeypatch.setitem(FAMILIES, 'tiny', Family('tests.generators.tiny', 'Tiny', 'TinyOptions'))
 
 

@@ -1,7 +1,7 @@
 """Reference checkpoints, compressed in tests/data, and the outputs of their original code.
 
-Stored outputs are those of the original code, NCHW float32, lossless: images at every second pixel, some channels of
-feature maps, and one sample of them.
+Stored outputs are those of the original code, NCHW float32, lossless: images at every second pixel, and of feature
+maps some channels of one sample.
 """
 
 import atexit
@@ -37,11 +37,11 @@ def outputs(name: str) -> dict[str, np.ndarray]:
 
 
 def assert_image(ours, theirs: np.ndarray, tolerance: float) -> None:
-  """All pixels that were stored agree."""
+  """Checks all stored pixels."""
   np.testing.assert_allclose(np.moveaxis(np.asarray(ours), -1, 1)[:, :, ::2, ::2], theirs, rtol=0, atol=tolerance)
 
 
 def assert_features(ours, theirs: np.ndarray, tolerance: float) -> None:
-  """The sample and channels that were stored agree, to a tolerance relative to their standard deviation."""
+  """Checks the stored sample and channels, with a tolerance relative to their standard deviation."""
   mine = np.moveaxis(np.asarray(ours), -1, 1)[: theirs.shape[0], : theirs.shape[1]]
   np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * theirs.std())
