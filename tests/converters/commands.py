@@ -23,7 +23,7 @@ def convert(*arguments, cwd=None) -> subprocess.CompletedProcess:
 
 
 def one_line(done: subprocess.CompletedProcess) -> str:
-  """The message of a command that met a user's mistake: one line on stderr, status 2, nothing else."""
+  """The message of a command after a user's mistake: one line on stderr, status 2, nothing else."""
   assert done.returncode == 2, done.stderr
   assert done.stdout == ''
   assert done.stderr.startswith('error: ')
@@ -33,7 +33,7 @@ def one_line(done: subprocess.CompletedProcess) -> str:
 
 
 def broken_off(step: str, number: str, *arguments) -> subprocess.CompletedProcess:
-  """Runs the command, which gets the signal of this name when it has done a step: a function of `read`, `assemble` and
+  """Runs the command, and sends it the signal of this name after a step: one of the functions `read`, `assemble` and
   `save_generator` in the conversion, or `_flush` of the folder that it writes."""
   program = f"""
 import os, signal, sys

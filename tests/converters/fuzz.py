@@ -37,11 +37,11 @@ from tests.converters.writers import (
 from tests.generators import checkpoints, plain_r3gan, tensorflow_files
 from tests.mutations import BYTES, Figures, flipped, run
 
-FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # any other is a gap in the checks
+FORESEEN = ('TypeError', 'ValueError', 'UnicodeDecodeError', 'UnicodeEncodeError')  # others are gaps in the checks
 
 
 def seeds() -> list[bytes]:
-  """Small files of each container, some of which would run a command if they could."""
+  """Small files of each container; some of them try to run a command."""
   tree = {'generator_smooth': state_dict(arrays_like_a_checkpoint()), 'step': 7}
   harm = {'G': Call('posix', 'system', ('touch PWNED',)), 'x': np.ones(2, np.float32)}
   both = [write(value) for write in (write_zip, write_legacy, write_nvlabs) for value in (tree, harm)]
@@ -58,7 +58,7 @@ def seeds() -> list[bytes]:
 
 
 def plain_snapshots() -> list[dict]:
-  """Plain modules, dill's helpers, and a discriminator that nobody knows."""
+  """Plain modules, dill's helpers, and a discriminator of unknown classes."""
   sizes = {'widths': (2, 2), 'blocks': (1, 1), 'inner': (4, 4), 'groups': (2, 1), 'z_dim': 2}
   strange = Call('timm.models', 'Block', (Call('posix', 'system', ('touch PWNED',)),), state={'x': 1}, new=True)
   types = Call('dill._dill', '_load_type', ('set',)), Call('dill._dill', '_create_function', (b'd\x00S', {}))
@@ -74,13 +74,13 @@ def operations(raw: bytes) -> list[tuple[int, int]]:
       starts = [position + at for *_, at in pickletools.genops(io.BytesIO(raw[position:]))]
       found += list(zip(starts, [*starts[1:], starts[-1] + 1], strict=True))
       position = starts[-1] + 1
-  except Exception:  # the storages of a legacy file begin
+  except Exception:  # here the storages of a legacy file begin
     pass
   return found
 
 
 def reordered(raw: bytes, rng: random.Random) -> bytes:
-  """Operations of a pickle change places, or one becomes another."""
+  """Exchanges operations of a pickle, or replaces one by another."""
   known = operations(raw)
   if len(known) < 2:
     return flipped(raw, rng)
@@ -105,7 +105,7 @@ MUTATIONS = (*BYTES, reordered)
 
 
 def repacked(raw: bytes, change, rng: random.Random) -> bytes:
-  """A zip file with a changed pickle and right checksums, so that the change is seen by more than the checksum."""
+  """A zip file with a changed pickle and right checksums, so that more than the check of checksums is tested."""
   out = io.BytesIO()
   with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, 'w') as new:
     for name in old.namelist():
@@ -122,7 +122,7 @@ def damaged_copy(raw: bytes, rng: random.Random) -> bytes:
 
 
 def walked(tree: object) -> int:
-  """Visits every node and looks at every number."""
+  """Visits every node and reads every number."""
   if isinstance(tree, Module):
     return walked(tree.state_dict) + walked(tree.attributes) + walked(tree.init_args) + walked(tree.init_kwargs)
   if isinstance(tree, TensorFlowNetwork):

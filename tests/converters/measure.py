@@ -26,28 +26,28 @@ ROOT = Path(__file__).parents[2]
 
 def measured(path: str) -> dict:
   gc.collect()
-  Path('/proc/self/clear_refs').write_text('5')  # the peak starts anew
+  Path('/proc/self/clear_refs').write_text('5')  # resets the peak
   before, started = resident(), time.process_time()
   try:
     converted(read(path), 'auto', 'ema', {})
     said = None
   except InputError as error:
     said = str(error)
-  seconds = time.process_time() - started  # of the processor: a loaded machine is not a fault of the reader
+  seconds = time.process_time() - started  # processor time: independent of other load on the machine
   return {'path': path, 'error': said, 'seconds': seconds, 'growth': resident('VmHWM') - before}
 
 
 def prepare() -> None:
-  """Imports what a conversion may need, and makes JAX ready, so that neither is measured."""
+  """Imports what a conversion may need and initialises JAX, so that neither is measured."""
   for family in FAMILIES:
     importlib.import_module(f'panda_jax.converters.dialects.{family}')
     registry.generator_class(family)
   registry.abstract('biggan', deep_options(128))
-  gc.freeze()  # what is imported stays, and is not looked through again for every file
+  gc.freeze()  # imported objects stay; the collector need not scan them for every file
 
 
 def measurements(paths: dict[str, Path]) -> dict[str, dict]:
-  """{name: what a process of its own measures for a file}."""
+  """{name of a file: its result, measured in a separate process}."""
   command = [sys.executable, '-m', 'tests.converters.measure', *map(str, paths.values())]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3600)
   assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def measurements(paths: dict[str, Path]) -> dict[str, dict]:
 
 
 if __name__ == '__main__':
-  resource.setrlimit(resource.RLIMIT_CPU, (600, 600))  # whatever goes wrong, it ends
+  resource.setrlimit(resource.RLIMIT_CPU, (600, 600))  # so that it ends in any case
   prepare()
   for name in sys.argv[1:]:
     print(json.dumps(measured(name)), flush=True)

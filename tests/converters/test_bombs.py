@@ -37,7 +37,7 @@ def flood(code: bytes, count: int, before: bytes = b'', after: bytes = b'.') -> 
 
 
 def laughs(empty: bytes, join: bytes, levels: int = 60) -> bytes:
-  """Each level holds the one below ten times."""
+  """Nested lists: each level holds the level below ten times."""
   code = b'\x80\x04' + empty + b'\x94'
   for level in range(levels):
     refer = b'h' + bytes([level])
@@ -76,7 +76,7 @@ def many_views(count: int) -> bytes:
 
 
 def big_endian_views() -> bytes:
-  """One storage under each name of a type that fits, each of which would be turned round."""
+  """One storage under the name of each fitting type; a reader could copy each to change its byte order."""
   kinds = ('FloatStorage', 'IntStorage')
   data = np.ones(2 * MEGABYTE, np.float32)
   first = write_zip([Storage(data)], order='big')
@@ -98,7 +98,7 @@ def many_members(count: int) -> bytes:
 
 
 def relocated(**fields) -> bytes:
-  """A zip file whose end record lies."""
+  """A zip file with a false end record."""
   raw = bytearray(write_zip({'x': np.ones(4, np.float32)}))
   end = raw.rindex(b'PK\x05\x06')
   for name, value in fields.items():
@@ -110,7 +110,7 @@ def relocated(**fields) -> bytes:
 
 
 def overlapping() -> bytes:
-  """A member that lies within another, with a header of its own."""
+  """A member inside another one, with its own header."""
   inner = write_zip({}, more=[('archive/data/1', bytes(16))])
   start = inner.index(b'archive/data/1') - 30
   header = np.frombuffer(inner[start : start + 60], np.uint8)
@@ -156,14 +156,14 @@ def array_of(shape: tuple, raw: object, order: str = '<') -> Call:
 
 
 def turned_arrays(count: int) -> bytes:
-  """Arrays in the other byte order over the same bytes."""
+  """Arrays in the other byte order that share the same bytes."""
   raw = b'B' + U4(4 * MEGABYTE) + bytes(4 * MEGABYTE) + b'\x940'
   arrays = [array_of((MEGABYTE,), Raw(b'h\x00'), '>') for _ in range(count)]
   return b'\x80\x04' + raw + emit(arrays) + b'.'
 
 
 def sets_of(texts: bytes, members: bytes, count: int) -> bytes:
-  """Many sets of the same texts."""
+  """Many sets with the same texts."""
   return b'\x80\x04](' + texts + (b'\x8f(' + members + b'\x90') * count + b'e.'
 
 
@@ -172,20 +172,20 @@ def long_text(place: int) -> bytes:
 
 
 def dotted(count: int) -> bytes:
-  """Keys of a generator behind as many prefixes, and others."""
+  """A generator's keys with as many prefixes, and other keys."""
   array = emit(array_of((0,), b'')) + b'r' + U4(0) + b'0'
   keys = ['layer0.weight', *(f'{i:x}.layer0.weight' for i in range(count)), *(f'z{i:x}' for i in range(count))]
   return b'\x80\x04' + array + b'}(' + b''.join(emit(key) + b'j' + U4(0) for key in keys) + b'u.'
 
 
 def many_times(value: object, wrapped) -> bytes:
-  """A value of a megabyte, in place of many of its like."""
+  """A value of a megabyte, in many places."""
   code = emit(value, nested_storages) + b'r' + U4(0) + b'0'
   return b'\x80\x04' + code + emit(wrapped(Raw(b'j' + U4(0))), nested_storages) + b'.'
 
 
 def write_laughing_legacy() -> bytes:
-  """A legacy file whose protocol, which an error message might show, unfolds to a giant."""
+  """A legacy file whose protocol is huge as a text; an error message might show it."""
   return pickled(MAGIC) + laughs(b']', b'](') + pickled({})
 
 
@@ -262,7 +262,7 @@ BOMBS = {
 
 @pytest.fixture(scope='module')
 def met(tmp_path_factory):
-  """{bomb: what measure.py says of it}, and {bomb: bytes}."""
+  """{bomb: result of measure.py}, and {bomb: bytes}."""
   folder = tmp_path_factory.mktemp('bombs')
   paths = {}
   for number, (name, make) in enumerate(BOMBS.items()):
@@ -274,7 +274,7 @@ def met(tmp_path_factory):
   return found, sizes
 
 
-HARMLESS = {'colliding integers', 'one long list as many attributes'}  # strange, and read within the same bounds
+HARMLESS = {'colliding integers', 'one long list as many attributes'}  # strange, but read within the same limits
 
 
 @ON_LINUX

@@ -40,7 +40,7 @@ WRITERS = {'zip': write_zip, 'legacy': write_legacy, 'nvlabs': write_nvlabs}
 
 @pytest.fixture
 def reads(tmp_path):
-  """Reads bytes as a file of a suffix that says nothing."""
+  """Reads bytes as a file with a suffix of no meaning."""
 
   def run(raw: bytes, name='file.dat'):
     path = tmp_path / name
@@ -52,7 +52,7 @@ def reads(tmp_path):
 
 @pytest.fixture
 def refusal(reads):
-  """The message with which bytes are refused."""
+  """The error message for these bytes."""
 
   def run(raw: bytes) -> str:
     with pytest.raises(InputError) as caught:
@@ -113,7 +113,7 @@ def test_offsets_strides_and_shared_storages(reads, container):
         'tail': Tensor(storage, (4,), offset=20),
         'scalar': Tensor(storage, (), (), 23),
         'every_other': Tensor(storage, (12,), (2,)),
-        'row': Tensor(storage, (1, 5), (10**9, 1), 3),  # the stride of an axis of one means nothing
+        'row': Tensor(storage, (1, 5), (10**9, 1), 3),  # the stride of an axis of size 1 has no effect
         'repeated': Tensor(storage, (3, 2), (0, 1)),
       }
     )
@@ -241,7 +241,7 @@ def test_a_sparse_giant_is_not_read(tmp_path):
 
 
 def zipped(members: dict[str, bytes]) -> bytes:
-  """A zip file as people and their programs write it: its members are compressed."""
+  """A zip file as usual tools write it, with compressed members."""
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive:
     for name, contents in members.items():
@@ -357,7 +357,7 @@ def test_storages_are_as_large_as_they_say(refusal, count):
     tree = {'x': Tensor(Storage(np.arange(4, dtype=np.float32)), (2,))}
     try:
       raw = write(tree, counts={'0': count})
-    except struct.error:  # the legacy container cannot even say this
+    except struct.error:  # the legacy container cannot express this
       continue
     message = refusal(raw)
     assert 'storage' in message

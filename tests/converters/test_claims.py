@@ -36,20 +36,20 @@ MEGABYTE = 1 << 20
 
 
 def stylegan3(**arguments) -> bytes:
-  """A small snapshot with other arguments of its constructor than its arrays are of."""
+  """A small snapshot whose constructor's arguments do not fit its arrays."""
   state = plain_stylegan3.random_checkpoint(np.random.default_rng(0), **STYLEGAN3)
   return write_nvlabs({'G_ema': module('Generator', buffers=state, kwargs=STYLEGAN3 | arguments)})
 
 
 def stylegan2(arrays: dict | None = None, **arguments) -> bytes:
-  """The same of a StyleGAN2, with more arrays."""
+  """The same for a StyleGAN2, with more arrays."""
   made = checkpoints.stylegan2_nvlabs(flat=True, attributes=False)
   kwargs = made.init_kwargs | arguments
   return write_nvlabs({'G_ema': module('Generator', buffers=made.state_dict | (arrays or {}), kwargs=kwargs)})
 
 
 def biggan(folder: Path, arrays: dict | None = None, **config) -> None:
-  """A small BigGAN with another config.json than its arrays are of."""
+  """A small BigGAN whose config.json does not fit its arrays."""
   state = plain_biggan.random_checkpoint(np.random.default_rng(0), BIGGAN)
   folder.mkdir()
   (folder / 'pytorch_model.bin').write_bytes(write_zip(state_dict(state | (arrays or {}))))
@@ -67,26 +67,26 @@ def genforce(arrays: dict) -> bytes:
 
 
 def tensorflow(variables: dict | None = None, **arguments) -> bytes:
-  """The same of a StyleGAN in a TensorFlow pickle, its synthesis network with more variables."""
+  """The same for a StyleGAN in a TensorFlow pickle; its synthesis network has more variables."""
   made = tensorflow_files.stylegan(checkpoints.stylegan(), **arguments)
   made.state['components']['synthesis'].state['variables'] += [[key, array] for key, array in (variables or {}).items()]
   return write_tensorflow([made])
 
 
 def snapshot(plain: dict, told: dict | None = None) -> bytes:
-  """Arrays, and what attributes tell of them, as the averaged generator of a snapshot."""
+  """Arrays and attributes about them, as the averaged generator of a snapshot."""
   return write_nvlabs({'G_ema': nested_modules(plain, {'': 'Generator'}, told)})
 
 
 def stylegan_xl(**changes) -> bytes:
-  """A small StyleGAN-XL, of which the attributes that end so tell something else."""
+  """A small StyleGAN-XL in which attributes with this ending have a false value."""
   plain = plain_stylegan_xl.Plain()
   told = {name: changes.get(name.rsplit('.', 1)[-1], value) for name, value in plain.told.items()}
   return snapshot(plain.arrays, told)
 
 
 def held(pattern: str, count: int, shape: tuple = ()) -> dict[str, np.ndarray]:
-  """So many small arrays, which are there indeed."""
+  """`count` small arrays, which the file really has."""
   return {pattern.format(i): np.ones(shape, np.float32) for i in range(count)}
 
 
@@ -94,7 +94,7 @@ NUMBERS = (10**9, 2**20, -(10**9), 10**60, 1e308, 1e-308, float('nan'), float('i
 COUNTS = ('num_layers', 'num_critical', 'margin_size', 'conv_kernel', 'filter_size', 'lrelu_upsampling', 'z_dim')
 COUNTS += ('w_dim', 'c_dim', 'img_resolution', 'img_channels')
 REALS = ('first_cutoff', 'first_stopband', 'last_stopband_rel', 'channel_base', 'channel_max', 'output_scale')
-# A list of one long text a hundred times: small in the file and in memory, a giant when it is written out.
+# A list with one long text a hundred times: small in the file and in memory, huge as text.
 LONG = Raw(b'](' + text('a' * MEGABYTE) + b'q\xff' + b'h\xff' * 99 + b'e')
 KERNEL = np.ones((1, 1, 3, 3), np.float32)
 CLAIMS = {
@@ -187,7 +187,7 @@ def test_no_claim_costs_more_than_it_holds(tmp_path):
   paths['biggan blocks that are there'] = tmp_path / 'held'
   biggan(tmp_path / 'held', held('generator.layers.{}.bias', 3000), layers=[[True, 16, 16]] * 2000)
   for name, found in measurements(paths).items():
-    assert found['error'] or 'output_dim' in name, name  # the size that the blocks make is believed, with a note
+    assert found['error'] or 'output_dim' in name, name  # the size from the blocks is used, with a note
     assert len(found['error'] or '') <= 300, name
     assert found['seconds'] < 5, (name, found)
     assert found['growth'] < 100 * MEGABYTE, (name, found)

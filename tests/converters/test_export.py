@@ -45,7 +45,7 @@ def genforce(**given):
   return {'generator_smooth': checkpoints.stylegan2_genforce(**(PAIRS | given))}
 
 
-# Format, tree, and what has to be told to read the exported file, since it does not say.
+# Format, tree, and the options for reading the exported file, which it does not contain.
 THERE_AND_BACK = {
   'rosinality': ('rosinality', checkpoints.stylegan2_rosinality(**PAIRS), {}),
   'rosinality without mean': ('rosinality', checkpoints.stylegan2_rosinality(mean=False, **PAIRS), {}),
@@ -115,7 +115,7 @@ def test_there_and_back(tmp_path, name, container):
   ],
 )
 def test_the_keys_and_bits_of_the_originals_file(source, form, key):
-  """So that load_state_dict of the original finds all that it wants, and nothing else."""
+  """The original's load_state_dict finds all keys that it needs, and no others."""
   checkpoint = read(stored(source))
   original = checkpoint.tree[key]
   original = original.state_dict if isinstance(original, Module) else original
@@ -126,7 +126,7 @@ def test_the_keys_and_bits_of_the_originals_file(source, form, key):
     assert ours[name].shape == array.shape, name
     assert ours[name].dtype == array.dtype, name
     if form == 'genforce' and name.endswith('style.bias') and 'early_layer.' in ' '.join(original):
-      np.testing.assert_allclose(ours[name], array, atol=6e-8, rtol=0)  # ours is one more, and so a bit coarser
+      np.testing.assert_allclose(ours[name], array, atol=6e-8, rtol=0)  # ours has 1 added, and is less exact
     elif form == 'genforce' and '.'.join(name.split('.')[:-1]).endswith(tuple(dead(original))):
       assert not ours[name].any()
     else:
@@ -134,7 +134,7 @@ def test_the_keys_and_bits_of_the_originals_file(source, form, key):
 
 
 def dead(original: dict) -> list[str]:
-  """The RGB layers that only growing networks use: all but the last, of networks that tell their lod."""
+  """The RGB layers that only growing networks use: all but the last, in networks with a lod."""
   numbers = sorted({int(key.split('output')[1].split('.')[0]) for key in original if 'output' in key})
   return [f'output{i}' for i in numbers[:-1]] if any(key.endswith('lod') for key in original) else []
 
@@ -165,7 +165,7 @@ def test_inverses_of_transforms():
     np.testing.assert_array_equal(INVERSES[name](TRANSFORMS[name](given)).reshape(shape), given, err_msg=name)
 
 
-# What torch.load(weights_only=True) takes, as its documentation and source say; a part of it is enough.
+# What torch.load(weights_only=True) accepts, by its documentation and source; the part that is needed here.
 OPCODES = {
   'PROTO',
   'GLOBAL',
@@ -272,7 +272,7 @@ class TestCommand:
 
 
 class TestOurOwnThatLies:
-  """Of a file with our metadata, options are as untrusted as those of generator.json."""
+  """In a file with our metadata, options are checked like those of generator.json."""
 
   @pytest.fixture
   def reads(self, tmp_path):

@@ -1,4 +1,4 @@
-"""Hostile and broken files: the reader handles them within limits, and the command with one line."""
+"""Hostile and broken files: the reader keeps within limits, and the command gives one line."""
 
 import json
 import subprocess
@@ -24,8 +24,7 @@ MET = {
   'nan_weight.pth': ['synthesis.layer4.weight', '1 of ', 'values are not finite'],
 }
 
-# The whole command for one file after the other, measured from after the imports of all that it can need, in seconds of
-# the processor.
+# Runs the whole command for one file after the other, and measures processor seconds without the imports.
 MEASURED = """
 import gc, json, sys, time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`convert --list`: a line for each dialect, in which everything is true."""
+"""`convert --list`: one true line for each dialect."""
 
 import importlib
 from pathlib import Path
@@ -78,7 +78,7 @@ def test_it_fits_a_screen_and_names_all():
   whole = ' '.join(' '.join(text).split())
   for project in PROJECTS:
     assert project.name in whole
-  for family in FAMILIES:  # in one piece
+  for family in FAMILIES:  # each name is unbroken
     assert any(line.startswith(f'{family} ') for line in text)
 
 

@@ -92,7 +92,7 @@ MISTAKES = [
 
 @pytest.fixture
 def said(capsys):
-  """Runs the command in this process; gives the one line that a mistake costs."""
+  """Runs the command in this process; returns the one line about a mistake."""
   before = signal.getsignal(signal.SIGTERM)
 
   def told(*arguments) -> str:
@@ -187,7 +187,7 @@ STEPS = ['read', 'assemble', 'save_generator']
 
 @pytest.mark.parametrize('step', STEPS)
 def test_killed_before_the_end_it_leaves_what_was_there(old, step):
-  """tests/generators/test_folders.py kills the writing itself at every step."""
+  """A kill between steps; tests/generators/test_folders.py kills the writing at every step."""
   assert broken_off(step, 'SIGKILL', SOURCE, old, '--overwrite').returncode == -9
   assert contents(old.parent) == {'old/generator.json': b'the old one'}
 
@@ -213,7 +213,7 @@ def test_killed_while_it_writes(tmp_path):
   (left,) = tmp_path.iterdir()
   assert left.name.startswith('.new.')
   assert broken_off('_flush', 'SIGTERM', SOURCE, tmp_path / 'new').returncode == 143
-  assert os.listdir(tmp_path) == []  # what the first one left is gone too
+  assert os.listdir(tmp_path) == []  # the files of the first run are removed too
   assert call('convert', SOURCE, tmp_path / 'new') == 0
   assert call('convert', SOURCE, tmp_path / 'new', '--overwrite') == 0
   assert os.listdir(tmp_path) == ['new']
@@ -240,7 +240,7 @@ def test_killed_at_any_time(tmp_path):
 
 @pytest.mark.parametrize('kilobytes', [1, 30])
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, kilobytes):
-  # Files can grow to so many bytes only, as on a disk that fills up.
+  # A limit to the size of files acts like a full disk.
   shell = f'trap "" XFSZ; ulimit -f {kilobytes}; exec "$@"'
   command = ['bash', '-c', shell, 'bash', sys.executable, '-m', 'converters', str(SOURCE), str(tmp_path / 'out')]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -17,7 +17,7 @@ from tests.generators import checkpoints
 
 
 def written(folder, tree) -> str:
-  """A file of a tree of state dicts."""
+  """A file with a tree of state dicts."""
   path = folder / 'file.pt'
   path.write_bytes(
     write_zip({key: state_dict(value) if isinstance(value, dict) else value for key, value in tree.items()})
@@ -76,7 +76,7 @@ def test_without_it_the_refusal_of_truncation_names_it(tmp_path):
     ours.map(np.zeros((1, 8)), truncation=0.7)
 
 
-MEANS = {  # tree, --mean_w; what is said of it
+MEANS = {  # tree, --mean_w; message
   'from the file': (checkpoints.stylegan2_rosinality, None, 'from the file'),
   'none': (
     lambda: checkpoints.stylegan2_rosinality(mean=False),

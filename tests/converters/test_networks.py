@@ -37,7 +37,7 @@ def prefixed(prefix: str, arrays: dict) -> dict:
 
 
 def made(tree, weights='ema', key=None, **options):
-  """The conversion and the generator of a tree."""
+  """The conversion of a tree and its generator."""
   found = checkpoint(tree)
   return converted(found if key is None else under(found, key), 'auto', weights, options)
 
@@ -118,10 +118,10 @@ class TestNoiseThatIsNotThere:
     whole = made(rosinality)[1]
     z = np.random.default_rng(0).standard_normal((2, 8))
     silent = whole(whole.map(z), noise='none')
-    np.testing.assert_allclose(ours(ours.map(z)), silent, atol=1e-6)  # sums of zeros may be compiled in another order
+    np.testing.assert_allclose(ours(ours.map(z)), silent, atol=1e-6)  # the order of the sums may differ
     assert np.abs(whole(whole.map(z)) - silent).max() > 0.1
     assert any(note.startswith('noises: not in the file, so stored noise is none') for note in conversion.notes)
-    # What draws noise still can: its strengths are there.
+    # It can still draw noise: the noise strengths are stored.
     assert_same(ours, made(rosinality | {'g_ema': rosinality['g_ema'] | silenced(rosinality['g_ema'])})[1])
 
   def test_a_seed_makes_it(self, rosinality, without):
@@ -211,7 +211,7 @@ def test_a_module_that_torch_saved(tmp_path, write):
 
 @pytest.mark.parametrize('dtype', [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_numbers_of_other_sizes(rosinality, dtype):
-  """Rounding to the file's type and back is the only difference: filters are whole 64ths in all of them."""
+  """The only difference is rounding to the file's type and back: filters are whole 64ths, exact in all types."""
   smaller = {key: array.astype(dtype) for key, array in rosinality['g_ema'].items()}
   again = {key: array.astype(np.float32) for key, array in smaller.items()}
   assert_same(made({'g_ema': smaller})[1], made({'g_ema': again})[1])
@@ -285,7 +285,7 @@ def test_a_known_project_is_named(name):
   assert caught.value.remedy in {project.remedy for project in PROJECTS}
 
 
-CODES = {  # arrays of each layout, where its own code keeps them
+CODES = {  # arrays of each layout, under the keys of its own code
   'genforce': ('generator_smooth', lambda: checkpoints.stylegan()),
   'rosinality': ('g_ema', lambda: checkpoints.stylegan2_rosinality()['g_ema']),
   'nvlabs': ('G_ema', lambda: checkpoints.stylegan2_nvlabs().state_dict),
@@ -302,7 +302,7 @@ CODES = {  # arrays of each layout, where its own code keeps them
 
 @pytest.mark.parametrize('code', CODES)
 def test_modules_of_other_classes_are_refused_by_name(code):
-  """Whatever their keys look like: nobody knows what they compute."""
+  """Modules of unknown classes are refused with any keys: their computation is unknown."""
   key, arrays = CODES[code]
   within = 'Model.MainLayers.0', 'synthesis.b4', 'x'
   for name, classes in (('my.Copy', {}), ('Generator', dict.fromkeys(within, 'my.Copy'))):
@@ -325,7 +325,7 @@ def both() -> dict:
   return {'g': last, 'g_ema': checkpoints.stylegan2_rosinality()['g_ema']}
 
 
-WHICH = {  # tree, --weights, --key; which are said to be taken, a note
+WHICH = {  # tree, --weights, --key; the weights in the report, a note
   'averaged': (both, 'ema', None, 'ema', 'weights of g_ema'),
   'of the last step': (both, 'raw', None, 'raw', 'weights of g'),
   'of the last step, by its key': (both, 'ema', 'g', 'raw', 'weights of g'),

@@ -27,7 +27,7 @@ def written(arrays: dict, metadata: dict | None = None) -> bytes:
 
 
 def raw(header, data: bytes = b'', size: int | None = None) -> bytes:
-  """A file with any header: text as it is, else as JSON."""
+  """A file with any header: a text is written unchanged, other values as JSON."""
   text = header if isinstance(header, bytes) else json.dumps(header).encode()
   return (len(text) if size is None else size).to_bytes(8, 'little') + text + data
 
@@ -56,7 +56,7 @@ def test_every_type_there_and_back(reads):
 
 
 def test_any_size_of_header_is_told_from_a_pickle(reads):
-  """The size of the header comes first, and may look like the beginning of a pickle or of a web page."""
+  """The header's size comes first; its bytes may look like the start of a pickle or of a web page."""
   for first in (0x80, ord('<'), ord('P')):
     header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     header += b' ' * ((first - len(header)) % 256)
@@ -128,7 +128,7 @@ def test_a_file_that_lies_costs_one_line(reads, name):
 
 @ON_LINUX
 def test_headers_cost_no_more_than_they_hold(tmp_path):
-  """The bounds of tests/converters/test_claims.py."""
+  """The same limits as in tests/converters/test_claims.py."""
   bombs = {
     'lists': raw(b'{"x":[' + b','.join([b'[]'] * 2_000_000) + b']}'),
     'dicts': raw(b'{"x":[' + b','.join([b'{}'] * 200_000) + b']}'),

@@ -30,7 +30,7 @@ ONES = np.ones((2, 3), np.float32)
 
 @pytest.fixture
 def tree(tmp_path):
-  """What is read of a value that is pickled."""
+  """A pickled value as the reader gives it."""
 
   def run(value):
     path = tmp_path / 'network.pkl'
@@ -42,7 +42,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def refusal(tree):
-  """The message with which a value that is pickled is refused."""
+  """The error message for a pickled value."""
 
   def run(value) -> str:
     with pytest.raises(InputError) as caught:
@@ -224,7 +224,7 @@ def test_where_there_is_no_generator_the_global_is_named(tmp_path, value):
 
 @pytest.mark.parametrize('family', ['stylegan2', 'stylegan3'])
 def test_numbers_that_nobody_knows_are_refused_by_name_in_other_families(tmp_path, family):
-  """What a conversion needs, and a global that is not allowed makes, is not a number, whoever reads it."""
+  """A value that a forbidden global makes is not a number, wherever a conversion needs one."""
   from tests.converters.test_claims import stylegan2, stylegan3
 
   made = {'stylegan2': stylegan2, 'stylegan3': stylegan3}[family]

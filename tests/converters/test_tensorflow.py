@@ -1,4 +1,4 @@
-"""TensorFlow pickles: the network that is chosen, contradictions in files, and what is refused by name."""
+"""TensorFlow pickles: the chosen network, contradictions in files, and what is refused by name."""
 
 import struct
 
@@ -38,7 +38,7 @@ def problems(kind, net) -> list[str]:
 
 
 def changed(net, component=None, variables=None, without=(), **state) -> TensorFlowNetwork:
-  """A network with other variables or state, its own or of a component."""
+  """A network with changed variables or state, its own or a component's."""
   if component:
     components = dict(net.state['components'])
     components[component] = changed(components[component], None, variables, without, **state)
@@ -52,7 +52,7 @@ def changed(net, component=None, variables=None, without=(), **state) -> TensorF
 @pytest.mark.parametrize(('protocol', 'module'), [(3, 'dnnlib.tflib.network'), (4, 'tfutil')])
 @pytest.mark.parametrize('kind', CONVERTERS)
 def test_a_network_comes_back_from_its_file(tmp_path, kind, protocol, module):
-  """Whatever class holds it; the arrays lie in memory in either order, and those without axes are numbers or arrays."""
+  """Any class may hold the network; arrays have either memory order, and those without axes are numbers or arrays."""
   net = made(kind)
   path = tmp_path / 'network.pkl'
   path.write_bytes(write_tensorflow((made(kind, 'G', 1), made(kind, 'D', 2), net), protocol, module))
@@ -108,7 +108,7 @@ def test_which_network_is_taken(name, holder):
 
 
 def test_other_networks_in_the_file_do_not_matter(tmp_path):
-  """A discriminator may hold anything, an encoder stands first, and a dict is as good as a list."""
+  """A discriminator may hold anything, an encoder may come first, and a dict works like a list."""
   odd = TensorFlowNetwork({'variables': 3, 'static_kwargs': [], 'name': 'D', 'build_func_name': 'D_paper'})
   encoder = TensorFlowNetwork({'name': 'E', 'build_func_name': 'E_basic', 'variables': []})
   for tree in ([encoder, lone('G', 0), odd, lone('Gs', 1)], {'G': lone('G', 0), 'D': odd, 'Gs': lone('Gs', 1)}):
@@ -149,7 +149,7 @@ def test_every_variable_is_needed_and_its_shape_is_checked(kind):
     assert extra == [f'{prefix}extra/weight: unknown key']
 
 
-DEAD_BUT_CHECKED = {('progan', ''), ('stylegan', ''), ('revised', '')}  # the level of detail of the whole
+DEAD_BUT_CHECKED = {('progan', ''), ('stylegan', ''), ('revised', '')}  # the network's level of detail
 
 
 @pytest.mark.parametrize('kind', ['progan', 'stylegan', 'revised'])
@@ -298,7 +298,7 @@ WHOLE = {'no networks': {'components': {'synthesis': 1, 'mapping': None}}, 'no c
 
 
 def refused(kind, net) -> None:
-  """In one line that the command could print."""
+  """The error is one line that the command can print."""
   found = CONVERTERS[kind].convert(checkpoint([None, None, net]))
   with pytest.raises(InputError, match=f'it is not a complete {found.family} of the tensorflow layout') as caught:
     assemble(found)
@@ -395,7 +395,7 @@ def test_what_nobody_knows_is_refused_in_the_generator_alone(tmp_path, name):
 
 def test_a_network_inside_itself(tmp_path):
   path = tmp_path / 'network.pkl'
-  # The network is remembered before its state is set, which holds it.
+  # The network is in the memo before its state is set, and the state contains it.
   code = b'\x80\x03ctfutil\nNetwork\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.'
   path.write_bytes(code)
   with pytest.raises(InputError, match='an object contains itself'):

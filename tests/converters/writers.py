@@ -31,7 +31,7 @@ MAGIC = 0x1950A86A20F9469CFC6C
 
 @dataclass
 class Raw:
-  """Opcodes as they are."""
+  """Opcodes that are written unchanged."""
 
   code: bytes
 
@@ -44,14 +44,14 @@ def text(value: str) -> bytes:
 
 
 def state_dict(arrays: dict) -> Call:
-  """An OrderedDict with `_metadata`, as torch's state dicts have it."""
+  """An OrderedDict with `_metadata`, like torch's state dicts."""
   made = ordered(arrays)
   made.state = {'_metadata': Call('collections', 'OrderedDict', items={'': {'version': 1}})}
   return made
 
 
 class Lies(Storages):
-  """Storages with the persistent ids of legacy files (`view`), or with sizes that are not theirs, by key."""
+  """Storages with the persistent ids of legacy files (`view`), or with false sizes, by key."""
 
   def __init__(self, view: bool, counts: dict | None = None):
     super().__init__('cuda:0')
@@ -64,7 +64,7 @@ class Lies(Storages):
 
 
 def write_zip(value, stem='archive', order='little', counts=None, compression=zipfile.ZIP_STORED, more=()) -> bytes:
-  """A zip torch file. `counts` are lies about storages' sizes by key, `more` (name, contents) of further members."""
+  """A zip torch file. `counts` are false sizes of storages by key, `more` is (name, contents) of further members."""
   storages = Lies(view=False, counts=counts)
   code = pickled(value, storages)
   file = io.BytesIO()
@@ -82,7 +82,7 @@ def write_zip(value, stem='archive', order='little', counts=None, compression=zi
 
 
 def wide(raw: bytes) -> bytes:
-  """A zip file with the same members and a directory in 64 bits, as one of more than 4 GB has."""
+  """A zip file with the same members and a 64-bit directory, as in files of more than 4 GB."""
   with zipfile.ZipFile(io.BytesIO(raw)) as archive:
     members, start = archive.infolist(), archive.start_dir
   entries = b''
@@ -113,7 +113,7 @@ def write_legacy(value, counts=None, little=True, protocol=1001) -> bytes:
 
 
 def nested_storages(value):
-  """A tensor or storage as NVlabs' pickles have it: the storage is a torch stream of its own."""
+  """A tensor or storage as in NVlabs' pickles: the storage is a separate torch stream."""
   if isinstance(value, np.ndarray):
     value = as_tensor(value)
   if isinstance(value, Tensor):
@@ -146,7 +146,7 @@ def module(class_name, parameters=(), buffers=(), modules=(), kwargs=None, sourc
 
 
 def plain_module(class_name, parameters=(), buffers=(), modules=(), **attributes) -> Call:
-  """A module of PyTorch as pickle has it without NVlabs' persistence: a class by name, and the dict of an instance."""
+  """A PyTorch module in a pickle without NVlabs' persistence: a class by name, and the dict of an instance."""
   package, _, name = class_name.rpartition('.')
   wrapped = {
     key: Call('torch._utils', '_rebuild_parameter', (array, True, Call('collections', 'OrderedDict')))
@@ -167,11 +167,11 @@ def plain_module(class_name, parameters=(), buffers=(), modules=(), **attributes
 
 
 def nested_modules(arrays: dict, classes: dict, attributes: dict | None = None) -> Call:
-  """A plain module, and those within it, from dotted names.
+  """A plain module and its submodules, from dotted names.
 
   Args:
-    arrays: {dotted name: array, or whatever is to stand there}; integers and the rest of `BUFFERS` are buffers.
-    classes: {dotted name: class name}, '' for the whole; of others 'torch.nn.modules.container.ModuleList'.
+    arrays: {dotted name: array, or any other value}; those with a name in `BUFFERS` are buffers.
+    classes: {dotted name: class name}, '' for the whole; the default is 'torch.nn.modules.container.ModuleList'.
     attributes: {dotted name: value}.
   """
 
@@ -211,7 +211,7 @@ def numpy_dtype(code: str) -> Call:
 
 
 def numpy_array(array: np.ndarray, module='numpy.core.multiarray') -> Call:
-  """An array as numpy pickles it; one without axes as the scalar that TensorFlow makes of it."""
+  """An array as numpy pickles it; without axes, a scalar as TensorFlow writes it."""
   kind = numpy_dtype(array.dtype.str[1:])
   if array.ndim == 0:
     return Call(module, 'scalar', (kind, array.tobytes()))

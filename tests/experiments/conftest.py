@@ -1,4 +1,4 @@
-"""Folders of runs as fits leave them, without the fits."""
+"""Folders of runs, as fits write them, made without fits."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ def parts(count, seed=0):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Eight finished runs, one that failed, one that was stopped, and what is none."""
+  """Eight finished runs, one that failed, one that was stopped, and folders that are not runs."""
   for R, layer, seed in itertools.product((2, 3), (3, 5), (0, 1)):
     P = parts(R, seed=layer)[:, :: 1 if seed else -1]  # the same parts, in another order
     error = 0.5 - 0.1 * R + 0.01 * seed

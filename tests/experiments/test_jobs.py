@@ -1,4 +1,4 @@
-"""Several processes that take runs from one process: one dies, one raises an error, all are stopped."""
+"""Several processes get runs from one process: one dies, one raises an error, all are stopped."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_what_all_runs_need_stops_all(tmp_path):
   with pytest.raises(InputError, match='there is no such file') as caught:
     ended(tmp_path, ['stay', 'refuse'])
   assert caught.value.argument == 'features'
-  assert time.monotonic() - began < WAIT  # nobody waited for the other
+  assert time.monotonic() - began < WAIT  # no process waited for the other
 
 
 SCRIPT = """
@@ -95,6 +95,6 @@ def test_a_signal_ends_all(number, tmp_path):
       os.killpg(process.pid, number)  # as a terminal does
     else:
       process.send_signal(number)
-    said, _ = process.communicate(timeout=WAIT / 2)  # until nobody is left who could write
+    said, _ = process.communicate(timeout=WAIT / 2)  # returns when no process is left that could write
   assert said == ('' if number == signal.SIGKILL else f'stopped by {int(number)}\n')
   assert not (tmp_path / 'items' / 'later').exists()

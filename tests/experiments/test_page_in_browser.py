@@ -21,7 +21,7 @@ def test_the_page_fits_and_shows_all_parts(folder, browser):
     browser.open((folder / 'runs.html').as_uri(), size)
     assert browser.script('return document.documentElement.scrollWidth <= innerWidth')
     images = browser.all('#parts img')
-    assert len(images) == 8 + 2 * 2 * (2 + 3)  # all parts of a run together, and each
+    assert len(images) == 8 + 2 * 2 * (2 + 3)  # all parts of a run together, and each part alone
     for image in images:
       browser.script('arguments[0].scrollIntoView()', image)
     assert all(browser.script('return arguments[0].complete && arguments[0].naturalWidth > 0', one) for one in images)

@@ -1,4 +1,4 @@
-"""The number of parts: found if it was planted, and not given if it cannot be known."""
+"""The recommended number of parts: found if it was planted, and not given if it cannot be known."""
 
 import re
 
@@ -20,7 +20,7 @@ def levels(errors, seeds=1.0, halves=None):
 
 
 def noise(parts, error, until):
-  """Errors from there on, of which each part takes what it would of noise."""
+  """Further errors: each additional part lowers the error as much as it would for noise."""
   return {more: error * (S - more) / (S - parts) for more in range(parts, until)}
 
 
@@ -55,7 +55,7 @@ def test_what_cannot_be_known_is_said(found, said):
   assert answer.parts is None
   assert str(answer).startswith('No best number is known')
   assert re.search(said, answer.reason)
-  assert ('halves' in answer.reason) == any(level.halves for level in found)  # of what was not fitted nothing is said
+  assert ('halves' in answer.reason) == any(level.halves for level in found)  # only if halves were fitted
 
 
 def test_one_seed_and_one_part():
@@ -69,7 +69,7 @@ def test_all_explained_is_no_division_by_zero():
 
 
 def test_planted_parts_are_found():
-  """One draw with a fifth of noise; benchmarks/parts.py has many."""
+  """One draw with a noise share of a fifth; benchmarks/parts.py has many draws."""
   Z, _, _ = planted.disjoint(N=90, grid=(6, 6), C=8, parts=4, noise=0.2, seed=3)
   found = []
   for parts in (3, 4, 5):

@@ -60,9 +60,9 @@ def test_the_page_is_whole(folder):
   assert 'http' not in page.replace('http-equiv', '')
   for name in ('choice', 'curves', 'runs', 'parts'):
     assert f'<section id={name}>' in page
-  assert page.count('part 1 of layer=5,parts=3,seed=1') == 2  # its alternative text and its title
+  assert page.count('part 1 of layer=5,parts=3,seed=1') == 2  # the picture's alternative text and title
   assert 'too | many' in page
-  assert run('runs', folder, folder / 'failing', '--format=csv').returncode == 0  # a run twice is one
+  assert run('runs', folder, folder / 'failing', '--format=csv').returncode == 0  # a repeated run counts once
 
 
 def test_one_run_is_a_table_too(tmp_path):
@@ -131,7 +131,7 @@ def test_parts_agree_in_any_order_and_scale():
   P = parts(5, seed=1)
   assert agreement.agreement(P, 3 * P[:, ::-1]) == pytest.approx(1)
   assert agreement.agreement(P, P[:, :4]) == pytest.approx(0.8)
-  # greedily matched, the first part would take the second's: 0.8 + 0 < 0.6 + 0.6
+  # a greedy match would give the first part the second's: 0.8 + 0 < 0.6 + 0.6
   P, Q = np.array([[1, 0.6], [0, 0.8]]), np.array([[0.8, 0.6], [0.6, 0.8]])
   cosine = agreement.cosines(P, Q)
   rows, columns, _ = agreement.matches(P, Q)
@@ -172,11 +172,11 @@ def test_parts_of_runs_stand_below_those_that_they_are_like(tmp_path):
   assert placed[0][:4] == [0, 1, 2, 3]
   assert placed[1][:4] == [None, 0, None, 1]
   assert placed[2][2] == 0
-  assert count in (4, 5)  # the last part of c is like one of the others by chance, or in a column of its own
+  assert count in (4, 5)  # the last part of c resembles another one by chance, or has its own column
 
 
 def test_parts_of_many_are_told_apart_by_colour(tmp_path):
   finished(tmp_path / 'many', np.eye(16)[:, :15], 0.1)
   [run] = found([tmp_path])
   pixels = together(run.maps, range(15)).reshape(-1, 3)
-  assert len(np.unique(pixels, axis=0)) == 16  # and white where none is
+  assert len(np.unique(pixels, axis=0)) == 16  # and white outside of all parts

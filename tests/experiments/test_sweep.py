@@ -23,7 +23,7 @@ NAMES = ['parts=2,seed=0', 'parts=2,seed=1', 'parts=17,seed=0', 'parts=17,seed=1
 
 @pytest.fixture(scope='module')
 def swept(tmp_path_factory):
-  """(folder, arguments, what was said) of a sweep of which half fails: there are 16 positions."""
+  """(folder, arguments, output) of a sweep in which half of the runs fail: there are 16 positions."""
   folder = tmp_path_factory.mktemp('sweep')
   np.save(folder / 'z.npy', planted.structured(30, (4, 4), 6))
   arguments = [f'--features={folder / "z.npy"}', '--parts=2,17', '--seed=0-1', '--held_out=6', *FEW]
@@ -40,7 +40,7 @@ def test_a_run_that_fails_is_recorded_and_the_rest_goes_on(swept):
     assert (folder / name / 'summary.json').exists() == name.startswith('parts=2,')
   failure = json.loads((folder / NAMES[2] / 'failure.json').read_text())
   assert failure['error'].startswith('parts=17: there are 16 positions')
-  assert 'next:' not in done.stderr  # of a single fit
+  assert 'next:' not in done.stderr  # only a single fit says this
 
 
 def test_a_run_alone_is_the_same_bits(swept, tmp_path):
@@ -58,7 +58,7 @@ def test_two_jobs_give_the_same_bits(swept, tmp_path):
   done = run('sweep', *arguments, '--jobs=2', f'--workdir={tmp_path}')
   assert done.returncode == 2
   assert done.stdout.replace(str(tmp_path), str(folder)) == alone.stdout
-  # The order in which they end is any.
+  # Runs end in any order.
   assert re.search(r'error: sweep=2 of 4 runs: failed, parts=17,seed=[01] since parts=17: there are 16', done.stderr)
   assert all(f'of 4: {name}: ' in done.stderr for name in NAMES)
   for name in NAMES[:2]:
@@ -95,7 +95,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(swept, tmp_path):
   _, arguments, _ = swept
   call = 'sweep', *arguments[:1], '--parts=2', *arguments[2:], f'--workdir={tmp_path}'
   names = ['seed=0', 'seed=1']
-  with locked(tmp_path / names[0]):  # as of another shard, or of the same sweep started twice
+  with locked(tmp_path / names[0]):  # as by another shard, or by the same sweep started twice
     done = run(*call)
   assert done.returncode == 0, done.stderr
   assert f'1 of 2: {names[0]}: it is in use by process' in done.stderr
