@@ -44,13 +44,13 @@ Answer = dict[str, Any]
 
 
 def sentence(error: InputError) -> str:
-  """What went wrong and what to do, for a reader of the page, who knows files by their names."""
+  """The problem and the remedy for a reader of the page. For a file it begins with the file's name."""
   text = ' '.join(f'{error.problem}; {error.remedy}.'.split())
   return f'{error.value if error.argument in FILES and error.value else error.argument}: {text}'
 
 
 def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
-  """Says what it waits for; then all that does not change while a fit is explored."""
+  """Yields its progress; returns everything about a fit that stays the same while it is explored."""
   name = values.get('fit') or fits.names[0]
   yield 'Loading the generator'
   fits.engine(name)
@@ -115,10 +115,10 @@ def _packed_maps(maps: np.ndarray) -> Answer:
 
 
 def checked_words(values: Any) -> list[str]:
-  """What edits are called.
+  """Names of edits, cut to `MOST_LETTERS`.
 
   Raises:
-    InputError: they are no list of at most `MOST_TERMS` short texts.
+    InputError: the values are not a list of at most `MOST_TERMS` texts.
   """
   if not isinstance(values, list) or len(values) > MOST_TERMS or not all(isinstance(x, str) for x in values):
     raise InputError('words', type(values).__name__, 'they are not names of edits', REMEDY)
@@ -126,10 +126,10 @@ def checked_words(values: Any) -> list[str]:
 
 
 def choice_of(engine: Engine, values: Mapping) -> Choice:
-  """The choice of a request, of what this fit offers.
+  """The choice in a request, checked for this fit.
 
   Raises:
-    InputError: it is none.
+    InputError: the value is not a choice, or does not suit the fit.
   """
   choice = Choice.from_json(values.get('choice'))
   choice.check(Offered.of(engine.factors))
@@ -137,7 +137,7 @@ def choice_of(engine: Engine, values: Mapping) -> Choice:
 
 
 def pictures(fits: Fits, values: Mapping) -> Answer:
-  """`views` of a choice: original, edited, difference; small ones if `small`."""
+  """The `views` of a choice: original, edited, difference; thumbnails if `small`."""
   engine = fits.engine(values.get('fit'))
   choice, views = choice_of(engine, values), values.get('views')
   most = THUMBNAIL if values.get('small') else images.LARGEST
@@ -179,13 +179,13 @@ def removal(fits: Fits, values: Mapping) -> Answer:
 
 
 def refined(fits: Fits, values: Mapping) -> Answer:
-  """Parts as they are refined for the first sample of a choice."""
+  """Parts, refined for the first sample of a choice."""
   engine = fits.engine(values.get('fit'))
   return {'maps': _packed_maps(engine.maps(choice_of(engine, values).keys[0])[engine.parts])}
 
 
 def mask(fits: Fits, values: Mapping) -> Answer:
-  """A mask from the file of one, {'name', 'content': base 64, None if it is too large}."""
+  """A mask from a file, {'name', 'content': base 64, or None if the file is too large}."""
   engine = fits.engine(values.get('fit'))
   name = str(values.get('name', ''))[:80]
   content = received(values, name, LARGEST_MASK, 'mask', 'give a PNG of the size of the picture')
@@ -197,7 +197,7 @@ def mask(fits: Fits, values: Mapping) -> Answer:
 
 
 def photograph(fits: Fits, values: Mapping) -> Answer:
-  """Takes a photograph, {'name', 'content', 'count'}; see `marks` for what comes next."""
+  """Takes a photograph, {'name', 'content', 'count'}; `marks` is the next step."""
   photographs = fits.engine(values.get('fit')).photographs
   upload = upload_of(values)
   key = photographs.shelf.put(upload, len(upload.content) + upload.shown.nbytes)
@@ -213,7 +213,7 @@ def photograph(fits: Fits, values: Mapping) -> Answer:
 
 
 def ready(fits: Fits, values: Mapping) -> Answer:
-  """Compiles what the first photograph needs, while it is marked."""
+  """Compiles what the first photograph needs, while the user marks it."""
   fits.engine(values.get('fit')).prepare()
   return {}
 
@@ -222,7 +222,7 @@ def point_of(pair: Any) -> tuple[float, float]:
   """(x, y), each in [0, 1].
 
   Raises:
-    InputError: they are none.
+    InputError: the pair is not such a point.
   """
   numbers = list(pair) if isinstance(pair, list | tuple) else []
   if len(numbers) != 2 or not all(is_number(n) and 0 <= n <= 1 for n in numbers):
@@ -231,9 +231,9 @@ def point_of(pair: Any) -> tuple[float, float]:
 
 
 def marks(fits: Fits, values: Mapping) -> Answer:
-  """What is marked on a photograph, 'x,y,x,y' or 'x,y,width,height', after a `click`, or after a box was dragged.
+  """Points 'x,y,x,y' or box 'x,y,width,height' on a photograph, after a `click` or after a box was `dragged`.
 
-  The places of marks and of the frame's corners are shares of width and height.
+  Positions of marks and of the frame's corners are shares of width and height.
   """
   photographs = fits.engine(values.get('fit')).photographs
   key, points, box = values.get('key'), typed_numbers(values.get('points')), typed_numbers(values.get('box'))
@@ -257,7 +257,7 @@ def marks(fits: Fits, values: Mapping) -> Answer:
 
 
 def inversion(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
-  """Says how far the inversion of a marked photograph is; then what came of it."""
+  """Yields the progress of the inversion of a marked photograph; returns its result."""
   photographs = fits.engine(values.get('fit')).photographs
   key, points, box = (values.get(name) for name in ('key', 'points', 'box'))
   made = yield from progress(lambda said: photographs.inverted(key, points, box, said))
@@ -272,7 +272,7 @@ def inversion(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
 
 
 def whole(fits: Fits, values: Mapping) -> Answer:
-  """Where a PNG of the whole photograph, edited, can be fetched."""
+  """The address of a PNG of the whole edited photograph."""
   engine = fits.engine(values.get('fit'))
   choice = choice_of(engine, values)
   pixels = engine.whole(choice)
@@ -285,7 +285,7 @@ def whole(fits: Fits, values: Mapping) -> Answer:
 
 
 def saved(fits: Fits, values: Mapping) -> Answer:
-  """Writes a choice, and says where, and how to make it again."""
+  """Writes a choice; returns its folder, its files and the command that repeats it."""
   name = values.get('fit')
   engine = fits.engine(name)
   given, words = values.get('name'), values.get('words')

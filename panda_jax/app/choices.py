@@ -25,11 +25,11 @@ class Choice:
   """What is shown.
 
   Attributes:
-    seeds: of the samples, one to `MOST_SEEDS`.
-    terms: edits that are added up, `MOST_TERMS` or fewer.
-    refined: take parts that are refined for each sample.
+    seeds: of the samples, 1 to `MOST_SEEDS`.
+    terms: edits that are added up, at most `MOST_TERMS`.
+    refined: whether parts are refined for each sample.
     truncation: of the samples; None for that of the fit.
-    photograph: the key of one that is shown in place of the samples.
+    photograph: the key of a photograph that is shown in place of the samples.
   """
 
   seeds: tuple[int, ...] = (0,)
@@ -40,18 +40,18 @@ class Choice:
 
   @property
   def keys(self) -> tuple['Key', ...]:
-    """Of what is shown."""
+    """Keys of the samples, or of the photograph."""
     if self.photograph:
       return (self.photograph,)
     return tuple(Seed(seed, self.truncation) for seed in self.seeds)
 
   @property
   def acting(self) -> tuple[Spec, ...]:
-    """The terms that change anything."""
+    """The terms with a strength other than 0."""
     return tuple(term for term in self.terms if term.alpha)
 
   def with_last(self, alpha: float) -> 'Choice':
-    """The same with another strength of the last term."""
+    """The same choice with another strength of the last term."""
     *others, last = self.terms
     return dataclasses.replace(self, terms=(*others, dataclasses.replace(last, alpha=alpha)))
 
@@ -61,10 +61,10 @@ class Choice:
 
   @classmethod
   def from_json(cls, values: Any) -> 'Choice':
-    """From what `to_json` gave; what is left out is at its default.
+    """A choice from the values of `to_json`; missing values have their defaults.
 
     Raises:
-      InputError: it has not this form.
+      InputError: the values do not have this form.
     """
     names = {field.name for field in dataclasses.fields(cls)}
     if not isinstance(values, dict) or set(values) - names:
@@ -85,7 +85,7 @@ class Choice:
     return choice
 
   def check(self, offered: 'Offered') -> None:
-    """Raises InputError unless each term is one that the page makes of what a fit offers."""
+    """Raises InputError unless each term uses only what the fit offers."""
     for term in self.terms:
       appearances = () if term.direction is not None else (term.appearance,)
       for name, given, live in (('part', term.part, offered.parts), ('appearance', appearances, offered.appearances)):
@@ -107,7 +107,7 @@ Key = Seed | str  # a sample, or the key of a photograph
 
 
 class Offered(NamedTuple):
-  """What can be chosen of a fit: parts and appearances that are alive, masks of S numbers, directions of C."""
+  """What a fit offers: live parts and appearances, masks of S numbers, directions of C numbers."""
 
   parts: list[int]
   appearances: list[int]
@@ -120,15 +120,15 @@ class Offered(NamedTuple):
 
 
 def is_number(x: Any) -> bool:
-  """Whether it is one, and finite."""
+  """Whether a value is a finite number."""
   return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST_NUMBER
 
 
 def checked_term(values: Any) -> Spec:
-  """An edit that says where it acts and has one strength, in units of features.
+  """An edit with a part or mask and one strength, in units of features.
 
   Raises:
-    InputError: it is none.
+    InputError: the values are not such an edit.
   """
   term = Spec.from_json(values)
   if not term.part and term.mask is None:
@@ -141,10 +141,10 @@ def checked_term(values: Any) -> Spec:
 
 
 def checked_index(argument: str, index: Any, offered: Sequence[int]) -> int:
-  """An index that is among those offered.
+  """An index, checked to be among those offered.
 
   Raises:
-    InputError: it is not.
+    InputError: it is not among them.
   """
   if not isinstance(index, int) or isinstance(index, bool) or index not in offered:
     listed = ', '.join(map(str, offered[:20])) + (', …' if len(offered) > 20 else '')
@@ -153,10 +153,10 @@ def checked_index(argument: str, index: Any, offered: Sequence[int]) -> int:
 
 
 def checked_distinct(argument: str, values: Sequence, most: int) -> Sequence:
-  """Values of which there are at most so many, none of them twice.
+  """At most `most` values, all different.
 
   Raises:
-    InputError: there are more, or one comes twice.
+    InputError: there are more, or two are equal.
   """
   if len(values) > most:
     raise InputError(argument, f'{len(values)} of them', f'there are {most} at most', 'give fewer')
@@ -166,10 +166,10 @@ def checked_distinct(argument: str, values: Sequence, most: int) -> Sequence:
 
 
 def checked_key(value: Any) -> str:
-  """What may be the key of a photograph.
+  """A value with the form of a photograph's key.
 
   Raises:
-    InputError: it cannot be one.
+    InputError: it does not have this form.
   """
   if not isinstance(value, str) or not re.fullmatch(r'[\w-]{1,64}', value, re.ASCII):
     raise InputError('photograph', type(value).__name__, 'it is not the key of a photograph', REMEDY)
@@ -191,7 +191,7 @@ def checked_seeds(seeds: Sequence) -> tuple[int, ...]:
   """Seeds of pictures to show.
 
   Raises:
-    InputError: none, too many, no seeds, or one comes twice.
+    InputError: there are none or too many, one is not a seed, or two are equal.
   """
   if not 1 <= len(seeds) <= MOST_SEEDS:
     raise InputError('seeds', f'{len(seeds)} of them', f'{MOST_SEEDS} pictures are shown at most', 'give fewer')

@@ -37,10 +37,10 @@ FAR = 4.0  # times the standard deviation of a coordinate: the largest strength
 
 
 def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
-  """Entries of the catalog in the workdir that were made on these factors; none where there is no catalog.
+  """Entries of the catalog in the workdir that are of these factors; none if there is no catalog.
 
   Raises:
-    InputError: it cannot be read.
+    InputError: the catalog cannot be read.
   """
   path = Path(opened.folder) / 'catalog' / CATALOG
   if not path.is_file():
@@ -49,7 +49,7 @@ def catalog_of(opened: FinishedFit) -> dict[str, NamedEdit]:
 
 
 def truncation_of(opened: FinishedFit) -> float | None:
-  """That of a fit whose generator has w+, in which samples of another truncation can be saved; else None."""
+  """The fit's truncation if its generator has w+, so that samples of other truncations can be saved; else None."""
   return opened.truncation if 'wplus' in shapes(opened.needed_generator()) else None
 
 
@@ -62,8 +62,8 @@ class _Sample(NamedTuple):
 
 
 class Engine:
-  """One for all users of a fit: it keeps nothing but what follows from a seed, one compiled `Editor` for each kind of
-  noise, and for a while the photographs that it is given.
+  """Makes the pictures of a fit for all users. It keeps only results that follow from seeds, one compiled `Editor` for
+  each kind of noise, and for a limited time the users' photographs.
 
   Samples are resumed one at a time, so that any number of seeds, and any edit of up to four terms, is one program.
 
@@ -73,7 +73,7 @@ class Engine:
     shelf: where photographs are held; its own if left out.
 
   Raises:
-    InputError: it has none, no part is alive, or the samples do not fit.
+    InputError: the fit has no generator or no live part, or the samples do not suit it.
   """
 
   def __init__(self, opened: FinishedFit, samples: Samples | None = None, shelf: Shelf | None = None):
@@ -160,16 +160,16 @@ class Engine:
     return edits[0] if len(edits) == 1 else compose(edits)
 
   def originals(self, keys: Sequence[Key]) -> np.ndarray:
-    """(N, h, w, channels)."""
+    """Pictures (N, h, w, channels) without edits."""
     with self._lock:
       return np.stack([self._sample(key).original for key in keys])
 
   def first(self, count: int) -> range:
-    """So many of the first seeds, or all that there are."""
+    """The first `count` seeds, or all seeds if there are fewer."""
     return range(self.first_seed, min(self.first_seed + count, self.most_seeds))
 
   def names(self, keys: Sequence[Key]) -> list[str]:
-    """What samples are called on the page."""
+    """Names of samples on the page."""
     shown = self.chosen(keys)
     if shown.photographs is not None:
       return list(shown.photographs.names)
@@ -179,7 +179,7 @@ class Engine:
     """Edited pictures (N, h, w, channels), or (K, N, h, w, channels) with K strengths for the last term.
 
     Raises:
-      InputError: an edit does not suit the factors, or it is so strong that no picture comes of it.
+      InputError: an edit does not suit the factors, or it is so strong that its picture is not finite.
     """
     versions = [choice] if alphas is None else [choice.with_last(float(alpha)) for alpha in alphas]
     rows = []
@@ -209,11 +209,11 @@ class Engine:
     return weight(mask, self.factors.grid, self.size, self.margin)
 
   def is_photograph(self, choice: Choice) -> bool:
-    """Whether one photograph is shown, so that there is a whole one."""
+    """Whether one photograph is shown, so that the whole photograph can be edited."""
     return len(choice.keys) == 1 and self.chosen(choice.keys).photographs is not None
 
   def whole(self, choice: Choice) -> np.ndarray | None:
-    """The whole photograph (H, W, 3) uint8 of a choice with its edits in it; None where it is not of one photograph.
+    """The whole photograph (H, W, 3) uint8 with the edits of a choice; None if the choice is not of one photograph.
 
     Raises:
       InputError: as of `edited`; its file cannot be read any more.
@@ -236,8 +236,8 @@ class Engine:
 
     Args:
       choice: with `MOST_TERMS` edits or fewer.
-      terms: that are tried.
-      at_once: pictures of a call; terms are filled up to a multiple of it, so that one program serves any number.
+      terms: E edits to try.
+      at_once: pictures of a call; terms are padded to a multiple of it, so that one program serves any number.
 
     Raises:
       InputError: as of `edited`.
@@ -258,7 +258,7 @@ class Engine:
     return np.stack([composed(sample.original, sample.inverted, made, self._weight(edit)) for made, edit in pairs])
 
   def regions(self, choice: Choice) -> np.ndarray:
-    """Where the last term acts, (N, H, W), each divided by its maximum; zeros where there is no edit."""
+    """Where the last term acts, (N, H, W), each divided by its maximum; zeros if there is no edit."""
     N, grid = len(choice.keys), self.factors.grid
     if not choice.terms:
       return np.zeros((N, *grid), np.float32)
@@ -268,7 +268,7 @@ class Engine:
     return relative(np.stack(found).reshape(N, *grid))
 
   def maps(self, key: Key | None = None) -> np.ndarray:
-    """Parts (R_S, H', W') on the cells that lie in the image, each divided by its maximum; refined ones of a key."""
+    """Parts (R_S, H', W') on the cells inside the image, each divided by its maximum; with a key, refined parts."""
     maps = self._relative
     if key is not None:
       with self._lock:
@@ -280,7 +280,7 @@ class Engine:
     """A mask (S,) from the bytes of a PNG, see `masks.mask_of_png`.
 
     Raises:
-      InputError: it is none, has another size, or is black.
+      InputError: it is not a PNG, has another size, or is black.
     """
     return masks.mask_of_png(content, 'mask.png', self.factors.grid, self.size, self.margin)
 
@@ -292,7 +292,7 @@ class Engine:
       return self._statistics
 
   def reaches(self) -> np.ndarray:
-    """(R_C,) where the strengths of each appearance end: some times what its coordinate is on samples of the fit."""
+    """The largest strength of each appearance (R_C,): `FAR` times its coordinate's deviation on samples of the fit."""
     with self._lock:
       if self._reaches is None:
         latents = self.opened.latents(range(self.opened.seed, self.opened.seed + 16))
@@ -307,10 +307,10 @@ class Engine:
       return self._reaches
 
   def removal(self, part: int) -> tuple[Spec, float, float]:
-    """The edit that removes a part, and how much of the part looks like background before and after it, of 1.
+    """The edit that removes a part, and the share of the part that looks like background before and after it.
 
     Raises:
-      InputError: it cannot be removed.
+      InputError: the part cannot be removed.
     """
     found = remove(self.features(), self.factors, [part], margin=self.margin)
     before, after = found.covered.mean(axis=1).tolist()
@@ -321,7 +321,7 @@ class Engine:
     return catalog_of(self.opened)
 
   def terms_of(self, entry: NamedEdit) -> tuple[Spec, ...]:
-    """Its edits with one strength each, in feature units: of a sweep the one farthest from 0."""
+    """The edits of an entry with one strength each, in feature units; of a sweep, the strength farthest from 0."""
     terms = []
     for term in entry.terms:
       alpha = float(max(np.atleast_1d(term.alpha), key=abs))
@@ -331,14 +331,14 @@ class Engine:
     return tuple(terms)
 
   def warm(self) -> None:
-    """Compiles what the first edits need, and makes what they are of."""
+    """Compiles what the first edits need, and computes the statistics for them."""
     first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reaches()
     self.removal(self.parts[0])
 
   def warmer(self) -> Iterator[None]:
-    """Compiles what is needed later, a step at a time. Users need not wait for it: nothing is locked meanwhile."""
+    """Compiles what is needed later, one step at a time. Users do not wait for it: it holds no lock."""
     with self._lock:
       sample = self._sample(Seed(self.first_seed))
     yield

@@ -30,12 +30,12 @@ AROUND, LEAST = 1.15, 0.4  # of a frame's side: times the place's longer side, a
 
 
 class Frame(NamedTuple):
-  """An edit that may be chosen.
+  """An edit to try.
 
   Attributes:
-    name: of it.
-    term: that is added.
-    picture: square, (s, s, channels), of the sample that is looked at with all edits and this one, around the place.
+    name: of the edit.
+    term: the edit.
+    picture: square (s, s, channels) around the place, of the sample in view with all edits and this one.
   """
 
   name: str
@@ -44,12 +44,12 @@ class Frame(NamedTuple):
 
 
 def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
-  """Edits of a place on the sample that is looked at, the best first.
+  """Edits of a place on the sample in view, the best first.
 
   Args:
     engine: of the fit.
-    choice: on top of whose edits they are tried.
-    place: an edit whose part or mask says where.
+    choice: its edits stay, and each edit is tried on top of them.
+    place: an edit whose part or mask is the place.
 
   Raises:
     InputError: there are `MOST_TERMS` edits already; else as of `Engine.variants`.

@@ -18,11 +18,11 @@ class Fits:
 
   Args:
     opened: one or more, of different folders.
-    samples: that are shown, see `Engine`; with one fit only.
+    samples: the samples to show, see `Engine`; with one fit only.
 
   Attributes:
     folders: {name: folder}; a fit is named by its folder, or by the whole path where that is not enough.
-    shelf: with the photographs of all.
+    shelf: with the photographs of all fits.
 
   Raises:
     InputError: a folder is given twice, or the first fit cannot be explored.
@@ -49,7 +49,7 @@ class Fits:
     return list(self.folders)
 
   def engine(self, name: Any) -> Engine:
-    """That of a fit.
+    """The engine of a fit.
 
     Raises:
       InputError: there is no such fit, or it cannot be explored.
@@ -64,7 +64,7 @@ class Fits:
       return self._engines[name]
 
   def prepared(self, name: Any) -> Engine:
-    """The same once what the first edits need is compiled.
+    """The engine of a fit, after compilation of what the first edits need.
 
     Raises:
       InputError: as of `engine`.
@@ -77,5 +77,5 @@ class Fits:
     return engine
 
   def number(self, name: str) -> int:
-    """Of a fit, in addresses."""
+    """The number of a fit in addresses."""
     return self.names.index(name)

@@ -55,11 +55,11 @@ class Refused(Exception):
 
 
 class Guard:
-  """Refuses requests that the page does not make, reads those that it makes, and marks answers.
+  """Refuses requests that the page does not make, reads the others, and adds headers to answers.
 
   Args:
-    app: what answers: an ASGI application whose scope has the message of a request under 'message'.
-    hosts: names that the server may be called by; `ANY_ADDRESS` among them stands for every numeric one.
+    app: an ASGI application that answers; its scope has the message of a request under 'message'.
+    hosts: names of the server that requests may use; `ANY_ADDRESS` stands for every numeric address.
   """
 
   def __init__(self, app: Callable[..., Awaitable[None]], hosts: Sequence[str]):
@@ -88,7 +88,7 @@ class Guard:
       await send({'type': 'http.response.body', 'body': b'' if scope['method'] == 'HEAD' else text})
 
   def refusal(self, scope) -> int | None:
-    """The status to refuse a request with for what its head says, or None."""
+    """The status with which a request is refused because of its head, or None."""
     hosts, origins = _given(scope, b'host'), _given(scope, b'origin')
     if len(hosts) != 1 or not self._goes_by(hosts[0]):
       return 400  # another site's name that points to this server

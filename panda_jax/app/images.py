@@ -27,7 +27,7 @@ def png_bytes(pixels: np.ndarray, profile: bytes | None = None) -> bytes:
 
 
 def address(pixels: np.ndarray) -> str:
-  """A picture (h, w, 3) uint8 as the address of itself."""
+  """A data address with a picture (h, w, 3) uint8."""
   from PIL import Image
 
   if max(pixels.shape) <= EXACT:
@@ -45,7 +45,7 @@ def shown(images: np.ndarray, most: int = LARGEST) -> list[str]:
 
 
 def differences(original: np.ndarray, edited: np.ndarray) -> tuple[list[str], float]:
-  """Addresses of pictures of where images differ, and the change that is brightest in them, of 2; 0: there is none."""
+  """Addresses of difference maps, and the change that is shown brightest, from 0 (no change) to 2."""
   from matplotlib import colormaps
 
   change = strips.difference(original, edited)

@@ -13,7 +13,7 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # the 
 
 
 def checked(body: bytes) -> Mapping[str, Any] | None:
-  """The message in a request, or None if it is none. What its values mean is not known here."""
+  """The message in a request's body, or None if it is not valid. The values' meaning is not checked here."""
   if len(body) > LARGEST or body.count(b'"') > MOST_QUOTES:
     return None
   if sum(map(_TEXT.sub(b'', body).count, (b',', b'[', b'{'))) > MOST_VALUES:

@@ -41,13 +41,13 @@ Result = TypeVar('Result')
 
 
 class Upload(NamedTuple):
-  """A file as it came.
+  """A file as it arrived.
 
   Attributes:
-    name: of it, with no other characters than a file's name needs.
-    content: of it.
+    name: of the file, with only the characters that file names need.
+    content: of the file.
     size: (H, W) of the photograph.
-    shown: (h, w, 3) uint8, the photograph reduced.
+    shown: (h, w, 3) uint8, the photograph resized for the page.
   """
 
   name: str
@@ -63,9 +63,9 @@ class Held(Inverted):
   Attributes:
     owner: the `Photographs` that it belongs to.
     content: of the file.
-    seconds: that it took.
-    command: that does the same.
-    known: what is in the crop looks like the generator's samples, or that cannot be told.
+    seconds: that the inversion took.
+    command: that makes the same inversion.
+    known: whether the crop looks like the generator's samples; true if this cannot be checked.
   """
 
   owner: 'Photographs'
@@ -100,10 +100,10 @@ def received(data: Any, name: str, most: int, argument: str, remedy: str) -> byt
 
 
 def upload_of(data: Any) -> Upload:
-  """A photograph from {'name', 'content', 'count': of files}.
+  """A photograph from {'name', 'content', 'count': number of files}.
 
   Raises:
-    InputError: there are several, or it is none that can be read, as of `photographs.decoded`.
+    InputError: there are several files, or it cannot be read, as of `photographs.decoded`.
   """
   data = data if isinstance(data, dict) else {}
   name, count = brief(data.get('name', ''), LONGEST_NAME), data.get('count', 1)
@@ -134,12 +134,12 @@ def _points_of(opened: FinishedFit, size: tuple[int, int]) -> dict[str, tuple[fl
 
 
 def typed_numbers(text: Any) -> str:
-  """What was typed into a field for numbers."""
+  """The text of a field for numbers, shortened."""
   return str(text or '')[:LONGEST_NUMBERS].strip()
 
 
 def marks_of(points: Any) -> list[tuple[float, float]]:
-  """Points from 'x,y,x,y'; none where it is no such text."""
+  """Points from 'x,y,x,y'; none if the text does not have this form."""
   try:
     found = numbers_of(typed_numbers(points), 'points')
   except InputError:
@@ -167,14 +167,14 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
 
 
 class Download(NamedTuple):
-  """A PNG that waits to be fetched."""
+  """A PNG that the page can download."""
 
   name: str
   content: bytes
 
 
 def progress(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
-  """What `work` says while it runs in a thread of its own, or the latest of it; then its result."""
+  """Runs `work` in its own thread; yields the latest of its messages, and returns its result."""
   said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
   with ThreadPoolExecutor(1) as pool:
     future = pool.submit(work, said.put)
@@ -189,12 +189,12 @@ def progress(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, 
 
 
 class Photographs:
-  """Those of one fit, which share an inverter: it is made and compiled once.
+  """The photographs of one fit. They share an inverter, which is made and compiled once.
 
   Args:
     opened: a fit with a generator.
     shelf: where they are held.
-    labels: class of all, as of a call of the inverter.
+    labels: class of all photographs, as in a call of the inverter.
   """
 
   def __init__(self, opened: FinishedFit, shelf: Shelf, labels: np.ndarray | None = None):
@@ -215,7 +215,7 @@ class Photographs:
     return f'Press {USE}{f", or click the {names[done]} too" if done < len(names) else ""}.'
 
   def marked(self, upload: Upload, points: Any, x: float, y: float) -> str:
-    """The points with one more, at (x, y) in [0, 1]; begun anew where all are there, or what was typed is none.
+    """The points and one more at (x, y) in [0, 1]; starts again if all are there or the text is not of points.
 
     Raises:
       InputError: the generator knows no points.
@@ -228,7 +228,7 @@ class Photographs:
     return ','.join(f'{round(value, 1):g}' for mark in (*before, (x * W, y * H)) for value in mark)
 
   def box(self, upload: Upload, ends: Sequence[tuple[float, float]]) -> str:
-    """The largest box of the generator's shape, inside what was dragged from one end to the other, both in [0, 1]."""
+    """The largest box of the generator's shape inside the dragged rectangle, whose two corners are in [0, 1]."""
     H, W = upload.size
     (x, y), (right, bottom) = (np.array(end) * (W, H) for end in ends)
     h, w = self.size
@@ -258,7 +258,7 @@ class Photographs:
     return self._recognition is None or bool(self._recognition.knows(crop[None])[0])
 
   def prepare(self) -> None:
-    """Makes the inverter, where there is none yet.
+    """Makes the inverter if there is none yet.
 
     Raises:
       InputError: photographs cannot be inverted with this generator.
@@ -267,7 +267,7 @@ class Photographs:
       self._inverter  # noqa: B018
 
   def upload(self, key: Any) -> Upload:
-    """Raises InputError where there is none under this key, or no more."""
+    """The upload of a key. Raises InputError if it is not held, or no longer."""
     found = self.shelf.get(key)
     if not isinstance(found, Upload):
       raise _gone()
@@ -277,7 +277,7 @@ class Photographs:
     """The inverted photograph of a key.
 
     Raises:
-      InputError: there is none, or no more.
+      InputError: it is not held, or no longer.
     """
     found = self.shelf.get(key)
     if not isinstance(found, Held) or found.owner is not self:
@@ -316,7 +316,7 @@ class Photographs:
     Args:
       key: of the upload.
       points, box: as of `placement`.
-      said: told how far it is.
+      said: is called with the progress.
 
     Raises:
       InputError: as of `upload` and `placement`.

@@ -51,7 +51,7 @@ class Saved(NamedTuple):
   Attributes:
     name: of the folder and of the edit in edit.json.
     folder: in WORKDIR/app.
-    files: in it, to look at.
+    files: in the folder, for the user to open.
     command: that makes the same pictures.
   """
 
@@ -65,7 +65,7 @@ def folder_of(workdir: Path) -> Path:
   """WORKDIR/app.
 
   Raises:
-    InputError: it is a link to somewhere else.
+    InputError: it is a link to another place.
   """
   folder = Path(workdir).resolve() / FOLDER
   if folder.resolve() != folder:
@@ -94,8 +94,8 @@ def name_of(shown: str, words: Sequence[str]) -> str:
   """A name for a folder that can be read, such as seed-3-eyes-darker.
 
   Args:
-    shown: what the sample is called.
-    words: what its edits are called. Those that make it long are counted: seed-3-eyes-darker-and-2-more.
+    shown: name of the sample.
+    words: names of its edits. If the name would be too long, the last ones are counted: seed-3-eyes-darker-and-2-more.
   """
   plain = [unicodedata.normalize('NFKD', word.lower()).encode('ascii', 'ignore').decode() for word in (shown, *words)]
   pieces = [found for word in plain if (found := re.sub(r'[^a-z0-9]+', '-', word).strip('-'))]
@@ -111,19 +111,19 @@ def name_of(shown: str, words: Sequence[str]) -> str:
 def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = (), note: str = '') -> Saved:
   """Writes strip.png (before, after, difference), edited.png, sweep.gif and edit.json (a zoo of one edit).
 
-  Where the explorer shows samples of a file, of given classes or of another truncation, also these: latents.npy,
-  labels.npy. Of photographs the inversion, as `invert` writes it, and of one alone photograph.png, see `Engine.whole`.
+  For samples of a file, of given classes or of another truncation it also writes latents.npy or labels.npy. For
+  photographs it writes the inversion, as `invert` does, and for a single one photograph.png, see `Engine.whole`.
 
   Args:
     engine: of the fit.
-    choice: with one edit or more; sweep.gif turns the last one up.
-    name: of the folder; if empty, made of what is shown and of `words`, see `name_of`. One that is taken gets a number.
-    words: what the edits are called.
+    choice: with one edit or more; sweep.gif increases the strength of the last one.
+    name: of the folder; if empty, made from the sample's name and `words`, see `name_of`. A taken name gets a number.
+    words: names of the edits.
     note: kept in edit.json.
 
   Raises:
-    InputError: there is nothing to save, no such name can be had, WORKDIR/app is full, or the disk refuses. Then
-      nothing is left of it.
+    InputError: there is nothing to save, the name is not possible, WORKDIR/app is full, or the disk refuses. Then
+      no files are left.
   """
   if not choice.terms:
     raise InputError('edit', None, 'nothing is edited yet', 'click on the picture first')

@@ -39,7 +39,7 @@ KINDS = MappingProxyType(
 
 
 def files_of_page() -> dict[str, bytes]:
-  """{address: content} of what a browser loads."""
+  """{address: content} of the page's files."""
   folder = resources.files('panda_jax.app') / 'page'
   found = {
     f'/static/{file.name}': file.read_bytes() for file in folder.iterdir() if file.name.endswith(('.css', '.js'))
@@ -150,15 +150,15 @@ def application(fits: Fits, hosts: Sequence[str] = LOOPBACK) -> Guard:
 
   Args:
     fits: that can be chosen.
-    hosts: names that it may be called by, see `Guard`.
+    hosts: names of the server that requests may use, see `Guard`.
   """
   return Guard(Explorer(fits), hosts)
 
 
 def names_of(host: str) -> tuple[str, ...]:
-  """Names that a server which listens on a host may be called by.
+  """Names that requests may use for a server that listens on a host.
 
-  A page of another site can reach it by a name of its own that leads here; so names are those that are ours.
+  Another site can make its name point to this server. So only our own names are allowed.
   """
   if host in LOOPBACK:
     return LOOPBACK
@@ -171,7 +171,7 @@ def listening(host: str, port: int) -> socket.socket:
   """A socket that listens.
 
   Raises:
-    InputError: the address cannot be had.
+    InputError: the address is not available.
   """
   family = socket.AF_INET6 if ':' in host else socket.AF_INET
   try:
@@ -187,7 +187,7 @@ def serve(fits: Fits, host: str = '127.0.0.1', port: int = 7860, names: Sequence
   Args:
     fits: that can be chosen.
     host, port: to listen on.
-    names: others that it may be called by than those of the host, such as that of a proxy.
+    names: further names that requests may use, such as a proxy's.
 
   Raises:
     InputError: uvicorn is not installed; as of `listening`.

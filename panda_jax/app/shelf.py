@@ -17,7 +17,7 @@ class _Thing(NamedTuple):
 
 
 class Shelf:
-  """Things of users, and an end for each: unused for `SECONDS` it is dropped, and sooner where others need the room."""
+  """Objects of users. Each is dropped when it is unused for `SECONDS`, or sooner if others need the memory."""
 
   def __init__(self):
     self._things: OrderedDict[str, _Thing] = OrderedDict()  # in the order of last use
@@ -25,7 +25,7 @@ class Shelf:
     self._timer: threading.Timer | None = None
 
   def put(self, value: Any, size: int) -> str:
-    """The key of a thing of so many bytes."""
+    """Holds an object of `size` bytes; returns its key."""
     key = secrets.token_urlsafe(16)
     with self._lock:
       self._things[key] = _Thing(value, size, time.monotonic())
@@ -35,7 +35,7 @@ class Shelf:
     return key
 
   def get(self, key: Any) -> Any:
-    """The thing under a key; None where there is none, or no more."""
+    """The object of a key; None if it is not held, or no longer."""
     with self._lock:
       thing = self._things.get(key) if isinstance(key, str) else None
       if thing is None:
