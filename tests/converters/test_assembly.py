@@ -40,7 +40,7 @@ def problems(conversion, **tensors) -> str:
   with pytest.raises(InputError) as caught:
     assemble(conversion, 'file.pth')
   assert '\n' not in str(caught.value)
-  assert str(caught.value).startswith('source=file.pth: it is not a complete tiny of the by hand layout: ')
+  assert str(caught.value).startswith('source=file.pth: not a complete tiny of the by hand layout: ')
   return caught.value.problem
 
 

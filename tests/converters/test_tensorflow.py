@@ -300,7 +300,7 @@ WHOLE = {'no networks': {'components': {'synthesis': 1, 'mapping': None}}, 'no c
 def refused(kind, net) -> None:
   """The error is one line that the command can print."""
   found = CONVERTERS[kind].convert(checkpoint([None, None, net]))
-  with pytest.raises(InputError, match=f'it is not a complete {found.family} of the tensorflow layout') as caught:
+  with pytest.raises(InputError, match=f'not a complete {found.family} of the tensorflow layout') as caught:
     assemble(found)
   assert str(caught.value).isprintable()
 

@@ -267,7 +267,7 @@ def _part(network: TensorFlowNetwork, key: str, kind: type, place: str, problems
     return kind()  # networks of ProGAN have none
   if isinstance(part, kind):
     return part
-  problems.append(f'{f"the component {place}" if place else "the network"}: its {key} are no {kind.__name__}')
+  problems.append(f'{f"the component {place}" if place else "the network"}: its {key} are not a {kind.__name__}')
   return kind()
 
 
