@@ -63,11 +63,10 @@ def done_by(
   processes: list[_Process] = []
   with signals.caught() as caught:
     try:
-      with (
-        signals.withheld(),
-        _without_preallocation(),
-      ):  # a terminal sends Ctrl-C to all processes; only this one reacts, and stops the others
-        processes += [_Process(own, _work, begin, tuple(arguments)) for own in shares]
+      # A terminal sends Ctrl-C to all processes. Only this one reacts, and stops the others.
+      with signals.withheld(), _without_preallocation():
+        for own in shares:
+          processes.append(_Process(own, _work, begin, tuple(arguments)))
       yield from _served(processes, caught, now, lost)
     finally:
       for one in processes:
@@ -105,7 +104,8 @@ def _served(processes, caught, now, lost) -> Iterator:
         if one.at is None:
           del left[connection]
         else:
-          connection.send(one.at)
+          with contextlib.suppress(BrokenPipeError):  # it has died since: the next `recv` finds that
+            connection.send(one.at)
   remaining = sum(len(one.own) for one in processes)
   if remaining:
     raise InputError('jobs', len(processes), f'all processes died, with {remaining} runs left', 'give fewer --jobs')

@@ -1,16 +1,19 @@
 """Several processes get runs from one process: one dies, one raises an error, all are stopped."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from panda_jax.errors import InputError
-from panda_jax.experiments.jobs import done_by
+from panda_jax.experiments.jobs import _served, done_by
 
 WAIT = 60  # seconds until a test gives up
 
@@ -52,6 +55,17 @@ def test_the_rest_of_a_process_that_dies_is_done_by_others(tmp_path):
   assert sorted(found) == ['a', 'b', 'c']
 
 
+def test_a_process_that_dies_between_two_items_loses_the_second():
+  ours, theirs = multiprocessing.Pipe()
+  theirs.send(('ready', None))
+  theirs.close()
+  process = SimpleNamespace(exitcode=-9, join=lambda: None)
+  one = SimpleNamespace(connection=ours, own=deque(['a']), at=None, process=process)
+  [(item, sentence)] = _served([one], [], print, lambda item, sentence: (item, sentence))
+  assert item == 'a'
+  assert 'signal 9' in sentence
+
+
 def test_no_process_is_left(tmp_path):
   with pytest.raises(InputError, match=r'jobs=2: all processes died, with 2 runs left; give fewer --jobs'):
     ended(tmp_path, ['die0', 'a', 'die1', 'b'])
@@ -69,7 +83,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from panda_jax.errors import Interrupted
-from panda_jax.experiments.jobs import done_by
+from panda_jax.experiments.jobs import _served, done_by
 from tests.experiments.test_jobs import begun
 if __name__ == '__main__':
   folder = Path(sys.argv[1])
