@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -165,19 +163,13 @@ def discover_here(task, method: str, settings: dict, digest: str, isolated: bool
 
 def _in_child(config: dict, root: str, method: str, failure: str) -> None:
   """The body of a discovery's own process. It writes errors to a file."""
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  signals.end_with_parent()
   try:
     task, digest = task_of(config, Path(root))
     discover_here(task, method, settings_of(config, method), digest, isolated=True)
   except InputError as error:
     Path(failure).write_text(json.dumps([error.argument, str(error.value), error.problem, error.remedy]))
     sys.exit(2)
-
-
-def _end_with_parent() -> None:
-  """Ends this process when the comparison is killed, so that nothing writes into its folder."""
-  multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-  os._exit(1)
 
 
 def task_of(config: dict, root: Path, generator=None):

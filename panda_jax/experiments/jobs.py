@@ -8,7 +8,6 @@ features and programs. When its part is done, it takes the last run of the part 
 import contextlib
 import multiprocessing
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -138,7 +137,7 @@ def _without_preallocation() -> Iterator[None]:
 
 def _work(connection: Connection, begin: Callable[..., Work], arguments: tuple) -> None:
   """The body of a process."""
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  signals.end_with_parent()
   told = [0.0]
 
   def now(text: str) -> None:
@@ -161,11 +160,3 @@ def _work(connection: Connection, begin: Callable[..., Work], arguments: tuple) 
 def _plain(value: object) -> object:
   """The value, or its text if it cannot be sent."""
   return value if isinstance(value, str | int | float | None) else str(value)
-
-
-def _end_with_parent() -> None:
-  """Ends this process when the command is killed, so that nothing writes into its folder."""
-  parent = multiprocessing.parent_process()
-  assert parent is not None
-  wait([parent.sentinel])
-  os._exit(1)

@@ -209,3 +209,16 @@ def keeping(kept: Callable[[], str | None], done: str | None = None) -> Iterator
     del _keeping[depth:]
   if done and _keeping:
     _keeping[-1] = lambda: done
+
+
+def end_with_parent() -> None:
+  """Ends this process, one of `multiprocessing`, when its parent is killed, so that nothing writes into its folder."""
+  import multiprocessing.connection  # a command imports this module first of all
+
+  def wait() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()
