@@ -37,7 +37,7 @@ demo: venv
 	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes opened and closed with appearance 0; sweep.gif moves'
 	@echo '  $(DEMO)/report.html               all of it on one page, with the commands'
 
-# All but the comparison, half an hour more: make figures ONLY=compare. The card of the generator: ONLY=card DATA=cats64.zip.
+# All but the comparison, 18 minutes more: make figures ONLY=compare. The card of the generator: ONLY=card DATA=cats64.zip.
 figures: venv
 	$(VENV)/bin/python -m benchmarks.figures $(if $(ONLY),--only=$(ONLY)) $(if $(DATA),--data=$(DATA))
 

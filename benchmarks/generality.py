@@ -1,18 +1,15 @@
 """The comparison on another trained generator, a DCGAN of faces, with the protocol of cats64.
 
-  python -m benchmarks.generality CHECKPOINT.pth --workdir=DIR        20 to 40 minutes on a busy machine
+  python -m benchmarks.generality CHECKPOINT.pth --cats64=runs/compare_cats64 --workdir=DIR        8 minutes
 
 CHECKPOINT.pth is as in examples/custom_generator.py. It has neither w nor styles, so StyleSpace is not defined, and
 SeFa, GANSpace, LowRankGAN and ReSeFa work on z. PandA edits its layers of 16 x 16 and 8 x 8. Regions were set by hand
-on the mean of 256 samples. The table also has the numbers of cats64, from results/compare_cats64/table.json.
+on the mean of 256 samples. The table also has the finished comparison of configs/compare_cats64.py.
 """
 
 import json
-import shlex
-import sys
 from pathlib import Path
 
-import numpy as np
 from absl import app, flags
 
 from benchmarks.machine import machine, written
@@ -21,6 +18,9 @@ from examples.custom_generator import DCGAN
 from panda_jax.compare import cases, settings
 from panda_jax.converters.checkpoint import read
 
+COMMAND = 'python -m benchmarks.generality CHECKPOINT.pth --cats64=runs/compare_cats64 --workdir=DIR'
+
+_CATS64 = flags.DEFINE_string('cats64', None, 'Folder of the finished comparison on cats64.', required=True)
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the comparison.', required=True)
 _SMOKE = flags.DEFINE_bool('smoke', False, 'Few methods on few samples; the record is left as it is.')
 
@@ -35,18 +35,11 @@ METHODS = (*settings.METHODS, 'panda_centered', 'pca_parts', *settings.CONTROLS)
 RESULTS = Path(__file__).parent / 'results'
 
 
-def stored(table: dict) -> dict:
-  """A case from an existing table: for each method the geometric mean over regions of its mean ROIR."""
-  means: dict[str, list[float]] = {}
-  for cell in table['cells']:
-    means.setdefault(cell['method'], []).append(cell['roir']['mean'])
-  return {
-    'methods': {
-      method: {'name': said['name'], 'roir': float(np.exp(np.mean(np.log(means[method])))), 'same': []}
-      for method, said in table['methods'].items()
-      if method in METHODS
-    }
-  }
+def of_cats64(folder: Path) -> dict:
+  """The finished comparison on cats64 as a case, with those of its methods that run here too."""
+  table = json.loads((folder / 'table.json').read_text())
+  case = cases.joined_of(folder.parent, {folder.name: table})[folder.name]
+  return case | {'methods': {method: row for method, row in case['methods'].items() if method in METHODS}}
 
 
 def main(argv: list[str]) -> None:
@@ -60,13 +53,12 @@ def main(argv: list[str]) -> None:
     config.methods = METHODS
     config.heldout, config.test, config.region_samples = 16, 64, 16
   record, faces = machine(), DCGAN(read(argv[1]).tree)
-  command = shlex.join(['python', '-m', 'benchmarks.generality', *sys.argv[1:]])
-  cases.compare_cases(workdir, config, generators=dict.fromkeys(config.cases, faces), command=command)
+  cases.compare_cases(workdir, config, generators=dict.fromkeys(config.cases, faces), command=COMMAND)
   joined = json.loads((workdir / 'table.json').read_text())['cases']
-  cats = json.loads((RESULTS / 'compare_cats64' / 'table.json').read_text())
-  text = cases.written({'cats64': stored(cats), **joined}, command)
+  joined = {'cats64': of_cats64(Path(_CATS64.value)), **joined}
+  text = cases.written(joined, COMMAND)
   if not _SMOKE.value:
-    written(record | {'command': command, 'cases': joined}, RESULTS / 'generality.json')
+    written(record | {'command': COMMAND, 'cases': joined}, RESULTS / 'generality.json')
     (RESULTS / 'generality.md').write_text(text)
   print(text)
 

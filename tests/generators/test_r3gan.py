@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from panda_jax.converters.dialects import FAMILIES
 from panda_jax.converters.dialects import r3gan as converter
 from panda_jax.errors import InputError
 from panda_jax.generators import registry
-from panda_jax.generators.r3gan import R3GANOptions
+from panda_jax.generators.r3gan import R3GANOptions, grouped
 from panda_jax.rivals import sefa
 from tests.converters.writers import Call, write_nvlabs
 from tests.generators import plain_r3gan, unpacked
@@ -234,3 +235,20 @@ def test_a_network_is_told_through_the_command(tmp_path):
   conversion, made = converted(checkpoint({'G_ema': module(plain_r3gan.arrays())}), 'auto', 'ema', {})
   assert (conversion.family, conversion.dialect) == ('r3gan', 'r3gan')
   assert made.options.taps == (0.125, 0.375, 0.375, 0.125)
+
+
+@pytest.mark.parametrize('groups', [1, 3, 12])
+def test_groups_one_after_the_other_as_all_at_once(monkeypatch, groups):
+  rng = np.random.default_rng(0)
+  x, kernel = (rng.normal(size=shape).astype(np.float32) for shape in ((2, 7, 5, 12), (3, 3, 12 // groups, 12)))
+
+  def value_and_gradients():
+    convolved = jax.jit(lambda x, kernel: grouped(x, kernel, groups))
+    value, pullback = jax.vjp(convolved, x, kernel)
+    return value, *pullback(value)
+
+  alone = value_and_gradients()
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')  # where all are computed at once
+  for one, other in zip(alone, value_and_gradients(), strict=True):
+    # Sums of at most 108 products, and of 70 of these for the kernel, in another order.
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * float(np.abs(other).max()))
