@@ -2,7 +2,7 @@
 
 python run.py compare --config=configs/compare_cats64.py --workdir=runs/compare_cats64          18 minutes, two cores
 python run.py compare --config=configs/compare_cats64.py:smoke --workdir=runs/compare_smoke      25 s
-python run.py compare --config=configs/compare_cats64.py:layers --workdir=runs/compare_layers    32 minutes, while other programs ran
+python run.py compare --config=configs/compare_cats64.py:layers --workdir=runs/compare_layers    half an hour
 python run.py compare --config=configs/compare_cats64.py --config.test=10000 --workdir=...      where there is a GPU
 
 Regions are boxes (r0, r1, c0, c1) in the 64 x 64 pixels of the images: rows r0 to r1 - 1, columns c0 to c1 - 1, set by
