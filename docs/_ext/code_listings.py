@@ -18,6 +18,7 @@ from panda_jax.workdir.config import Key, told
 CODE = re.compile(r'(`[^`]+`)')
 FLAG = re.compile(r'(?<![\w`-])--\w[\w.]*(=[\w|.-]*\w)?')
 MARKS = re.compile(r'[*_<>\[\]|$\\]')
+PAGE = re.compile(r'docs/([\w/-]+\.md)')
 VALUES = {'int': 'N', 'float': 'X', 'bool': '', 'string': 'TEXT', 'multi string': 'TEXT'}
 
 
@@ -60,9 +61,9 @@ def option(name: str, text: str) -> list[str]:
 
 
 def escaped(text: str) -> str:
-  """Plain text as Markdown shows it, flags as code; backquotes keep their meaning."""
+  """Plain text as Markdown shows it, flags as code, pages as links; backquotes keep their meaning."""
   pieces = CODE.split(FLAG.sub(r'`\g<0>`', text))
-  pieces[::2] = [MARKS.sub(r'\\\g<0>', piece) for piece in pieces[::2]]
+  pieces[::2] = [PAGE.sub(r'[\g<0>](/\g<1>)', MARKS.sub(r'\\\g<0>', piece)) for piece in pieces[::2]]
   return ''.join(pieces)
 
 

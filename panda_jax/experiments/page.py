@@ -1,6 +1,7 @@
 """runs.html: many runs on one page that needs no other file, no network and no script."""
 
 import datetime
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ SIDE = 56  # pixels of a part's longer side, about
 LIKE = 0.5  # least cosine of parts in one column
 SHADES = 1.0, 0.65, 0.35  # of a colour that is used for several parts
 PANEL = 560  # width in pixels of the picture of one panel
+BREAK = re.compile(r'(?<=[,/])')  # where a long name may go on in the next line
 
 
 def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> Path:
@@ -49,7 +51,7 @@ def write_page(folder: Path, runs: Sequence[Run], rows: Sequence[table.Row]) -> 
     ('parts', 'Parts side by side', parts(runs) if found else ''),
   ]
   today = datetime.date.today().isoformat()
-  foot = pages.paragraph(f'Written on {today} by panda-jax. Parts count from 0, as in the workdir of each run.')
+  foot = pages.paragraph(f'Written on {today} by panda-jax.')
   content = pages.page(f'{folder.resolve().name or folder}: {len(runs)} runs', heading(runs), sections, foot)
   write_atomically(path, content.encode(), 'folder')
   return path
@@ -116,7 +118,8 @@ def parts(runs: Sequence[Run]) -> str:
       pieces.append(pages.paragraph(f'The first {len(shown)} of {len(some)} runs are shown.', soft=True))
   said = (
     'Where each part is: darker is larger, white exactly zero. Parts that are most alike stand below each other, by '
-    'the assignment with the largest sum of cosines; the first picture of a row has all its parts in these colours.'
+    'the assignment with the largest sum of cosines. Below a picture is the number of the part in its own run, as '
+    '--part takes it. The first picture of a row has all parts of the run, in the colours of the columns.'
   )
   return pages.paragraph(said) + ''.join(pieces)
 
@@ -153,7 +156,10 @@ def _colour(column: int) -> tuple[int, int, int]:
 def _side_by_side(runs: Sequence[Run]) -> str:
   placed, count = columns_of(runs)
   count = min(count, MOST_PARTS)
-  head = ''.join(f'<th scope=col style="--part: rgb{_colour(column)}">{column}</th>' for column in range(count))
+  head = ''.join(
+    f'<th scope=col style="--part: rgb{_colour(column)}"><span class=unseen>parts alike</span></th>'
+    for column in range(count)
+  )
   lines = [f'<thead><tr><th></th><th scope=col>all</th>{head}</tr></thead>']
   for run, at in zip(runs, placed, strict=True):
     error = f'{run.summary["relative_error"]:.4f}' + (
@@ -161,9 +167,11 @@ def _side_by_side(runs: Sequence[Run]) -> str:
     )
     cells = [f'<td>{_image(together(run.maps, at), f"all parts of {run.name}")}</td>']
     for part in at[:count]:
-      image = '' if part is None else _image(notebook.heat(run.maps[part], SIDE), f'part {part} of {run.name}')
-      cells.append(f'<td>{image}</td>')
-    name = f'<th scope=row>{pages.text(run.name)}<br><span class=soft>{error}</span></th>'
+      if part is None:
+        cells.append('<td></td>')
+      else:
+        cells.append(f'<td>{_image(notebook.heat(run.maps[part], SIDE), f"part {part} of {run.name}")}{part}</td>')
+    name = f'<th scope=row>{BREAK.sub("<wbr>", pages.text(run.name))}<br><span class=soft>{error}</span></th>'
     lines.append(f'<tr>{name}{"".join(cells)}</tr>')
   return f'<div class=scroll tabindex=0><table class=parts>{"".join(lines)}</table></div>'
 

@@ -151,9 +151,9 @@ def _where_they_hold(measured: Sequence[Level]) -> str:
   where = ' and '.join(words for words, name in again.items() if any(getattr(x, name) is not None for x in measured))
   holding = [parts for parts, value in worst.items() if value >= SAME]
   if not holding:
-    return f'None of them come back {where} (agreement {max(worst.values()):.2f} at best). '
+    return f'None of them come back {where} (mean agreement {max(worst.values()):.2f} at best). '
   if len(holding) == len(worst):
-    return f'All of them come back {where} (agreement {min(worst.values()):.2f} or more). '
-  up_to = f'{holding[-1]} parts come back {where} (agreement {worst[holding[-1]]:.2f})'
+    return f'All of them come back {where} (mean agreement {min(worst.values()):.2f} or more). '
+  up_to = f'{holding[-1]} parts come back {where} (mean agreement {worst[holding[-1]]:.2f})'
   after = [parts for parts in worst if parts > holding[-1]]
   return f'{up_to}, {after[0]} do not ({worst[after[0]]:.2f}). ' if after else f'{up_to}. '

@@ -9,6 +9,7 @@ With one process every function here is trivial and costs nothing.
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -29,6 +30,7 @@ HEARTBEAT_SECONDS = 25  # after which a silent process counts as dead, and all o
 SHUTDOWN_SECONDS = 300  # for which a finished process waits for the others
 LINGER_SECONDS = 3
 TRANSPORTS = 'Gloo', 'NCCL', 'gRPC', 'coordination service', 'UNAVAILABLE'  # in errors of a sum that broke off
+MOST_TOLD = 4  # shares in a message
 GRAINS = 4096  # shares begin at multiples of N / GRAINS, so that hashes of grains do not depend on the shares
 
 
@@ -85,6 +87,8 @@ def join(coordinator: str | None = None, process_id: int | None = None, processe
   clock = threading.Timer(JOIN_SECONDS, _give_up, (coordinator,))
   clock.daemon = True
   clock.start()
+  if process_id == 0 and processes is not None and processes > 1:
+    print(f'waiting at {coordinator} for {processes - 1} more, {JOIN_SECONDS} s at most', file=sys.stderr, flush=True)
   try:
     jax.distributed.initialize(
       coordinator,
@@ -243,6 +247,11 @@ class Shares:
     count = jax.process_count()
     grains = [round(p * GRAINS / count) for p in range(count + 1)]
     return cls(tuple(samples * grain // GRAINS for grain in grains))
+
+  def __str__(self) -> str:
+    spans = [f'{first} to {end - 1}' if end > first else 'none' for first, end in itertools.pairwise(self.bounds)]
+    told = spans if len(spans) <= MOST_TOLD else [*spans[: MOST_TOLD - 1], f'... {spans[-1]}']
+    return f'{len(spans)} processes: samples {", ".join(told)}'
 
   @property
   def first(self) -> int:

@@ -231,6 +231,8 @@ def _fit_into(
       return before['summary']
     for note in source.notes:
       progress.say(f'note: {note}')
+    if processes.several() and source.samples is not None:
+      progress.say(str(processes.Shares.of(source.samples)))
     with signals.caught() as caught:
       most = largest(source.positions, source.channels, config.parts)
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)

@@ -61,6 +61,7 @@ def test_the_page_is_whole(folder):
   for name in ('choice', 'curves', 'runs', 'parts'):
     assert f'<section id={name}>' in page
   assert page.count('part 1 of layer=5,parts=3,seed=1') == 2  # the picture's alternative text and title
+  assert re.search(r'title="part 2 of layer=5,parts=3,seed=1"[^>]*>2</td>', page)  # the number that --part takes
   assert 'too | many' in page
   assert run('runs', folder, folder / 'failing', '--format=csv').returncode == 0  # a repeated run counts once
 

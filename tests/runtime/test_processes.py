@@ -33,6 +33,11 @@ class Among:
     monkeypatch.setattr('jax.process_index', lambda: process)
 
 
+def test_shares_are_told():
+  assert str(Shares((0, 200, 400))) == '2 processes: samples 0 to 199, 200 to 399'
+  assert str(Shares((0, 10, 20, 20, 30, 40))) == '5 processes: samples 0 to 9, 10 to 19, none, ... 30 to 39'
+
+
 @pytest.mark.parametrize('samples', [1, 2, 47, 4096, 1_000_003])
 @pytest.mark.parametrize('count', [1, 2, 3, 8, 100])
 def test_shares_are_whole_and_even(monkeypatch, samples, count):
@@ -45,6 +50,7 @@ def test_shares_are_whole_and_even(monkeypatch, samples, count):
   assert seen[0][0] == 0
   assert seen[-1][1] == samples
   assert all(a[1] == b[0] for a, b in itertools.pairwise(seen))
+  assert str(shares).startswith(f'{count} processes: samples {"none" if seen[0][0] == seen[0][1] else 0}')
   # A share ends at a grain, so it is off by less than one, or by a sample if those are smaller.
   assert shares.most <= samples / count + samples / GRAINS + 1
 
@@ -191,10 +197,12 @@ def test_two_processes_of_two_devices_find_what_one_does(found):
     np.testing.assert_allclose(sums['K'], K, atol=1e-6 * np.abs(K).max())
   for name, options in OPTIONS.items():
     two, one = panda_jax.Factors.load(out / f'{name}.npz'), panda_jax.fit(path, **options)
-    # A sample alone leaves the factors undetermined in a valley that is flat to the end, where the error is the same.
+    # A sample alone leaves the factors undetermined, in a valley so flat that rounding decides where in it a fit ends:
+    # errors of different CPUs differ by some 1e-5 of themselves.
     if name != 'one':
       planted.assert_same_factors(one.factors, two)
-    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=1e-5), name
+    rel = 1e-4 if name == 'one' else 1e-5
+    assert two.provenance['relative_error'] == pytest.approx(one.relative_error, rel=rel), name
     assert two.provenance['sha256'] == sha256_of(as_source(path, samples=options.get('samples')), like=GRAINED)
 
 
