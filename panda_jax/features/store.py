@@ -22,7 +22,7 @@ from panda_jax.runtime.processes import Shares
 
 STORES = ('auto', 'device', 'host', 'source')
 STORAGES = ('float32', 'bfloat16')
-WAYS = {'device': 'on the devices', 'host': 'in host memory', 'source': 'nowhere (read again for each pass)'}
+WAYS = {'device': 'on the devices', 'host': 'in host memory', 'source': 'one batch at a time (read again for each pass)'}
 IN_FLIGHT = 4  # pieces that are read and moved ahead of the sums over them
 
 
