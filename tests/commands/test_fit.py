@@ -206,4 +206,4 @@ def test_a_source_larger_than_the_budget_is_streamed(tmp_path):
   options = ('--config.store=source', '--config.batch=16', '--parts=5', '--verbose')
   done = run('fit', f'--features={features}', f'--workdir={tmp_path / "w"}', *options)
   assert done.returncode == 0, done.stderr
-  assert 'chosen: nowhere (read again for each pass)' in done.stderr
+  assert 'chosen: one batch at a time (read again for each pass)' in done.stderr
