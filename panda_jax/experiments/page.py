@@ -10,7 +10,7 @@ import numpy as np
 from panda_jax.experiments import table
 from panda_jax.experiments.agreement import matches
 from panda_jax.experiments.curves import MOST_SERIES, curves_of_layers, curves_of_parts
-from panda_jax.experiments.recommendation import Level, levels, of_series
+from panda_jax.experiments.recommendation import Level, by_number, levels, of_series
 from panda_jax.experiments.runs import Run, series
 from panda_jax.files.access import check_writable, write_atomically
 from panda_jax.pictures import colours, pages
@@ -23,6 +23,13 @@ MOST_PARTS = 48  # of a run
 SIDE = 56  # pixels of a part's longer side, about
 LIKE = 0.5  # least cosine of parts in one column
 SHADES = 1.0, 0.65, 0.35  # of a colour that is used for several parts
+NUMBERS = (
+  'error, held out: relative errors of the run on all samples that fits best, the second on samples that were not '
+  'fitted.',
+  'seeds: mean cosine of matched parts over all pairs of seeds, with all samples.',
+  'halves: the same between fits of the two halves of the samples.',
+  'times noise: how much these parts explain beyond the number above, in multiples of what they would of noise.',
+)
 PANEL = 560  # width in pixels of the picture of one panel
 BREAK = re.compile(r'(?<=[,/])')  # where a long name may go on in the next line
 
@@ -70,10 +77,14 @@ def heading(runs: Sequence[Run]) -> str:
 
 def choice(runs: Sequence[Run]) -> str:
   """The recommendations."""
-  return ''.join(
-    f'<p class=said>{f"<strong>{pages.text(label)}</strong>: " if label else ""}{pages.text(said)}</p>'
-    for label, said in of_series(runs).items()
-  )
+  pieces, found = [], series(runs)
+  for label, said in of_series(runs).items():
+    name = f'<strong>{pages.text(label)}</strong>: ' if label else ''
+    columns, cells = by_number(levels(found[label]), found[label][0].parts.shape[0])
+    pieces.append(f'<p class=said>{name}{pages.text(said)}</p>{pages.table(cells, columns)}')
+  if pieces:
+    pieces.append(pages.details('What the columns mean', pages.notes(NUMBERS)))
+  return ''.join(pieces)
 
 
 def curves(found: dict[str, list[Level]], runs: Sequence[Run]) -> str:

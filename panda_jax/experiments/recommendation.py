@@ -68,6 +68,18 @@ def levels(runs: Iterable[Run]) -> list[Level]:
   return found
 
 
+def by_number(found: Sequence[Level], positions: int) -> tuple[list[str], list[list[str]]]:
+  """A table with a row for each number of parts, as (columns, cells); see `Level`, and `gain` for the last column."""
+  columns = ['parts', 'error', 'held out', 'seeds', 'halves', 'times noise']
+  rows = []
+  for before, level in zip([None, *found], found, strict=False):
+    known = before is not None and None not in (before.held_out, level.held_out)
+    paid = gain(before, level, positions) if known else None  # type: ignore[arg-type]
+    values = [(level.error, 5), (level.held_out, 5), (level.seeds, 3), (level.halves, 3), (paid, 1)]
+    rows.append([str(level.parts), *('' if value is None else f'{value:.{digits}f}' for value, digits in values)])
+  return columns, rows
+
+
 def gain(one: Level, more: Level, positions: int) -> float:
   """The fall of the held-out error by the further parts of `more`, divided by their fall under noise."""
   assert one.held_out is not None

@@ -22,7 +22,11 @@ from panda_jax.runtime.processes import Shares
 
 STORES = ('auto', 'device', 'host', 'source')
 STORAGES = ('float32', 'bfloat16')
-WAYS = {'device': 'on the devices', 'host': 'in host memory', 'source': 'one batch at a time (read again for each pass)'}
+WAYS = {
+  'device': 'on the devices',
+  'host': 'in host memory',
+  'source': 'one batch at a time (read again for each pass)',
+}
 IN_FLIGHT = 4  # pieces that are read and moved ahead of the sums over them
 
 
@@ -81,12 +85,12 @@ class Plan:
 
   def brief(self) -> str:
     """What was chosen, in one line."""
-    return f'features held {WAYS[self.store]}, {self.needs[self.store] / 1e6:,.0f} MB'
+    return f'held {WAYS[self.store]}, {self.needs[self.store] / 1e6:,.0f} MB'
 
   def __str__(self) -> str:
     """What was chosen, and the alternatives."""
     sizes = ', '.join(f'{WAYS[k]} {v / 1e6:,.0f} MB' for k, v in self.needs.items())
-    text = f'features held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {WAYS[self.store]}'
+    text = f'held {sizes}; budget {self.budget / 1e6:,.0f} MB; chosen: {WAYS[self.store]}'
     if self.seconds:
       text += f' ({throughput.PASSES} passes: ' + ', '.join(f'{k} {v:,.1f} s' for k, v in self.seconds.items()) + ')'
     return text

@@ -54,6 +54,11 @@ def _labelled(argument: str, labels: Sequence[str] | None, count: int) -> list[s
   return sample_names(count, labels, argument)
 
 
+def _row_of_images(pixels: np.ndarray) -> list[Row]:
+  """A row of uint8 images (N, h, w, 3); none if nothing is in them, as where only features are given."""
+  return [] if pixels.min() == pixels.max() else [Row('', list(pixels))]
+
+
 def saliency_page(
   images: np.ndarray,
   coordinates: np.ndarray,
@@ -92,7 +97,7 @@ def saliency_page(
   pixels = _tiles(images[:shown], shown)
   heads = sample_names(len(images), names)[:shown]
   palette = ramp(colormaps[colours.HEAT])
-  rows = [Row('', list(pixels))]
+  rows = _row_of_images(pixels)
   bars: list[Bar] = []
   ends = np.array([-1, -0.5, 0, 0.5, 1])
   for j in range(min(k, MOST_MAPS)):
@@ -170,7 +175,7 @@ def draw_masks(
   shown = min(len(images), MOST_SAMPLES)
   pixels = _tiles(images[:shown], shown)
   heads = sample_names(len(images), names)[:shown]
-  rows = [Row('', list(pixels))]
+  rows = _row_of_images(pixels)
   for j in range(min(masks.shape[-1], MOST_MAPS)):
     inside = fitted_masks(masks[:shown, :, :, j], pixels.shape[1:3], margin)
     coloured = laid_on(greyed(pixels), np.array(INSIDE, np.float32), 0.55 * inside)

@@ -274,7 +274,7 @@ def _fit_into(
           resume=resume,
           like=before['sha256'],
           take=shelf.taken,
-          on_plan=lambda plan: progress.say(str(plan) if verbose else plan.brief()),
+          on_plan=lambda plan: progress.say(f'{size_of(source)}, {plan if verbose else plan.brief()}'),
           on_state=on_state,
           on_samples=saving.on_samples,
         )
@@ -297,6 +297,13 @@ def _fit_into(
     progress.say(f'next: {following.get("edit") or following["saliency"]}')
     progress.say(f'  or: {following["report"]}')
   return summary
+
+
+def size_of(source: FeatureSource) -> str:
+  """The shape of the features in words, so that a wrong layout is seen."""
+  samples = 'samples' if source.samples is None else f'{source.samples} samples'
+  H, W = source.grid
+  return f'features of {samples}, {H} x {W} positions, {source.channels} channels'
 
 
 def outcome(summary: dict) -> str:

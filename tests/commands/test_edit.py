@@ -308,7 +308,7 @@ def test_a_fit_ends_with_what_to_do_next_and_the_report_says_the_same(folder, tm
   assert call('fit', f'--workdir={path}', *given) == 0
   lines = capsys.readouterr().err.splitlines()
   assert [line for line in lines if 'budget' in line] == []
-  assert [line for line in lines if line.startswith('features held on the devices, ')] == lines[:1]
+  assert [line for line in lines if line.startswith('features of ')] == lines[:1]
   following = [line.partition(': ')[2] for line in lines[-2:]]
   assert [line[:5] for line in lines[-2:]] == ['next:', '  or:']
   for line in following:
