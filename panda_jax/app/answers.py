@@ -27,7 +27,7 @@ from panda_jax.app.choices import (
 from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
-from panda_jax.app.saves import save
+from panda_jax.app.saves import EDITED, WHOLE, save
 from panda_jax.catalog.names import BETWEEN, LEAST, MEASURES
 from panda_jax.catalog.search import places_of
 from panda_jax.editing.zoo import NamedEdit, Spec
@@ -174,8 +174,8 @@ def frames(fits: Fits, values: Mapping) -> Answer:
 def removal(fits: Fits, values: Mapping) -> Answer:
   """The edit that removes a part."""
   engine = fits.engine(values.get('fit'))
-  term, before, after = engine.removal(checked_index('part', values.get('part'), engine.parts))
-  return {'term': term.to_json(), 'before': before, 'after': after}
+  term, before, after, samples = engine.removal(checked_index('part', values.get('part'), engine.parts))
+  return {'term': term.to_json(), 'before': before, 'after': after, 'samples': samples}
 
 
 def refined(fits: Fits, values: Mapping) -> Answer:
@@ -286,6 +286,8 @@ def whole(fits: Fits, values: Mapping) -> Answer:
 
 def saved(fits: Fits, values: Mapping) -> Answer:
   """Writes a choice; returns its folder, its files and the command that repeats it."""
+  from PIL import Image
+
   name = values.get('fit')
   engine = fits.engine(name)
   given, words = values.get('name'), values.get('words')
@@ -293,7 +295,13 @@ def saved(fits: Fits, values: Mapping) -> Answer:
   written = save(engine, choice, given, checked_words(words or []))
   address = f'saved/{fits.number(name)}/{written.name}'
   files = [{'name': file, 'address': f'{address}/{file}'} for file in written.files]
-  return {'name': written.name, 'folder': str(written.folder), 'files': files, 'command': written.command}
+  picture = WHOLE if WHOLE in written.files else EDITED
+  with Image.open(written.folder / picture) as opened:
+    size = opened.size
+  return {'name': written.name, 'folder': str(written.folder), 'files': files, 'command': written.command} | {
+    'picture': picture,
+    'size': list(size),
+  }
 
 
 ACTIONS: Mapping[str, Callable[[Fits, Mapping], Answer | Generator[str, None, Answer]]] = MappingProxyType(

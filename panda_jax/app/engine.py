@@ -93,6 +93,7 @@ class Engine:
     self._samples: OrderedDict[Hashable, _Sample] = OrderedDict()
     self._photographed: WeakKeyDictionary[Held, _Sample] = WeakKeyDictionary()
     self._refined: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+    self._results: OrderedDict[Hashable, Any] = OrderedDict()
     self._statistics: np.ndarray | None = None
     self._reaches: np.ndarray | None = None
     self._lock = threading.RLock()  # requests run in several threads
@@ -104,6 +105,15 @@ class Engine:
         store.popitem(last=False)
     store.move_to_end(key)
     return store[key]
+
+  def remembered(self, key: Hashable, make: Callable[[], Any]):
+    """The result of `make`, which depends on nothing else than the fit and the key. The last ones are kept."""
+    with self._lock:
+      found = self._results.get(key)
+    if found is None:
+      found = make()  # other users need not wait for it
+    with self._lock:
+      return self._remembered(self._results, key, lambda: found)
 
   def _editor(self, noise: str | None) -> Editor:
     noise = noise or 'const'
@@ -306,15 +316,16 @@ class Engine:
         self._reaches = np.array([rounded_up(max(FAR * float(length), 1e-6)) for length in lengths])
       return self._reaches
 
-  def removal(self, part: int) -> tuple[Spec, float, float]:
-    """The edit that removes a part, and the share of the part that looks like background before and after it.
+  def removal(self, part: int) -> tuple[Spec, float, float, int]:
+    """The edit that removes a part, the mean share of the part that looks like background before and after it, and the
+    number of samples of this mean.
 
     Raises:
       InputError: the part cannot be removed.
     """
     found = remove(self.features(), self.factors, [part], margin=self.margin)
     before, after = found.covered.mean(axis=1).tolist()
-    return Spec((part,), found.appearance, float(found.edit.alpha)), before, after
+    return Spec((part,), found.appearance, float(found.edit.alpha)), before, after, found.covered.shape[1]
 
   def catalog(self) -> dict[str, NamedEdit]:
     """See `catalog_of`."""

@@ -2,11 +2,11 @@
 
 The edits are those of the catalog, in its order. If the catalog has none for the place, the candidates are the
 appearances whose coordinate varies most there. Those that change the place most and the rest least are shown with both
-signs, the largest effect first. An edit without a name in words in the catalog is named by its measured effects on the
-picture in view and on a few others. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
+signs, the largest effect first. An edit without a name in words in the catalog is named by its measured effects. All
+this is measured on the first samples without edits, not on the picture in view: so an edit of a place has one name,
+whatever else the user has chosen. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
-import dataclasses
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from panda_jax.pictures.overlays import OUTLINE, on_image
 FRAMES = 16  # pictures of one call
 LONGEST = 10  # shown
 TRIED = 2 * FRAMES  # appearances that are tried without a catalog
-SAMPLES = 4  # on which effects are measured to name an edit; each takes the time of a film
+SAMPLES = 4  # on which edits are chosen and named; each takes the time of three films, once for each place
 UNEDITED = 8  # samples that give the scale of effects; the page begins with the same number
 SHARE = 0.75  # of an appearance's largest strength
 PIXELS = 160  # of a frame's side
@@ -57,18 +57,10 @@ def film(engine: Engine, choice: Choice, place: Spec) -> list[Frame]:
   if len(choice.terms) >= MOST_TERMS:
     raise InputError('edits', f'{len(choice.terms)} of them', 'there is no room for more', 'delete one first')
   inside = on_image(engine.regions(Choice(terms=(place,))), engine.size, engine.margin)[0] >= OUTLINE
-  listed = _of_catalog(engine, place)
-  terms = [term for _, term in listed] or _of_coordinates(engine, choice, place, inside)
-  called, order = [name for name, _ in listed], list(range(len(terms)))
-  if called and all(called):
-    pictures = engine.variants(choice, terms, FRAMES)
-  else:
-    pictures, effects = _measured(engine, choice, terms, inside)
-    if not called:
-      order.sort(key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
-    called = _called([effects[k] for k in order], called)
+  offered = _offered(engine, place, inside)
+  pictures = engine.variants(choice, [term for _, term in offered], FRAMES)
   rows, columns = _around(inside)
-  return [Frame(name, terms[k], pictures[k][rows, columns]) for name, k in zip(called, order, strict=True)]
+  return [Frame(name, term, picture[rows, columns]) for (name, term), picture in zip(offered, pictures, strict=True)]
 
 
 def prepare(engine: Engine) -> None:
@@ -77,19 +69,35 @@ def prepare(engine: Engine) -> None:
   film(engine, Choice((engine.first_seed,)), Spec((engine.parts[0],), engine.appearances[0]))
 
 
-def _measured(engine: Engine, choice: Choice, terms: list[Spec], inside: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-  """Pictures (E, h, w, channels) of E edits, and their effects inside a region (h, w)."""
-  looked = dataclasses.replace(choice, seeds=choice.seeds[:1])
-  others = [
-    dataclasses.replace(choice, seeds=(seed,), photograph=None, refined=False)
-    for seed in engine.first(SAMPLES)
-    if choice.photograph or seed != choice.seeds[0]
-  ]
-  each = [looked, *others[: SAMPLES - 1]]
+def _offered(engine: Engine, place: Spec, inside: np.ndarray) -> list[tuple[str, Spec]]:
+  """(name, edit) for the edits of a place, which has a region (h, w)."""
+  listed = _of_catalog(engine, place)
+  if listed and all(name for name, _ in listed):
+    return listed
+
+  def named() -> list[tuple[str, Spec]]:
+    terms = [term for _, term in listed] or _of_coordinates(engine, place, inside)
+    effects, order = _measured(engine, terms, inside), list(range(len(terms)))
+    if not listed:
+      order.sort(key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
+    called = _called([effects[k] for k in order], [name for name, _ in listed])
+    return [(name, terms[k]) for name, k in zip(called, order, strict=True)]
+
+  return engine.remembered((place.part, place.mask, *listed), named)
+
+
+def _looked(engine: Engine) -> list[Choice]:
+  """The samples, without edits, on which edits are chosen and named."""
+  return [Choice((seed,)) for seed in engine.first(SAMPLES)]
+
+
+def _measured(engine: Engine, terms: list[Spec], inside: np.ndarray) -> list[dict]:
+  """Effects of E edits inside a region (h, w)."""
+  each = _looked(engine)
   before = np.stack([engine.edited(one)[0] for one in each])
   after = np.stack([engine.variants(one, terms, FRAMES) for one in each], axis=1)
   unedited = engine.originals([Seed(seed) for seed in engine.first(UNEDITED)])
-  return after[:, 0], _effects(before, after, unedited, inside)
+  return _effects(before, after, unedited, inside)
 
 
 def _called(effects: list[dict], given: list[str]) -> list[str]:
@@ -140,9 +148,8 @@ def _is_numbered(name: str, term: Spec) -> bool:
   return name == names.numbered(term.part[0], term.appearance, np.sign(term.alpha))
 
 
-def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndarray) -> list[Spec]:
-  """Both signs of the appearances that change the picture in view most inside a region (h, w)."""
-  before = engine.edited(dataclasses.replace(choice, seeds=choice.seeds[:1]))[0]
+def _of_coordinates(engine: Engine, place: Spec, inside: np.ndarray) -> list[Spec]:
+  """Both signs of the appearances that change pictures most inside a region (h, w)."""
   features, A = engine.features(), engine.factors.appearances[:, engine.appearances]
   mask = np.abs(np.asarray(place.edit(engine.factors).mask, np.float32))
   fibres = np.einsum('nsc,s->nc', features.reshape(len(features), len(mask), -1), mask / max(float(mask.sum()), 1e-30))
@@ -154,10 +161,12 @@ def _of_coordinates(engine: Engine, choice: Choice, place: Spec, inside: np.ndar
     return Spec(place.part, engine.appearances[j], alpha, mask=place.mask)
 
   tried = np.argsort(-deviations, kind='stable')[:TRIED].tolist()
-  after = engine.variants(choice, [edit(j, 1) for j in tried], FRAMES)
-  worths = {
-    j: _worth(np.clip(picture, -1, 1) - np.clip(before, -1, 1), inside) for j, picture in zip(tried, after, strict=True)
-  }
+  worths = dict.fromkeys(tried, 0.0)
+  for one in _looked(engine):
+    before = np.clip(engine.edited(one)[0], -1, 1)
+    after = engine.variants(one, [edit(j, 1) for j in tried], FRAMES)
+    for j, picture in zip(tried, after, strict=True):
+      worths[j] += _worth(np.clip(picture, -1, 1) - before, inside)
   best = sorted(tried, key=lambda j: -worths[j])[: LONGEST // 2]
   return [edit(j, sign) for j in best for sign in (1, -1)]
 

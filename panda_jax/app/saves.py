@@ -33,7 +33,8 @@ from panda_jax.workdir.suggestions import typed
 
 FOLDER = 'app'
 LATENTS, LABELS = 'latents.npy', 'labels.npy'
-FILES = ('strip.png', 'edited.png', 'sweep.gif', 'edit.json')
+EDITED = 'edited.png'
+FILES = ('strip.png', EDITED, 'sweep.gif', 'edit.json')
 WHOLE = 'photograph.png'  # the whole photograph with the edit in it
 LONGEST_NAME, SHORT_NAME = 60, 40
 _NAME = re.compile(r'[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?')
@@ -142,7 +143,7 @@ def save(engine: Engine, choice: Choice, name: str = '', words: Sequence[str] = 
       names=engine.names(choice.keys),
       title=folder.name,
     )
-    draw_images(folder / 'edited.png', edited)
+    draw_images(folder / EDITED, edited)
     alphas = np.linspace(0, float(last.alpha), FRAMES)
     moving = choice if choice.photograph else dataclasses.replace(choice, seeds=choice.seeds[:MOVING])
     frames = engine.edited(moving, alphas)

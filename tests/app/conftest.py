@@ -62,6 +62,7 @@ def engine(shared_engine, tmp_path):
   before = shared_engine.opened.folder
   shared_engine.opened.folder = tmp_path / 'fit'
   shared_engine.opened.folder.mkdir()
+  shared_engine._results.clear()
   yield shared_engine
   shared_engine.opened.folder = before
 

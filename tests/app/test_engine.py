@@ -122,10 +122,11 @@ def test_regions(engine):
 
 
 def test_removal_is_that_of_the_library(engine):
-  term, before, after = engine.removal(1)
+  term, before, after, samples = engine.removal(1)
   found = remove(engine.features(), engine.factors, [1])
   assert term == Spec((1,), found.appearance, float(found.edit.alpha))
   assert [before, after] == pytest.approx(found.covered.mean(axis=1).tolist())
+  assert samples == len(engine.features())
 
 
 def test_strengths_end_at_round_numbers(engine):

@@ -66,12 +66,14 @@ def test_edits_that_a_catalog_only_numbers_are_called_by_what_they_do(engine):
 def test_where_there_is_no_catalog_the_strongest_local_changes_are_there(engine, monkeypatch):
   monkeypatch.setattr('panda_jax.app.film.LONGEST', 4)
   frames = film(engine, Choice((7,)), PLACE)
-  original = np.clip(engine.originals(Choice((7,)).keys)[0], -1, 1)
+  first = Choice((0, 1, 2, 3))
+  originals = np.clip(engine.originals(first.keys), -1, 1)
 
   def worth(j):
     term = Spec((1,), j, 0.75 * engine.reaches()[j])
-    energy = np.square(np.clip(engine.edited(Choice((7,), (term,)))[0], -1, 1) - original).sum(axis=-1)
-    return np.sqrt(energy[INSIDE].sum()) * energy[INSIDE].sum() / energy.sum()
+    edited = np.clip(engine.edited(Choice(first.seeds, (term,))), -1, 1)
+    energies = np.square(edited - originals).sum(axis=-1)
+    return sum(np.sqrt(e[INSIDE].sum()) * e[INSIDE].sum() / e.sum() for e in energies)
 
   alphas = {}
   for frame in frames:
@@ -83,11 +85,11 @@ def test_where_there_is_no_catalog_the_strongest_local_changes_are_there(engine,
 
 
 def _changed(engine, frame):
-  """The effects of an edit on seed 7 and three other samples, which have another edit already."""
+  """The effects of an edit on the first samples."""
   region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
   unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
-  before = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT,))), region)
-  after = names.measured(engine.edited(Choice((7, 0, 1, 2), (EDIT, frame.term))), region)
+  before = names.measured(engine.originals([Seed(seed) for seed in range(4)]), region)
+  after = names.measured(engine.edited(Choice((0, 1, 2, 3), (frame.term,))), region)
   return names.standardised(before, after, unedited)
 
 
@@ -106,3 +108,13 @@ def test_where_there_is_no_catalog_frames_say_what_they_do(engine):
   assert _effects(picture, picture[None], picture, np.zeros((16, 16), bool)) == [
     {}
   ]  # a mask may lie outside the picture
+
+
+def test_an_edit_keeps_its_name_whatever_else_is_chosen(engine):
+  def offered(choice):
+    return [(frame.name, frame.term) for frame in film(engine, choice, PLACE)]
+
+  found = offered(Choice((7,)))
+  engine._results.clear()
+  assert offered(Choice((3,), (EDIT, Spec((1,), 2, -1.0)), refined=True)) == found
+  assert offered(Choice((5,), truncation=0.5)) == found
