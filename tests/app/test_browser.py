@@ -1,9 +1,11 @@
 """The explorer as a user sees it, in headless chromium: clicks, sliders, keys, files, two users, a restart."""
 
 import base64
+import contextlib
 import importlib.resources
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from tests.browser import DESKTOP, PHONE, Browser, need, need_chromium, until
 
 pytestmark = pytest.mark.slow
 PARTS = 'top left', 'top right', 'bottom left', 'bottom right'  # their names
+LOW = 640, 400  # a desktop's window of 1280 x 800 at twice the size of everything
 FEW = Settings(screened=4, measured=4, heldout=4, unedited=4, pairs=2, top=2, random=1)
 
 
@@ -134,6 +137,32 @@ class Explorer(Browser):
     folder.mkdir()
     self.driver.execute_cdp_cmd('Browser.setDownloadBehavior', {'behavior': 'allow', 'downloadPath': str(folder)})
 
+  @contextlib.contextmanager
+  def sized(self, size, mobile=True):
+    """The page in a window of this size."""
+    metrics = {'width': size[0], 'height': size[1], 'deviceScaleFactor': 1, 'mobile': mobile}
+    self.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+    try:
+      yield
+    finally:
+      self.driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+
+  def box(self, selector):
+    """Left, top, right and bottom of an element in the window."""
+    return self.script(
+      'const box = document.querySelector(arguments[0]).getBoundingClientRect();'
+      'return [box.left, box.top, box.right, box.bottom]',
+      selector,
+    )
+
+  def scroll_to(self, selector, block='center'):
+    """Scrolls, and waits until the page has drawn itself there."""
+    self.script('document.querySelector(arguments[0]).scrollIntoView({block: arguments[1]})', selector, block)
+    self.settle()
+
+  def settle(self):
+    self.driver.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
+
   def colours(self, scheme):
     features = [{'name': 'prefers-color-scheme', 'value': scheme}]
     self.driver.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': features})
@@ -168,7 +197,9 @@ def test_pointing_shows_an_edit_and_a_click_takes_it(browser, server):
   assert browser.edits() == []
   browser.changed(lambda: browser.move_to(frames[0], 0.5, 0.5).perform())
   seen = browser.source()
+  assert browser.text('#tag') == f'Trying: {names[0].partition(" · ")[2]}'
   browser.changed(lambda: browser.move_to(browser.one('#tools'), 0.01, 0.5).perform())
+  assert browser.text('#tag') == PARTS[1]
   assert browser.source() == first
   browser.changed(frames[0].click)
   ((name, strength),) = browser.edits()
@@ -176,6 +207,7 @@ def test_pointing_shows_an_edit_and_a_click_takes_it(browser, server):
   assert strength == pytest.approx(abs(entries[0].terms[0].alpha), rel=0.01)
   browser.move_to(browser.one('#tools'), 0.01, 0.5).perform()
   assert browser.source() == seen
+  assert browser.one('#save').is_enabled()
   assert browser.source('before') == first
   browser.changed(browser.film()[1].click)  # replaces the first edit
   assert [name for name, _ in browser.edits()] == [names[1]]
@@ -204,6 +236,7 @@ def test_the_stack_of_edits(browser):
   browser.changed(lambda: browser.slide(10))
   until(lambda: browser.edits()[0][1] > strength)
   assert PARTS[1] in browser.text('#film-title')  # the place of the edit whose slider moves
+  assert 'The picture stays the same' in browser.all('#edits .down')[0].get_attribute('title')
   browser.all('#edits .down')[0].click()
   assert [name for name, _ in browser.edits()] == names[::-1]
   browser.changed(lambda: browser.all('#edits .bin')[0].click())
@@ -316,6 +349,8 @@ def test_paint_remove_and_refine(browser, tmp_path):
   until(lambda: not taken or browser.edits()[0][0] in tiles)
   assert taken or browser.edits()[0][0] == called
   assert not browser.one('#remove').is_enabled()
+  assert 'painted mask cannot be removed' in browser.one('#remove').get_attribute('title')
+  assert browser.text('#remove-why') == browser.one('#remove').get_attribute('title')
   wrong = {'no picture': 'it is not a PNG', bytes(9 << 20): 'larger than 8 MB'}
   for content, said in wrong.items():
     (tmp_path / 'x.png').write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -328,7 +363,9 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.select('#part', '3')
   browser.film()
   browser.changed(lambda: browser.click('#remove'))
-  browser.says('of bottom right looks like background now')
+  assert browser.says('of bottom right look like background').startswith('On average over ')
+  browser.film()
+  assert not browser.all('#film button[aria-pressed=true]')  # the edit that removes is none of those to try
   assert browser.edits()[1][0] == 'bottom right · removed'
   assert browser.all('#edits .state')[1].text == ''
   browser.slide(-2, 1)
@@ -408,7 +445,7 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
   browser.type_over(browser.one('#name'), 'mine')
   for name in ('mine', 'mine-2'):
     browser.click('#save')
-    browser.says(f'Saved as {name}.')
+    browser.says(f'Saved to your downloads: {name}.png, 16x16')
     until((tmp_path / 'fetched' / f'{name}.png').exists)
   browser.changed(lambda: browser.click('#do-undo'))
   assert not browser.one('#saved').is_displayed()  # it is about another picture
@@ -421,6 +458,8 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
   assert f'--zoo={server.workdir}/app/mine-2/edit.json --name=mine-2 --seeds=0' in browser.text('#saved code')
   saved = read_zoo(server.workdir / 'app' / 'mine' / 'edit.json')['mine']
   assert saved.terms[0].part == (1,)
+  assert not browser.one('#saved code').is_displayed()
+  browser.click('#saved summary')
   assert [link.text for link in browser.all('#saved a')] == ['strip.png', 'edited.png', 'sweep.gif', 'edit.json']
   browser.type_over(browser.one('#name'), '../x')
   browser.click('#save')
@@ -463,7 +502,7 @@ def test_everything_by_keys_alone(browser, server):
   browser.keys(Keys.ESCAPE)
   until(lambda: not browser.one('#helping').is_displayed())
   browser.keys('s')
-  browser.says('Saved as seed-0-top-right-')
+  browser.says('Saved to your downloads: seed-0-top-right-')
   browser.changed(lambda: browser.keys(Keys.DELETE))
   assert browser.edits() == []
   # Tab reaches every control, and the focus is visible.
@@ -528,6 +567,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   assert f'--points={points}' in browser.text('#photo-command')
   browser.click('#photo-close')
   assert 'mine.png' in browser.one('#after').get_attribute('alt')
+  assert not browser.one('#whole').is_enabled()
   browser.take(1)
   browser.save_downloads_to(tmp_path / 'fetched')
   browser.click('#whole')
@@ -572,8 +612,19 @@ def test_another_fit_has_its_own_parts(browser, server):
   name, strength = browser.edits()[0]
   assert name == f'bottom right · {browser.text("#film button span")}'  # without a catalog, the frame has the same name
   assert strength > 0  # positive in the direction of its name
+  browser.take(1)
+  browser.changed(lambda: browser.all('#edits .eye')[1].click())
+  browser.all('#edits .name')[0].click()
+  until(lambda: PARTS[3] in browser.text('#film-title'))
+  browser.film()
+  browser.changed(lambda: browser.all('#samples button')[2].click())
+  browser.film()
+  tiles = [frame.get_attribute('title') for frame in browser.all('#film button[aria-pressed=true]')]
+  assert [f'bottom right · {tile}' for tile in tiles] == [name]  # whatever else is chosen, it keeps its name
+  browser.all('#edits .bin')[1].click()
+  browser.changed(lambda: browser.all('#samples button')[0].click())
   browser.click('#save')
-  browser.says('Saved as seed-0-bottom-right-')
+  browser.says('Saved to your downloads: seed-0-bottom-right-')
   assert len(list((server.others[0] / 'app').glob('seed-0-bottom-right-*/edit.json'))) == 1
 
 
@@ -608,7 +659,7 @@ def test_what_takes_long_says_so(browser):
   """)
   browser.choose_part(1)
   browser.changed(lambda: browser.click('#remove'))
-  browser.says('looks like background')
+  browser.says('look like background')
   heard = browser.script('return window.heard')
   assert any('working' in classes for classes, _ in heard)
   assert {'Trying edits …', 'Removing top right …'} <= {words for _, words in heard}
@@ -617,6 +668,130 @@ def test_what_takes_long_says_so(browser):
   until(lambda: 'Asking the server' in browser.text('#waiting-for') and browser.one('#waiting').is_displayed())
   until(lambda: not browser.one('#waiting').is_displayed())
   assert 'Making the first picture' in browser.text('#waiting-for')
+
+
+def test_parts_are_outlined_until_the_first_choice(browser):
+  outlines = "return getComputedStyle(document.querySelector('#parts')).opacity"
+  drawn = """
+    const {width, height} = document.querySelector('#parts');
+    const {data} = document.querySelector('#parts').getContext('2d').getImageData(0, 0, width, height);
+    return data.some((x) => x > 0);
+  """
+  browser.move_to(browser.one('#help'), 0.5, 0.5).perform()
+  time.sleep(3)  # longer than any hint
+  assert browser.script(outlines) == '1'
+  assert browser.script(drawn)
+  assert re.match(r'(Click|Tap) the top left, the top right or another part', browser.text('#film-said'))
+  browser.take(1)
+  browser.move_to(browser.one('#help'), 0.5, 0.5).perform()
+  until(lambda: browser.script(outlines) == '0')
+
+
+def test_an_edit_below_a_resting_mouse_is_not_tried(browser, server):
+  from selenium.webdriver import ActionChains
+
+  with browser.sized((1280, 500), mobile=False):
+    browser.open(server.url)
+    browser.select('#fit', 'other')
+    until(lambda: '2 parts' in browser.text('#about'))
+    browser.select('#part', '1')
+    until(lambda: len(browser.film()) > 4)  # more than a row
+    browser.move_to(browser.all('#film button')[0], 0.5, 0.5).perform()
+    until(lambda: browser.all('#stage.trying'))
+    browser.script('scrollBy(0, arguments[0])', browser.box('#film button:nth-of-type(5)')[1] - browser.box('#film')[1])
+    until(lambda: browser.all('#film button:nth-of-type(5):hover'))
+    browser.settle()
+    assert not browser.all('#stage.trying')
+    browser.changed(lambda: ActionChains(browser.driver).move_by_offset(3, 3).perform())
+    assert browser.all('#stage.trying')
+
+
+def test_a_low_window_has_a_small_square_picture_and_its_tools_in_rows(browser, server):
+  with browser.sized(LOW, mobile=False):
+    browser.open(server.url)
+    browser.take(1)
+    browser.scroll_to('#edits')
+    left, top, right, bottom = browser.box('#stage')
+    assert right - left == pytest.approx(bottom - top, abs=1)
+    assert browser.box('#shown')[3] <= 0.4 * LOW[1]
+    assert len({browser.box(f'#views label:nth-of-type({k})')[1] for k in (1, 2, 3)}) == 1
+    assert browser.box('#save')[3] <= browser.box('#shown')[3]
+
+
+@pytest.mark.parametrize('size', [PHONE, (320, 568), (1280, 800)])
+def test_save_is_in_sight_after_the_first_edit(browser, server, size):
+  with browser.sized(size, mobile=size[0] < 800):
+    browser.open(server.url)
+    browser.take(1)
+    for y in range(0, 700, 50):
+      browser.script(f'scrollTo(0, {y})')
+      browser.settle()
+      left, top, right, bottom = browser.box('#save')
+      assert left >= 0
+      assert right <= size[0]
+      assert bottom <= size[1]
+      assert top >= 0
+      if size[0] < 800:  # the page goes on directly below the picture
+        assert browser.box('#try')[1] - browser.box('#shown')[3] < 45
+
+
+def test_on_a_phone_what_is_touched_stays_under_the_finger(browser, server):
+  def stays(selector, element, changed):
+    browser.scroll_to(selector)
+    top = browser.box(selector)[1]
+    assert top > browser.box('#shown')[3]
+    browser.changed(element.click) if changed else element.click()
+    browser.settle()
+    until(lambda: not browser.all('#film.waiting'))
+    browser.settle()
+    assert browser.box(selector)[1] == pytest.approx(top, abs=1), selector
+
+  with browser.sized(PHONE):
+    browser.open(server.url)
+    browser.choose_part(1)
+    stays('#film button', browser.one('#film button'), changed=True)
+    stays('#remove', browser.one('#remove'), changed=True)
+    stays('#paint', browser.one('#paint'), changed=False)
+
+
+def test_on_a_phone_edits_to_try_come_into_view(browser, server):
+  from selenium.webdriver import Keys
+
+  def in_view():
+    return browser.box('#shown')[3] <= browser.box('#film-title')[1] < browser.box('#film')[3] <= PHONE[1]
+
+  with browser.sized(PHONE):
+    browser.open(server.url)
+    browser.take(1)
+    browser.scroll_to('#keep', 'end')
+    assert not in_view()
+    browser.script(
+      """
+      const {left, top, width, height} = arguments[0].getBoundingClientRect();
+      const at = {clientX: left + 0.1 * width, clientY: top + 0.9 * height, bubbles: true};
+      arguments[0].dispatchEvent(new MouseEvent('click', at));
+      """,
+      browser.one('#stage'),
+    )
+    until(lambda: browser.text('#film-title') == f'Try on {PARTS[2]}')
+    browser.film()
+    until(in_view)
+    browser.keys('t')
+    for _ in range(5):
+      left, _, right, bottom = browser.script(
+        'const box = document.activeElement.getBoundingClientRect(); return [box.left, box.top, box.right, box.bottom]'
+      )
+      first, _, last, _ = browser.box('#film')
+      assert first <= left < right <= last
+      assert bottom <= PHONE[1]
+      browser.keys(Keys.TAB)
+      browser.settle()
+    browser.scroll_to('#keep', 'end')
+    browser.one('#save').click()
+    browser.says('Saved to your downloads')
+    until(lambda: browser.one('#saved').is_displayed())
+    browser.settle()
+    assert browser.box('#saved')[3] <= browser.box('#status')[1]  # the status does not lie over it
 
 
 def test_on_a_phone(browser, server):
@@ -678,7 +853,7 @@ def test_on_a_phone(browser, server):
     assert all(bottom <= first < last <= PHONE[1] for first, last in tools[:3])  # below the picture, in sight
     assert all(0 <= first < last <= bottom for first, last in tools[3:])
     browser.click('#save')
-    browser.says('Saved as')
+    browser.says('Saved to your downloads')
     box = "const box = document.querySelector('{}').getBoundingClientRect();"
     assert browser.script(f'{box.format("#status")} return box.top >= 0 && box.bottom <= window.innerHeight')
     assert browser.script(f'{box.format("#stage")} return box.top >= 0 && box.bottom <= window.innerHeight')  # it stays
@@ -708,7 +883,7 @@ def test_names_roles_and_contrast(browser, scheme):
   browser.take(2)
   browser.click('#paint')
   browser.click('#save')
-  browser.says('Saved as')
+  browser.says('Saved to your downloads')
   browser.script(axe)
   for opened in (None, 'helping', 'photograph'):
     if opened:

@@ -10,7 +10,7 @@ import {ask, packed, Refusal} from './server.js';
 import {
   begin, called, change, deleted, follow, fresh, kept, redo, session, turn, undo,
 } from './session.js';
-import {choosePart, emptied, filled, hint, hold, mount, paint, painting, setMask, setView} from './stage.js';
+import {choosePart, emptied, filled, hold, mount, paint, painting, setMask, setView} from './stage.js';
 import {removing, stronger, toggle} from './stack.js';
 import {say} from './status.js';
 
@@ -51,7 +51,6 @@ const open = (name) => tried(async () => {
   find('least').textContent = fit.least;
   mount();
   turn({});
-  hint();
   for (const id of ['tools', 'choose', 'panel']) find(id).inert = false;
   document.body.classList.add('ready');
   if (fit.warning) say(fit.warning, 'error');
@@ -68,13 +67,13 @@ find('part').addEventListener('change', (event) => {
 });
 find('remove').addEventListener('click', () => tried(async () => {
   const [part] = session.now.place.part, name = called(session.now.place);
-  const {term, before, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
+  const {term, before, after, samples} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
   const share = (x) => `${Math.round(100 * x)}%`;
   const more = after < ENOUGH ? 'right to remove more' : 'left to bring some of it back';
-  say(`${share(after)} of ${name} looks like background now, ${share(before)} before. ` +
-    `Slide “${edit.name}” under Edits to the ${more}.`);
+  say(`On average over ${samples} samples this makes ${share(after)} of ${name} look like background, ` +
+    `${share(before)} before. Slide “${edit.name}” under Edits to the ${more}.`);
 }));
 
 find('paint').addEventListener('click', () => paint(!painting()));
@@ -87,6 +86,13 @@ find('mask-file').addEventListener('change', (event) => tried(async () => {
   setMask((await ask('mask', {fit: session.fit.fit, ...sent}, 'Reading the mask …')).mask);
 }));
 find('refine').addEventListener('change', (event) => change({refined: event.target.checked}));
+
+function whyNoRemoval({place, edits}) {
+  if (place?.mask) return 'A painted mask cannot be removed, only a part.';
+  if (!place) return 'Choose a part first.';
+  const {most_terms: most} = session.fit;
+  return edits.length < most ? '' : `There are ${most} edits, which are the most: delete one first.`;
+}
 
 // History.
 
@@ -102,7 +108,9 @@ follow((now) => {
   find('do-redo').disabled = !session.future.length;
   find('do-reset').disabled = !now.edits.length && !now.refined && !now.place?.mask;
   find('part').value = now.place?.part?.[0] ?? '';
-  find('remove').disabled = !now.place?.part || now.edits.length >= session.fit.most_terms;
+  const why = whyNoRemoval(now);
+  find('remove').disabled = Boolean(why);
+  find('remove').title = find('remove-why').textContent = why;
   find('refine').checked = now.refined;
 });
 

@@ -1,6 +1,7 @@
 // The filmstrip: edits to try at the chosen place, each with a picture of its result.
 
 import {button, find, make} from './dom.js';
+import {bring} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {
   called, change, choiceOf, chosenEdit, deleted, editOf, follow, fresh, samePlace, session, turn,
@@ -11,15 +12,16 @@ import {say} from './status.js';
 
 const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
-const POINT = matchMedia('(hover: hover)').matches ? 'Point at one to see it. ' : '';
+const mouse = matchMedia('(hover: hover)').matches;
+const POINT = mouse ? 'Point at one to see it. ' : '';
 const HOW = `${POINT}Choose one to take it, and again to drop it. `;
 const MOST = 40; // films that are kept
 let shown = '', shownOf = '', frames = []; // the last request; its place; its answer
 
-// The edit that a frame would replace: the chosen edit, if it is of this place.
+// The edit that a frame would replace: the chosen edit, if it is of this place and does not remove it.
 const replaces = () => {
   const edit = chosenEdit();
-  return edit && session.now.place && samePlace(edit.term, session.now.place) ? edit : null;
+  return edit && !edit.whole && session.now.place && samePlace(edit.term, session.now.place) ? edit : null;
 };
 
 // An edit's name with its place, for a list of several places.
@@ -50,16 +52,37 @@ function explained() {
   find('words-title').scrollIntoView();
 }
 
+// Where the mouse was last. An element that scrolls below a resting mouse is entered, though nobody points at it.
+let at = null;
+const moved = ({clientX, clientY}) => at?.join() !== [clientX, clientY].join();
+addEventListener('pointermove', ({clientX, clientY}) => { at = [clientX, clientY]; });
+
 function drawn() {
   strip.replaceChildren(...frames.map((frame, i) => {
     const picture = make('img', {src: frame.picture, alt: '', draggable: false});
     const words = make('span', {textContent: brief(frame.name)});
     const key = make('kbd', {textContent: (i + 1) % 10, ariaHidden: 'true'});
     const one = button({title: frame.name, onclick: () => take(i)}, picture, key, words);
-    const look = () => preview(withFrame(frame));
-    one.addEventListener('pointerenter', (event) => { if (event.pointerType === 'mouse') look(); });
-    one.addEventListener('focus', () => { if (one.matches(':focus-visible')) look(); });
-    for (const kind of ['pointerleave', 'blur']) one.addEventListener(kind, () => preview(null));
+    const look = () => preview(withFrame(frame), brief(frame.name));
+    one.addEventListener('focus', () => {
+      if (!one.matches(':focus-visible')) return;
+      bring(one);
+      look();
+    });
+    let seen = false; // whether the mouse is on it and has shown it
+    for (const kind of ['pointerenter', 'pointermove']) {
+      one.addEventListener(kind, (event) => {
+        if (seen || event.pointerType !== 'mouse' || !moved(event)) return;
+        seen = true;
+        look();
+      });
+    }
+    for (const kind of ['pointerleave', 'blur']) {
+      one.addEventListener(kind, () => {
+        seen = false;
+        preview(null);
+      });
+    }
     return one;
   }));
   marked();
@@ -82,13 +105,22 @@ function renamed({id}) {
   say(`“${name}” acts on the new mask now.`);
 }
 
-const DRAW = 'Draw on the picture where to edit.', NOWHERE = 'Choose a part of the picture, or paint where to edit.';
+const DRAW = 'Draw on the picture where to edit.';
+
+// Says what can be chosen, with names that this fit has: first those that say more than a side of the picture.
+function nowhere() {
+  const names = [...new Set(session.fit.parts.map((part) => session.fit.names[part]).filter(Boolean))];
+  const side = (name) => /^(top|bottom|left|right|middle|centre)\b/.test(name);
+  const first = names.sort((one, two) => side(one) - side(two)).slice(0, 2).map((name) => `the ${name}`);
+  const some = first.length ? `${first.join(', ')} or another part` : 'a part';
+  return `${mouse ? 'Click' : 'Tap'} ${some} of the picture, or paint where to edit.`;
+}
 
 // Another place has other frames: until they arrive, no frames are shown.
 function placed({place}) {
   const of = JSON.stringify([session.fit.fit, place]);
   title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';
-  if (!place) said.textContent = painting() ? DRAW : NOWHERE;
+  if (!place) said.textContent = painting() ? DRAW : nowhere();
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
   strip.replaceChildren();

@@ -1,7 +1,7 @@
 // Saving: the browser downloads the picture; the server keeps the edit and its command in the folder of the fit.
 
 import {button, commandWords, find, make} from './dom.js';
-import {phone} from './scrolling.js';
+import {bring, phone} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {choiceOf, follow, session} from './session.js';
 import {acts, wordsOf} from './stack.js';
@@ -34,22 +34,25 @@ export const save = () => tried(async () => {
   const values = {fit: session.fit.fit, choice: choiceOf(now), name: find('name').value, words: wordsOf(now)};
   const done = await ask('saved', values, 'Saving …');
   wrong(find('name'), '');
-  const whole = done.files.find((file) => file.name === 'photograph.png');
-  const picture = whole ?? done.files.find((file) => file.name === 'edited.png');
+  const picture = done.files.find((file) => file.name === done.picture);
   download(picture.address, `${done.name}.png`);
-  const said = `Saved as ${done.folder}. The picture is in your downloads. The command that makes it again:`;
+  const said = `Saved to your downloads: ${done.name}.png, ${done.size.join('x')}`;
   const links = done.files.flatMap((file) => [', ', link(file.address, `${done.name}-${file.name}`, file.name)]);
   const code = make('code', {}, ...commandWords(done.command)), box = find('saved');
   box.replaceChildren(
     make('p', {textContent: said}),
-    make('pre', {}, code),
-    make('p', {}, 'Files: ', ...links.slice(1), '.'),
-    button({textContent: 'Copy command', onclick: () => copied(done.command, code)}),
+    make('details', {},
+      make('summary', {textContent: 'Details'}),
+      make('p', {textContent: `It is also kept in ${done.folder}. The command that makes it again:`}),
+      make('pre', {}, code),
+      make('p', {}, 'Files: ', ...links.slice(1), '.'),
+      button({textContent: 'Copy command', onclick: () => copied(done.command, code)})),
   );
   kept = savedOf(now);
   follows(session.now);
-  if (!phone.matches) box.scrollIntoView({block: 'nearest'});
-  say(`Saved as ${done.name}.`);
+  const near = box.getBoundingClientRect().top < innerHeight; // on a phone the user may be far above, and stays there
+  if (near || !phone.matches) bring(box);
+  say(said);
 });
 
 async function copied(text, code) {
@@ -85,6 +88,7 @@ function follows(now) {
   find('saved').hidden = !kept || savedOf(now) !== kept;
   find('save').disabled = !now.edits.some(acts);
   find('save-said').textContent = hint(now);
+  find('whole').disabled = find('save').disabled;
   find('whole').hidden = !now.photograph?.shown;
 }
 

@@ -11,6 +11,8 @@ const NOTCH = 0.06; // share of a slider's end: closer to 0, a drag stays at 0
 const WHOLE = 0.99; // share of the strength that removes a part: below it, the removal is partial
 const BEYOND = 1.5; // a slider's end, times the strength with which its edit begins
 
+const ORDER = ': the order of this list and of names of files. The picture stays the same.'; // edits are added up
+
 const written = (x) => String(Number(x.toPrecision(3)));
 
 // A new edit. Its name describes the sign that alpha has now; the page shows strengths of this sign as positive.
@@ -87,8 +89,8 @@ for (const kind of ['pointerup', 'pointercancel']) addEventListener(kind, () => 
 const cards = new Map(); // by edit, so that a slider is not replaced while it is dragged
 
 function made(id) {
-  const tool = (kind, label, act) => {
-    const one = button({className: `bare ${kind}`, title: label, onclick: act}, icon(kind));
+  const tool = (kind, label, act, more = '') => {
+    const one = button({className: `bare ${kind}`, title: `${label}${more}`, onclick: act}, icon(kind));
     one.setAttribute('aria-label', label);
     return one;
   };
@@ -112,8 +114,8 @@ function made(id) {
     tool('eye', 'On', () => toggle(id)),
     button({className: 'bare name', onclick: () => choose(id)}),
     make('span', {className: 'state'}),
-    tool('up', 'Move up', () => move(id, -1)),
-    tool('down', 'Move down', () => move(id, 1)),
+    tool('up', 'Move up', () => move(id, -1), ORDER),
+    tool('down', 'Move down', () => move(id, 1), ORDER),
     tool('bin', 'Delete', () => deleted(id)),
   ];
   return make('li', {className: 'card'},

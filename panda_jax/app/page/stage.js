@@ -3,6 +3,7 @@
 import {find} from './dom.js';
 import {drawn, mapsOfMask, outlines, packedMask, partAt, unpacked, unpackedMask} from './maps.js';
 import {pictures} from './pictures.js';
+import {bring, resized} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {called, change, choiceOf, chosenEdit, follow, session, turn} from './session.js';
 import {wordsOf} from './stack.js';
@@ -16,7 +17,7 @@ const SETTLED = 150; // milliseconds without a change before the other pictures 
 
 // Shows the picture of the newest choice; older choices that still wait are skipped.
 
-let wanted = null, running = false, tried = null, settled = null;
+let wanted = null, running = false, tried = null, trying = '', settled = null;
 const rest = [];
 export const whenSettled = (listener) => rest.push(listener);
 
@@ -88,11 +89,12 @@ function refused(error) {
   say(error.message, 'error');
 }
 
-// A preview of changes to the choice while the pointer is on them; null for none.
-export function preview(changes) {
+// A preview of changes to the choice, which are called `name`, while the pointer is on them; null for none.
+export function preview(changes, name = '') {
   if (!changes && !tried) return;
-  tried = changes;
+  [tried, trying] = [changes, name];
   stage.classList.toggle('trying', Boolean(changes));
+  outline();
   show();
 }
 
@@ -138,7 +140,7 @@ function outline() {
       pen.drawImage(drawn(masks, masks.maps[0], width, height, PAINT, fill, 2), 0, 0);
     }
   } else {
-    if (stage.matches('.pointed, .hinted')) {
+    if (stage.matches('.pointed, .hinted, .inviting')) {
       pen.drawImage(picture(of, 'all', () => outlines(of, width, height)), 0, 0);
     }
     const chosen = place?.part?.[0] ?? null;
@@ -150,13 +152,14 @@ function outline() {
     }
   }
   if (view() !== 'difference') {
-    tag.textContent = painting() ? 'Draw where to edit' : called(pointed === null ? place : {part: [pointed]});
+    const where = painting() ? 'Draw where to edit' : called(pointed === null ? place : {part: [pointed]});
+    tag.textContent = tried ? `Trying: ${trying}` : where;
     tag.hidden = !tag.textContent || view() === 'compare';
   }
 }
 
-// Shows all parts for a moment, so that users see that there are parts.
-export function hint() {
+// Shows all parts for a moment, because they have changed.
+function hint() {
   stage.classList.add('hinted');
   outline();
   setTimeout(() => {
@@ -176,6 +179,7 @@ function outlining() {
 export function choosePart(part) {
   turn({place: part === null ? null : {part: [part]}});
   outlining();
+  bring(find('try'));
 }
 
 const within = (x) => Math.min(1, Math.max(0, x));
@@ -327,12 +331,14 @@ export function mount() {
   canvas.height = Math.round(SIDE * Math.min(1, h / w));
   session.maps = unpacked(session.fit.maps);
   [refinedMaps, refinedOf, pointed] = [null, '', null];
+  resized();
   viewed();
 }
 
 follow((now) => {
   if (!session.maps) return;
   if (now.edits !== outlined) canvas.classList.remove('shown');
+  stage.classList.toggle('inviting', !now.place && !now.edits.length); // until the first choice all parts are shown
   refine(now);
   outline();
   divided();

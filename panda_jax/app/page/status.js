@@ -43,7 +43,8 @@ export function working(words) {
   const due = setTimeout(() => {
     wait.shown = true;
     shown();
-    if (words) say(words, 'busy');
+    const noted = line.className === 'note' && line.textContent; // it stays: the page's edge shows the wait too
+    if (words && !noted) say(words, 'busy');
   }, PATIENCE);
   return () => {
     clearTimeout(due);
