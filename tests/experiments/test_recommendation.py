@@ -7,7 +7,7 @@ import pytest
 
 import panda_jax
 from panda_jax.experiments.agreement import mutual
-from panda_jax.experiments.recommendation import Level, recommended
+from panda_jax.experiments.recommendation import Level, by_number, recommended
 from tests import planted
 
 S = 64
@@ -30,6 +30,19 @@ def test_the_number_beyond_which_parts_take_noise_only():
   assert 'from 4 to 5' in said.reason
   assert 'at most 1.0 times' in said.reason
   assert 'with other seeds (agreement 1.00)' in said.reason
+
+
+def test_a_row_for_each_number_of_parts():
+  found = [
+    Level(2, 0.5, 0.5, 1.0, None),
+    Level(4, 0.4, None, None, 0.9),
+    *levels({5: 0.4} | noise(6, 0.4 * 58 / 59, 8)),
+  ]
+  columns, cells = by_number(found, S)
+  assert columns == ['parts', 'error', 'held out', 'seeds', 'halves', 'times noise']
+  assert cells[0] == ['2', '0.50000', '0.50000', '1.000', '', '']
+  assert cells[1] == ['4', '0.40000', '', '', '0.900', '']
+  assert [row[-1] for row in cells] == ['', '', '', '1.0', '1.0']
 
 
 @pytest.mark.parametrize(

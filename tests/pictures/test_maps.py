@@ -190,3 +190,18 @@ def test_the_palettes_differ_in_lightness_for_readers_without_colour():
   assert (np.diff(luma[136:]) < 0.5).all()
   assert luma.argmax() in range(118, 138)
   assert colours.OVERLAY[0] != maps.BEFORE
+
+
+def height(path) -> int:
+  with Image.open(path) as opened:
+    return opened.height
+
+
+def test_no_row_for_images_that_are_not_there(tmp_path):
+  coordinates = np.random.default_rng(0).normal(size=(2, 8, 8)).astype(np.float32)
+  heights = []
+  for images in (np.zeros((2, 64, 64, 3), np.float32), np.linspace(-1, 1, 2 * 64 * 64 * 3).reshape(2, 64, 64, 3)):
+    maps.draw_saliency(tmp_path / 's.png', images, coordinates)
+    maps.draw_masks(tmp_path / 'm.png', images, coordinates > 0)
+    heights.append([height(tmp_path / name) for name in ('s.png', 'm.png')])
+  assert all(more - less > 64 for less, more in zip(*heights, strict=True))
