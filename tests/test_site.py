@@ -67,7 +67,8 @@ def test_links_lead_somewhere(path):
     if re.match(r'https?://', target):
       continue
     name, _, anchor = target.partition('#')
-    there = (path.parent / name).resolve() if name else path
+    folder = DOCS if name.startswith('/') else path.parent
+    there = (folder / name.lstrip('/')).resolve() if name else path
     assert there.exists(), target
     assert ROOT in there.parents, target
     if anchor:

@@ -29,7 +29,7 @@ def test_stored_eigenvalues_and_directions(case, published):
   if published:
     order = np.argsort(-values, kind='stable')
     values, vectors = values[order], vectors[order]
-    assert (order[:10] == np.arange(10)).all()  # as the code that was run had it, which is an accident further down
+    assert (order[:5] == np.arange(5)).all()  # as the code that was run had it; further down the CPU decides
   rank = 48 if case == 'stylegan2__0_4' else 64  # so many columns, and thus directions that move something
   assert len(values) == (64 if published else rank)
   np.testing.assert_allclose(values[:rank], stored['eigenvalues'][:rank], rtol=0, atol=1e-5 * values[0])
