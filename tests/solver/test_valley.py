@@ -114,7 +114,7 @@ def check_end(case):
   Z, options = FLAT[case]
   fitted = panda_jax.fit(Z.astype(np.float32), **options)
   here, there = least_error(Z, fitted.factors.appearances, fitted.factors.parts)
-  # The ridge and the gain of a last round: some 1e-7 each. What further rounds would gain depends on how the CPU rounds:
+  # The ridge and the gain of a last round: some 1e-7 each. How the CPU rounds decides what further rounds would gain:
   # up to 3e-6 was seen. Near zero, float32 factors round to 1e-9.
   assert here - there <= 5e-6 * here + 1e-9, (case, fitted.reason)
   assert fitted.reason == 'converged'
