@@ -72,9 +72,9 @@ def by_number(found: Sequence[Level], positions: int) -> tuple[list[str], list[l
   """A table with a row for each number of parts, as (columns, cells); see `Level`, and `gain` for the last column."""
   columns = ['parts', 'error', 'held out', 'seeds', 'halves', 'times noise']
   rows = []
-  for before, level in zip([None, *found], found, strict=False):
-    known = before is not None and None not in (before.held_out, level.held_out)
-    paid = gain(before, level, positions) if known else None  # type: ignore[arg-type]
+  for i, level in enumerate(found):
+    known = i > 0 and None not in (found[i - 1].held_out, level.held_out)
+    paid = gain(found[i - 1], level, positions) if known else None
     values = [(level.error, 5), (level.held_out, 5), (level.seeds, 3), (level.halves, 3), (paid, 1)]
     rows.append([str(level.parts), *('' if value is None else f'{value:.{digits}f}' for value, digits in values)])
   return columns, rows
