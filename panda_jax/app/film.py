@@ -113,10 +113,8 @@ def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside
   """Effects of E edits (E, N, h, w, channels) on N samples inside a region, see `names.effects`; {} if it is empty."""
   if not inside.any():
     return [{}] * len(after)
-  E, N = after.shape[:2]
-  others, first = names.measured(unedited, inside), names.measured(before, inside)
-  found = names.measured(after.reshape(E * N, *after.shape[2:]), inside)
-  return [names.standardised(first, {name: x.reshape(E, N)[k] for name, x in found.items()}, others) for k in range(E)]
+  others = names.measured(unedited, inside)
+  return [names.effects(before, each, inside, others) for each in after]
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:

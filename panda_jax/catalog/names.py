@@ -9,9 +9,10 @@ centre, border, ...
 
 What. `MEASURES` are numbers of the pixels of a region, in CIELAB. The mean change of each measure over samples, from
 the original to the edited picture, is divided by the standard deviation of the measure over unedited samples (Glass's
-delta). So all measures have one unit: how much samples differ anyway. The largest effect gives the word, if it is
-`LEAST` or more and a share `ALIKE` of the samples changes in this direction. A second word follows if its effect is
-almost as large. Else the edit is an "other change".
+delta). So all measures have one unit: how much samples differ anyway. Motion and growth compare two pictures, see
+deformation.py, and cannot be measured on one; their units are fixed, and move edges equally far. The largest effect
+gives the word, if it is `LEAST` or more and a share `ALIKE` of the samples changes in this direction. A second word, of
+another kind, follows if its effect is almost as large. Else the edit is an "other change".
 
 The words are for all samples, at the strength that the catalog shows.
 Letters: N samples, (h, w) pixels, M pixels of a region.
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from panda_jax.catalog.deformation import deformation
 from panda_jax.errors import InputError
 from panda_jax.files.records import misfit
 
@@ -47,14 +49,17 @@ class Measure(NamedTuple):
 
   Attributes:
     more, less: the words for an edit that raises or lowers it.
-    least: lower bound of the deviation over samples; about the smallest visible difference.
+    least: lower bound of the deviation over samples, about the smallest visible difference; of motion and growth the
+      unit.
     meaning: for readers.
+    kind: of the measures of a kind, which say much the same, only one is named.
   """
 
   more: str
   less: str
   least: float
   meaning: str
+  kind: str = ''
 
 
 MEASURES = {
@@ -69,7 +74,15 @@ MEASURES = {
   'dark area': Measure(
     'larger dark area', 'smaller dark area', 0.04, 'share of pixels darker than the middle, such as a pupil'
   ),
+  'size': Measure('larger', 'smaller', 0.2, 'grows or shrinks in both directions', 'size'),
+  'width': Measure('wider', 'narrower', 0.25, 'grows or shrinks from side to side', 'size'),
+  'height': Measure(
+    'taller', 'flatter', 0.25, 'grows or shrinks from top to bottom, such as an eye that opens', 'size'
+  ),
+  'across': Measure('further right', 'further left', 0.125, 'moves sideways', 'place'),
+  'down': Measure('lower', 'higher', 0.125, 'moves down or up', 'place'),
 }
+GROWTH = 'size', 'width', 'height'
 
 
 def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Box]:
@@ -165,17 +178,23 @@ def lab(images: np.ndarray) -> np.ndarray:
   return np.stack([116 * Y - 16, 500 * (X - Y), 200 * (Y - Z)], axis=-1)
 
 
-def measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
-  """`MEASURES` (N,) of images (N, h, w, channels) in [-1, 1] at a region (h, w) bool; without colours, those of L*.
-
-  Measures that need contrast are NaN in a region without contrast.
-  """
+def _cropped(images: np.ndarray, region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """CIELAB (3, N, ...) of images and a region, within the region's box; images without colours are grey."""
   rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
   crop = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-  images, region = images[:, *crop], region[crop]
+  images = images[:, *crop]
+  if images.shape[3] != 3:
+    images = np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3)
+  return np.moveaxis(lab(images), -1, 0), region[crop]
+
+
+def measured(images: np.ndarray, region: np.ndarray) -> dict[str, np.ndarray]:
+  """`MEASURES` (N,), but motion and growth, of images (N, h, w, channels) in [-1, 1] at a region (h, w) bool.
+
+  Without colours, those of L*. Measures that need contrast are NaN in a region without contrast.
+  """
+  (L, a, b), region = _cropped(images, region)
   coloured = images.shape[3] == 3
-  colours = lab(images if coloured else np.repeat(images.mean(axis=3, keepdims=True), 3, axis=3))
-  L, a, b = np.moveaxis(colours, -1, 0)
   inside = L[:, region]
   contrast = inside.std(axis=1)
   fine, coarse = (_steps(L, region, apart) for apart in (1, 2))
@@ -201,40 +220,50 @@ def _steps(L: np.ndarray, region: np.ndarray, apart: int) -> np.ndarray:
   return np.sqrt(np.mean(np.square(steps), axis=1)) if steps.size else np.zeros(len(L))
 
 
-def effects(original: np.ndarray, edited: np.ndarray, region: np.ndarray) -> dict[str, float]:
+def effects(
+  original: np.ndarray, edited: np.ndarray, region: np.ndarray, unedited: Mapping[str, np.ndarray] | None = None
+) -> dict[str, float]:
   """Standardised effects on each measure, the largest first; 0 where samples do not change alike. See the module.
 
   Args:
     original, edited: (N, h, w, channels) in [-1, 1].
     region: (h, w) bool, with a pixel at least.
+    unedited: what `measured` gives for the samples whose deviations are the units; of `original` if left out.
   """
-  before = measured(original, region)
-  return standardised(before, measured(edited, region), before)
-
-
-def standardised(
-  before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray], unedited: Mapping[str, np.ndarray]
-) -> dict[str, float]:
-  """As `effects`, from what `measured` gives before and after the edit, and on unedited samples."""
-  found = {}
-  for name, values in before.items():
-    change = after[name] - values
-    known = change[np.isfinite(change)]
-    mean = known.sum() / max(len(known), 1)
-    alike = np.sum(np.sign(known) == np.sign(mean)) >= ALIKE * len(change)
-    others = unedited[name][np.isfinite(unedited[name])]
-    spread = others.std() if alike and len(others) else 0.0
-    found[name] = float(mean / max(spread, MEASURES[name].least)) if alike else 0.0
+  before, after = measured(original, region), measured(edited, region)
+  changes = {name: after[name] - values for name, values in before.items()}
+  units = {name: _deviation(values) for name, values in (before if unedited is None else unedited).items()}
+  (first, inside), (second, _) = _cropped(original, region), _cropped(edited, region)
+  changes |= deformation(first, second, inside)
+  found = {name: _alike(change) / max(units.get(name, 0.0), MEASURES[name].least) for name, change in changes.items()}
   return dict(sorted(found.items(), key=lambda item: -abs(item[1])))
 
 
+def _deviation(values: np.ndarray) -> float:
+  known = values[np.isfinite(values)]
+  return float(known.std()) if len(known) else 0.0
+
+
+def _alike(change: np.ndarray) -> float:
+  """The mean of the known changes (N,), or 0 if they are not alike."""
+  known = change[np.isfinite(change)]
+  mean = known.sum() / max(len(known), 1)
+  return float(mean) if np.sum(np.sign(known) == np.sign(mean)) >= ALIKE * len(change) else 0.0
+
+
 def what(found: Mapping[str, float], second: float = SECOND) -> str:
-  """The words for `effects`; a second word if its effect is at least the share `second` of the largest."""
+  """The words for `effects`, the largest first; a second one if its effect is at least the share `second` of it."""
+  if any(abs(found.get(name, 0.0)) >= LEAST for name in GROWTH):  # a dark area then grows because its shape does
+    found = {name: effect for name, effect in found.items() if name != 'dark area'}
   largest = max(map(abs, found.values()), default=0.0)
   if largest < LEAST:
     return OTHER
-  said = [(name, effect) for name, effect in found.items() if abs(effect) >= max(LEAST, second * largest)]
-  return ' and '.join(MEASURES[name].more if effect > 0 else MEASURES[name].less for name, effect in said[:2])
+  said: dict[str, str] = {}  # {kind: word}
+  for name, effect in found.items():
+    measure = MEASURES[name]
+    if abs(effect) >= max(LEAST, second * largest):
+      said.setdefault(measure.kind or name, measure.more if effect > 0 else measure.less)
+  return ' and '.join(list(said.values())[:2])
 
 
 def numbered(part: int, appearance: int, alpha: float) -> str:

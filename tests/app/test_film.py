@@ -88,9 +88,9 @@ def _changed(engine, frame):
   """The effects of an edit on the first samples."""
   region = on_image(engine.regions(Choice(terms=(PLACE,))), engine.size, engine.margin)[0] >= OUTLINE
   unedited = names.measured(engine.originals([Seed(seed) for seed in range(8)]), region)
-  before = names.measured(engine.originals([Seed(seed) for seed in range(4)]), region)
-  after = names.measured(engine.edited(Choice((0, 1, 2, 3), (frame.term,))), region)
-  return names.standardised(before, after, unedited)
+  before = engine.originals([Seed(seed) for seed in range(4)])
+  after = engine.edited(Choice((0, 1, 2, 3), (frame.term,)))
+  return names.effects(before, after, region, unedited)
 
 
 def test_where_there_is_no_catalog_frames_say_what_they_do(engine):

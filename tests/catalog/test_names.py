@@ -7,6 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from panda_jax.catalog import Settings, catalog_into, find, names
+from panda_jax.catalog.deformation import deformation
 from panda_jax.editing import zoo
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
@@ -76,18 +77,82 @@ def test_a_planted_effect_gets_its_word(pictures, word):
   assert names.what(found).split(' and ')[0] == word, found
 
 
-@pytest.mark.parametrize(('scale', 'word'), [(1.4, 'larger dark area'), (0.7, 'smaller dark area')])
-def test_a_pupil_that_grows(scale, word):
+def discs(centre=(15.5, 15.5), radii=(1.0, 1.0)):
+  """(24, 32, 32, 3) pictures with a dark disc each; radii are in units of each disc's own."""
   rng = np.random.default_rng(1)
-  away = np.hypot(*(np.indices((1, SIDE, SIDE))[1:] - 15.5))
-  level, depth, radius = (rng.uniform(low, high, (24, 1, 1)) for low, high in ((0.1, 0.5), (0.3, 0.9), (2.5, 3.5)))
+  y, x = np.indices((SIDE, SIDE))
+  level, depth, radius = (rng.uniform(low, high, (24, 1, 1)) for low, high in ((0.1, 0.5), (0.3, 0.9), (3.0, 4.0)))
+  away = np.hypot((y - centre[0]) / radii[0], (x - centre[1]) / radii[1])
+  return np.repeat((level - depth / (1 + np.exp(2 * (away - radius))))[..., None], 3, axis=3)
 
-  def eyes(scale):
-    return np.repeat((level - depth * (away < scale * radius))[..., None], 3, axis=3)
 
-  found = names.effects(eyes(1), eyes(scale), REGION)
-  assert names.what(found).split(' and ')[0] == word, found
-  assert abs(found['sharpness']) < names.LEAST  # edges of any size are as sharp
+DEFORMED = {
+  'larger': {'radii': (1.25, 1.25)},
+  'smaller': {'radii': (0.8, 0.8)},
+  'wider': {'radii': (1, 1.3)},
+  'narrower': {'radii': (1, 0.75)},
+  'taller': {'radii': (1.3, 1)},
+  'flatter': {'radii': (0.75, 1)},
+  'higher': {'centre': (14.5, 15.5)},
+  'lower': {'centre': (16.5, 15.5)},
+  'further left': {'centre': (15.5, 14.5)},
+  'further right': {'centre': (15.5, 16.5)},
+}
+
+
+@pytest.mark.parametrize('reduced', [1, 4])
+@pytest.mark.parametrize('word', DEFORMED)
+def test_what_grows_or_moves(word, reduced):
+  """In pictures of any size, and whether or not the light changes too."""
+  before, after = (x.repeat(reduced, axis=1).repeat(reduced, axis=2) for x in (discs(), discs(**DEFORMED[word])))
+  region = REGION.repeat(reduced, axis=0).repeat(reduced, axis=1)
+  for changed in (after, 0.9 * after + 0.02):
+    assert names.what(names.effects(before, changed, region)).split(' and ')[0] == word
+
+
+def test_sizes_and_motions_are_right():
+  """Within a quarter: one linear step finds them a little too small, and a region cuts off what leaves it."""
+  colours = [np.moveaxis(names.lab(x), -1, 0) for x in (discs(), discs((15.0, 16.0), (1.15, 0.9)))]
+  found = {name: x.mean() for name, x in deformation(*colours, REGION).items()}
+  side = np.sqrt(REGION.sum())
+  expected = {'across': 0.5 / side, 'down': -0.5 / side, 'width': -0.1, 'height': 0.15}
+  for name, value in expected.items():
+    assert found[name] == pytest.approx(value, rel=0.25)
+  assert found['size'] == pytest.approx((found['width'] + found['height']) / 2)
+
+
+def test_two_pieces_grow_each_about_its_middle():
+  before, after = (np.concatenate([x, x[:, ::-1]], axis=2) for x in (discs(), discs(radii=(1, 1.3))))
+  region = np.concatenate([REGION, REGION], axis=1)
+  assert names.what(names.effects(before, after, region)) == 'wider'
+
+
+def test_other_changes_are_no_motion(pictures):
+  def moved(before, after, region=REGION):
+    return any(
+      x.any() for x in deformation(*(np.moveaxis(names.lab(x), -1, 0) for x in (before, after)), region).values()
+    )
+
+  others = np.random.default_rng(4).permutation(len(pictures))
+  for changed in (pictures[others], PLANTED['darker'](pictures), grained(pictures), pictures):
+    assert not moved(pictures, changed)
+  few = np.zeros_like(REGION)
+  few[3:5, 3:6] = True
+  assert not moved(discs(), discs((15, 15)), few)
+  assert moved(discs(), discs((15, 15)))
+
+
+def test_a_dark_area_that_grows_by_itself():
+  """Other spots in every sample: nothing moves."""
+  rng = np.random.default_rng(5)
+  noise = gaussian_filter(rng.normal(0, 1, (24, SIDE, SIDE)), (0, 1.5, 1.5))
+
+  def spots(share):
+    return np.repeat(np.where(noise < np.quantile(noise, share), -0.3, 0.4)[..., None], 3, axis=3)
+
+  found = names.effects(spots(0.2), spots(0.5), REGION)
+  assert found['dark area'] > names.LEAST
+  assert 'dark area' in names.what(found)
 
 
 def test_changes_that_are_not_alike_have_no_word(pictures):
@@ -125,6 +190,8 @@ def test_a_second_word_only_where_it_is_almost_as_large():
   assert names.what({'lightness': -2.0, 'sharpness': 1.5, 'contrast': 1.45}) == 'darker and sharper'
   assert names.what({'lightness': -2.0, 'sharpness': 1.3}) == 'darker'
   assert names.what({'lightness': -0.29}) == names.OTHER
+  alike = {'height': 2.0, 'size': 1.9, 'dark area': 1.8, 'lightness': 1.7}
+  assert names.what(alike) == 'taller and lighter'
 
 
 def box(left, top, right, bottom, size=(60, 60)):
