@@ -58,6 +58,9 @@ LONGEST = (
   'commands/test_chains.py',
   'generators/test_stylegan3.py',
   'generators/test_stylegan2.py',
+  'app/test_browser.py',
+  'examples/test_train_steps.py',
+  'converters/test_main.py',
 )
 
 

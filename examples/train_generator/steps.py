@@ -26,6 +26,7 @@ from panda_jax.generators import load_generator
 from panda_jax.generators.stylegan2 import StyleGAN2, StyleGAN2Options
 
 PATH_DECAY = 0.01
+SIGNS_IMAGES = 2000  # half of the weight of the running mean of signs is on these last ones
 W_MEAN_DRAWS = 1 << 14
 
 
@@ -39,6 +40,7 @@ class TrainState:
     generator_moments, discriminator_moments: of Adam.
     path_mean: () running mean of the path lengths.
     probability: () of augmentation.
+    signs: () running mean of the signs of the logits of real images: 0 for a discriminator that cannot tell, 1 at most.
     images: () int32, number of real images so far.
   """
 
@@ -49,6 +51,7 @@ class TrainState:
   discriminator_moments: optax.OptState
   path_mean: jax.Array
   probability: jax.Array
+  signs: jax.Array
   images: jax.Array
 
 
@@ -109,17 +112,20 @@ def check(config: ml_collections.ConfigDict, devices: int) -> None:
   for name in ('r1_every', 'path_every', 'images', 'log_images', 'sample_images', 'snapshot_images'):
     if config[name] < 1:
       raise InputError(name, config[name], 'it must be positive', 'give a whole number from 1')
+  for name in ('generator_share', 'lead'):
+    if not 0 <= config[name] <= 1:
+      raise InputError(name, config[name], 'it is a share', 'give a number from 0 to 1')
   if not 0 <= config.augment <= 1:
     raise InputError('augment', config.augment, 'it is a probability', 'give a number from 0 to 1')
   if not config.aliasing > 0:
     raise InputError('aliasing', config.aliasing, 'it must be positive', 'give a number around 0.3, or 1 for no bound')
 
 
-def adam(config: ml_collections.ConfigDict, every: int | None) -> optax.GradientTransformation:
-  """Adam, with constants corrected for one further step in every `every` steps."""
+def adam(config: ml_collections.ConfigDict, rate: float, every: int | None) -> optax.GradientTransformation:
+  """Adam of a learning rate, with constants corrected for one further step in every `every` steps."""
   share = 1 if every is None else every / (every + 1)
   b1, b2 = config.adam
-  return optax.adam(config.learning_rate * share, b1=b1**share, b2=b2**share, eps=1e-8)
+  return optax.adam(rate * share, b1=b1**share, b2=b2**share, eps=1e-8)
 
 
 def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
@@ -134,8 +140,9 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
   graph_g, _, buffers = nnx.split(StyleGAN2(options, nnx.Rngs(config.seed)), nnx.Param, ...)
   graph_d = nnx.graphdef(nnx.eval_shape(lambda: _discriminator(config)))
   initial = _initial(config, options)
-  adam_g = adam(config, config.path_every if config.path_weight else None)
-  adam_d = adam(config, config.r1_every)
+  rate = config.learning_rate
+  adam_g = adam(config, rate * config.generator_share, config.path_every if config.path_weight else None)
+  adam_d = adam(config, rate, config.r1_every)
   replicated = NamedSharding(mesh, PartitionSpec())
   batches = NamedSharding(mesh, PartitionSpec('data'))
 
@@ -184,6 +191,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       discriminator_moments=adam_d.init(discriminator),
       path_mean=jnp.zeros(()),
       probability=jnp.asarray(config.augment, jnp.float32),
+      signs=jnp.zeros(()),
       images=jnp.zeros((), jnp.int32),
     )
 
@@ -224,9 +232,9 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       generator_loss, by_images = jax.value_and_grad(loss_g)(fake, discriminator)
       (gradient_g,) = pull(by_images)
       params, moments_g = updated(adam_g, gradient_g, state.generator_moments, state.generator)
-      if config.discriminator_images:
-        # A generator at its full rate at once outruns the discriminator, whose logits then are equal for all images.
-        share = jnp.clip(state.images / config.discriminator_images - 1, 0, 1)
+      if config.lead:
+        # A generator that outruns the discriminator learns nothing from it: then it waits.
+        share = jnp.clip(state.signs / config.lead, 0, 1) ** 2
         params = jax.tree.map(lambda old, new: old + share * (new - old), state.generator, params)
     else:
       generator_loss, gradient_g = loss_g(fake, discriminator), ()
@@ -235,7 +243,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
     seen = state.images + N
     half = jnp.minimum(config.average_images, config.average_ramp * seen.astype(jnp.float32))
     keep = jnp.exp2(-N / jnp.maximum(half, 1e-8))
-    probability = state.probability
+    probability, signs = state.probability, jnp.sign(real_logits).mean()
     if config.augment_target is not None:
       probability = adjusted(probability, real_logits, config.augment_target)
     state = dataclasses.replace(
@@ -246,6 +254,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       generator_moments=moments_g,
       discriminator_moments=moments_d,
       probability=probability,
+      signs=signs + jnp.exp2(-N / SIGNS_IMAGES) * (state.signs - signs),
       images=seen,
     )
     return state, {
@@ -253,7 +262,7 @@ def prepare(config: ml_collections.ConfigDict, mesh: Mesh) -> Training:
       'discriminator_loss': discriminator_loss,
       'fake_logits': fake_logits.mean(),
       'real_logits': real_logits.mean(),
-      'real_signs': jnp.sign(real_logits).mean(),
+      'real_signs': signs,
       'generator_gradient': optax.tree.norm(gradient_g),
       'discriminator_gradient': optax.tree.norm(gradient_d),
       'augment': probability,

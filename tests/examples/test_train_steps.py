@@ -1,5 +1,6 @@
 """The steps of the trainer against simple implementations of their losses."""
 
+import dataclasses
 import json
 
 import jax
@@ -202,13 +203,13 @@ def test_exported_generator_knows_its_mean_w(training, config):
   np.testing.assert_allclose(model.w_avg[...], mean, atol=0.05)
 
 
-def test_a_generator_that_has_learnt_waits_for_the_discriminator(training, reals, tmp_path):
+def test_a_generator_that_has_learnt_waits_for_its_discriminator(training, reals, tmp_path):
   """In bfloat16, whose steps must be finite and keep float32 weights."""
   learnt = training.exported(training.begin())
   save_generator(learnt, tmp_path / 'learnt', {})
   config = smoke.get_config()
   config.update({'precision': 'bfloat16', 'seed': 7, 'initial': str(tmp_path / 'learnt')} | SMALL)
-  config.discriminator_images = config.batch
+  config.lead = 0.4
   begun = steps.prepare(config, data_mesh())
   state = begun.begin()
 
@@ -224,11 +225,12 @@ def test_a_generator_that_has_learnt_waits_for_the_discriminator(training, reals
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)  # the average of equal numbers, rounded
   assert any((a != b).any() for a, b in zip(jax.tree.leaves(state.discriminator), discriminator, strict=True))
   moved = []
-  for _ in range(3):  # at a rate that rises from 0 over as many images as it waited for, which is one step
+  for signs in (0.0, 0.2, 0.4):  # the discriminator cannot tell, has half of the lead, and the whole
     before = weights(state)
-    state, metrics = begun.adversarial(state, reals)
+    state, metrics = begun.adversarial(dataclasses.replace(state, signs=jnp.float32(signs)), reals)
     moved.append(max(np.abs(a - b).max() for a, b in zip(weights(state), before, strict=True)))
-  assert moved[0] == 0 < moved[1]
+    assert np.sign(state.signs - signs) in (0, np.sign(metrics['real_signs'] - signs))
+  assert moved[0] == 0 < moved[1] < moved[2]
   assert all(np.isfinite(value) for value in metrics.values())
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state.generator))
 
@@ -244,6 +246,8 @@ def test_a_generator_that_has_learnt_waits_for_the_discriminator(training, reals
     ({'augment': 1.5}, 'augment'),
     ({'aliasing': 0.0}, 'aliasing'),
     ({'discriminator_images': -1}, 'discriminator_images'),
+    ({'generator_share': 1.5}, 'generator_share'),
+    ({'lead': -0.1}, 'lead'),
   ],
 )
 def test_refusals(changes, argument):

@@ -26,6 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
       'batch': 16,
       'images': 600_000,
       'learning_rate': 0.0025,
+      'generator_share': 1.0,
+      'lead': 0.0,
       'adam': (0.0, 0.99),
       'r1_weight': 0.1,
       'r1_every': 16,
