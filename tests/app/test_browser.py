@@ -333,6 +333,12 @@ def test_paint_remove_and_refine(browser, tmp_path):
   assert not browser.one('#divider').is_displayed()  # a stroke would move it
   assert browser.text('#tag') == 'Draw where to edit'
   assert 'Draw on the picture' in browser.text('#film-said')
+  browser.move_to(browser.one('#stage'), 0.5, 0.5).perform()
+  small = browser.one('#brush').rect['width']
+  sized = "const one = document.querySelector('#brush-size'); one.value = {}; one.dispatchEvent(new Event('input'))"
+  browser.script(sized.format(8))
+  assert browser.one('#brush').rect['width'] == pytest.approx(2 * small, rel=0.05)
+  browser.script(sized.format(4))
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')
@@ -413,6 +419,7 @@ def test_samples(browser):
   assert 'seed 2' in browser.one('#after').get_attribute('alt')
   browser.take(1)
   browser.type_over(browser.one('#seeds'), '4-6, 9\n')
+  browser.says('Your edits act on every sample.')
   until(lambda: [button.text for button in browser.all('#samples button')] == [f'seed {t}' for t in (4, 5, 6, 9)])
   until(lambda: 'seed 4' in browser.one('#after').get_attribute('alt'))
   shown = browser.source()
@@ -517,6 +524,20 @@ def test_everything_by_keys_alone(browser, server):
     reached.add(found[0])
   assert {'stage', 'do-undo', 'hold', 'part', 'paint', 'refine', 'name', 'random', 'seeds', 'truncation'} <= reached
   assert {'photo-file', name} <= reached  # a frame of the film shows its edit at focus, with its name
+  # Each list of pictures is one stop of Tab; arrow keys move in it.
+  titles = [one.get_attribute('title') for one in browser.film()]
+  focused = 'return document.activeElement.title'
+  browser.keys('t')
+  assert browser.script(focused) == titles[0]
+  browser.keys(Keys.ARROW_RIGHT)
+  assert browser.script(focused) == titles[1]
+  browser.keys(Keys.TAB)
+  ActionChains(browser.driver).key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT).perform()
+  assert browser.script(focused) == titles[1]
+  browser.keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+  assert browser.script(focused) == titles[0]
+  stops = "return [...document.querySelectorAll('#samples button')].filter((one) => one.tabIndex === 0).length"
+  assert browser.script(stops) == 1
 
 
 def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, tmp_path):
@@ -809,6 +830,9 @@ def test_on_a_phone(browser, server):
     picture = browser.one('#stage').rect
     assert picture['y'] < 120
     assert picture['width'] > 350
+    for button, seed in (('#after-sample', 1), ('#before-sample', 0)):
+      browser.changed(lambda button=button: browser.click(button))
+      assert f'seed {seed}' in browser.one('#after').get_attribute('alt')
     browser.choose_part(3)
     frame = browser.one('#film button').rect
     assert browser.script('return scrollY') == 0

@@ -13,6 +13,7 @@ import {
 import {choosePart, emptied, filled, hold, mount, paint, painting, setMask, setView} from './stage.js';
 import {removing, stronger, toggle} from './stack.js';
 import {say} from './status.js';
+import './strips.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
 const ENOUGH = 0.9; // share of a part that looks like background: then it is removed
@@ -94,6 +95,11 @@ function whyNoRemoval({place, edits}) {
   return edits.length < most ? '' : `There are ${most} edits, which are the most: delete one first.`;
 }
 
+// Samples.
+
+find('before-sample').addEventListener('click', () => next(-1));
+find('after-sample').addEventListener('click', () => next(1));
+
 // History.
 
 find('do-undo').addEventListener('click', undo);
@@ -133,7 +139,7 @@ const KEYS = {
   '=': ({repeat}) => stronger(1, repeat),
   b: () => hold(true), c: () => setView('compare'), d: () => setView('difference'), r: random, s: save,
   h: () => toggle(session.now.chosen), p: () => paint(!painting()), '?': openHelp,
-  t: () => find('film').querySelector('button')?.focus(),
+  t: () => find('film').querySelector('[tabindex="0"]')?.focus(),
   Delete: () => deleted(session.now.chosen), Backspace: () => deleted(session.now.chosen),
 };
 

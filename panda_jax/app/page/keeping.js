@@ -36,7 +36,7 @@ export const save = () => tried(async () => {
   wrong(find('name'), '');
   const picture = done.files.find((file) => file.name === done.picture);
   download(picture.address, `${done.name}.png`);
-  const said = `Saved to your downloads: ${done.name}.png, ${done.size.join('x')}`;
+  const said = `Saved to your downloads: ${done.name}.png, ${done.size.join('x')} pixels`;
   const links = done.files.flatMap((file) => [', ', link(file.address, `${done.name}-${file.name}`, file.name)]);
   const code = make('code', {}, ...commandWords(done.command)), box = find('saved');
   box.replaceChildren(

@@ -5,7 +5,7 @@ import {pictures} from './pictures.js';
 import {Refusal} from './server.js';
 import {change, choiceOf, follow, session, turn} from './session.js';
 import {whenSettled} from './stage.js';
-import {wrong} from './status.js';
+import {say, wrong} from './status.js';
 
 const strip = find('samples'), seeds = find('seeds'), truncation = find('truncation');
 const COUNT = 8; // samples at a time
@@ -47,7 +47,17 @@ export function random() {
   look(some(Math.floor(Math.random() * Math.max(1, most))));
 }
 
+// Said once: that edits stay when another sample comes into view.
+let told = false;
+
+function follows() {
+  if (told || !session.now.edits.length) return;
+  told = true;
+  say('Your edits act on every sample. Reset deletes them.');
+}
+
 function look(list) {
+  follows();
   change({seeds: list, seed: list[0], photograph: session.now.photograph && {...session.now.photograph, shown: false}});
 }
 
@@ -60,6 +70,7 @@ export function next(by) {
 
 function choose(key) {
   const {photograph} = session.now;
+  follows();
   if (photograph && key === photograph.key) turn({photograph: {...photograph, shown: true}});
   else turn({seed: key, photograph: photograph && {...photograph, shown: false}});
 }

@@ -10,6 +10,7 @@ import {wordsOf} from './stack.js';
 import {counted, say} from './status.js';
 
 const stage = find('stage'), after = find('after'), before = find('before'), canvas = find('parts'), tag = find('tag');
+const brush = find('brush');
 const SIDE = 512; // pixels of a side of the drawing of parts
 const PAINT = [255, 150, 40];
 const HINTED = 1500; // milliseconds that all parts are shown
@@ -220,6 +221,7 @@ export function paint(on) {
   find('paint').setAttribute('aria-pressed', String(on));
   find('painting').hidden = !on;
   stage.classList.toggle('painting', on);
+  brush.hidden = true;
   if (on && view() === 'compare') setView('after');
   turn(on && !session.now.place?.mask ? {place: null} : {});
   if (!on) outlining();
@@ -227,10 +229,27 @@ export function paint(on) {
 
 // The brush paints cells of the grid whose centre is within the brush's width of the pointer's path.
 
+const reachOf = ([H, W]) => Math.max(0.71, find('brush-size').value / 32 * Math.max(H, W)); // in cells
+
+// Shows the brush where the pointer is, or in the middle of the picture while its width changes.
+function ring([x, y]) {
+  const {grid, margin: [, left]} = session.fit;
+  const radius = reachOf(grid) / (grid[1] - 2 * left) * stage.clientWidth;
+  Object.assign(brush.style, {
+    left: `${x * stage.clientWidth}px`, top: `${y * stage.clientHeight}px`, width: `${2 * radius}px`,
+  });
+  brush.hidden = false;
+}
+
+stage.addEventListener('pointermove', (event) => { if (painting()) ring(placeIn(event)); });
+stage.addEventListener('pointerleave', () => { brush.hidden = true; });
+find('brush-size').addEventListener('input', () => ring([0.5, 0.5]));
+find('brush-size').addEventListener('change', () => { brush.hidden = true; });
+
 function dab(mask, [x, y], value) {
   const [H, W] = session.fit.grid, [top, left] = session.fit.margin;
   const row = top + y * (H - 2 * top) - 0.5, column = left + x * (W - 2 * left) - 0.5;
-  const reach = Math.max(0.71, find('brush-size').value / 32 * Math.max(H, W));
+  const reach = reachOf([H, W]);
   const [first, last] = [Math.max(top, Math.floor(row - reach)), Math.min(H - top - 1, Math.ceil(row + reach))];
   const [start, end] = [Math.max(left, Math.floor(column - reach)), Math.min(W - left - 1, Math.ceil(column + reach))];
   for (let r = first; r <= last; r++) {
