@@ -6,7 +6,8 @@ Weights are random, which does not change the numbers. The set `bench` has 256 p
 and the published widths for that size; `full` has the published full sizes. Yardsticks in the same process, on the same
 device and threads: the rate of a large matrix product, and the time of an image's operations (as XLA counts them) at
 that rate.
-Every case runs in its own process, so that peak memory is its own: on a CPU that of the process minus that after
+Every case runs in its own process, in large pages of memory as commands do (panda_jax/runtime/pages.py; without them:
+GLIBC_TUNABLES=glibc.malloc.hugetlb=0), so that peak memory is its own: on a CPU that of the process minus that after
 imports, on an accelerator that of the device. Prints a table and keeps every row in generators-SET.json.
 """
 
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 
 from absl import app, flags
+
+from panda_jax.runtime import pages
 
 SETS = ('bench', 'full')
 CASES = {  # pixels of the longer side in each set; None if there is no other size
@@ -277,4 +280,5 @@ def main(argv):
 
 
 if __name__ == '__main__':
+  pages.ask()  # for the processes of cases too
   app.run(main)

@@ -3,14 +3,17 @@
 import sys
 import time
 
-from panda_jax.runtime import signals
+from panda_jax.runtime import pages, signals
 from panda_jax.runtime.supervision import supervise
 
 STARTED = time.perf_counter()
+LIGHT = {'--help', '--helpfull', '--version', 'convert', 'export', 'info', 'runs'}  # run no generator, or not for long
 
 
 def main() -> None:
   """Runs the command that was typed and ends the process. Signals are heard from before the first large import."""
+  if len(sys.argv) > 1 and LIGHT.isdisjoint(sys.argv):
+    pages.ask()
   if {'--distributed', '--distributed=true'} & {*sys.argv}:
     supervise()
   signals.listen()
