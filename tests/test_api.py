@@ -131,8 +131,8 @@ def test_a_notebook_shows_progress_by_itself(cell):
 def test_a_line_of_a_notebook_changes_in_place(cell, monkeypatch):
   monkeypatch.setattr('panda_jax.runtime.progress.NOTEBOOK_SECONDS', 0)
   with Progress(10) as bar:
-    bar.compiling('block_step')
-    assert cell == ['compiling block_step']
+    bar.compiling('solve')
+    assert cell == ['compiling (solve)']
     bar.samples_done('scan', 5)
     assert cell == ['pass "scan": 5 of 10 samples']
     bar.say('done')
@@ -143,9 +143,9 @@ def test_a_line_of_a_notebook_changes_in_place(cell, monkeypatch):
 def test_silence_is_broken_without_a_terminal(monkeypatch, capsys):
   monkeypatch.setattr('panda_jax.runtime.progress.SILENT_SECONDS', 0.01)
   for name in ('', 'parts=2: '):
-    said, expected = '', f' s: {name}compiling block_step'
+    said, expected = '', f' s: {name}compiling (solve)'
     with Progress() as bar:
-      (Watch('parts=2', bar.now) if name else bar).compiling('block_step')
+      (Watch('parts=2', bar.now) if name else bar).compiling('solve')
       while f'{expected}\n' not in said:  # until the line appears
         said += capsys.readouterr().err
     assert re.match(r'still at work after \d+ s', said)
@@ -163,7 +163,7 @@ def test_a_script_shows_progress_where_asked_to(monkeypatch, capsys):
   monkeypatch.setattr('panda_jax.runtime.progress.PLAIN_SECONDS', 0)
   panda_jax.fit(Z[:, :, :3], parts=2, progress=True)  # of another shape
   said = capsys.readouterr().err
-  assert 'compiling ' in said
+  assert 'compiling (moments)' in said
   assert 'pass "scan": 23 of 23 samples' in said
   assert 'relative error' in said
 

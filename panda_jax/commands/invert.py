@@ -181,7 +181,7 @@ def run(options: flags.FlagValues, call) -> None:
   labels = labels_of(photographs, labels, paths)
   chosen = {name: options[name].value for name in ('regulariser', 'evaluations', 'tolerance')}
   with Progress(len(photographs)) as progress:
-    progress.compiling('the inversion')
+    progress.compiling('inversion')
     inverter = Inverter(
       module,
       options.space,

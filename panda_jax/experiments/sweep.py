@@ -49,8 +49,8 @@ class Watch(Progress):
   def now(self, text: str) -> None:
     self._now(f'{self._name}: {text}')
 
-  def compiling(self, name: str) -> None:
-    self.now(f'compiling {name}')
+  def compiling(self, phase: str) -> None:
+    self.now(f'compiling ({phase})')
 
 
 def sweep_into(

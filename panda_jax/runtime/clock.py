@@ -34,13 +34,13 @@ class Clock:
 
   Attributes:
     seconds: by phase.
-    on_compile: called with the name of each function before it is compiled.
+    on_compile: called with the phase before each program is compiled.
   """
 
   def __init__(self, started: float | None = None):
     """`started`: perf_counter at the start of the process; the time since then goes to `import`."""
     self.seconds: dict[str, float] = defaultdict(float)
-    self.on_compile: Callable[[str], None] = lambda name: None
+    self.on_compile: Callable[[str], None] = lambda phase: None
     self._stack = ['other']
     self._mark = self._start = time.perf_counter()
     if started is not None:
@@ -74,7 +74,7 @@ class Clock:
       jax.config.jax_enable_x64,  # type: ignore[attr-defined]  # jax adds it when it is imported
     )
     if key not in _programs:
-      self.on_compile(_name(program, static))
+      self.on_compile(self._stack[-1])
       with self.phase('compile'), _without_collection():
         _programs[key] = program.lower(*args, **static).compile(compiler_options)
     return _programs[key](*args)

@@ -104,14 +104,14 @@ class Progress:
         self.say(text)
       self._doing = text
 
-  def compiling(self, name: str) -> None:
-    """Shows that a program is about to be compiled; nothing else is shown until that is done."""
+  def compiling(self, phase: str) -> None:
+    """Shows that a program of a phase is about to be compiled; nothing else is shown until that is done."""
     if self._status:
-      self._status.update(f'compiling {name}')
+      self._status.update(f'compiling ({phase})')
     elif self._line is not None:
-      self._line.update(f'compiling {name}')
+      self._line.update(f'compiling ({phase})')
     else:
-      self.now(f'compiling {name}')
+      self.now(f'compiling ({phase})')
 
   def samples_done(self, name: str, done: int) -> None:
     """`done` samples of the pass called `name` are done."""

@@ -184,9 +184,9 @@ def _compilations_told(clock: Clock, bar: Progress) -> Iterator[None]:
   """The bar also shows what is compiled; the clock's earlier callback stays."""
   before = clock.on_compile
 
-  def told(name: str) -> None:
-    before(name)
-    bar.compiling(name)
+  def told(phase: str) -> None:
+    before(phase)
+    bar.compiling(phase)
 
   clock.on_compile = told
   try:
