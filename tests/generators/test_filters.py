@@ -56,3 +56,16 @@ def test_blocks_change_nothing(in_pieces, up, down, radial, shape, wanted):
   for whole, blocks in zip(*found, strict=True):
     # Another vectorisation rounds sums differently, in the order of 1e-7 of the largest.
     np.testing.assert_allclose(blocks, whole, atol=2e-6 * float(jnp.abs(whole).max()))
+
+
+@pytest.mark.parametrize('cache', [0, 1 << 30])
+def test_sixteen_bits_are_rounded_once(cache, monkeypatch):
+  """On a CPU the arithmetic is in float32, whether all channels are filtered at once or a few at a time."""
+  monkeypatch.setattr(filters, 'CACHE', cache)
+  taps, radial = (jnp.asarray(filters.lowpass(6, 2, 2, 16, radial=two)) for two in (False, True))
+  x = jax.random.normal(jax.random.key(0), (2, 10, 9, 20), jnp.bfloat16)
+  options = dict(up=2, down=2, padding=((5, 4), (5, 4)), slope=0.2, gain=1.4, clamp=2.0)
+  found = filters.filtered_lrelu(x, taps, radial, **options)
+  expected = filters.filtered_lrelu(x.astype(jnp.float32), taps, radial, **options)
+  assert found.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
