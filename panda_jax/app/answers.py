@@ -6,7 +6,6 @@ values that it cannot use, and the page shows the sentence. A slow action is a g
 
 import base64
 from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,9 +25,9 @@ from panda_jax.app.choices import (
 )
 from panda_jax.app.engine import Engine
 from panda_jax.app.fits import Fits
-from panda_jax.app.photographs import Download, marks_of, progress, received, typed_numbers, upload_of
+from panda_jax.app.photographs import marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.app.saves import EDITED, WHOLE, save
-from panda_jax.catalog.names import BETWEEN, LEAST, MEASURES
+from panda_jax.catalog.names import BETWEEN, LEAST, MEASURES, OPENED
 from panda_jax.catalog.search import places_of
 from panda_jax.editing.zoo import NamedEdit, Spec
 from panda_jax.errors import InputError
@@ -81,7 +80,7 @@ def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
     'most_seeds': MOST_SEEDS,
     'most_terms': MOST_TERMS,
     'points': list(engine.photographs.points),
-    'words': [[f'{measure.more}, {measure.less}', measure.meaning] for measure in MEASURES.values()],
+    'words': [[f'{one.more}, {one.less}', one.meaning] for one in (*MEASURES.values(), OPENED)],
     'least': LEAST,
   }
 
@@ -271,19 +270,6 @@ def inversion(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
   }
 
 
-def whole(fits: Fits, values: Mapping) -> Answer:
-  """The address of a PNG of the whole edited photograph."""
-  engine = fits.engine(values.get('fit'))
-  choice = choice_of(engine, values)
-  pixels = engine.whole(choice)
-  if pixels is None:
-    raise InputError('photograph', None, 'what is shown is not one photograph', 'give one first')
-  photographs = engine.chosen(choice.keys).photographs
-  found = Download(f'{Path(photographs.names[0]).stem}-edited.png', images.png_bytes(pixels, photographs.profile(0)))
-  key = engine.photographs.shelf.put(found, len(found.content))
-  return {'address': f'photographs/{key}', 'name': found.name}
-
-
 def saved(fits: Fits, values: Mapping) -> Answer:
   """Writes a choice; returns its folder, its files and the command that repeats it."""
   from PIL import Image
@@ -307,8 +293,8 @@ def saved(fits: Fits, values: Mapping) -> Answer:
 ACTIONS: Mapping[str, Callable[[Fits, Mapping], Answer | Generator[str, None, Answer]]] = MappingProxyType(
   {
     action.__name__: action
-    for action in (fit, pictures, frames, removal, refined, mask, photograph, ready, marks, inversion, whole, saved)
+    for action in (fit, pictures, frames, removal, refined, mask, photograph, ready, marks, inversion, saved)
   }
 )
 # These take much memory or all cores: each runs once at a time, for all users together.
-ALONE = frozenset({'photograph', 'ready', 'inversion', 'whole'})
+ALONE = frozenset({'photograph', 'ready', 'inversion'})

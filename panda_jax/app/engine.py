@@ -218,10 +218,6 @@ class Engine:
     mask = np.max([np.abs(term.mask) for term in edit.terms], axis=0)
     return weight(mask, self.factors.grid, self.size, self.margin)
 
-  def is_photograph(self, choice: Choice) -> bool:
-    """Whether one photograph is shown, so that the whole photograph can be edited."""
-    return len(choice.keys) == 1 and self.chosen(choice.keys).photographs is not None
-
   def whole(self, choice: Choice) -> np.ndarray | None:
     """The whole photograph (H, W, 3) uint8 with the edits of a choice; None if the choice is not of one photograph.
 

@@ -2,9 +2,10 @@
 
 The edits are those of the catalog, in its order. If the catalog has none for the place, the candidates are the
 appearances whose coordinate varies most there. Those that change the place most and the rest least are shown with both
-signs, the largest effect first. An edit without a name in words in the catalog is named by its measured effects. All
-this is measured on the first samples without edits, not on the picture in view: so an edit of a place has one name,
-whatever else the user has chosen. Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
+signs: first those that change a size, then the others, the largest effect first. An edit without a name in words in
+the catalog is named by its measured effects. All this is measured on the first samples without edits, not on the
+picture in view: so an edit of a place has one name, whatever else the user has chosen.
+Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
 from itertools import zip_longest
@@ -26,7 +27,7 @@ SAMPLES = 4  # on which edits are chosen and named; each takes the time of three
 UNEDITED = 8  # samples that give the scale of effects; the page begins with the same number
 SHARE = 0.75  # of an appearance's largest strength
 PIXELS = 160  # of a frame's side
-AROUND, LEAST = 1.15, 0.4  # of a frame's side: times the place's longer side, and at least times the picture's shorter
+AROUND, LEAST = 1.5, 0.55  # of a frame's side: times the place's longer side, and at least times the picture's shorter
 
 
 class Frame(NamedTuple):
@@ -79,8 +80,8 @@ def _offered(engine: Engine, place: Spec, inside: np.ndarray) -> list[tuple[str,
     terms = [term for _, term in listed] or _of_coordinates(engine, place, inside)
     effects, order = _measured(engine, terms, inside), list(range(len(terms)))
     if not listed:
-      order.sort(key=lambda k: -max(map(abs, effects[k].values()), default=0.0))
-    called = _called([effects[k] for k in order], [name for name, _ in listed])
+      order.sort(key=lambda k: (-names.growth(effects[k]), -max(map(abs, effects[k].values()), default=0.0)))
+    called = _called([effects[k] for k in order], [name for name, _ in listed], _place(engine, inside))
     return [(name, terms[k]) for name, k in zip(called, order, strict=True)]
 
   return engine.remembered((place.part, place.mask, *listed), named)
@@ -100,12 +101,21 @@ def _measured(engine: Engine, terms: list[Spec], inside: np.ndarray) -> list[dic
   return _effects(before, after, unedited, inside)
 
 
-def _called(effects: list[dict], given: list[str]) -> list[str]:
-  """Names of edits: the given name if there is one, else a name from the effects."""
+def _place(engine: Engine, inside: np.ndarray) -> str:
+  """Where a region (h, w) is, in words; empty if it is empty, or if the folder's places are damaged."""
+  try:
+    known = names.known_places(engine.opened.description(), engine.size)
+  except InputError:  # the page has already shown a warning
+    return ''
+  return names.where(inside, known) if inside.any() else ''
+
+
+def _called(effects: list[dict], given: list[str], place: str) -> list[str]:
+  """Names of edits of a place: the given name if there is one, else a name from the effects."""
   called: list[str] = []
   for effect, name in zip_longest(effects, given):
-    words = names.what(effect)
-    called.append(name or (names.what(effect, 0.0) if words in called else words))  # sharper; sharper and redder
+    words = names.what(effect, place)
+    called.append(name or (names.what(effect, place, 0.0) if words in called else words))  # sharper; sharper and redder
   return names.distinct(called)
 
 

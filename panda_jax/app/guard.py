@@ -20,10 +20,7 @@ MOST_WAITING = 200  # requests that wait or are being answered
 
 _NAME = r'[\w@+-][\w.@+-]{0,99}'
 ALLOWED = {
-  'GET': re.compile(
-    rf'/|/favicon\.ico|/static/[a-z]{{1,20}}\.(css|js)|/saved/\d{{1,4}}/{_NAME}/{_NAME}|/photographs/[\w-]{{1,64}}',
-    re.ASCII,
-  ),
+  'GET': re.compile(rf'/|/favicon\.ico|/static/[a-z]{{1,20}}\.(css|js)|/saved/\d{{1,4}}/{_NAME}/{_NAME}', re.ASCII),
   'POST': re.compile(r'/do/[a-z]{1,20}', re.ASCII),
 }
 _HOST = re.compile(r'(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:\d{1,5})?', re.ASCII)

@@ -166,13 +166,6 @@ def _reduced(pixels: np.ndarray) -> np.ndarray:
   return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2))
 
 
-class Download(NamedTuple):
-  """A PNG that the page can download."""
-
-  name: str
-  content: bytes
-
-
 def progress(work: Callable[[Callable[[str], None]], Result]) -> Generator[str, None, Result]:
   """Runs `work` in its own thread; yields the latest of its messages, and returns its result."""
   said: queue.SimpleQueue[str | None] = queue.SimpleQueue()

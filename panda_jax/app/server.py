@@ -16,7 +16,6 @@ from typing import Any
 from panda_jax.app import answers
 from panda_jax.app.fits import Fits
 from panda_jax.app.guard import ANY_ADDRESS, LOOPBACK, Guard, Refused
-from panda_jax.app.photographs import Download
 from panda_jax.app.saves import readable
 from panda_jax.errors import InputError
 from panda_jax.files.access import read_bytes
@@ -80,11 +79,6 @@ class Explorer:
       name = {'/': 'index.html', '/favicon.ico': 'icon.svg'}.get(path, path)
       return self.files[path], _headers(name)
     _, kind, *names = path.split('/')
-    if kind == 'photographs':
-      found = self.fits.shelf.get(names[0])
-      if isinstance(found, Download):
-        said = f'attachment; filename="{found.name}"'.encode()
-        return found.content, [*_headers('.png'), (b'content-disposition', said)]
     if kind == 'saved' and int(names[0]) < len(self.workdirs):
       file = readable(self.workdirs[int(names[0])], names[1], names[2])
       if file is not None:

@@ -12,7 +12,8 @@ the original to the edited picture, is divided by the standard deviation of the 
 delta). So all measures have one unit: how much samples differ anyway. Motion and growth compare two pictures, see
 deformation.py, and cannot be measured on one; their units are fixed, and move edges equally far. The largest effect
 gives the word, if it is `LEAST` or more and a share `ALIKE` of the samples changes in this direction. A second word, of
-another kind, follows if its effect is almost as large. Else the edit is an "other change".
+another kind, follows if its effect is almost as large; of both, that of a shape comes first. Else the edit is an "other
+change".
 
 The words are for all samples, at the strength that the catalog shows.
 Letters: N samples, (h, w) pixels, M pixels of a region.
@@ -83,6 +84,7 @@ MEASURES = {
   'down': Measure('lower', 'higher', 0.125, 'moves down or up', 'place'),
 }
 GROWTH = 'size', 'width', 'height'
+OPENING, OPENED = {'eye', 'eyes', 'mouth'}, Measure('more open', 'more closed', 0.25, 'the height of eyes or a mouth')
 
 
 def known_places(description: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Box]:
@@ -251,8 +253,20 @@ def _alike(change: np.ndarray) -> float:
   return float(mean) if np.sum(np.sign(known) == np.sign(mean)) >= ALIKE * len(change) else 0.0
 
 
-def what(found: Mapping[str, float], second: float = SECOND) -> str:
-  """The words for `effects`, the largest first; a second one if its effect is at least the share `second` of it."""
+def growth(found: Mapping[str, float]) -> float:
+  """The largest effect on a size; 0 if it is too small to be named beside the other `effects`."""
+  size = max((abs(found.get(name, 0.0)) for name in GROWTH), default=0.0)
+  return size if size >= max(LEAST, SECOND * max(map(abs, found.values()), default=0.0)) else 0.0
+
+
+def what(found: Mapping[str, float], place: str = '', second: float = SECOND) -> str:
+  """The words for `effects`, the largest first.
+
+  Args:
+    found: the effects.
+    place: where the region is, in words: eyes and mouths open.
+    second: a second word is given if its effect is at least this share of the largest.
+  """
   if any(abs(found.get(name, 0.0)) >= LEAST for name in GROWTH):  # a dark area then grows because its shape does
     found = {name: effect for name, effect in found.items() if name != 'dark area'}
   largest = max(map(abs, found.values()), default=0.0)
@@ -260,10 +274,12 @@ def what(found: Mapping[str, float], second: float = SECOND) -> str:
     return OTHER
   said: dict[str, str] = {}  # {kind: word}
   for name, effect in found.items():
-    measure = MEASURES[name]
+    measure = OPENED if name == 'height' and OPENING & {*place.split()} else MEASURES[name]
     if abs(effect) >= max(LEAST, second * largest):
-      said.setdefault(measure.kind or name, measure.more if effect > 0 else measure.less)
-  return ' and '.join(list(said.values())[:2])
+      said.setdefault(MEASURES[name].kind or name, measure.more if effect > 0 else measure.less)
+  words = list(said)[:2]
+  words.sort(key=lambda kind: kind != 'size')  # shape first: it is what one looks for
+  return ' and '.join(said[kind] for kind in words)
 
 
 def numbered(part: int, appearance: int, alpha: float) -> str:

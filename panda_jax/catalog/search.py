@@ -426,7 +426,9 @@ def _found(opened: FinishedFit, settings: Settings, on_progress: Callable[[str],
 
 
 def _entitled(edits: Sequence[Candidate], places: Sequence[str]) -> list[Candidate]:
-  titles = names.distinct(f'{places[one.part]}{names.BETWEEN}{names.what(one.effects or {})}' for one in edits)
+  titles = names.distinct(
+    f'{places[one.part]}{names.BETWEEN}{names.what(one.effects or {}, places[one.part])}' for one in edits
+  )
   return [dataclasses.replace(one, title=title) for one, title in zip(edits, titles, strict=True)]
 
 

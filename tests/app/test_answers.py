@@ -201,7 +201,6 @@ WRONG = [  # action, request, error sentence
   ('marks', {'key': 'gone'}, 'give the file again'),
   ('marks', {'key': ['x']}, 'give the file again'),
   ('inversion', {'key': 'gone'}, 'give the file again'),
-  ('whole', {'choice': SEED}, 'not one photograph'),
   ('saved', {'choice': SEED, 'name': 'mine'}, 'nothing is edited yet'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': 3}, 'cannot be the name'),
   ('saved', {'choice': SEED | {'terms': [EDIT.to_json()]}, 'name': '../x'}, 'cannot be the name'),

@@ -369,7 +369,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.select('#part', '3')
   browser.film()
   browser.changed(lambda: browser.click('#remove'))
-  assert browser.says('of bottom right look like background').startswith('On average over ')
+  assert browser.says('of bottom right now look like background').startswith('On average ')
   browser.film()
   assert not browser.all('#film button[aria-pressed=true]')  # the edit that removes is none of those to try
   assert browser.edits()[1][0] == 'bottom right · removed'
@@ -419,7 +419,7 @@ def test_samples(browser):
   assert 'seed 2' in browser.one('#after').get_attribute('alt')
   browser.take(1)
   browser.type_over(browser.one('#seeds'), '4-6, 9\n')
-  browser.says('Your edits act on every sample.')
+  browser.says('Your edits act on every picture.')
   until(lambda: [button.text for button in browser.all('#samples button')] == [f'seed {t}' for t in (4, 5, 6, 9)])
   until(lambda: 'seed 4' in browser.one('#after').get_attribute('alt'))
   shown = browser.source()
@@ -588,17 +588,17 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   assert f'--points={points}' in browser.text('#photo-command')
   browser.click('#photo-close')
   assert 'mine.png' in browser.one('#after').get_attribute('alt')
-  assert not browser.one('#whole').is_enabled()
+  assert not browser.one('#save').is_enabled()
   browser.take(1)
+  assert files() == before
   browser.save_downloads_to(tmp_path / 'fetched')
-  browser.click('#whole')
-  browser.says('mine-edited.png is in your downloads')
-  until((tmp_path / 'fetched' / 'mine-edited.png').exists)
-  edited = np.asarray(Image.open(tmp_path / 'fetched' / 'mine-edited.png'))
+  browser.click('#save')
+  name = browser.says('Saved to your downloads: mine-').split()[4].strip(',')
+  until((tmp_path / 'fetched' / name).exists)
+  edited = np.asarray(Image.open(tmp_path / 'fetched' / name))
   assert edited.shape == pixels.shape
   np.testing.assert_array_equal(edited[:, :55], pixels[:, :55])  # left of the frame
   assert (edited != pixels).any()
-  assert files() == before
   other = browsers[1]
   other.open(server.url)
   assert 'mine.png' not in other.text('#samples')

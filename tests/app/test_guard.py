@@ -26,7 +26,6 @@ def test_what_the_page_needs_is_let_through():
   for path in ('/', '/favicon.ico', '/static/explorer.js', '/static/pages.css', '/saved/0/x/strip.png'):
     assert refusal(path=path) is None
     assert refusal('HEAD', path) is None
-  assert refusal(path='/photographs/a-B_9') is None
   for origin in ('http://127.0.0.1:7860', 'https://127.0.0.1:7860'):
     assert refusal('POST', '/do/pictures', origin=origin) is None
 
@@ -54,10 +53,7 @@ REFUSED = [
   f'/saved/0/{"x" * 300}/strip.png',
   '/saved/0/.hidden/strip.png',
   '/saved/0/a\0b/strip.png',
-  f'/photographs/{"x" * 99}',
-  '/photographs/',
-  '/photographs/a.png',
-  '/photographs/a/b',
+  '/photographs/a-B_9',
   '//',
   '',
 ]

@@ -5,6 +5,7 @@ import gc
 import io
 import shlex
 from collections import OrderedDict
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -331,25 +332,12 @@ def test_of_a_photograph_that_is_dropped_nothing_stays(engine):
   assert not engine._photographed
 
 
-def fetched(asked, photograph):
-  """The download of a photograph without edits."""
-  done = asked('whole', choice={'photograph': photograph})
-  assert done['name'] == 'mine-edited.png'
-  found = asked.engine.photographs.shelf.get(done['address'].removeprefix('photographs/'))
-  assert found.name == done['name']
-  return found
-
-
-def test_a_download_is_the_whole_photograph(asked):
-  pixels = drawn()
-  found = fetched(asked, inverted(asked.engine, pixels))
-  np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.content))), pixels)
-
-
-def test_the_colour_profile_stays_with_a_download(asked):
+def test_the_colour_profile_stays_with_a_save(asked):
   profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
-  found = fetched(asked, asked('inversion', key=taken(asked, icc_profile=profile))['photograph'])
-  assert Image.open(io.BytesIO(found.content)).info['icc_profile'] == profile
+  photograph = asked('inversion', key=taken(asked, icc_profile=profile))['photograph']
+  done = asked('saved', choice={'photograph': photograph, 'terms': [EDIT.to_json()]})
+  with Image.open(Path(done['folder']) / done['picture']) as opened:
+    assert opened.info['icc_profile'] == profile
 
 
 def test_nothing_is_on_disk_before_it_is_saved(engine):

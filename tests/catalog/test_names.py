@@ -192,6 +192,11 @@ def test_a_second_word_only_where_it_is_almost_as_large():
   assert names.what({'lightness': -0.29}) == names.OTHER
   alike = {'height': 2.0, 'size': 1.9, 'dark area': 1.8, 'lightness': 1.7}
   assert names.what(alike) == 'taller and lighter'
+  assert names.what({'sharpness': 2.5} | alike) == 'taller and sharper'  # the shape first
+  for place in ('left eye', 'eyes', 'mouth'):
+    assert names.what({'height': 2.0}, place) == 'more open'
+    assert names.what({'lightness': 2.5, 'height': -2.0}, place) == 'more closed and lighter'
+  assert names.what({'height': 2.0}, 'bridge of the nose') == 'taller'
 
 
 def box(left, top, right, bottom, size=(60, 60)):

@@ -8,7 +8,7 @@ import {firstSeeds, next, random} from './samples.js';
 import './scrolling.js';
 import {ask, packed, Refusal} from './server.js';
 import {
-  begin, called, change, deleted, follow, fresh, kept, redo, session, turn, undo,
+  begin, called, change, deleted, follow, fresh, isSide, kept, redo, session, turn, undo,
 } from './session.js';
 import {choosePart, emptied, filled, hold, mount, paint, painting, setMask, setView} from './stage.js';
 import {removing, stronger, toggle} from './stack.js';
@@ -40,7 +40,7 @@ const open = (name) => tried(async () => {
   const seeds = session.fit && session.fit.first_seed === fit.first_seed ? session.now.seeds : firstSeeds(fit);
   session.maps = null;
   begin(fit, seeds);
-  const parts = fit.parts.map((part) => new Option(called({part: [part]}), part));
+  const parts = named(fit).map((part) => new Option(called({part: [part]}), part));
   find('part').replaceChildren(new Option('choose …', ''), ...parts);
   find('fits').hidden = fit.fits.length < 2;
   find('fit').replaceChildren(...fit.fits.map((one) => new Option(one, one, false, one === fit.fit)));
@@ -57,6 +57,9 @@ const open = (name) => tried(async () => {
   if (fit.warning) say(fit.warning, 'error');
 });
 
+// Parts with a name of their own first, then those with the name of a side of the picture.
+const named = ({parts, names}) => [...parts].sort((one, two) => isSide(names[one]) - isSide(names[two]));
+
 find('fit').addEventListener('change', (event) => open(event.target.value));
 
 // The place.
@@ -68,13 +71,13 @@ find('part').addEventListener('change', (event) => {
 });
 find('remove').addEventListener('click', () => tried(async () => {
   const [part] = session.now.place.part, name = called(session.now.place);
-  const {term, before, after, samples} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
+  const {term, before, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
   const share = (x) => `${Math.round(100 * x)}%`;
   const more = after < ENOUGH ? 'right to remove more' : 'left to bring some of it back';
-  say(`On average over ${samples} samples this makes ${share(after)} of ${name} look like background, ` +
-    `${share(before)} before. Slide “${edit.name}” under Edits to the ${more}.`);
+  say(`On average ${share(after)} of ${name} now look like background, ${share(before)} before. ` +
+    `Slide “${edit.name}” to the ${more}.`);
 }));
 
 find('paint').addEventListener('click', () => paint(!painting()));
@@ -106,24 +109,27 @@ find('do-undo').addEventListener('click', undo);
 find('do-redo').addEventListener('click', redo);
 find('do-reset').addEventListener('click', () => {
   const {place} = session.now;
-  change({edits: [], chosen: null, refined: false, place: place?.mask ? null : place});
+  change({edits: [], chosen: null, place: place?.mask ? null : place});
 });
 
 follow((now) => {
   find('do-undo').disabled = !session.past.length;
   find('do-redo').disabled = !session.future.length;
-  find('do-reset').disabled = !now.edits.length && !now.refined && !now.place?.mask;
+  find('do-reset').disabled = !now.edits.length && !now.place?.mask;
   find('part').value = now.place?.part?.[0] ?? '';
   const why = whyNoRemoval(now);
   find('remove').disabled = Boolean(why);
   find('remove').title = find('remove-why').textContent = why;
-  find('refine').checked = now.refined;
+  find('refine').checked = find('refining-said').hidden = now.refined;
 });
 
 // Keys.
 
 const help = find('helping');
-const openHelp = () => help.showModal();
+const openHelp = () => {
+  help.showModal();
+  help.scrollTop = 0;
+};
 find('help').addEventListener('click', openHelp);
 find('help-close').addEventListener('click', () => help.close());
 
@@ -133,13 +139,24 @@ function otherPart(by) {
   choosePart(at < 0 ? parts[by > 0 ? 0 : parts.length - 1] : parts[(at + by + parts.length) % parts.length]);
 }
 
+// On the picture arrow keys choose a part, and Enter goes to its edits.
+find('stage').addEventListener('keydown', (event) => {
+  const by = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1}[event.key];
+  if (event.target !== find('stage') || !(by || event.key === 'Enter')) return;
+  event.preventDefault();
+  if (by) otherPart(by);
+  else toFilm();
+});
+
+const toFilm = () => find('film').querySelector('[tabindex="0"]')?.focus();
+
 const KEYS = {
   '[': () => otherPart(-1), ']': () => otherPart(1), ',': () => next(-1), '.': () => next(1),
   '-': ({repeat}) => stronger(-1, repeat), '+': ({repeat}) => stronger(1, repeat),
   '=': ({repeat}) => stronger(1, repeat),
   b: () => hold(true), c: () => setView('compare'), d: () => setView('difference'), r: random, s: save,
   h: () => toggle(session.now.chosen), p: () => paint(!painting()), '?': openHelp,
-  t: () => find('film').querySelector('[tabindex="0"]')?.focus(),
+  t: toFilm,
   Delete: () => deleted(session.now.chosen), Backspace: () => deleted(session.now.chosen),
 };
 

@@ -4,7 +4,7 @@ import {button, find, make} from './dom.js';
 import {bring} from './scrolling.js';
 import {ask, Refusal} from './server.js';
 import {
-  called, change, choiceOf, chosenEdit, deleted, editOf, follow, fresh, samePlace, session, turn,
+  called, change, choiceOf, chosenEdit, deleted, editOf, follow, fresh, isSide, samePlace, session, turn,
 } from './session.js';
 import {taken} from './stack.js';
 import {painting, preview, whenSettled} from './stage.js';
@@ -49,7 +49,7 @@ const about = () => button({textContent: 'What do the words mean?', className: '
 
 function explained() {
   find('helping').showModal();
-  find('words-title').scrollIntoView();
+  find('effects-title').scrollIntoView();
 }
 
 // Where the mouse was last. An element that scrolls below a resting mouse is entered, though nobody points at it.
@@ -110,8 +110,7 @@ const DRAW = 'Draw on the picture where to edit.';
 // Says what can be chosen, with names that this fit has: first those that say more than a side of the picture.
 function nowhere() {
   const names = [...new Set(session.fit.parts.map((part) => session.fit.names[part]).filter(Boolean))];
-  const side = (name) => /^(top|bottom|left|right|middle|centre)\b/.test(name);
-  const first = names.sort((one, two) => side(one) - side(two)).slice(0, 2).map((name) => `the ${name}`);
+  const first = names.sort((one, two) => isSide(one) - isSide(two)).slice(0, 2).map((name) => `the ${name}`);
   const some = first.length ? `${first.join(', ')} or another part` : 'a part';
   return `${mouse ? 'Click' : 'Tap'} ${some} of the picture, or paint where to edit.`;
 }

@@ -68,19 +68,12 @@ async function copied(text, code) {
 find('save').addEventListener('click', save);
 find('name').addEventListener('input', () => wrong(find('name'), ''));
 find('name').addEventListener('keydown', (event) => { if (event.key === 'Enter' && !find('save').disabled) save(); });
-find('whole').addEventListener('click', () => tried(async () => {
-  const values = {fit: session.fit.fit, choice: choiceOf(session.now)};
-  const done = await ask('whole', values, 'Writing the whole photograph …');
-  download(done.address, done.name);
-  say(`${done.name} is in your downloads.`);
-}));
 
-// Says why there is nothing to save, or what each button saves.
+// Says why there is nothing to save, or what is saved of a photograph.
 function hint(now) {
   if (!now.edits.length) return 'Take an edit, then save the picture.';
   if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
-  if (!now.photograph?.shown) return '';
-  return '“Save picture” saves what you see, “Save whole photograph” all of your photograph with the edits in it.';
+  return now.photograph?.shown ? 'All of your photograph is saved, with the edits in it.' : '';
 }
 
 // The note on the last save is shown while the picture is the saved one.
@@ -88,8 +81,6 @@ function follows(now) {
   find('saved').hidden = !kept || savedOf(now) !== kept;
   find('save').disabled = !now.edits.some(acts);
   find('save-said').textContent = hint(now);
-  find('whole').disabled = find('save').disabled;
-  find('whole').hidden = !now.photograph?.shown;
 }
 
 follow(follows);

@@ -2,6 +2,7 @@
 
 import {commandWords, find} from './dom.js';
 import {ask, packed, Refusal} from './server.js';
+import {follows} from './samples.js';
 import {change, session, turn} from './session.js';
 import {counted, say} from './status.js';
 
@@ -130,6 +131,7 @@ find('invert').addEventListener('click', () => tried(async () => {
     told(found.said);
     const photograph = {key: found.photograph, name: found.name, picture: found.pictures[0], shown: true};
     (session.now.photograph ? change : turn)({photograph}); // no step: undo keeps it
+    follows();
     find('photo-close').focus();
   } finally {
     counting();

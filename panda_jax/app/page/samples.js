@@ -50,10 +50,10 @@ export function random() {
 // Said once: that edits stay when another sample comes into view.
 let told = false;
 
-function follows() {
+export function follows() {
   if (told || !session.now.edits.length) return;
   told = true;
-  say('Your edits act on every sample. Reset deletes them.');
+  say('Your edits act on every picture. Reset deletes them.');
 }
 
 function look(list) {

@@ -137,6 +137,10 @@ export function choiceOf(now) {
   return {...choice, truncation: now.truncation};
 }
 
+// Whether a name is that of a side of the picture, or missing.
+const SIDE = /^(top|bottom|left|right|centre|sides|border|picture)$|^(top|bottom) /;
+export const isSide = (name) => !name || SIDE.test(name);
+
 // Words for a place: the name of a part, and its number if several parts have this name.
 export function called(place) {
   if (!place) return '';

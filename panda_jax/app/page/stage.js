@@ -154,7 +154,7 @@ function outline() {
   }
   if (view() !== 'difference') {
     const where = painting() ? 'Draw where to edit' : called(pointed === null ? place : {part: [pointed]});
-    tag.textContent = tried ? `Trying: ${trying}` : where;
+    tag.textContent = stage.classList.contains('held') ? 'Before' : tried ? `Trying: ${trying}` : where;
     tag.hidden = !tag.textContent || view() === 'compare';
   }
 }
@@ -313,6 +313,7 @@ function divided() {
 export function hold(on) {
   stage.classList.toggle('held', on);
   divided();
+  outline();
 }
 
 export function setView(name) {
