@@ -202,10 +202,11 @@ class Photographs:
       return f'Drag a box, or leave it out for the largest crop in the middle; then press {USE}.'
     names, done = [brief(name, LONGEST_NAME) for name in self.points], len(marks_of(points))
     if done == 0:
-      return f'Click the {names[0]}, as you see it, then the {names[1]}; or drag a box.'
+      first, second = names[:2]
+      return f'Mark the {first}, as you see it, then the {second}, to straighten the face; or drag a box around it.'
     if done == 1:
       return f'Now the {names[1]}.'
-    return f'Press {USE}{f", or click the {names[done]} too" if done < len(names) else ""}.'
+    return f'Press {USE}{f", or mark the {names[done]} too" if done < len(names) else ""}.'
 
   def marked(self, upload: Upload, points: Any, x: float, y: float) -> str:
     """The points and one more at (x, y) in [0, 1]; starts again if all are there or the text is not of points.
@@ -300,7 +301,7 @@ class Photographs:
         return boxed(numbers_of(box, 'box'), size, self.size)
       return pointed(numbers_of(points, 'points'), np.asarray([*self.points.values()]), size, self.size)
     except InputError as error:  # its remedy is for the command
-      again = 'drag another box' if box else 'click again'
+      again = 'drag another box' if box else 'mark it again'
       raise InputError('marks', box or points, error.problem, f'press “Clear the marks” and {again}') from error
 
   def inverted(self, key: Any, points: Any, box: Any, said: Callable[[str], None] = lambda text: None) -> str:

@@ -558,7 +558,7 @@ def test_a_photograph_from_the_drop_to_the_download(browser, browsers, server, t
   browser.says('paper.pdf: it is not a photograph')
   assert not browser.one('#photograph').is_displayed()
   browser.drop((tmp_path / 'mine.png').read_bytes(), 'mine.png')
-  until(lambda: 'Click the left eye, as you see it, then the right eye' in browser.text('#photo-said'))
+  until(lambda: 'Mark the left eye, as you see it, then the right eye' in browser.text('#photo-said'))
   still = browser.one('#photo').rect
   on_photograph(0.3, 0.25).click_and_hold().move_by_offset(90, 110).release().perform()
   until(lambda: value('box'))

@@ -229,7 +229,7 @@ def test_clicks_are_the_points_of_the_generator_in_turn(asked):
   key, points = taken(asked), ''
   for place, now, said in (
     ((0.25, 0.5), '10,15', 'Now the right eye'),
-    ((0.75, 0.5), '10,15,30,15', 'or click the nose too'),
+    ((0.75, 0.5), '10,15,30,15', 'or mark the nose too'),
     ((0.5, 0.75), '10,15,30,15,20,22.5', 'Press “Use this photo”.'),
     ((0.1, 0.1), '4,3', 'Now the right eye'),  # all points were there: a further click starts again
   ):
@@ -286,7 +286,7 @@ def test_marks_that_lead_nowhere_are_sentences(asked, points, box, said):
 
 
 @pytest.mark.parametrize(
-  ('points', 'box', 'again'), [('10,15,11,15', '', 'click again'), ('', '300,0,9,9', 'drag another box')]
+  ('points', 'box', 'again'), [('10,15,11,15', '', 'mark it again'), ('', '300,0,9,9', 'drag another box')]
 )
 def test_wrong_marks_are_put_right_by_a_click(asked, points, box, again):
   said = asked('marks', key=taken(asked), points=points, box=box)['said']
