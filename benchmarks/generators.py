@@ -1,6 +1,7 @@
 """Seconds and memory of the generators: one image and eight at a time, float32 and bfloat16, without compilation.
 
 python -m benchmarks.generators [--set=bench|full] [--cases=stylegan2,...] [--batches=1,8] [--dtypes=float32,bfloat16]
+python -m benchmarks.generators --reference=FOLDER [--reference_python=PYTHON] [--rounds=3] [--batches=1,2,4,8] [...]
 
 Weights are random, which does not change the numbers. The set `bench` has 256 pixels (BigGAN of BigGAN-PyTorch: 128)
 and the published widths for that size; `full` has the published full sizes. Yardsticks in the same process, on the same
@@ -9,6 +10,11 @@ that rate.
 Every case runs in its own process, in large pages of memory as commands do (panda_jax/runtime/pages.py; without them:
 GLIBC_TUNABLES=glibc.malloc.hugetlb=0), so that peak memory is its own: on a CPU that of the process minus that after
 imports, on an accelerator that of the device. Prints a table and keeps every row in generators-SET.json.
+
+With --reference, yardstick is the original PyTorch code in FOLDER, a clone of NVlabs/stylegan3, genforce/genforce or
+ajbrock/BigGAN-PyTorch (benchmarks/reference.py): the same sizes in float32, with as many threads and on the same
+device. Ours and theirs alternate, each time in a process of its own, and the best of the rounds counts. Nothing of the
+clone is kept. Rows are kept in reference-SET.json.
 """
 
 import dataclasses
@@ -18,13 +24,13 @@ import math
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from absl import app, flags
 
+from benchmarks import originals, reference
 from panda_jax.runtime import pages
 
 SETS = ('bench', 'full')
@@ -44,9 +50,12 @@ CASES = {  # pixels of the longer side in each set; None if there is no other si
 
 _SET = flags.DEFINE_enum('set', 'bench', SETS, 'Which sizes.')
 _CASES = flags.DEFINE_list('cases', list(CASES), f'Which of {", ".join(CASES)}.')
-_BATCHES = flags.DEFINE_list('batches', ['1', '8'], 'Images at a time.')
+_BATCHES = flags.DEFINE_list('batches', None, 'Images at a time; by default 1,8, with --reference 1,2,4,8.')
 _DTYPES = flags.DEFINE_list('dtypes', ['float32', 'bfloat16'], 'Of weights and computation.')
 _SECONDS = flags.DEFINE_float('seconds', 5.0, 'Each measurement repeats its call for about so long, at least twice.')
+_REFERENCE = flags.DEFINE_string('reference', None, f'Clone of {reference.CLONES}: each of its cases runs there too.')
+_PYTHON = flags.DEFINE_string('reference_python', sys.executable, 'Python that has PyTorch and what the clone imports.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'Times that ours and theirs run, with --reference.', lower_bound=1)
 _OUT = flags.DEFINE_string('out', 'benchmarks/results', 'Folder of the JSON file.')
 _ONE = flags.DEFINE_string('one', None, 'Used inside: run this case and print its JSON.')
 
@@ -182,6 +191,7 @@ def run_one(text: str) -> dict:
   rate = product_rate(dtype)
   generator = registry.create(family, options)
   graphdef, state = nnx.split(generator)
+  weights = int(sum(x.size for x in jax.tree.leaves(nnx.state(generator, nnx.Param))))
   del generator
   state = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
   z = np.random.RandomState(0).randn(batch, options.z_dim).astype(np.float32)
@@ -213,6 +223,7 @@ def run_one(text: str) -> dict:
     'shape': list(result.shape),
     'finite': bool(np.isfinite(np.asarray(result, np.float32)).all()),
     'parameters': int(sum(x.size for x in jax.tree.leaves(state))),
+    'weights': weights,
     'compile_seconds': compiled,
     'first_seconds': times[0],
     'seconds': best,
@@ -227,6 +238,12 @@ def run_one(text: str) -> dict:
   }
 
 
+def ours(case: str, resolution: int, batch: int, dtype: str, seconds: float) -> dict:
+  """`run_one` in a process of its own."""
+  asked = json.dumps([case, resolution, batch, dtype, seconds])
+  return originals.result([sys.executable, '-m', 'benchmarks.generators', f'--one={asked}'])
+
+
 def keep(path: Path, row: dict) -> None:
   """Adds a row to the file; it replaces one of the same case, type, batch and device."""
   names = ('case', 'resolution', 'dtype', 'batch', 'device')
@@ -235,16 +252,60 @@ def keep(path: Path, row: dict) -> None:
   path.write_text(json.dumps(rows, indent=1, allow_nan=False) + '\n')
 
 
+def sized(cases: list[str], which: str) -> list[tuple[str, int]]:
+  """(case, resolution) of those that a set has."""
+  sizes = [(case, CASES[case][SETS.index(which)]) for case in cases]
+  return [(case, resolution) for case, resolution in sizes if resolution is not None]
+
+
+def batches_of(given: list[str] | None, default: tuple[int, ...]) -> list[int]:
+  """The numbers of --batches."""
+  for text in given or ():
+    if not text.isdecimal() or not int(text):
+      raise app.UsageError(f'--batches: {text!r} is not a number of images; give numbers such as 1,8')
+  return [int(text) for text in given] if given else list(default)
+
+
+def compare(out: Path) -> int:
+  """Ours and theirs in turn; the number of rows that failed."""
+  if flags.FLAGS['dtypes'].present and _DTYPES.value != ['float32']:
+    raise app.UsageError(f'--dtypes={",".join(_DTYPES.value)}: --reference compares float32; leave --dtypes out')
+  batches = batches_of(_BATCHES.value, (1, 2, 4, 8))
+  clone = originals.Clone.checked(Path(_REFERENCE.value), _PYTHON.value)
+  cases = clone.chosen(_CASES.value if flags.FLAGS['cases'].present else None)
+  out.mkdir(parents=True, exist_ok=True)
+  path = out / f'reference-{_SET.value}.json'
+  runs = [
+    originals.Run(case, resolution, options_of(case, resolution)[1], batch)
+    for case, resolution in sized(cases, _SET.value)
+    for batch in batches
+  ]
+  failed = originals.compare(
+    clone,
+    runs,
+    lambda run: ours(run.case, run.resolution, run.batch, 'float32', _SECONDS.value),
+    seconds=_SECONDS.value,
+    rounds=_ROUNDS.value,
+    keep=lambda row: keep(path, row),
+  )
+  if failed < len(runs):
+    print(f'wrote {path}')
+  return failed
+
+
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected argument {argv[1]!r}')
   if _ONE.value:
     print(json.dumps(run_one(_ONE.value)))
-    return
+    return 0
   unknown = set(_CASES.value) - set(CASES)
   if unknown:
     raise app.UsageError(f'--cases: unknown {", ".join(sorted(unknown))}; give any of {", ".join(CASES)}')
   out = Path(_OUT.value)
+  if _REFERENCE.value is not None:
+    return compare(out)
+  batches = batches_of(_BATCHES.value, (1, 8))
   out.mkdir(parents=True, exist_ok=True)
   path = out / f'generators-{_SET.value}.json'
   machine = {
@@ -255,20 +316,14 @@ def main(argv):
   print(
     f'{"case":22} {"dtype":9} {"batch":>5} {"compile s":>9} {"ms/image":>9} {"images/s":>9} {"peak MB":>8} {"share":>6}'
   )
-  for case in _CASES.value:
-    resolution = CASES[case][SETS.index(_SET.value)]
-    if resolution is None:
-      continue
+  for case, resolution in sized(_CASES.value, _SET.value):
     for dtype in _DTYPES.value:
-      for batch in map(int, _BATCHES.value):
-        request = json.dumps([case, resolution, batch, dtype, _SECONDS.value])
-        command = [sys.executable, '-m', 'benchmarks.generators', f'--one={request}']
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-          lines = done.stderr.strip().splitlines() or [f'exit status {done.returncode}']
-          print(f'{case}-{resolution:<8} {dtype:9} {batch:5}  failed: {lines[-1]}', flush=True)
+      for batch in batches:
+        try:
+          row = ours(case, resolution, batch, dtype, _SECONDS.value)
+        except originals.Failed as error:
+          print(f'{case}-{resolution:<8} {dtype:9} {batch:5}  failed: {error}', flush=True)
           continue
-        row = json.loads(done.stdout.strip().splitlines()[-1])
         keep(path, machine | row)
         print(
           f'{case + "-" + str(resolution):22} {dtype:9} {batch:5} {row["compile_seconds"]:9.1f} '
@@ -277,6 +332,7 @@ def main(argv):
           flush=True,
         )
   print(f'wrote {path}')
+  return 0
 
 
 if __name__ == '__main__':
