@@ -11,10 +11,10 @@ Every case runs in its own process, in large pages of memory as commands do (pan
 GLIBC_TUNABLES=glibc.malloc.hugetlb=0), so that peak memory is its own: on a CPU that of the process minus that after
 imports, on an accelerator that of the device. Prints a table and keeps every row in generators-SET.json.
 
-With --reference, yardstick is the original PyTorch code in FOLDER, a clone of NVlabs/stylegan3, genforce/genforce or
-ajbrock/BigGAN-PyTorch (benchmarks/reference.py): the same sizes in float32, with as many threads and on the same
-device. Ours and theirs alternate, each time in a process of its own, and the best of the rounds counts. Nothing of the
-clone is kept. Rows are kept in reference-SET.json.
+With --reference, the yardstick is original PyTorch code in FOLDER, a clone of NVlabs/stylegan3, genforce/genforce or
+ajbrock/BigGAN-PyTorch: the same sizes in float32, with as many threads and on the same device. Ours and theirs
+alternate, each time in a process of its own, and the best of the rounds counts (benchmarks/originals.py, reference.py).
+Prints another table and keeps its rows in reference-SET.json. Nothing else should run meanwhile.
 """
 
 import dataclasses

@@ -177,5 +177,6 @@ def run(asked: dict) -> dict:
 if __name__ == '__main__':
   clone = Path(sys.argv[1])
   own = str(Path(__file__).resolve().parent)
+  sys.dont_write_bytecode = True  # the clone stays as it is
   sys.path[:] = [str(clone), *(path for path in sys.path if path != own)]
   print(json.dumps(run(json.loads(sys.argv[2])) if len(sys.argv) > 2 else found(clone)))

@@ -96,6 +96,7 @@ def test_ours_and_theirs_alternate_and_the_best_counts(clone, capsys):
     assert row['versions']['jax']
     assert row['processor']
   json.dumps(kept)
+  assert not [*clone.folder.rglob('__pycache__')]
   said = capsys.readouterr()
   lines = [line.split() for line in said.out.splitlines()]
   assert [line[:3] for line in lines[1:]] == [['stylegan2-256', '1', '2000.0'], ['stylegan2-256', '4', '1500.0']]
