@@ -14,8 +14,9 @@ const strip = find('film'), title = find('film-title'), said = find('film-said')
 const known = new Map();
 const mouse = matchMedia('(hover: hover)').matches;
 const POINT = mouse ? 'Point at one to see it. ' : '';
-const HOW = `${POINT}Choose one to take it, and again to drop it. `;
+const HOW = `${POINT}Choose one to apply it, and again to undo it. `;
 const MOST = 40; // films that are kept
+const BLANK = 10; // frames of most films
 let shown = '', shownOf = '', frames = []; // the last request; its place; its answer
 
 // The edit that a frame would replace: the chosen edit, if it is of this place and does not remove it.
@@ -60,7 +61,9 @@ addEventListener('pointermove', ({clientX, clientY}) => { at = [clientX, clientY
 function drawn() {
   strip.replaceChildren(...frames.map((frame, i) => {
     const picture = make('img', {src: frame.picture, alt: '', draggable: false});
-    const words = make('span', {textContent: brief(frame.name)});
+    const [first, ...more] = brief(frame.name).split(' and ');
+    const words = make('span', {textContent: first});
+    if (more.length) words.append(make('small', {textContent: ` and ${more.join(' and ')}`}));
     const key = make('kbd', {textContent: (i + 1) % 10, ariaHidden: 'true'});
     const one = button({title: frame.name, onclick: () => take(i)}, picture, key, words);
     const look = () => preview(withFrame(frame), brief(frame.name));
@@ -122,7 +125,8 @@ function placed({place}) {
   if (!place) said.textContent = painting() ? DRAW : nowhere();
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
-  strip.replaceChildren();
+  // Blank frames keep the place of those that come, so that nothing moves.
+  strip.replaceChildren(...Array.from({length: place ? BLANK : 0}, () => make('div', {className: 'blank'})));
   if (place) said.textContent = 'Looking for edits …';
 }
 

@@ -2,7 +2,7 @@
 
 import {find} from './dom.js';
 
-const stop = (list, to) => { for (const one of list.children) one.tabIndex = one === to ? 0 : -1; };
+const stop = (list, to) => { for (const one of list.querySelectorAll('button')) one.tabIndex = one === to ? 0 : -1; };
 
 // The picture that a key leads to; those of a row are at one height.
 function reached(list, from, key) {
@@ -28,7 +28,7 @@ for (const list of ['samples', 'film'].map(find)) {
   list.addEventListener('focusin', ({target}) => stop(list, target));
   const changed = () => {
     const current = list.querySelector('[tabindex="0"]') ?? list.querySelector('[aria-pressed=true]');
-    stop(list, current ?? list.firstElementChild);
+    stop(list, current ?? list.querySelector('button'));
   };
   new MutationObserver(changed).observe(list, {childList: true});
 }
