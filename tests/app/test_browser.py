@@ -369,7 +369,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.select('#part', '3')
   browser.film()
   browser.changed(lambda: browser.click('#remove'))
-  assert browser.says('of bottom right now look like background').startswith('On average ')
+  assert browser.says('of this part now looks like background').startswith('On average ')
   browser.film()
   assert not browser.all('#film button[aria-pressed=true]')  # the edit that removes is none of those to try
   assert browser.edits()[1][0] == 'bottom right · removed'
@@ -680,7 +680,7 @@ def test_what_takes_long_says_so(browser):
   """)
   browser.choose_part(1)
   browser.changed(lambda: browser.click('#remove'))
-  browser.says('look like background')
+  browser.says('looks like background')
   heard = browser.script('return window.heard')
   assert any('working' in classes for classes, _ in heard)
   assert {'Trying edits …', 'Removing top right …'} <= {words for _, words in heard}

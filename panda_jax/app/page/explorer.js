@@ -71,13 +71,12 @@ find('part').addEventListener('change', (event) => {
 });
 find('remove').addEventListener('click', () => tried(async () => {
   const [part] = session.now.place.part, name = called(session.now.place);
-  const {term, before, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
+  const {term, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
   const share = (x) => `${Math.round(100 * x)}%`;
   const more = after < ENOUGH ? 'right to remove more' : 'left to bring some of it back';
-  say(`On average ${share(after)} of ${name} now look like background, ${share(before)} before. ` +
-    `Slide “${edit.name}” to the ${more}.`);
+  say(`On average ${share(after)} of this part now looks like background. Slide “${edit.name}” to the ${more}.`);
 }));
 
 find('paint').addEventListener('click', () => paint(!painting()));
@@ -110,6 +109,8 @@ find('do-redo').addEventListener('click', redo);
 find('do-reset').addEventListener('click', () => {
   const {place} = session.now;
   change({edits: [], chosen: null, place: place?.mask ? null : place});
+  say('');
+  if (document.activeElement === document.body) find('do-undo').focus(); // a disabled button loses the focus
 });
 
 follow((now) => {
@@ -120,7 +121,7 @@ follow((now) => {
   const why = whyNoRemoval(now);
   find('remove').disabled = Boolean(why);
   find('remove').title = find('remove-why').textContent = why;
-  find('refine').checked = find('refining-said').hidden = now.refined;
+  find('refine').checked = now.refined;
 });
 
 // Keys.

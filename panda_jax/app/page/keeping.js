@@ -50,8 +50,8 @@ export const save = () => tried(async () => {
   );
   kept = savedOf(now);
   follows(session.now);
-  const near = box.getBoundingClientRect().top < innerHeight; // on a phone the user may be far above, and stays there
-  if (near || !phone.matches) bring(box);
+  // What the user looks at stays in its place; on a phone the note comes whole into view if a part of it is.
+  if (phone.matches && box.getBoundingClientRect().top < innerHeight) bring(box);
   say(said);
 });
 

@@ -24,6 +24,7 @@ for (const list of ['samples', 'film'].map(find)) {
     if (!to) return;
     event.preventDefault();
     to.focus({focusVisible: true});
+    if (list.id === 'samples') to.click(); // an edit to try is shown while it has the focus
   });
   list.addEventListener('focusin', ({target}) => stop(list, target));
   const changed = () => {
