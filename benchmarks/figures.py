@@ -2,7 +2,7 @@
 
 python -m benchmarks.figures                       10 minutes on two cores: all but the comparison
 python -m benchmarks.figures --only=parts,edits    some of them
-python -m benchmarks.figures --only=compare        18 minutes more
+python -m benchmarks.figures --only=compare        13 minutes more
 python -m benchmarks.figures --only=card --data=cats64.zip
 
 Each figure runs a few commands, as a user would, in one folder (`--runs`), and keeps some of their files. Finished
@@ -91,7 +91,7 @@ def parts(runs: Path) -> None:
 def eyes(runs: Path) -> None:
   """The first edit of the README, by its command."""
   folder, out = fitted(runs), runs / 'eyes'
-  how = ('--part=1,3', '--appearance=0', '--alpha=-3,-1.5,0,1.5,3', '--seeds=0-3')
+  how = ('--part=2,3', '--appearance=2', '--alpha=-2,-1,0,1,2', '--seeds=0-3')
   command('edit', f'--workdir={folder}', *how, f'--out={out}', '--overwrite')
   stored(out / 'strip.png', DOCS / 'eyes.png')
 
@@ -138,7 +138,7 @@ def photographs(runs: Path) -> None:
   """The photographs of docs/photographs with the edit of the tutorial, by its commands."""
   folder, inverted, out = fitted(runs), runs / 'photographs', runs / 'photographs-edited'
   command('invert', f'--workdir={folder}', '--images=docs/photographs', f'--out={inverted}')
-  how = ('--part=9', '--appearance=19', '--alpha=3')
+  how = ('--part=9', '--appearance=25', '--alpha=2.5')
   command('edit', f'--workdir={folder}', f'--latents={inverted}', *how, f'--out={out}', '--overwrite')
   stored(out / 'strip.png', DOCS / 'photographs.png')
 

@@ -1,6 +1,6 @@
 """Every method on the embedded generator of cat faces: eyes, one eye, nose, mouth, forehead.
 
-python run.py compare --config=configs/compare_cats64.py --workdir=runs/compare_cats64          18 minutes, two cores
+python run.py compare --config=configs/compare_cats64.py --workdir=runs/compare_cats64          13 minutes, two cores
 python run.py compare --config=configs/compare_cats64.py:smoke --workdir=runs/compare_smoke      25 s
 python run.py compare --config=configs/compare_cats64.py:layers --workdir=runs/compare_layers    half an hour
 python run.py compare --config=configs/compare_cats64.py --config.test=10000 --workdir=...      where there is a GPU

@@ -64,7 +64,7 @@ FORMS = {
   'panda-jax saliency --workdir=DIR --appearance=0 --features=FILE.npy': Form(
     '', {'DIR': 'runs/cats64', 'FILE.npy': 'cats.npy'}, FEW[:1]
   ),
-  'panda-jax remove --workdir=runs/cats64 --part=1 --seeds=0-3': Form('', {}, FEW[:1]),
+  'panda-jax remove --workdir=runs/cats64 --part=3 --seeds=0-3': Form('', {}, FEW[:1]),
   'panda-jax invert --workdir=runs/cats64 --images=docs/photographs --out=runs/photographs': Form(
     '', {}, ('--evaluations=2',)
   ),

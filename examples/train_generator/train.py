@@ -16,7 +16,7 @@ from panda_jax.errors import InputError, Interrupted, NonFiniteError, refusal
 from panda_jax.features.sharding import data_mesh
 from panda_jax.files.access import write_atomically
 from panda_jax.files.lock import LOCK, locked
-from panda_jax.generators.disk import save_generator
+from panda_jax.generators.disk import read_description, save_generator
 from panda_jax.pictures.figures import draw_images
 from panda_jax.runtime import signals
 from panda_jax.runtime.environment import versions
@@ -112,6 +112,14 @@ def _claim(workdir: Path, record: dict, overwrite: bool) -> None:
     raise
   except (ValueError, KeyError) as error:
     raise InputError('workdir', workdir, f'its {RECORD} is damaged', 'use --overwrite to start anew') from error
+
+
+def begun(config: dict) -> dict:
+  """What a snapshot tells about the generator that its training began with: its name and how it was trained."""
+  if not config['initial']:
+    return {}
+  named = config | {'initial': Path(config['initial']).name}  # of this machine's folders only the last
+  return {'config': named, 'initial': read_description(config['initial']).get('training', {})}
 
 
 class _Run:
@@ -231,6 +239,7 @@ class _Run:
 
   def _export(self, state: steps.TrainState, images: int, folder: Path) -> Path:
     self._check(state, images)
-    description = {'training': {'images': images, **self.record, 'versions': versions()}}
+    described = {'images': images, **self.record, 'versions': versions()} | begun(self.record['config'])
+    description = {'training': described}
     save_generator(self.training.exported(state), folder, description, overwrite=folder.exists())
     return folder

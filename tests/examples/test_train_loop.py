@@ -93,6 +93,14 @@ def test_embedding_keeps_what_the_replaced_one_says_of_pictures(whole, tmp_path)
   assert read_description(out)['training']['images'] == 64
 
 
+def test_a_snapshot_tells_how_its_initial_generator_was_trained(whole, images, config, tmp_path):
+  later = config.copy_and_resolve_references()
+  later.update({'initial': str(whole[1]), 'images': 16})
+  known = read_description(train.train_into(tmp_path / 'later', later, images))['training']
+  assert (known['images'], known['config']['initial']) == (16, 'generator')
+  assert known['initial'] == read_description(whole[1])['training']
+
+
 KILLED = """
 import os, signal, sys
 from examples.train_generator import train
