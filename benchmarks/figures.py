@@ -138,15 +138,16 @@ def photographs(runs: Path) -> None:
   """The photographs of docs/photographs with the edit of the tutorial, by its commands."""
   folder, inverted, out = fitted(runs), runs / 'photographs', runs / 'photographs-edited'
   command('invert', f'--workdir={folder}', '--images=docs/photographs', f'--out={inverted}')
-  how = ('--part=9', '--appearance=25', '--alpha=2.5')
+  how = ('--part=9', '--appearance=25', '--alpha=2')
   command('edit', f'--workdir={folder}', f'--latents={inverted}', *how, f'--out={out}', '--overwrite')
   stored(out / 'strip.png', DOCS / 'photographs.png')
 
 
 def explorer(runs: Path) -> None:
-  """The page of the explorer, in chromium."""
-  picture = runs / 'app.png'
-  command('-m', 'benchmarks.page', f'--workdir={fitted(runs)}', f'--out={picture.absolute()}')
+  """The page of the explorer, in chromium, on a fit without a catalog, as new users see it."""
+  folder, picture = runs / 'explorer' / 'cats64', runs / 'app.png'
+  command('fit', '--config=configs/cats64.py', f'--workdir={folder}')
+  command('-m', 'benchmarks.page', f'--workdir={folder}', f'--out={picture.absolute()}')
   stored(picture, DOCS / 'app.png')
 
 

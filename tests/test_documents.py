@@ -101,7 +101,7 @@ FORMS = {
   ),
   'panda-jax catalog --workdir=runs/cats16': Form(READ),  # tests/catalog/test_page.py runs it, and edits from its file
   'panda-jax edit --workdir=runs/cats16 --zoo=runs/cats16/catalog/catalog.json '
-  "--name='part 0 · appearance 16 · -'": Form(READ),
+  "--name='part 8 · appearance 11 · -'": Form(READ),
   'panda-jax app --workdir runs/cats64 runs/cats16': Form(LONG),
   # tests/examples/test_train_loop.py runs it
   f'{TRAIN} --config=examples/train_generator/configs/smoke.py --data=FOLDER --workdir=runs/smoke': Form(READ),
