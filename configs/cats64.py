@@ -1,6 +1,6 @@
 """Parts of the embedded generator of cat faces, at its 16 x 16 layer.
 
-python run.py fit --config=configs/cats64.py --workdir=runs/cats64          20 s on two cores
+python run.py fit --config=configs/cats64.py --workdir=runs/cats64          10 to 20 s on two cores
 python run.py fit --config=configs/cats64.py:smoke --workdir=runs/smoke     11 s
 
 Expected: relative error 0.3937. In overlay.png parts 2 and 3 are the eyes, 9 the bridge of the nose, 10 the muzzle, 5
