@@ -13,7 +13,7 @@ from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects import genforce, stylegan2_nvlabs, stylegan2_rosinality, stylegan2_tensorflow
 from panda_jax.converters.dialects.base import Dialect, Dialects
-from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes, with_noise
 from panda_jax.converters.foreign import Exported, channel_rule, check_needs, rounded, unlike, widths_by_size
 from panda_jax.converters.tables import (
   Table,
@@ -119,6 +119,7 @@ def _filters(architecture: str, rows: int) -> list[str]:
 
 def _export_genforce(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exported:
   genforce.check_mapping(options)
+  options, tensors, notes = with_noise(options, tensors)
   check_needs(
     'genforce',
     options,
@@ -134,7 +135,7 @@ def _export_genforce(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) 
   kernel = filter_kernel(options.resample_filter, 4)[None, None, ::-1, ::-1]
   arrays |= dict.fromkeys(_filters(options.architecture, options.rows), np.ascontiguousarray(kernel))
   less = [entry for entry in table if entry.transform == 'about one']
-  notes = rounded('genforce', {e.key: arrays[e.key] for e in less}, {e.key: tensors[e.target] for e in less})
+  notes += rounded('genforce', {e.key: arrays[e.key] for e in less}, {e.key: tensors[e.target] for e in less})
   arguments = genforce.mapping_arguments(options) | {
     'architecture': 'skip' if options.architecture == 'skip' else 'origin',
     'demodulate': options.demodulate,

@@ -7,7 +7,7 @@ import numpy as np
 from panda_jax.converters.assembly import Conversion
 from panda_jax.converters.checkpoint import Checkpoint
 from panda_jax.converters.dialects.base import Dialect
-from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes
+from panda_jax.converters.dialects.stylegan2_tables import Layout, entries, rgb_blocks, rows_of, sizes, with_noise
 from panda_jax.converters.foreign import Exported, check_needs, unlike, widths_by_size
 from panda_jax.converters.networks import chosen, networks
 from panda_jax.converters.tables import (
@@ -140,6 +140,7 @@ def _mapping_entries(options: StyleGAN2Options) -> Iterator[Entry]:
 def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exported:
   """See converters.export.exported."""
   layers = len(options.mapping_widths)
+  options, tensors, notes = with_noise(options, tensors)
   check_needs(
     'rosinality',
     options,
@@ -161,7 +162,8 @@ def export(options: StyleGAN2Options, tensors: dict[str, np.ndarray]) -> Exporte
   arguments = {'size': options.resolution, 'style_dim': options.w_dim, 'n_mlp': layers}
   arguments |= {'lr_mlp': options.mapping_lr_multiplier, 'channels': channels}
   mean = {'latent_avg': tensors['w_avg']} if options.mean_w else {}
-  return Exported({AVERAGED: arrays, **mean}, arguments, unlike(options, clamps=False, scaled_epsilon=True))
+  notes += unlike(options, clamps=False, scaled_epsilon=True)
+  return Exported({AVERAGED: arrays, **mean}, arguments, notes)
 
 
 def _take_mean(table: Table, mean: np.ndarray, w_dim: int) -> None:
