@@ -28,6 +28,7 @@ from benchmarks.machine import machine, written
 from benchmarks.programs import KEYS
 
 CLONE = Path(__file__).parents[1]
+# Configurations are named by file, as commits of any age understand.
 COMMANDS = {  # {TOY}, {FEATURES}: files; {FIT}, {FEW}: finished fits; {OUT}: a new folder
   'help': '--help',
   'info': 'info --generator=cats64',

@@ -127,7 +127,8 @@ class _Run:
 
   def __init__(self, workdir, config, training: steps.Training, batches, record, progress):
     self.workdir, self.config, self.training, self.batches = workdir, config, training, batches
-    self.record, self.progress = record, progress
+    self.record = record | begun(record['config'])  # read once: the folder may be replaced meanwhile
+    self.progress = progress
     self.checkpoints = Checkpoints(workdir / 'checkpoints')
     self.pending: list[dict] = []  # metrics still on the device
     z = np.random.default_rng(config.seed).standard_normal((SHOWN, config.z_dim))
@@ -239,7 +240,6 @@ class _Run:
 
   def _export(self, state: steps.TrainState, images: int, folder: Path) -> Path:
     self._check(state, images)
-    described = {'images': images, **self.record, 'versions': versions()} | begun(self.record['config'])
-    description = {'training': described}
+    description = {'training': {'images': images, **self.record, 'versions': versions()}}
     save_generator(self.training.exported(state), folder, description, overwrite=folder.exists())
     return folder

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,9 +94,17 @@ def test_embedding_keeps_what_the_replaced_one_says_of_pictures(whole, tmp_path)
   assert read_description(out)['training']['images'] == 64
 
 
-def test_a_snapshot_tells_how_its_initial_generator_was_trained(whole, images, config, tmp_path):
+def test_a_snapshot_tells_how_its_initial_generator_was_trained(whole, images, config, tmp_path, monkeypatch):
+  initial = shutil.copytree(whole[1], tmp_path / 'generator')
   later = config.copy_and_resolve_references()
-  later.update({'initial': str(whole[1]), 'images': 16})
+  later.update({'initial': str(initial), 'images': 16})
+  begin = train._Run.to_the_end
+
+  def removed(run):
+    shutil.rmtree(initial)  # it was read
+    return begin(run)
+
+  monkeypatch.setattr(train._Run, 'to_the_end', removed)
   known = read_description(train.train_into(tmp_path / 'later', later, images))['training']
   assert (known['images'], known['config']['initial']) == (16, 'generator')
   assert known['initial'] == read_description(whole[1])['training']
