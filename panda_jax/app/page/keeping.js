@@ -71,7 +71,7 @@ find('name').addEventListener('keydown', (event) => { if (event.key === 'Enter' 
 
 // Says why there is nothing to save, or what is saved of a photograph.
 function hint(now) {
-  if (!now.edits.length) return 'Take an edit, then save the picture.';
+  if (!now.edits.length) return 'Choose an edit first, then save the picture.';
   if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
   return now.photograph?.shown ? 'All of your photograph is saved, with the edits in it.' : '';
 }
