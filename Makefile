@@ -32,7 +32,7 @@ demo: venv
 	$(VENV)/bin/python run.py report --workdir=$(DEMO)
 	@echo
 	@echo 'Look at'
-	@echo '  $(DEMO)/overlay.png               twelve parts over cats: 2 and 3 are the eyes, 9 the nose, 10 the muzzle, 8 the forehead'
+	@echo '  $(DEMO)/overlay.png               twelve parts over cats: 2 and 3 are the eyes, 9 the bridge of the nose, 10 the muzzle, 8 the forehead'
 	@echo '  $(DEMO)/saliency-0+1+2-seeds0-5/saliency.png  where three appearances are, on six cats'
 	@echo '  $(DEMO)/edits/eyes/strip.png      the eyes opened and closed with appearance 2; sweep.gif moves'
 	@echo '  $(DEMO)/report.html               all of it on one page, with the commands'

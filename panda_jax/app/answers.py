@@ -23,7 +23,7 @@ from panda_jax.app.choices import (
   checked_term,
   is_number,
 )
-from panda_jax.app.engine import Engine
+from panda_jax.app.engine import SHOWN, Engine
 from panda_jax.app.fits import Fits
 from panda_jax.app.photographs import marks_of, progress, received, typed_numbers, upload_of
 from panda_jax.app.saves import EDITED, WHOLE, save
@@ -73,6 +73,8 @@ def fit(fits: Fits, values: Mapping) -> Generator[str, None, Answer]:
     'reaches': {str(j): float(reaches[j]) for j in offered.appearances},
     'colours': [list(colour) for colour in colours.OVERLAY],
     'first_seed': engine.first_seed,
+    'typical_seed': engine.typical(),
+    'shown': SHOWN,
     'most_seed': engine.most_seeds - 1,
     'seeds_are': 'seed' if engine.samples.given is None else 'sample',
     'truncation': engine.truncation,
@@ -163,18 +165,20 @@ def frames(fits: Fits, values: Mapping) -> Answer:
   found = film.film(engine, choice, place)
   shown = images.shown(np.stack([frame.picture for frame in found]), film.PIXELS) if found else []
   return {
+    'shape': list(found[0].picture.shape[:2]) if found else [1, 1],
     'frames': [
       {'name': frame.name, 'term': frame.term.to_json(), 'picture': picture}
       for frame, picture in zip(found, shown, strict=True)
-    ]
+    ],
   }
 
 
 def removal(fits: Fits, values: Mapping) -> Answer:
-  """The edit that removes a part."""
+  """The edit that removes a part from the sample in view."""
   engine = fits.engine(values.get('fit'))
-  term, before, after, samples = engine.removal(checked_index('part', values.get('part'), engine.parts))
-  return {'term': term.to_json(), 'before': before, 'after': after, 'samples': samples}
+  part = checked_index('part', values.get('part'), engine.parts)
+  term, before, after = engine.removal(part, choice_of(engine, values))
+  return {'term': term.to_json(), 'before': before, 'after': after}
 
 
 def refined(fits: Fits, values: Mapping) -> Answer:

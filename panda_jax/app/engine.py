@@ -21,7 +21,7 @@ from panda_jax.editing import masks
 from panda_jax.editing.composition import composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
 from panda_jax.editing.refine import refine
-from panda_jax.editing.removal import remove
+from panda_jax.editing.removal import cover, remove
 from panda_jax.editing.saliency import coordinates
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
@@ -31,8 +31,11 @@ from panda_jax.pictures.overlays import relative
 from panda_jax.workdir.finished_fit import FinishedFit
 from panda_jax.workdir.samples import Samples, features_of, fit_features
 
+SHOWN = 8  # samples with which the page begins
 KEPT = 32  # samples whose states and refined parts are kept
 PROXIMAL = 0.03  # of refinement: keeps refined parts close to the global ones
+GONE = 0.95  # share of a part that looks like background when it is removed
+UTMOST = 1.5  # times the largest strength: a removal may be stronger than other edits
 FAR = 4.0  # times the standard deviation of a coordinate: the largest strength
 
 
@@ -178,6 +181,19 @@ class Engine:
     """The first `count` seeds, or all seeds if there are fewer."""
     return range(self.first_seed, min(self.first_seed + count, self.most_seeds))
 
+  def typical(self) -> int:
+    """The seed to begin with: among the first `SHOWN` the sample that is nearest to the mean at the layer.
+
+    Of samples from a file it is the first.
+    """
+    if self.samples.given is not None:
+      return self.first_seed
+    seeds = self.first(SHOWN)
+    with self._lock:
+      made = [np.asarray(self._sample(Seed(seed)).state.features, np.float32)[0] for seed in seeds]
+    mean = self.features().mean(axis=0)
+    return seeds[int(np.argmin([np.square(Z - mean).sum() for Z in made]))]
+
   def names(self, keys: Sequence[Key]) -> list[str]:
     """Names of samples on the page."""
     shown = self.chosen(keys)
@@ -312,16 +328,24 @@ class Engine:
         self._reaches = np.array([rounded_up(max(FAR * float(length), 1e-6)) for length in lengths])
       return self._reaches
 
-  def removal(self, part: int) -> tuple[Spec, float, float, int]:
-    """The edit that removes a part, the mean share of the part that looks like background before and after it, and the
-    number of samples of this mean.
+  def removal(self, part: int, choice: Choice) -> tuple[Spec, float, float]:
+    """The edit that removes a part from the first sample of a choice, and the share of the part that looks like
+    background there, without and with it.
+
+    The edit is that of the samples of the fit, made stronger until `GONE` of the part looks like background, up to
+    `UTMOST` times the largest strength of its appearance.
 
     Raises:
       InputError: the part cannot be removed.
     """
     found = remove(self.features(), self.factors, [part], margin=self.margin)
-    before, after = found.covered.mean(axis=1).tolist()
-    return Spec((part,), found.appearance, float(found.edit.alpha)), before, after, found.covered.shape[1]
+    key, most = choice.keys[0], UTMOST * float(self.reaches()[found.appearance])
+    with self._lock:
+      features = np.asarray(self._sample(key).state.features, np.float32)
+      mask = self._parts_of(key)[:, part] if choice.refined else None
+    here = cover(found, features, self.factors, GONE, most, mask)
+    alpha = float(f'{here.alphas[0]:.6g}')
+    return Spec((part,), found.appearance, alpha), *here.covered[:, 0].tolist()
 
   def catalog(self) -> dict[str, NamedEdit]:
     """See `catalog_of`."""
@@ -342,7 +366,7 @@ class Engine:
     first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reaches()
-    self.removal(self.parts[0])
+    self.removal(self.parts[0], first)
 
   def warmer(self) -> Iterator[None]:
     """Compiles what is needed later, one step at a time. Users do not wait for it: it holds no lock."""

@@ -1,10 +1,10 @@
 """The filmstrip of a place: useful edits of a part or of a painted mask, each with a picture of its result.
 
-The edits are those of the catalog, in its order. If the catalog has none for the place, the candidates are the
-appearances whose coordinate varies most there. Those that change the place most and the rest least are shown with both
-signs: first those that change a size, then the others, the largest effect first. An edit without a name in words in
-the catalog is named by its measured effects. All this is measured on the first samples without edits, not on the
-picture in view: so an edit of a place has one name, whatever else the user has chosen.
+The edits are those of the catalog. If the catalog has none for the place, the candidates are the appearances whose
+coordinate varies most there. Those that change the place most and the rest least are shown with both signs. Those that
+change a size come first, then the others, the largest effect first. An edit without a name in words in the catalog is
+named by its measured effects. All this is measured on the first samples without edits, not on the picture in view: so
+an edit of a place has one name, whatever else the user has chosen.
 Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panda_jax.app.choices import MOST_TERMS, Choice, Seed
-from panda_jax.app.engine import Engine
+from panda_jax.app.engine import SHOWN, Engine
 from panda_jax.catalog import names
 from panda_jax.editing.zoo import Spec
 from panda_jax.errors import InputError
@@ -24,10 +24,10 @@ FRAMES = 16  # pictures of one call
 LONGEST = 10  # shown
 TRIED = 2 * FRAMES  # appearances that are tried without a catalog
 SAMPLES = 4  # on which edits are chosen and named; each takes the time of three films, once for each place
-UNEDITED = 8  # samples that give the scale of effects; the page begins with the same number
 SHARE = 0.75  # of an appearance's largest strength
-PIXELS = 160  # of a frame's side
-AROUND, LEAST = 1.5, 0.55  # of a frame's side: times the place's longer side, and at least times the picture's shorter
+PIXELS = 160  # of a frame's longer side
+# A side of a frame: times that of the place; at least, times the shorter side of the picture.
+AROUND, LEAST = 1.15, 0.55
 
 
 class Frame(NamedTuple):
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
   Attributes:
     name: of the edit.
     term: the edit.
-    picture: square (s, s, channels) around the place, of the sample in view with all edits and this one.
+    picture: (a, b, channels), a <= b, around the place, of the sample in view with all edits and this one.
   """
 
   name: str
@@ -97,7 +97,7 @@ def _measured(engine: Engine, terms: list[Spec], inside: np.ndarray) -> list[dic
   each = _looked(engine)
   before = np.stack([engine.edited(one)[0] for one in each])
   after = np.stack([engine.variants(one, terms, FRAMES) for one in each], axis=1)
-  unedited = engine.originals([Seed(seed) for seed in engine.first(UNEDITED)])
+  unedited = engine.originals([Seed(seed) for seed in engine.first(SHOWN)])
   return _effects(before, after, unedited, inside)
 
 
@@ -128,16 +128,20 @@ def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:
-  """Rows and columns of a square around a region (h, w) of a picture, large enough to see well."""
+  """Rows and columns around a region (h, w) of a picture, large enough to see well and not higher than wide."""
   most, where = np.array(inside.shape), np.argwhere(inside)
   first, last = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(2, int), most)
-  side = round(min(most.min(), max(LEAST * most.min(), AROUND * (last - first).max())))
-  rows, columns = np.clip((first + last - side) // 2, 0, most - side).tolist()
-  return slice(rows, rows + side), slice(columns, columns + side)
+  sides = np.maximum(LEAST * most.min(), AROUND * (last - first))
+  sides[1] = max(sides)
+  sides = np.minimum(np.round(sides).astype(int), most)
+  sides[0] = min(sides)
+  rows, columns = np.clip((first + last - sides) // 2, 0, most - sides).tolist()
+  return slice(rows, rows + sides[0]), slice(columns, columns + sides[1])
 
 
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
-  """(words, edit) for the catalog's entries with a single edit, which is of this place, in the catalog's order.
+  """(words, edit) for the catalog's entries with a single edit, which is of this place: first those that change a size,
+  then the others, both in the catalog's order.
 
   Catalogs from before edits had titles have numbers as names; then the words are empty.
   """
@@ -146,8 +150,9 @@ def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:
   except InputError:  # it is damaged; the page has already shown a warning
     return []
   found = [(name, terms[0]) for name, terms in named if len(terms) == 1]
-  listed = [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)][:LONGEST]
-  return [('' if _is_numbered(name, term) else name, term) for name, term in listed]
+  listed = [(name, term) for name, term in found if (term.part, term.mask) == (place.part, place.mask)]
+  listed.sort(key=lambda one: not names.is_of_size(one[0]))
+  return [('' if _is_numbered(name, term) else name, term) for name, term in listed[:LONGEST]]
 
 
 def _is_numbered(name: str, term: Spec) -> bool:

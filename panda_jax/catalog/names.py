@@ -19,6 +19,7 @@ The words are for all samples, at the strength that the catalog shows.
 Letters: N samples, (h, w) pixels, M pixels of a region.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -280,6 +281,13 @@ def what(found: Mapping[str, float], place: str = '', second: float = SECOND) ->
   words = list(said)[:2]
   words.sort(key=lambda kind: kind != 'size')  # shape first: it is what one looks for
   return ' and '.join(said[kind] for kind in words)
+
+
+def is_of_size(title: str) -> bool:
+  """Whether a title names a change of size, such as "eyes · larger and lower 2"."""
+  words = re.sub(r' \d+$', '', title.rpartition(BETWEEN)[2]).split(' and ')
+  sizes = [*(MEASURES[name] for name in GROWTH), OPENED]
+  return any(word in (size.more, size.less) for word in words for size in sizes)
 
 
 def numbered(part: int, appearance: int, alpha: float) -> str:

@@ -40,6 +40,7 @@ class Removal(NamedTuple):
     alphas: (N,) the strength that each sample would take; NaN for samples without background. The edit has `strength`
       times their median.
     threshold: a position is background where c is on the border's side of it.
+    side: 1 if background is where c is above the threshold, -1 if it is below.
     covered: (2, N), the fraction of the part that is background, before and after; positions weighted by the mask.
   """
 
@@ -48,6 +49,7 @@ class Removal(NamedTuple):
   scores: np.ndarray | None
   alphas: np.ndarray
   threshold: float
+  side: float
   covered: np.ndarray
 
 
@@ -159,12 +161,61 @@ def remove(
   if np.isnan(alphas).all():
     raise InputError('appearance', index, 'no sample has background outside the part', 'choose another appearance')
   alpha = np.float32(times * np.nanmedian(alphas))
-  after = side * (c + float(alpha) * mask[None]) >= level
-  covered = np.stack([x @ mask / mask.sum() for x in (background, after)])
+  covered = np.stack([_covered(c, mask, side, level, x) for x in (0.0, float(alpha))])
   recipe: dict[str, Any] = {'part': part, 'appearance': index, 'alpha': alpha, 'mask': drawn}
   recipe |= {'combine': combine, 'threshold': threshold, 'feather': feather}
   edit = Edit(direction, mask.astype(np.float32), alpha, Recipe(factors, recipe))
-  return Removal(edit, int(index), scores, alphas, side * level, covered)
+  return Removal(edit, int(index), scores, alphas, side * level, side, covered)
+
+
+class Cover(NamedTuple):
+  """What removes a part from each of some samples.
+
+  Attributes:
+    alphas: (N,) the strengths.
+    covered: (2, N), the fraction of the part that is background, before and after.
+  """
+
+  alphas: np.ndarray
+  covered: np.ndarray
+
+
+def cover(
+  removal: Removal, features: ArrayLike, factors: Factors, share: float, most: float, mask: np.ndarray | None = None
+) -> Cover:
+  """The strengths that turn a share of a part into background in each sample.
+
+  Position s of the part becomes background at the strength (t - c_s) / m_s, with t the threshold. The least strength
+  for a share of the part is the quantile of these, weighted by m. A sample takes it if it is larger than the strength
+  of the removal, which it takes else.
+
+  Args:
+    removal: as of `remove`.
+    features: (N, H, W, C) of the samples, not centred.
+    factors: of that layer.
+    share: of the part, in (0, 1].
+    most: the largest strength to take, unless that of the removal is larger.
+    mask: (S,) in place of that of the removal, such as a refined part.
+
+  Raises:
+    InputError: features of another size.
+  """
+  c = (as_fibres(features, factors) @ np.asarray(removal.edit.direction, np.float32)).astype(np.float64)
+  m = np.asarray(removal.edit.mask if mask is None else mask, np.float64)
+  side, level = removal.side, removal.side * removal.threshold
+  c, m = c[:, m > 0], m[m > 0]
+  needed = (level - side * c) / m
+  order = np.argsort(needed, axis=1)
+  reached = np.cumsum(m[order], axis=1) >= share * m.sum() * (1 - 1e-12)  # the sum of all may be rounded down
+  least = np.take_along_axis(np.take_along_axis(needed, order, 1), np.argmax(reached, axis=1)[:, None], 1)[:, 0]
+  # Rounded up, so that the last position is still covered by the edit's float32.
+  alphas = side * np.maximum(side * float(removal.edit.alpha), np.minimum(least * (1 + 1e-5), most))
+  return Cover(alphas, np.stack([_covered(c, m, side, level, x) for x in (np.zeros(len(c)), alphas)]))
+
+
+def _covered(c: np.ndarray, mask: np.ndarray, side: float, level: float, alpha: np.ndarray | float) -> np.ndarray:
+  """The fraction (N,) of a part that is background at these strengths, from coordinates (N, S)."""
+  return (side * (c + np.multiply.outer(alpha, mask)) >= level) @ mask / mask.sum()
 
 
 def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:

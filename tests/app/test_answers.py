@@ -94,7 +94,7 @@ def test_large_pictures_are_sent_small(asked, monkeypatch):
 
 
 def test_removal_is_an_edit_that_can_be_made(asked):
-  found = asked('removal', part=1)
+  found = asked('removal', part=1, choice={'seeds': [3]})
   assert 0 <= found['before'] <= found['after'] <= 1
   choice = {'seeds': [3], 'terms': [found['term']]}
   assert found['term']['part'] == [1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from panda_jax.catalog import Settings, catalog_into
+from panda_jax.catalog.names import is_of_size
 from panda_jax.editing.zoo import Spec, read_zoo
 from panda_jax.solver.factors import Factors
 from panda_jax.workdir.finished_fit import open_workdir
@@ -71,6 +72,10 @@ class Explorer(Browser):
     before = self.source()
     act()
     return until(lambda: self.source() != before, seconds)
+
+  def seed(self):
+    """The seed of the sample in view."""
+    return int(re.match(r'seed (\d+):', self.one('#after').get_attribute('alt'))[1])
 
   def click(self, selector):
     self.script("arguments[0].scrollIntoView({block: 'nearest'})", self.one(selector))
@@ -192,6 +197,7 @@ def test_pointing_shows_an_edit_and_a_click_takes_it(browser, server):
   first = browser.source()
   frames = browser.choose_part(1)
   entries = [entry for entry in zoo.values() if entry.terms[0].part == (1,)]
+  entries.sort(key=lambda entry: not is_of_size(entry.title))
   names = [entry.title for entry in entries]
   assert [frame.get_attribute('title') for frame in frames] == names
   assert browser.edits() == []
@@ -369,7 +375,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.select('#part', '3')
   browser.film()
   browser.changed(lambda: browser.click('#remove'))
-  assert browser.says('of this part now looks like background').startswith('On average ')
+  browser.says('of it looks like background now')
   browser.film()
   assert not browser.all('#film button[aria-pressed=true]')  # the edit that removes is none of those to try
   assert browser.edits()[1][0] == 'bottom right · removed'
@@ -387,6 +393,55 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.click('#views label:nth-of-type(1)')
   browser.changed(lambda: browser.click('#do-reset'))
   assert browser.text('#film-title') == 'Try'
+
+
+def test_what_needs_an_edit_is_off_before_the_first(browser):
+  assert not browser.one('#hold').is_enabled()
+  assert not browser.one('#views input').is_enabled()
+  assert not browser.one('#save').is_enabled()
+  assert 'Each edit acts on all samples' in browser.text('#stack-said')
+  browser.take(1)
+  assert browser.one('#hold').is_enabled()
+  assert browser.text('#save-said') == 'The saved picture has 16x16 pixels, as the generator makes it.'
+  browser.click('#views label:nth-of-type(2)')
+  assert browser.one('#divider').is_displayed()
+  browser.click('#do-reset')
+  until(lambda: not browser.one('#divider').is_displayed())  # there is nothing to compare any more
+  assert not browser.one('#views input').is_enabled()
+
+
+def test_fitting_says_when_it_is_done(browser):
+  assert browser.text('#refining-said') == ''
+  browser.click('#refine')
+  until(lambda: browser.text('#refining-said').startswith('Done: '))
+  browser.keys('.')  # of the next sample too
+  until(lambda: browser.text('#refining-said').startswith('Done: '))
+  browser.click('#refine')
+  until(lambda: browser.text('#refining-said') == '')
+
+
+def test_parts_follow_each_other_from_the_top_of_the_picture_to_its_bottom(browser):
+  found = browser.driver.execute_async_script("""
+    const done = arguments[0];
+    Promise.all([import('/static/maps.js'), import('/static/session.js')]).then(([maps, {session}]) => {
+      const {fit, maps: own} = session;
+      session.fit = {...fit, parts: [0, 2, 5, 7], names: {0: 'bottom left', 2: 'chin', 5: 'eyes'}};
+      const rows = [[0, 0, 9], [0, 9, 9], [9, 1, 0], [9, 0, 0]].map((heights) => heights.flatMap((x) => [x, 0]));
+      session.maps = {rows: 3, columns: 2, maps: rows.map((row) => Uint8Array.from(row))};
+      const order = maps.inOrder();
+      Object.assign(session, {fit, maps: own});
+      done(order);
+    });
+  """)
+  assert found == [5, 2, 7, 0]
+
+
+def test_a_note_goes_at_a_click(browser):
+  browser.choose_part(1)
+  browser.changed(lambda: browser.click('#remove'))
+  browser.says('looks like background now')
+  browser.click('#status')
+  assert browser.text('#status') == ''
 
 
 def test_masks_are_of_the_whole_grid_and_drawn_where_the_picture_is(browser):
@@ -462,7 +517,9 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
   shown = base64.b64decode(browser.source().partition(',')[2])
   (tmp_path / 'shown.png').write_bytes(shown)
   np.testing.assert_array_equal(edited, np.asarray(Image.open(tmp_path / 'shown.png')))
-  assert f'--zoo={server.workdir}/app/mine-2/edit.json --name=mine-2 --seeds=0' in browser.text('#saved code')
+  assert f'--zoo={server.workdir}/app/mine-2/edit.json --name=mine-2 --seeds={browser.seed()}' in browser.text(
+    '#saved code'
+  )
   saved = read_zoo(server.workdir / 'app' / 'mine' / 'edit.json')['mine']
   assert saved.terms[0].part == (1,)
   assert not browser.one('#saved code').is_displayed()
@@ -501,17 +558,26 @@ def test_everything_by_keys_alone(browser, server):
   browser.keys(Keys.ARROW_LEFT)
   assert browser.one('#divider').get_attribute('value') == '49'
   browser.keys('c')
+  seed = browser.seed()
   browser.changed(lambda: browser.keys('.'))
-  assert 'seed 1' in browser.one('#after').get_attribute('alt')
+  assert browser.seed() == seed + 1
   browser.changed(lambda: browser.keys(','))
   browser.keys('?')
   until(lambda: browser.one('#helping').is_displayed())
   browser.keys(Keys.ESCAPE)
   until(lambda: not browser.one('#helping').is_displayed())
   browser.keys('s')
-  browser.says('Saved to your downloads: seed-0-top-right-')
+  browser.says(f'Saved to your downloads: seed-{seed}-top-right-')
   browser.changed(lambda: browser.keys(Keys.DELETE))
   assert browser.edits() == []
+  browser.changed(lambda: browser.keys('x'))
+  assert browser.edits()[0][0] == 'top right · removed'
+  browser.changed(lambda: browser.keys('n'))
+  assert browser.edits() == []
+  browser.keys('c')
+  browser.says('Choose an edit first')
+  assert not browser.one('#divider').is_displayed()
+  browser.changed(lambda: browser.keys('1'))
   # Tab reaches every control, and the focus is visible.
   browser.script("document.querySelector('#help').focus()")
   reached = set()
@@ -621,12 +687,13 @@ def test_two_users_do_not_meet(browser, browsers, server):
 
 
 def test_another_fit_has_its_own_parts(browser, server):
-  browser.changed(lambda: browser.all('#samples button')[3].click())
+  seed = browser.seed() + 1
+  browser.changed(lambda: browser.all('#samples button')[seed].click())
   browser.take(3)
   browser.changed(lambda: browser.select('#fit', 'other'))
-  until(lambda: '2 parts' in browser.text('#about'))
+  until(lambda: len(browser.all('#part option')) == 3)
   assert browser.edits() == []
-  assert 'seed 0' in browser.one('#after').get_attribute('alt')
+  assert browser.seed() == seed
   browser.click_at(0.9, 0.9)
   until(lambda: PARTS[3] in browser.text('#film-title'))
   browser.changed(lambda: browser.film()[0].click())
@@ -714,7 +781,7 @@ def test_an_edit_below_a_resting_mouse_is_not_tried(browser, server):
   with browser.sized((1280, 500), mobile=False):
     browser.open(server.url)
     browser.select('#fit', 'other')
-    until(lambda: '2 parts' in browser.text('#about'))
+    until(lambda: len(browser.all('#part option')) == 3)
     browser.select('#part', '1')
     until(lambda: len(browser.film()) > 4)  # more than a row
     browser.move_to(browser.all('#film button')[0], 0.5, 0.5).perform()
@@ -830,9 +897,10 @@ def test_on_a_phone(browser, server):
     picture = browser.one('#stage').rect
     assert picture['y'] < 120
     assert picture['width'] > 350
-    for button, seed in (('#after-sample', 1), ('#before-sample', 0)):
+    first = browser.seed()
+    for button, seed in (('#after-sample', first + 1), ('#before-sample', first)):
       browser.changed(lambda button=button: browser.click(button))
-      assert f'seed {seed}' in browser.one('#after').get_attribute('alt')
+      assert browser.seed() == seed
     browser.choose_part(3)
     frame = browser.one('#film button').rect
     assert browser.script('return scrollY') == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from panda_jax.app.choices import MOST_TERMS, Choice, Seed
-from panda_jax.app.engine import Engine, rounded_up
+from panda_jax.app.engine import SHOWN, UTMOST, Engine, rounded_up
 from panda_jax.app.saves import save
 from panda_jax.commands import program
 from panda_jax.commands.app import samples_of
@@ -121,12 +121,30 @@ def test_regions(engine):
   assert not engine.regions(Choice((0,))).any()
 
 
-def test_removal_is_that_of_the_library(engine):
-  term, before, after, samples = engine.removal(1)
+@pytest.mark.parametrize('refined', [False, True])
+def test_removal_is_that_of_the_library_for_the_sample_in_view(engine, refined):
   found = remove(engine.features(), engine.factors, [1])
-  assert term == Spec((1,), found.appearance, float(found.edit.alpha))
-  assert [before, after] == pytest.approx(found.covered.mean(axis=1).tolist())
-  assert samples == len(engine.features())
+  for seed in range(3):
+    choice = Choice((seed,), refined=refined)
+    term, before, after = engine.removal(1, choice)
+    assert (term.part, term.appearance) == ((1,), found.appearance)
+    most = UTMOST * engine.reaches()[found.appearance]
+    assert abs(float(found.edit.alpha)) * (1 - 1e-5) <= abs(term.alpha) <= max(most, abs(float(found.edit.alpha)))
+    # The shares are those of the edited features.
+    state = engine._sample(Seed(seed)).state
+    parts = engine._parts_of(Seed(seed)) if refined else engine.factors.parts
+    mask, unit = parts[:, 1], found.edit.direction
+    c = (np.asarray(state.features, np.float32)[0].reshape(len(mask), -1) @ unit).astype(np.float64)
+    seen = [mask @ (found.side * (c + x * mask) >= found.side * found.threshold) / mask.sum() for x in (0, term.alpha)]
+    assert [before, after] == pytest.approx(seen, abs=0.02)  # a position at the threshold may be on either side
+
+
+def test_the_page_begins_with_a_typical_sample(engine, tmp_path):
+  mean = engine.features().mean(axis=0)
+  far = [np.square(np.asarray(engine._sample(Seed(s)).state.features)[0] - mean).sum() for s in range(SHOWN)]
+  assert engine.typical() == np.argmin(far)
+  given = Latents(np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32), 'z')
+  assert Engine(engine.opened, Samples(given=given)).typical() == 0  # the first of the user's own
 
 
 def test_strengths_end_at_round_numbers(engine):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from panda_jax.app.choices import Choice, Seed
-from panda_jax.app.film import LONGEST, _effects, film
+from panda_jax.app.film import LONGEST, _around, _effects, film
 from panda_jax.catalog import names
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.pictures.overlays import OUTLINE, on_image
@@ -44,6 +44,39 @@ def test_the_catalog_comes_first(engine):
   assert [frame.name for frame in film(engine, Choice((7,)), PLACE)] == [f'nose · {k}' for k in range(LONGEST)]
   assert [frame.name for frame in film(engine, Choice((7,)), Spec((2,), 0))] == ['eyes']
   assert 'nose · 0' not in [frame.name for frame in film(engine, Choice((7,)), Spec((3,), 0))]
+
+
+def test_edits_that_change_a_size_come_first(engine):
+  path = engine.opened.folder / 'catalog' / CATALOG
+  path.parent.mkdir()
+  here = engine.opened.digest_factors
+  words = 'darker', 'larger', 'softer', 'redder and narrower', 'lower', *(f'softer {k}' for k in range(2, 9)), 'taller'
+  entries = {f'nose · {w}': NamedEdit(here, 3, (Spec((1,), k % 5, 1.0 + k),)) for k, w in enumerate(words)}
+  write_zoo(path, entries)
+  found = [frame.name.removeprefix('nose · ') for frame in film(engine, Choice((7,)), PLACE)]
+  assert found == ['larger', 'redder and narrower', 'taller', 'darker', 'softer', 'lower', *words[5:9]]
+
+
+@pytest.mark.parametrize(
+  ('box', 'shape'),
+  [
+    ((28, 20, 36, 30), (35, 35)),  # a small place: a square with its surroundings
+    ((8, 28, 56, 36), (35, 55)),  # a pair of eyes: wider than high
+    ((28, 4, 36, 52), (55, 55)),  # a high place: a square too
+    ((0, 0, 64, 64), (64, 64)),
+    ((0, 0, 64, 10), (35, 64)),
+    ((0, 0, 0, 0), (64, 64)),  # nowhere: the whole picture
+  ],
+)
+def test_frames_are_as_wide_as_their_place(box, shape):
+  left, top, right, bottom = box
+  inside = np.zeros((64, 64), bool)
+  inside[top:bottom, left:right] = True
+  rows, columns = _around(inside)
+  assert (rows.stop - rows.start, columns.stop - columns.start) == shape
+  assert min(rows.start, columns.start) >= 0
+  assert max(rows.stop, columns.stop) <= 64
+  assert inside[rows, columns].sum() == inside.sum()
 
 
 def test_edits_that_a_catalog_only_numbers_are_called_by_what_they_do(engine):

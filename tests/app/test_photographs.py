@@ -114,7 +114,7 @@ def test_another_photograph_compiles_nothing(engine):
 
 def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
   key = inverted(asked.engine)
-  term = asked('removal', part=1)['term']
+  term = asked('removal', part=1, choice={'photograph': key})['term']
   choice = {'photograph': key, 'refined': True, 'terms': [term]}
   found = asked('pictures', choice=choice, views=['original', 'difference'])
   assert found['brightest'] > 0

@@ -274,6 +274,25 @@ def test_places_that_are_none_are_refused(places):
     names.known_places({'places': places}, (64, 64))
 
 
+def test_titles_of_a_change_of_size():
+  of_size = [
+    'eyes · larger',
+    'wider and lower 2',
+    'nose · redder and narrower',
+    'eyes · more open',
+    'chin · flatter 12',
+  ]
+  others = [
+    'eyes · larger dark area',
+    'nose · lower',
+    'my larger edit',
+    'eyes · darker and smaller dark area',
+    '',
+    'larger ears · redder',
+  ]
+  assert [title for title in (*of_size, *others) if names.is_of_size(title)] == of_size
+
+
 def test_titles_are_told_apart():
   assert names.distinct(['a', 'b', 'a', 'a']) == ['a', 'b', 'a 2', 'a 3']
 

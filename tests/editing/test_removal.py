@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from panda_jax.editing.editor import offset
-from panda_jax.editing.removal import border_and_centre, find_background, remove
+from panda_jax.editing.removal import border_and_centre, cover, find_background, remove
 from panda_jax.errors import InputError
 from panda_jax.generators.protocol import State
 from panda_jax.solver.factors import Factors
@@ -54,6 +54,25 @@ def test_the_part_becomes_background(sign, margin, lift):
   mask = factors.parts[:, [1, 3]].max(axis=1).reshape(factors.grid) > 0
   covered = (sign * c >= sign * found.threshold)[:, mask].mean(axis=1)
   np.testing.assert_allclose(covered, after)
+
+
+@pytest.mark.parametrize(('sign', 'share'), [(1, 0.5), (-1, 0.5), (1, 0.9), (1, 1.0)])
+def test_a_share_of_a_part_becomes_background(sign, share):
+  Z, factors, _ = planted(sign=sign, noise=0.4)
+  found = remove(Z, factors, 1, strength=0.01)
+  made = cover(found, Z, factors, share, 100.0)
+  mask, c = factors.parts[:, 1], Z.reshape(N, -1, C) @ factors.appearances[:, BACKGROUND]
+  for z, alpha, seen in zip(c, made.alphas, made.covered.T, strict=True):
+    shares = [
+      mask @ (sign * (z + x * np.float32(alpha) * mask) >= sign * found.threshold) / mask.sum() for x in (0, 0.999, 1)
+    ]
+    assert shares[1] < share <= shares[2]  # the least strength
+    np.testing.assert_allclose(seen, [shares[0], shares[2]])
+  np.testing.assert_allclose(cover(found, Z, factors, share, 0.1).alphas, sign * 0.1, atol=1e-6)
+  whole = remove(Z, factors, 1)
+  assert (sign * cover(whole, Z, factors, 1e-9, 100.0).alphas >= sign * float(whole.edit.alpha)).all()
+  twice = cover(found, Z, factors, share, 100.0, mask=2 * mask)
+  np.testing.assert_allclose(twice.alphas, made.alphas / 2, rtol=1e-6)
 
 
 def test_fitted_factors_remove_as_planted_ones():

@@ -3,12 +3,13 @@
 import {find, make} from './dom.js';
 import {take} from './film.js';
 import {save} from './keeping.js';
+import {inOrder} from './maps.js';
 import './photograph.js';
 import {firstSeeds, next, random} from './samples.js';
 import './scrolling.js';
 import {ask, packed, Refusal} from './server.js';
 import {
-  begin, called, change, deleted, follow, fresh, isSide, kept, redo, session, turn, undo,
+  begin, called, change, choiceOf, deleted, follow, fresh, kept, redo, session, turn, undo,
 } from './session.js';
 import {choosePart, emptied, filled, hold, mount, paint, painting, setMask, setView} from './stage.js';
 import {removing, stronger, toggle} from './stack.js';
@@ -16,7 +17,7 @@ import {say} from './status.js';
 import './strips.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
-const ENOUGH = 0.9; // share of a part that looks like background: then it is removed
+const ENOUGH = 0.9; // share of a part that looks like background: then it is gone
 
 async function tried(work) {
   try {
@@ -37,28 +38,26 @@ const open = (name) => tried(async () => {
     throw error;
   });
   emptied('Making the first picture');
-  const seeds = session.fit && session.fit.first_seed === fit.first_seed ? session.now.seeds : firstSeeds(fit);
+  const same = session.fit && session.fit.first_seed === fit.first_seed;
+  const {seeds, seed} = same ? session.now : {seeds: firstSeeds(fit), seed: fit.typical_seed};
   session.maps = null;
-  begin(fit, seeds);
-  const parts = named(fit).map((part) => new Option(called({part: [part]}), part));
+  begin(fit, seeds, seed);
+  mount();
+  const parts = inOrder().map((part) => new Option(called({part: [part]}), part));
   find('part').replaceChildren(new Option('choose …', ''), ...parts);
   find('fits').hidden = fit.fits.length < 2;
   find('fit').replaceChildren(...fit.fits.map((one) => new Option(one, one, false, one === fit.fit)));
-  find('about').textContent = `${fit.fits.length < 2 ? `${fit.fit}: ` : ''}${fit.parts.length} parts`;
+  find('about').textContent = fit.fits.length < 2 ? fit.fit : '';
   find('appearances').textContent = fit.appearances.length;
   find('layer').textContent = fit.layer;
   find('words').replaceChildren(...fit.words.map(([words, meaning]) =>
     make('tr', {}, make('th', {scope: 'row', textContent: words}), make('td', {textContent: meaning}))));
   find('least').textContent = fit.least;
-  mount();
   turn({});
   for (const id of ['tools', 'choose', 'panel']) find(id).inert = false;
   document.body.classList.add('ready');
   if (fit.warning) say(fit.warning, 'error');
 });
-
-// Parts with a name of their own first, then those with the name of a side of the picture.
-const named = ({parts, names}) => [...parts].sort((one, two) => isSide(names[one]) - isSide(names[two]));
 
 find('fit').addEventListener('change', (event) => open(event.target.value));
 
@@ -69,15 +68,19 @@ find('part').addEventListener('change', (event) => {
   paint(false);
   choosePart(value === '' ? null : Number(value));
 });
-find('remove').addEventListener('click', () => tried(async () => {
-  const [part] = session.now.place.part, name = called(session.now.place);
-  const {term, after} = await ask('removal', {fit: session.fit.fit, part}, `Removing ${name} …`);
+const remove = () => tried(async () => {
+  const why = whyNoRemoval(session.now);
+  if (why) return say(why);
+  const {now} = session, [part] = now.place.part, name = called(now.place);
+  const values = {fit: session.fit.fit, part, choice: choiceOf(now)};
+  const {term, before, after} = await ask('removal', values, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
   const share = (x) => `${Math.round(100 * x)}%`;
-  const more = after < ENOUGH ? 'right to remove more' : 'left to bring some of it back';
-  say(`On average ${share(after)} of this part now looks like background. Slide “${edit.name}” to the ${more}.`);
-}));
+  const more = after < ENOUGH ? 'removes more' : 'brings some of it back';
+  return say(`${share(after)} of it looks like background now, ${share(before)} before. Its slider ${more}.`);
+});
+find('remove').addEventListener('click', remove);
 
 find('paint').addEventListener('click', () => paint(!painting()));
 find('clear-mask').addEventListener('click', () => setMask(null));
@@ -106,10 +109,14 @@ find('after-sample').addEventListener('click', () => next(1));
 
 find('do-undo').addEventListener('click', undo);
 find('do-redo').addEventListener('click', redo);
-find('do-reset').addEventListener('click', () => {
+function reset() {
+  if (find('do-reset').disabled) return;
   const {place} = session.now;
   change({edits: [], chosen: null, place: place?.mask ? null : place});
   say('');
+}
+find('do-reset').addEventListener('click', () => {
+  reset();
   if (document.activeElement === document.body) find('do-undo').focus(); // a disabled button loses the focus
 });
 
@@ -135,7 +142,7 @@ find('help').addEventListener('click', openHelp);
 find('help-close').addEventListener('click', () => help.close());
 
 function otherPart(by) {
-  const {parts} = session.fit, at = parts.indexOf(session.now.place?.part?.[0]);
+  const parts = inOrder(), at = parts.indexOf(session.now.place?.part?.[0]);
   paint(false);
   choosePart(at < 0 ? parts[by > 0 ? 0 : parts.length - 1] : parts[(at + by + parts.length) % parts.length]);
 }
@@ -157,7 +164,7 @@ const KEYS = {
   '=': ({repeat}) => stronger(1, repeat),
   b: () => hold(true), c: () => setView('compare'), d: () => setView('difference'), r: random, s: save,
   h: () => toggle(session.now.chosen), p: () => paint(!painting()), '?': openHelp,
-  t: toFilm,
+  t: toFilm, x: remove, n: reset,
   Delete: () => deleted(session.now.chosen), Backspace: () => deleted(session.now.chosen),
 };
 

@@ -13,8 +13,7 @@ import {say} from './status.js';
 const strip = find('film'), title = find('film-title'), said = find('film-said');
 const known = new Map();
 const mouse = matchMedia('(hover: hover)').matches;
-const POINT = mouse ? 'Point at one to see it. ' : '';
-const HOW = `${POINT}Choose one to apply it, and again to undo it. `;
+const HOW = mouse ? 'Point at one to see it, click to apply or undo it. ' : 'Tap one to apply it, and again to undo it. ';
 const MOST = 40; // films that are kept
 const BLANK = 10; // frames of most films
 let shown = '', shownOf = '', frames = []; // the last request; its place; its answer
@@ -46,7 +45,7 @@ export function take(i) {
 // An edit's name without its part.
 const brief = (name) => name.replace(/^.*? · /, '').replaceAll(' · ', ' ');
 
-const about = () => button({textContent: 'What do the words mean?', className: 'link', onclick: explained});
+const about = () => button({textContent: 'Names', title: 'What the names mean', className: 'link', onclick: explained});
 
 function explained() {
   find('helping').showModal();
@@ -59,6 +58,7 @@ const moved = ({clientX, clientY}) => at?.join() !== [clientX, clientY].join();
 addEventListener('pointermove', ({clientX, clientY}) => { at = [clientX, clientY]; });
 
 function drawn() {
+  strip.style.minHeight = '';
   strip.replaceChildren(...frames.map((frame, i) => {
     const picture = make('img', {src: frame.picture, alt: '', draggable: false});
     const [first, ...more] = brief(frame.name).split(' and ');
@@ -120,13 +120,14 @@ function nowhere() {
 
 // Another place has other frames: until they arrive, no frames are shown.
 function placed({place}) {
-  const of = JSON.stringify([session.fit.fit, place]);
+  const soon = Boolean(place) || painting(), of = JSON.stringify([session.fit.fit, place, soon]);
   title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';
   if (!place) said.textContent = painting() ? DRAW : nowhere();
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
   // Blank frames keep the place of those that come, so that nothing moves.
-  strip.replaceChildren(...Array.from({length: place ? BLANK : 0}, () => make('div', {className: 'blank'})));
+  strip.style.minHeight = soon ? `${strip.offsetHeight}px` : '';
+  strip.replaceChildren(...Array.from({length: soon ? BLANK : 0}, () => make('div', {className: 'blank'})));
   if (place) said.textContent = 'Looking for edits …';
 }
 
@@ -142,10 +143,12 @@ async function look(now) {
   shown = key;
   strip.classList.add('waiting');
   try {
-    if (!known.has(key)) known.set(key, (await ask('frames', values, 'Trying edits …')).frames);
+    if (!known.has(key)) known.set(key, await ask('frames', values, 'Trying edits …'));
     if (known.size > MOST) known.delete(known.keys().next().value);
     if (shown !== key) return;
-    frames = known.get(key);
+    const {frames: found, shape: [h, w]} = known.get(key);
+    frames = found;
+    strip.style.setProperty('--shape', w / h);
     said.replaceChildren(...(frames.length ? [HOW, about()] : ['Nothing changes there.']));
     drawn();
     if (old) renamed(old);

@@ -73,7 +73,9 @@ find('name').addEventListener('keydown', (event) => { if (event.key === 'Enter' 
 function hint(now) {
   if (!now.edits.length) return 'Choose an edit first, then save the picture.';
   if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
-  return now.photograph?.shown ? 'All of your photograph is saved, with the edits in it.' : '';
+  if (now.photograph?.shown) return 'All of your photograph is saved, with the edits in it.';
+  const [h, w] = session.fit.size;
+  return `The saved picture has ${w}x${h} pixels, as the generator makes it.`;
 }
 
 // The note on the last save is shown while the picture is the saved one.

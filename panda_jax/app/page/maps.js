@@ -1,6 +1,6 @@
 // Maps of parts on the cells of the picture, and their drawings.
 
-import {session} from './session.js';
+import {isSide, session} from './session.js';
 
 export const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 const NEAR = 96, HALF = 128; // of 255: a part is coloured from NEAR upwards, its outline is at HALF
@@ -17,6 +17,25 @@ export function partAt({rows, columns, maps}, x, y) {
   let best = -1;
   maps.forEach((map, i) => { if (map[cell] > 0 && (best < 0 || map[cell] > maps[best][cell])) best = i; });
   return best < 0 ? null : session.fit.parts[best];
+}
+
+// Numbers of parts, from the top of the picture to its bottom: first those with a name of their own, then those with the
+// name of a side of the picture.
+export function inOrder() {
+  const {parts, names} = session.fit, heights = session.maps.maps.map(heightOf), at = (part) => parts.indexOf(part);
+  return [...parts].sort((one, two) =>
+    isSide(names[one]) - isSide(names[two]) || heights[at(one)] - heights[at(two)]);
+}
+
+// The mean row of a map.
+function heightOf(map) {
+  const {columns} = session.maps;
+  let [sum, rows] = [0, 0];
+  map.forEach((value, i) => {
+    sum += value;
+    rows += value * Math.floor(i / columns);
+  });
+  return rows / sum;
 }
 
 // A map, enlarged smoothly to the given size, as values from 0 to 255.

@@ -8,7 +8,6 @@ import {whenSettled} from './stage.js';
 import {say, wrong} from './status.js';
 
 const strip = find('samples'), seeds = find('seeds'), truncation = find('truncation');
-const COUNT = 8; // samples at a time
 const MOST_RANDOM = 10_000; // larger seeds would not fit below the pictures
 
 // Reads numbers such as 3, 7 and 0-4, and says what is wrong with them.
@@ -34,7 +33,7 @@ const text = (list) => {
 
 const some = (first) => {
   const most = session.fit.most_seed - first + 1;
-  return Array.from({length: Math.min(COUNT, most)}, (_, i) => first + i);
+  return Array.from({length: Math.min(session.fit.shown, most)}, (_, i) => first + i);
 };
 export const firstSeeds = (fit) => {
   session.fit = fit;
@@ -43,7 +42,7 @@ export const firstSeeds = (fit) => {
 
 // Consecutive seeds: they fit into the field, and their samples are as different as those of any seeds.
 export function random() {
-  const most = Math.min(MOST_RANDOM, session.fit.most_seed + 2 - COUNT);
+  const most = Math.min(MOST_RANDOM, session.fit.most_seed + 2 - session.fit.shown);
   look(some(Math.floor(Math.random() * Math.max(1, most))));
 }
 

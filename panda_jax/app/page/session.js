@@ -103,8 +103,8 @@ export function kept() {
 }
 
 // Begins with a fit, and with its stored steps if they are of these factors.
-export function begin(fit, seeds) {
-  const fresh = {...EMPTY, seeds, seed: seeds[0]}, before = kept();
+export function begin(fit, seeds, seed) {
+  const fresh = {...EMPTY, seeds, seed}, before = kept();
   const {now, past, future} = before?.fit === fit.fit && before.digest === fit.digest ? before : {past: [], future: []};
   Object.assign(session, {fit, now: {...fresh, ...now}, past, future, sliding: null});
   moved();

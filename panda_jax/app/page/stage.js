@@ -102,6 +102,9 @@ export function preview(changes, name = '') {
 // Parts.
 
 let refinedMaps = null, refinedOf = '';
+
+const FITTED = 'Done: outlines and edits are where the parts are.';
+const fitting = (words) => { find('refining-said').textContent = words; };
 let pointed = null, stroke = null; // the part under the pointer; the path of the brush
 export const maps = () => refinedMaps ?? session.maps;
 
@@ -109,13 +112,16 @@ async function refine(now) {
   const choice = choiceOf({...now, edits: []}), of = now.refined ? JSON.stringify([session.fit.fit, choice]) : '';
   if (of === refinedOf) return;
   [refinedOf, refinedMaps] = [of, null];
+  fitting(of && 'Fitting …');
   if (!of) return;
   try {
     const found = await ask('refined', {fit: session.fit.fit, choice}, 'Refining the parts for this picture …');
     if (refinedOf !== of) return;
     refinedMaps = unpacked(found.maps);
+    fitting(FITTED);
     hint();
   } catch (error) {
+    fitting('');
     refused(error);
   }
 }
@@ -316,7 +322,12 @@ export function hold(on) {
   outline();
 }
 
+// Without edits there is only one picture to show.
 export function setView(name) {
+  if (find('views').disabled && name !== 'after') {
+    say('Choose an edit first. Then there is a picture before and after.');
+    return;
+  }
   const to = view() === name ? 'after' : name;
   document.querySelector(`input[name=view][value=${to}]`).checked = true;
   viewed();
@@ -359,6 +370,8 @@ follow((now) => {
   if (!session.maps) return;
   if (now.edits !== outlined) canvas.classList.remove('shown');
   stage.classList.toggle('inviting', !now.place && !now.edits.length); // until the first choice all parts are shown
+  find('views').disabled = find('hold').disabled = !now.edits.length;
+  if (!now.edits.length && view() !== 'after') setView('after');
   refine(now);
   outline();
   divided();

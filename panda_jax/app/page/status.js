@@ -54,6 +54,8 @@ export function working(words) {
   };
 }
 
+line.addEventListener('click', () => say(''));
+
 function shown() {
   document.body.classList.toggle('working', [...waits].some((wait) => wait.shown));
 }
