@@ -1,5 +1,6 @@
 """The program `panda-jax`; also `python -m panda_jax` and `python run.py`."""
 
+import gc
 import sys
 import time
 
@@ -7,11 +8,13 @@ from panda_jax.runtime import pages, signals
 from panda_jax.runtime.supervision import supervise
 
 STARTED = time.perf_counter()
+YOUNG = 100_000  # new objects between two garbage collections; with Python's 700, imports take a tenth longer
 LIGHT = {'--help', '--helpfull', '--version', 'convert', 'export', 'info', 'runs'}  # run no generator, or not for long
 
 
 def main() -> None:
   """Runs the command that was typed and ends the process. Signals are heard from before the first large import."""
+  gc.set_threshold(YOUNG)
   if len(sys.argv) > 1 and LIGHT.isdisjoint(sys.argv):
     pages.ask()
   if {'--distributed', '--distributed=true'} & {*sys.argv}:

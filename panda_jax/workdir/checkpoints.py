@@ -86,6 +86,11 @@ def largest(positions: int, channels: int, parts: int) -> int:
   return 8 * (COPIES * positions * parts + 4 * channels * channels) + (1 << 20)
 
 
+def load() -> None:
+  """Imports Orbax, so that the first checkpoint is written without delay."""
+  import orbax.checkpoint  # noqa: F401
+
+
 class Checkpoints:
   """Writes and reads checkpoints, and tells when the next is due; keeps the last two.
 

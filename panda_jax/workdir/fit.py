@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from panda_jax.files.arrays import npy_bytes
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
+from panda_jax.pictures import figures
 from panda_jax.runtime import processes, signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
@@ -27,13 +29,12 @@ from panda_jax.solver.factors import checked_name
 from panda_jax.solver.fit import FitResult, fit
 from panda_jax.solver.held_out import relative_error
 from panda_jax.solver.state import SolverState
-from panda_jax.workdir import suggestions, tensorboard
+from panda_jax.workdir import checkpoints, suggestions, tensorboard
 from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
-from panda_jax.workdir.checkpoints import largest
 from panda_jax.workdir.config import check_values, config_form, default_config
 from panda_jax.workdir.finished_fit import SUMMARY
 from panda_jax.workdir.fit_features import Features, Shelf, held_out_named, provenance_of
-from panda_jax.workdir.fit_pictures import draw_fit, draw_on_samples
+from panda_jax.workdir.fit_pictures import draw_fit
 
 OUTPUTS = (
   'config.json',
@@ -224,7 +225,8 @@ def _fit_into(
       events.state(state)
     saving.on_state(state)
 
-  with progress, contextlib.nullcontext() if events is None else contextlib.closing(events):
+  closed = contextlib.nullcontext() if events is None else contextlib.closing(events)
+  with progress, closed, ThreadPoolExecutor(1) as other:
     before = json_of_first(processes.on_first(found_before))
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
@@ -233,8 +235,11 @@ def _fit_into(
       progress.say(f'note: {note}')
     if processes.several() and source.samples is not None:
       progress.say(str(processes.Shares.of(source.samples)))
+    if processes.first():
+      for load in (checkpoints.load, figures.load):  # half a second, while features are made
+        other.submit(load)
     with signals.caught() as caught:
-      most = largest(source.positions, source.channels, config.parts)
+      most = checkpoints.largest(source.positions, source.channels, config.parts)
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
       clock.on_compile = progress.compiling
       with signals.keeping(saving.kept):
@@ -284,7 +289,7 @@ def _fit_into(
           error = relative_error(held_out, result.factors, clock, config.precision, config.batch)
           told['held_out'] = {'samples': held_out.scan.samples, 'relative_error': error}
     with signals.keeping(saving.kept):
-      write = partial(write_results, workdir, result, told, clock, published, config.layer, source)
+      write = partial(write_results, workdir, result, told, clock, published, config.layer, source, other)
       summary = json_of_first(processes.on_first(write))
       if events is not None:
         events.end(result, summary)
@@ -328,10 +333,13 @@ def write_results(
   published: str | None,
   layer: int | None,
   source: FeatureSource,
+  other: Executor,
 ) -> dict:
   """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished.
 
-  `told`: further entries of summary.json, JSON values.
+  Args:
+    told: further entries of summary.json, JSON values.
+    other: a thread for a part of the pictures.
   """
   factors = result.factors
   factors.save(workdir / 'factors.npz')
@@ -340,12 +348,10 @@ def write_results(
   if published is not None:
     factors.save_published(workdir, published, 0 if layer is None else layer)
   write_history(workdir, result.history)
-  strength = None
   with clock.phase('draw'):
     try:
-      draw_fit(workdir, result)
-      if source.kind == 'generator':
-        strength = suggestions.strength_for(draw_on_samples(workdir, result, source))
+      features = draw_fit(workdir, result, source, other)
+      strength = None if features is None else suggestions.strength_for(features)
     except OSError as error:
       raise refusal('workdir', workdir, 'a picture could not be written', error) from error
   seconds = clock.summary()

@@ -1,5 +1,6 @@
 """The choice of the pictures of a fit. The package pictures/ draws them."""
 
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,27 @@ from panda_jax.pictures import figures, maps, overlays, parts
 from panda_jax.solver.fit import FitResult
 
 
-def draw_fit(workdir: Path, result: FitResult) -> None:
-  """Draws parts.png, convergence.png and spectrum.png."""
+def draw_fit(workdir: Path, result: FitResult, source, other: Executor) -> np.ndarray | None:
+  """Draws all pictures of a fit: plots in another thread, pages of tiles meanwhile in this one.
+
+  Args:
+    workdir: where they are written.
+    result: of the fit.
+    source: of the features; a generator has samples to draw on.
+    other: the other thread.
+
+  Returns:
+    The feature maps of the first samples (n, H, W, C) of a generator.
+  """
+  plots = other.submit(draw_plots, workdir, result)
   parts.draw_parts(workdir / 'parts.png', result.factors.parts, result.factors.grid, result.part_energy)
+  features = draw_on_samples(workdir, result, source) if source.kind == 'generator' else None
+  plots.result()
+  return features
+
+
+def draw_plots(workdir: Path, result: FitResult) -> None:
+  """Draws convergence.png and spectrum.png."""
   figures.draw_convergence(workdir / 'convergence.png', result.history)
   figures.draw_spectrum(workdir / 'spectrum.png', result.appearance_energy, result.eigenvalues)
 
