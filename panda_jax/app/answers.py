@@ -19,7 +19,6 @@ from panda_jax.app.choices import (
   REMEDY,
   Choice,
   Offered,
-  checked_index,
   checked_term,
   is_number,
 )
@@ -137,6 +136,17 @@ def choice_of(engine: Engine, values: Mapping) -> Choice:
   return choice
 
 
+def place_of(engine: Engine, values: Mapping) -> Spec:
+  """The place in a request, an edit of a part or a mask, checked for this fit.
+
+  Raises:
+    InputError: the value is not such an edit, or does not suit the fit.
+  """
+  place = checked_term(values.get('place'))
+  Choice(terms=(place,)).check(Offered.of(engine.factors))
+  return place
+
+
 def pictures(fits: Fits, values: Mapping) -> Answer:
   """The `views` of a choice: original, edited, difference; thumbnails if `small`."""
   engine = fits.engine(values.get('fit'))
@@ -160,12 +170,10 @@ def pictures(fits: Fits, values: Mapping) -> Answer:
 def frames(fits: Fits, values: Mapping) -> Answer:
   """The filmstrip of a `place` on top of a choice."""
   engine = fits.engine(values.get('fit'))
-  choice, place = choice_of(engine, values), checked_term(values.get('place'))
-  Choice(terms=(place,)).check(Offered.of(engine.factors))
+  choice, place = choice_of(engine, values), place_of(engine, values)
   found = film.film(engine, choice, place)
   shown = images.shown(np.stack([frame.picture for frame in found]), film.PIXELS) if found else []
   return {
-    'shape': list(found[0].picture.shape[:2]) if found else [1, 1],
     'frames': [
       {'name': frame.name, 'term': frame.term.to_json(), 'picture': picture}
       for frame, picture in zip(found, shown, strict=True)
@@ -174,11 +182,9 @@ def frames(fits: Fits, values: Mapping) -> Answer:
 
 
 def removal(fits: Fits, values: Mapping) -> Answer:
-  """The edit that removes a part from the sample in view."""
+  """The edit that removes a `place` from the sample in view."""
   engine = fits.engine(values.get('fit'))
-  part = checked_index('part', values.get('part'), engine.parts)
-  term, before, after = engine.removal(part, choice_of(engine, values))
-  return {'term': term.to_json(), 'before': before, 'after': after}
+  return {'term': engine.removal(place_of(engine, values), choice_of(engine, values)).to_json()}
 
 
 def refined(fits: Fits, values: Mapping) -> Answer:

@@ -21,7 +21,7 @@ from panda_jax.editing import masks
 from panda_jax.editing.composition import composed, weight
 from panda_jax.editing.editor import AnyEdit, Editor, compose, layer_rms
 from panda_jax.editing.refine import refine
-from panda_jax.editing.removal import cover, remove
+from panda_jax.editing.removal import clearing, remove
 from panda_jax.editing.saliency import coordinates
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, read_zoo
 from panda_jax.errors import InputError
@@ -34,7 +34,6 @@ from panda_jax.workdir.samples import Samples, features_of, fit_features
 SHOWN = 8  # samples with which the page begins
 KEPT = 32  # samples whose states and refined parts are kept
 PROXIMAL = 0.03  # of refinement: keeps refined parts close to the global ones
-GONE = 0.95  # share of a part that looks like background when it is removed
 UTMOST = 1.5  # times the largest strength: a removal may be stronger than other edits
 FAR = 4.0  # times the standard deviation of a coordinate: the largest strength
 
@@ -328,24 +327,26 @@ class Engine:
         self._reaches = np.array([rounded_up(max(FAR * float(length), 1e-6)) for length in lengths])
       return self._reaches
 
-  def removal(self, part: int, choice: Choice) -> tuple[Spec, float, float]:
-    """The edit that removes a part from the first sample of a choice, and the share of the part that looks like
-    background there, without and with it.
+  def removal(self, place: Spec, choice: Choice) -> Spec:
+    """The edit that removes a place from the first sample of a choice, see `removal.clearing`; at most with `UTMOST`
+    times the largest strength of its appearance, unless the `remove` command takes more.
 
-    The edit is that of the samples of the fit, made stronger until `GONE` of the part looks like background, up to
-    `UTMOST` times the largest strength of its appearance.
+    Args:
+      place: its part or mask is what is removed.
+      choice: the sample in view, and whether parts are refined; other edits do not count.
 
     Raises:
-      InputError: the part cannot be removed.
+      InputError: the place cannot be removed.
     """
-    found = remove(self.features(), self.factors, [part], margin=self.margin)
+    drawn = None if place.mask is None else np.asarray(place.mask, np.float32)
+    found = remove(self.features(), self.factors, place.part or None, margin=self.margin, drawn=drawn)
     key, most = choice.keys[0], UTMOST * float(self.reaches()[found.appearance])
     with self._lock:
       features = np.asarray(self._sample(key).state.features, np.float32)
-      mask = self._parts_of(key)[:, part] if choice.refined else None
-    here = cover(found, features, self.factors, GONE, most, mask)
-    alpha = float(f'{here.alphas[0]:.6g}')
-    return Spec((part,), found.appearance, alpha), *here.covered[:, 0].tolist()
+      parts = self._parts_of(key) if choice.refined else None
+    mask = place.edit(self.factors, parts if place.part else None).mask
+    (alpha,) = clearing(found, features, self.factors, most, mask)
+    return dataclasses.replace(place, appearance=found.appearance, alpha=float(f'{alpha:.6g}'))
 
   def catalog(self) -> dict[str, NamedEdit]:
     """See `catalog_of`."""
@@ -366,7 +367,7 @@ class Engine:
     first = Choice((self.first_seed,), (Spec((self.parts[0],), self.appearances[0], 1.0),))
     jax.block_until_ready(self.edited(first))
     self.reaches()
-    self.removal(self.parts[0], first)
+    self.removal(first.terms[0], first)
 
   def warmer(self) -> Iterator[None]:
     """Compiles what is needed later, one step at a time. Users do not wait for it: it holds no lock."""

@@ -26,8 +26,8 @@ TRIED = 2 * FRAMES  # appearances that are tried without a catalog
 SAMPLES = 4  # on which edits are chosen and named; each takes the time of three films, once for each place
 SHARE = 0.75  # of an appearance's largest strength
 PIXELS = 160  # of a frame's longer side
-# A side of a frame: times that of the place; at least, times the shorter side of the picture.
-AROUND, LEAST = 1.15, 0.55
+ASPECT = 4, 3  # of a frame
+AROUND, LEAST = 1.15, 0.6  # a frame's sides, times those of the place; its width, at least, times the picture's
 
 
 class Frame(NamedTuple):
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
   Attributes:
     name: of the edit.
     term: the edit.
-    picture: (a, b, channels), a <= b, around the place, of the sample in view with all edits and this one.
+    picture: (a, b, channels) around the place, of the sample in view with all edits and this one.
   """
 
   name: str
@@ -128,15 +128,16 @@ def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside
 
 
 def _around(inside: np.ndarray) -> tuple[slice, slice]:
-  """Rows and columns around a region (h, w) of a picture, large enough to see well and not higher than wide."""
-  most, where = np.array(inside.shape), np.argwhere(inside)
-  first, last = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(2, int), most)
-  sides = np.maximum(LEAST * most.min(), AROUND * (last - first))
-  sides[1] = max(sides)
-  sides = np.minimum(np.round(sides).astype(int), most)
-  sides[0] = min(sides)
-  rows, columns = np.clip((first + last - sides) // 2, 0, most - sides).tolist()
-  return slice(rows, rows + sides[0]), slice(columns, columns + sides[1])
+  """Rows and columns of a frame around a region (h, w) of a picture, large enough to see well."""
+  size, where = np.array(inside.shape), np.argwhere(inside)
+  first, last = (where.min(axis=0), where.max(axis=0) + 1) if len(where) else (np.zeros(2, int), size)
+  wide, high = ASPECT
+  rows, columns = AROUND * (last - first)
+  width = max(LEAST * size[1], columns, rows * wide / high)
+  width = min(width, size[1], size[0] * wide / high)
+  sides = np.maximum(1, np.round([width * high / wide, width]).astype(int))
+  down, across = np.clip((first + last - sides) // 2, 0, size - sides).tolist()
+  return slice(down, down + sides[0]), slice(across, across + sides[1])
 
 
 def _of_catalog(engine: Engine, place: Spec) -> list[tuple[str, Spec]]:

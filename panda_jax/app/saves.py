@@ -194,7 +194,7 @@ def _claimed(parent: Path, name: str) -> Path:
       parent.mkdir(exist_ok=True)
       _check_room(parent)
       for number in range(1, MOST_SAVED + 2):  # at most MOST_SAVED are taken
-        folder = parent / (name if number == 1 else f'{name}-{number}')
+        folder = parent / (name if number == 1 else f'{name}_{number}')
         try:
           folder.mkdir()
           return folder

@@ -17,6 +17,8 @@ from panda_jax.editing.saliency import METHODS, Statistics
 from panda_jax.errors import InputError
 from panda_jax.solver.factors import Factors
 
+CLEAR, CORE = 0.95, 0.5  # see `clearing`
+
 
 class Background(NamedTuple):
   """Which appearance stands for background.
@@ -41,6 +43,7 @@ class Removal(NamedTuple):
       times their median.
     threshold: a position is background where c is on the border's side of it.
     side: 1 if background is where c is above the threshold, -1 if it is below.
+    clear: what c is in the clearest background, see `clearing`.
     covered: (2, N), the fraction of the part that is background, before and after; positions weighted by the mask.
   """
 
@@ -50,6 +53,7 @@ class Removal(NamedTuple):
   alphas: np.ndarray
   threshold: float
   side: float
+  clear: float
   covered: np.ndarray
 
 
@@ -100,7 +104,7 @@ def find_background(features: ArrayLike, factors: Factors, margin: int | tuple[i
 def remove(
   features: ArrayLike,
   factors: Factors,
-  part: int | Sequence[int],
+  part: int | Sequence[int] | None = None,
   appearance: int | None = None,
   strength: float = 1.0,
   *,
@@ -120,7 +124,7 @@ def remove(
   Args:
     features: (N, H, W, C) of the samples that the rule and the median run over, not centred.
     factors: of that layer.
-    part: one, or several joined.
+    part: one, several joined, or None for `drawn` alone.
     appearance: the background's; found by `find_background` if left out.
     strength: multiplies alpha.
     separate: where c is background: 'otsu' or 'mean', a threshold over all samples and positions.
@@ -129,7 +133,7 @@ def remove(
 
   Raises:
     InputError: an index out of range, a dead part or appearance, features of another size, a strength that is no
-      number.
+      number, neither a part nor a mask, or a mask below 0.
 
   Example:
     >>> removal = panda_jax.remove(features, factors, part=2)
@@ -142,9 +146,7 @@ def remove(
   times = checked_alpha(strength)
   if times.ndim:
     raise InputError('strength', times, 'it is not a single number', 'give one such as 1')
-  mask = masks.shaped(
-    masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn
-  ).astype(np.float64)
+  mask = _mask(factors, part, combine, threshold, feather, drawn).astype(np.float64)
   if appearance is None:
     index, scores = find_background(features, factors, margin)
   else:
@@ -161,40 +163,30 @@ def remove(
   if np.isnan(alphas).all():
     raise InputError('appearance', index, 'no sample has background outside the part', 'choose another appearance')
   alpha = np.float32(times * np.nanmedian(alphas))
-  covered = np.stack([_covered(c, mask, side, level, x) for x in (0.0, float(alpha))])
+  after = side * (c + float(alpha) * mask[None]) >= level
+  covered = np.stack([x @ mask / mask.sum() for x in (background, after)])
   recipe: dict[str, Any] = {'part': part, 'appearance': index, 'alpha': alpha, 'mask': drawn}
   recipe |= {'combine': combine, 'threshold': threshold, 'feather': feather}
   edit = Edit(direction, mask.astype(np.float32), alpha, Recipe(factors, recipe))
-  return Removal(edit, int(index), scores, alphas, side * level, side, covered)
+  clear = side * float(np.quantile(side * c[background], CLEAR))
+  return Removal(edit, int(index), scores, alphas, side * level, side, clear, covered)
 
 
-class Cover(NamedTuple):
-  """What removes a part from each of some samples.
+def clearing(
+  removal: Removal, features: ArrayLike, factors: Factors, most: float, mask: np.ndarray | None = None
+) -> np.ndarray:
+  """The strengths (N,) that make a place background at first sight, each for one sample.
 
-  Attributes:
-    alphas: (N,) the strengths.
-    covered: (2, N), the fraction of the part that is background, before and after.
-  """
-
-  alphas: np.ndarray
-  covered: np.ndarray
-
-
-def cover(
-  removal: Removal, features: ArrayLike, factors: Factors, share: float, most: float, mask: np.ndarray | None = None
-) -> Cover:
-  """The strengths that turn a share of a part into background in each sample.
-
-  Position s of the part becomes background at the strength (t - c_s) / m_s, with t the threshold. The least strength
-  for a share of the part is the quantile of these, weighted by m. A sample takes it if it is larger than the strength
-  of the removal, which it takes else.
+  The strength of a removal brings the mean of the place to that of the background. What is far from the background may
+  then still be seen. Here almost the whole core of the place, where the mask is half of its maximum or more, gets as
+  much of the background's coordinate as the clearest background has: a fraction `CLEAR` of the core reaches the
+  coordinate that a fraction `CLEAR` of the background stays below.
 
   Args:
     removal: as of `remove`.
     features: (N, H, W, C) of the samples, not centred.
     factors: of that layer.
-    share: of the part, in (0, 1].
-    most: the largest strength to take, unless that of the removal is larger.
+    most: the largest strength to take. A sample takes the strength of the removal if that is larger than its own.
     mask: (S,) in place of that of the removal, such as a refined part.
 
   Raises:
@@ -202,20 +194,22 @@ def cover(
   """
   c = (as_fibres(features, factors) @ np.asarray(removal.edit.direction, np.float32)).astype(np.float64)
   m = np.asarray(removal.edit.mask if mask is None else mask, np.float64)
-  side, level = removal.side, removal.side * removal.threshold
-  c, m = c[:, m > 0], m[m > 0]
-  needed = (level - side * c) / m
-  order = np.argsort(needed, axis=1)
-  reached = np.cumsum(m[order], axis=1) >= share * m.sum() * (1 - 1e-12)  # the sum of all may be rounded down
-  least = np.take_along_axis(np.take_along_axis(needed, order, 1), np.argmax(reached, axis=1)[:, None], 1)[:, 0]
-  # Rounded up, so that the last position is still covered by the edit's float32.
-  alphas = side * np.maximum(side * float(removal.edit.alpha), np.minimum(least * (1 + 1e-5), most))
-  return Cover(alphas, np.stack([_covered(c, m, side, level, x) for x in (np.zeros(len(c)), alphas)]))
+  core, side = m >= CORE * m.max(), removal.side
+  own = np.quantile(side * (removal.clear - c[:, core]) / m[core], CLEAR, axis=1)
+  return side * np.maximum(side * float(removal.edit.alpha), np.minimum(own, most))
 
 
-def _covered(c: np.ndarray, mask: np.ndarray, side: float, level: float, alpha: np.ndarray | float) -> np.ndarray:
-  """The fraction (N,) of a part that is background at these strengths, from coordinates (N, S)."""
-  return (side * (c + np.multiply.outer(alpha, mask)) >= level) @ mask / mask.sum()
+def _mask(factors: Factors, part, combine, threshold, feather, drawn) -> np.ndarray:
+  """The mask (S,) of a removal; for its arguments see `remove`."""
+  if part is None and drawn is None:
+    raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
+  drawn = None if drawn is None else masks.as_mask(drawn, factors.grid)
+  if drawn is not None and (drawn < 0).any():
+    raise InputError('mask', float(drawn.min()), 'it is below 0', 'give numbers from 0 to 1')
+  if part is None:
+    assert drawn is not None
+    return masks.shaped(drawn, factors.grid, threshold, feather)
+  return masks.shaped(masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn)
 
 
 def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:

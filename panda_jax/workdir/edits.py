@@ -106,7 +106,7 @@ def edit_into(
 def remove_into(
   out: str | os.PathLike,
   opened: FinishedFit,
-  part: Sequence[int],
+  part: Sequence[int] | None,
   samples: Samples,
   options: EditOptions = EditOptions(),
   *,
@@ -119,7 +119,7 @@ def remove_into(
   """Removes a part from samples of a fit and writes the files of `edit_into`.
 
   Args:
-    part: one or more, joined.
+    part: one or more, joined; None for the drawn mask alone.
     appearance, strength, separate: as of `removal.remove`.
     mask: combine, threshold, feather, drawn, as of `removal.remove`.
     statistics: number of samples of the fit for the rule and the strength.
@@ -135,7 +135,7 @@ def remove_into(
   found = remove(features, opened.factors, part, appearance, strength, separate=separate, margin=opened.margin, **mask)
   content = {
     'kind': 'removal',
-    'part': list(part),
+    'part': None if part is None else list(part),
     'appearance': appearance,
     'strength': strength,
     'separate': separate,
@@ -153,7 +153,8 @@ def remove_into(
     'covered_before': float(before),
     'covered_after': float(after),
   }
-  name = f'part {" and ".join(map(str, part))} removed with appearance {found.appearance}'
+  what = 'mask' if part is None else f'part {" and ".join(map(str, part))}'
+  name = f'{what} removed with appearance {found.appearance}'
   made, strengths = {name: found.edit}, [float(found.edit.alpha)]
   return _write(Path(out), opened, made, samples, options, content, {'strengths': strengths, 'removal': told}), told
 

@@ -13,7 +13,7 @@ from panda_jax.commands import program
 from panda_jax.commands.app import samples_of
 from panda_jax.editing.editor import Editor, make_edit
 from panda_jax.editing.refine import refine
-from panda_jax.editing.removal import remove
+from panda_jax.editing.removal import clearing, remove
 from panda_jax.editing.zoo import CATALOG, NamedEdit, Spec, write_zoo
 from panda_jax.errors import InputError
 from panda_jax.generators import latent_files
@@ -126,17 +126,15 @@ def test_removal_is_that_of_the_library_for_the_sample_in_view(engine, refined):
   found = remove(engine.features(), engine.factors, [1])
   for seed in range(3):
     choice = Choice((seed,), refined=refined)
-    term, before, after = engine.removal(1, choice)
+    term = engine.removal(Spec((1,), 0), choice)
     assert (term.part, term.appearance) == ((1,), found.appearance)
     most = UTMOST * engine.reaches()[found.appearance]
     assert abs(float(found.edit.alpha)) * (1 - 1e-5) <= abs(term.alpha) <= max(most, abs(float(found.edit.alpha)))
-    # The shares are those of the edited features.
-    state = engine._sample(Seed(seed)).state
-    parts = engine._parts_of(Seed(seed)) if refined else engine.factors.parts
-    mask, unit = parts[:, 1], found.edit.direction
-    c = (np.asarray(state.features, np.float32)[0].reshape(len(mask), -1) @ unit).astype(np.float64)
-    seen = [mask @ (found.side * (c + x * mask) >= found.side * found.threshold) / mask.sum() for x in (0, term.alpha)]
-    assert [before, after] == pytest.approx(seen, abs=0.02)  # a position at the threshold may be on either side
+    features = np.asarray(engine._sample(Seed(seed)).state.features, np.float32)
+    edit = make_edit(engine.factors, 1, 0, parts=engine._parts_of(Seed(seed)) if refined else None)
+    assert term.alpha == pytest.approx(clearing(found, features, engine.factors, most, edit.mask)[0], rel=1e-5)
+  drawn = Spec(mask=tuple(engine.factors.parts[:, 1].tolist()), appearance=0)
+  assert engine.removal(drawn, Choice()).alpha > 0 or found.side < 0
 
 
 def test_the_page_begins_with_a_typical_sample(engine, tmp_path):

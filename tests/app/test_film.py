@@ -60,15 +60,15 @@ def test_edits_that_change_a_size_come_first(engine):
 @pytest.mark.parametrize(
   ('box', 'shape'),
   [
-    ((28, 20, 36, 30), (35, 35)),  # a small place: a square with its surroundings
-    ((8, 28, 56, 36), (35, 55)),  # a pair of eyes: wider than high
-    ((28, 4, 36, 52), (55, 55)),  # a high place: a square too
-    ((0, 0, 64, 64), (64, 64)),
-    ((0, 0, 64, 10), (35, 64)),
-    ((0, 0, 0, 0), (64, 64)),  # nowhere: the whole picture
+    ((28, 20, 36, 30), (29, 38)),  # a small place, with its surroundings
+    ((8, 28, 56, 36), (41, 55)),  # a pair of eyes
+    ((28, 8, 36, 44), (41, 55)),  # a high place
+    ((0, 0, 64, 40), (48, 64)),
+    ((0, 54, 64, 64), (48, 64)),  # at the edge
+    ((0, 0, 0, 0), (48, 64)),  # nowhere
   ],
 )
-def test_frames_are_as_wide_as_their_place(box, shape):
+def test_frames_show_their_place_closely(box, shape):
   left, top, right, bottom = box
   inside = np.zeros((64, 64), bool)
   inside[top:bottom, left:right] = True

@@ -114,7 +114,7 @@ def test_another_photograph_compiles_nothing(engine):
 
 def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
   key = inverted(asked.engine)
-  term = asked('removal', part=1, choice={'photograph': key})['term']
+  term = asked('removal', place={'part': [1], 'appearance': 0}, choice={'photograph': key})['term']
   choice = {'photograph': key, 'refined': True, 'terms': [term]}
   found = asked('pictures', choice=choice, views=['original', 'difference'])
   assert found['brightest'] > 0
@@ -122,8 +122,8 @@ def test_edits_removal_frames_and_refinement_are_as_on_samples(asked):
   place = {'part': [0], 'appearance': 0}
   (frame, *_) = film(asked.engine, Choice.from_json(choice), Spec.from_json(place))
   made = asked.engine.edited(Choice((0,), (Spec.from_json(term), frame.term), True, photograph=key))[0]
-  size = frame.picture.shape[0]
-  np.testing.assert_allclose(frame.picture, made[:size, :size], atol=1e-4)  # part 0 is at the top left
+  rows, columns = frame.picture.shape[:2]
+  np.testing.assert_allclose(frame.picture, made[:rows, :columns], atol=1e-4)  # part 0 is at the top left
 
 
 def test_an_inversion_says_how_near_it_is_and_the_command(asked):

@@ -33,7 +33,7 @@ def test_what_is_saved_is_what_was_chosen(engine):
 
 def test_a_name_is_not_taken_twice(engine):
   names = [save(engine, CHOICE, 'mine').name for _ in range(3)]
-  assert names == ['mine', 'mine-2', 'mine-3']
+  assert names == ['mine', 'mine_2', 'mine_3']
   for name in names:
     assert list(read_zoo(engine.opened.folder / 'app' / name / 'edit.json')) == [name]
 
@@ -102,7 +102,7 @@ def test_a_workdir_takes_so_many_edits_and_bytes_and_no_more(engine, monkeypatch
   monkeypatch.setattr(saves, 'MOST_BYTES', 1000)
   with pytest.raises(InputError, match='move some elsewhere'):
     save(engine, CHOICE, 'mine')
-  assert sorted(path.name for path in folder.iterdir()) == ['.hidden', 'mine', 'mine-2']
+  assert sorted(path.name for path in folder.iterdir()) == ['.hidden', 'mine', 'mine_2']
 
 
 def test_of_a_save_that_fails_nothing_is_left(engine, monkeypatch):

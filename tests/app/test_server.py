@@ -190,7 +190,7 @@ WRONG = [  # values for an action, error sentence
   ('pictures', {'choice': {'terms': [TERM | {'part': [0] * 10**4}]}, 'views': ['edited']}, 'part: there are 4 at most'),
   ('pictures', {'choice': {'terms': [TERM | {'alpha': 2.9e38}]}, 'views': ['edited']}, 'not one number'),
   ('pictures', {'choice': {'photograph': 'gone'}, 'views': ['edited']}, 'give the file again'),
-  ('removal', {'part': 'x' * 1000}, 'there is no such part'),
+  ('removal', {'choice': {}, 'place': TERM | {'part': [9]}}, 'there is no such part'),
   ('inversion', {'key': 'gone'}, 'give the file again'),
   ('saved', {'choice': {'terms': [TERM]}, 'name': '../x'}, 'cannot be the name'),
 ]

@@ -240,6 +240,24 @@ def test_remove_writes_every_file(workdir, capsys):
   np.testing.assert_allclose(np.load(out / 'edited.npy'), expected.edited, atol=1e-5)
 
 
+def test_remove_takes_a_drawn_mask_in_place_of_a_part(workdir, tmp_path, capsys):
+  grid = open_workdir(workdir).factors.grid
+  drawn = np.zeros(grid, np.uint8)
+  drawn[1:3, 1:3] = 255
+  Image.fromarray(drawn).save(tmp_path / 'nose.png')
+  assert call('remove', f'--workdir={workdir}', f'--mask={tmp_path / "nose.png"}', '--seeds=4,5') == 0
+  assert 'of the mask, before' in capsys.readouterr().out
+  out = workdir / 'edits' / 'remove-seeds4_5-mask-nose'
+  record = json.loads((out / 'edit.json').read_text())
+  assert record['settings']['part'] is None
+  opened, told = open_workdir(workdir), record['removal']
+  edit = make_edit(opened.factors, None, told['appearance'], told['alpha'], mask=drawn / 255)
+  expected = Editor(opened.generator, LAYER).images(opened.latents([4, 5]), edit)
+  np.testing.assert_allclose(np.load(out / 'edited.npy'), expected.edited, atol=1e-5)
+  assert call('remove', f'--workdir={workdir}', '--seeds=4') == 2
+  assert 'part: not given' in capsys.readouterr().err
+
+
 MISTAKES = [
   (('edit',), 'workdir: not given'),
   (('edit', '--workdir=none'), 'workdir=none: there is no such folder'),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from panda_jax.editing.editor import offset
-from panda_jax.editing.removal import border_and_centre, cover, find_background, remove
+from panda_jax.editing.removal import CLEAR, border_and_centre, clearing, find_background, remove
 from panda_jax.errors import InputError
 from panda_jax.generators.protocol import State
 from panda_jax.solver.factors import Factors
@@ -56,23 +56,36 @@ def test_the_part_becomes_background(sign, margin, lift):
   np.testing.assert_allclose(covered, after)
 
 
-@pytest.mark.parametrize(('sign', 'share'), [(1, 0.5), (-1, 0.5), (1, 0.9), (1, 1.0)])
-def test_a_share_of_a_part_becomes_background(sign, share):
+def test_a_mask_is_removed_as_the_part_that_it_covers():
+  Z, factors, _ = planted()
+  part, drawn = remove(Z, factors, 1), remove(Z, factors, drawn=factors.parts[:, 1].reshape(factors.grid))
+  np.testing.assert_array_equal(drawn.edit.mask, part.edit.mask)
+  assert (drawn.appearance, float(drawn.edit.alpha)) == (part.appearance, float(part.edit.alpha))
+  half = remove(Z, factors, drawn=factors.parts[:, 1] * (np.arange(GRID[0] * GRID[1]) % 2), threshold=0.5)
+  assert half.covered[1].min() >= 0.95
+  for given, problem in ({}, 'not given'), ({'drawn': -np.ones(GRID)}, 'below 0'), ({'drawn': np.zeros(GRID)}, 'zero'):
+    with pytest.raises(InputError, match=problem):
+      remove(Z, factors, **given)
+
+
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_place_becomes_clear_background(sign):
   Z, factors, _ = planted(sign=sign, noise=0.4)
   found = remove(Z, factors, 1, strength=0.01)
-  made = cover(found, Z, factors, share, 100.0)
   mask, c = factors.parts[:, 1], Z.reshape(N, -1, C) @ factors.appearances[:, BACKGROUND]
-  for z, alpha, seen in zip(c, made.alphas, made.covered.T, strict=True):
-    shares = [
-      mask @ (sign * (z + x * np.float32(alpha) * mask) >= sign * found.threshold) / mask.sum() for x in (0, 0.999, 1)
-    ]
-    assert shares[1] < share <= shares[2]  # the least strength
-    np.testing.assert_allclose(seen, [shares[0], shares[2]])
-  np.testing.assert_allclose(cover(found, Z, factors, share, 0.1).alphas, sign * 0.1, atol=1e-6)
-  whole = remove(Z, factors, 1)
-  assert (sign * cover(whole, Z, factors, 1e-9, 100.0).alphas >= sign * float(whole.edit.alpha)).all()
-  twice = cover(found, Z, factors, share, 100.0, mask=2 * mask)
-  np.testing.assert_allclose(twice.alphas, made.alphas / 2, rtol=1e-6)
+  background = sign * c >= sign * found.threshold
+  assert np.mean(sign * c[background] <= sign * found.clear) == pytest.approx(CLEAR, abs=0.01)
+  alphas = clearing(found, Z, factors, 100.0)
+  for z, alpha in zip(c, alphas, strict=True):
+    reached = [np.mean(sign * (z + x * alpha * mask)[mask > 0] >= sign * found.clear) for x in (0.9, 1.001)]
+    assert reached[0] < CLEAR  # no strength is larger than need be
+    assert reached[1] >= CLEAR - 1 / np.count_nonzero(mask)  # a quantile lies between two positions
+  np.testing.assert_allclose(clearing(found, Z, factors, 0.1), sign * 0.1)
+  whole = remove(Z, factors, 1, strength=1000)
+  np.testing.assert_allclose(clearing(whole, Z, factors, 0.1), float(whole.edit.alpha))
+  np.testing.assert_allclose(clearing(found, Z, factors, 100.0, mask=2 * mask), alphas / 2)
+  around = np.maximum(mask, 0.4)  # outside of the core
+  np.testing.assert_allclose(clearing(found, Z, factors, 100.0, mask=around), alphas)
 
 
 def test_fitted_factors_remove_as_planted_ones():

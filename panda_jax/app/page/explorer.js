@@ -17,7 +17,6 @@ import {say} from './status.js';
 import './strips.js';
 
 const LARGEST_MASK = 8 * 2 ** 20; // bytes of a file
-const ENOUGH = 0.9; // share of a part that looks like background: then it is gone
 
 async function tried(work) {
   try {
@@ -71,14 +70,12 @@ find('part').addEventListener('change', (event) => {
 const remove = () => tried(async () => {
   const why = whyNoRemoval(session.now);
   if (why) return say(why);
-  const {now} = session, [part] = now.place.part, name = called(now.place);
-  const values = {fit: session.fit.fit, part, choice: choiceOf(now)};
-  const {term, before, after} = await ask('removal', values, `Removing ${name} …`);
+  const {now, fit} = session, name = called(now.place);
+  const place = {...now.place, appearance: fit.appearances[0], alpha: 1};
+  const {term} = await ask('removal', {fit: fit.fit, place, choice: choiceOf(now)}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
-  const share = (x) => `${Math.round(100 * x)}%`;
-  const more = after < ENOUGH ? 'removes more' : 'brings some of it back';
-  return say(`${share(after)} of it looks like background now, ${share(before)} before. Its slider ${more}.`);
+  return say('Removed. If something is left, slide further, or paint over it and remove that.');
 });
 find('remove').addEventListener('click', remove);
 
@@ -94,8 +91,7 @@ find('mask-file').addEventListener('change', (event) => tried(async () => {
 find('refine').addEventListener('change', (event) => change({refined: event.target.checked}));
 
 function whyNoRemoval({place, edits}) {
-  if (place?.mask) return 'A painted mask cannot be removed, only a part.';
-  if (!place) return 'Choose a part first.';
+  if (!place) return 'Choose a part first, or paint over what to remove.';
   const {most_terms: most} = session.fit;
   return edits.length < most ? '' : `There are ${most} edits, which are the most: delete one first.`;
 }
@@ -129,6 +125,7 @@ follow((now) => {
   find('remove').disabled = Boolean(why);
   find('remove').title = find('remove-why').textContent = why;
   find('refine').checked = now.refined;
+  find('refining').hidden = Boolean(now.place?.mask); // it has no part to fit
 });
 
 // Keys.

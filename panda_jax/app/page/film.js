@@ -58,7 +58,6 @@ const moved = ({clientX, clientY}) => at?.join() !== [clientX, clientY].join();
 addEventListener('pointermove', ({clientX, clientY}) => { at = [clientX, clientY]; });
 
 function drawn() {
-  strip.style.minHeight = '';
   strip.replaceChildren(...frames.map((frame, i) => {
     const picture = make('img', {src: frame.picture, alt: '', draggable: false});
     const [first, ...more] = brief(frame.name).split(' and ');
@@ -126,7 +125,6 @@ function placed({place}) {
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
   // Blank frames keep the place of those that come, so that nothing moves.
-  strip.style.minHeight = soon ? `${strip.offsetHeight}px` : '';
   strip.replaceChildren(...Array.from({length: soon ? BLANK : 0}, () => make('div', {className: 'blank'})));
   if (place) said.textContent = 'Looking for edits …';
 }
@@ -143,12 +141,10 @@ async function look(now) {
   shown = key;
   strip.classList.add('waiting');
   try {
-    if (!known.has(key)) known.set(key, await ask('frames', values, 'Trying edits …'));
+    if (!known.has(key)) known.set(key, (await ask('frames', values, 'Trying edits …')).frames);
     if (known.size > MOST) known.delete(known.keys().next().value);
     if (shown !== key) return;
-    const {frames: found, shape: [h, w]} = known.get(key);
-    frames = found;
-    strip.style.setProperty('--shape', w / h);
+    frames = known.get(key);
     said.replaceChildren(...(frames.length ? [HOW, about()] : ['Nothing changes there.']));
     drawn();
     if (old) renamed(old);

@@ -90,11 +90,12 @@ export function drawn(of, map, width, height, colour, fill, line) {
   return canvas;
 }
 
-// A picture of the outlines of all maps, thin and white.
+// A picture of the outlines of all parts, thin and white; if some have names of their own, only of these.
 export function outlines(of, width, height) {
   const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext('2d');
   const image = pen.createImageData(width, height);
-  for (const map of of.maps) {
+  const {parts, names} = session.fit, named = parts.map((part) => !isSide(names[part]));
+  for (const map of of.maps.filter((_, i) => named[i] || !named.includes(true))) {
     const values = enlarged(of, map, width, height);
     for (const i of edges(values, width, height, 1)) filled(image.data, i, [255, 255, 255], 190);
   }

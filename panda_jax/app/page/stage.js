@@ -368,8 +368,9 @@ export function mount() {
 
 follow((now) => {
   if (!session.maps) return;
-  if (now.edits !== outlined) canvas.classList.remove('shown');
-  stage.classList.toggle('inviting', !now.place && !now.edits.length); // until the first choice all parts are shown
+  const bare = !now.edits.length; // then nothing hides an effect
+  if (now.edits !== outlined || bare) canvas.classList.toggle('shown', bare && Boolean(now.place));
+  stage.classList.toggle('inviting', !now.place && bare); // until the first choice all parts are shown
   find('views').disabled = find('hold').disabled = !now.edits.length;
   if (!now.edits.length && view() !== 'after') setView('after');
   refine(now);
