@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from panda_jax.files.arrays import npy_bytes
 from panda_jax.files.links import check_no_links, check_no_links_below
 from panda_jax.files.lock import locked
 from panda_jax.files.records import read_json, write_json
-from panda_jax.pictures import figures
 from panda_jax.runtime import processes, signals
 from panda_jax.runtime.clock import Clock
 from panda_jax.runtime.environment import versions
@@ -34,7 +33,7 @@ from panda_jax.workdir.autosave import Saving, checkpointed, kept, write_history
 from panda_jax.workdir.config import check_values, config_form, default_config
 from panda_jax.workdir.finished_fit import SUMMARY
 from panda_jax.workdir.fit_features import Features, Shelf, held_out_named, provenance_of
-from panda_jax.workdir.fit_pictures import draw_fit
+from panda_jax.workdir.fit_pictures import Pictures
 
 OUTPUTS = (
   'config.json',
@@ -226,7 +225,8 @@ def _fit_into(
     saving.on_state(state)
 
   closed = contextlib.nullcontext() if events is None else contextlib.closing(events)
-  with progress, closed, ThreadPoolExecutor(1) as other:
+  with progress, closed, ThreadPoolExecutor(1) as thread:
+    pictures = Pictures(source, thread)
     before = json_of_first(processes.on_first(found_before))
     if 'summary' in before:
       progress.say(f'{workdir}: this fit is finished; --overwrite does it again')
@@ -236,8 +236,8 @@ def _fit_into(
     if processes.several() and source.samples is not None:
       progress.say(str(processes.Shares.of(source.samples)))
     if processes.first():
-      for load in (checkpoints.load, figures.load):  # half a second, while features are made
-        other.submit(load)
+      thread.submit(checkpoints.load)
+      pictures.prepare()
     with signals.caught() as caught:
       most = checkpoints.largest(source.positions, source.channels, config.parts)
       saving = Saving(workdir, config.checkpoint_seconds, most, caught, before['saved'], check, clock, progress)
@@ -289,7 +289,7 @@ def _fit_into(
           error = relative_error(held_out, result.factors, clock, config.precision, config.batch)
           told['held_out'] = {'samples': held_out.scan.samples, 'relative_error': error}
     with signals.keeping(saving.kept):
-      write = partial(write_results, workdir, result, told, clock, published, config.layer, source, other)
+      write = partial(write_results, workdir, result, told, clock, published, config.layer, pictures)
       summary = json_of_first(processes.on_first(write))
       if events is not None:
         events.end(result, summary)
@@ -332,14 +332,11 @@ def write_results(
   clock: Clock,
   published: str | None,
   layer: int | None,
-  source: FeatureSource,
-  other: Executor,
+  pictures: Pictures,
 ) -> dict:
   """Writes factors, tables and pictures; summary.json comes last and marks the fit as finished.
 
-  Args:
-    told: further entries of summary.json, JSON values.
-    other: a thread for a part of the pictures.
+  `told`: further entries of summary.json, JSON values.
   """
   factors = result.factors
   factors.save(workdir / 'factors.npz')
@@ -350,7 +347,7 @@ def write_results(
   write_history(workdir, result.history)
   with clock.phase('draw'):
     try:
-      features = draw_fit(workdir, result, source, other)
+      features = pictures.draw(workdir, result)
       strength = None if features is None else suggestions.strength_for(features)
     except OSError as error:
       raise refusal('workdir', workdir, 'a picture could not be written', error) from error
