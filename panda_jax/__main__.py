@@ -17,6 +17,7 @@ def main() -> None:
   gc.set_threshold(YOUNG)
   if len(sys.argv) > 1 and LIGHT.isdisjoint(sys.argv):
     pages.ask()
+    pages.use(False)
   if {'--distributed', '--distributed=true'} & {*sys.argv}:
     supervise()
   signals.listen()

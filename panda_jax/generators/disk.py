@@ -17,6 +17,7 @@ from panda_jax.files.access import read_bytes
 from panda_jax.files.records import misfit, parsed_json
 from panda_jax.files.swaps import appearing
 from panda_jax.generators import bounds
+from panda_jax.runtime import pages
 
 FORMAT = 1
 DESCRIPTION, WEIGHTS = 'generator.json', 'weights'
@@ -150,9 +151,10 @@ def load_generator(folder: str | os.PathLike):
     raise _unreadable(folder, error) from error
   # Not `jnp.asarray`, which compiles a program for each shape.
   read = lambda name, kind: jax.device_put(np.asarray(arrays.pop(name), kind.dtype))  # noqa: E731
-  return nnx.merge(
-    graphdef, nnx.from_flat_state([(path, v.replace(read(name, value_of(v)))) for name, (path, v) in variables.items()])
-  )
+  values = [(path, v.replace(read(name, value_of(v)))) for name, (path, v) in variables.items()]
+  generator = nnx.merge(graphdef, nnx.from_flat_state(values))
+  pages.use(generator.resolution >= pages.LARGE)
+  return generator
 
 
 def abstract_generator(folder: str | os.PathLike):

@@ -1,4 +1,4 @@
-"""Programs that ask for large pages of memory start again, once, and only where that changes anything."""
+"""Programs that ask for large pages of memory start again, once, where that changes anything, and use them if it pays."""
 
 import os
 import subprocess
@@ -72,3 +72,27 @@ sys.exit(7)
   assert process.returncode == 7
   expected = 'glibc.malloc.hugetlb=1' if sys.platform == 'linux' else 'None'
   assert said.split() == [str(process.pid), expected, 'a', 'b', '--c=d']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux has them')
+@pytest.mark.parametrize(('tunable', 'resolution', 'off'), [(1, 64, 1), (1, 128, 0), (0, 64, 0), (0, 128, 0)])
+def test_large_pages_are_for_large_generators(tmp_path, tunable, resolution, off):
+  """In a process of its own, since the kernel keeps the setting."""
+  code = f"""
+import ctypes, jax
+from flax import nnx
+from panda_jax.generators import disk, registry
+from panda_jax.runtime import pages
+pages.use(False)
+options = registry.options_class('stylegan2')(
+  resolution={resolution}, widths=(2,) * {2 * (resolution.bit_length() - 2)}, z_dim=2, w_dim=2, mapping_widths=(2,))
+generator = registry.create('stylegan2', options, nnx.Rngs(jax.random.key(0, impl='unsafe_rbg')))
+disk.save_generator(generator, {str(tmp_path / 'network')!r})
+disk.load_generator({str(tmp_path / 'network')!r})
+print(ctypes.CDLL(None).prctl(42, 0, 0, 0, 0))
+"""
+  environment = os.environ | {pages.VARIABLE: f'{pages.TUNABLE}={tunable}', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', code], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300
+  )
+  assert done.stdout.split() == [str(off)], done.stderr
