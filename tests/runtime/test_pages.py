@@ -1,4 +1,4 @@
-"""Programs that ask for large pages of memory start again, once, where that changes anything, and use them if it pays."""
+"""Programs that ask for large pages of memory start again, once, where it changes anything, and use them if it pays."""
 
 import os
 import subprocess

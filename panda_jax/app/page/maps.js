@@ -35,7 +35,7 @@ function heightOf(map) {
     sum += value;
     rows += value * Math.floor(i / columns);
   });
-  return rows / sum;
+  return sum ? rows / sum : 0; // a part may lie outside of the picture
 }
 
 // A map, enlarged smoothly to the given size, as values from 0 to 255.
