@@ -342,9 +342,9 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.move_to(browser.one('#stage'), 0.5, 0.5).perform()
   small = browser.one('#brush').rect['width']
   sized = "const one = document.querySelector('#brush-size'); one.value = {}; one.dispatchEvent(new Event('input'))"
-  browser.script(sized.format(8))
+  browser.script(sized.format(6))
   assert browser.one('#brush').rect['width'] == pytest.approx(2 * small, rel=0.05)
-  browser.script(sized.format(4))
+  browser.script(sized.format(3))
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
   until(lambda: browser.text('#film-title') == 'Try on the painted mask')

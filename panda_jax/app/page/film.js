@@ -126,6 +126,7 @@ function placed({place}) {
   [shownOf, shown, frames] = [of, '', []];
   // Blank frames keep the place of those that come, so that nothing moves.
   strip.replaceChildren(...Array.from({length: soon ? BLANK : 0}, () => make('div', {className: 'blank'})));
+  strip.classList.toggle('idle', !place);
   if (place) said.textContent = 'Looking for edits …';
 }
 
