@@ -413,13 +413,16 @@ def test_what_needs_an_edit_is_off_before_the_first(browser):
 
 
 def test_fitting_says_when_it_is_done(browser):
-  assert browser.text('#refining-said') == ''
+  top = browser.box('#stack')[1]
   browser.click('#refine')
-  until(lambda: browser.text('#refining-said').startswith('Done: '))
-  browser.keys('.')  # of the next sample too
-  until(lambda: browser.text('#refining-said').startswith('Done: '))
+  browser.says('Fitted: outlines and edits are where the parts are')
+  assert browser.box('#stack')[1] == top  # nothing moves
+  browser.click('#status')
+  browser.keys('.')
+  until(lambda: browser.all('#stage.hinted'))  # the next sample too, without a word
+  assert browser.text('#status') == ''
   browser.click('#refine')
-  until(lambda: browser.text('#refining-said') == '')
+  assert not browser.one('#refine').is_selected()
 
 
 def test_parts_follow_each_other_from_the_top_of_the_picture_to_its_bottom(browser):

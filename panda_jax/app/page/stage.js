@@ -102,26 +102,22 @@ export function preview(changes, name = '') {
 // Parts.
 
 let refinedMaps = null, refinedOf = '';
-
-const FITTED = 'Done: outlines and edits are where the parts are.';
-const fitting = (words) => { find('refining-said').textContent = words; };
 let pointed = null, stroke = null; // the part under the pointer; the path of the brush
 export const maps = () => refinedMaps ?? session.maps;
 
 async function refine(now) {
   const choice = choiceOf({...now, edits: []}), of = now.refined ? JSON.stringify([session.fit.fit, choice]) : '';
   if (of === refinedOf) return;
+  const first = !refinedOf; // later ones, of other samples, go without saying
   [refinedOf, refinedMaps] = [of, null];
-  fitting(of && 'Fitting …');
   if (!of) return;
   try {
     const found = await ask('refined', {fit: session.fit.fit, choice}, 'Refining the parts for this picture …');
     if (refinedOf !== of) return;
     refinedMaps = unpacked(found.maps);
-    fitting(FITTED);
+    if (first) say('Fitted: outlines and edits are where the parts are in each picture.');
     hint();
   } catch (error) {
-    fitting('');
     refused(error);
   }
 }
