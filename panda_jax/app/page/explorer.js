@@ -75,7 +75,8 @@ const remove = () => tried(async () => {
   const {term} = await ask('removal', {fit: fit.fit, place, choice: choiceOf(now)}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
-  return say('Removed. If something is left, slide further, or paint over it and remove that.');
+  const outlines = now.refined || now.place.mask ? '' : ' fit outlines,';
+  return say(`Removed. If something is left, slide further,${outlines} or paint over it and remove that.`);
 });
 find('remove').addEventListener('click', remove);
 
