@@ -177,7 +177,7 @@ def frames(fits: Fits, values: Mapping) -> Answer:
     'frames': [
       {'name': frame.name, 'term': frame.term.to_json(), 'picture': picture}
       for frame, picture in zip(found, shown, strict=True)
-    ],
+    ]
   }
 
 

@@ -271,20 +271,15 @@ def make_edit(
     raise InputError(
       'factors', type(factors).__name__, 'these are not Factors', 'give result.factors, or Factors.load(path)'
     )
-  if part is None and mask is None:
-    raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
   drawn = None if mask is None else masks.as_mask(np.asarray(mask), factors.grid)
   recipe: dict[str, Any] = {'part': part, 'appearance': appearance, 'alpha': alpha}
   recipe |= {'convention': convention, 'alpha_unit': alpha_unit}
   recipe |= {'rms': rms, 'mask': drawn, 'combine': combine, 'threshold': threshold, 'feather': feather}
   recipe |= {'parts': parts, 'directions': directions}
-  if part is None:
-    assert drawn is not None
-    where = masks.shaped(drawn, factors.grid, threshold, feather)
-  else:
-    parts = factors.parts if parts is None else _checked_parts(parts, factors)
-    where = masks.part_mask(parts, part, convention, combine)
-    where = masks.shaped(where, factors.grid, threshold, feather, drawn)
+  parts = factors.parts if parts is None or part is None else _checked_parts(parts, factors)
+  where = masks.mask_of(
+    parts, factors.grid, part, drawn, convention=convention, combine=combine, threshold=threshold, feather=feather
+  )
   alpha = checked_alpha(alpha)
   if alpha_unit not in ALPHA_UNITS:
     raise InputError('alpha_unit', alpha_unit, 'unknown', f'give one of {", ".join(ALPHA_UNITS)}')

@@ -135,6 +135,29 @@ def feathered(mask: np.ndarray, grid: tuple[int, int], radius: float) -> np.ndar
   return soft / np.where(peak > 0, peak, np.float32(1)) * mask.max(axis=-1, keepdims=True)
 
 
+def mask_of(
+  parts: np.ndarray,
+  grid: tuple[int, int],
+  chosen: int | Sequence[int] | None,
+  drawn: np.ndarray | None = None,
+  *,
+  convention: str = 'unit',
+  combine: str | None = None,
+  threshold: float | None = None,
+  feather: float | None = None,
+) -> np.ndarray:
+  """The mask of parts, of a drawn mask (`as_mask`), or of parts inside it; see `part_mask` and `shaped`.
+
+  Raises:
+    InputError: neither is given; and as of these functions.
+  """
+  if chosen is not None:
+    return shaped(part_mask(parts, chosen, convention, combine), grid, threshold, feather, drawn)
+  if drawn is None:
+    raise InputError('part', None, 'not given', f'give one from 0 to {parts.shape[-1] - 1}, or a mask')
+  return shaped(drawn, grid, threshold, feather)
+
+
 def shaped(
   mask: np.ndarray,
   grid: tuple[int, int],

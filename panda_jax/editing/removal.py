@@ -146,7 +146,13 @@ def remove(
   times = checked_alpha(strength)
   if times.ndim:
     raise InputError('strength', times, 'it is not a single number', 'give one such as 1')
-  mask = _mask(factors, part, combine, threshold, feather, drawn).astype(np.float64)
+  if drawn is not None:
+    drawn = masks.as_mask(drawn, factors.grid)
+    if (drawn < 0).any():
+      raise InputError('mask', float(drawn.min()), 'it is below 0', 'give numbers from 0 to 1')
+  mask = masks.mask_of(
+    factors.parts, factors.grid, part, drawn, combine=combine, threshold=threshold, feather=feather
+  ).astype(np.float64)
   if appearance is None:
     index, scores = find_background(features, factors, margin)
   else:
@@ -197,19 +203,6 @@ def clearing(
   core, side = m >= CORE * m.max(), removal.side
   own = np.quantile(side * (removal.clear - c[:, core]) / m[core], CLEAR, axis=1)
   return side * np.maximum(side * float(removal.edit.alpha), np.minimum(own, most))
-
-
-def _mask(factors: Factors, part, combine, threshold, feather, drawn) -> np.ndarray:
-  """The mask (S,) of a removal; for its arguments see `remove`."""
-  if part is None and drawn is None:
-    raise InputError('part', None, 'not given', f'give one from 0 to {factors.parts.shape[1] - 1}, or a mask')
-  drawn = None if drawn is None else masks.as_mask(drawn, factors.grid)
-  if drawn is not None and (drawn < 0).any():
-    raise InputError('mask', float(drawn.min()), 'it is below 0', 'give numbers from 0 to 1')
-  if part is None:
-    assert drawn is not None
-    return masks.shaped(drawn, factors.grid, threshold, feather)
-  return masks.shaped(masks.part_mask(factors.parts, part, combine=combine), factors.grid, threshold, feather, drawn)
 
 
 def _alphas(c: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -153,7 +153,8 @@ def load_generator(folder: str | os.PathLike):
   read = lambda name, kind: jax.device_put(np.asarray(arrays.pop(name), kind.dtype))  # noqa: E731
   values = [(path, v.replace(read(name, value_of(v)))) for name, (path, v) in variables.items()]
   generator = nnx.merge(graphdef, nnx.from_flat_state(values))
-  pages.use(generator.resolution >= pages.LARGE)
+  if generator.resolution >= pages.LARGE:
+    pages.use(True)
   return generator
 
 

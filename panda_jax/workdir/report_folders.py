@@ -120,9 +120,10 @@ def sentences(said: dict[str, Any]) -> list[str]:
   found = _child(said, 'removal')
   before, after = (found.get(f'covered_{when}') for when in ('before', 'after'))
   if isinstance(before, int | float) and isinstance(after, int | float):
+    what = 'mask' if _child(said, 'settings').get('part', []) is None else 'part'
     lines.append(
       f'Background appearance {found.get("appearance")}, {ALPHA} = {_numbers(found.get("alpha"))}: background covers '
-      f'{100 * after:.0f} % of the part, {100 * before:.0f} % before.'
+      f'{100 * after:.0f} % of the {what}, {100 * before:.0f} % before.'
     )
   error = _child(said, 'relative_error')
   if all(isinstance(error.get(key), int | float) for key in ('global', 'refined')):

@@ -367,8 +367,8 @@ follow((now) => {
   const bare = !now.edits.length; // then nothing hides an effect
   if (now.edits !== outlined || bare) canvas.classList.toggle('shown', bare && Boolean(now.place));
   stage.classList.toggle('inviting', !now.place && bare); // until the first choice all parts are shown
-  find('views').disabled = find('hold').disabled = !now.edits.length;
-  if (!now.edits.length && view() !== 'after') setView('after');
+  find('views').disabled = find('hold').disabled = bare;
+  if (bare && view() !== 'after') setView('after');
   refine(now);
   outline();
   divided();
