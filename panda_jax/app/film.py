@@ -1,10 +1,11 @@
 """The filmstrip of a place: useful edits of a part or of a painted mask, each with a picture of its result.
 
 The edits are those of the catalog. If the catalog has none for the place, the candidates are the appearances whose
-coordinate varies most there. Those that change the place most and the rest least are shown with both signs. Those that
-change a size come first, then the others, the largest effect first. An edit without a name in words in the catalog is
-named by its measured effects. All this is measured on the first samples without edits, not on the picture in view: so
-an edit of a place has one name, whatever else the user has chosen.
+coordinate varies most there. Those that change the place most and the rest least are tried with both signs. Those that
+change a size come first, then the others, the largest effect first; of those of the same name only the first is shown.
+An edit without a name in words in the catalog is named by its measured effects. All this is measured on the first
+samples without edits, not on the picture in view: so an edit of a place has one name, whatever else the user has
+chosen.
 Letters: N samples, E edits, S positions, C channels, (h, w) pixels.
 """
 
@@ -21,7 +22,8 @@ from panda_jax.errors import InputError
 from panda_jax.pictures.overlays import OUTLINE, on_image
 
 FRAMES = 16  # pictures of one call
-LONGEST = 10  # shown
+LONGEST = 8  # shown
+MEASURED = 10  # edits without a name in a catalog, of which those of different names are shown
 TRIED = 2 * FRAMES  # appearances that are tried without a catalog
 SAMPLES = 4  # on which edits are chosen and named; each takes the time of three films, once for each place
 SHARE = 0.75  # of an appearance's largest strength
@@ -82,7 +84,11 @@ def _offered(engine: Engine, place: Spec, inside: np.ndarray) -> list[tuple[str,
     if not listed:
       order.sort(key=lambda k: (-names.growth(effects[k]), -max(map(abs, effects[k].values()), default=0.0)))
     called = _called([effects[k] for k in order], [name for name, _ in listed], _place(engine, inside))
-    return [(name, terms[k]) for name, k in zip(called, order, strict=True)]
+    rows = list(zip(called, order, strict=True))
+    if not listed:
+      rows = [row for i, row in enumerate(rows) if row[0] == names.OTHER or row[0] not in called[:i]][:LONGEST]
+    titles = names.distinct(name for name, _ in rows)
+    return [(title, terms[k]) for title, (_, k) in zip(titles, rows, strict=True)]
 
   return engine.remembered((place.part, place.mask, *listed), named)
 
@@ -116,7 +122,7 @@ def _called(effects: list[dict], given: list[str], place: str) -> list[str]:
   for effect, name in zip_longest(effects, given):
     words = names.what(effect, place)
     called.append(name or (names.what(effect, place, 0.0) if words in called else words))  # sharper; sharper and redder
-  return names.distinct(called)
+  return called
 
 
 def _effects(before: np.ndarray, after: np.ndarray, unedited: np.ndarray, inside: np.ndarray) -> list[dict]:
@@ -181,7 +187,7 @@ def _of_coordinates(engine: Engine, place: Spec, inside: np.ndarray) -> list[Spe
     after = engine.variants(one, [edit(j, 1) for j in tried], FRAMES)
     for j, picture in zip(tried, after, strict=True):
       worths[j] += _worth(np.clip(picture, -1, 1) - before, inside)
-  best = sorted(tried, key=lambda j: -worths[j])[: LONGEST // 2]
+  best = sorted(tried, key=lambda j: -worths[j])[: MEASURED // 2]
   return [edit(j, sign) for j in best for sign in (1, -1)]
 
 

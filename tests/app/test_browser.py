@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import importlib.resources
+import io
 import re
 import shutil
 import time
@@ -347,22 +348,22 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.script(sized.format(3))
   chain = ActionChains(browser.driver).move_to_element_with_offset(browser.one('#stage'), -100, -100).click_and_hold()
   chain.move_by_offset(120, 0).move_by_offset(0, 60).release().perform()
-  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  until(lambda: browser.text('#film-title') == 'Try on the painted area')
   browser.click('#do-undo')  # a stroke is one step
   until(lambda: browser.text('#film-title') == 'Try')
   browser.click('#do-redo')
-  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  until(lambda: browser.text('#film-title') == 'Try on the painted area')
   browser.changed(lambda: browser.film()[0].click())
-  assert browser.edits()[0][0].startswith('painted mask · ')
+  assert browser.edits()[0][0].startswith('painted area · ')
   browser.changed(lambda: browser.move_to(browser.one('#stage'), 0.9, 0.9).click().perform())
-  browser.says('acts on the new mask now.')
-  tiles = {f'painted mask · {one.get_attribute("title")}' for one in browser.film()}
+  browser.says('acts on the new area now.')
+  tiles = {f'painted area · {one.get_attribute("title")}' for one in browser.film()}
   called, taken = browser.edits()[0][0], browser.all('#film button[aria-pressed=true]')
   until(lambda: not taken or browser.edits()[0][0] in tiles)
   assert taken or browser.edits()[0][0] == called
   count = len(browser.edits())
   browser.changed(lambda: browser.click('#remove'))  # what is painted over
-  assert browser.edits()[-1][0] == 'painted mask · removed'
+  assert browser.edits()[-1][0] == 'painted area · removed'
   browser.changed(lambda: browser.click('#do-undo'))
   assert len(browser.edits()) == count
   wrong = {'no picture': 'it is not a PNG', bytes(9 << 20): 'larger than 8 MB'}
@@ -377,7 +378,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.select('#part', '3')
   browser.film()
   browser.changed(lambda: browser.click('#remove'))
-  browser.says('Removed. If something is left, slide further')
+  browser.says('Removed. If something is left, paint over it')
   browser.film()
   assert not browser.all('#film button[aria-pressed=true]')  # the edit that removes is none of those to try
   assert browser.edits()[1][0] == 'bottom right · removed'
@@ -389,7 +390,7 @@ def test_paint_remove_and_refine(browser, tmp_path):
   browser.changed(lambda: browser.click('#refine'))
   browser.click('#paint')
   browser.move_to(browser.one('#stage'), 0.5, 0.5).click().perform()
-  until(lambda: browser.text('#film-title') == 'Try on the painted mask')
+  until(lambda: browser.text('#film-title') == 'Try on the painted area')
   browser.click('#views label:nth-of-type(2)')
   assert browser.one('#paint').get_attribute('aria-pressed') == 'false'
   browser.click('#views label:nth-of-type(1)')
@@ -401,10 +402,10 @@ def test_what_needs_an_edit_is_off_before_the_first(browser):
   assert not browser.one('#hold').is_enabled()
   assert not browser.one('#views input').is_enabled()
   assert not browser.one('#save').is_enabled()
-  assert 'Each edit acts on all pictures' in browser.text('#stack-said')
+  assert 'act on all pictures' in browser.text('#stack h2')
   browser.take(1)
   assert browser.one('#hold').is_enabled()
-  assert browser.text('#save-said') == 'The saved picture has 16x16 pixels, as the generator makes it.'
+  assert browser.one('#sizing').is_displayed()
   browser.click('#views label:nth-of-type(2)')
   assert browser.one('#divider').is_displayed()
   browser.click('#do-reset')
@@ -533,6 +534,23 @@ def test_a_save_is_a_download_with_its_command(browser, server, tmp_path):
   browser.type_over(browser.one('#name'), '../x')
   browser.click('#save')
   until(lambda: 'cannot be the name of a folder' in browser.text('#name-wrong'))
+
+
+def test_a_picture_is_saved_as_made_or_enlarged(browser, tmp_path):
+  browser.save_downloads_to(tmp_path / 'fetched')
+  browser.take(1)
+  made = np.asarray(Image.open(io.BytesIO(base64.b64decode(browser.source().partition(',')[2]))))
+  browser.type_over(browser.one('#name'), 'large')
+  assert [one.text for one in browser.all('#size option')] == ['16x16, as made', '512x512, enlarged']
+  browser.select('#size', '32')
+  browser.click('#save')
+  browser.says('Saved to your downloads: large.png, 512x512')
+  until((tmp_path / 'fetched' / 'large.png').exists)
+  large = Image.open(tmp_path / 'fetched' / 'large.png').convert('RGB')
+  assert large.size == (512, 512)
+  small = np.asarray(large.resize((16, 16), Image.Resampling.BOX), np.float32)
+  # Means of a smoothly enlarged pixel: its neighbours take part, so single pixels differ and the picture does not.
+  assert np.corrcoef(small.ravel(), made.astype(np.float32).ravel())[0, 1] > 0.95
 
 
 def test_everything_by_keys_alone(browser, server):
@@ -906,11 +924,11 @@ def test_on_a_phone(browser, server):
     for button, seed in (('#after-sample', first + 1), ('#before-sample', first)):
       browser.changed(lambda button=button: browser.click(button))
       assert browser.seed() == seed
-    browser.choose_part(3)
+    browser.choose_part(1)
     frame = browser.one('#film button').rect
     assert browser.script('return scrollY') == 0
     assert frame['y'] + frame['width'] < PHONE[1]  # the frames are visible
-    browser.take(3)
+    browser.take(1)
     browser.changed(lambda: browser.slide(5))
     for selector in (
       '#do-undo',

@@ -75,8 +75,7 @@ const remove = () => tried(async () => {
   const {term} = await ask('removal', {fit: fit.fit, place, choice: choiceOf(now)}, `Removing ${name} …`);
   const edit = removing(fresh(), name, term);
   change({edits: [...session.now.edits, edit], chosen: edit.id});
-  const outlines = now.refined || now.place.mask ? '' : ' fit outlines,';
-  return say(`Removed. If something is left, slide further,${outlines} or paint over it and remove that.`);
+  return say('Removed. If something is left, paint over it and remove that.');
 });
 find('remove').addEventListener('click', remove);
 
@@ -177,7 +176,7 @@ document.addEventListener('keydown', (event) => {
   }
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
-  if (/^[0-9]$/.test(event.key)) take((Number(event.key) + 9) % 10);
+  if (/^[1-9]$/.test(event.key)) take(Number(event.key) - 1);
   else if (act && !(event.repeat && !'-+=[].,'.includes(event.key))) act(event);
   else return;
   event.preventDefault();

@@ -15,7 +15,7 @@ const known = new Map();
 const mouse = matchMedia('(hover: hover)').matches;
 const HOW = mouse ? 'Point at one to see it, click to apply or undo it. ' : 'Tap one to apply it, and again to undo it. ';
 const MOST = 40; // films that are kept
-const BLANK = 10; // frames of most films
+const BLANK = 8; // frames of most films
 let shown = '', shownOf = '', frames = []; // the last request; its place; its answer
 
 // The edit that a frame would replace: the chosen edit, if it is of this place and does not remove it.
@@ -63,7 +63,7 @@ function drawn() {
     const [first, ...more] = brief(frame.name).split(' and ');
     const words = make('span', {textContent: first});
     if (more.length) words.append(make('small', {textContent: ` and ${more.join(' and ')}`}));
-    const key = make('kbd', {textContent: (i + 1) % 10, ariaHidden: 'true'});
+    const key = make('kbd', {textContent: i + 1, ariaHidden: 'true'});
     const one = button({title: frame.name, onclick: () => take(i)}, picture, key, words);
     const look = () => preview(withFrame(frame), brief(frame.name));
     one.addEventListener('focus', () => {
@@ -104,7 +104,7 @@ function renamed({id}) {
   if (!edit?.moved) return;
   const frame = frames.find((one) => isTaken(one, edit)), name = frame ? named(frame) : edit.name;
   turn({edits: session.now.edits.map((one) => (one === edit ? {...one, name, moved: false} : one))});
-  say(`“${name}” acts on the new mask now.`);
+  say(`“${name}” acts on the new area now.`);
 }
 
 const DRAW = 'Draw on the picture where to edit.';

@@ -7,6 +7,8 @@ import {choiceOf, follow, session} from './session.js';
 import {acts, wordsOf} from './stack.js';
 import {say, wrong} from './status.js';
 
+const LARGE = 512; // pixels of the longer side of an enlarged picture, or a little more
+
 const link = (address, name, words) => make('a', {href: address, download: name, textContent: words});
 const download = (address, name) => link(address, name, name).click();
 
@@ -35,8 +37,9 @@ export const save = () => tried(async () => {
   const done = await ask('saved', values, 'Saving …');
   wrong(find('name'), '');
   const picture = done.files.find((file) => file.name === done.picture);
-  download(picture.address, `${done.name}.png`);
-  const said = `Saved to your downloads: ${done.name}.png, ${done.size.join('x')} pixels`;
+  const times = find('sizing').hidden ? 1 : Number(find('size').value), [w, h] = done.size.map((side) => side * times);
+  download(times === 1 ? picture.address : await enlarged(picture.address, w, h), `${done.name}.png`);
+  const said = `Saved to your downloads: ${done.name}.png, ${w}x${h} pixels`;
   const links = done.files.flatMap((file) => [', ', link(file.address, `${done.name}-${file.name}`, file.name)]);
   const code = make('code', {}, ...commandWords(done.command)), box = find('saved');
   box.replaceChildren(
@@ -54,6 +57,14 @@ export const save = () => tried(async () => {
   if (phone.matches && box.getBoundingClientRect().top < innerHeight) bring(box);
   say(said);
 });
+
+async function enlarged(address, width, height) {
+  const image = await createImageBitmap(await (await fetch(address)).blob());
+  const canvas = make('canvas', {width, height}), pen = canvas.getContext('2d');
+  pen.imageSmoothingQuality = 'high';
+  pen.drawImage(image, 0, 0, width, height);
+  return URL.createObjectURL(await new Promise((resolve) => canvas.toBlob(resolve, 'image/png')));
+}
 
 async function copied(text, code) {
   try {
@@ -74,8 +85,18 @@ function hint(now) {
   if (!now.edits.length) return 'Choose an edit first, then save the picture.';
   if (!now.edits.some(acts)) return 'Every edit is off or at 0: there is nothing to save.';
   if (now.photograph?.shown) return 'All of your photograph is saved, with the edits in it.';
-  const [h, w] = session.fit.size;
-  return `The saved picture has ${w}x${h} pixels, as the generator makes it.`;
+  return '';
+}
+
+// What a picture can be saved as: as the generator makes it, or enlarged.
+function sized({photograph}) {
+  const [h, w] = session.fit.size, times = Math.ceil(LARGE / Math.max(h, w)), of = `${w}x${h}`;
+  find('sizing').hidden = Boolean(photograph?.shown) || times === 1;
+  if (find('size').dataset.of === of) return;
+  find('size').dataset.of = of;
+  const choices = {1: `${of}, as made`, [times]: `${w * times}x${h * times}, enlarged`};
+  const options = Object.entries(choices).map(([value, textContent]) => make('option', {value, textContent}));
+  find('size').replaceChildren(...options);
 }
 
 // The note on the last save is shown while the picture is the saved one.
@@ -83,6 +104,7 @@ function follows(now) {
   find('saved').hidden = !kept || savedOf(now) !== kept;
   find('save').disabled = !now.edits.some(acts);
   find('save-said').textContent = hint(now);
+  sized(now);
 }
 
 follow(follows);

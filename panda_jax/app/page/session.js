@@ -144,7 +144,7 @@ export const isSide = (name) => !name || SIDE.test(name);
 // Words for a place: the name of a part, and its number if several parts have this name.
 export function called(place) {
   if (!place) return '';
-  if (place.mask) return 'painted mask';
+  if (place.mask) return 'painted area';
   const {names, parts} = session.fit, name = names[place.part[0]], number = `part ${place.part.join(' and ')}`;
   if (!name) return number;
   return parts.filter((part) => names[part] === name).length > 1 ? `${name} (${number})` : name;

@@ -14,6 +14,7 @@ const brush = find('brush');
 const SIDE = 512; // pixels of a side of the drawing of parts
 const PAINT = [255, 150, 40];
 const HINTED = 1500; // milliseconds that all parts are shown
+const AIMED = 5000; // after they moved, so that one can be chosen
 const SETTLED = 150; // milliseconds without a change before the other pictures are made
 
 // Shows the picture of the newest choice; older choices that still wait are skipped.
@@ -116,7 +117,7 @@ async function refine(now) {
     if (refinedOf !== of) return;
     refinedMaps = unpacked(found.maps);
     if (first) say('Fitted: outlines and edits are where the parts are in each picture.');
-    hint();
+    hint(first ? AIMED : HINTED);
   } catch (error) {
     refused(error);
   }
@@ -162,13 +163,13 @@ function outline() {
 }
 
 // Shows all parts for a moment, because they have changed.
-function hint() {
+function hint(time = HINTED) {
   stage.classList.add('hinted');
   outline();
   setTimeout(() => {
     stage.classList.remove('hinted');
     outline();
-  }, HINTED);
+  }, time);
 }
 
 let outlined = null; // the edits during which the place is outlined without a pointer on it
