@@ -59,11 +59,11 @@ export const save = () => tried(async () => {
 });
 
 async function enlarged(address, width, height) {
-  const image = await createImageBitmap(await (await fetch(address)).blob());
-  const canvas = make('canvas', {width, height}), pen = canvas.getContext('2d');
+  const image = make('img', {src: address}), canvas = make('canvas', {width, height}), pen = canvas.getContext('2d');
+  await image.decode().catch(() => { throw new Refusal('The server does not answer. Save again.'); });
   pen.imageSmoothingQuality = 'high';
   pen.drawImage(image, 0, 0, width, height);
-  return URL.createObjectURL(await new Promise((resolve) => canvas.toBlob(resolve, 'image/png')));
+  return canvas.toDataURL('image/png');
 }
 
 async function copied(text, code) {

@@ -163,7 +163,7 @@ function outline() {
 }
 
 // Shows all parts for a moment, because they have changed.
-function hint(time = HINTED) {
+function hint(time) {
   stage.classList.add('hinted');
   outline();
   setTimeout(() => {
