@@ -413,6 +413,19 @@ def test_what_needs_an_edit_is_off_before_the_first(browser):
   assert not browser.one('#views input').is_enabled()
 
 
+@pytest.mark.parametrize('width', [1280, PHONE[0]])
+def test_frames_are_as_high_as_what_keeps_their_place(browser, server, width):
+  size = {'width': width, 'height': PHONE[1], 'deviceScaleFactor': 1, 'mobile': width == PHONE[0]}
+  browser.driver.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', size)
+  try:
+    browser.open(server.url)
+    blank = browser.one('#film .blank').rect['height']
+    browser.choose_part(1)
+    assert browser.one('#film button').rect['height'] == pytest.approx(blank, abs=0.5)  # pixels are whole
+  finally:
+    browser.driver.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
+
+
 def test_fitting_says_when_it_is_done(browser):
   top = browser.box('#stack')[1]
   browser.click('#refine')

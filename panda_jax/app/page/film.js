@@ -114,18 +114,18 @@ function nowhere() {
   const names = [...new Set(session.fit.parts.map((part) => session.fit.names[part]).filter(Boolean))];
   const first = names.sort((one, two) => isSide(one) - isSide(two)).slice(0, 2).map((name) => `the ${name}`);
   const some = first.length ? `${first.join(', ')} or another part` : 'a part';
-  return `${mouse ? 'Click' : 'Tap'} ${some} of the picture, or paint where to edit.`;
+  return `${mouse ? 'Click' : 'Tap'} ${some}, or paint.`;
 }
 
 // Another place has other frames: until they arrive, no frames are shown.
 function placed({place}) {
-  const soon = Boolean(place) || painting(), of = JSON.stringify([session.fit.fit, place, soon]);
+  const of = JSON.stringify([session.fit.fit, place]);
   title.textContent = place ? `Try on ${place.part ? '' : 'the '}${called(place)}` : 'Try';
   if (!place) said.textContent = painting() ? DRAW : nowhere();
   if (of === shownOf) return;
   [shownOf, shown, frames] = [of, '', []];
   // Blank frames keep the place of those that come, so that nothing moves.
-  strip.replaceChildren(...Array.from({length: soon ? BLANK : 0}, () => make('div', {className: 'blank'})));
+  strip.replaceChildren(...Array.from({length: BLANK}, () => make('div', {className: 'blank'})));
   strip.classList.toggle('idle', !place);
   if (place) said.textContent = 'Looking for edits …';
 }
